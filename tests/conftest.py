@@ -1,0 +1,22 @@
+"""Settings of the whole suite: Hypothesis profiles and the data sets at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A first call may compile a kernel, so no example has a deadline. In CI a failure must be one that
+# the commit made, hence the fixed examples; a developer's runs look for new ones.
+settings.register_profile("dev", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
+
+
+@pytest.fixture(scope="session")
+def data_path() -> Path:
+    """The folder of data sets; a test that asks for it is skipped where AGRAD_DATA names none."""
+    path = os.environ.get("AGRAD_DATA")
+    if not path or not Path(path).is_dir():
+        pytest.skip("AGRAD_DATA names no folder of data sets")
+    return Path(path)
