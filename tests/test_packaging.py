@@ -1,0 +1,110 @@
+"""What is built and installed, and what `import agrad` costs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from source_tree import FOLDERS, ROOT
+
+LAZY = {"click", "cupy", "matplotlib", "numba", "pooch", "rich", "scipy", "sklearn", "torch"}
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout, so that nothing built before is found and nothing built is left."""
+    unwanted = (".*", "__pycache__", "*.egg-info", "build", "dist")
+    copy = tmp_path_factory.mktemp("source") / "checkout"
+    return shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*unwanted))
+
+
+@pytest.fixture(scope="module")
+def built(checkout: Path) -> Path:
+    """The folder with the sdist, and the wheel made from that sdist alone."""
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", "../built", ".", cwd=checkout)
+    return checkout.parent / "built"
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """The Python of a new environment that finds this one's packages after its own."""
+    venv.create(tmp_path / "venv", symlinks=os.name != "nt")
+    base = {"base": tmp_path / "venv", "platbase": tmp_path / "venv"}
+    packages = Path(sysconfig.get_path("purelib", "venv", base))
+    (packages / "parent.pth").write_text(sysconfig.get_path("purelib"))
+    return Path(sysconfig.get_path("scripts", "venv", base)) / "python"
+
+
+def files(folder: Path) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_wheel_holds_each_file_of_the_package_and_no_other(built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    expected = {
+        f"{package.replace('.', '/')}/{name}"
+        for package, folder in FOLDERS.items()
+        for name in files(folder)
+    }
+    assert held == expected
+
+
+def test_sdist_holds_the_tests(built: Path) -> None:
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert held >= {f"tests/{name}" for name in files(ROOT / "tests") if name.endswith(".py")}
+
+
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_installed_package_imports(
+    kind: str, built: Path, checkout: Path, python: Path, tmp_path: Path
+) -> None:
+    source = ["--editable", checkout] if kind == "editable" else built.glob("*.whl")
+    options = ["--quiet", "--ignore-installed", "--no-deps", "--no-build-isolation"]
+    run(python, "-m", "pip", "install", *options, *source, cwd=tmp_path)
+    script = """
+import importlib.util, json
+import agrad, agrad.kernels.cpu
+assert importlib.util.find_spec("kernels") is None
+print(json.dumps([agrad.__file__, agrad.kernels.__file__]))
+"""
+    package, kernels = map(Path, json.loads(run(python, "-I", "-c", script, cwd=tmp_path)))
+    if kind == "editable":
+        assert package == checkout / "agrad" / "__init__.py"
+        assert kernels == checkout / "kernels" / "__init__.py"
+    else:
+        assert package.is_relative_to(tmp_path / "venv")
+        assert kernels == package.parent / "kernels" / "__init__.py"
+
+
+def test_import_is_light(tmp_path: Path) -> None:
+    script = """
+import json, sys, time
+import numpy
+start = time.perf_counter()
+import agrad
+print(json.dumps([time.perf_counter() - start, sorted(sys.modules)]))
+"""
+    runs = [json.loads(run(sys.executable, "-c", script, cwd=tmp_path)) for _ in range(3)]
+    assert not LAZY & set(runs[0][1])
+    # 0.3 s is the aim, NumPy's own import aside; the rest is room for a busy machine.
+    assert min(seconds for seconds, _ in runs) < 1.0
