@@ -1,1 +1,4 @@
 """Tensors with automatic differentiation, and average gradients along an update."""
+
+from agrad.functions import *  # noqa: F403
+from agrad.tensor import Tensor, is_grad_enabled, no_grad, tensor

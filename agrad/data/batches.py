@@ -1,0 +1,208 @@
+"""Batches of arrays in a seeded order that can be resumed."""
+
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from agrad import random
+
+__all__ = ["Batches"]
+
+
+class Batches:
+    """Batches of one or more arrays of equal length, in a new seeded order every epoch.
+
+    A loop goes through one epoch and gives tuples with a batch of each array; the last one is
+    shorter where `batch_size` does not divide the length. The order is a function of the seed and
+    the epoch alone. A loop always goes on after the batch given last, so one that was broken off,
+    or whose state a new object has loaded, is continued with the very next batch.
+
+    Args:
+        arrays: Arrays whose first axis counts the examples.
+        batch_size: Examples in a batch.
+        shuffle: Whether each epoch has an order of its own, rather than the arrays' order.
+        seed: Of the order, not negative; by default drawn from `agrad.random.generator()`, so that
+            `ag.seed` decides.
+        drop_last: Whether to leave out a last batch shorter than `batch_size`.
+
+    Raises:
+        TypeError: one of `arrays` has no shape, or `batch_size` or `seed` is not an integer.
+        ValueError: no arrays, arrays of different lengths, a `batch_size` below 1, a negative
+            seed, or no batch in an epoch.
+
+    Example:
+        >>> import numpy as np
+        >>> from agrad.data import Batches
+        >>> batches = Batches(np.arange(5), np.arange(5) ** 2, batch_size=2, seed=0)
+        >>> for x, y in batches:
+        ...     print(x, y)
+        [2 4] [ 4 16]
+        [3 0] [9 0]
+        [1] [1]
+        >>> len(batches), batches.epoch
+        (3, 1)
+    """
+
+    def __init__(
+        self,
+        *arrays: Any,
+        batch_size: int,
+        shuffle: bool = True,
+        seed: int | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        self._arrays = arrays
+        self._examples = _common_length(arrays)
+        self._batch_size = _integer("batch_size", batch_size, least=1)
+        self._shuffle = bool(shuffle)
+        self._drop_last = bool(drop_last)
+        if len(self) == 0:
+            raise ValueError(
+                f"Batches: no batch of {self._batch_size} in {self._examples} examples; "
+                "lower batch_size, or give drop_last=False and at least one example"
+            )
+        if seed is None:
+            seed = int(random.generator().integers(2**63))
+        self._seed = _integer("seed", seed, least=0)
+        self._start(epoch=0, batch=0)
+
+    def __len__(self) -> int:
+        """Return the number of batches in a whole epoch."""
+        rounding = 0 if self._drop_last else self._batch_size - 1
+        return (self._examples + rounding) // self._batch_size
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs completed, whose last batch has been given."""
+        return self._epoch
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """Go through what is left of the current epoch."""
+        epoch = self._epoch
+        while self._epoch == epoch:
+            yield self._next()
+
+    def forever(self) -> Iterator[tuple[Any, ...]]:
+        """Go through epoch after epoch, without an end.
+
+        Example:
+            >>> import itertools
+            >>> import numpy as np
+            >>> from agrad.data import Batches
+            >>> batches = Batches(np.arange(3), batch_size=2, shuffle=False)
+            >>> for (x,) in itertools.islice(batches.forever(), 4):
+            ...     print(x)
+            [0 1]
+            [2]
+            [0 1]
+            [2]
+        """
+        while True:
+            yield from self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the order stands, as plain values: the next batch is given after loading.
+
+        Example:
+            >>> import numpy as np
+            >>> from agrad.data import Batches
+            >>> batches = Batches(np.arange(4), batch_size=1, seed=0)
+            >>> for (x,) in batches:
+            ...     break
+            >>> resumed = Batches(np.arange(4), batch_size=1)
+            >>> resumed.load_state_dict(batches.state_dict())
+            >>> list(resumed) == list(batches)
+            True
+        """
+        return {
+            **self._settings(),
+            "seed": self._seed,
+            "epoch": self._epoch,
+            "batch": self._batch,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the object that gave `state` stood.
+
+        Raises:
+            ValueError: `state` belongs to another number of examples or to other settings, or is
+                not such a state; nothing has changed then.
+        """
+        settings = self._settings()
+        if set(state) != {*settings, "seed", "epoch", "batch"}:
+            raise ValueError(
+                f"Batches.load_state_dict: not a state of Batches, its keys are {sorted(state)}"
+            )
+        for name, value in settings.items():
+            if state[name] != value:
+                raise ValueError(
+                    f"Batches.load_state_dict: the state was saved with {name} {state[name]!r}, "
+                    f"here it is {value!r}; make these Batches with the same arrays and settings"
+                )
+        seed = _integer("seed", state["seed"], least=0)
+        epoch = _integer("epoch", state["epoch"], least=0)
+        batch = _integer("batch", state["batch"], least=0)
+        if batch >= len(self):
+            raise ValueError(f"Batches.load_state_dict: batch {batch} of {len(self)} in an epoch")
+        self._seed = seed
+        self._start(epoch, batch)
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "examples": self._examples,
+            "batch_size": self._batch_size,
+            "shuffle": self._shuffle,
+            "drop_last": self._drop_last,
+        }
+
+    def _start(self, epoch: int, batch: int) -> None:
+        self._epoch = epoch
+        self._batch = batch
+        if self._shuffle:
+            self._order = np.random.default_rng([epoch, self._seed]).permutation(self._examples)
+        else:
+            self._order = np.arange(self._examples)
+
+    def _next(self) -> tuple[Any, ...]:
+        start = self._batch * self._batch_size
+        rows = self._order[start : start + self._batch_size]
+        batch = tuple(array[rows] for array in self._arrays)
+        # Stepping on before the batch is used: a state saved while it is used names the next one.
+        self._batch += 1
+        if self._batch == len(self):
+            self._start(self._epoch + 1, batch=0)
+        return batch
+
+
+def _common_length(arrays: tuple[Any, ...]) -> int:
+    """Return the length of the arrays' first axis, the same in all of them."""
+    if not arrays:
+        raise ValueError("Batches: at least one array is needed")
+    for position, array in enumerate(arrays):
+        if not hasattr(array, "shape"):
+            raise TypeError(
+                f"Batches: argument {position} is of type {type(array).__name__}; "
+                "pass an array, by numpy.asarray if need be"
+            )
+        if not array.shape:
+            raise ValueError(f"Batches: argument {position} is 0-d; it has no axis of examples")
+    lengths = [array.shape[0] for array in arrays]
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"Batches: the arrays have {lengths} examples; their first axes must be of one length"
+        )
+    return int(lengths[0])
+
+
+def _integer(name: str, value: Any, least: int) -> int:
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"Batches: {name} must be an integer, got {type(value).__name__}"
+        ) from None
+    if value < least:
+        raise ValueError(f"Batches: {name} must be at least {least}, got {value}")
+    return int(value)

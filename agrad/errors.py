@@ -1,0 +1,24 @@
+"""Errors of agrad, each a `ValueError` or a `TypeError`, so that one need not know them to catch them."""
+
+__all__ = [
+    "AverageUndefinedError",
+    "CorruptDataError",
+    "FreedGraphError",
+    "NonFiniteError",
+]
+
+
+class FreedGraphError(ValueError):
+    """A sweep over a recorded graph whose buffers an earlier sweep has already freed."""
+
+
+class AverageUndefinedError(TypeError):
+    """An average backward pass through an operation that has no kind, hence no averaged Jacobian."""
+
+
+class NonFiniteError(ValueError):
+    """A NaN or an infinity where training cannot go on with one."""
+
+
+class CorruptDataError(ValueError):
+    """A file whose content is not what its format or its checksum promises."""

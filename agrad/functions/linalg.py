@@ -1,0 +1,3 @@
+"""Products of matrices and tensors."""
+
+__all__: list[str] = []

@@ -1,0 +1,21 @@
+"""Which function stands in for which of NumPy's."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from agrad.tensor import Tensor
+
+__all__ = ["implements"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def implements(*numpy_functions: Any) -> Callable[[F], F]:
+    """Let the decorated function stand in for NumPy's when those are called on a Tensor."""
+
+    def register(function: F) -> F:
+        for numpy_function in numpy_functions:
+            Tensor.implementations[numpy_function] = function
+        return function
+
+    return register

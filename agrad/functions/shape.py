@@ -1,0 +1,3 @@
+"""Rearranging, joining and picking elements."""
+
+__all__: list[str] = []

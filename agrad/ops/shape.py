@@ -1,0 +1,1 @@
+"""Rearranging and picking elements: all linear."""

@@ -1,0 +1,198 @@
+"""Saving and loading of states in the safetensors format, and the atomic write under it.
+
+No pickle: a file from a stranger can hold arrays and plain values, never code.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from agrad.errors import CorruptDataError
+
+__all__ = ["atomic_write", "load", "save"]
+
+_DTYPES = frozenset(
+    ["bool", "float16", "float32", "float64"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+)
+# The entry of the file's metadata that keeps the nesting, the order and the plain values: JSON in
+# which a dict is an object, an array its name in the file, and any other value a list of just it.
+_OUTLINE = "agrad"
+
+
+def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
+    """Save a nested dict of arrays and plain values as one safetensors file, atomically.
+
+    An array within nested dicts is named by its keys joined with ".", so other readers of the format
+    find `model.0.weight`. `load` gives the very dict back: the nesting, the order, and each array's
+    dtype, shape and values. Of the path only the old file or the whole new one is ever seen.
+
+    Args:
+        path: The file to write or replace.
+        state: A dict with strings for keys. Its values are such dicts in turn; arrays of booleans,
+            integers or float16, float32 and float64, of any shape, or objects whose `.numpy()` gives
+            one, such as tensors; and None, booleans, integers, floats, strings, and lists of these
+            or dicts of them. NumPy's scalars come back as 0-d arrays.
+
+    Raises:
+        TypeError: a key, a value or a dtype that cannot be saved; nothing is written.
+        ValueError: two arrays of the same joined name; nothing is written.
+        OSError: the file cannot be written; one already there is left as it was.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import agrad as ag
+        >>> path = tempfile.mkdtemp() + "/state.safetensors"
+        >>> ag.save(path, {"model": {"0.weight": np.eye(2, dtype="float32")}, "step": 7})
+        >>> ag.load(path)
+        {'model': {'0.weight': array([[1., 0.], [0., 1.]], dtype=float32)}, 'step': 7}
+    """
+    import safetensors.numpy
+
+    if not isinstance(state, Mapping):
+        raise TypeError(f"save: the state must be a dict, got {type(state).__name__}")
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    outline = json.dumps(_outline(state, (), arrays))
+    content = safetensors.numpy.save(arrays, metadata={_OUTLINE: outline})
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the state that `save` wrote; of any other safetensors file, its arrays by name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptDataError: the file is cut short, damaged or of another format.
+    """
+    import safetensors
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"load: there is no file {os.fspath(path)!r}")
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if _OUTLINE not in metadata:
+            return arrays
+        state = _restore(json.loads(metadata[_OUTLINE]), arrays)
+        if arrays or not isinstance(state, dict):
+            raise ValueError("its outline does not match its arrays")
+    # a dtype that NumPy lacks is a TypeError or a KeyError, by the version of safetensors
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CorruptDataError(
+            f"load: {os.fspath(path)!r} is not a whole file that agrad.save wrote ({error}); "
+            "take an earlier copy or save it again"
+        ) from error
+    return state
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Give a binary file to write whose content appears at `path` whole, or not at all.
+
+    It is a temporary file in the same folder, flushed to the disk and then renamed, and removed if
+    the block raises. Only a killed process leaves it behind, under a name that starts with
+    `.agrad-`. A symbolic link is followed, as by `open`.
+
+    Raises:
+        OSError: naming `path`; a file already there is left as it was.
+
+    Example:
+        >>> import tempfile
+        >>> from agrad.serialization import atomic_write
+        >>> path = tempfile.mkdtemp() + "/notes.txt"
+        >>> with atomic_write(path) as file:
+        ...     count = file.write(b"whole")
+        >>> open(path, "rb").read()
+        b'whole'
+    """
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    temporary = os.path.join(folder, f".agrad-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        _sync_folder(folder)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename in (None, temporary) and error.strerror:
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise
+
+
+def _sync_folder(folder: str) -> None:
+    if os.name == "nt":  # Windows opens no folders; its file system journals renames
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _outline(value: Any, keys: tuple[str, ...], arrays: dict[str, Any]) -> Any:
+    """Return what stands for `value` in the outline, and put its arrays into `arrays`."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(
+                    f"save: {_where(keys)} has the key {key!r}; keys must be strings, "
+                    f"not {type(key).__name__}"
+                )
+        return {key: _outline(item, (*keys, key), arrays) for key, item in value.items()}
+    if not isinstance(value, np.ndarray | np.generic) and hasattr(value, "numpy"):
+        value = value.numpy()
+    if not isinstance(value, np.ndarray | np.generic):
+        _check_plain(value, keys)
+        return [value]
+    if value.dtype.name not in _DTYPES:
+        raise TypeError(
+            f"save: {_where(keys)} is an array of {value.dtype}; "
+            "only booleans, integers and float16, float32 and float64 can be saved"
+        )
+    name = ".".join(keys)
+    if name in arrays or name == "__metadata__":
+        raise ValueError(f"save: the name {name!r} is taken twice or reserved; rename one key")
+    arrays[name] = np.asarray(value, dtype=value.dtype.newbyteorder("<"), order="C")
+    return name
+
+
+def _check_plain(value: Any, keys: tuple[str, ...]) -> None:
+    """Raise a TypeError unless JSON holds `value` exactly."""
+    if isinstance(value, list):
+        for position, item in enumerate(value):
+            _check_plain(item, (*keys, str(position)))
+    elif isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        for key, item in value.items():
+            _check_plain(item, (*keys, key))
+    elif value is not None and type(value) not in (bool, int, float, str):
+        raise TypeError(
+            f"save: {_where(keys)} is of type {type(value).__name__}; values must be arrays, dicts "
+            "with strings for keys, or None, bool, int, float, str and lists of these"
+        )
+
+
+def _where(keys: tuple[str, ...]) -> str:
+    return repr(".".join(keys)) if keys else "the state"
+
+
+def _restore(outline: Any, arrays: dict[str, Any]) -> Any:
+    """Return the value that `outline` stands for, taking its arrays out of `arrays`."""
+    if isinstance(outline, dict):
+        return {key: _restore(item, arrays) for key, item in outline.items()}
+    if isinstance(outline, str):
+        return arrays.pop(outline)
+    (value,) = outline
+    return value

@@ -1,0 +1,460 @@
+"""The Tensor: an array, and the node of the graph that it came from."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from agrad import graph
+from agrad.array_methods import ArrayMethods
+from agrad.backend import Array, as_array
+from agrad.ops.operation import Operation
+
+__all__ = ["Tensor", "apply", "as_tensor", "is_grad_enabled", "no_grad", "tensor"]
+
+_grad_enabled: ContextVar[bool] = ContextVar("agrad_grad_enabled", default=True)
+
+
+def is_grad_enabled() -> bool:
+    """Return whether operations are recorded in this thread or task: true outside `no_grad`."""
+    return _grad_enabled.get()
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Record nothing inside the `with` block, or inside the function it decorates.
+
+    Example:
+        >>> import agrad as ag
+        >>> x = ag.tensor([1.0, 2.0], requires_grad=True)
+        >>> with ag.no_grad():
+        ...     y = 2 * x
+        >>> y.requires_grad
+        False
+    """
+    token = _grad_enabled.set(False)
+    try:
+        yield
+    finally:
+        _grad_enabled.reset(token)
+
+
+class Tensor(ArrayMethods):
+    """An array that remembers how it was computed.
+
+    Args:
+        data: array, nested sequence or scalar; copied. Python floats become float32, NumPy's arrays
+            and scalars keep their dtype.
+        requires_grad: whether gradients with respect to it are wanted; for float32 and float64 only.
+        dtype: the dtype to convert to.
+
+    Attributes:
+        grad: array of the same shape and dtype, or None: where `backward` accumulates.
+        average_grad: likewise, where `average_backward` accumulates.
+
+    An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
+    ValueError rather than making gradients silently wrong. Assigning to `.data` replaces the array
+    and leaves recorded graphs as they were.
+
+    Example:
+        >>> import agrad as ag
+        >>> x = ag.tensor([[1.0, 2.0]], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        array([[2., 4.]], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "_data", "_node", "_pin", "_requires_grad", "average_grad", "grad")
+
+    implementations: ClassVar[dict[Any, Callable[..., Any]]] = {}
+    """NumPy's functions and ufuncs, and what stands in for each when it is called on a Tensor."""
+
+    def __init__(
+        self, data: ArrayLike | Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None
+    ) -> None:
+        self._data = _as_owned_array(data, dtype)
+        self._node: graph.Node | None = None
+        self._pin: weakref.ref[graph.Pin] | None = None
+        self.grad: Array | None = None
+        self.average_grad: Array | None = None
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad = True
+
+    @classmethod
+    def _wrap(cls, array: Array) -> Tensor:
+        """Return a Tensor on `array` itself, which belongs to no one else."""
+        self = Tensor.__new__(Tensor)
+        self._data = array
+        self._node = self._pin = self.grad = self.average_grad = None
+        self._requires_grad = False
+        return self
+
+    # -- what it is ----------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Array:
+        """The array itself, not a copy."""
+        return self._data
+
+    @data.setter
+    def data(self, value: ArrayLike | Tensor) -> None:
+        array = _as_owned_array(value, self.dtype)
+        if self._node is not None:
+            raise ValueError("Tensor.data: only a leaf's values can be replaced; this is a result")
+        if array.shape != self.shape:
+            raise ValueError(
+                f"Tensor.data: the new values have shape {array.shape}, the tensor {self.shape}"
+            )
+        self._data = array
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to or through this Tensor."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and self.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"requires_grad: gradients are defined for float32 and float64, not {self.dtype}; "
+                "convert the tensor first, e.g. with dtype=np.float32"
+            )
+        if not value and self._node is not None:
+            raise ValueError("requires_grad: a result cannot stop requiring one; use detach()")
+        self._requires_grad = bool(value)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was given, not computed by a recorded operation."""
+        return self._node is None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the elements."""
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self._data.size
+
+    @property
+    def device(self) -> str:
+        """Where the array lives: "cpu"."""
+        return "cpu"
+
+    def __repr__(self) -> str:
+        text = np.array2string(self._data, separator=", ", prefix="tensor(")
+        extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        return f"tensor({text}{extra}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def numpy(self) -> Array:
+        """Return the array itself, not a copy."""
+        return self._data
+
+    def item(self) -> Any:
+        """Return the single element as a Python number.
+
+        Raises:
+            ValueError: there is not exactly one element.
+        """
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """Return the elements as nested Python lists."""
+        return self._data.tolist()
+
+    def detach(self) -> Tensor:
+        """Return a Tensor on a read-only view of the same values, of which the graph knows nothing."""
+        view = self._data.view()
+        view.flags.writeable = False
+        return Tensor._wrap(view)
+
+    def writable(self) -> Array:
+        """Return the array for a change in place; a copy takes its place if a graph still needs it."""
+        if not self._data.flags.writeable:
+            self._data = self._data.copy()
+        return self._data
+
+    # -- gradients -----------------------------------------------------------------------------------
+
+    def backward(self, grad: ArrayLike | None = None, *, retain_graph: bool = False) -> None:
+        """Add the gradient of this Tensor to `.grad` of every leaf that requires one.
+
+        Args:
+            grad: the gradient with respect to this Tensor, of its shape; 1 for a single element.
+            retain_graph: keep the graph's buffers for another sweep, instead of freeing them.
+
+        Raises:
+            ValueError: no gradient is required; several elements and no `grad`; a `grad` of another
+                shape; a graph that an earlier sweep freed (`FreedGraphError`).
+        """
+        self._require_graph("backward")
+        if grad is None:
+            self._require_scalar("backward", "pass grad, or reduce it with sum() or mean()")
+            seed = np.ones_like(self._data)
+        else:
+            seed = np.asarray(grad, dtype=self.dtype)
+            if seed.shape != self.shape:
+                raise ValueError(
+                    f"backward: grad has shape {seed.shape}, the tensor has shape {self.shape}"
+                )
+        if self._node is None:
+            _accumulate("grad", {self: seed.copy()})
+            return
+        nodes = graph.topological_order(self._node)
+        _accumulate("grad", graph.backward_sweep(self._node, seed, nodes, retain_graph))
+
+    def average_backward(
+        self,
+        updates: Mapping[Tensor, ArrayLike],
+        *,
+        segments: int = 1,
+        extrapolate: bool = False,
+        retain_graph: bool = False,
+    ) -> Array:
+        """Add the factorized average gradient along `updates` to `.average_grad` of every leaf.
+
+        The recorded graph is run again at the leaves' values plus `updates` (leaves not named stay
+        put), and swept back once with every operation's averaged Jacobian. Then the sum over the
+        leaves of ⟨average_grad, update⟩ equals the change of this Tensor's value, exactly up to
+        rounding, and differs from the true average gradient by O(|update|²).
+
+        Args:
+            updates: for each moving leaf its update, of the leaf's shape.
+            segments: cut the path into this many equal parts and average over them; the error falls
+                as 1/segments².
+            extrapolate: combine `segments` and twice as many as (4·fine - coarse)/3, which leaves an
+                error of O(|update|⁴) on smooth graphs.
+            retain_graph: keep the graph's buffers for another sweep, instead of freeing them.
+
+        Returns:
+            The value at the end of the updates, a 0-d array.
+
+        Raises:
+            ValueError: several elements; no graph, or a freed one; an update for a tensor that is no
+                leaf of the graph or of another shape.
+            AverageUndefinedError: an operation without a kind.
+
+        Example:
+            >>> import agrad as ag
+            >>> w1 = ag.tensor(0.0, requires_grad=True)
+            >>> w2 = ag.tensor(0.0, requires_grad=True)
+            >>> loss = w1 * w1 * w2
+            >>> loss.average_backward({w1: 1.0, w2: 1.0})
+            array(1., dtype=float32)
+            >>> w1.average_grad, w2.average_grad
+            (array(0.5, dtype=float32), array(0.5, dtype=float32))
+        """
+        self._require_graph("average_backward")
+        self._require_scalar("average_backward", "reduce it with sum() or mean()")
+        if segments < 1:
+            raise ValueError(f"average_backward: segments must be at least 1, got {segments}")
+        if self._node is None:
+            raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
+        nodes = graph.topological_order(self._node)
+        moves = _checked_updates(updates, nodes)
+
+        def sweep(segments: int, retain: bool) -> tuple[Array, dict[Any, Array]]:
+            path = [
+                {leaf: start + delta * (i / segments) for leaf, (start, delta) in moves.items()}
+                for i in range(1, segments + 1)
+            ]
+            return graph.average_sweep(self._node, nodes, path, retain)
+
+        end, grads = sweep(segments, retain_graph or extrapolate)
+        if extrapolate:
+            end, fine = sweep(2 * segments, retain_graph)
+            grads = {leaf: (4 * fine[leaf] - coarse) / 3 for leaf, coarse in grads.items()}
+        _accumulate("average_grad", grads)
+        return end.reshape(())
+
+    def zero_grad(self) -> None:
+        """Forget both gradients."""
+        self.grad = self.average_grad = None
+
+    def _require_graph(self, operation: str) -> None:
+        if not self.requires_grad:
+            raise ValueError(
+                f"{operation}: the tensor does not depend on any that requires a gradient; set "
+                "requires_grad=True on a leaf, and compute outside no_grad()"
+            )
+
+    def _require_scalar(self, operation: str, remedy: str) -> None:
+        if self.size != 1:
+            raise ValueError(
+                f"{operation}: needs a single element, the tensor has shape {self.shape}; {remedy}"
+            )
+
+    # -- recording -----------------------------------------------------------------------------------
+
+    @staticmethod
+    def _apply(operation: Operation, *inputs: Any) -> Tensor:
+        return apply(operation, *inputs)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if method != "__call__":
+            raise TypeError(f"np.{ufunc.__name__}.{method}: not defined for Tensors; use x.numpy()")
+        return self._implementation(ufunc)(*inputs, **options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        return self._implementation(function)(*args, **options)
+
+    def _implementation(self, function: Any) -> Callable[..., Any]:
+        try:
+            return Tensor.implementations[function]
+        except KeyError:
+            raise TypeError(
+                f"np.{function.__name__}: agrad does not differentiate it; call it on x.numpy() if no "
+                "gradient is wanted"
+            ) from None
+
+
+def tensor(
+    data: ArrayLike | Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Return a new Tensor with a copy of `data`; see `Tensor`.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.tensor([1.0, 2.0])
+        tensor([1., 2.])
+        >>> ag.tensor(np.arange(3)).dtype
+        dtype('int64')
+    """
+    return Tensor(data, requires_grad, dtype)
+
+
+def as_tensor(value: ArrayLike | Tensor) -> Tensor:
+    """Return `value` itself if it is a Tensor, else a new one."""
+    return value if isinstance(value, Tensor) else Tensor(value)
+
+
+def apply(operation: Operation, *inputs: Any) -> Tensor:
+    """Compute an operation on Tensors, arrays or scalars, and record it if a gradient is wanted.
+
+    Raises:
+        ValueError, TypeError: the operation refuses its inputs; the message names it.
+    """
+    tensors = [value for value in inputs if isinstance(value, Tensor)]
+    recording = _grad_enabled.get() and any(t._requires_grad for t in tensors)
+    arrays = tuple(
+        value._data if isinstance(value, Tensor) else _constant(value, tensors, recording)
+        for value in inputs
+    )
+    if not recording:
+        return Tensor._wrap(as_array(_forward(operation, arrays)))
+
+    # Inputs are pinned before they are used, so that a view of one is born read-only.
+    pins = [pin for pin in map(_pinned, tensors) if pin is not None]
+    result = Tensor._wrap(as_array(_forward(operation, arrays)))
+    pin = _pinned(result)
+    if pin is not None:
+        pins.append(pin)
+    parents = tuple(
+        (value._node or value) if isinstance(value, Tensor) and value._requires_grad else None
+        for value in inputs
+    )
+    result._node = graph.Node(operation, arrays, result._data, parents, pins)
+    result._requires_grad = True
+    return result
+
+
+def _forward(operation: Operation, arrays: tuple[Array, ...]) -> Array:
+    try:
+        return operation.forward(*arrays)
+    except (ValueError, TypeError, IndexError) as error:
+        kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
+        error.add_note(f"in {type(operation).__name__} of inputs {kinds}")
+        raise
+
+
+def _pinned(tensor: Tensor) -> graph.Pin | None:
+    """Return the pin on the tensor's array, made if need be; None if it is read-only by itself."""
+    pin = tensor._pin() if tensor._pin is not None else None
+    if pin is not None and pin.array is tensor._data:
+        return pin
+    if not tensor._data.flags.writeable:
+        return None
+    pin = graph.Pin(tensor._data)
+    tensor._pin = weakref.ref(pin)
+    return pin
+
+
+def _constant(value: Any, tensors: list[Tensor], recording: bool) -> Array:
+    """Return an operand that is no Tensor as an array; a graph needs one that nobody can change."""
+    if isinstance(value, bool | int | float) and tensors:
+        # A Python number takes part in NumPy's promotion by its kind alone.
+        kinds = [t.dtype for t in tensors]
+        return np.asarray(value, dtype=np.result_type(*kinds, value))
+    array = np.asarray(value)
+    return array.copy() if recording and array is value else array
+
+
+def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
+    if isinstance(data, Tensor):
+        data = data._data
+    if dtype is None and not isinstance(data, np.ndarray | np.generic):
+        array = np.array(data)
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)
+    else:
+        array = np.array(data, dtype=dtype)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"tensor: elements must be real numbers or booleans, not {array.dtype}")
+    return array
+
+
+def _checked_updates(
+    updates: Mapping[Tensor, ArrayLike], nodes: list[graph.Node]
+) -> dict[Tensor, tuple[Array, Array]]:
+    """Return for each leaf that moves its recorded value and its update."""
+    recorded = {
+        parent: array
+        for node in nodes
+        for parent, array in zip(node.parents, node.inputs, strict=True)
+        if isinstance(parent, Tensor)
+    }
+    moves = {}
+    for i, (leaf, update) in enumerate(updates.items()):
+        if not isinstance(leaf, Tensor):
+            raise TypeError(f"average_backward: update {i} is for a {type(leaf).__name__}, not a Tensor")
+        if leaf not in recorded:
+            reason = "computed, not a leaf" if leaf._node is not None else "not in the graph"
+            raise ValueError(f"average_backward: the tensor of update {i}, {leaf.shape}, is {reason}")
+        start = recorded[leaf]
+        delta = update._data if isinstance(update, Tensor) else np.asarray(update)
+        if delta.shape != start.shape:
+            raise ValueError(
+                f"average_backward: update {i} has shape {delta.shape}, its tensor {start.shape}"
+            )
+        if delta.dtype.kind not in "biuf":
+            raise TypeError(f"average_backward: update {i} has dtype {delta.dtype}")
+        moves[leaf] = start, delta.astype(start.dtype, copy=False)
+    return moves
+
+
+def _accumulate(name: str, grads: Mapping[Any, Array]) -> None:
+    for leaf, grad in grads.items():
+        known = getattr(leaf, name)
+        setattr(leaf, name, grad if known is None else known + grad)
