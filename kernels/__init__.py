@@ -1,1 +1,1 @@
-"""Numerical kernels on plain arrays, installed as `agrad.kernels`: `cpu` and `gpu`, alike in names."""
+"""Numerical kernels on plain arrays, installed as `agrad.kernels`: `cpu` and `gpu`, same names."""
