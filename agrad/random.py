@@ -1,7 +1,7 @@
 """The random generator behind initial weights, dropout and the order of batches.
 
-Each thread has one of its own, so that a model trained in one thread of a process comes out as if it
-were alone. Until `seed` is called in a thread, its generator starts from the operating system's
+Each thread has one of its own, so that a model trained in one thread of a process comes out as if
+it were alone. Until `seed` is called in a thread, its generator starts from the operating system's
 entropy. Beside the switch of gradient recording this is the package's only mutable state.
 """
 
@@ -37,7 +37,8 @@ def generator() -> np.random.Generator:
 def seed(n: int) -> None:
     """Start the calling thread's generator anew from the non-negative integer `n`.
 
-    The same seed gives the same weights, dropout masks and batch orders, whatever other threads draw.
+    Whatever other threads draw, a seed decides the weights, dropout masks and batch orders made
+    after it in this one.
 
     Raises:
         TypeError: `n` is not an integer.
@@ -61,7 +62,7 @@ def seed(n: int) -> None:
 
 
 def get_state() -> dict[str, Any]:
-    """Return the state of the calling thread's generator as a dict that JSON and `ag.save` can hold.
+    """Return the state of the calling thread's generator, which JSON and `ag.save` can hold.
 
     Example:
         >>> import agrad as ag
@@ -80,7 +81,7 @@ def set_state(state: dict[str, Any]) -> None:
     Raises:
         ValueError: `state` is not such a state; the generator is left as it was.
     """
-    trial = np.random.PCG64(0)
+    trial: Any = np.random.PCG64(0)
     try:
         trial.state = state
     except (KeyError, OverflowError, TypeError, ValueError) as error:

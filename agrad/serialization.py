@@ -29,16 +29,17 @@ _OUTLINE = "agrad"
 def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Save a nested dict of arrays and plain values as one safetensors file, atomically.
 
-    An array within nested dicts is named by its keys joined with ".", so other readers of the format
-    find `model.0.weight`. `load` gives the very dict back: the nesting, the order, and each array's
-    dtype, shape and values. Of the path only the old file or the whole new one is ever seen.
+    An array is named by its keys joined with ".", so that other readers of the format find
+    `model.0.weight`. `load` gives the very dict back: the nesting, the order, the plain values, and
+    each array's dtype, shape and values. At the path either the old file is seen or the whole new
+    one.
 
     Args:
         path: The file to write or replace.
-        state: A dict with strings for keys. Its values are such dicts in turn; arrays of booleans,
-            integers or float16, float32 and float64, of any shape, or objects whose `.numpy()` gives
+        state: A dict with strings for keys. Its values are such dicts in turn; arrays of any shape
+            of booleans, integers, float16, float32 or float64, or objects whose `.numpy()` gives
             one, such as tensors; and None, booleans, integers, floats, strings, and lists of these
-            or dicts of them. NumPy's scalars come back as 0-d arrays.
+            or of dicts of them. NumPy's scalars come back as 0-d arrays.
 
     Raises:
         TypeError: a key, a value or a dtype that cannot be saved; nothing is written.
@@ -107,11 +108,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from agrad.serialization import atomic_write
-        >>> path = tempfile.mkdtemp() + "/notes.txt"
+        >>> path = Path(tempfile.mkdtemp(), "notes.txt")
         >>> with atomic_write(path) as file:
         ...     count = file.write(b"whole")
-        >>> open(path, "rb").read()
+        >>> path.read_bytes()
         b'whole'
     """
     target = os.path.realpath(path)

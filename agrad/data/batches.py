@@ -200,9 +200,7 @@ def _integer(name: str, value: Any, least: int) -> int:
     try:
         value = operator.index(value)
     except TypeError:
-        raise TypeError(
-            f"Batches: {name} must be an integer, got {type(value).__name__}"
-        ) from None
+        raise TypeError(f"Batches: {name} must be an integer, got {type(value).__name__}") from None
     if value < least:
         raise ValueError(f"Batches: {name} must be at least {least}, got {value}")
     return int(value)

@@ -1,7 +1,7 @@
-"""Small data sets for image classification, each as a pair of images and labels."""
+"""Small data sets for image classification, each a pair of images and labels."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,65 +9,120 @@ from numpy.typing import NDArray
 from agrad.data.download import fetch, require
 from agrad.data.idx import read_idx
 
-__all__ = ["Split", "digits", "fashion_mnist", "mnist"]
+__all__ = ["digits", "fashion_mnist", "mnist"]
 
 Split = Literal["train", "test"]
 Examples = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
-@dataclass(frozen=True)
-class _File:
-    name: str
-    shape: tuple[int, ...]
-    md5: str
+def digits(split: Split = "train") -> Examples:
+    """Return scikit-learn's handwritten digits: images of 8x8 pixels and their labels.
+
+    Needs no download. Every fifth example in the order of the labels, 360 in all, is for testing
+    and the other 1,437 are for training, so that each split has a fifth or the rest of every digit.
+
+    Returns:
+        Images, float32 in [0, 1] of shape (N, 8, 8), and labels, int64 from 0 to 9 of shape (N,).
+
+    Raises:
+        ValueError: `split` is neither "train" nor "test".
+        ImportError: scikit-learn is missing.
+
+    Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI repository.
+
+    Example:
+        >>> from agrad.data import digits
+        >>> images, labels = digits("test")
+        >>> images.shape, images.dtype, labels.dtype
+        ((360, 8, 8), dtype('float32'), dtype('int64'))
+    """
+    _check(split)
+    source = require("sklearn.datasets").load_digits()
+    labels = source.target.astype(np.int64)
+    chosen = np.full(len(labels), split == "train")
+    chosen[np.argsort(labels, kind="stable")[::5]] = split == "test"
+    return source.images[chosen].astype(np.float32) / 16, labels[chosen]
+
+
+def mnist(split: Split = "train") -> Examples:
+    """Return MNIST: images of handwritten digits, 28x28 pixels, and their labels.
+
+    The first call downloads it, 11 MB, into the folder that the environment variable `AGRAD_DATA`
+    names, else into the user's cache folder. Files that are there already are used as they are.
+
+    Returns:
+        Images, float32 in [0, 1] of shape (N, 28, 28), and labels, int64 from 0 to 9 of shape (N,);
+        N is 60,000 for training and 10,000 for testing.
+
+    Raises:
+        ValueError: `split` is neither "train" nor "test".
+        CorruptDataError: a file is damaged.
+        OSError: a file is missing and cannot be downloaded or written.
+        ImportError: a file is missing and so is pooch or rich.
+
+    Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits".
+    """
+    return _MNIST.load(split)
+
+
+def fashion_mnist(split: Split = "train") -> Examples:
+    """Return Fashion-MNIST: images of ten kinds of clothing in the form of MNIST.
+
+    Everything else is as for `mnist`; the download has 31 MB.
+
+    Source: H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking
+    Machine Learning Algorithms", arXiv:1708.07747.
+    """
+    return _FASHION_MNIST.load(split)
 
 
 @dataclass(frozen=True)
-class _Published:
-    """A data set of IDX files: the folder that keeps them, who publishes them, and the files."""
+class _IdxDataSet:
+    """A data set published as the four files of MNIST."""
 
     folder: str
     mirrors: tuple[str, ...]
-    files: dict[str, tuple[_File, _File]]  # images and labels of each split
+    md5: dict[str, str]
+    train: int = 60_000
+    test: int = 10_000
 
-    def load(self, split: Split) -> Examples:
-        images, labels = (
-            read_idx(fetch(f"{self.folder}/{file.name}", file.md5, self.mirrors), file.shape)
-            for file in self.files[_checked(split)]
-        )
-        return images / np.float32(255), labels.astype(np.int64)
+    def load(self, split: Any) -> Examples:
+        _check(split)
+        prefix, count = ("train", self.train) if split == "train" else ("t10k", self.test)
+        images = self._read(f"{prefix}-images-idx3-ubyte.gz", (count, 28, 28))
+        labels = self._read(f"{prefix}-labels-idx1-ubyte.gz", (count,))
+        return np.divide(images, 255, dtype=np.float32), labels.astype(np.int64)
+
+    def _read(self, file: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        return read_idx(fetch(f"{self.folder}/{file}", self.md5[file], self.mirrors), shape)
 
 
-_MNIST = _Published(
+def _check(split: Any) -> None:
+    if split not in ("train", "test"):
+        raise ValueError(f'split must be "train" or "test", got {split!r}')
+
+
+_MNIST = _IdxDataSet(
     folder="mnist",
     mirrors=(
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
-    files={
-        "train": (
-            _File(
-                "train-images-idx3-ubyte.gz",
-                (60_000, 28, 28),
-                md5="f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            ),
-            _File(
-                "train-labels-idx1-ubyte.gz", 
-                (60_000,), 
-                md5="d53e105ee54ea40749a09fcbcd1e9432",
-            ),
-        ),
-        "test": (
-            _File(
-                "t10k-images-idx3-ubyte.gz",
-                (10_000, 28, 28),
-                md5="9fb629c4189551a2d022fa330f9573f3",
-            ),
-            _File(
-                "t10k-labels-idx1-ubyte.gz",
-                (10_000,),
-                md5="ec29112dd5afa0611ce80d1b7f02629c",
-            ),
-        ),
+    md5={
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    },
+)
+
+_FASHION_MNIST = _IdxDataSet(
+    folder="fashion_mnist",
+    mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+    md5={
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
     },
 )

@@ -22,8 +22,7 @@ def require(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"the data sets of agrad need {module.partition('.')[0]}: "
-            'pip install "agrad[demo]"'
+            f'the data sets of agrad need {module.partition(".")[0]}: pip install "agrad[demo]"'
         ) from error
 
 
@@ -55,7 +54,9 @@ def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
         except (require("requests").RequestException, CorruptDataError) as error:
             failures.append(f"{url}: {error}")
         except OSError as error:
-            reason = f"{error.strerror}; the file is missing there and cannot be written, so make the "
+            reason = (
+                f"{error.strerror}; the file is missing there and cannot be written, so make the "
+            )
             reason += "folder writable or set AGRAD_DATA to another"
             raise OSError(error.errno, reason, str(path)) from error
         else:
