@@ -24,6 +24,8 @@ _DTYPES = frozenset(
 # The entry of the file's metadata that keeps the nesting, the order and the plain values: JSON in
 # which a dict is an object, an array its name in the file, and any other value a list of just it.
 _OUTLINE = "agrad"
+# What a dtype that NumPy lacks raises in safetensors, or an outline that `save` did not write here.
+_NOT_OURS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 
 def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
@@ -86,8 +88,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         state = _restore(json.loads(metadata[_OUTLINE]), arrays)
         if arrays or not isinstance(state, dict):
             raise ValueError("its outline does not match its arrays")
-    # a dtype that NumPy lacks is a TypeError or a KeyError, by the version of safetensors
-    except (safetensors.SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (safetensors.SafetensorError, *_NOT_OURS) as error:
         raise CorruptDataError(
             f"load: {os.fspath(path)!r} is not a whole file that agrad.save wrote ({error}); "
             "take an earlier copy or save it again"

@@ -98,7 +98,12 @@ def test_seed_refuses_what_is_no_seed(n: object, error: type[Exception]) -> None
         [],
         {"bit_generator": "MT19937"},
         {"bit_generator": "PCG64", "state": 3, "has_uint32": 0, "uinteger": 0},
-        {"bit_generator": "PCG64", "state": {"state": -1, "inc": 1}, "has_uint32": 0, "uinteger": 0},
+        {
+            "bit_generator": "PCG64",
+            "state": {"state": -1, "inc": 1},
+            "has_uint32": 0,
+            "uinteger": 0,
+        },
         {"bit_generator": "PCG64", "state": {"state": 2**200, "inc": 1}, "has_uint32": 0},
         {"bit_generator": "PCG64", "state": {"state": 1, "inc": 1}, "has_uint32": "x"},
     ],
