@@ -1,1 +1,4 @@
-"""Numerical kernels on plain arrays, installed as `agrad.kernels`: `cpu` and `gpu`, same names."""
+"""Numerical kernels: arrays in, arrays out; no Tensor and no graph.
+
+`cpu` (NumPy and Numba) and `gpu` (CuPy) hold the same names with the same signatures.
+"""

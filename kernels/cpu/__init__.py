@@ -1,0 +1,4 @@
+"""Kernels for NumPy arrays: NumPy where it is fast enough, Numba where a loop is hot.
+
+Nothing is compiled on import: `agrad.kernels.cpu.jit` compiles a kernel at its first call.
+"""

@@ -1,0 +1,177 @@
+"""Numba kernels compiled at their first call, for declared types only, and cached on disk.
+
+Three decorators. `kernel` compiles a function of arrays; `inline` marks a scalar function that
+kernels call; `elementwise` makes a function of two arrays from a scalar formula. None of them
+imports Numba before the first call.
+"""
+
+import functools
+import re
+import threading
+from collections.abc import Callable
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numba.core.types import Type
+
+# Fused multiply-adds are welcome; every other licence of fastmath breaks NaN and inf.
+_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
+
+
+def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a function of arrays with Numba when it is first called.
+
+    The compiled code releases the GIL and is kept on disk: beside the module or, where that
+    folder cannot be written, in the user's cache folder.
+
+    Args:
+        signature: The arguments' types, as in `"const real[:, :], int64, real[:]"`. `real`
+            stands for float32 and float64, each of which is compiled. Arrays are C-contiguous.
+            `const` ones are only read, and accept arrays that are read-only or unaligned.
+
+    Returns:
+        A decorator. What it returns raises TypeError when called with other types.
+
+    Example:
+        >>> @kernel("const real[:], real, real[:]")
+        ... def scale(x, factor, out):
+        ...     for i in range(out.size):
+        ...         out[i] = factor * x[i]
+        >>> out = np.empty(2, np.float32)
+        >>> scale(np.ones(2, np.float32), 3.0, out)
+        >>> out
+        array([3., 3.], dtype=float32)
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        compiled: Callable[..., Any] | None = None
+        lock = threading.Lock()
+
+        def compile_once() -> Callable[..., Any]:
+            nonlocal compiled
+            with lock:
+                if compiled is None:
+                    compiled = _compile(function, signature)
+                return compiled
+
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Any:
+            return (compiled or compile_once())(*arguments)
+
+        return call
+
+    return decorate
+
+
+class inline:  # noqa: N801 -- a decorator
+    """Mark a scalar function as one that kernels may call and that is always inlined.
+
+    Inlining is what lets LLVM vectorize the loop around it. From Python the function is an
+    ordinary one.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.__wrapped__ = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.__wrapped__(*arguments)
+
+    @functools.cached_property
+    def _dispatcher(self) -> Any:
+        import numba
+
+        return numba.njit(self.__wrapped__, forceinline=True, **_OPTIONS)
+
+    @property
+    def _numba_type_(self) -> "Type":
+        """What Numba asks of a global that it meets in a kernel and does not know."""
+        return self._dispatcher._numba_type_
+
+
+class elementwise(inline):  # noqa: N801 -- a decorator
+    """Make a function of two arrays from a formula of two numbers and constant parameters.
+
+    The formula is evaluated in double precision for float32 arrays too, and rounded once. The
+    arrays have one shape and one dtype, float32 or float64, and any strides; the result is a
+    new C-contiguous array of that shape and dtype. Where another formula calls the function, it
+    calls the formula.
+
+    Example:
+        >>> @elementwise
+        ... def weighted_mean(a, b, weight):
+        ...     return a + weight * (b - a)
+        >>> weighted_mean(np.zeros(2), np.ones(2), 0.25)
+        array([0.25, 0.25])
+    """
+
+    def __init__(self, formula: Callable[..., float]) -> None:
+        super().__init__(formula)
+        parameters = formula.__code__.co_argcount - 2
+        template = (_loop, _loop_with_one, _loop_with_two)[parameters]
+        signature = "const real[:], const real[:], real[:]" + ", float64" * parameters
+        self._loop = kernel(signature)(
+            _at_the_place_of(formula, template, {"formula": self, "np": np})
+        )
+
+    def __call__(self, a: NDArray[Any], b: NDArray[Any], *parameters: float) -> NDArray[Any]:
+        out = np.empty(a.shape, a.dtype)
+        self._loop(a.ravel(), b.ravel(), out.ravel(), *parameters)
+        return out
+
+
+# ruff: noqa: F821 -- `formula` is bound when a loop is copied.
+# mypy: disable-error-code="name-defined, no-untyped-def"
+def _loop(a, b, out):
+    for i in range(out.size):
+        out[i] = formula(np.float64(a[i]), np.float64(b[i]))
+
+
+def _loop_with_one(a, b, out, parameter):
+    for i in range(out.size):
+        out[i] = formula(np.float64(a[i]), np.float64(b[i]), parameter)
+
+
+def _loop_with_two(a, b, out, first, second):
+    for i in range(out.size):
+        out[i] = formula(np.float64(a[i]), np.float64(b[i]), first, second)
+
+
+def _at_the_place_of(
+    original: Callable[..., Any], template: FunctionType, names: dict[str, Any]
+) -> FunctionType:
+    """Copy `template` with global `names`, posing as `original`.
+
+    Numba files what it caches under a function's file, line and name, and drops it when that
+    file changes: each copy of one loop has to stand where its formula does.
+    """
+    place = original.__code__
+    code = template.__code__.replace(
+        co_filename=place.co_filename, co_firstlineno=place.co_firstlineno, co_name=place.co_name
+    )
+    copy = FunctionType(code, names, original.__name__)
+    copy.__module__, copy.__qualname__ = original.__module__, original.__qualname__
+    return copy
+
+
+def _compile(function: Callable[..., Any], signature: str) -> Callable[..., Any]:
+    import numba
+
+    arguments = re.findall(r"(const )?(\w+)(\[[:, ]+\])?", signature)
+    dtypes = ("float32", "float64") if re.search(r"\breal\b", signature) else ("float64",)
+    signatures = [tuple(_type(*a, real=dtype) for a in arguments) for dtype in dtypes]
+    return numba.njit(signatures, cache=True, nogil=True, **_OPTIONS)(function)
+
+
+def _type(const: str, name: str, dimensions: str, real: str) -> "Type":
+    from numba import types
+
+    scalar = getattr(types, real if name == "real" else name)
+    if not dimensions:
+        return scalar
+    # A plain array can be passed for a read-only or unaligned one, not the other way round.
+    return types.Array(scalar, dimensions.count(":"), "C", readonly=bool(const), aligned=not const)
