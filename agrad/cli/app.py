@@ -1,0 +1,41 @@
+"""The commands under one roof, and what their failures become."""
+
+import sys
+
+import click
+
+import agrad
+from agrad.cli.demo import demo
+from agrad.cli.study import study
+from agrad.cli.train import train
+
+__all__ = ["app", "run"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(agrad.__version__, prog_name="agrad")
+def app() -> None:
+    """Train deep plain networks with average gradients.
+
+    Start with `agrad demo`.
+    """
+
+
+app.add_command(demo)
+app.add_command(train)
+app.add_command(study)
+
+
+def run() -> int:
+    """Run the command in `sys.argv` and return its exit code; see `agrad.cli.main`."""
+    try:
+        return app.main(standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("agrad: interrupted", file=sys.stderr)
+        return 130
+    except (ImportError, OSError, ValueError) as error:
+        print(f"agrad: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,1 @@
+"""The papers' experiments and the reports made from them."""

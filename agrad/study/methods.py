@@ -1,0 +1,38 @@
+"""The methods that the studies compare, by name."""
+
+from collections.abc import Callable, Iterable
+
+from agrad import optim
+from agrad.nn import Parameter
+
+__all__ = ["METHODS", "make_optimizer"]
+
+Params = Iterable[Parameter]
+AnyOptimizer = optim.Optimizer | optim.AverageGradient
+
+
+def _rmsprop(params: Params, lr: float) -> optim.Optimizer:
+    return optim.RMSprop(params, lr=lr, alpha=0.9)
+
+
+METHODS: dict[str, Callable[[Params, float], AnyOptimizer]] = {
+    "rmsprop": _rmsprop,
+    "adam": lambda params, lr: optim.Adam(params, lr=lr),
+    "average-rmsprop": lambda params, lr: optim.AverageGradient(_rmsprop(params, lr)),
+    "average-adam": lambda params, lr: optim.AverageGradient(optim.Adam(params, lr=lr)),
+    "average-adam-auto": lambda params, lr: optim.AverageGradient(
+        optim.Adam(params, lr=lr), lr="auto"
+    ),
+}
+"""The learning rate given to a method with `auto` in its name is the one it starts from."""
+
+
+def make_optimizer(method: str, params: Params, lr: float) -> AnyOptimizer:
+    """Return the optimizer of that name over `params`.
+
+    Raises:
+        ValueError: there is no such method.
+    """
+    if method not in METHODS:
+        raise ValueError(f"make_optimizer: method must be one of {sorted(METHODS)}, got {method!r}")
+    return METHODS[method](params, lr)

@@ -1,0 +1,168 @@
+"""Runs of a study: what was tried, what came out, and the file that keeps both."""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+import agrad
+from agrad.data import Batches
+from agrad.errors import NonFiniteError
+from agrad.serialization import atomic_write
+from agrad.study.methods import make_optimizer
+from agrad.study.networks import dense_network
+from agrad.train import Step, evaluate, train
+
+__all__ = ["Experiment", "Run", "load_runs", "machine", "save_runs"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run to be made: equal seeds give equal initial weights and equal batches."""
+
+    study: str
+    activation: str
+    method: str
+    lr: float
+    seed: int
+    iterations: int = 320
+    batch_size: int = 128
+    depth: int = 30
+    width: int = 64
+
+    @property
+    def model(self) -> str:
+        """The network in words, as reports name it."""
+        return f"{self.activation} {self.depth}x{self.width}"
+
+    def run(self, data: "DataSet", on_step: Callable[[Step], object] = lambda step: None) -> "Run":
+        """Train, and evaluate at the end. A loss that is no longer finite ends the run early."""
+        agrad.seed(self.seed)
+        images, labels = data.train
+        model = dense_network(
+            images[0].size,
+            int(labels.max()) + 1,
+            depth=self.depth,
+            width=self.width,
+            activation=self.activation,
+        )
+        optimizer = make_optimizer(self.method, model.parameters(), self.lr)
+        batches = Batches(
+            images, labels, batch_size=self.batch_size, seed=self.seed, drop_last=True
+        )
+        losses, seconds = [], []
+        try:
+            for step in train(model, optimizer, batches, self.iterations):
+                losses.append(step.loss)
+                seconds.append(step.seconds)
+                on_step(step)
+        except NonFiniteError:
+            losses += [float("inf")] * (self.iterations - len(losses))
+        test = evaluate(model, *data.test)
+        return Run(
+            study=self.study,
+            model=self.model,
+            method=self.method,
+            lr=self.lr,
+            seed=self.seed,
+            iterations=self.iterations,
+            train_loss=[float(f"{loss:.5g}") for loss in losses],
+            test_loss=[float(f"{test.loss:.5g}")],
+            test_accuracy=[float(f"{test.accuracy:.5g}")],
+            seconds=sum(seconds),
+            seconds_per_iteration=median(seconds) if seconds else float("nan"),
+            optimizer_state_bytes=optimizer.state_bytes,
+            machine=machine(),
+        )
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images and labels for training and for testing."""
+
+    train: tuple[Any, Any]
+    test: tuple[Any, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run that was made.
+
+    `train_loss` has the mean loss of each mini-batch before its step, infinite (null in the file)
+    from the iteration on at which it was no longer finite; `test_loss` and `test_accuracy` have an
+    entry for each evaluation. `seconds` are those of training alone.
+    """
+
+    study: str
+    model: str
+    method: str
+    lr: float
+    seed: int
+    iterations: int
+    train_loss: list[float]
+    test_loss: list[float]
+    test_accuracy: list[float]
+    seconds: float
+    seconds_per_iteration: float
+    optimizer_state_bytes: int
+    machine: dict[str, Any] = field(default_factory=dict)
+
+
+def machine() -> dict[str, Any]:
+    """Return what a figure's reader should know of the machine: processor, cores, versions."""
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0].partition(":")[2].strip() if names else processor
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "agrad": agrad.__version__,
+    }
+
+
+def save_runs(path: str | os.PathLike[str], runs: Iterable[Run]) -> None:
+    """Write the runs as one JSON list, atomically."""
+    lines = ",\n".join(json.dumps(_as_json(run), allow_nan=False) for run in runs)
+    with atomic_write(path) as file:
+        file.write(f"[\n{lines}\n]\n".encode())
+
+
+def load_runs(path: str | os.PathLike[str]) -> list[Run]:
+    """Return the runs that `save_runs` wrote.
+
+    Raises:
+        ValueError: the file holds no such list.
+    """
+    try:
+        return [_from_json(entry) for entry in json.loads(Path(path).read_text())]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"load_runs: {os.fspath(path)!r} is not a file of runs: {error}"
+        ) from error
+
+
+_SERIES = ("train_loss", "test_loss", "test_accuracy")
+
+
+def _as_json(run: Run) -> dict[str, Any]:
+    entry = asdict(run)
+    for name in _SERIES:
+        entry[name] = [value if np.isfinite(value) else None for value in entry[name]]
+    return entry
+
+
+def _from_json(entry: dict[str, Any]) -> Run:
+    for name in _SERIES:
+        entry[name] = [float("inf") if value is None else value for value in entry[name]]
+    return Run(**entry)
