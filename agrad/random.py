@@ -35,10 +35,13 @@ def generator() -> np.random.Generator:
 
 
 def seed(n: int) -> None:
-    """Start the calling thread's generator anew from the non-negative integer `n`.
+    """Start the calling thread's generator anew, as `numpy.random.default_rng(n)` starts.
 
     Whatever other threads draw, a seed decides the weights, dropout masks and batch orders made
     after it in this one.
+
+    Args:
+        n: A non-negative integer.
 
     Raises:
         TypeError: `n` is not an integer.

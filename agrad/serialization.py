@@ -168,7 +168,7 @@ def _outline(value: Any, keys: tuple[str, ...], arrays: dict[str, Any]) -> Any:
     name = ".".join(keys)
     if name in arrays or name == "__metadata__":
         raise ValueError(f"save: the name {name!r} is taken twice or reserved; rename one key")
-    arrays[name] = np.asarray(value, dtype=value.dtype.newbyteorder("<"), order="C")
+    arrays[name] = np.asarray(value, order="C")
     return name
 
 

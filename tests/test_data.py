@@ -398,7 +398,7 @@ def test_no_server_is_a_download_error(root: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(server: Server, root: Path) -> None:
     root.write_bytes(b"a file in place of the folder")
-    with pytest.raises(OSError, match="cannot be written, so make the folder writable") as caught:
+    with pytest.raises(OSError, match="cannot be written; make the folder writable") as caught:
         fetch("made/file", server.publish("file", b"content"), [server.url])
     assert caught.value.filename == str(root / "made" / "file")
     assert not server.requests
@@ -441,7 +441,7 @@ def test_missing_packages_are_named(
 
 @pytest.mark.parametrize("data_set", [digits, mnist, fashion_mnist])
 def test_the_split_is_train_or_test(data_set: Any) -> None:
-    with pytest.raises(ValueError, match="split must be .*, got 'tset'"):
+    with pytest.raises(ValueError, match=r"split must be .*, got 'tset'"):
         data_set("tset")
 
 

@@ -22,13 +22,9 @@ DRAWS = {
 
 @given(n=st.integers(0, 2**200))
 def test_a_seed_decides_what_is_drawn(n: int) -> None:
-    ag.seed(n)
-    first = generator().random(4)
-    ag.seed(n + 1)
-    other = generator().random(4)
-    ag.seed(n)
-    np.testing.assert_array_equal(generator().random(4), first)
-    assert not np.array_equal(first, other)
+    for _ in range(2):
+        ag.seed(n)
+        np.testing.assert_array_equal(generator().random(4), np.random.default_rng(n).random(4))
 
 
 def test_a_reference_to_the_generator_stays_valid() -> None:

@@ -39,8 +39,9 @@ def digits(split: Split = "train") -> Examples:
     _check(split)
     source = require("sklearn.datasets").load_digits()
     labels = source.target.astype(np.int64)
-    chosen = np.full(len(labels), split == "train")
-    chosen[np.argsort(labels, kind="stable")[::5]] = split == "test"
+    test = np.zeros(len(labels), dtype=bool)
+    test[np.argsort(labels, kind="stable")[::5]] = True
+    chosen = test if split == "test" else ~test
     return source.images[chosen].astype(np.float32) / 16, labels[chosen]
 
 

@@ -54,11 +54,8 @@ def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
         except (require("requests").RequestException, CorruptDataError) as error:
             failures.append(f"{url}: {error}")
         except OSError as error:
-            reason = (
-                f"{error.strerror}; the file is missing there and cannot be written, so make the "
-            )
-            reason += "folder writable or set AGRAD_DATA to another"
-            raise OSError(error.errno, reason, str(path)) from error
+            advice = "missing and cannot be written; make the folder writable or set AGRAD_DATA"
+            raise OSError(error.errno, f"{error.strerror}, {advice}", str(path)) from error
         else:
             return path
     raise DownloadError(
