@@ -181,6 +181,7 @@ def _sweep(
     for node in reversed(nodes):
         grad = pending.pop(node, None)  # type: ignore[arg-type]
         if grad is not None:
+            grad = as_array(grad)
             gradients = pull(node, grad)
             for i, parent in enumerate(node.parents):
                 if parent is None or gradients[i] is None:

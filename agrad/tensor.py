@@ -277,7 +277,10 @@ class Tensor(ArrayMethods):
 
         def sweep(segments: int, retain: bool) -> tuple[Array, dict[Any, Array]]:
             path = [
-                {leaf: start + delta * (i / segments) for leaf, (start, delta) in moves.items()}
+                {
+                    leaf: as_array(start + delta * (i / segments))
+                    for leaf, (start, delta) in moves.items()
+                }
                 for i in range(1, segments + 1)
             ]
             return graph.average_sweep(self._node, nodes, path, retain)
@@ -438,10 +441,14 @@ def _checked_updates(
     moves = {}
     for i, (leaf, update) in enumerate(updates.items()):
         if not isinstance(leaf, Tensor):
-            raise TypeError(f"average_backward: update {i} is for a {type(leaf).__name__}, not a Tensor")
+            raise TypeError(
+                f"average_backward: update {i} is for a {type(leaf).__name__}, not a Tensor"
+            )
         if leaf not in recorded:
             reason = "computed, not a leaf" if leaf._node is not None else "not in the graph"
-            raise ValueError(f"average_backward: the tensor of update {i}, {leaf.shape}, is {reason}")
+            raise ValueError(
+                f"average_backward: the tensor of update {i}, {leaf.shape}, is {reason}"
+            )
         start = recorded[leaf]
         delta = update._data if isinstance(update, Tensor) else np.asarray(update)
         if delta.shape != start.shape:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, as_array
 from agrad.errors import AverageUndefinedError
 from agrad.quadrature import gauss_legendre
 
@@ -215,11 +215,11 @@ def _mean_backward(
     total: list[Any] = [None] * len(needs)
     for position, weight in gauss_legendre(nodes):
         inputs = tuple(
-            x0 if x0 is x1 else (1 - position) * x0 + position * x1
+            x0 if x0 is x1 else as_array((1 - position) * x0 + position * x1)
             for x0, x1 in zip(start.inputs, end.inputs, strict=True)
         )
         out = operation.forward(*inputs) if isinstance(operation, Smooth) else start.out
-        part = operation.backward(weight * grad, needs, out, *inputs)
+        part = operation.backward(as_array(weight * grad), needs, out, *inputs)
         for i, gradient in enumerate(part):
             if gradient is not None and needs[i]:
                 total[i] = gradient if total[i] is None else total[i] + gradient
