@@ -129,6 +129,7 @@ class Batches:
         Raises:
             ValueError: `state` belongs to another number of examples or to other settings, or is
                 not such a state; nothing has changed then.
+            TypeError: its seed or a count in it is not an integer; nothing has changed either.
         """
         settings = self._settings()
         if set(state) != {*settings, "seed", "epoch", "batch"}:
