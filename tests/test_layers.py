@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "kernels", "quadrature", "random", "serialization"},
     {"backend"},
     {"ops"},
-    {"graph", "tensor", "functions"},
+    {"graph", "array_methods", "tensor", "functions", "average"},
     {"nn"},
     {"optim"},
     {"data"},
@@ -29,10 +29,18 @@ def layer(module: str) -> str:
     return module.removeprefix("agrad").removeprefix(".").partition(".")[0]
 
 
+def nodes_that_run(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield `node` and all below it but what is there for annotations alone."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from nodes_that_run(child)
+
+
 def imported_modules(module: str) -> Iterator[str]:
     """Yield the modules of agrad that `module` imports, at its top or inside its functions."""
     file = MODULES[module]
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes_that_run(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
