@@ -5,12 +5,13 @@ kernels call; `elementwise` makes a function of two arrays from a scalar formula
 imports Numba before the first call.
 """
 
+import contextlib
 import functools
 import re
 import threading
 from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,11 +68,12 @@ def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return decorate
 
 
-class inline:  # noqa: N801 -- a decorator
+class inline:
     """Mark a scalar function as one that kernels may call and that is always inlined.
 
     Inlining is what lets LLVM vectorize the loop around it. From Python the function is an
-    ordinary one.
+    ordinary one. Numba looks for changes in a kernel's own file only: while working on an inline
+    function of another file, delete the `__pycache__` of the kernel.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -93,7 +95,7 @@ class inline:  # noqa: N801 -- a decorator
         return self._dispatcher._numba_type_
 
 
-class elementwise(inline):  # noqa: N801 -- a decorator
+class elementwise(inline):
     """Make a function of two arrays from a formula of two numbers and constant parameters.
 
     The formula is evaluated in double precision for float32 arrays too, and rounded once. The
@@ -118,7 +120,11 @@ class elementwise(inline):  # noqa: N801 -- a decorator
             _at_the_place_of(formula, template, {"formula": self, "np": np})
         )
 
-    def __call__(self, a: NDArray[Any], b: NDArray[Any], *parameters: float) -> NDArray[Any]:
+    @overload  # inside a formula
+    def __call__(self, a: float, b: float, *parameters: float) -> float: ...
+    @overload
+    def __call__(self, a: NDArray[Any], b: NDArray[Any], *parameters: float) -> NDArray[Any]: ...
+    def __call__(self, a: Any, b: Any, *parameters: float) -> Any:
         out = np.empty(a.shape, a.dtype)
         self._loop(a.ravel(), b.ravel(), out.ravel(), *parameters)
         return out
@@ -142,7 +148,7 @@ def _loop_with_two(a, b, out, first, second):
 
 
 def _at_the_place_of(
-    original: Callable[..., Any], template: FunctionType, names: dict[str, Any]
+    original: Callable[..., Any], template: Callable[..., Any], names: dict[str, Any]
 ) -> FunctionType:
     """Copy `template` with global `names`, posing as `original`.
 
@@ -161,10 +167,16 @@ def _at_the_place_of(
 def _compile(function: Callable[..., Any], signature: str) -> Callable[..., Any]:
     import numba
 
-    arguments = re.findall(r"(const )?(\w+)(\[[:, ]+\])?", signature)
-    dtypes = ("float32", "float64") if re.search(r"\breal\b", signature) else ("float64",)
-    signatures = [tuple(_type(*a, real=dtype) for a in arguments) for dtype in dtypes]
-    return numba.njit(signatures, cache=True, nogil=True, **_OPTIONS)(function)
+    arguments: list[tuple[str, str, str]] = re.findall(r"(const )?(\w+)(\[[:, ]+\])?", signature)
+    reals = ("float32", "float64") if re.search(r"\breal\b", signature) else ("float64",)
+    dispatcher = numba.njit(nogil=True, **_OPTIONS)(function)
+    # Without a source file or a folder to write to, each process compiles for itself.
+    with contextlib.suppress(RuntimeError):
+        dispatcher.enable_caching()
+    for real in reals:
+        dispatcher.compile(tuple(_type(*argument, real) for argument in arguments))
+    dispatcher.disable_compile()
+    return dispatcher
 
 
 def _type(const: str, name: str, dimensions: str, real: str) -> "Type":
