@@ -1,25 +1,126 @@
 """Products: the multilinear operations."""
 
+import math
+import string
+from itertools import chain
+
 import numpy as np
 
 from agrad.ops.operation import Multilinear
 
-__all__ = ["Affine"]
+__all__ = ["Affine", "Einsum", "Matmul"]
 
 
 class Affine(Multilinear):
     """x Wᵀ + b for inputs (..., n), weight (m, n) and, optionally, bias (m,)."""
 
     def forward(self, x, weight, bias=None):
-        out = x @ weight.T
+        out = _as_matrix(x) @ weight.T
         if bias is not None:
             out += bias
-        return out
+        return out.reshape(*x.shape[:-1], len(weight))
 
     def backward(self, grad, needs, out, x, weight, bias=None):
-        rows = grad.reshape(-1, grad.shape[-1])
-        x_grad = grad @ weight if needs[0] else None
-        weight_grad = rows.T @ x.reshape(-1, x.shape[-1]) if needs[1] else None
+        rows = _as_matrix(grad)
+        x_grad = (rows @ weight).reshape(x.shape) if needs[0] else None
+        weight_grad = rows.T @ _as_matrix(x) if needs[1] else None
         if bias is None:
             return x_grad, weight_grad
         return x_grad, weight_grad, rows.sum(axis=0) if needs[2] else None
+
+
+class Matmul(Multilinear):
+    """The product of matrices (..., m, k) and (..., k, n); a 1-d operand is a row or a column."""
+
+    def forward(self, x, y):
+        try:
+            return np.matmul(x, y)
+        except ValueError:
+            raise ValueError(
+                f"matmul: shapes {x.shape} and {y.shape} do not fit: the last axis of x must be as long "
+                "as the last but one of y (its only one if it is 1-d), and the axes before them broadcast"
+            ) from None
+
+    def backward(self, grad, needs, out, x, y):
+        if y.ndim > 2:
+            # A product for each leading index; the sweep sums where an operand was broadcast.
+            if x.ndim == 1:
+                x, grad = x[np.newaxis], grad[..., np.newaxis, :]
+            return grad @ y.mT if needs[0] else None, x.mT @ grad if needs[1] else None
+        # One product, in which the leading axes of x are so many rows.
+        rows = _as_matrix(x)
+        columns = y[:, np.newaxis] if y.ndim == 1 else y
+        grad = grad.reshape(len(rows), columns.shape[1])
+        x_grad = (grad @ columns.T).reshape(x.shape) if needs[0] else None
+        y_grad = (rows.T @ grad).reshape(y.shape) if needs[1] else None
+        return x_grad, y_grad
+
+
+class Einsum(Multilinear):
+    """Sums of products by Einstein's convention, as np.einsum; the operands are the factors."""
+
+    def __init__(self, subscripts):
+        self.subscripts = subscripts.replace(" ", "")
+        self.terms, arrow, self.result = self.subscripts.partition("->")
+        self.terms = self.terms.split(",")
+        self.degree = len(self.terms)
+        if not arrow:
+            letters = "".join(self.terms).replace(".", "")
+            once = sorted(letter for letter in set(letters) if letters.count(letter) == 1)
+            self.result = "".join(["..." if "..." in self.subscripts else "", *once])
+
+    def forward(self, *operands):
+        return _einsum(self.subscripts, *operands)
+
+    def backward(self, grad, needs, out, *operands):
+        terms, result = self._spelled_out(operands)
+        return [
+            _operand_gradient(grad, i, terms, result, operands) if need else None
+            for i, need in enumerate(needs)
+        ]
+
+    def _spelled_out(self, operands):
+        """Return the terms and the result with letters in place of each ellipsis."""
+        free = [letter for letter in string.ascii_letters if letter not in self.subscripts]
+        counts = [
+            x.ndim - len(term.replace("...", "")) if "..." in term else 0
+            for x, term in zip(operands, self.terms)
+        ]
+        # The axes that an ellipsis stands for are aligned at their last, as in broadcasting.
+        letters = "".join(free[: max(counts)])
+        terms = [
+            term.replace("...", letters[len(letters) - count :])
+            for term, count in zip(self.terms, counts)
+        ]
+        return terms, self.result.replace("...", letters)
+
+
+def _operand_gradient(grad, i, terms, result, operands):
+    """Contract the gradient with all operands but the i-th."""
+    x = operands[i]
+    lengths = dict(zip(terms[i], x.shape))
+    others = [*terms[:i], *terms[i + 1 :]]
+    known = set(chain(result, *others))
+    # A letter of x alone was summed over, one of length one was broadcast: neither is an axis here.
+    kept = "".join(letter for letter in lengths if letter in known and lengths[letter] > 1)
+    x_grad = _einsum(
+        f"{','.join([result, *others])}->{kept}", grad, *operands[:i], *operands[i + 1 :]
+    )
+    x_grad = x_grad[tuple(slice(None) if letter in kept else np.newaxis for letter in lengths)]
+    x_grad = np.broadcast_to(x_grad, tuple(lengths.values()))
+    if len(lengths) == x.ndim:
+        return x_grad
+    # A letter twice in one term is a diagonal, of which NumPy's einsum gives a view.
+    full = np.zeros(x.shape, x_grad.dtype)
+    np.einsum(f"{terms[i]}->{''.join(lengths)}", full)[...] = x_grad
+    return full
+
+
+def _einsum(subscripts, *operands):
+    # A path finds the BLAS products, but costs more than a small sum of one operand.
+    return np.einsum(subscripts, *operands, optimize=len(operands) > 1)
+
+
+def _as_matrix(x):
+    """Return x with its leading axes as rows; -1 could not tell their number where x is empty."""
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

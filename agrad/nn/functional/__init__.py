@@ -1,0 +1,9 @@
+"""The functions that networks are made of, with PyTorch's names and argument orders.
+
+Each takes Tensors, arrays or nested sequences and returns a Tensor.
+"""
+
+from agrad.nn.functional.activation import *  # noqa: F403
+from agrad.nn.functional.linear import *  # noqa: F403
+from agrad.nn.functional.loss import *  # noqa: F403
+from agrad.nn.functional.normalization import *  # noqa: F403

@@ -1,0 +1,284 @@
+"""Losses: how far an output is from its target."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from agrad.backend import Array
+from agrad.ops.loss import BinaryCrossEntropy, NegativeLogLikelihood, SoftNegativeLogLikelihood
+from agrad.ops.operation import Operation
+from agrad.ops.softmax import LogSoftmax
+from agrad.tensor import Tensor, apply, as_tensor
+
+__all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "mse_loss", "nll_loss"]
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return the cross entropy between `target` and the softmax of `input`.
+
+    Args:
+        input: logits (N, C), (N, C, d1, ...) or (C,); minus infinity rules a class out.
+        target: the classes, integers of the shape of `input` without C, or the classes'
+            probabilities, of the shape of `input`; a constant.
+        weight: (C,), a factor for each class.
+        ignore_index: the class that marks examples to leave out.
+        reduction: "mean", "sum", or "none" for the loss of each example. With classes as targets
+            the mean is weighted with the examples' weights.
+        label_smoothing: the share, 0 to 1, of each target that is spread evenly over all classes
+            (Szegedy et al., "Rethinking the Inception Architecture", 2016).
+
+    Raises:
+        ValueError: a class out of range; shapes that do not fit; a label smoothing outside [0, 1];
+            an unknown reduction; a target that requires a gradient.
+        TypeError: logits that are not floating-point, or classes that are no integers.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> logits = [[1.0, 2.0, 3.0], [0.0, 0.0, 9.0]]
+        >>> F.cross_entropy(logits, [2, 0], reduction="none")
+        tensor([0.40760598, 9.000247  ])
+        >>> F.cross_entropy(logits, [[0.0, 0.0, 1.0], [0.5, 0.0, 0.5]])
+        tensor(2.4539268)
+    """
+    name = "cross_entropy"
+    logits = _floating(name, input)
+    target = _constant(name, target)
+    weight = _class_weight(name, weight, logits)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{name}: label_smoothing must lie in [0, 1], got {label_smoothing}")
+    operation: Operation
+    if target.dtype.kind == "f" and target.shape == logits.shape:
+        examples = target.size // max(1, _classes(logits))
+        operation = SoftNegativeLogLikelihood(
+            _smooth(target.astype(logits.dtype), label_smoothing, weight),
+            _scale(name, reduction, examples),
+        )
+    else:
+        classes, weights, total = _examples(name, logits, target, weight, ignore_index)
+        scale = _scale(name, reduction, total)
+        if label_smoothing == 0:
+            operation = NegativeLogLikelihood(classes, weights, scale)
+        else:
+            axis = _class_axis(logits)
+            classes = np.expand_dims(classes, axis)
+            shares = np.zeros_like(logits.data)
+            np.put_along_axis(shares, classes, 1, axis)
+            shares = _smooth(shares, label_smoothing, weight)
+            shares *= np.expand_dims(target != ignore_index, axis)
+            operation = SoftNegativeLogLikelihood(shares, scale)
+    return apply(operation, apply(LogSoftmax(_class_axis(logits)), logits))
+
+
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Return the negative log-likelihood of `target`, given the classes' log-probabilities.
+
+    Args:
+        input: log-probabilities (N, C), (N, C, d1, ...) or (C,), as from `log_softmax`.
+        target: the classes, integers of the shape of `input` without C; a constant.
+        weight: (C,), a factor for each class.
+        ignore_index: the class that marks examples to leave out.
+        reduction: "mean" (weighted with the examples' weights), "sum", or "none".
+
+    Raises:
+        ValueError: a class out of range; shapes that do not fit; an unknown reduction.
+        TypeError: an input that is not floating-point, or classes that are no integers.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.nll_loss([[-0.5, -1.0], [-2.0, -0.25]], [0, 1])
+        tensor(0.375)
+    """
+    name = "nll_loss"
+    logs = _floating(name, input)
+    weight = _class_weight(name, weight, logs)
+    classes, weights, total = _examples(name, logs, _constant(name, target), weight, ignore_index)
+    return apply(NegativeLogLikelihood(classes, weights, _scale(name, reduction, total)), logs)
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """Return the squared differences of two arrays of one shape: their mean, their sum, or each.
+
+    Raises:
+        ValueError: different shapes (PyTorch broadcasts them, seldom to what was meant); an unknown
+            reduction.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.mse_loss([1.0, 2.0], [1.0, 4.0])
+        tensor(2.)
+    """
+    name = "mse_loss"
+    input, target = as_tensor(input), as_tensor(target)
+    _check_reduction(name, reduction)
+    _check_shape(name, "target", target.shape, input.shape)
+    error = input - target
+    return _reduce(error * error, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+) -> Tensor:
+    """Return the cross entropy between `target` and the logistic function of `input`.
+
+    Args:
+        input: logits, of any shape.
+        target: probabilities of a yes, of the same shape; a constant.
+        weight: a factor for each element, broadcast to the shape of `input`.
+        reduction: "mean" (over all elements), "sum", or "none".
+        pos_weight: a factor for the cost of a missed yes, broadcast to the shape of `input`.
+
+    Raises:
+        ValueError: shapes that do not fit; an unknown reduction; a target that requires a gradient.
+        TypeError: an input that is not floating-point.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.binary_cross_entropy_with_logits([0.0, 100.0], [1.0, 0.0], reduction="none")
+        tensor([  0.6931472, 100.       ])
+    """
+    name = "binary_cross_entropy_with_logits"
+    logits = _floating(name, input)
+    target = _constant(name, target)
+    _check_reduction(name, reduction)
+    _check_shape(name, "target", target.shape, logits.shape)
+    positive = target.astype(logits.dtype)
+    negative = 1 - positive
+    if pos_weight is not None:
+        positive = positive * _broadcast(name, "pos_weight", pos_weight, logits)
+    if weight is not None:
+        factor = _broadcast(name, "weight", weight, logits)
+        positive, negative = positive * factor, negative * factor
+    return _reduce(apply(BinaryCrossEntropy(positive, negative), logits), reduction)
+
+
+# -- arguments -----------------------------------------------------------------------------------------
+
+
+def _floating(name: str, input: Any) -> Tensor:
+    tensor = as_tensor(input)
+    if tensor.dtype.kind != "f":
+        raise TypeError(
+            f"{name}: input must be floating-point, got {tensor.dtype}; convert it with astype"
+        )
+    return tensor
+
+
+def _constant(name: str, target: Any) -> Array:
+    """Return a copy of the target, which the operation will hold."""
+    if isinstance(target, Tensor) and target.requires_grad:
+        raise ValueError(
+            f"{name}: target is a constant, but requires a gradient; pass target.detach()"
+        )
+    return np.array(target)
+
+
+def _class_axis(logits: Tensor) -> int:
+    return min(1, logits.ndim - 1)
+
+
+def _classes(logits: Tensor) -> int:
+    return logits.shape[_class_axis(logits)]
+
+
+def _class_weight(name: str, weight: Any, logits: Tensor) -> Array | None:
+    if logits.ndim == 0:
+        raise ValueError(f"{name}: input must have an axis of classes, got a single number")
+    if weight is None:
+        return None
+    weight = np.asarray(weight, dtype=logits.dtype)
+    _check_shape(name, "weight", weight.shape, (_classes(logits),))
+    return weight
+
+
+def _examples(
+    name: str, logits: Tensor, target: Array, class_weight: Array | None, ignore_index: int
+) -> tuple[Array, Array | None, float]:
+    """Return the classes (0 where ignored), the examples' weights (None for ones) and their sum."""
+    if target.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: target must hold integer classes or probabilities of shape {logits.shape}, "
+            f"got {target.dtype} of shape {target.shape}"
+        )
+    axis = _class_axis(logits)
+    _check_shape(name, "target", target.shape, logits.shape[:axis] + logits.shape[axis + 1 :])
+    kept = target != ignore_index
+    classes = target if kept.all() else np.where(kept, target, 0)
+    if classes.size and not 0 <= classes.min() <= classes.max() < _classes(logits):
+        wrong = classes[(classes < 0) | (classes >= _classes(logits))][0]
+        raise ValueError(
+            f"{name}: target has class {wrong}, outside 0 to {_classes(logits) - 1} (input has shape "
+            f"{logits.shape}, its classes on axis {axis})"
+        )
+    if class_weight is not None:
+        weights = class_weight[classes] * kept
+    elif classes is not target:
+        weights = kept.astype(logits.dtype)
+    else:
+        return classes, None, classes.size
+    return classes, weights, float(weights.sum())
+
+
+def _smooth(shares: Array, label_smoothing: float, class_weight: Array | None) -> Array:
+    """Spread a part of the classes' shares evenly, and weight them."""
+    axis = min(1, shares.ndim - 1)
+    if label_smoothing:
+        shares = (1 - label_smoothing) * shares + label_smoothing / shares.shape[axis]
+    if class_weight is not None:
+        shares = shares * class_weight.reshape(-1, *[1] * (shares.ndim - axis - 1))
+    return shares
+
+
+def _check_shape(
+    name: str, argument: str, shape: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    if shape != expected:
+        raise ValueError(f"{name}: {argument} must have shape {expected}, got {shape}")
+
+
+def _broadcast(name: str, argument: str, value: Any, like: Tensor) -> Array:
+    value = np.asarray(value, dtype=like.dtype)
+    try:
+        return np.broadcast_to(value, like.shape)
+    except ValueError:
+        raise ValueError(
+            f"{name}: {argument} must broadcast to the shape of input, {like.shape}, got {value.shape}"
+        ) from None
+
+
+def _check_reduction(name: str, reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'{name}: reduction must be "mean", "sum" or "none", got {reduction!r}')
+
+
+def _scale(name: str, reduction: str, total: float) -> float | None:
+    """Return the factor of the sum over examples that weigh `total`: None where there is no sum."""
+    _check_reduction(name, reduction)
+    if reduction == "none":
+        return None
+    if reduction == "sum":
+        return 1.0
+    return 1 / total if total else math.nan
+
+
+def _reduce(losses: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return losses
+    return losses.mean() if reduction == "mean" else losses.sum()
