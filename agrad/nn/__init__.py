@@ -1,0 +1,8 @@
+"""Networks: modules, layers, losses and initial values, with PyTorch's names."""
+
+from agrad.nn import functional as functional
+from agrad.nn import init as init
+from agrad.nn.container import *  # noqa: F403
+from agrad.nn.layers import *  # noqa: F403
+from agrad.nn.loss import *  # noqa: F403
+from agrad.nn.module import *  # noqa: F403

@@ -1,0 +1,42 @@
+"""The base of modules without parameters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from agrad.nn.module import Module
+from agrad.tensor import Tensor
+
+__all__ = ["FunctionModule"]
+
+
+@dataclass(eq=False, repr=False)
+class FunctionModule(Module):
+    """A function as a module: the fields of the subclass, a dataclass, are the function's options.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import agrad as ag
+        >>> from agrad.nn.function_module import FunctionModule
+        >>> @dataclass(eq=False, repr=False)
+        ... class Clip(FunctionModule):
+        ...     min: float = 0.0
+        ...     max: float = 1.0
+        ...     function = staticmethod(ag.clip)
+        >>> Clip(max=2.0)
+        Clip(min=0.0, max=2.0)
+        >>> Clip(max=2.0)(ag.tensor([-1.0, 3.0]))
+        tensor([0., 2.])
+    """
+
+    function: ClassVar[Callable[..., Tensor]]
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """Return the function of the inputs, with the module's options."""
+        return self.function(*inputs, **self._options())
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
+
+    def _options(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -1,0 +1,174 @@
+"""Layers with parameters, and the ones that act on shapes or only in training."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from agrad.nn import functional as F
+from agrad.nn import init
+from agrad.nn.function_module import FunctionModule
+from agrad.nn.module import Module, Parameter
+from agrad.tensor import Tensor, as_tensor
+
+__all__ = ["Dropout", "Flatten", "Identity", "LayerNorm", "Linear"]
+
+
+class Linear(Module):
+    """The dense layer: input · weightᵀ + bias.
+
+    Args:
+        in_features: the length of the input's last axis.
+        out_features: the length of the output's.
+        bias: whether there is a bias.
+
+    Attributes:
+        weight: (out_features, in_features), drawn from U(±1/√in_features).
+        bias: (out_features,), drawn likewise; or None.
+
+    Raises:
+        ValueError: fewer than one feature.
+
+    Example:
+        >>> from agrad import nn
+        >>> layer = nn.Linear(3, 2)
+        >>> layer([[1.0, 2.0, 3.0]]).shape
+        (1, 2)
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        if in_features < 1 or out_features < 1:
+            raise ValueError(
+                "Linear: needs at least one feature on either side, got "
+                f"in_features={in_features} and out_features={out_features}"
+            )
+        self.in_features = in_features
+        self.out_features = out_features
+        weight = Parameter(np.empty((out_features, in_features), np.float32))
+        self.weight = init.kaiming_uniform_(weight, a=math.sqrt(5))
+        self.bias: Parameter | None = None
+        if bias:
+            bound = 1 / math.sqrt(in_features)
+            self.bias = init.uniform_(Parameter(np.empty(out_features, np.float32)), -bound, bound)
+
+    def forward(self, input: Any) -> Tensor:
+        """Return (..., out_features) for an input (..., in_features)."""
+        return F.linear(input, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class LayerNorm(Module):
+    """The last axes brought to mean 0 and variance 1, then each element scaled and shifted.
+
+    Args:
+        normalized_shape: the lengths of the axes to normalize over.
+        eps: added to the variance.
+        elementwise_affine: whether elements are scaled.
+        bias: whether, if they are scaled, they are shifted too.
+
+    Attributes:
+        weight: of shape normalized_shape, all ones; or None.
+        bias: likewise, all zeros; or None.
+
+    Source: Ba et al., "Layer Normalization", 2016.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.LayerNorm(2, eps=0.0)([[1.0, 3.0]]).tolist()
+        [[-1.0, 1.0]]
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+    ) -> None:
+        lengths = (
+            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        )
+        self.normalized_shape = lengths
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        self.weight = Parameter(np.ones(lengths, np.float32)) if elementwise_affine else None
+        shifts = elementwise_affine and bias
+        self.bias = Parameter(np.zeros(lengths, np.float32)) if shifts else None
+
+    def forward(self, input: Any) -> Tensor:
+        """Return the normalized input (..., *normalized_shape)."""
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        )
+
+
+@dataclass(eq=False, repr=False)
+class Dropout(FunctionModule):
+    """In training, elements set to zero with probability p and the others divided by 1 - p.
+
+    See `agrad.nn.functional.dropout`.
+
+    Raises:
+        ValueError: p outside [0, 1].
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.Dropout(0.5).eval()([1.0, 2.0])
+        tensor([1., 2.])
+    """
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ValueError(f"Dropout: p must lie in [0, 1], got {self.p}")
+
+    def forward(self, input: Any) -> Tensor:
+        return F.dropout(input, self.p, self.training)
+
+
+@dataclass(eq=False, repr=False)
+class Flatten(FunctionModule):
+    """The axes from start_dim to end_dim joined into one.
+
+    Raises:
+        ValueError: an input without such axes.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.Flatten()(np.ones((5, 28, 28))).shape
+        (5, 784)
+    """
+
+    start_dim: int = 1
+    end_dim: int = -1
+
+    def forward(self, input: Any) -> Tensor:
+        x = as_tensor(input)
+        start = normalize_axis_index(self.start_dim, x.ndim, "Flatten: start_dim")
+        stop = normalize_axis_index(self.end_dim, x.ndim, "Flatten: end_dim") + 1
+        if start >= stop:
+            raise ValueError(
+                f"Flatten: start_dim={self.start_dim} is after end_dim={self.end_dim} "
+                f"in an input of shape {x.shape}"
+            )
+        return x.reshape(*x.shape[:start], math.prod(x.shape[start:stop]), *x.shape[stop:])
+
+
+class Identity(Module):
+    """The input itself: where a layer is expected and nothing is to be done."""
+
+    def forward(self, input: Any) -> Tensor:
+        """Return the input as a Tensor."""
+        return as_tensor(input)

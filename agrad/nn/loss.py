@@ -1,0 +1,73 @@
+"""The losses as modules; options, shapes and errors are explained where the functions are."""
+
+from dataclasses import dataclass
+
+from numpy.typing import ArrayLike
+
+from agrad.nn import functional as F
+from agrad.nn.function_module import FunctionModule
+
+__all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "MSELoss", "NLLLoss"]
+
+
+@dataclass(eq=False, repr=False)
+class CrossEntropyLoss(FunctionModule):
+    """The cross entropy of logits and classes; see `agrad.nn.functional.cross_entropy`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.CrossEntropyLoss(reduction="sum")([[1.0, 2.0, 3.0], [0.0, 0.0, 99.0]], [2, 0])
+        tensor(99.40761)
+    """
+
+    weight: ArrayLike | None = None
+    ignore_index: int = -100
+    reduction: str = "mean"
+    label_smoothing: float = 0.0
+    function = staticmethod(F.cross_entropy)
+
+
+@dataclass(eq=False, repr=False)
+class NLLLoss(FunctionModule):
+    """The negative log-likelihood of classes; see `agrad.nn.functional.nll_loss`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.NLLLoss()([[-0.5, -1.0], [-2.0, -0.25]], [0, 1])
+        tensor(0.375)
+    """
+
+    weight: ArrayLike | None = None
+    ignore_index: int = -100
+    reduction: str = "mean"
+    function = staticmethod(F.nll_loss)
+
+
+@dataclass(eq=False, repr=False)
+class MSELoss(FunctionModule):
+    """The mean of the squared differences; see `agrad.nn.functional.mse_loss`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.MSELoss()([1.0, 2.0], [1.0, 4.0])
+        tensor(2.)
+    """
+
+    reduction: str = "mean"
+    function = staticmethod(F.mse_loss)
+
+
+@dataclass(eq=False, repr=False)
+class BCEWithLogitsLoss(FunctionModule):
+    """The cross entropy of yes and no; see `agrad.nn.functional.binary_cross_entropy_with_logits`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.BCEWithLogitsLoss(reduction="none")([0.0, 100.0], [1.0, 0.0])
+        tensor([  0.6931472, 100.       ])
+    """
+
+    weight: ArrayLike | None = None
+    reduction: str = "mean"
+    pos_weight: ArrayLike | None = None
+    function = staticmethod(F.binary_cross_entropy_with_logits)
