@@ -118,8 +118,8 @@ class ArrayMethods:
         return self._apply(reduction.Var(axis, ddof, keepdims), self)
 
     def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
-        """Return the standard deviation over `axis`."""
-        return self._apply(arithmetic.Sqrt(), self.var(axis, ddof, keepdims))
+        """Return the standard deviation over `axis`; where it is 0, so is its gradient."""
+        return self._apply(reduction.Std(axis, ddof, keepdims), self)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Return the largest element over `axis`; equal ones share the gradient."""

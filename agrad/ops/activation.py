@@ -1,11 +1,87 @@
-"""Activation functions, element by element."""
+"""Activation functions, element by element.
+
+Most derivatives come from the output, as in PyTorch: cheap, but where the function saturates they are
+right to the output's rounding only, not to a relative one. The averaged Jacobians are.
+"""
 
 import numpy as np
 
 from agrad.backend import kernels
 from agrad.ops.operation import Elementwise
 
-__all__ = ["ReLU", "Tanh"]
+__all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "LeakyReLU",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+]
+
+
+class ReLU(Elementwise):
+    """max(x, 0); at 0 the slope is 0."""
+
+    def forward(self, x):
+        return np.maximum(x, 0)
+
+    def derivative(self, out, x):
+        return x > 0
+
+    def divided_difference(self, a, b):
+        return kernels(a).divided_difference.relu(a, b)
+
+
+class LeakyReLU(Elementwise):
+    """x above zero, negative_slope·x elsewhere."""
+
+    def __init__(self, negative_slope=0.01):
+        self.negative_slope = negative_slope
+
+    def forward(self, x):
+        return x * self.derivative(None, x)
+
+    def derivative(self, out, x):
+        return np.where(x > 0, x.dtype.type(1), x.dtype.type(self.negative_slope))
+
+    def divided_difference(self, a, b):
+        return kernels(a).divided_difference.leaky_relu(a, b, self.negative_slope)
+
+
+class ELU(Elementwise):
+    """x above zero, alpha·(eˣ - 1) elsewhere."""
+
+    def __init__(self, alpha=1.0):
+        self.alpha = alpha
+
+    def forward(self, x):
+        return np.maximum(x, 0) + self.alpha * np.expm1(np.minimum(x, 0))
+
+    def derivative(self, out, x):
+        return np.where(x > 0, x.dtype.type(1), self.alpha * np.exp(np.minimum(x, 0)))
+
+    def divided_difference(self, a, b):
+        return kernels(a).divided_difference.elu(a, b, self.alpha)
+
+
+class SELU(Elementwise):
+    """1.0507 times the ELU of alpha 1.6733 (Klambauer et al., 2017)."""
+
+    scale = 1.0507009873554804934193349852946
+    elu = ELU(1.6732632423543772848170429916717)
+
+    def forward(self, x):
+        return self.scale * self.elu.forward(x)
+
+    def derivative(self, out, x):
+        return self.scale * self.elu.derivative(out, x)
+
+    def divided_difference(self, a, b):
+        return kernels(a).divided_difference.selu(a, b)
 
 
 class Tanh(Elementwise):
@@ -19,12 +95,78 @@ class Tanh(Elementwise):
         return kernels(a).divided_difference.tanh(a, b)
 
 
-class ReLU(Elementwise):
+class Sigmoid(Elementwise):
+    """1 / (1 + e⁻ˣ)."""
+
     def forward(self, x):
-        return np.maximum(x, 0)
+        return sigmoid(x)
 
     def derivative(self, out, x):
-        return x > 0
+        return out * (1 - out)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.relu(a, b)
+        return kernels(a).divided_difference.sigmoid(a, b)
+
+
+def sigmoid(x):
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
+
+
+class Softplus(Elementwise):
+    """log(1 + e^(beta·x)) / beta, for all x: PyTorch's switch to x beyond a threshold of 20 is left
+    out, since it changes nothing that float32 can hold and would make a step in the function.
+    """
+
+    def __init__(self, beta=1.0):
+        self.beta = beta
+
+    def forward(self, x):
+        scaled = self.beta * x
+        return (np.maximum(scaled, 0) + np.log1p(np.exp(-np.abs(scaled)))) / self.beta
+
+    def derivative(self, out, x):
+        return sigmoid(self.beta * x)
+
+    def divided_difference(self, a, b):
+        return kernels(a).divided_difference.softplus(self.beta * a, self.beta * b)
+
+
+class Softsign(Elementwise):
+    """x / (1 + |x|)."""
+
+    def forward(self, x):
+        return x / (1 + np.abs(x))
+
+    def derivative(self, out, x):
+        return np.square(1 / (1 + np.abs(x)))
+
+    def divided_difference(self, a, b):
+        return kernels(a).divided_difference.softsign(a, b)
+
+
+class SiLU(Elementwise):
+    """x·sigmoid(x), also known as swish."""
+
+    def forward(self, x):
+        return x * sigmoid(x)
+
+    def derivative(self, out, x):
+        share = sigmoid(x)
+        return share + out * (1 - share)
+
+    def divided_difference(self, a, b):
+        return kernels(a).divided_difference.silu(a, b)
+
+
+class GELU(Elementwise):
+    """x·Φ(x), Φ the standard normal distribution function."""
+
+    def forward(self, x):
+        return kernels(x).activation.gelu(x)
+
+    def derivative(self, out, x):
+        return kernels(x).activation.gelu_derivative(x)
+
+    def divided_difference(self, a, b):
+        return kernels(a).divided_difference.gelu(a, b)

@@ -3,9 +3,24 @@
 import numpy as np
 
 from agrad.backend import kernels
-from agrad.ops.operation import Linear, Multilinear, Operation
+from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Selection
 
-__all__ = ["Add", "Divide", "Multiply", "Negative", "Subtract"]
+__all__ = [
+    "Absolute",
+    "Add",
+    "Clip",
+    "Divide",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "Negative",
+    "Power",
+    "Reciprocal",
+    "Sqrt",
+    "Square",
+    "Subtract",
+    "Where",
+]
 
 
 class Add(Linear):
@@ -54,4 +69,159 @@ class Divide(Operation):
         secant = kernels(y0).divided_difference.reciprocal
         x_grad = grad * ((1 / y0 + 1 / y1) / 2) if needs[0] else None
         y_grad = grad * ((x0 + x1) / 2 * secant(y0, y1)) if needs[1] else None
+        return x_grad, y_grad
+
+
+class Power(Operation):
+    """x ** y, averaged as the mean of two paths: x moves first, or y does.
+
+    Each path is made of divided differences in one input, so their mean is complete, and symmetric in
+    start and end. Where only one of the inputs moves, it is the divided difference itself.
+
+    As in PyTorch, the derivative with respect to y is 0 at x = 0 for y >= 0.
+    """
+
+    def forward(self, x, y):
+        return np.power(x, y)
+
+    def backward(self, grad, needs, out, x, y):
+        x_grad = y_grad = None
+        if needs[0]:
+            # Where y = 0 the derivative is 0 for any x: x⁻¹ must not make it NaN.
+            x_grad = grad * (y * np.power(x, np.where(y == 0, y, y - 1)))
+        if needs[1]:
+            vanishes = (x == 0) & (y >= 0)
+            y_grad = grad * np.where(vanishes, 0, out * np.log(np.where(vanishes, 1, x)))
+        return x_grad, y_grad
+
+    def average_backward(self, grad, needs, start, end):
+        (x0, y0), (x1, y1) = start.inputs, end.inputs
+        secants = kernels(x0).power
+        x_grad = y_grad = None
+        if needs[0]:
+            x_grad = grad * _mean_over_ends(lambda y: secants.in_base(x0, x1, y), y0, y1)
+        if needs[1]:
+            y_grad = grad * _mean_over_ends(lambda x: secants.in_exponent(y0, y1, x), x0, x1)
+        return x_grad, y_grad
+
+
+def _mean_over_ends(function, start, end):
+    return function(start) if start is end else (function(start) + function(end)) / 2
+
+
+class Square(Elementwise):
+    def forward(self, x):
+        return np.square(x)
+
+    def derivative(self, out, x):
+        return 2 * x
+
+    def divided_difference(self, a, b):
+        return a + b
+
+
+class Sqrt(Elementwise):
+    def forward(self, x):
+        return np.sqrt(x)
+
+    def derivative(self, out, x):
+        return 0.5 / out
+
+    def divided_difference(self, a, b):
+        return kernels(a).divided_difference.sqrt(a, b)
+
+
+class Reciprocal(Elementwise):
+    def forward(self, x):
+        return np.reciprocal(x)
+
+    def derivative(self, out, x):
+        return -out * out
+
+    def divided_difference(self, a, b):
+        return kernels(a).divided_difference.reciprocal(a, b)
+
+
+class Absolute(Elementwise):
+    def forward(self, x):
+        return np.abs(x)
+
+    def derivative(self, out, x):
+        return np.sign(x)
+
+    def divided_difference(self, a, b):
+        return kernels(a).divided_difference.absolute(a, b)
+
+
+class Clip(Elementwise):
+    """x limited to [low, high], numbers or arrays, either of them None; on a bound the slope is 1."""
+
+    def __init__(self, low=None, high=None):
+        self.low = low
+        self.high = high
+
+    def forward(self, x):
+        return np.clip(x, self.low, self.high)
+
+    def derivative(self, out, x):
+        return x == out
+
+    def divided_difference(self, a, b):
+        # What is subtracted is exact, so that the quotient is right as it stands.
+        quotient = (self.forward(b) / 2 - self.forward(a) / 2) / np.where(a == b, 1, b / 2 - a / 2)
+        return np.where(a == b, self.forward(a) == a, quotient)
+
+
+class Maximum(Selection):
+    """The larger of x and y; equal ones share the gradient."""
+
+    def forward(self, x, y):
+        return np.maximum(x, y)
+
+    def shares(self, out, x, y):
+        return _shares_of_larger(x, y)
+
+    def average_shares(self, start, end):
+        return _average_shares_of_larger(start.inputs, end.inputs)
+
+
+class Minimum(Selection):
+    """The smaller of x and y; equal ones share the gradient."""
+
+    def forward(self, x, y):
+        return np.minimum(x, y)
+
+    def shares(self, out, x, y):
+        return _shares_of_larger(-x, -y)
+
+    def average_shares(self, start, end):
+        x0, y0 = start.inputs
+        x1, y1 = end.inputs
+        return _average_shares_of_larger((-x0, -y0), (-x1, -y1))
+
+
+def _shares_of_larger(x, y):
+    share = np.result_type(x, y).type(0.5) * np.add(x > y, x >= y, dtype=np.int8)
+    return share, 1 - share
+
+
+def _average_shares_of_larger(start, end):
+    rows = [np.stack(np.broadcast_arrays(*inputs), axis=-1) for inputs in (start, end)]
+    shares = kernels(rows[0]).selection.average_shares(*rows)
+    return shares[..., 0], shares[..., 1]
+
+
+class Where(Linear):
+    """x where the condition holds, y elsewhere."""
+
+    def __init__(self, condition):
+        self.condition = condition
+
+    def forward(self, x, y):
+        return np.where(self.condition, x, y)
+
+    def backward(self, grad, needs, out, x, y):
+        zero = np.zeros((), grad.dtype)
+        x_grad = np.where(self.condition, grad, zero) if needs[0] else None
+        y_grad = np.where(self.condition, zero, grad) if needs[1] else None
         return x_grad, y_grad

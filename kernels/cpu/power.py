@@ -1,0 +1,72 @@
+"""Divided differences of x ** y in either input, at an array of values of the other."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .elementary_difference import _power, power
+from .jit import inline, kernel
+
+__all__ = ["in_base", "in_exponent"]
+
+
+def in_base(a: NDArray[Any], b: NDArray[Any], exponent: NDArray[Any]) -> NDArray[Any]:
+    """Return (bʸ - aʸ) / (b - a) for each y of `exponent`, y aʸ⁻¹ where a and b are equal.
+
+    The three broadcast; they are float32 or float64.
+
+    Example:
+        >>> in_base(np.array([0.0, 1.0]), np.array([2.0, 1.0]), np.array([2.0, 3.0]))
+        array([2., 3.])
+    """
+    if exponent.ndim == 0 and exponent.dtype == a.dtype:
+        return power(a, b, float(exponent))
+    return _call(_in_base, a, b, exponent)
+
+
+def in_exponent(a: NDArray[Any], b: NDArray[Any], base: NDArray[Any]) -> NDArray[Any]:
+    """Return (xᵇ - xᵃ) / (b - a) for each x of `base`, xᵃ log x where a and b are equal.
+
+    The three broadcast; they are float32 or float64. For x = 0 and a = b ≥ 0 the result is 0, for
+    negative x NaN.
+
+    Example:
+        >>> in_exponent(np.array([1.0, 0.0]), np.array([3.0, 0.0]), np.array([2.0, 0.0]))
+        array([3., 0.])
+    """
+    return _call(_in_exponent, a, b, base)
+
+
+def _call(loop: Any, *arrays: ArrayLike) -> NDArray[Any]:
+    dtype = np.result_type(*arrays)
+    flat = [np.asarray(array, dtype).ravel() for array in np.broadcast_arrays(*arrays)]
+    out = np.empty(np.broadcast_shapes(*(np.shape(array) for array in arrays)), dtype)
+    loop(*flat, out.ravel())
+    return out
+
+
+@kernel("const real[:], const real[:], const real[:], real[:]")
+def _in_base(a, b, exponent, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = _power(np.float64(a[i]), np.float64(b[i]), np.float64(exponent[i]))
+
+
+@kernel("const real[:], const real[:], const real[:], real[:]")
+def _in_exponent(a, b, base, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = _exponential(np.float64(a[i]), np.float64(b[i]), np.float64(base[i]))
+
+
+@inline
+def _exponential(a, b, base):  # type: ignore[no-untyped-def]
+    """baseᵃ log(base) expm1(s) / s for s = (b - a) log(base); where s is large, the quotient itself."""
+    if base == 0 and a == b:
+        return 0.0 if a >= 0 else -math.inf
+    log = math.log(base)
+    step = (b - a) * log
+    if abs(step) > 1:
+        return (base**b - base**a) / (b - a)
+    slope = math.expm1(step) / step if step != 0 else 1.0
+    return base**a * log * slope

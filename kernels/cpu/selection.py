@@ -1,0 +1,89 @@
+"""Which candidate is the largest while all of them move along straight lines."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .jit import inline, kernel
+
+__all__ = ["average_shares"]
+
+
+def average_shares(start: NDArray[Any], end: NDArray[Any]) -> NDArray[Any]:
+    """Return for each candidate the fraction of the segment on which it is the largest.
+
+    The candidates lie along the last axis and move from `start` to `end`. Those that are equal all the
+    way share their fraction equally; NaN anywhere in a row makes the whole row NaN.
+
+    Args:
+        start, end: of one shape (..., n) and dtype, float32 or float64.
+
+    Returns:
+        An array of their shape and dtype, whose rows sum to 1.
+
+    Example:
+        >>> average_shares(np.array([[3.0, 0.0, 0.0]]), np.array([[0.0, 1.0, 1.0]]))
+        array([[0.75 , 0.125, 0.125]])
+    """
+    shares = np.zeros(start.shape, start.dtype)
+    rows = (-1, start.shape[-1]) if start.size else (0, 1)
+    _average_shares(*(np.ascontiguousarray(array).reshape(rows) for array in (start, end, shares)))
+    return shares
+
+
+@kernel("const real[:, :], const real[:, :], real[:, :]")
+def _average_shares(start, end, shares):  # type: ignore[no-untyped-def]
+    """Walk along the upper envelope of the lines from (0, start[i]) to (1, end[i]).
+
+    The line that leads is next overtaken by one that ends higher, where the two cross first.
+    """
+    rows, n = start.shape
+    for row in range(rows):
+        a, b = start[row], end[row]
+        leader = _first_leader(a, b)
+        if leader < 0:
+            shares[row] = math.nan
+            continue
+        time = 0.0
+        while time < 1:
+            next_leader, next_time = leader, 1.0
+            equals = 0
+            for i in range(n):
+                if b[i] > b[leader]:
+                    crossing = max(time, _crossing(a[leader], b[leader], a[i], b[i]))
+                    if crossing < next_time or (crossing == next_time and b[i] > b[next_leader]):
+                        next_leader, next_time = i, crossing
+                elif a[i] == a[leader] and b[i] == b[leader]:
+                    equals += 1
+            for i in range(n):
+                if a[i] == a[leader] and b[i] == b[leader]:
+                    shares[row, i] += (next_time - time) / equals
+            if next_leader == leader:
+                break
+            leader, time = next_leader, next_time
+
+
+@inline
+def _first_leader(a, b):  # type: ignore[no-untyped-def]
+    """The line that leads from the start on: of the highest the one that ends highest; -1 for NaN."""
+    leader = 0
+    for i in range(a.size):
+        if math.isnan(a[i]) or math.isnan(b[i]):
+            return -1
+        if a[i] > a[leader] or (a[i] == a[leader] and b[i] > b[leader]):
+            leader = i
+    return leader
+
+
+@inline
+def _crossing(a, b, a_other, b_other):  # type: ignore[no-untyped-def]
+    """When a line from a to b is overtaken by one that starts no higher and ends higher."""
+    if a == a_other:
+        return 0.0
+    # Halved, finite numbers have finite differences.
+    lead, trail = 0.5 * a - 0.5 * a_other, 0.5 * b_other - 0.5 * b
+    if math.isinf(lead) and math.isinf(trail):
+        return 0.5
+    return 1 / (1 + trail / lead)
