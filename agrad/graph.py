@@ -82,7 +82,7 @@ def topological_order(root: Node) -> list[Node]:
     Raises:
         FreedGraphError: a node's buffers have been freed.
     """
-    seen = {root}
+    seen = {root: None}  # a dict, for its order: sums must come out the same in every run
     stack = [root]
     while stack:
         node = stack.pop()
@@ -93,7 +93,7 @@ def topological_order(root: Node) -> list[Node]:
             )
         for parent in node.parents:
             if type(parent) is Node and parent not in seen:
-                seen.add(parent)
+                seen[parent] = None
                 stack.append(parent)
     return sorted(seen, key=lambda node: node.depth)
 
@@ -120,6 +120,7 @@ def average_sweep(
     the segments.
     """
     start = {node: Point(node.out, node.inputs) for node in nodes}
+    _require_kinds(start)
     seed = np.ones_like(root.out)
     total: dict[Hashable, Array] = {}
     for i, leaves in enumerate(waypoints):
@@ -134,6 +135,13 @@ def average_sweep(
         for leaf in total:
             total[leaf] = total[leaf] / len(waypoints)
     return start[root].out, total
+
+
+def _require_kinds(start: Mapping[Node, Point]) -> None:
+    """Let an operation without a kind raise now, not in the middle of a sweep that frees buffers."""
+    for node, point in start.items():
+        if type(node.operation).average_backward is Operation.average_backward:
+            node.operation.average_backward(point.out, node.needs, point, point)
 
 
 def _average_pull(

@@ -59,8 +59,9 @@ class Tensor(ArrayMethods):
         average_grad: likewise, where `average_backward` accumulates.
 
     An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
-    ValueError rather than making gradients silently wrong. Assigning to `.data` replaces the array
-    and leaves recorded graphs as they were.
+    ValueError rather than making gradients silently wrong. (A writable NumPy view of `.data` taken
+    beforehand is out of reach.) Assigning to `.data` replaces the array and leaves recorded graphs as
+    they were.
 
     Example:
         >>> import agrad as ag
@@ -361,10 +362,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     """
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     recording = _grad_enabled.get() and any(t._requires_grad for t in tensors)
-    arrays = tuple(
-        value._data if isinstance(value, Tensor) else _constant(value, tensors, recording)
-        for value in inputs
-    )
+    arrays = tuple(_operand(value, tensors, recording) for value in inputs)
     if not recording:
         return Tensor._wrap(as_array(_forward(operation, arrays)))
 
@@ -397,21 +395,27 @@ def _pinned(tensor: Tensor) -> graph.Pin | None:
     pin = tensor._pin() if tensor._pin is not None else None
     if pin is not None and pin.array is tensor._data:
         return pin
-    if not tensor._data.flags.writeable:
+    if not tensor._data.flags.writeable or _is_stray_view(tensor):
         return None
     pin = graph.Pin(tensor._data)
     tensor._pin = weakref.ref(pin)
     return pin
 
 
-def _constant(value: Any, tensors: list[Tensor], recording: bool) -> Array:
-    """Return an operand that is no Tensor as an array; a graph needs one that nobody can change."""
+def _is_stray_view(tensor: Tensor) -> bool:
+    """Whether the array shows memory of another that no graph knows of, so that no pin can protect it."""
+    return tensor._node is None and tensor._data.base is not None
+
+
+def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
+    """Return an operand as an array; a graph needs one that nobody can change unnoticed."""
+    if isinstance(value, Tensor):
+        return value._data.copy() if recording and _is_stray_view(value) else value._data
     if isinstance(value, bool | int | float) and tensors:
         # A Python number takes part in NumPy's promotion by its kind alone.
         kinds = [t.dtype for t in tensors]
         return np.asarray(value, dtype=np.result_type(*kinds, value))
-    array = np.asarray(value)
-    return array.copy() if recording and array is value else array
+    return np.array(value) if recording else np.asarray(value)
 
 
 def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
