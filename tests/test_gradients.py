@@ -1,0 +1,196 @@
+"""The forward and backward of every operation, at random inputs of every layout."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from operations import ENTRIES, Case
+from strategies import lay_out, layouts, seeds
+
+import agrad as ag
+import agrad.ops
+from agrad.backend import Array
+from agrad.graph import Node, topological_order
+from agrad.ops.operation import Operation
+
+every_operation = pytest.mark.parametrize("name", ENTRIES)
+few = settings(max_examples=25)
+
+
+def evaluate(case: Case, inputs: Sequence[Array], layouts: Sequence[str] = ()) -> Array:
+    tensors = [ag.tensor(array) for array in inputs]
+    with ag.no_grad():
+        return case.function(*with_layouts(tensors, layouts)).data
+
+
+def with_layouts(tensors: Sequence[ag.Tensor], layouts: Sequence[str]) -> list[ag.Tensor]:
+    if not layouts:
+        return list(tensors)
+    return [lay_out(tensor, layout) for tensor, layout in zip(tensors, layouts, strict=True)]
+
+
+def pull_back(
+    case: Case, inputs: Sequence[Array], cotangent: Array, layouts: Sequence[str] = ()
+) -> list[Array]:
+    """Return the gradients of ⟨cotangent, case(inputs)⟩."""
+    leaves = [ag.tensor(array, requires_grad=True) for array in inputs]
+    case.function(*with_layouts(leaves, layouts)).backward(cotangent)
+    return [leaf.grad for leaf in leaves]
+
+
+def absolute_sum(*pairs: tuple[Array, Array]) -> float:
+    return sum(float(np.abs(x * y).sum()) for x, y in pairs)
+
+
+def concrete_operations() -> Iterator[type[Operation]]:
+    for info in pkgutil.iter_modules(agrad.ops.__path__):
+        module = importlib.import_module(f"agrad.ops.{info.name}")
+        for _, member in inspect.getmembers(module, inspect.isclass):
+            defined_here = member.__module__ == module.__name__
+            if issubclass(member, Operation) and defined_here and info.name != "operation":
+                yield member
+
+
+@pytest.mark.parametrize("operation", list(concrete_operations()), ids=lambda op: op.__qualname__)
+def test_every_operation_is_tested(operation: type[Operation]) -> None:
+    assert operation in {entry.operation for entry in ENTRIES.values()}, "add it to operations.py"
+
+
+@every_operation
+@settings(max_examples=5)
+@given(data=st.data())
+def test_an_entry_records_the_operation_it_names(name: str, data: Any) -> None:
+    case = data.draw(ENTRIES[name].cases)
+    node = case.function(*[ag.tensor(x, requires_grad=True) for x in case.inputs])._node
+    assert isinstance(node, Node)
+    recorded = {type(node.operation) for node in topological_order(node)}
+    assert ENTRIES[name].operation in recorded
+
+
+@every_operation
+@few
+@given(data=st.data(), seed=seeds)
+def test_backward_agrees_with_central_differences(name: str, data: Any, seed: int) -> None:
+    case = data.draw(ENTRIES[name].cases)
+    inputs = case.inputs
+    drawn = [data.draw(layouts) for _ in inputs]
+    rng = np.random.default_rng(seed)
+    cotangent = rng.normal(size=evaluate(case, inputs).shape)
+    direction = [rng.uniform(-1, 1, array.shape) for array in inputs]
+
+    def along(step: float) -> Any:
+        moved = [array + step * d for array, d in zip(inputs, direction, strict=True)]
+        return (cotangent * evaluate(case, moved)).sum()
+
+    # The five-point stencil errs by h⁴f⁽⁵⁾/30, and by rounding: eps |f| / h, both near 1e-12. In
+    # these domains f⁽⁵⁾ can be 1e5 times f (of 1/x at 0.3). Kinks are 0.01 away, out of its reach.
+    h = 1e-3
+    difference = (8 * (along(h) - along(-h)) - (along(2 * h) - along(-2 * h))) / (12 * h)
+    grads = pull_back(case, inputs, cotangent, drawn)
+    derivative = sum(float((g * d).sum()) for g, d in zip(grads, direction, strict=True))
+    scale = absolute_sum((cotangent, evaluate(case, inputs)), *zip(grads, direction, strict=True))
+    assert abs(derivative - difference) <= 1e-7 * scale
+
+
+@every_operation
+@few
+@given(data=st.data(), seed=seeds)
+def test_float32_agrees_with_float64(name: str, data: Any, seed: int) -> None:
+    """Values and gradients agree within 32 times what rounding the inputs alone may change.
+
+    What rounding may change is measured: the largest change of an element, in float64, under four
+    random perturbations of the inputs and the cotangent by one eps of float32; and an eps of the
+    largest element, which the operation's own roundings may cost.
+    """
+    case = data.draw(ENTRIES[name].cases)
+    inputs = [array.astype(np.float32) for array in case.inputs]
+    rng = np.random.default_rng(seed)
+    cotangent = rng.normal(size=evaluate(case, inputs).shape).astype(np.float32)
+    eps = np.finfo(np.float32).eps
+
+    def in_float64(perturbation: float) -> list[Array]:
+        arrays = [
+            array * (1 + perturbation * rng.choice([-1.0, 1.0], array.shape))
+            for array in (*inputs, cotangent)
+        ]
+        return [evaluate(case, arrays[:-1]), *pull_back(case, arrays[:-1], arrays[-1])]
+
+    results = [evaluate(case, inputs), *pull_back(case, inputs, cotangent)]
+    references = in_float64(0.0)
+    perturbed = [in_float64(eps) for _ in range(4)]
+    for i, (result, reference) in enumerate(zip(results, references, strict=True)):
+        assert result.dtype == np.float32
+        if result.size:
+            spread = max(np.abs(other[i] - reference).max() for other in perturbed)
+            tolerance = 32 * (spread + eps * np.abs(reference).max())
+            assert np.abs(result - reference).max() <= tolerance
+
+
+@every_operation
+@few
+@given(data=st.data(), dtype=st.sampled_from([np.float32, np.float64]))
+def test_no_array_is_changed_or_shared(name: str, data: Any, dtype: Any) -> None:
+    case = data.draw(ENTRIES[name].cases)
+    leaves = [ag.tensor(array.astype(dtype), requires_grad=True) for array in case.inputs]
+    operands = with_layouts(leaves, [data.draw(layouts) for _ in leaves])
+    out = case.function(*operands)
+    cotangent = np.ones(out.shape, dtype)
+    arrays = [out.data, cotangent, *[tensor.data for tensor in (*leaves, *operands)]]
+    before = [array.tobytes() for array in arrays]
+    out.backward(cotangent, retain_graph=True)
+    weighted = (out * cotangent).sum()
+    updates = {tensor: np.full(tensor.shape, 1e-3, dtype) for tensor in leaves}
+    updated = [update.tobytes() for update in updates.values()]
+    weighted.average_backward(updates)
+    assert [array.tobytes() for array in arrays] == before
+    assert [update.tobytes() for update in updates.values()] == updated
+
+    grads = [g for tensor in leaves for g in (tensor.grad, tensor.average_grad)]
+    for tensor in leaves:
+        for grad in (tensor.grad, tensor.average_grad):
+            assert type(grad) is np.ndarray
+            assert (grad.shape, grad.dtype) == (tensor.shape, tensor.dtype)
+    for i, grad in enumerate(grads):
+        others = [*grads[:i], *arrays, *updates.values()]
+        assert not any(np.shares_memory(grad, other) for other in others)
+        assert grad.flags.writeable
+
+
+@every_operation
+@few
+@given(data=st.data())
+def test_only_what_is_needed_gets_a_gradient(name: str, data: Any) -> None:
+    case = data.draw(ENTRIES[name].cases)
+    wanted = data.draw(st.sets(st.integers(0, len(case.inputs) - 1), min_size=1))
+    cotangent = np.ones_like(evaluate(case, case.inputs))
+    leaves = [ag.tensor(array, requires_grad=i in wanted) for i, array in enumerate(case.inputs)]
+    case.function(*leaves).backward(cotangent)
+    for i, expected in enumerate(pull_back(case, case.inputs, cotangent)):
+        if i in wanted:
+            np.testing.assert_array_equal(leaves[i].grad, expected)
+        else:
+            assert leaves[i].grad is None
+
+
+@every_operation
+@few
+@given(data=st.data(), dtype=st.sampled_from([np.float32, np.float64]))
+def test_forward_agrees_with_numpy(name: str, data: Any, dtype: Any) -> None:
+    case = data.draw(ENTRIES[name].cases)
+    if case.reference is None:
+        return
+    inputs = [array.astype(dtype) for array in case.inputs]
+    expected = np.asarray(case.reference(*inputs))
+    result = evaluate(case, inputs, [data.draw(layouts) for _ in inputs])
+    assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    # The same sums in another order, or the same function by another formula: a few ulps of the
+    # largest element, or where terms cancel, of what their absolute values give.
+    terms = np.asarray(case.reference(*map(np.abs, inputs)))
+    scale = np.abs(expected).max(initial=0) + np.abs(terms).max(initial=0)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=8 * np.finfo(dtype).eps * scale)
