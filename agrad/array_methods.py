@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from agrad.ops.operation import Operation
 if TYPE_CHECKING:
     from agrad.tensor import Tensor
 
-__all__ = ["ArrayMethods"]
+__all__ = ["ArrayMethods", "plain_index"]
 
 
 class ArrayMethods:
@@ -33,7 +34,7 @@ class ArrayMethods:
     def _apply(operation: Operation, *inputs: Any) -> Tensor:
         raise TypeError("ArrayMethods: what mixes this in defines _apply")
 
-    # -- arithmetic ----------------------------------------------------------------------------------
+    # -- arithmetic --------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Tensor:
         return self._apply(arithmetic.Add(), self, other)
@@ -80,7 +81,7 @@ class ArrayMethods:
     def __abs__(self) -> Tensor:
         return self._apply(arithmetic.Absolute(), self)
 
-    # -- comparison ----------------------------------------------------------------------------------
+    # -- comparison --------------------------------------------------------------------------------
 
     def __eq__(self, other: Any) -> Any:
         return self._data == _plain(other)
@@ -103,7 +104,7 @@ class ArrayMethods:
     # By identity, as for any object that can change: Tensors are keys of updates and gradients.
     __hash__ = object.__hash__
 
-    # -- reductions ----------------------------------------------------------------------------------
+    # -- reductions --------------------------------------------------------------------------------
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
         """Return the sum over `axis` (an int, several, or None for all)."""
@@ -141,7 +142,7 @@ class ArrayMethods:
         """Return the index of the smallest element, as a plain array."""
         return self._data.argmin(axis)
 
-    # -- shape and elements --------------------------------------------------------------------------
+    # -- shape and elements ------------------------------------------------------------------------
 
     @property
     def T(self) -> Tensor:
@@ -160,8 +161,7 @@ class ArrayMethods:
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """Return a view with two axes exchanged."""
-        order = list(range(self._data.ndim))
-        order[axis1], order[axis2] = order[axis2], order[axis1]
+        order = shape.axes_after(np.swapaxes, self._data.ndim, axis1, axis2)
         return self._apply(shape.Transpose(order), self)
 
     def reshape(self, *newshape: Any) -> Tensor:
@@ -180,22 +180,32 @@ class ArrayMethods:
         return self.reshape(np.squeeze(self._data, axis).shape)
 
     def clip(self, min: Any = None, max: Any = None) -> Tensor:
-        """Return the elements limited to [min, max]; either may be None."""
-        return self._apply(arithmetic.Clip(min, max), self)
+        """Return the elements limited to [min, max], numbers or constant arrays, or None."""
+        for bound in (min, max):
+            if getattr(bound, "requires_grad", False):
+                raise TypeError(
+                    "clip: a bound requires a gradient, but bounds are constants; "
+                    "use maximum and minimum"
+                )
+        return self._apply(arithmetic.Clip(_plain(min), _plain(max)), self)
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """Return the elements converted to `dtype`; between floating types gradients flow back."""
-        return self._apply(shape.Cast(dtype), self)
+        cast = shape.Cast(dtype)
+        return self._apply(cast, self if cast.dtype.kind == "f" else self._data)
 
     def dot(self, other: Any) -> Tensor:
-        """Return the matrix product with `other`."""
-        return self @ other
+        """Return the product with `other` by the rules of np.dot."""
+        return self._apply(linalg.dot(self._data.shape, np.shape(_plain(other))), self, other)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return self._apply(shape.GetItem(_plain_index(index)), self)
+        return self._apply(shape.GetItem(plain_index(index)), self)
 
     def __len__(self) -> int:
         return len(self._data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.array(self._data, dtype=dtype, copy=copy)
@@ -205,7 +215,8 @@ def _plain(value: Any) -> ArrayLike:
     return value._data if isinstance(value, ArrayMethods) else value
 
 
-def _plain_index(index: Any) -> Any:
+def plain_index(index: Any) -> Any:
+    """Return an index with arrays in place of its Tensors."""
     if isinstance(index, tuple):
         return tuple(_plain(part) for part in index)
     return _plain(index)

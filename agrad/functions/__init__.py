@@ -3,6 +3,7 @@
 What NumPy also has as a method of arrays is a method of `Tensor`; the function here calls it.
 """
 
+from agrad.functions.constant import *  # noqa: F403
 from agrad.functions.elementwise import *  # noqa: F403
 from agrad.functions.linalg import *  # noqa: F403
 from agrad.functions.reduction import *  # noqa: F403

@@ -1,16 +1,134 @@
-"""Reductions over axes."""
+"""Reductions over axes.
+
+Everywhere `axis` is an int, a tuple of ints or None for all axes; negative ones count from the end.
+`keepdims` keeps the reduced axes, with length one. An axis out of range raises a ValueError.
+"""
 
 from typing import Any
 
 import numpy as np
 
 from agrad.functions.registry import implements
-from agrad.tensor import Tensor, as_tensor
+from agrad.ops import reduction
+from agrad.tensor import Tensor, apply, as_tensor
 
-__all__ = ["sum"]
+__all__ = ["amax", "amin", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var"]
 
 
 @implements(np.sum)
-def sum(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
-    """Return the sum over `axis` (all axes where None)."""
+def sum(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """Return the sum over `axis`; of nothing, 0.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.sum(ag.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
+        tensor([4., 6.])
+    """
     return as_tensor(x).sum(axis, keepdims)
+
+
+@implements(np.mean)
+def mean(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """Return the mean over `axis`.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.mean(ag.tensor([[1.0, 2.0], [3.0, 4.0]]), axis=0)
+        tensor([2., 3.])
+    """
+    return as_tensor(x).mean(axis, keepdims)
+
+
+@implements(np.var)
+def var(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """Return the variance over `axis`: squared distances from the mean, summed, over n - ddof.
+
+    Raises:
+        ValueError: n - ddof is not positive.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.var(ag.tensor([1.0, 2.0, 3.0]), ddof=1)
+        tensor(1.)
+    """
+    return as_tensor(x).var(axis, ddof, keepdims)
+
+
+@implements(np.std)
+def std(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    """Return the standard deviation over `axis`, the root of `var`.
+
+    Where it is 0, so is its gradient.
+
+    Raises:
+        ValueError: n - ddof is not positive.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.std(ag.tensor([1.0, 2.0, 3.0]), ddof=1)
+        tensor(1.)
+    """
+    return as_tensor(x).std(axis, ddof, keepdims)
+
+
+@implements(np.max, np.amax)
+def max(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """Return the largest element over `axis`; equal ones share the gradient.
+
+    Raises:
+        ValueError: there is no element.
+
+    Example:
+        >>> import agrad as ag
+        >>> x = ag.tensor([1.0, 3.0, 3.0], requires_grad=True)
+        >>> ag.max(x).backward()
+        >>> x.grad
+        array([0. , 0.5, 0.5], dtype=float32)
+    """
+    return as_tensor(x).max(axis, keepdims)
+
+
+amax = max
+
+
+@implements(np.min, np.amin)
+def min(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """Return the smallest element over `axis`; equal ones share the gradient.
+
+    Raises:
+        ValueError: there is no element.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.min(ag.tensor([[1.0, 2.0], [3.0, 0.0]]), axis=1)
+        tensor([1., 0.])
+    """
+    return as_tensor(x).min(axis, keepdims)
+
+
+amin = min
+
+
+@implements(np.prod)
+def prod(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """Return the product over `axis`; of nothing, 1.
+
+    Example:
+        >>> import agrad as ag
+        >>> x = ag.tensor([2.0, 3.0, 0.0], requires_grad=True)
+        >>> ag.prod(x).backward()
+        >>> x.grad
+        array([0., 0., 6.], dtype=float32)
+    """
+    return as_tensor(x).prod(axis, keepdims)
+
+
+def logsumexp(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
+    """Return log Σ eˣ over `axis` without overflow; of nothing, -inf.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.logsumexp(ag.tensor([1000.0, 1000.0])).data.round(1)
+        np.float32(1000.7)
+    """
+    return apply(reduction.LogSumExp(axis, keepdims), x)

@@ -1,7 +1,7 @@
 """Activation functions, element by element.
 
-Most derivatives come from the output, as in PyTorch: cheap, but where the function saturates they are
-right to the output's rounding only, not to a relative one. The averaged Jacobians are.
+Those of Tanh and Sigmoid have derivatives of their outputs, as in PyTorch: cheap, but where they
+saturate accurate only to the output's rounding. The averaged Jacobians are accurate everywhere.
 """
 
 import numpy as np
@@ -114,8 +114,10 @@ def sigmoid(x):
 
 
 class Softplus(Elementwise):
-    """log(1 + e^(beta·x)) / beta, for all x: PyTorch's switch to x beyond a threshold of 20 is left
-    out, since it changes nothing that float32 can hold and would make a step in the function.
+    """log(1 + e^(beta·x)) / beta.
+
+    PyTorch's switch to x beyond a threshold of 20 is left out: it changes nothing that float32 can
+    hold, and would be a step in the function.
     """
 
     def __init__(self, beta=1.0):

@@ -75,8 +75,8 @@ class Divide(Operation):
 class Power(Operation):
     """x ** y, averaged as the mean of two paths: x moves first, or y does.
 
-    Each path is made of divided differences in one input, so their mean is complete, and symmetric in
-    start and end. Where only one of the inputs moves, it is the divided difference itself.
+    Each path is made of divided differences in one input, so their mean is complete, and symmetric
+    in start and end. Where only one of the inputs moves, it is the divided difference itself.
 
     As in PyTorch, the derivative with respect to y is 0 at x = 0 for y >= 0.
     """
@@ -154,7 +154,7 @@ class Absolute(Elementwise):
 
 
 class Clip(Elementwise):
-    """x limited to [low, high], numbers or arrays, either of them None; on a bound the slope is 1."""
+    """x limited to [low, high], numbers, arrays or None; on a bound the slope is 1."""
 
     def __init__(self, low=None, high=None):
         self.low = low

@@ -1,4 +1,4 @@
-"""Reductions over axes: an int, a tuple of ints, or None for all; negative ones count from the end."""
+"""Reductions over axes: an int, a tuple of ints, or None for all."""
 
 import math
 
@@ -64,8 +64,8 @@ class Var(Reduction, Multilinear):
         freedom = self.count(x) - self.ddof
         if freedom <= 0:
             raise ValueError(
-                f"{type(self).__name__}: {self.count(x)} elements over axis {self.axis} leave no degree "
-                f"of freedom for ddof={self.ddof}; reduce over more of them, or give a smaller ddof"
+                f"{type(self).__name__}: {self.count(x)} elements over axis {self.axis} leave no "
+                f"degree of freedom for ddof={self.ddof}; give a smaller ddof or more elements"
             )
         return freedom
 
@@ -107,8 +107,7 @@ class Max(Reduction, Selection):
     def forward(self, x):
         if self.count(x) == 0 and x.ndim:
             raise ValueError(
-                f"{type(self).__name__}: nothing to choose from over axis {self.axis} of an array of "
-                f"shape {x.shape}"
+                f"{type(self).__name__}: no elements over axis {self.axis} of shape {x.shape}"
             )
         extreme = np.max if self.sign > 0 else np.min
         return extreme(x, axis=self.axes(x), keepdims=self.keepdims)
@@ -138,7 +137,7 @@ class Min(Max):
 class Prod(Reduction, Smooth):
     """The product, averaged exactly for up to 16 factors and corrected to completeness beyond.
 
-    Its derivatives are of degree n - 1 in each, which 8 Gauss-Legendre nodes integrate up to n = 16.
+    On the segment a derivative is a polynomial of degree n - 1, which 8 nodes integrate for n ≤ 16.
     """
 
     nodes = 8
@@ -156,7 +155,7 @@ class Prod(Reduction, Smooth):
 
 
 def _products_of_others(rows):
-    """For each element of a row the product of all others, without a division that zeros would spoil."""
+    """For each element of a row the product of the others; a division would fail at zeros."""
     before = np.ones_like(rows)
     after = np.ones_like(rows)
     np.cumprod(rows[..., :-1], axis=-1, out=before[..., 1:])

@@ -61,7 +61,7 @@ def _in_exponent(a, b, base, out):  # type: ignore[no-untyped-def]
 
 @inline
 def _exponential(a, b, base):  # type: ignore[no-untyped-def]
-    """baseᵃ log(base) expm1(s) / s for s = (b - a) log(base); where s is large, the quotient itself."""
+    """baseᵃ log(base) expm1(s) / s for s = (b - a) log(base); where s is large, the quotient."""
     if base == 0 and a == b:
         return 0.0 if a >= 0 else -math.inf
     log = math.log(base)

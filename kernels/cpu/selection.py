@@ -14,14 +14,9 @@ __all__ = ["average_shares"]
 def average_shares(start: NDArray[Any], end: NDArray[Any]) -> NDArray[Any]:
     """Return for each candidate the fraction of the segment on which it is the largest.
 
-    The candidates lie along the last axis and move from `start` to `end`. Those that are equal all the
-    way share their fraction equally; NaN anywhere in a row makes the whole row NaN.
-
-    Args:
-        start, end: of one shape (..., n) and dtype, float32 or float64.
-
-    Returns:
-        An array of their shape and dtype, whose rows sum to 1.
+    The candidates lie along the last axis and move from `start` to `end`, arrays of one shape and
+    dtype, float32 or float64, which the result has too. Candidates that are equal all the way share
+    their fraction equally; NaN anywhere in a row makes the whole row NaN.
 
     Example:
         >>> average_shares(np.array([[3.0, 0.0, 0.0]]), np.array([[0.0, 1.0, 1.0]]))
@@ -67,7 +62,7 @@ def _average_shares(start, end, shares):  # type: ignore[no-untyped-def]
 
 @inline
 def _first_leader(a, b):  # type: ignore[no-untyped-def]
-    """The line that leads from the start on: of the highest the one that ends highest; -1 for NaN."""
+    """The line that leads at first: of the highest, the one that ends highest; -1 if one is NaN."""
     leader = 0
     for i in range(a.size):
         if math.isnan(a[i]) or math.isnan(b[i]):
