@@ -1,0 +1,351 @@
+"""The optimizer around a base rule that measures how far the rule's proposal may go."""
+
+import math
+import weakref
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from agrad.backend import Array
+from agrad.errors import NonFiniteError
+from agrad.graph import Node, topological_order
+from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, search
+from agrad.optim.optimizer import Optimizer, require
+from agrad.tensor import Tensor
+
+__all__ = ["AverageGradient"]
+
+# A proposal at whose end the loss is not finite is cut to this part, at most so many times, which
+# spans more than the range of float32.
+_RETREAT = 1 / 16
+_RETREATS = 64
+
+
+class AverageGradient:
+    """Shorten a base rule's updates to where the average gradient says that they stop to pay.
+
+    The base rule proposes Δ from the ordinary gradient g. An average backward pass on the same
+    graph gives ĝ, the factorized average gradient along Δ. Coordinate i's share of the change of
+    the loss when the update is scaled to a fraction t is modelled by
+
+        φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ,
+
+    right in slope at t = 0 and in value at t = 1, and the coordinate makes the fraction of its
+    update that minimizes φᵢ on [0, cap]. A step costs two forward and two backward passes, and
+    nothing is kept between steps but what the base rule keeps.
+
+    Args:
+        base: the rule that proposes, over the parameters to train.
+        cap: the largest fraction; more than 1 lets updates be lengthened.
+        granularity: what moves by one fraction together, the minimizer of the sum of its φᵢ: each
+            "element"; each "row", that is all that has one index on a parameter's first axis, so a
+            unit's weights or a channel's, and an element of a bias; each "tensor"; or the "model".
+        every: measure at every such step only, and scale the updates in between by the fractions
+            last found, which are then kept. Those steps cost a forward and a backward pass.
+        repeats: how often the update is measured and scaled in a step. Each round takes what the
+            one before left as its proposal, and only the first may lengthen it.
+        lr: "auto" to let the measured fractions set the base rule's learning rate. τ, their mean
+            weighted by |gᵢΔᵢ|, says how much of the proposal could be used; after each measured
+            step lr ← lr·exp(κ(τ - τ*)). Start it small: 1e-6 is soon left, 1e-1 may be too late.
+        target: τ*, the share of the proposal that the automatic rate aims at.
+        gain: κ, how fast the automatic rate follows.
+
+    Attributes:
+        fraction: τ of the last measured step, None before the first.
+        scale: the factor that a schedule sets. It scales the learning rate; where that is
+            automatic, the step after the line search, so that the two do not fight.
+
+    Raises:
+        TypeError: `base` is no optimizer of this package, or a number is none.
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import optim
+        >>> x = ag.tensor([1.0, -2.0], requires_grad=True)
+        >>> optimizer = optim.AverageGradient(optim.SGD([x], lr=0.75))
+        >>> loss = (x * x).sum()
+        >>> optimizer.step(loss)  # plain SGD would go to [-0.5, 1.0]
+        >>> x
+        tensor([0., 0.], requires_grad=True)
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        *,
+        cap: float = 1.0,
+        granularity: Granularity = "element",
+        every: int = 1,
+        repeats: int = 1,
+        lr: Literal["auto"] | None = None,
+        target: float = 0.65,
+        gain: float = 1.0,
+    ) -> None:
+        if not isinstance(base, Optimizer):
+            raise TypeError(
+                f"AverageGradient: base must be an Optimizer, got {type(base).__name__}"
+            )
+        require("AverageGradient", "be positive", lambda x: x > 0, cap=cap, gain=gain)
+        require("AverageGradient", "be in (0, 1)", lambda x: 0 < x < 1, target=target)
+        require(
+            "AverageGradient",
+            "be an integer of at least 1",
+            lambda x: x >= 1 and x == int(x),
+            every=every,
+            repeats=repeats,
+        )
+        if granularity not in GRANULARITIES:
+            raise ValueError(
+                f"AverageGradient: granularity must be one of {GRANULARITIES}, got {granularity!r}"
+            )
+        if lr not in (None, "auto"):
+            raise ValueError(
+                f"AverageGradient: lr must be None or 'auto', got {lr!r}; "
+                "a fixed rate is given to the base rule"
+            )
+        if lr == "auto" and base.lr == 0:
+            raise ValueError("AverageGradient: the base rule's lr is 0, which no factor can raise")
+        self.base = base
+        self.cap = cap
+        self.granularity = granularity
+        self.every = every
+        self.repeats = repeats
+        self.automatic = lr == "auto"
+        self.target = target
+        self.gain = gain
+        self.fraction: float | None = None
+        self._scale = 1.0
+        self._steps = 0
+        self._fractions: dict[Tensor, Array] = {}
+        self._used_grad: weakref.ref[Array] | None = None
+
+    # -- what it shares with the base rule ---------------------------------------------------------
+
+    @property
+    def params(self) -> tuple[Tensor, ...]:
+        """The parameters, in the order given."""
+        return self.base.params
+
+    @property
+    def lr(self) -> float:
+        """The base rule's learning rate, before a schedule's factor."""
+        return self.base.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.base.lr = value
+
+    @property
+    def scale(self) -> float:
+        """The factor that a schedule sets."""
+        return self._scale if self.automatic else self.base.scale
+
+    @scale.setter
+    def scale(self, value: float) -> None:
+        if self.automatic:
+            self._scale = value
+        else:
+            self.base.scale = value
+
+    @property
+    def rate(self) -> float:
+        """The learning rate in force, lr · scale."""
+        return self.lr * self.scale
+
+    def zero_grad(self) -> None:
+        """Forget the gradients and average gradients of the parameters."""
+        self.base.zero_grad()
+
+    # -- a step ------------------------------------------------------------------------------------
+
+    def step(self, loss: Tensor) -> None:
+        """Update the parameters to reduce `loss`, and free its graph.
+
+        If no parameter has a gradient, `loss.backward` is called here. Else the gradients that are
+        there are used: those of this very loss, from `loss.backward(retain_graph=True)`, perhaps
+        clipped since. They stay in `.grad`, for a look; `.average_grad` is cleared.
+
+        If the loss at the end of the proposal is not finite, the proposal is cut until it is, which
+        counts as a small fraction; if nothing helps, the parameters stay where they are.
+
+        Args:
+            loss: a Tensor of one element, computed from the parameters.
+
+        Raises:
+            NonFiniteError: the loss or a gradient is NaN or infinite.
+            ValueError: the loss has several elements, no graph, or a freed one; it does not depend
+                on the parameters, or not on one that has a gradient; the gradients are those of the
+                last step, for want of `zero_grad`.
+
+            Neither parameters nor states have changed then.
+        """
+        measured = self._steps % self.every == 0
+        nodes = self._prepare(loss, measured)
+        updates = self.base.propose()
+        if measured:
+            self.fraction = self._measure(loss, updates)
+            for node in nodes:
+                node.free()
+        else:
+            for param, delta in updates.items():
+                if param in self._fractions:
+                    groups = by_group(delta, self.granularity)
+                    groups *= self._fractions[param][:, None]
+        if self.automatic and self._scale != 1:
+            for delta in updates.values():
+                delta *= self._scale
+        self.base.apply(updates)
+        self._steps += 1
+        if measured and self.automatic and self.fraction is not None:
+            self.base.lr *= math.exp(self.gain * (self.fraction - self.target))
+
+    def _prepare(self, loss: Tensor, measured: bool) -> list[Node]:
+        """Return the nodes of the loss, after all that can be wrong has been looked at."""
+        if not isinstance(loss, Tensor):
+            raise TypeError(
+                f"AverageGradient.step: loss must be a Tensor, got a {type(loss).__name__}"
+            )
+        if loss.size != 1 or loss.is_leaf:
+            raise ValueError(
+                "AverageGradient.step: loss must be a single element computed from the parameters, "
+                f"got shape {loss.shape}{' and no graph' if loss.is_leaf else ''}"
+            )
+        if not math.isfinite(loss.item()):
+            raise NonFiniteError(
+                f"AverageGradient.step: the loss is {loss.item()}; lower the learning rate, "
+                "or look for NaN in the inputs"
+            )
+        given = next((p.grad for p in self.params if p.grad is not None), None)
+        if given is not None and self._used_grad is not None and self._used_grad() is given:
+            raise ValueError(
+                "AverageGradient.step: the gradients are those of the last step; call zero_grad()"
+            )
+        nodes: list[Node] = []
+        if measured:
+            nodes = topological_order(loss._node)  # type: ignore[arg-type]
+        if given is None:
+            loss.backward(retain_graph=measured)
+        elif measured:
+            self._require_reached(nodes)
+        self._require_finite()
+        return nodes
+
+    def _require_reached(self, nodes: list[Node]) -> None:
+        reached = {parent for node in nodes for parent in node.parents}
+        for i, param in enumerate(self.params):
+            if param.grad is not None and param not in reached:
+                raise ValueError(
+                    f"AverageGradient.step: parameter {i}, {param.shape}, has a gradient, but not "
+                    "of this loss; pass the loss whose gradient it is, be it the sum of several"
+                )
+
+    def _require_finite(self) -> None:
+        last = None
+        for i, param in enumerate(self.params):
+            if param.grad is not None:
+                last = last if last is not None else param.grad
+                if not _is_finite(param.grad):
+                    raise NonFiniteError(
+                        f"AverageGradient.step: the gradient of parameter {i}, {param.shape}, is "
+                        "not finite; lower the learning rate, or look for NaN in the inputs"
+                    )
+        if last is None:
+            raise ValueError("AverageGradient.step: the loss depends on none of the parameters")
+        self._used_grad = weakref.ref(last)
+
+    def _measure(self, loss: Tensor, updates: dict[Tensor, Array]) -> float | None:
+        """Scale the updates by what the average gradients along them say, and return τ."""
+        fractions: dict[Tensor, Array] = {}
+        whole = 0.0
+        for i in range(self.repeats):
+            cut = self._average_backward(loss, updates)
+            kept = size = 0.0
+            found = search(updates, self.granularity, self.cap if i == 0 else 1.0)
+            for param, part, kept_part, size_part in found:
+                param.average_grad = None
+                kept += kept_part
+                size += size_part
+                part *= cut
+                fractions[param] = part * fractions[param] if i > 0 else part
+            if cut == 0:
+                whole = math.inf
+            elif i == 0:
+                whole = size / cut
+        if self.every > 1:
+            self._fractions = fractions
+        return kept / whole if whole > 0 else None
+
+    def _average_backward(self, loss: Tensor, updates: dict[Tensor, Array]) -> float:
+        """Fill the average gradients along the updates, cut until the loss at their end is finite.
+
+        Returns the factor that the updates were cut by.
+        """
+        cut = 1.0
+        for _ in range(_RETREATS):
+            for param in updates:
+                param.average_grad = None
+            with np.errstate(all="ignore"):
+                end = loss.average_backward(updates, retain_graph=True)
+            if np.isfinite(end):
+                return cut
+            cut *= _RETREAT
+            for delta in updates.values():
+                delta *= _RETREAT
+        for param, delta in updates.items():
+            param.average_grad = np.zeros_like(delta)
+            delta[...] = 0
+        return 0.0
+
+    # -- its state ---------------------------------------------------------------------------------
+
+    @property
+    def state_bytes(self) -> int:
+        """The size of the arrays kept from one step to the next."""
+        return self.base.state_bytes + sum(array.nbytes for array in self._fractions.values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base rule's state, the steps made and the fractions kept, for `agrad.save`."""
+        return {
+            "base": self.base.state_dict(),
+            "steps": self._steps,
+            "fractions": {
+                str(i): self._fractions[param].copy()
+                for i, param in enumerate(self.params)
+                if param in self._fractions
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state that `state_dict` returned, of like options over like parameters.
+
+        Raises:
+            ValueError: it belongs to another rule, granularity or other parameters; nothing has
+                changed.
+        """
+        if state.keys() != {"base", "steps", "fractions"}:
+            raise ValueError(
+                "AverageGradient.load_state_dict: expected base, steps and fractions, "
+                f"got {sorted(state)}"
+            )
+        fractions = {}
+        for i, param in enumerate(self.params):
+            saved = state["fractions"].get(str(i))
+            if saved is not None:
+                groups = len(by_group(param.data, self.granularity))
+                if saved.shape != (groups,) or saved.dtype != param.dtype:
+                    raise ValueError(
+                        f"AverageGradient.load_state_dict: parameter {i} needs {groups} fractions "
+                        f"of {param.dtype}, the state has {saved.dtype}{list(saved.shape)}"
+                    )
+                fractions[param] = saved.copy()
+        self.base.load_state_dict(state["base"])
+        self._steps = int(state["steps"])
+        self._fractions = fractions
+
+
+def _is_finite(array: Array) -> bool:
+    # One pass through BLAS; a square that overflows is worth a closer look, and NaN is caught.
+    flat = array.ravel()
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())

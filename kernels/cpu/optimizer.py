@@ -1,0 +1,131 @@
+"""Updates of the optimizers and the line search of the average gradient, one pass over memory each.
+
+The arrays of one call have one shape and one dtype, float32 or float64. Decays come in double
+precision: 1 - 0.999 taken in float32 would be wrong in its fourth digit.
+"""
+
+import math
+
+import numpy as np
+
+from .jit import inline, kernel
+
+# As many partial sums are kept as elements are worked on in one go: a single one would be a chain
+# of additions, each waiting for the one before, and would keep LLVM from vectorizing the loop.
+_LANES = 64
+
+
+@kernel("real[:], const real[:], real[:], real, real, real, boolean")
+def heavy_ball(delta, direction, buffer, lr, momentum, fresh, nesterov):
+    """delta = -lr · buffer, where buffer = momentum · buffer + fresh · direction."""
+    for i in range(delta.size):
+        buffer[i] = momentum * buffer[i] + fresh * direction[i]
+        step = direction[i] + momentum * buffer[i] if nesterov else buffer[i]
+        delta[i] = -lr * step
+
+
+@kernel("real[:], const real[:], real[:], real, float64, real")
+def rmsprop(delta, grad, square_average, lr, alpha, eps):
+    """delta = -lr · grad / (√square_average + eps)."""
+    real = delta.dtype.type
+    keep, fresh = real(alpha), real(1 - alpha)
+    for i in range(delta.size):
+        square_average[i] = keep * square_average[i] + fresh * (grad[i] * grad[i])
+        delta[i] = -lr * grad[i] / (math.sqrt(square_average[i]) + eps)
+
+
+@kernel("real[:], const real[:], real[:], real[:], real, float64, real")
+def centered_rmsprop(delta, grad, square_average, grad_average, lr, alpha, eps):
+    """As `rmsprop`, by the gradient's variance in place of its mean square."""
+    real = delta.dtype.type
+    keep, fresh = real(alpha), real(1 - alpha)
+    for i in range(delta.size):
+        square_average[i] = keep * square_average[i] + fresh * (grad[i] * grad[i])
+        grad_average[i] += fresh * (grad[i] - grad_average[i])
+        variance = square_average[i] - grad_average[i] * grad_average[i]
+        # Rounding can make the variance of a constant gradient negative.
+        delta[i] = -lr * grad[i] / (math.sqrt(max(variance, real(0))) + eps)
+
+
+@kernel("real[:], const real[:], real[:], real[:], real, float64, float64, real, real")
+def adam(delta, grad, average, square_average, lr, beta1, beta2, eps, root_correction):
+    """delta = -lr · average / (√square_average / root_correction + eps)."""
+    real = delta.dtype.type
+    fresh, keep, fresh_square = real(1 - beta1), real(beta2), real(1 - beta2)
+    for i in range(delta.size):
+        average[i] += fresh * (grad[i] - average[i])
+        square_average[i] = keep * square_average[i] + fresh_square * (grad[i] * grad[i])
+        delta[i] = -lr * average[i] / (math.sqrt(square_average[i]) / root_correction + eps)
+
+
+@kernel("real[:], const real[:], real[:], real[:], real[:], real, float64, float64, real, real")
+def amsgrad(delta, grad, average, square_average, peak, lr, beta1, beta2, eps, root_correction):
+    """As `adam`, by the largest square average so far."""
+    real = delta.dtype.type
+    fresh, keep, fresh_square = real(1 - beta1), real(beta2), real(1 - beta2)
+    for i in range(delta.size):
+        average[i] += fresh * (grad[i] - average[i])
+        square_average[i] = keep * square_average[i] + fresh_square * (grad[i] * grad[i])
+        peak[i] = max(peak[i], square_average[i])
+        delta[i] = -lr * average[i] / (math.sqrt(peak[i]) / root_correction + eps)
+
+
+@inline
+def best_fraction(slope, curvature, cap):
+    """The t in [0, cap] that minimizes t · slope + t² · curvature; 0 where that is not finite."""
+    end = slope + cap * curvature
+    whole = cap if -math.inf < end < 0 else 0 * cap
+    vertex = -slope / (curvature + curvature)
+    vertex = min(max(vertex, 0 * cap), cap)
+    return vertex if curvature > 0 else whole
+
+
+@kernel("const real[:], real[:], real[:], real")
+def search_elements(grad, average_grad, delta, cap):
+    """Shorten each element of `delta` to the minimizer t of its share of the loss along it.
+
+    The share of element i is t·gΔ + t²·(ĝ - g)Δ, in which only the sign of Δ matters to t: with
+    the sign alone nothing can underflow. The fractions t take the place of `average_grad`.
+    Returns Σ t|gΔ| and Σ |gΔ|.
+    """
+    kept, whole = np.zeros(_LANES), np.zeros(_LANES)
+    for start in range(0, delta.size, _LANES):
+        lanes = slice(start, start + _LANES)
+        g, average, d = grad[lanes], average_grad[lanes], delta[lanes]
+        for i in range(d.size):
+            rise = average[i] - g[i]
+            forward = d[i] > 0
+            t = best_fraction(g[i] if forward else -g[i], rise if forward else -rise, cap)
+            size = abs(np.float64(g[i]) * np.float64(d[i]))
+            whole[i] += size
+            kept[i] += t * size
+            average[i] = t
+            d[i] *= t
+    return kept.sum(), whole.sum()
+
+
+@kernel("const real[:, :], const real[:, :], const real[:, :], float64[:, :]")
+def loss_shares(grad, average_grad, delta, shares):
+    """Fill `shares` with Σ gΔ, Σ (ĝ - g)Δ and Σ |gΔ| over each row: what a joint search needs."""
+    for row in range(delta.shape[0]):
+        slope = curvature = size = 0.0
+        for column in range(delta.shape[1]):
+            d = np.float64(delta[row, column])
+            share = grad[row, column] * d
+            slope += share
+            curvature += (average_grad[row, column] - grad[row, column]) * d
+            size += abs(share)
+        shares[0, row] = slope
+        shares[1, row] = curvature
+        shares[2, row] = size
+
+
+@kernel("const float64[:, :], real, real[:]")
+def search_groups(shares, cap, fractions):
+    """Find each group's best fraction from its `loss_shares`; return Σ t|gΔ| and Σ |gΔ|."""
+    kept = whole = 0.0
+    for i in range(fractions.size):
+        fractions[i] = best_fraction(shares[0, i], shares[1, i], cap)
+        kept += fractions[i] * shares[2, i]
+        whole += shares[2, i]
+    return kept, whole
