@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from agrad import graph
-from agrad.array_methods import ArrayMethods
+from agrad.array_methods import ArrayMethods, plain_index
 from agrad.backend import Array, as_array
 from agrad.ops.operation import Operation
 
@@ -196,6 +196,22 @@ class Tensor(ArrayMethods):
         if not self._data.flags.writeable:
             self._data = self._data.copy()
         return self._data
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Change elements of a leaf in place, where nothing records.
+
+        Raises:
+            TypeError: gradients are wanted, and cannot follow a change in place.
+        """
+        operands = [self, *([value] if isinstance(value, Tensor) else [])]
+        if self._node is not None or (
+            _grad_enabled.get() and any(tensor._requires_grad for tensor in operands)
+        ):
+            raise TypeError(
+                "Tensor.__setitem__: gradients cannot follow a change in place; build the result "
+                "with where or concatenate, or change a leaf's values inside no_grad()"
+            )
+        self.writable()[plain_index(index)] = value._data if isinstance(value, Tensor) else value
 
     # -- gradients -----------------------------------------------------------------------------------
 

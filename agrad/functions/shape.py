@@ -1,3 +1,282 @@
 """Rearranging, joining and picking elements."""
 
-__all__: list[str] = []
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agrad.functions.registry import implements
+from agrad.ops import shape as ops
+from agrad.tensor import Tensor, apply, as_tensor
+
+__all__ = [
+    "array_split",
+    "broadcast_to",
+    "concatenate",
+    "expand_dims",
+    "flip",
+    "moveaxis",
+    "pad",
+    "ravel",
+    "reshape",
+    "split",
+    "squeeze",
+    "stack",
+    "swapaxes",
+    "take",
+    "transpose",
+]
+
+
+@implements(np.reshape)
+def reshape(x: Any, shape: Any) -> Tensor:
+    """Return the elements of `x` in another shape; one length may be -1.
+
+    Raises:
+        ValueError: `shape` has room for another number of elements.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.reshape([1.0, 2.0, 3.0, 4.0], (2, -1))
+        tensor([[1., 2.],
+                [3., 4.]])
+    """
+    return as_tensor(x).reshape(shape)
+
+
+@implements(np.ravel)
+def ravel(x: Any) -> Tensor:
+    """Return the elements of `x` along one axis, the last axis running fastest.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.ravel([[1.0, 2.0], [3.0, 4.0]])
+        tensor([1., 2., 3., 4.])
+    """
+    return as_tensor(x).ravel()
+
+
+@implements(np.transpose)
+def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
+    """Return `x` with its axes in the order `axes`, reversed where None.
+
+    Raises:
+        ValueError: `axes` does not name each axis once.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.transpose([[1.0, 2.0], [3.0, 4.0]])
+        tensor([[1., 3.],
+                [2., 4.]])
+    """
+    return apply(ops.Transpose(axes), as_tensor(x))
+
+
+@implements(np.swapaxes)
+def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
+    """Return `x` with two axes exchanged.
+
+    Raises:
+        ValueError: an axis out of range.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.swapaxes(ag.tensor([[[1.0, 2.0]]]), 0, 2).shape
+        (2, 1, 1)
+    """
+    return as_tensor(x).swapaxes(axis1, axis2)
+
+
+@implements(np.moveaxis)
+def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """Return `x` with the axes `source` moved to the places `destination`, the others in order.
+
+    Raises:
+        ValueError: an axis out of range or named twice, or not as many sources as destinations.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.moveaxis(np.zeros((2, 3, 4)), 0, -1).shape
+        (3, 4, 2)
+    """
+    x = as_tensor(x)
+    return apply(ops.Transpose(ops.axes_after(np.moveaxis, x.ndim, source, destination)), x)
+
+
+@implements(np.squeeze)
+def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
+    """Return `x` without its axes of length one, or without those of them that `axis` names.
+
+    Raises:
+        ValueError: an axis of another length.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.squeeze([[[1.0, 2.0]]], axis=0)
+        tensor([[1., 2.]])
+    """
+    return as_tensor(x).squeeze(axis)
+
+
+@implements(np.expand_dims)
+def expand_dims(x: Any, axis: int | Sequence[int]) -> Tensor:
+    """Return `x` with axes of length one that the result has at `axis`.
+
+    Raises:
+        ValueError: an axis out of range or named twice.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.expand_dims([1.0, 2.0], axis=1)
+        tensor([[1.],
+                [2.]])
+    """
+    x = as_tensor(x)
+    return x.reshape(np.expand_dims(x.data, axis).shape)
+
+
+@implements(np.broadcast_to)
+def broadcast_to(x: Any, shape: Any) -> Tensor:
+    """Return a read-only view of `x` repeated to `shape`.
+
+    Raises:
+        ValueError: `x` does not broadcast to `shape`.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.broadcast_to([1.0, 2.0], (2, 2))
+        tensor([[1., 2.],
+                [1., 2.]])
+    """
+    return apply(ops.BroadcastTo(shape), as_tensor(x))
+
+
+@implements(np.concatenate)
+def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
+    """Join arrays along an axis that they have; flattened, where it is None.
+
+    Raises:
+        ValueError: no arrays, or lengths that differ along another axis.
+
+    Example:
+        >>> import agrad as ag
+        >>> x = ag.tensor([1.0, 2.0], requires_grad=True)
+        >>> ag.concatenate([x, [3.0]])
+        tensor([1., 2., 3.], requires_grad=True)
+    """
+    if axis is None:
+        return apply(ops.Concatenate(), *map(ravel, arrays))
+    return apply(ops.Concatenate(axis), *map(as_tensor, arrays))
+
+
+@implements(np.stack)
+def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
+    """Join arrays of one shape along a new axis.
+
+    Raises:
+        ValueError: no arrays, or shapes that differ.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.stack([ag.tensor([1.0, 2.0]), ag.tensor([3.0, 4.0])], axis=1)
+        tensor([[1., 3.],
+                [2., 4.]])
+    """
+    return apply(ops.Stack(axis), *map(as_tensor, arrays))
+
+
+@implements(np.split)
+def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """Cut `x` along an axis: into so many equal parts, or before each of the given indices.
+
+    Raises:
+        ValueError: the axis cannot be cut into so many equal parts.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.split([1.0, 2.0, 3.0, 4.0], 2)
+        [tensor([1., 2.]), tensor([3., 4.])]
+    """
+    return _cut(np.split, as_tensor(x), indices_or_sections, axis)
+
+
+@implements(np.array_split)
+def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
+    """Cut `x` as `split` does, but into parts that may differ in length by one.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.array_split([1.0, 2.0, 3.0], 2)
+        [tensor([1., 2.]), tensor([3.])]
+    """
+    return _cut(np.array_split, as_tensor(x), indices_or_sections, axis)
+
+
+def _cut(function: Any, x: Tensor, indices_or_sections: Any, axis: int) -> list[Tensor]:
+    """Let NumPy cut the numbers of the elements along `axis`, and take these from `x`."""
+    axis = np.lib.array_utils.normalize_axis_index(axis, x.ndim)
+    parts = function(np.arange(x.shape[axis]), indices_or_sections)
+    slices = [slice(part[0], part[-1] + 1) if part.size else slice(0) for part in parts]
+    return [x[(*[slice(None)] * axis, part)] for part in slices]
+
+
+@implements(np.pad)
+def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Tensor:
+    """Put a constant around `x`.
+
+    Args:
+        x: array of any shape.
+        pad_width: how many elements: one number, (before, after), or such a pair for each axis.
+        mode: "constant"; no other of NumPy's modes is differentiated.
+        constant_values: the number to put there.
+
+    Raises:
+        ValueError: another mode; widths that are negative or no pairs.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.pad([1.0, 2.0], (1, 2))
+        tensor([0., 1., 2., 0., 0.])
+    """
+    if mode != "constant":
+        raise ValueError(f'pad: mode must be "constant", got {mode!r}')
+    x = as_tensor(x)
+    return apply(ops.Pad(np.broadcast_to(pad_width, (x.ndim, 2)), constant_values), x)
+
+
+@implements(np.flip)
+def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
+    """Return `x` with its elements in reverse order along `axis`, along all axes where None.
+
+    Raises:
+        ValueError: an axis out of range or named twice.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.flip([1.0, 2.0, 3.0])
+        tensor([3., 2., 1.])
+    """
+    x = as_tensor(x)
+    axes = range(x.ndim) if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, x.ndim)
+    return x[tuple(slice(None, None, -1 if i in axes else 1) for i in range(x.ndim))]
+
+
+@implements(np.take)
+def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
+    """Pick elements by their numbers along `axis`, or among all where it is None.
+
+    Raises:
+        IndexError: a number out of range.
+        ValueError: an axis out of range.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.take([[1.0, 2.0], [3.0, 4.0]], [1, 1, 0], axis=1)
+        tensor([[2., 2., 1.],
+                [4., 4., 3.]])
+    """
+    x = as_tensor(x)
+    if axis is None:
+        return x.ravel()[indices]
+    axis = np.lib.array_utils.normalize_axis_index(axis, x.ndim)
+    return x[(*[slice(None)] * axis, indices)]

@@ -6,7 +6,7 @@ __all__ = ["Dropout"]
 
 
 class Dropout(Linear):
-    """x times a mask of zeros and 1 / (1 - p), kept so that every replay drops the same elements."""
+    """x times a mask of zeros and 1 / (1 - p), the same at every replay."""
 
     def __init__(self, mask):
         self.mask = mask

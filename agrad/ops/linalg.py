@@ -5,10 +5,12 @@ import string
 from itertools import chain
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
 
+from agrad.ops.arithmetic import Multiply
 from agrad.ops.operation import Multilinear
 
-__all__ = ["Affine", "Einsum", "Matmul"]
+__all__ = ["Affine", "Einsum", "Matmul", "contraction", "dot"]
 
 
 class Affine(Multilinear):
@@ -37,8 +39,9 @@ class Matmul(Multilinear):
             return np.matmul(x, y)
         except ValueError:
             raise ValueError(
-                f"matmul: shapes {x.shape} and {y.shape} do not fit: the last axis of x must be as long "
-                "as the last but one of y (its only one if it is 1-d), and the axes before them broadcast"
+                f"matmul: shapes {x.shape} and {y.shape} do not fit: the last axis of x must be as "
+                "long as the last but one of y (the only one of a 1-d y), and the axes before them "
+                "must broadcast"
             ) from None
 
     def backward(self, grad, needs, out, x, y):
@@ -93,6 +96,31 @@ class Einsum(Multilinear):
             for term, count in zip(self.terms, counts)
         ]
         return terms, self.result.replace("...", letters)
+
+
+def contraction(x_shape, y_shape, x_axes, y_axes):
+    """Return the Einsum of two arrays that sums over pairs of axes."""
+    x_axes = normalize_axis_tuple(x_axes, len(x_shape), "axes")
+    y_axes = normalize_axis_tuple(y_axes, len(y_shape), "axes")
+    if [x_shape[i] for i in x_axes] != [y_shape[j] for j in y_axes]:
+        raise ValueError(
+            f"tensordot: axes {x_axes} of shape {x_shape} and axes {y_axes} of shape {y_shape} "
+            "must have the same lengths"
+        )
+    x_letters = string.ascii_letters[: len(x_shape)]
+    y_letters = list(string.ascii_letters[len(x_shape) : len(x_shape) + len(y_shape)])
+    for i, j in zip(x_axes, y_axes):
+        y_letters[j] = x_letters[i]
+    letters = [*x_letters, *y_letters]
+    result = [letter for letter in letters if letters.count(letter) == 1]
+    return Einsum(f"{x_letters},{''.join(y_letters)}->{''.join(result)}")
+
+
+def dot(x_shape, y_shape):
+    """Return the operation that np.dot stands for."""
+    if not x_shape or not y_shape:
+        return Multiply()
+    return Matmul() if len(y_shape) <= 2 else contraction(x_shape, y_shape, -1, -2)
 
 
 def _operand_gradient(grad, i, terms, result, operands):

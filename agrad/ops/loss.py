@@ -38,7 +38,12 @@ class NegativeLogLikelihood(Linear):
 
 
 class SoftNegativeLogLikelihood(Linear):
-    """-Σ q log p over the classes of each example, given log p (N, C, ...) or (C,) and weights q."""
+    """-Σ q log p over the classes of each example, given log p (N, C, ...) or (C,).
+
+    Args:
+        target: the classes' weights q, of the shape of log p.
+        scale: what the sum over the examples is multiplied by; None for no sum.
+    """
 
     def __init__(self, target, scale=None):
         self.target = target

@@ -8,7 +8,7 @@ __all__ = ["Normalize"]
 
 
 class Normalize(Smooth):
-    """(x - mean) / √(variance + eps) over `axis`, the variance dividing by the number of elements."""
+    """(x - mean) / √(mean square of x - mean, plus eps), with means over `axis`."""
 
     def __init__(self, axis, eps):
         self.axis = axis

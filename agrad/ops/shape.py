@@ -13,6 +13,7 @@ __all__ = [
     "Reshape",
     "Stack",
     "Transpose",
+    "axes_after",
 ]
 
 
@@ -40,6 +41,12 @@ class Transpose(Linear):
         if self.axes is None:
             return (np.transpose(grad),)
         return (np.transpose(grad, np.argsort([axis % x.ndim for axis in self.axes])),)
+
+
+def axes_after(function, ndim, *args):
+    """Return the order in which a function of NumPy that permutes axes leaves them."""
+    # The axes of this empty array are as long as their numbers.
+    return function(np.empty(range(ndim)), *args).shape
 
 
 class BroadcastTo(Linear):
@@ -80,7 +87,7 @@ class Stack(Linear):
 
 
 class Pad(Linear):
-    """`width` elements of `value` around x: one number, (before, after), or such a pair for each axis."""
+    """`value` around x; `width` says how often, in a pair (before, after) for each axis."""
 
     def __init__(self, width, value=0):
         self.width = width
@@ -90,8 +97,9 @@ class Pad(Linear):
         return np.pad(x, self.width, constant_values=self.value)
 
     def backward(self, grad, needs, out, x):
-        before = np.broadcast_to(self.width, (x.ndim, 2))[:, 0]
-        return (grad[tuple(slice(b, b + n) for b, n in zip(before, x.shape))],)
+        return (
+            grad[tuple(slice(before, before + n) for (before, _), n in zip(self.width, x.shape))],
+        )
 
 
 class GetItem(Linear):
@@ -100,7 +108,7 @@ class GetItem(Linear):
     def __init__(self, index):
         parts = index if isinstance(index, tuple) else (index,)
         self.index = tuple(_own(part) for part in parts)
-        # Only integer arrays can name an element twice: the others' gradients are assigned, not added.
+        # Only integer arrays can name an element twice, so that its gradients have to be added.
         self.repeats = any(np.ndim(part) and part.dtype != bool for part in self.index)
 
     def forward(self, x):

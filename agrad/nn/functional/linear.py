@@ -30,8 +30,8 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     input, weight = as_tensor(input), as_tensor(weight)
     if weight.ndim != 2 or input.ndim == 0:
         raise ValueError(
-            f"linear: weight must have shape (out_features, in_features) and input (..., in_features), "
-            f"got weight of shape {weight.shape} and input of shape {input.shape}"
+            "linear: weight must have shape (out_features, in_features) and input (..., "
+            f"in_features), got weight of shape {weight.shape} and input of shape {input.shape}"
         )
     if input.shape[-1] != weight.shape[1]:
         raise ValueError(

@@ -43,8 +43,8 @@ def layer_norm(
     lengths = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not lengths or x.shape[-len(lengths) :] != lengths:
         raise ValueError(
-            f"layer_norm: the last axes of input must have the lengths normalized_shape, {lengths}, "
-            f"got input of shape {x.shape}"
+            f"layer_norm: the last axes of input must have the lengths normalized_shape, "
+            f"{lengths}, got input of shape {x.shape}"
         )
     scale = None if weight is None else _of_shape("weight", weight, lengths)
     shift = None if bias is None else _of_shape("bias", bias, lengths)
@@ -57,8 +57,8 @@ def layer_norm(
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Set each element to zero with probability `p` and divide the others by 1 - p.
 
-    The mask is drawn from the generator that `agrad.seed` seeds when the call is recorded: an average
-    backward pass runs the graph again with the same mask. Where nothing is dropped, with `p` = 0 or
+    The mask is drawn by the call, from the generator that `agrad.seed` seeds: an average backward
+    pass runs the recorded graph again with the same mask. Where nothing is dropped, with `p` = 0 or
     outside training, the input itself is returned.
 
     Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
@@ -87,6 +87,7 @@ def _of_shape(argument: str, value: Any, lengths: tuple[int, ...]) -> Tensor:
     tensor = as_tensor(value)
     if tensor.shape != lengths:
         raise ValueError(
-            f"layer_norm: {argument} must have shape normalized_shape, {lengths}, got {tensor.shape}"
+            f"layer_norm: {argument} must have the shape normalized_shape, {lengths}, "
+            f"got {tensor.shape}"
         )
     return tensor
