@@ -181,7 +181,9 @@ class Smooth(Operation):
 
     def _correction(self, x_grad: Array, grad: Array, start: Point, end: Point) -> Array:
         (x0,), (x1,) = start.inputs, end.inputs
-        delta = x1 - x0
+        # What stays put needs no correction, and may be infinite, as the entries of a mask are.
+        moves = x0 != x1
+        delta = np.subtract(x1, x0, out=np.zeros_like(x0), where=moves)
         # Scaled by its largest entry, |delta|² can neither underflow nor overflow.
         scale = np.abs(delta).max(axis=self.axis, keepdims=True, initial=0)
         scale = np.where(scale > 0, scale, 1).astype(x0.dtype)
@@ -196,7 +198,8 @@ class Smooth(Operation):
         # y¹ - y⁰ is a difference of rounded values: a residual that rounding explains is no evidence
         # against the quadrature, and divided by a small delta it would swamp the gradient.
         rounding = over_axis(np.abs(grad) * (np.abs(start.out) + np.abs(end.out)))
-        rounding = rounding + over_axis(np.abs(x_grad) * (np.abs(x0) + np.abs(x1)))
+        size = np.add(np.abs(x0), np.abs(x1), out=np.zeros_like(x0), where=moves)
+        rounding = rounding + over_axis(np.abs(x_grad) * size)
         noise = 4 * np.finfo(x0.dtype).eps * rounding / scale
         residual = np.sign(residual) * np.maximum(np.abs(residual) - noise, 0)
         length = over_axis(unit * unit)
