@@ -1,5 +1,6 @@
 """Settings of the whole suite: Hypothesis profiles and the data sets at hand."""
 
+import doctest
 import os
 from pathlib import Path
 
@@ -20,3 +21,10 @@ def data_path() -> Path:
     if not path or not Path(path).is_dir():
         pytest.skip("AGRAD_DATA names no folder of data sets")
     return Path(path)
+
+
+@pytest.fixture(scope="session")
+def doctest_flags(pytestconfig: pytest.Config) -> int:
+    """The options of all examples, in docstrings and pages."""
+    names = pytestconfig.getini("doctest_optionflags")
+    return sum(doctest.OPTIONFLAGS_BY_NAME[name] for name in names)

@@ -18,8 +18,6 @@ WITH_EXAMPLES = [
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
-def test_examples(name: str, pytestconfig: pytest.Config) -> None:
-    flags = pytestconfig.getini("doctest_optionflags")
-    optionflags = sum(doctest.OPTIONFLAGS_BY_NAME[flag] for flag in flags)
-    results = doctest.testmod(importlib.import_module(name), optionflags=optionflags)
+def test_examples(name: str, doctest_flags: int) -> None:
+    results = doctest.testmod(importlib.import_module(name), optionflags=doctest_flags)
     assert results.failed == 0
