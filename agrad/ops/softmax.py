@@ -32,7 +32,8 @@ class LogSoftmax(Smooth):
 
     def forward(self, x):
         shifted = x - _largest(x, self.axis)
-        shifted -= np.log(np.exp(shifted).sum(axis=self.axis, keepdims=True))
+        with np.errstate(divide="ignore"):  # the sum is 0 only along an empty axis
+            shifted -= np.log(np.exp(shifted).sum(axis=self.axis, keepdims=True))
         return shifted
 
     def backward(self, grad, needs, out, x):
