@@ -1,12 +1,32 @@
 """Optimizers: base rules, the average gradient around any of them, schedules, clipping, averages.
 
-A rule gives PyTorch's numbers for PyTorch's arguments.
+The base rules and schedules give PyTorch's numbers for PyTorch's arguments.
 """
 
 from agrad.optim.adam import Adam, AdamW
 from agrad.optim.average_gradient import AverageGradient
+from agrad.optim.clip import clip_grad_norm_, clip_grad_value_
+from agrad.optim.ema import EMA
+from agrad.optim.muon import Muon
 from agrad.optim.optimizer import Optimizer
 from agrad.optim.rmsprop import RMSprop
+from agrad.optim.schedule import CosineAnnealingLR, LinearLR, Schedule, SequentialLR, StepLR
 from agrad.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "AverageGradient", "Optimizer", "RMSprop"]
+__all__ = [
+    "EMA",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "AverageGradient",
+    "CosineAnnealingLR",
+    "LinearLR",
+    "Muon",
+    "Optimizer",
+    "RMSprop",
+    "Schedule",
+    "SequentialLR",
+    "StepLR",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+]

@@ -64,7 +64,7 @@ class Adam(Optimizer):
 
     def _begin(self, param: Tensor) -> dict[str, Array]:
         names = ["average", "square_average"] + (["peak"] if self.amsgrad else [])
-        return {name: np.zeros(param.shape, param.dtype) for name in names}
+        return {name: np.zeros_like(param.data, order="C") for name in names}
 
     def _rule(self, slot: Slot, grad: Array) -> Array:
         if self.weight_decay:
@@ -72,7 +72,7 @@ class Adam(Optimizer):
         return self._adam(slot, grad)
 
     def _adam(self, slot: Slot, grad: Array) -> Array:
-        delta = np.empty(grad.shape, grad.dtype)
+        delta = np.empty_like(grad, order="C")
         beta1, beta2 = self.betas
         state = [array.ravel() for array in slot.state.values()]
         rule = kernels(grad).optimizer

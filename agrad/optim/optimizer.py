@@ -10,7 +10,7 @@ import numpy as np
 from agrad.backend import Array
 from agrad.tensor import Tensor
 
-__all__ = ["Optimizer", "Slot", "require"]
+__all__ = ["Optimizer", "Slot", "checked_params", "require"]
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,7 @@ class Optimizer:
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
-        self._slots = [Slot(param) for param in _checked(self._name, params)]
+        self._slots = [Slot(param) for param in checked_params(self._name, params)]
         self.lr = lr
         self.scale = 1.0
 
@@ -216,7 +216,7 @@ def _move(param: Tensor, delta: Array) -> None:
     np.add(data, delta, out=data)
 
 
-def _checked(owner: str, params: Iterable[Tensor]) -> list[Tensor]:
+def checked_params(owner: str, params: Iterable[Tensor]) -> list[Tensor]:
     if isinstance(params, Tensor) or not isinstance(params, Iterable):
         raise TypeError(
             f"{owner}: params must be an iterable of Tensors, got a {type(params).__name__}"

@@ -71,7 +71,7 @@ class RMSprop(Optimizer):
             names.append("grad_average")
         if self.momentum:
             names.append("momentum")
-        return {name: np.zeros(param.shape, param.dtype) for name in names}
+        return {name: np.zeros_like(param.data, order="C") for name in names}
 
     def _rule(self, slot: Slot, grad: Array) -> Array:
         if self.weight_decay:
@@ -93,7 +93,7 @@ class RMSprop(Optimizer):
 
     def _scaled(self, slot: Slot, grad: Array, lr: float) -> Array:
         """Return -lr · g / (√v + eps)."""
-        delta = np.empty(grad.shape, grad.dtype)
+        delta = np.empty_like(grad, order="C")
         flat, square_average = delta.ravel(), slot.state["square_average"].ravel()
         if self.centered:
             kernels(grad).optimizer.centered_rmsprop(

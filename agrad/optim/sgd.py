@@ -65,12 +65,12 @@ class SGD(Optimizer):
         self.nesterov = nesterov
 
     def _begin(self, param: Tensor) -> dict[str, Array]:
-        return {"momentum": np.zeros(param.shape, param.dtype)} if self.momentum else {}
+        return {"momentum": np.zeros_like(param.data, order="C")} if self.momentum else {}
 
     def _rule(self, slot: Slot, grad: Array) -> Array:
         if self.weight_decay:
             grad = grad + self.weight_decay * slot.param.data
-        delta = np.empty(grad.shape, grad.dtype)
+        delta = np.empty_like(grad, order="C")
         if self.momentum:
             fresh = 1.0 if slot.steps == 1 else 1 - self.dampening
             kernels(grad).optimizer.heavy_ball(

@@ -1,0 +1,83 @@
+"""Clipping of gradients, in place."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from agrad.errors import NonFiniteError
+from agrad.optim.optimizer import require
+from agrad.tensor import Tensor
+
+__all__ = ["clip_grad_norm_", "clip_grad_value_"]
+
+
+def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, norm_type: float = 2.0) -> float:
+    """Scale all gradients by one factor so that their joint norm is at most `max_norm`.
+
+    As PyTorch's, the factor is max_norm / (norm + 1e-6), where that is less than 1.
+
+    Args:
+        params: the Tensors whose gradients to clip; those without one are passed over.
+        max_norm: the largest norm.
+        norm_type: p of the p-norm, or inf.
+
+    Returns:
+        The norm before.
+
+    Raises:
+        ValueError: `max_norm` or `norm_type` is not positive.
+        NonFiniteError: a gradient is NaN or infinite. Nothing has changed.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import optim
+        >>> x = ag.tensor([3.0, 4.0], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> optim.clip_grad_norm_([x], max_norm=5.0)
+        10.0
+        >>> x.grad.round(3)
+        array([3., 4.], dtype=float32)
+    """
+    require("clip_grad_norm_", "be positive", lambda x: x > 0, max_norm=max_norm)
+    if norm_type != math.inf:
+        require("clip_grad_norm_", "be positive", lambda x: x > 0, norm_type=norm_type)
+    grads = [param.grad for param in params if param.grad is not None]
+    # In double precision the square of a large float32 does not overflow.
+    norms = [np.linalg.norm(grad.ravel().astype(np.float64), norm_type) for grad in grads]
+    total = float(np.linalg.norm(norms, norm_type)) if norms else 0.0
+    if not math.isfinite(total):
+        raise NonFiniteError(
+            f"clip_grad_norm_: the norm of the gradients is {total}; lower the learning rate, or "
+            "look for NaN in the inputs"
+        )
+    factor = max_norm / (total + 1e-6)
+    if factor < 1:
+        for grad in grads:
+            grad *= factor
+    return total
+
+
+def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
+    """Clip each element of the gradients to [-clip_value, clip_value].
+
+    Args:
+        params: the Tensors whose gradients to clip; those without one are passed over.
+        clip_value: the largest magnitude.
+
+    Raises:
+        ValueError: `clip_value` is negative.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import optim
+        >>> x = ag.tensor([3.0, -0.25], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> optim.clip_grad_value_([x], 1.0)
+        >>> x.grad
+        array([ 1. , -0.5], dtype=float32)
+    """
+    require("clip_grad_value_", "not be negative", lambda x: x >= 0, clip_value=clip_value)
+    for param in params:
+        if param.grad is not None:
+            np.clip(param.grad, -clip_value, clip_value, out=param.grad)

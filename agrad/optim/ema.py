@@ -1,0 +1,121 @@
+"""Averaged weights: to evaluate and to save."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from agrad.backend import Array
+from agrad.optim.optimizer import checked_params, require
+from agrad.tensor import Tensor
+
+__all__ = ["EMA"]
+
+
+class EMA:
+    """The exponential moving average of parameters over the steps of training.
+
+    The average is corrected for its start: after n updates, the weights of i updates ago count
+    decayⁱ / (1 + decay + … + decayⁿ⁻¹), so the weights before the first update do not enter.
+
+    Args:
+        params: the Tensors to average, leaves that require a gradient.
+        decay: the share of the average that an update keeps, in the long run.
+
+    Raises:
+        TypeError: `params` is no iterable of Tensors.
+        ValueError: `decay` is out of [0, 1), or the parameters are not as an optimizer's must be.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import optim
+        >>> x = ag.tensor([0.0], requires_grad=True)
+        >>> ema = optim.EMA([x], decay=0.5)
+        >>> for value in (4.0, 1.0):
+        ...     x.data = [value]
+        ...     ema.update()
+        >>> with ema.averaged():
+        ...     print(x)
+        tensor([2.], requires_grad=True)
+        >>> x
+        tensor([1.], requires_grad=True)
+    """
+
+    def __init__(self, params: Iterable[Tensor], decay: float = 0.99) -> None:
+        require("EMA", "be in [0, 1)", lambda x: 0 <= x < 1, decay=decay)
+        self.params = tuple(checked_params("EMA", params))
+        self.decay = decay
+        self._updates = 0
+        self._averages: list[Array] = []
+        self._in_use = False
+
+    def update(self) -> None:
+        """Take the parameters as they are now into the average: call it after each step.
+
+        Raises:
+            ValueError: inside `averaged`, where the parameters are the average.
+        """
+        if self._in_use:
+            raise ValueError("EMA.update: the averages are in use; update outside of averaged()")
+        if not self._averages:
+            self._averages = [np.zeros_like(param.data) for param in self.params]
+        self._updates += 1
+        fresh = (1 - self.decay) / (1 - self.decay**self._updates)
+        for average, param in zip(self._averages, self.params):
+            average += fresh * (param.data - average)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the parameters their averages inside the `with` block, and their own values after.
+
+        What the block does to their values is lost, however it ends.
+
+        Raises:
+            ValueError: there was no `update` yet; inside another such block.
+        """
+        if not self._updates:
+            raise ValueError("EMA.averaged: there is nothing to average yet; call update() first")
+        if self._in_use:
+            raise ValueError("EMA.averaged: the averages are in use already")
+        own = [param.data for param in self.params]
+        self._in_use = True
+        try:
+            for param, average in zip(self.params, self._averages):
+                param.data = average
+            yield
+        finally:
+            for param, data in zip(self.params, own):
+                param.data = data
+            self._in_use = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of updates and copies of the averages, for `agrad.save`."""
+        averages = {str(i): average.copy() for i, average in enumerate(self._averages)}
+        return {"updates": self._updates, "averages": averages}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state that `state_dict` returned, of like parameters.
+
+        Raises:
+            ValueError: it belongs to other parameters; nothing has changed.
+        """
+        if state.keys() != {"updates", "averages"}:
+            raise ValueError(
+                f"EMA.load_state_dict: expected updates and averages, got {sorted(state)}"
+            )
+        saved = state["averages"]
+        names = [str(i) for i in range(len(self.params))] if state["updates"] else []
+        if sorted(saved) != sorted(names):
+            raise ValueError(
+                f"EMA.load_state_dict: the state has {len(saved)} averages, "
+                f"the parameters are {len(self.params)}"
+            )
+        for name, param in zip(names, self.params):
+            if saved[name].shape != param.shape or saved[name].dtype != param.dtype:
+                raise ValueError(
+                    f"EMA.load_state_dict: parameter {name} is {param.dtype}{list(param.shape)}, "
+                    f"the state has {saved[name].dtype}{list(saved[name].shape)}"
+                )
+        self._averages = [saved[name].copy() for name in names]
+        self._updates = int(state["updates"])

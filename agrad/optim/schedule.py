@@ -1,0 +1,230 @@
+"""Schedules: the learning rate as a function of the number of steps made."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agrad.optim.average_gradient import AverageGradient
+from agrad.optim.optimizer import Optimizer, require
+
+__all__ = ["CosineAnnealingLR", "LinearLR", "Schedule", "SequentialLR", "StepLR"]
+
+
+class Schedule:
+    """Sets an optimizer's `scale`, the factor on its learning rate, from step to step.
+
+    `lr` itself stays, and `rate` is what is in force. Where an AverageGradient finds the rate
+    itself, the factor scales its step. A subclass defines `factor`.
+
+    Args:
+        optimizer: the optimizer; its scale is set at once, and anew by each `step`.
+
+    Attributes:
+        steps: the steps made.
+    """
+
+    def __init__(self, optimizer: Optimizer | AverageGradient) -> None:
+        if not isinstance(optimizer, Optimizer | AverageGradient):
+            raise TypeError(
+                f"{self._name}: optimizer must be an Optimizer or an AverageGradient, "
+                f"got a {type(optimizer).__name__}"
+            )
+        self.optimizer = optimizer
+        self.steps = 0
+        self._set()
+
+    def factor(self, steps: int) -> float:
+        """Return the factor on the learning rate after `steps` steps."""
+        raise TypeError(f"{self._name}: the schedule defines no factor")
+
+    def step(self) -> None:
+        """Count a step of the optimizer, and set the factor for the next one."""
+        self.steps += 1
+        self._set()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of steps made."""
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called."""
+        if state.keys() != {"steps"}:
+            raise ValueError(f"{self._name}.load_state_dict: expected steps, got {sorted(state)}")
+        self.steps = int(state["steps"])
+        self._set()
+
+    def _set(self) -> None:
+        self.optimizer.scale = self.factor(self.steps)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+
+class StepLR(Schedule):
+    """The rate times `gamma` every `step_size` steps.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import optim
+        >>> optimizer = optim.SGD([ag.tensor(0.0, requires_grad=True)], lr=8.0)
+        >>> schedule = optim.StepLR(optimizer, step_size=2, gamma=0.5)
+        >>> for _ in range(4):
+        ...     print(optimizer.rate)
+        ...     schedule.step()
+        8.0
+        8.0
+        4.0
+        4.0
+    """
+
+    def __init__(
+        self, optimizer: Optimizer | AverageGradient, step_size: int, gamma: float = 0.1
+    ) -> None:
+        _require_steps(self._name, step_size=step_size)
+        require(self._name, "not be negative", lambda x: x >= 0, gamma=gamma)
+        self.step_size = step_size
+        self.gamma = gamma
+        super().__init__(optimizer)
+
+    def factor(self, steps: int) -> float:
+        """Return gamma to the power of the whole multiples of `step_size` made."""
+        return float(self.gamma ** (steps // self.step_size))
+
+
+class CosineAnnealingLR(Schedule):
+    """From the full rate down to `eta_min` in `T_max` steps, along half a wave of a cosine.
+
+    Beyond `T_max` it goes up again, and so forth. An automatic rate cannot be compared with
+    `eta_min`, which must be 0 for it.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import optim
+        >>> optimizer = optim.SGD([ag.tensor(0.0, requires_grad=True)], lr=8.0)
+        >>> schedule = optim.CosineAnnealingLR(optimizer, T_max=2)
+        >>> for _ in range(3):
+        ...     print(round(optimizer.rate, 9))
+        ...     schedule.step()
+        8.0
+        4.0
+        0.0
+    """
+
+    def __init__(
+        self, optimizer: Optimizer | AverageGradient, T_max: int, eta_min: float = 0.0
+    ) -> None:
+        _require_steps(self._name, T_max=T_max)
+        require(self._name, "not be negative", lambda x: x >= 0, eta_min=eta_min)
+        if eta_min and (getattr(optimizer, "automatic", False) or optimizer.lr == 0):
+            raise ValueError(
+                f"{self._name}: eta_min must be 0 where the learning rate is automatic or 0, "
+                f"got {eta_min}"
+            )
+        self.T_max = T_max
+        self.eta_min = eta_min
+        self._lowest = eta_min / optimizer.lr if eta_min else 0.0
+        super().__init__(optimizer)
+
+    def factor(self, steps: int) -> float:
+        """Return the cosine's height over `eta_min`."""
+        wave = (1 + math.cos(math.pi * steps / self.T_max)) / 2
+        return self._lowest + (1 - self._lowest) * wave
+
+
+class LinearLR(Schedule):
+    """From `start_factor` to `end_factor` times the rate in `total_iters` steps: a warm-up.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import optim
+        >>> optimizer = optim.SGD([ag.tensor(0.0, requires_grad=True)], lr=8.0)
+        >>> schedule = optim.LinearLR(optimizer, start_factor=0.5, total_iters=2)
+        >>> for _ in range(4):
+        ...     print(optimizer.rate)
+        ...     schedule.step()
+        4.0
+        6.0
+        8.0
+        8.0
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer | AverageGradient,
+        start_factor: float = 1 / 3,
+        end_factor: float = 1.0,
+        total_iters: int = 5,
+    ) -> None:
+        _require_steps(self._name, total_iters=total_iters)
+        require(
+            self._name,
+            "not be negative",
+            lambda x: x >= 0,
+            start_factor=start_factor,
+            end_factor=end_factor,
+        )
+        self.start_factor = start_factor
+        self.end_factor = end_factor
+        self.total_iters = total_iters
+        super().__init__(optimizer)
+
+    def factor(self, steps: int) -> float:
+        """Return the factor on the line, and `end_factor` beyond its end."""
+        way = min(steps, self.total_iters) / self.total_iters
+        return self.start_factor + (self.end_factor - self.start_factor) * way
+
+
+class SequentialLR(Schedule):
+    """One schedule after another, each counting its steps from 0 when its turn comes.
+
+    Args:
+        optimizer: the optimizer of all of them.
+        schedulers: the schedules; this one steps for them.
+        milestones: the step at which each but the first begins.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import optim
+        >>> optimizer = optim.SGD([ag.tensor(0.0, requires_grad=True)], lr=8.0)
+        >>> warm_up = optim.LinearLR(optimizer, start_factor=0.5, total_iters=2)
+        >>> decay = optim.CosineAnnealingLR(optimizer, T_max=4)
+        >>> schedule = optim.SequentialLR(optimizer, [warm_up, decay], milestones=[2])
+        >>> for _ in range(5):
+        ...     print(round(optimizer.rate, 3))
+        ...     schedule.step()
+        4.0
+        6.0
+        8.0
+        6.828
+        4.0
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer | AverageGradient,
+        schedulers: Sequence[Schedule],
+        milestones: Sequence[int],
+    ) -> None:
+        if len(milestones) != len(schedulers) - 1 or list(milestones) != sorted(set(milestones)):
+            raise ValueError(
+                f"{self._name}: milestones must increase, one for each of the {len(schedulers)} "
+                f"schedulers but the first, got {list(milestones)}"
+            )
+        for i, schedule in enumerate(schedulers):
+            if schedule.optimizer is not optimizer:
+                raise ValueError(f"{self._name}: schedulers[{i}] is of another optimizer")
+        self.schedulers = list(schedulers)
+        self.milestones = list(milestones)
+        super().__init__(optimizer)
+
+    def factor(self, steps: int) -> float:
+        """Return the factor of the schedule whose turn it is."""
+        turn = bisect_right(self.milestones, steps)
+        begin = self.milestones[turn - 1] if turn > 0 else 0
+        return self.schedulers[turn].factor(steps - begin)
+
+
+def _require_steps(owner: str, **arguments: int) -> None:
+    require(owner, "be an integer of at least 1", lambda x: x >= 1 and x == int(x), **arguments)
