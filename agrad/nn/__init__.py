@@ -2,6 +2,7 @@
 
 from agrad.nn import functional as functional
 from agrad.nn import init as init
+from agrad.nn.activation import *  # noqa: F403
 from agrad.nn.container import *  # noqa: F403
 from agrad.nn.layers import *  # noqa: F403
 from agrad.nn.loss import *  # noqa: F403

@@ -98,7 +98,6 @@ class LayerNorm(Module):
         )
         self.normalized_shape = lengths
         self.eps = eps
-        self.elementwise_affine = elementwise_affine
         self.weight = Parameter(np.ones(lengths, np.float32)) if elementwise_affine else None
         shifts = elementwise_affine and bias
         self.bias = Parameter(np.zeros(lengths, np.float32)) if shifts else None
@@ -109,7 +108,8 @@ class LayerNorm(Module):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.weight is not None}, bias={self.bias is not None}"
         )
 
 

@@ -1,0 +1,203 @@
+"""Layers and losses: their values and gradients against PyTorch's, their seed, what they refuse."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agrad as ag
+from agrad import nn
+from agrad.random import seed
+from agrad.serialization import load, save
+
+LAYERS = {
+    "Linear(5, 3)": (4, 5),
+    "Linear(5, 3, bias=False)": (2, 4, 5),
+    "LayerNorm(5)": (4, 5),
+    "LayerNorm((4, 5), eps=1e-2)": (3, 4, 5),
+    "LayerNorm(5, elementwise_affine=False)": (4, 5),
+    "LayerNorm(5, bias=False)": (4, 5),
+    "ReLU()": (4, 5),
+    "LeakyReLU(0.2)": (4, 5),
+    "ELU(1.5)": (4, 5),
+    "SELU()": (4, 5),
+    "Tanh()": (4, 5),
+    "Sigmoid()": (4, 5),
+    "Softplus()": (4, 5),
+    "Softplus(2.0)": (4, 5),
+    "Softsign()": (4, 5),
+    "SiLU()": (4, 5),
+    "GELU()": (4, 5),
+    "Softmax(dim=0)": (4, 5),
+    "Softmax(dim=-1)": (2, 4, 5),
+    "LogSoftmax(dim=1)": (2, 4, 5),
+    "Flatten()": (2, 3, 4),
+    "Flatten(0, 1)": (2, 3, 4),
+    "Identity()": (2, 3),
+    "Dropout(0.5).eval()": (2, 3),
+    "Sequential(Linear(5, 4), Tanh(), Sequential(Linear(4, 3), LayerNorm(3)), ReLU())": (6, 5),
+}
+# What PyTorch's text says that agrad's modules have no counterpart for.
+FOREIGN_TEXT = [", inplace=False", "approximate='none'", ", threshold=20.0"]
+
+
+def layer(module: Any, text: str) -> Any:
+    return eval(text, vars(module))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("text", LAYERS)
+def test_layers_are_pytorchs(text: str, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    seed(0)
+    rng = np.random.default_rng(0)
+    ours, theirs = layer(nn, text).to(dtype), layer(torch.nn, text).to(getattr(torch, dtype))
+    state = {
+        name: rng.normal(size=array.shape).astype(dtype)
+        for name, array in ours.state_dict().items()
+    }
+    ours.load_state_dict(state)
+    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+
+    values = (3 * rng.normal(size=LAYERS[text])).astype(dtype)
+    x, known_x = ag.tensor(values, requires_grad=True), torch.tensor(values, requires_grad=True)
+    y, known_y = ours(x), theirs(known_x)
+    cotangent = rng.normal(size=y.shape).astype(dtype)
+    y.backward(cotangent)
+    known_y.backward(torch.from_numpy(cotangent))
+
+    # Sums of a dozen terms of size 1 in another order, and a few ulps of exp and tanh: 1e-12 leaves
+    # a factor of some hundred above what float64's eps of 2e-16 explains, and 1e-5 for float32's
+    # 1e-7. Terms cancel, so that differences count relative to the largest element.
+    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    pairs = [(y.data, known_y), (x.grad, known_x.grad)]
+    pairs += [(p.grad, q.grad) for p, q in zip(ours.parameters(), theirs.parameters())]
+    for array, known in pairs:
+        expected = known.detach().numpy()
+        assert array.dtype == expected.dtype
+        atol = tolerance * np.abs(expected).max(initial=0)
+        np.testing.assert_allclose(array, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("text", LAYERS)
+def test_texts_are_pytorchs(text: str) -> None:
+    torch = pytest.importorskip("torch")
+    expected = repr(layer(torch.nn, text))
+    for foreign in FOREIGN_TEXT:
+        expected = expected.replace(foreign, "")
+    assert repr(layer(nn, text)) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CrossEntropyLoss()",
+        "CrossEntropyLoss(weight=WEIGHT, label_smoothing=0.1)",
+        "CrossEntropyLoss(ignore_index=1, reduction='none')",
+        "NLLLoss(reduction='sum')",
+        "NLLLoss(weight=WEIGHT, ignore_index=1)",
+        "MSELoss()",
+        "MSELoss(reduction='sum')",
+        "BCEWithLogitsLoss()",
+        "BCEWithLogitsLoss(weight=WEIGHT, reduction='none', pos_weight=WEIGHT)",
+    ],
+)
+def test_losses_are_pytorchs(text: str) -> None:
+    torch = pytest.importorskip("torch")
+    weight = np.array([0.5, 1.0, 2.0])
+    classes = text.startswith(("Cross", "NLL"))
+    values = np.random.default_rng(1).normal(size=(4, 3))
+    target: Any = np.array([0, 2, 1, 2]) if classes else np.linspace(0, 1, 12).reshape(4, 3)
+    ours = eval(text, vars(nn) | {"WEIGHT": weight})
+    theirs = eval(text, vars(torch.nn) | {"WEIGHT": torch.from_numpy(weight)})
+    x, known_x = ag.tensor(values, requires_grad=True), torch.tensor(values, requires_grad=True)
+    loss, known = ours(x, target), theirs(known_x, torch.from_numpy(target))
+    loss.sum().backward()
+    known.sum().backward()
+    np.testing.assert_allclose(loss.data, known.detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(x.grad, known_x.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("text", LAYERS)
+def test_layers_take_arrays_as_they_take_tensors(text: str) -> None:
+    seed(0)
+    module = layer(nn, text).to("float64")
+    values = np.random.default_rng(2).normal(size=LAYERS[text])
+    before = values.copy()
+    out = module(values)
+    assert type(out) is ag.Tensor
+    np.testing.assert_array_equal(out.data, module(ag.tensor(values)).data)
+    np.testing.assert_array_equal(values, before)
+
+
+def test_linear_starts_as_pytorchs() -> None:
+    # Each is U(±1/√fan_in): the largest of 20,000 and of 200 draws is near the bound of 0.1.
+    seed(0)
+    module = nn.Linear(100, 200)
+    assert module.weight.shape == (200, 100)
+    assert module.weight.dtype == module.bias.dtype == np.float32
+    for parameter, size in ((module.weight, 20_000), (module.bias, 200)):
+        assert 0.1 * (1 - 20 / size) < np.abs(parameter.data).max() <= np.float32(0.1)
+        # standard errors of the mean and of the variance of a uniform distribution
+        assert abs(parameter.data.mean()) < 5 * 0.1 / math.sqrt(3 * size)
+        assert abs(parameter.data.var() * 300 - 1) < 5 * math.sqrt(0.8 / size)
+
+
+def test_the_seed_decides_the_weights() -> None:
+    seed(3)
+    first = nn.Linear(4, 3).state_dict()
+    other = nn.Linear(4, 3).state_dict()
+    seed(3)
+    again = nn.Linear(4, 3).state_dict()
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+        assert (first[name] != other[name]).any()
+
+
+def test_dropout_drops_in_training_alone() -> None:
+    seed(4)
+    dropout = nn.Dropout(0.25)
+    x = np.ones(10_000, np.float32)
+    out = dropout(x).data
+    assert set(np.unique(out)) == {0, np.float32(4 / 3)}
+    # five standard errors of a share of 0.25
+    assert abs((out == 0).mean() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / len(x))
+    assert (dropout(x).data != out).any()
+    np.testing.assert_array_equal(dropout.eval()(x).data, x)
+    seed(4)
+    np.testing.assert_array_equal(dropout.train()(x).data, out)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: nn.Linear(0, 3), ValueError, "Linear: .*in_features=0 and out_features=3"),
+        (lambda: nn.Linear(3, 0), ValueError, "Linear: .*in_features=3 and out_features=0"),
+        (lambda: nn.Linear(3, 2)(np.ones((2, 4), np.float32)), ValueError, "linear: .*4"),
+        (lambda: nn.Dropout(1.5), ValueError, "Dropout: p must lie in .*got 1.5"),
+        (lambda: nn.LayerNorm(3)(np.ones((2, 4), np.float32)), ValueError, "layer_norm: .*4"),
+        (lambda: nn.Flatten()(np.ones(())), ValueError, "Flatten: start_dim: axis 1"),
+        (
+            lambda: nn.Flatten(2, 1)(np.ones((2, 2, 2))),
+            ValueError,
+            "start_dim=2 is after end_dim=1",
+        ),
+        (lambda: nn.Softmax(), TypeError, "dim"),
+        (lambda: nn.CrossEntropyLoss(reduction="all")([[1.0]], [0]), ValueError, "'all'"),
+    ],
+)
+def test_layers_refuse(make: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_saved_model_gives_the_same_outputs(tmp_path: Path) -> None:
+    seed(5)
+    model, twin = (nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.ReLU()) for _ in range(2))
+    x = np.random.default_rng(5).normal(size=(2, 3)).astype(np.float32)
+    assert (model(x).data != twin(x).data).any()
+    save(tmp_path / "model.safetensors", {"model": model.state_dict()})
+    twin.load_state_dict(load(tmp_path / "model.safetensors")["model"])
+    np.testing.assert_array_equal(model(x).data, twin(x).data)
