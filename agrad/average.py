@@ -23,8 +23,8 @@ def average_gradient(
     """Return the average gradient ∫₀¹ ∇L(θ + tΔ) dt by Gauss-Legendre quadrature.
 
     It costs `nodes` forward and backward passes, where `Tensor.average_backward` needs two forward
-    and one back for its factorized average; the results differ by O(|Δ|²). While it runs, the
-    parameters hold the values on the path; afterwards they have their own again. No `.grad` changes.
+    and one back for its factorized average; the results differ by O(|Δ|²). While it runs the
+    parameters hold the values on the path, afterwards their own again. No `.grad` changes.
 
     Args:
         f: computes the scalar loss L from the present values of `params`; called without arguments,
@@ -38,8 +38,8 @@ def average_gradient(
 
     Raises:
         ValueError: a parameter that requires no gradient, is no leaf, or that the loss does not
-            depend on; an update for a tensor that is none of `params` or of another shape; a loss of
-            several elements; `nodes` less than one.
+            depend on; an update for a tensor that is none of `params` or of another shape; a loss
+            of several elements; `nodes` less than one.
         TypeError: `f` does not return a Tensor.
 
     Example:
@@ -68,8 +68,8 @@ def average_gradient(
     for i, start in enumerate(starts):
         if not reached[i]:
             raise ValueError(
-                f"average_gradient: the loss does not depend on params[{i}], of shape {start.shape};"
-                " f must compute it anew from the tensors in params"
+                f"average_gradient: the loss does not depend on params[{i}], of shape "
+                f"{start.shape}; f must compute it anew from the tensors in params"
             )
     return {param: grad.astype(param.dtype) for param, grad in zip(params, total, strict=True)}
 

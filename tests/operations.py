@@ -1,17 +1,45 @@
-"""Every operation, with what it takes to test it: calls with random parameters and valid inputs."""
+"""Every operation, and what it takes to test it: functions of Tensors, and inputs for them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from strategies import NONZERO, REAL, Domain, arrays, axes, broadcastable, shapes
+from hypothesis.extra import numpy as hnp
+from strategies import (
+    NONZERO,
+    POSITIVE,
+    REAL,
+    SPACING,
+    Domain,
+    arrays,
+    axes,
+    broadcastable,
+    seeds,
+    shapes,
+)
 
 import agrad as ag
+import agrad.nn.functional as F
 from agrad.backend import Array
-from agrad.ops import activation, arithmetic, linalg, reduction
+from agrad.ops import (
+    activation,
+    arithmetic,
+    dropout,
+    linalg,
+    loss,
+    normalization,
+    reduction,
+    shape,
+    softmax,
+    transcendental,
+)
 from agrad.ops.operation import Operation
+from agrad.tensor import apply
+
+Cases = st.SearchStrategy["Case"]
 
 
 @dataclass(frozen=True)
@@ -27,58 +55,408 @@ class Case:
 
 @dataclass(frozen=True)
 class Entry:
-    """The operation that the cases record, among others where it is one step of a function."""
+    """Cases of a function, and the operation that it records, perhaps among others."""
 
     operation: type[Operation]
-    cases: st.SearchStrategy[Case]
+    cases: Cases
+
+
+# -- elements ------------------------------------------------------------------------------------
 
 
 def elementwise(
     function: Callable[..., ag.Tensor], reference: Callable[..., Any] | None, *domains: Domain
-) -> st.SearchStrategy[Case]:
+) -> Cases:
     """Cases of a function of broadcast elements."""
 
     @st.composite
     def cases(draw: Any) -> Case:
-        inputs = draw(arrays(*zip(draw(broadcastable(len(domains))), domains, strict=True)))
-        return Case(function, inputs, domains, reference)
+        drawn = draw(broadcastable(len(domains)))
+        return Case(function, draw(arrays(*zip(drawn, domains, strict=True))), domains, reference)
 
     return cases()
 
 
+def activated(operation: Operation) -> Cases:
+    return elementwise(lambda x: apply(operation, x), None, REAL)
+
+
+@st.composite
+def clipped(draw: Any) -> Case:
+    # The lattice of the inputs never meets these bounds.
+    bounds = draw(st.tuples(*[st.none() | st.integers(-15, 15)] * 2))
+    low, high = (None if bound is None else SPACING * bound for bound in bounds)
+    if low is not None and high is not None and low > high:
+        low, high = high, low
+
+    def function(x: Any) -> Any:
+        return x.clip(low, high)
+
+    (x,) = draw(arrays((draw(shapes()), REAL)))
+    both = low is None and high is None  # which NumPy 2.0 refuses
+    return Case(function, (x,), (REAL,), None if both else function)
+
+
+@st.composite
+def chosen(draw: Any) -> Case:
+    condition_shape, *drawn = draw(broadcastable(3))
+    condition = np.random.default_rng(draw(seeds)).random(condition_shape) < 0.5
+    return Case(
+        lambda x, y: ag.where(condition, x, y),
+        draw(arrays(*[(shape, REAL) for shape in drawn])),
+        (REAL, REAL),
+        lambda x, y: np.where(condition, x, y),
+    )
+
+
+@st.composite
+def constant_power(draw: Any) -> Case:
+    exponent, domain = draw(
+        st.sampled_from([(0, REAL), (1, REAL), (2, REAL), (3, REAL), (5, REAL)])
+        | st.sampled_from([(-1, NONZERO), (-2, NONZERO), (-3.0, NONZERO)])
+        | st.sampled_from([(0.5, POSITIVE), (2.5, POSITIVE), (-0.5, POSITIVE)])
+    )
+    inputs = draw(arrays((draw(shapes()), domain)))
+    return Case(lambda x: x**exponent, inputs, (domain,), lambda x: x**exponent)
+
+
+@st.composite
+def dropped(draw: Any) -> Case:
+    (x,) = draw(arrays((draw(shapes()), REAL)))
+    mask = 2 * np.random.default_rng(draw(seeds)).integers(0, 2, x.shape).astype(np.float32)
+    return Case(lambda x: apply(dropout.Dropout(mask), x), (x,), (REAL,), lambda x: x * mask)
+
+
+# -- reductions ----------------------------------------------------------------------------------
+
+
 def reduced(
-    name: str, domain: Domain = REAL, min_side: int = 0, **parameters: st.SearchStrategy[Any]
-) -> st.SearchStrategy[Case]:
-    """Cases of a reduction that Tensors and arrays have as a method of one name."""
+    function: Callable[..., Any],
+    reference: Callable[..., Any] | None = None,
+    *,
+    domain: Domain = REAL,
+    min_dims: int = 0,
+    min_side: int = 0,
+    **parameters: st.SearchStrategy[Any],
+) -> Cases:
+    """Cases of a reduction; NumPy's reference has the function's own name if none is given."""
+    reference = reference or getattr(np, function.__name__)
 
     @st.composite
     def cases(draw: Any) -> Case:
-        shape = draw(shapes(min_side=min_side))
-        options = {"axis": draw(axes(len(shape))), "keepdims": draw(st.booleans())}
+        drawn = draw(shapes(min_dims=min_dims, min_side=min_side, max_side=3))
+        some = axes(len(drawn)) if min_dims == 0 else axes(len(drawn)).filter(lambda a: a != ())
+        options = {"axis": draw(some), "keepdims": draw(st.booleans())}
         options |= {key: draw(strategy) for key, strategy in parameters.items()}
+        return Case(
+            lambda x: function(x, **options),
+            draw(arrays((drawn, domain))),
+            (domain,),
+            lambda x: reference(x, **options),
+        )
 
-        def function(x: Any) -> Any:
-            return getattr(x, name)(**options)
+    return cases()
 
-        return Case(function, draw(arrays((shape, domain))), (domain,), function)
+
+def logsumexp(x: Array, axis: Any, keepdims: bool) -> Array:
+    return np.log(np.exp(x).sum(axis=axis, keepdims=keepdims))
+
+
+def along_axis(operation: type[Operation], reference: Callable[..., Any]) -> Cases:
+    @st.composite
+    def cases(draw: Any) -> Case:
+        drawn = draw(shapes(min_dims=1))
+        axis = draw(st.integers(-len(drawn), len(drawn) - 1))
+        return Case(
+            lambda x: apply(operation(axis), x),
+            draw(arrays((drawn, REAL))),
+            (REAL,),
+            lambda x: reference(x, axis),
+        )
 
     return cases()
 
 
 @st.composite
-def affine(draw: Any) -> Case:
-    *batch, n, m = draw(shapes(min_dims=2, max_dims=4, max_side=3))
-    with_bias = draw(st.booleans())
-    inputs = draw(arrays(((*batch, n), REAL), ((m, n), REAL), *[((m,), REAL)] * with_bias))
+def normalized(draw: Any) -> Case:
+    drawn = draw(shapes(min_dims=1, min_side=1))
+    count = draw(st.integers(1, len(drawn)))
+    # Two elements become 1 and -1, whatever they were, but for eps: their gradients cancel to it.
+    eps = draw(st.sampled_from([1e-5, 0.1])) if math.prod(drawn[-count:]) != 2 else 0.1
+    affine = draw(st.integers(0, 2))
+    inputs = draw(arrays((drawn, REAL), *[(drawn[-count:], REAL)] * affine))
 
-    def function(*tensors: ag.Tensor) -> ag.Tensor:
-        return ag.tensor(0.0)._apply(linalg.Affine(), *tensors)
+    def function(x: ag.Tensor, *weight_and_bias: ag.Tensor) -> ag.Tensor:
+        return F.layer_norm(x, drawn[-count:], *weight_and_bias, eps=eps)
 
-    def reference(x: Array, weight: Array, bias: Array | float = 0.0) -> Array:
-        return x @ weight.T + bias
+    def reference(x: Array, weight: Array | float = 1.0, bias: Array | float = 0.0) -> Array:
+        last = tuple(range(-count, 0))
+        centred = x - x.mean(axis=last, keepdims=True)
+        return centred / np.sqrt(x.var(axis=last, keepdims=True) + eps) * weight + bias
 
     return Case(function, inputs, (REAL,) * len(inputs), reference)
 
+
+# -- shapes --------------------------------------------------------------------------------------
+
+
+@st.composite
+def rearranged(draw: Any) -> Case:
+    """One array in another shape: the same function serves Tensors and arrays."""
+    drawn = draw(shapes(min_dims=1))
+    order = draw(st.permutations(range(len(drawn))))
+    signed = [axis - len(drawn) * draw(st.booleans()) for axis in order]
+    permuted = tuple(drawn[axis] for axis in order)
+    function = draw(
+        st.sampled_from(
+            [
+                lambda x: np.reshape(x, permuted),
+                lambda x: np.reshape(x, (*drawn[:-1], 1, drawn[-1])),
+                np.ravel,
+                lambda x: np.expand_dims(x, -2),
+                lambda x: np.squeeze(np.expand_dims(x, (0, -1))),
+            ]
+            + [lambda x: np.reshape(x, (-1, 1))] * (0 not in drawn)
+        )
+    )
+    transposed = draw(
+        st.sampled_from(
+            [
+                np.transpose,
+                lambda x: np.transpose(x, signed),
+                lambda x: np.swapaxes(x, 0, signed[0]),
+                lambda x: np.moveaxis(x, signed[0], -1),
+                lambda x: x.T,
+            ]
+        )
+    )
+
+    def both(x: Any) -> Any:
+        return function(transposed(x))
+
+    return Case(both, draw(arrays((drawn, REAL))), (REAL,), both)
+
+
+@st.composite
+def broadcast(draw: Any) -> Case:
+    drawn = draw(
+        hnp.mutually_broadcastable_shapes(num_shapes=2, min_side=0, max_side=3, max_dims=3)
+    )
+
+    def function(x: Any) -> Any:
+        return np.broadcast_to(x, drawn.result_shape)
+
+    return Case(function, draw(arrays((drawn.input_shapes[0], REAL))), (REAL,), function)
+
+
+@st.composite
+def joined(draw: Any) -> Case:
+    drawn = draw(shapes(min_dims=1))
+    axis = draw(st.integers(-len(drawn), len(drawn) - 1))
+    parts = []
+    for length in draw(st.lists(st.integers(0, 3), min_size=1, max_size=3)):
+        part = list(drawn)
+        part[axis] = length
+        parts.append((tuple(part), REAL))
+    flat = draw(st.booleans())
+
+    def function(*xs: Any) -> Any:
+        return np.concatenate(xs, axis=None if flat else axis)
+
+    return Case(function, draw(arrays(*parts)), (REAL,) * len(parts), function)
+
+
+@st.composite
+def stacked(draw: Any) -> Case:
+    drawn, count = draw(shapes()), draw(st.integers(1, 3))
+    axis = draw(st.integers(-len(drawn) - 1, len(drawn)))
+
+    def function(*xs: Any) -> Any:
+        return np.stack(xs, axis=axis)
+
+    return Case(function, draw(arrays(*[(drawn, REAL)] * count)), (REAL,) * count, function)
+
+
+@st.composite
+def padded(draw: Any) -> Case:
+    drawn = draw(shapes(min_dims=1))
+    pair = st.tuples(st.integers(0, 2), st.integers(0, 2))
+    width = draw(st.integers(0, 2) | pair | st.tuples(*[pair] * len(drawn)))
+    value = draw(st.sampled_from([0, -1.5]))
+
+    def function(x: Any) -> Any:
+        return np.pad(x, width, constant_values=value)
+
+    return Case(function, draw(arrays((drawn, REAL))), (REAL,), function)
+
+
+@st.composite
+def indexed(draw: Any) -> Case:
+    drawn = draw(shapes(min_dims=1, min_side=1))
+    index = draw(indices(drawn))
+    return Case(lambda x: x[index], draw(arrays((drawn, REAL))), (REAL,), lambda x: x[index])
+
+
+def indices(shape: tuple[int, ...]) -> st.SearchStrategy[Any]:
+    """Basic and advanced indices, masks, and mixtures of them; elements may be named twice."""
+    result = hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=4)
+    integer = hnp.integer_array_indices(shape[:1], result_shape=result)
+    return (
+        hnp.basic_indices(shape, allow_newaxis=True)
+        | hnp.integer_array_indices(shape, result_shape=result)
+        | hnp.arrays(bool, shape)
+        | hnp.arrays(bool, shape[:1])
+        | st.tuples(integer.map(lambda index: index[0]), st.just(Ellipsis))
+        | st.tuples(st.just(Ellipsis), st.lists(st.integers(-shape[-1], shape[-1] - 1)))
+        | st.lists(st.integers(-shape[0], shape[0] - 1))
+    )
+
+
+@st.composite
+def cut(draw: Any) -> Case:
+    drawn = draw(shapes(min_dims=1, min_side=1))
+    axis = draw(st.integers(-len(drawn), len(drawn) - 1))
+    where = draw(st.lists(st.integers(0, drawn[axis]), max_size=2).map(sorted))
+    part = draw(st.integers(0, len(where)))
+
+    def function(x: Any) -> Any:
+        return np.flip(np.split(x, where, axis)[part], axis)
+
+    return Case(function, draw(arrays((drawn, REAL))), (REAL,), function)
+
+
+# -- products ------------------------------------------------------------------------------------
+
+
+@st.composite
+def dense(draw: Any) -> Case:
+    *batch, n = draw(shapes(min_dims=1, max_side=3))
+    m = draw(st.integers(0, 3))
+    with_bias = draw(st.booleans())
+    inputs = draw(arrays(((*batch, n), REAL), ((m, n), REAL), *[((m,), REAL)] * with_bias))
+
+    def reference(x: Array, weight: Array, bias: Array | float = 0.0) -> Array:
+        return x @ weight.T + np.asarray(bias, dtype=x.dtype)
+
+    return Case(F.linear, inputs, (REAL,) * len(inputs), reference)
+
+
+def multiplied(*functions: Callable[..., Any]) -> Cases:
+    """Cases of products as matmul defines them."""
+
+    @st.composite
+    def cases(draw: Any) -> Case:
+        function = draw(st.sampled_from(functions))
+        drawn = draw(
+            hnp.mutually_broadcastable_shapes(
+                signature=np.matmul.signature,
+                min_side=0,
+                max_side=3,
+                max_dims=2 if function is np.matmul else 0,
+            )
+        )
+        inputs = draw(arrays(*[(shape, REAL) for shape in drawn.input_shapes]))
+        return Case(function, inputs, (REAL, REAL), function)
+
+    return cases()
+
+
+SUBSCRIPTS = [
+    *["ij,jk->ik", "ij,jk", "bij,bjk->bik", "ij,j", "i,j->ij", "ij,ij->", "ij,kj->ki"],
+    *["ij->ji", "ii->i", "ii", "ij->", "iij,j->i", "ij,ij,ij->j", "ij,jk,kl->il", "i,i,i,i->"],
+    *["...i,...i->...", "...ij->...ji", "i...,ij->j...", "...,...", "ba", ",i->i"],
+]
+
+
+@st.composite
+def contracted(draw: Any) -> Case:
+    subscripts = draw(st.sampled_from(SUBSCRIPTS))
+    terms = subscripts.partition("->")[0].split(",")
+    lengths = {letter: draw(st.integers(0, 3)) for letter in "ijklba"}
+    batches = iter(
+        draw(
+            hnp.mutually_broadcastable_shapes(
+                num_shapes=len(terms), min_side=1, max_side=2, max_dims=2
+            )
+        ).input_shapes
+    )
+    drawn = []
+    for term in terms:
+        before, dots, after = term.partition("...")
+        ellipsis = next(batches) if dots else ()
+        drawn.append((*[lengths[x] for x in before], *ellipsis, *[lengths[x] for x in after]))
+
+    def function(*operands: Any) -> Any:
+        return np.einsum(subscripts, *operands)
+
+    inputs = draw(arrays(*[(shape, REAL) for shape in drawn]))
+    return Case(function, inputs, (REAL,) * len(terms), function)
+
+
+# -- losses --------------------------------------------------------------------------------------
+
+reductions = st.sampled_from(["mean", "sum", "none"])
+
+
+@st.composite
+def logits_and_classes(draw: Any) -> tuple[Array, Array, dict[str, Any]]:
+    """Logits (C,), (N, C) or (N, C, d), a class for each, and the arguments of a loss."""
+    classes = draw(st.integers(1, 4))
+    batch = draw(st.sampled_from([(), (1,), (3,), (2, 3)]))
+    (logits,) = draw(arrays(((*batch[:1], classes, *batch[1:]), REAL)))
+    rng = np.random.default_rng(draw(seeds))
+    target = rng.integers(0, classes, batch)
+    options: dict[str, Any] = {"reduction": draw(reductions)}
+    if draw(st.booleans()):
+        options["weight"] = rng.uniform(0.5, 2, classes)
+    if target.size > 1 and draw(st.booleans()):
+        target.flat[0] = options["ignore_index"] = -1
+    return logits, target, options
+
+
+@st.composite
+def likelihood(draw: Any) -> Case:
+    logits, target, options = draw(logits_and_classes())
+    return Case(lambda x: F.nll_loss(x, target, **options), (logits,), (REAL,))
+
+
+@st.composite
+def entropy(draw: Any) -> Case:
+    logits, target, options = draw(logits_and_classes())
+    options["label_smoothing"] = draw(st.sampled_from([0.0, 0.1, 1.0]))
+    return Case(lambda x: F.cross_entropy(x, target, **options), (logits,), (REAL,))
+
+
+@st.composite
+def soft_entropy(draw: Any) -> Case:
+    logits, _, options = draw(logits_and_classes())
+    options.pop("ignore_index", None)
+    options["label_smoothing"] = draw(st.sampled_from([0.0, 0.1]))
+    target = np.random.default_rng(draw(seeds)).random(logits.shape)
+    return Case(lambda x: F.cross_entropy(x, target, **options), (logits,), (REAL,))
+
+
+@st.composite
+def binary_entropy(draw: Any) -> Case:
+    drawn = draw(shapes(min_side=1))
+    rng = np.random.default_rng(draw(seeds))
+    target = rng.random(drawn)
+    options: dict[str, Any] = {"reduction": draw(reductions)}
+    for name in ("weight", "pos_weight"):
+        if draw(st.booleans()):
+            options[name] = rng.uniform(0.5, 2, drawn[-1:])
+    inputs = draw(arrays((drawn, REAL)))
+    return Case(lambda x: F.binary_cross_entropy_with_logits(x, target, **options), inputs, (REAL,))
+
+
+@st.composite
+def squared_error(draw: Any) -> Case:
+    drawn, kind = draw(shapes(min_side=1)), draw(reductions)
+    inputs = draw(arrays((drawn, REAL), (drawn, REAL)))
+    return Case(lambda x, y: F.mse_loss(x, y, kind), inputs, (REAL, REAL))
+
+
+# -- all of them ---------------------------------------------------------------------------------
 
 ENTRIES = {
     "add": Entry(arithmetic.Add, elementwise(lambda x, y: x + y, np.add, REAL, REAL)),
@@ -89,15 +467,76 @@ ENTRIES = {
     "multiply": Entry(
         arithmetic.Multiply, elementwise(lambda x, y: x * y, np.multiply, REAL, REAL)
     ),
-    "square": Entry(arithmetic.Multiply, elementwise(lambda x: x * x, np.square, REAL)),
+    "x * x": Entry(arithmetic.Multiply, elementwise(lambda x: x * x, np.square, REAL)),
     "divide": Entry(arithmetic.Divide, elementwise(lambda x, y: x / y, np.divide, REAL, NONZERO)),
-    "affine": Entry(linalg.Affine, affine()),
-    "sum": Entry(reduction.Sum, reduced("sum")),
-    "tanh": Entry(
-        activation.Tanh, elementwise(lambda x: x._apply(activation.Tanh(), x), np.tanh, REAL)
+    "power": Entry(arithmetic.Power, elementwise(lambda x, y: x**y, np.power, POSITIVE, REAL)),
+    "power of a number": Entry(arithmetic.Power, constant_power()),
+    "square": Entry(arithmetic.Square, elementwise(ag.square, np.square, REAL)),
+    "sqrt": Entry(arithmetic.Sqrt, elementwise(ag.sqrt, np.sqrt, POSITIVE)),
+    "reciprocal": Entry(arithmetic.Reciprocal, elementwise(ag.reciprocal, np.reciprocal, NONZERO)),
+    "absolute": Entry(arithmetic.Absolute, elementwise(abs, np.abs, REAL)),
+    "clip": Entry(arithmetic.Clip, clipped()),
+    "maximum": Entry(arithmetic.Maximum, elementwise(ag.maximum, np.maximum, REAL, REAL)),
+    "minimum": Entry(arithmetic.Minimum, elementwise(ag.minimum, np.minimum, REAL, REAL)),
+    "where": Entry(arithmetic.Where, chosen()),
+    "exp": Entry(transcendental.Exp, elementwise(ag.exp, np.exp, REAL)),
+    "expm1": Entry(transcendental.Expm1, elementwise(ag.expm1, np.expm1, REAL)),
+    "log": Entry(transcendental.Log, elementwise(ag.log, np.log, POSITIVE)),
+    "log1p": Entry(transcendental.Log1p, elementwise(ag.log1p, np.log1p, POSITIVE)),
+    "sin": Entry(transcendental.Sin, elementwise(ag.sin, np.sin, REAL)),
+    "cos": Entry(transcendental.Cos, elementwise(ag.cos, np.cos, REAL)),
+    "tanh": Entry(activation.Tanh, elementwise(ag.tanh, np.tanh, REAL)),
+    "relu": Entry(activation.ReLU, activated(activation.ReLU())),
+    "leaky_relu": Entry(activation.LeakyReLU, activated(activation.LeakyReLU(0.1))),
+    "elu": Entry(activation.ELU, activated(activation.ELU(1.5))),
+    "selu": Entry(activation.SELU, activated(activation.SELU())),
+    "sigmoid": Entry(activation.Sigmoid, activated(activation.Sigmoid())),
+    "softplus": Entry(activation.Softplus, activated(activation.Softplus(2.0))),
+    "softsign": Entry(activation.Softsign, activated(activation.Softsign())),
+    "silu": Entry(activation.SiLU, activated(activation.SiLU())),
+    "gelu": Entry(activation.GELU, activated(activation.GELU())),
+    "dropout": Entry(dropout.Dropout, dropped()),
+    "sum": Entry(reduction.Sum, reduced(ag.sum)),
+    "mean": Entry(reduction.Mean, reduced(ag.mean, min_side=1)),
+    "var": Entry(
+        reduction.Var, reduced(ag.var, min_dims=1, min_side=2, ddof=st.sampled_from([0, 1, 0.5]))
     ),
-    "relu": Entry(
-        activation.ReLU,
-        elementwise(lambda x: x._apply(activation.ReLU(), x), lambda x: np.maximum(x, 0), REAL),
+    "std": Entry(
+        reduction.Std, reduced(ag.std, min_dims=1, min_side=2, ddof=st.sampled_from([0, 1]))
     ),
+    "max": Entry(reduction.Max, reduced(ag.max, min_side=1)),
+    "min": Entry(reduction.Min, reduced(ag.min, min_side=1)),
+    "prod": Entry(reduction.Prod, reduced(ag.prod)),
+    "logsumexp": Entry(reduction.LogSumExp, reduced(ag.logsumexp, logsumexp, min_side=1)),
+    "softmax": Entry(
+        softmax.Softmax,
+        along_axis(softmax.Softmax, lambda x, a: np.exp(x) / np.exp(x).sum(a, keepdims=True)),
+    ),
+    "log_softmax": Entry(
+        softmax.LogSoftmax,
+        along_axis(
+            softmax.LogSoftmax,
+            lambda x, a: x - np.log(np.exp(x).sum(a, keepdims=True)) if x.size else x,
+        ),
+    ),
+    "layer_norm": Entry(normalization.Normalize, normalized()),
+    "reshape": Entry(shape.Reshape, rearranged()),
+    "transpose": Entry(shape.Transpose, rearranged()),
+    "broadcast_to": Entry(shape.BroadcastTo, broadcast()),
+    "concatenate": Entry(shape.Concatenate, joined()),
+    "stack": Entry(shape.Stack, stacked()),
+    "pad": Entry(shape.Pad, padded()),
+    "indexing": Entry(shape.GetItem, indexed()),
+    "split": Entry(shape.GetItem, cut()),
+    "astype": Entry(
+        shape.Cast, elementwise(lambda x: x.astype(x.dtype), lambda x: x.astype(x.dtype), REAL)
+    ),
+    "linear": Entry(linalg.Affine, dense()),
+    "matmul": Entry(linalg.Matmul, multiplied(np.matmul, np.dot)),
+    "einsum": Entry(linalg.Einsum, contracted()),
+    "nll_loss": Entry(loss.NegativeLogLikelihood, likelihood()),
+    "cross_entropy": Entry(softmax.LogSoftmax, entropy()),
+    "cross_entropy of probabilities": Entry(loss.SoftNegativeLogLikelihood, soft_entropy()),
+    "binary_cross_entropy_with_logits": Entry(loss.BinaryCrossEntropy, binary_entropy()),
+    "mse_loss": Entry(arithmetic.Subtract, squared_error()),
 }
