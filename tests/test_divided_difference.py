@@ -1,0 +1,407 @@
+"""Divided differences against mpmath, in ulps, over all magnitudes of a, b and b - a."""
+
+import itertools
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+from agrad.kernels.cpu import divided_difference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mpmath import mpf
+from numpy.typing import NDArray
+
+DTYPES = [np.float32, np.float64]
+FAR = 2000  # e^-FAR is far below the smallest float64, e^FAR far above the largest
+
+
+def none(a: mpf, b: mpf) -> mpf:
+    return mpf(0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function with its derivative, and the scale its error may be relative to."""
+
+    name: str
+    function: Callable[[mpf], mpf]
+    derivative: Callable[[mpf], mpf]
+    parameters: tuple[Any, ...] = ()
+    lowest: float = -math.inf
+    pole: bool = False  # at 0, where its sign is a convention
+    saturates: bool = True  # to a value other than 0
+    ulps: float = 4
+    scale: Callable[[mpf, mpf], mpf] = none
+
+    def __str__(self) -> str:
+        return "-".join(map(str, (self.name, *self.parameters)))
+
+    def __call__(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        return getattr(divided_difference, self.name)(a, b, *self.parameters)
+
+    def reference(self, a: float, b: float) -> tuple[mpf, mpf]:
+        """The exact divided difference, and the scale of its error, from the quotient itself."""
+        with mpmath.workprec(precision(a, b, self.saturates)):
+            x, y = mpf(a), mpf(b)
+            if a == b:
+                return +self.derivative(x), +self.scale(x, y)
+            return (self.function(y) - self.function(x)) / (y - x), +self.scale(x, y)
+
+
+def precision(a: float, b: float, saturates: bool) -> int:
+    """Bits enough for the naive quotient to keep 60 digits: what it can cancel, and to spare."""
+    exponents = [math.frexp(x)[1] for x in (a, b, float(mpf(b) - mpf(a)), 1.0) if x]
+    saturation = int(5 * min(max(abs(a), abs(b)), FAR)) if saturates else 0
+    return 250 + 2 * (max(exponents) - min(exponents)) + saturation
+
+
+def ulp(x: mpf, dtype: type) -> mpf:
+    """The spacing of the floats around x."""
+    info = np.finfo(dtype)
+    exponent = mpmath.frexp(x)[1] if x else info.minexp
+    return mpf(2) ** (max(exponent - 1, info.minexp) - info.nmant)
+
+
+def logistic(x: mpf) -> mpf:
+    return mpf(x > 0) if abs(x) > FAR else 1 / (1 + mpmath.exp(-x))
+
+
+def softplus(x: mpf) -> mpf:
+    return max(x, mpf(0)) if abs(x) > FAR else mpmath.log1p(mpmath.exp(x))
+
+
+def exp(x: mpf) -> mpf:
+    return mpmath.exp(max(x, mpf(-FAR)))
+
+
+def normal(x: mpf) -> mpf:
+    return mpf(x > 0) if abs(x) > 40 else mpmath.ncdf(x)
+
+
+def density(x: mpf) -> mpf:
+    return mpf(0) if abs(x) > 40 else mpmath.npdf(x)
+
+
+def logistic_mean(a: mpf, b: mpf) -> mpf:
+    return logistic(a) * logistic(-a) if a == b else (logistic(b) - logistic(a)) / (b - a)
+
+
+def normal_mean(a: mpf, b: mpf) -> mpf:
+    return density(a) if a == b else (normal(b) - normal(a)) / (b - a)
+
+
+def silu_scale(a: mpf, b: mpf) -> mpf:
+    low, high = min(a, b), max(a, b)
+    return logistic(low) - high * logistic_mean(a, b) if high < 0 else mpf(0)
+
+
+def gelu_scale(a: mpf, b: mpf) -> mpf:
+    low, high = min(a, b), max(a, b)
+    tiny = mpf("1e-300")
+    return max(normal(low) - high * normal_mean(a, b), tiny) if high < 0 else mpf(0)
+
+
+def wave_scale(wave: Callable[[mpf], mpf]) -> Callable[[mpf, mpf], mpf]:
+    """No factor of the result counts as less than the spacing of the floats at its argument."""
+
+    def factor(function: Callable[[mpf], mpf], x: mpf) -> mpf:
+        return max(abs(function(x)), min(mpf(1), ulp(x, np.float64)))
+
+    def scale(a: mpf, b: mpf) -> mpf:
+        half = (b - a) / 2
+        width = factor(mpmath.sin, half) / abs(half) if half else mpf(1)
+        return factor(wave, (a + b) / 2) * width
+
+    return scale
+
+
+def power_case(p: float) -> Case:
+    def power(x: mpf, p: float) -> mpf:
+        if x == 0:
+            return mpf(p == 0) if p >= 0 else mpmath.inf
+        return x ** int(p) if p == int(p) else mpmath.power(x, p)
+
+    lowest = -math.inf if p == int(p) else 0.0
+    return Case(
+        "power",
+        lambda x: power(x, p),
+        lambda x: p * power(x, p - 1) if p else mpf(0),
+        (p,),
+        lowest,
+        pole=p < 0,
+        saturates=False,
+        ulps=5,
+    )
+
+
+def elu_case(name: str, alpha: float, scale: float, parameters: tuple[float, ...]) -> Case:
+    return Case(
+        name,
+        lambda x: scale * (x if x > 0 else alpha * (exp(x) - 1)),
+        lambda x: scale * (mpf(1) if x > 0 else alpha * exp(x)),
+        parameters,
+    )
+
+
+def clip_case(lower: float | None, upper: float | None) -> Case:
+    low, high = mpf("-inf" if lower is None else lower), mpf("inf" if upper is None else upper)
+    return Case(
+        "clip",
+        lambda x: min(max(x, low), high),
+        lambda x: mpf(low <= x <= high),
+        (lower, upper),
+    )
+
+
+CASES = [
+    Case("relu", lambda x: max(x, mpf(0)), lambda x: mpf(x > 0)),
+    Case(
+        "leaky_relu",
+        lambda x: x if x > 0 else x * mpf(0.01),
+        lambda x: mpf(1) if x > 0 else mpf(0.01),
+        (0.01,),
+    ),
+    Case("absolute", abs, mpmath.sign),
+    clip_case(-1.0, 6.0),
+    clip_case(1e-3, None),
+    clip_case(None, 0.0),
+    Case("exp", exp, exp),
+    Case("expm1", exp, exp),
+    Case(
+        "tanh",
+        lambda x: 2 * logistic(2 * x),
+        lambda x: 4 * logistic(2 * x) * logistic(-2 * x),
+        ulps=5,
+    ),
+    Case("sigmoid", logistic, lambda x: logistic(x) * logistic(-x), ulps=5),
+    Case("softplus", softplus, logistic, ulps=5),
+    elu_case("elu", 1.5, 1.0, (1.5,)),
+    elu_case("selu", 1.6732632423543772, 1.0507009873554805, ()),
+    Case(
+        "silu",
+        lambda x: x * logistic(x),
+        lambda x: logistic(x) * (1 + x * logistic(-x)),
+        ulps=5,
+        scale=silu_scale,
+    ),
+    Case(
+        "gelu",
+        lambda x: x * normal(x),
+        lambda x: normal(x) + x * density(x),
+        saturates=False,
+        ulps=5,
+        scale=gelu_scale,
+    ),
+    Case("softsign", lambda x: x / (1 + abs(x)), lambda x: 1 / (1 + abs(x)) ** 2),
+    Case("square", lambda x: x * x, lambda x: 2 * x),
+    Case("sqrt", mpmath.sqrt, lambda x: 1 / (2 * mpmath.sqrt(x)) if x else mpmath.inf, lowest=0.0),
+    Case(
+        "reciprocal",
+        lambda x: 1 / x if x else mpmath.inf,
+        lambda x: -1 / (x * x) if x else -mpmath.inf,
+        pole=True,
+    ),
+    Case(
+        "log",
+        lambda x: mpmath.log(x) if x else -mpmath.inf,
+        lambda x: 1 / x if x else mpmath.inf,
+        lowest=0.0,
+    ),
+    Case("log1p", lambda x: mpmath.log(1 + x), lambda x: 1 / (1 + x), lowest=-1.0),
+    *map(power_case, (0.0, 0.3, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 7.0, -0.5, -1.0, -2.0, -3.0)),
+    Case("sin", mpmath.sin, mpmath.cos, scale=wave_scale(mpmath.cos)),
+    Case("cos", mpmath.cos, lambda x: -mpmath.sin(x), scale=wave_scale(mpmath.sin)),
+]
+
+
+def check(case: Case, a: NDArray[Any], b: NDArray[Any]) -> None:
+    """Compare with the reference; the failure names a, b and the error in ulps."""
+    inside = (a > case.lowest) & (b > case.lowest)
+    if case.pole:
+        inside &= (a != 0) & (b != 0)
+    a, b = a[inside], b[inside]
+    largest = mpf(float(np.finfo(a.dtype).max))
+    for x, y, result in zip(a.tolist(), b.tolist(), case(a, b).tolist(), strict=True):
+        if case.name in ("exp", "expm1") and max(x, y) > FAR:
+            expected, scale = mpmath.inf, mpf(0)
+        else:
+            expected, scale = case.reference(x, y)
+        if abs(expected) >= largest:
+            good = abs(result) >= largest and (result > 0) == (expected > 0)
+            error = 0 if good else math.inf
+        else:
+            unit = ulp(max(abs(expected), scale), a.dtype.type)
+            error = abs(mpf(result) - expected) / unit if math.isfinite(result) else math.inf
+        assert error <= case.ulps, (
+            f"{case}({x!r}, {y!r}) in {a.dtype} is {result!r}, not {mpmath.nstr(expected, 20)}: "
+            f"off by {float(error):.3g} ulps"
+        )
+
+
+@st.composite
+def numbers(draw: st.DrawFn, dtype: type) -> float:
+    """Any magnitude, the logarithm uniform, half of them not far from 1."""
+    info = np.finfo(dtype)
+    exponents = st.integers(info.minexp - info.nmant, info.maxexp - 1) | st.integers(-12, 11)
+    size = draw(st.floats(1, 2, exclude_max=True)) * 2.0 ** draw(exponents)
+    return float(dtype(math.copysign(min(size, float(info.max)), draw(st.sampled_from([-1, 1])))))
+
+
+@st.composite
+def pairs(draw: st.DrawFn, dtype: type) -> tuple[float, float]:
+    """Unrelated, equal, opposite, a few ulps apart, or apart by a part of any size."""
+    a = draw(numbers(dtype))
+    kind = draw(st.sampled_from(["unrelated", "equal", "opposite", "neighbours", "near"]))
+    if kind == "unrelated":
+        return a, draw(numbers(dtype))
+    if kind == "equal":
+        return a, a
+    if kind == "opposite":
+        return a, -a
+    if kind == "neighbours":
+        b = a + draw(st.integers(-3, 3)) * float(ulp(mpf(a), dtype))
+    else:
+        part = 2.0 ** draw(st.integers(-np.finfo(dtype).nmant, 0))
+        b = a * (1 + draw(st.sampled_from([-1, 1])) * part)
+    largest = float(np.finfo(dtype).max)
+    return a, float(dtype(min(max(b, -largest), largest)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_within_ulps_of_the_exact_quotient(case: Case, dtype: type) -> None:
+    @settings(max_examples=20)
+    @given(st.lists(pairs(dtype), min_size=1, max_size=20))
+    def property(examples: list[tuple[float, float]]) -> None:
+        a, b = np.array(examples, dtype).T
+        check(case, a, b)
+
+    property()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_grid_of_magnitudes(case: Case, dtype: type) -> None:
+    info = np.finfo(dtype)
+    sizes = [info.smallest_subnormal, info.tiny, info.eps, 1e-3, 0.7, 1, 1.3, 6, 40, 300, info.max]
+    values = np.array([0.0, *sizes, *(-dtype(size) for size in sizes)], dtype)
+    a, b = np.array(list(itertools.product(values, repeat=2)), dtype).T
+    check(case, a, b)
+    check(case, values, np.nextafter(values, dtype(0)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_any_layout_and_read_only(case: Case, dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(0.1, 2, (2, 4, 6)).astype(dtype)
+    expected = case(a, b)
+    assert expected.dtype == dtype
+    assert not np.shares_memory(expected, a)
+    a_before, b_before = a.copy(), b.copy()
+    np.testing.assert_array_equal(case(a[::-2, ::3], b[::-2, ::3]), expected[::-2, ::3])
+    np.testing.assert_array_equal(case(a.T, b.T), expected.T)
+    np.testing.assert_array_equal(case(a, np.asfortranarray(b)), expected)
+    a.flags.writeable = b.flags.writeable = False
+    np.testing.assert_array_equal(case(a, b), expected)
+    np.testing.assert_array_equal((a, b), (a_before, b_before))
+    unaligned = np.frombuffer(b"-" + a.tobytes(), dtype, offset=1).reshape(a.shape)
+    np.testing.assert_array_equal(case(unaligned, b), expected)
+
+    point = case(a[1, 2, ...], b[1, 2, ...])
+    assert isinstance(point, np.ndarray)
+    assert point.shape == ()
+    assert point == expected[1, 2]
+    assert case(a[:0], b[:0]).shape == (0, 6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_nan_gives_nan(case: Case, dtype: type) -> None:
+    if case.parameters in ((0.0,), (1.0,)) and case.name == "power":
+        pytest.skip("x^0 and x have constant derivatives")
+    a = np.array([np.nan, np.nan, np.nan, np.nan, 1, 0, -0.5, 5000], dtype)
+    b = np.array([np.nan, 1, 0, 5000, np.nan, np.nan, np.nan, np.nan], dtype)
+    assert np.isnan(case(a, b)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "at", "derivative"),
+    [
+        ("relu", (), 0.0, 0.0),
+        ("leaky_relu", (0.2,), 0.0, 0.2),
+        ("elu", (0.3,), 0.0, 0.3),
+        ("absolute", (), 0.0, 0.0),
+        ("clip", (-1.0, 2.0), -1.0, 1.0),
+        ("clip", (-1.0, 2.0), 2.0, 1.0),
+        ("clip", (None, 2.0), -np.inf, 1.0),
+    ],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_kinks_take_the_subgradient_of_backward(
+    name: str, parameters: tuple[Any, ...], at: float, derivative: float, dtype: type
+) -> None:
+    x = np.array([at, -at], dtype) if at == 0 else np.array([at], dtype)
+    result = getattr(divided_difference, name)(x, x[::-1], *parameters)
+    np.testing.assert_array_equal(result, dtype(derivative))
+
+
+INF, NAN = math.inf, math.nan
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "a", "b", "limit"),
+    [
+        *((name, (), 1.0, INF, 0.0) for name in ("tanh", "sigmoid", "softsign", "sqrt", "log")),
+        *((name, (), 1.0, INF, 0.0) for name in ("log1p", "sin", "cos", "reciprocal")),
+        *((name, (), -INF, INF, 0.0) for name in ("tanh", "sigmoid", "softsign", "sin", "cos")),
+        *((name, (), INF, INF, 0.0) for name in ("tanh", "sigmoid", "softsign", "sqrt", "log")),
+        *((name, (), INF, INF, NAN) for name in ("sin", "cos")),
+        *((name, (), -INF, 1.0, 0.0) for name in ("exp", "relu", "softplus", "silu", "gelu")),
+        *((name, (), -INF, -INF, 0.0) for name in ("exp", "relu", "softplus", "silu", "gelu")),
+        *((name, (), 1.0, INF, 1.0) for name in ("relu", "softplus", "silu", "gelu", "absolute")),
+        *((name, (), INF, INF, 1.0) for name in ("relu", "softplus", "silu", "gelu", "absolute")),
+        *((name, (), -INF, INF, NAN) for name in ("relu", "softplus", "silu", "gelu", "absolute")),
+        *((name, (), -INF, INF, NAN) for name in ("exp", "square")),
+        *((name, (), 1.0, INF, INF) for name in ("exp", "square")),
+        ("absolute", (), -INF, 1.0, -1.0),
+        ("leaky_relu", (0.1,), -INF, 1.0, 0.1),
+        ("elu", (1.0,), -INF, 1.0, 0.0),
+        ("clip", (0.0, 6.0), -INF, INF, 0.0),
+        ("clip", (0.0, None), 1.0, INF, 1.0),
+        ("clip", (0.0, None), -INF, INF, NAN),
+        ("power", (3.0,), 1.0, INF, INF),
+        ("power", (0.3,), 1.0, INF, 0.0),
+        ("power", (-2.0,), 1.0, INF, 0.0),
+        ("log", (), 0.0, 1.0, INF),
+        ("log", (), 0.0, INF, NAN),
+        ("log", (), -1.0, 1.0, NAN),
+        ("log", (), -2.0, -1.0, NAN),
+        ("sqrt", (), -1.0, 1.0, NAN),
+        ("sqrt", (), 0.0, 0.0, INF),
+        ("log1p", (), -1.0, 0.0, INF),
+        ("power", (0.3,), -1.0, 1.0, NAN),
+        ("power", (0.3,), 0.0, 8.0, 8.0**-0.7),
+        ("power", (-0.5,), 0.0, 8.0, -INF),
+    ],
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_infinite_ends_and_edges_of_the_domain(
+    name: str, parameters: tuple[Any, ...], a: float, b: float, limit: float, dtype: type
+) -> None:
+    forth, back = np.array([a, b], dtype), np.array([b, a], dtype)
+    result = getattr(divided_difference, name)(forth, back, *parameters)
+    np.testing.assert_allclose(result, limit, rtol=np.finfo(dtype).eps)
+
+
+def test_importing_compiles_nothing() -> None:
+    code = (
+        "import sys; import agrad.kernels.cpu.divided_difference; sys.exit('numba' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
