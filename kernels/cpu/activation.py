@@ -1,21 +1,58 @@
-"""Activation functions that NumPy has no vector code for."""
+"""GELU, x Φ(x) with the standard normal distribution function Φ, which NumPy lacks.
 
+Φ(-u) = e^(-u²/2) M(u) for u >= 0, M being Mills' ratio over √(2π). All is free of branches and calls
+of libm, so that LLVM vectorizes the loops: within 1 ulp for float32, within 6 for float64, in the
+lower tail too. (`gaussian` spends more time to be accurate to the last digit.)
+"""
+
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .gaussian import normal_below, normal_density
+from .exponential import power_of_two, split_exp
 from .jit import inline, kernel
 
 __all__ = ["gelu", "gelu_derivative"]
 
+_SQRT_2PI = math.sqrt(2 * math.pi)
+
+# M(u) / t as a polynomial in t - 1/2, t = 4 / (4 + u), highest power first: interpolated in 60
+# digits at the 22 Chebyshev points of 0 <= u <= 38, beyond which Φ(-u) is below 1e-315.
+_MILLS = np.array(
+    [
+        -0.0011845146849972508,
+        0.003128763705770617,
+        -0.0009445569848677524,
+        -0.004976809874676629,
+        0.0047059996737141225,
+        0.004357963550901405,
+        -0.008283724457629399,
+        -0.002572715357948674,
+        0.012113143703489903,
+        0.0007339558424115504,
+        -0.017993133524085544,
+        -0.000488562844069399,
+        0.029580102738213026,
+        0.008534039510029954,
+        -0.052186189120590434,
+        -0.055675077994264896,
+        0.060321511707720064,
+        0.2415862995655165,
+        0.37304371591952096,
+        0.38713740074220454,
+        0.30394832098594554,
+        0.18882128260393788,
+    ]
+)
+
 
 def gelu(x: NDArray[Any]) -> NDArray[Any]:
-    """Return x Φ(x), Φ the standard normal distribution function, for float32 or float64 x.
+    """Return x Φ(x) for float32 or float64 x.
 
     Example:
-        >>> gelu(np.array([-1.0, 0.0, 1.0]))
+        >>> gelu(np.array([-1.0, 0.0, 1.0])).round(8)
         array([-0.15865525,  0.        ,  0.84134475])
     """
     out = np.empty(x.shape, x.dtype)
@@ -27,7 +64,7 @@ def gelu_derivative(x: NDArray[Any]) -> NDArray[Any]:
     """Return Φ(x) + x φ(x), φ the standard normal density.
 
     Example:
-        >>> gelu_derivative(np.array([-1.0, 0.0, 1.0]))
+        >>> gelu_derivative(np.array([-1.0, 0.0, 1.0])).round(8)
         array([-0.08331547,  0.5       ,  1.08331547])
     """
     out = np.empty(x.shape, x.dtype)
@@ -35,20 +72,37 @@ def gelu_derivative(x: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-@inline
-def _normal(x):  # type: ignore[no-untyped-def]
-    return normal_below(x) if x <= 0 else 1 - normal_below(-x)
-
-
 @kernel("const real[:], real[:]")
 def _gelu(x, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         value = np.float64(x[i])
-        out[i] = value * _normal(value)
+        out[i] = value * _distribution(value, _bell(value))
 
 
 @kernel("const real[:], real[:]")
 def _gelu_derivative(x, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         value = np.float64(x[i])
-        out[i] = _normal(value) + value * normal_density(value)
+        bell = _bell(value)
+        out[i] = _distribution(value, bell) + value * (bell / _SQRT_2PI)
+
+
+@inline
+def _bell(x):  # type: ignore[no-untyped-def]
+    """e^(-x²/2), from the exact square of a head of 24 bits and a small rest."""
+    head = np.float64(np.float32(x))
+    n, minus_one = split_exp(max(-0.5 * head * head, -700.0))
+    power = power_of_two(n)
+    rest = 0.5 * (x - head) * (x + head)
+    bell = (power + power * minus_one) * (1 - rest * (1 - rest / 2 * (1 - rest / 3)))
+    return bell if abs(x) < 37 else 0.0
+
+
+@inline
+def _distribution(x, bell):  # type: ignore[no-untyped-def]
+    t = 4 / (4 + abs(x))
+    series = 0.0
+    for coefficient in _MILLS:
+        series = series * (t - 0.5) + coefficient
+    tail = bell * (t * series)
+    return tail if x <= 0 else 1 - tail
