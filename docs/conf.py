@@ -4,9 +4,12 @@ import importlib.metadata
 import re
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from sphinx.util.typing import stringify_annotation
+
 project = "agrad"
 author = "agrad developers"
-copyright = author
 release = importlib.metadata.version("agrad")
 
 extensions = [
@@ -25,37 +28,62 @@ html_theme = "furo"
 html_title = f"agrad {release}"
 html_show_copyright = False
 
+autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
-autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
-# In docstrings `name` is code, and a link where the name is known.
+# In a docstring `name` is code, and a link where it names something documented.
 default_role = "py:obj"
 
+# Sphinx spells aliases out: this is what it makes of them, and what they are called.
+ALIASES = {
+    stringify_annotation(alias, "smart"): name
+    for alias, name in (
+        (ArrayLike, "ArrayLike"),
+        (DTypeLike, "DTypeLike"),
+        (NDArray[Any], "ndarray"),
+        (np.ndarray[Any, np.dtype[Any]], "ndarray"),
+    )
+}
 
-def _escape_bars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Keep |x| an absolute value: in reStructuredText it would be a substitution."""
+
+def name_aliases(app: Any, what: str, name: str, obj: Any, options: Any, *signature: Any) -> Any:
+    """Put the aliases back into the arguments and the type of the result."""
+    named = list(signature)
+    for spelled_out, alias in ALIASES.items():
+        named = [part and part.replace(spelled_out, alias) for part in named]
+    return tuple(named)
+
+
+def escape_prose(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Take |x| and *args in docstrings for what they are, and not for reStructuredText."""
+    if name == "agrad":  # its page has a text of its own
+        lines.clear()
+    example = False
     for i, line in enumerate(lines):
-        if not line.lstrip().startswith((">>>", "...")):
-            lines[i] = re.sub(r"\|", r"\\|", line)
+        example = line.lstrip().startswith(">>>") or (example and line.strip() != "")
+        if not example:
+            lines[i] = re.sub(r"\||\*(?=\w)(?!\w[^*]*\*)", r"\\\g<0>", line)
 
 
-def _resolve(app: Any, env: Any, node: Any, contnode: Any) -> Any:
-    """Find what is documented where users import it and referred to where it is defined."""
+def resolve(app: Any, env: Any, node: Any, text: Any) -> Any:
+    """Find what is documented where users import it, and referred to where it is defined."""
     if node.get("refdomain") != "py":
         return None
     domain = env.domains.python_domain
-    last = "." + node["reftarget"].rpartition(".")[2]
-    found = [name for name in domain.objects if name.endswith(last)]
+    ending = "." + node["reftarget"].rpartition(".")[2]
+    found = [name for name in domain.objects if name.endswith(ending)]
     if len(found) != 1:
         return None
-    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found[0], node, contnode)
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found[0], node, text)
 
 
 def setup(app: Any) -> None:
-    """Connect the two helpers above."""
-    app.connect("autodoc-process-docstring", _escape_bars)
-    app.connect("missing-reference", _resolve)
+    """Let Sphinx call the functions above."""
+    app.connect("autodoc-process-signature", name_aliases)
+    app.connect("autodoc-process-docstring", escape_prose)
+    app.connect("missing-reference", resolve)
