@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.optim.optimizer import Optimizer, Slot, require
+from agrad.optim.optimizer import Optimizer, Slot, require, with_decay
 from agrad.tensor import Tensor
 
 __all__ = ["Adam", "AdamW"]
@@ -67,8 +67,7 @@ class Adam(Optimizer):
         return {name: np.zeros_like(param.data, order="C") for name in names}
 
     def _rule(self, slot: Slot, grad: Array) -> Array:
-        if self.weight_decay:
-            grad = grad + self.weight_decay * slot.param.data
+        grad = with_decay(grad, self.weight_decay, slot.param)
         return self._adam(slot, grad)
 
     def _adam(self, slot: Slot, grad: Array) -> Array:

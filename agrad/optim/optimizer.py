@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, as_array
 from agrad.tensor import Tensor
 
-__all__ = ["Optimizer", "Slot", "checked_params", "require"]
+__all__ = ["Optimizer", "Slot", "checked_params", "require", "with_decay"]
 
 
 @dataclass(slots=True, eq=False)
@@ -209,6 +209,11 @@ def require(owner: str, what: str, holds: Any, **arguments: Any) -> None:
             raise TypeError(f"{owner}: {name} must be a number, got {type(value).__name__}")
         if not (math.isfinite(value) and holds(value)):
             raise ValueError(f"{owner}: {name} must {what}, got {value}")
+
+
+def with_decay(grad: Array, weight_decay: float, param: Tensor) -> Array:
+    """Return the gradient of the loss plus ½ weight_decay |θ|²."""
+    return as_array(grad + weight_decay * param.data) if weight_decay else grad
 
 
 def _move(param: Tensor, delta: Array) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.optim.optimizer import Optimizer, Slot, require
+from agrad.optim.optimizer import Optimizer, Slot, require, with_decay
 from agrad.tensor import Tensor
 
 __all__ = ["SGD"]
@@ -68,8 +68,7 @@ class SGD(Optimizer):
         return {"momentum": np.zeros_like(param.data, order="C")} if self.momentum else {}
 
     def _rule(self, slot: Slot, grad: Array) -> Array:
-        if self.weight_decay:
-            grad = grad + self.weight_decay * slot.param.data
+        grad = with_decay(grad, self.weight_decay, slot.param)
         delta = np.empty_like(grad, order="C")
         if self.momentum:
             fresh = 1.0 if slot.steps == 1 else 1 - self.dampening

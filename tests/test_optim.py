@@ -1,0 +1,735 @@
+"""Base rules, schedules, averaged weights and clipping, against definitions and PyTorch."""
+
+import inspect
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+
+import agrad as ag
+from agrad import optim
+from agrad.errors import NonFiniteError
+from agrad.optim.muon import orthogonalize
+
+try:
+    import torch
+except ImportError:
+    torch = None
+needs_torch = pytest.mark.skipif(
+    torch is None, reason="compares with PyTorch, which is not installed"
+)
+
+STEPS = 100
+SHAPES = [(5, 7), (7, 3), (3,), ()]
+# float64: each of 100 steps rounds a few times, and a step of 1e-2 of the weights carries an error
+# on almost unchanged. float32: the same in its eps of 6e-8, where rules that divide by √v of a
+# gradient near zero enlarge a relative error of the gradient to one of the step.
+TOLERANCE = {np.float64: 1e-12, np.float32: 2e-5}
+DTYPES = [np.float64, np.float32]
+
+RULES = [
+    (optim.SGD, {}),
+    (optim.SGD, {"momentum": 0.9}),
+    (optim.SGD, {"momentum": 0.9, "dampening": 0.3}),
+    (optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    (optim.SGD, {"weight_decay": 0.1}),
+    (optim.SGD, {"momentum": 0.8, "dampening": 0.1, "weight_decay": 0.1}),
+    (optim.RMSprop, {}),
+    (optim.RMSprop, {"alpha": 0.9}),
+    (optim.RMSprop, {"eps": 1e-2}),
+    (optim.RMSprop, {"weight_decay": 0.1}),
+    (optim.RMSprop, {"momentum": 0.9}),
+    (optim.RMSprop, {"centered": True, "eps": 1e-2}),
+    (
+        optim.RMSprop,
+        {"alpha": 0.9, "momentum": 0.5, "centered": True, "weight_decay": 0.1, "eps": 1e-2},
+    ),
+    (optim.Adam, {}),
+    (optim.Adam, {"betas": (0.8, 0.99)}),
+    (optim.Adam, {"eps": 1e-2}),
+    (optim.Adam, {"weight_decay": 0.1}),
+    (optim.Adam, {"amsgrad": True}),
+    (optim.Adam, {"amsgrad": True, "betas": (0.5, 0.8), "weight_decay": 0.1}),
+    (optim.AdamW, {}),
+    (optim.AdamW, {"weight_decay": 0.3, "amsgrad": True, "betas": (0.8, 0.99), "eps": 1e-4}),
+    (optim.Muon, {}),
+    (optim.Muon, {"nesterov": False, "momentum": 0.8}),
+    (optim.Muon, {"weight_decay": 0.0, "adjust_lr_fn": "match_rms_adamw"}),
+    (optim.Muon, {"ns_coefficients": (1.5, -0.5, 0.0), "ns_steps": 3, "adjust_lr_fn": "original"}),
+    (optim.Muon, {"eps": 100.0}),
+]
+each_rule = pytest.mark.parametrize(
+    ("rule", "options"), RULES, ids=[f"{rule.__name__}-{options}" for rule, options in RULES]
+)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+
+
+# -- the problem -----------------------------------------------------------------------------------
+
+
+def starts(dtype=np.float64, shapes=SHAPES):
+    rng = np.random.default_rng(0)
+    return [np.asarray(rng.normal(size=shape)).astype(dtype) for shape in shapes]
+
+
+@cache
+def bowl(step, i, shape):
+    rng = np.random.default_rng([step, i])
+    return rng.uniform(0.1, 2, shape), rng.normal(size=shape)
+
+
+def gradient(step, i, theta):
+    """A noisy, bumpy bowl: what a rule gets back depends on where it has gone."""
+    curvature, noise = bowl(step, i, theta.shape)
+    return np.asarray(theta * curvature + np.sin(3 * theta) + noise).astype(theta.dtype)
+
+
+def leaves(dtype=np.float64, shapes=SHAPES):
+    return [ag.tensor(start, requires_grad=True) for start in starts(dtype, shapes)]
+
+
+def run(optimizer, steps=STEPS, start=0):
+    for step in range(start, start + steps):
+        for i, param in enumerate(optimizer.params):
+            # Every seventh step, one parameter goes without.
+            param.grad = None if (step + i) % 7 == 3 else gradient(step, i, param.data)
+        optimizer.step()
+    return [param.data for param in optimizer.params]
+
+
+def assert_close(actual, expected, dtype):
+    for a, b in zip(actual, expected, strict=True):
+        assert a.dtype == dtype
+        scale = max(np.abs(b).max(), 1)
+        assert np.abs(a.astype(np.float64) - b).max() <= TOLERANCE[dtype] * scale
+
+
+# -- the published rules, in plain NumPy -----------------------------------------------------------
+
+
+def sgd(s, t, theta, g, lr, momentum, dampening, weight_decay, nesterov):
+    g = g + weight_decay * theta
+    if momentum:
+        s["b"] = g if t == 1 else momentum * s["b"] + (1 - dampening) * g
+        g = g + momentum * s["b"] if nesterov else s["b"]
+    return theta - lr * g
+
+
+def rmsprop(s, t, theta, g, lr, alpha, eps, weight_decay, momentum, centered):
+    g = g + weight_decay * theta
+    s["v"] = alpha * s.get("v", 0) + (1 - alpha) * g**2
+    s["m"] = alpha * s.get("m", 0) + (1 - alpha) * g
+    variance = np.maximum(s["v"] - s["m"] ** 2, 0) if centered else s["v"]
+    s["b"] = momentum * s.get("b", 0) + g / (np.sqrt(variance) + eps)
+    return theta - lr * s["b"]
+
+
+def adam(s, t, theta, g, lr, betas, eps, weight_decay, amsgrad, decoupled=False):
+    theta, g = (
+        ((1 - lr * weight_decay) * theta, g) if decoupled else (theta, g + weight_decay * theta)
+    )
+    s["m"] = betas[0] * s.get("m", 0) + (1 - betas[0]) * g
+    s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g**2
+    s["peak"] = np.maximum(s.get("peak", 0), s["v"]) if amsgrad else s["v"]
+    m_hat, v_hat = s["m"] / (1 - betas[0] ** t), s["peak"] / (1 - betas[1] ** t)
+    return theta - lr * m_hat / (np.sqrt(v_hat) + eps)
+
+
+def adamw(*arguments, **options):
+    return adam(*arguments, **options, decoupled=True)
+
+
+def muon(
+    s,
+    t,
+    theta,
+    g,
+    lr,
+    weight_decay,
+    momentum,
+    nesterov,
+    ns_coefficients,
+    eps,
+    ns_steps,
+    adjust_lr_fn,
+    rmsprop,
+):
+    if theta.ndim != 2:
+        defaults = {"alpha": 0.99, "eps": 1e-8, "weight_decay": 0, "momentum": 0, "centered": False}
+        return RULE_BY_NAME["RMSprop"](s, t, theta, g, lr, **defaults)
+    s["m"] = momentum * s.get("m", 0) + (1 - momentum) * g
+    x = momentum * s["m"] + (1 - momentum) * g if nesterov else s["m"]
+    # The iteration acts on the singular values alone.
+    u, sigma, v = np.linalg.svd(x, full_matrices=False)
+    a, b, c = ns_coefficients
+    sigma = sigma / max(np.sqrt((sigma**2).sum()), eps)
+    for _ in range(ns_steps):
+        sigma = a * sigma + b * sigma**3 + c * sigma**5
+    m, n = theta.shape
+    factor = 0.2 * np.sqrt(max(m, n)) if adjust_lr_fn == "match_rms_adamw" else max(1, m / n) ** 0.5
+    return (1 - lr * weight_decay) * theta - lr * factor * (u * sigma) @ v
+
+
+RULE_BY_NAME = {"SGD": sgd, "RMSprop": rmsprop, "Adam": adam, "AdamW": adamw, "Muon": muon}
+
+
+@each_dtype
+@each_rule
+def test_follows_the_published_rule(rule, options, dtype):
+    arguments = inspect.signature(rule).parameters
+    options = {k: p.default for k, p in list(arguments.items())[1:]} | {"lr": 0.01} | options
+    expected = []
+    for i, theta in enumerate(starts(dtype)):
+        theta, state, t = theta.astype(np.float64), {}, 0
+        for step in range(STEPS):
+            if (step + i) % 7 != 3:
+                t += 1
+                theta = RULE_BY_NAME[rule.__name__](
+                    state, t, theta, gradient(step, i, theta), **options
+                )
+        expected.append(theta)
+    assert_close(run(rule(leaves(dtype), **options)), expected, dtype)
+
+
+@needs_torch
+@each_dtype
+@each_rule
+def test_gives_pytorchs_numbers(rule, options, dtype, monkeypatch):
+    shapes = [shape for shape in SHAPES if len(shape) == 2] if rule is optim.Muon else SHAPES
+    # PyTorch orthogonalizes in bfloat16, whatever the parameters are.
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
+    theirs = [torch.tensor(start, requires_grad=True) for start in starts(dtype, shapes)]
+    optimizer = getattr(torch.optim, rule.__name__)(theirs, lr=0.01, **options)
+    for step in range(STEPS):
+        for i, param in enumerate(theirs):
+            grad = gradient(step, i, param.detach().numpy())
+            param.grad = None if (step + i) % 7 == 3 else torch.tensor(grad)
+        optimizer.step()
+    ours = run(rule(leaves(dtype, shapes), lr=0.01, **options))
+    assert_close(ours, [param.detach().numpy() for param in theirs], dtype)
+
+
+@needs_torch
+@pytest.mark.parametrize("rule", [optim.SGD, optim.RMSprop, optim.Adam, optim.AdamW, optim.Muon])
+def test_has_pytorchs_arguments_in_its_order(rule):
+    theirs = inspect.signature(getattr(torch.optim, rule.__name__)).parameters
+    ours = inspect.signature(rule).parameters
+    shared = [name for name in theirs if name in ours]
+    assert shared == [name for name in ours if name in theirs]
+    for name in shared:
+        if name != "params":
+            assert ours[name].default == theirs[name].default, name
+
+
+# -- what all rules share --------------------------------------------------------------------------
+
+
+@each_dtype
+@each_rule
+def test_step_is_propose_and_apply(rule, options, dtype):
+    stepped, proposed = rule(leaves(dtype), **options), rule(leaves(dtype), **options)
+    for step in range(3):
+        for optimizer in (stepped, proposed):
+            for i, param in enumerate(optimizer.params):
+                param.grad = gradient(step, i, param.data)
+        before = [param.data.copy() for param in proposed.params]
+        updates = proposed.propose()
+        for param, start in zip(proposed.params, before):
+            np.testing.assert_array_equal(param.data, start)
+            assert updates[param].flags.c_contiguous
+        proposed.apply(updates)
+        stepped.step()
+    for a, b in zip(stepped.params, proposed.params):
+        np.testing.assert_array_equal(a.data, b.data)
+
+
+@each_dtype
+@each_rule
+def test_resumes_bit_for_bit_from_a_saved_state(rule, options, dtype, tmp_path):
+    optimizer = rule(leaves(dtype), lr=0.02, **options)
+    run(optimizer, steps=5)
+    ag.serialization.save(tmp_path / "state", optimizer.state_dict())
+    weights = [param.data.copy() for param in optimizer.params]
+    expected = run(optimizer, steps=5, start=5)
+
+    resumed = rule([ag.tensor(w, requires_grad=True) for w in weights], lr=1.0, **options)
+    resumed.load_state_dict(ag.serialization.load(tmp_path / "state"))
+    assert resumed.lr == 0.02
+    for a, b in zip(run(resumed, steps=5, start=5), expected):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_state_is_not_changed_by_later_steps():
+    optimizer = optim.Adam(leaves())
+    run(optimizer, steps=2)
+    state = optimizer.state_dict()
+    before = state["parameters"]["0"]["average"].copy()
+    run(optimizer, steps=2)
+    np.testing.assert_array_equal(state["parameters"]["0"]["average"], before)
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "copies"),
+    [
+        (optim.SGD, {}, 0),
+        (optim.SGD, {"momentum": 0.9}, 1),
+        (optim.RMSprop, {}, 1),
+        (optim.RMSprop, {"momentum": 0.9, "centered": True}, 3),
+        (optim.Adam, {}, 2),
+        (optim.Adam, {"amsgrad": True}, 3),
+        (optim.Muon, {}, 1),
+    ],
+)
+def test_state_bytes(rule, options, copies):
+    optimizer = rule(leaves(np.float32), **options)
+    assert optimizer.state_bytes == 0
+    run(optimizer, steps=8)
+    assert optimizer.state_bytes == copies * sum(param.data.nbytes for param in optimizer.params)
+
+
+@each_rule
+def test_takes_gradients_and_parameters_in_any_memory_order(rule, options):
+    plain, turned = rule(leaves(), **options), rule(leaves(), **options)
+    for param in turned.params:
+        param.data = param.data.copy(order="F")
+        assert param.data.flags.f_contiguous
+    for step in range(3):
+        for i, (a, b) in enumerate(zip(plain.params, turned.params)):
+            a.grad = gradient(step, i, a.data)
+            b.grad = np.repeat(a.grad, 2)[::2] if a.ndim == 1 else a.grad.copy(order="F")
+        plain.step()
+        turned.step()
+    for a, b in zip(plain.params, turned.params):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-12)
+
+
+@each_rule
+def test_does_not_change_the_gradient(rule, options):
+    optimizer = rule(leaves(), **options)
+    for i, param in enumerate(optimizer.params):
+        param.grad = gradient(0, i, param.data)
+        param.grad.flags.writeable = False
+    optimizer.step()
+
+
+def test_a_parameter_that_another_graph_needs_may_be_stepped():
+    x = ag.tensor([1.0, 2.0], requires_grad=True)
+    square = (x * x).sum()
+    (x + x).sum().backward()
+    optim.SGD([x], lr=1.0).step()
+    np.testing.assert_array_equal(x.data, [-1, 0])
+    x.zero_grad()
+    square.backward()
+    np.testing.assert_array_equal(x.grad, [2, 4])
+
+
+def test_empty_parameters():
+    x = ag.tensor(np.zeros((0, 3), np.float32), requires_grad=True)
+    for rule in (optim.SGD, optim.RMSprop, optim.Adam, optim.Muon):
+        x.grad = np.zeros((0, 3), np.float32)
+        rule([x]).step()
+
+
+def test_centered_rmsprop_survives_a_constant_gradient():
+    x = ag.tensor(np.ones(100, np.float32), requires_grad=True)
+    optimizer = optim.RMSprop([x], lr=1e-6, alpha=0.5, centered=True)
+    for _ in range(200):
+        x.grad = np.linspace(0.1, 1, 100, dtype=np.float32)
+        optimizer.step()
+    assert np.isfinite(x.data).all()
+
+
+def test_zero_grad_forgets_both_gradients():
+    x = ag.tensor([1.0], requires_grad=True)
+    loss = (x * x).sum()
+    loss.backward(retain_graph=True)
+    loss.average_backward({x: [1.0]})
+    optim.SGD([x]).zero_grad()
+    assert x.grad is None
+    assert x.average_grad is None
+
+
+# -- Muon ------------------------------------------------------------------------------------------
+
+
+@each_dtype
+@pytest.mark.parametrize("shape", [(8, 8), (4, 16), (16, 4), (1, 5)])
+def test_orthogonalize_keeps_singular_vectors_and_evens_out_values(shape, dtype):
+    matrix = np.random.default_rng(0).normal(size=shape).astype(dtype) * 100
+    result = orthogonalize(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7)
+    assert result.dtype == dtype
+    u, _, v = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
+    core = u.T @ result @ v.T
+    off_diagonal = core - np.diag(np.diag(core))
+    assert np.abs(off_diagonal).max() < (1e-4 if dtype == np.float32 else 1e-12)
+    assert np.diag(core).min() > 0.5
+    assert np.diag(core).max() < 1.3
+
+
+def test_muons_rmsprop_has_its_own_arguments_and_follows_the_rate():
+    bias = ag.tensor(np.ones(3), requires_grad=True)
+    alone = ag.tensor(np.ones(3), requires_grad=True)
+    muon = optim.Muon([bias], lr=0.02, rmsprop={"lr": 1e-3, "alpha": 0.9})
+    rmsprop = optim.RMSprop([alone], lr=1e-3, alpha=0.9)
+    for step in range(4):
+        bias.grad = alone.grad = gradient(step, 0, bias.data)
+        muon.step()
+        rmsprop.step()
+        if step == 1:
+            muon.lr, rmsprop.lr = 0.01, 5e-4
+    np.testing.assert_allclose(bias.data, alone.data, rtol=1e-14)
+
+
+# -- bad input -------------------------------------------------------------------------------------
+
+
+def x(**options):
+    return ag.tensor([1.0, 2.0], requires_grad=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ([], ValueError, "params is empty"),
+        ([ag.tensor([1.0])], ValueError, r"params\[0\] requires no gradient"),
+        ([x() + x()], ValueError, r"params\[0\] is computed"),
+        ([np.ones(2)], TypeError, r"params\[0\] must be a Tensor, got a ndarray"),
+        (x(), TypeError, "params must be an iterable of Tensors, got a Tensor"),
+        (3, TypeError, "params must be an iterable of Tensors, got a int"),
+        ([x()] * 2, ValueError, r"params\[1\] is there twice"),
+    ],
+)
+def test_refuses_parameters(params, error, message):
+    with pytest.raises(error, match="RMSprop: " + message):
+        optim.RMSprop(params)
+    with pytest.raises(error, match="EMA: " + message):
+        optim.EMA(params)
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "error", "message"),
+    [
+        (optim.SGD, {"lr": -1}, ValueError, "lr must not be negative, got -1"),
+        (optim.SGD, {"lr": math.nan}, ValueError, "lr must not be negative, got nan"),
+        (optim.SGD, {"lr": math.inf}, ValueError, "lr"),
+        (optim.SGD, {"lr": "fast"}, TypeError, "lr must be a number, got str"),
+        (optim.SGD, {"momentum": -1}, ValueError, "momentum"),
+        (optim.SGD, {"dampening": 2}, ValueError, "dampening"),
+        (optim.SGD, {"weight_decay": -1}, ValueError, "weight_decay"),
+        (optim.SGD, {"nesterov": True}, ValueError, "nesterov needs a momentum"),
+        (
+            optim.SGD,
+            {"nesterov": True, "momentum": 0.9, "dampening": 0.1},
+            ValueError,
+            "nesterov",
+        ),
+        (optim.RMSprop, {"alpha": 1.0}, ValueError, r"alpha must be in \[0, 1\), got 1.0"),
+        (optim.RMSprop, {"eps": -1e-8}, ValueError, "eps"),
+        (optim.RMSprop, {"momentum": -1}, ValueError, "momentum"),
+        (optim.RMSprop, {"weight_decay": -1}, ValueError, "weight_decay"),
+        (optim.Adam, {"betas": (1.0, 0.9)}, ValueError, r"betas\[0\]"),
+        (optim.Adam, {"betas": (0.9, -0.1)}, ValueError, r"betas\[1\]"),
+        (optim.Adam, {"eps": -1}, ValueError, "eps"),
+        (optim.AdamW, {"weight_decay": -1}, ValueError, "weight_decay"),
+        (optim.Muon, {"ns_steps": 0}, ValueError, "ns_steps"),
+        (optim.Muon, {"ns_coefficients": (1, 2)}, ValueError, "ns_coefficients"),
+        (optim.Muon, {"adjust_lr_fn": "other"}, ValueError, "adjust_lr_fn"),
+        (optim.Muon, {"momentum": 1.0}, ValueError, "momentum"),
+        (optim.Muon, {"eps": -1}, ValueError, "eps"),
+        (optim.Muon, {"weight_decay": -1}, ValueError, "weight_decay"),
+        (optim.EMA, {"decay": 1.0}, ValueError, "decay"),
+    ],
+)
+def test_refuses_arguments(rule, options, error, message):
+    with pytest.raises(error, match=f"{rule.__name__}: .*{message}"):
+        rule([x()], **options)
+
+
+def test_refuses_to_set_a_negative_rate():
+    optimizer = optim.SGD([x()], lr=1.0)
+    with pytest.raises(ValueError, match="SGD: lr"):
+        optimizer.lr = -1
+    assert optimizer.lr == 1.0
+
+
+@pytest.mark.parametrize("grad", [np.ones(3, np.float32), np.ones(2), np.float32(1)])
+def test_refuses_a_gradient_that_does_not_fit_before_anything_changes(grad):
+    first, second = x(), x()
+    first.grad, second.grad = np.ones(2, np.float32), np.asarray(grad)
+    optimizer = optim.Adam([first, second])
+    with pytest.raises(ValueError, match="Adam: parameter 1 is float32"):
+        optimizer.step()
+    np.testing.assert_array_equal(first.data, [1, 2])
+    assert optimizer.state_bytes == 0
+
+
+def test_refuses_states_of_others():
+    optimizer = optim.Adam([x()])
+    optimizer.params[0].grad = np.ones(2, np.float32)
+    optimizer.step()
+    state = optimizer.state_dict()
+    with pytest.raises(ValueError, match="parameter 0 needs steps and"):
+        optim.RMSprop([x()]).load_state_dict(state)
+    with pytest.raises(ValueError, match="average of parameter 0 must be float64"):
+        optim.Adam([x(dtype=np.float64)]).load_state_dict(state)
+    with pytest.raises(ValueError, match="expected lr and parameters"):
+        optim.Adam([x()]).load_state_dict({"lr": 1.0})
+    many = optim.Adam([x(), x()])
+    many.load_state_dict(state)
+    many.params[1].grad = np.ones(2, np.float32)
+    many.step()
+    with pytest.raises(ValueError, match=r"the state has parameters \['1'\]"):
+        optimizer.load_state_dict(many.state_dict())
+
+
+# -- schedules -------------------------------------------------------------------------------------
+
+
+def schedules(library, optimizer):
+    """Every schedule, made from one library's classes with its arguments."""
+    return {
+        "step": lambda: library.StepLR(optimizer, 3, 0.5),
+        "step default": lambda: library.StepLR(optimizer, step_size=10),
+        "cosine": lambda: library.CosineAnnealingLR(optimizer, 7),
+        "cosine floor": lambda: library.CosineAnnealingLR(optimizer, T_max=10, eta_min=0.02),
+        "linear": lambda: library.LinearLR(optimizer),
+        "linear down": lambda: library.LinearLR(optimizer, 1.0, 0.2, 8),
+        "sequential": lambda: library.SequentialLR(
+            optimizer,
+            [
+                library.LinearLR(optimizer, 0.1, total_iters=5),
+                library.CosineAnnealingLR(optimizer, 10),
+                library.StepLR(optimizer, 2, 0.5),
+            ],
+            milestones=[5, 15],
+        ),
+    }
+
+
+@needs_torch
+@pytest.mark.filterwarnings("ignore")  # PyTorch's about the order of calls, and its own
+@pytest.mark.parametrize("name", schedules(None, None))
+def test_schedules_give_pytorchs_numbers(name):
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    ours = optim.SGD([x()], lr=0.1)
+    their_schedule = schedules(torch.optim.lr_scheduler, theirs)[name]()
+    our_schedule = schedules(optim, ours)[name]()
+    for _ in range(30):
+        # PyTorch multiplies from step to step and rounds each time.
+        assert ours.rate == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12, abs=1e-15)
+        our_schedule.step()
+        their_schedule.step()
+
+
+def test_schedules_by_hand():
+    rates = {}
+    for name, make in schedules(optim, optimizer := optim.SGD([x()], lr=1.0)).items():
+        schedule = make()
+        rates[name] = []
+        for _ in range(17):
+            rates[name].append(optimizer.rate)
+            schedule.step()
+    assert rates["step"][:7] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
+    assert rates["cosine"][0] == 1
+    assert rates["cosine"][7] == pytest.approx(0, abs=1e-15)
+    assert rates["cosine floor"][5] == pytest.approx(0.51)
+    assert rates["cosine floor"][10] == pytest.approx(0.02)
+    assert rates["linear"][:7] == pytest.approx([1 / 3, 7 / 15, 3 / 5, 11 / 15, 13 / 15, 1, 1])
+    assert rates["sequential"][0] == pytest.approx(0.1)
+    assert rates["sequential"][5] == 1
+    assert rates["sequential"][10] == pytest.approx(0.5)
+    assert rates["sequential"][15:17] == [1, 1]
+    assert optimizer.lr == 1.0
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.RMSprop, optim.Adam, optim.AdamW, optim.Muon])
+def test_a_scheduled_step_is_one_with_that_rate(rule):
+    scheduled, plain = rule(leaves(), lr=0.1), rule(leaves(), lr=0.1 * 0.25)
+    optim.LinearLR(scheduled, start_factor=0.25)
+    for a, b in zip(run(scheduled, steps=4), run(plain, steps=4)):
+        np.testing.assert_allclose(a, b, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", schedules(None, None))
+def test_a_schedule_resumes(name):
+    optimizer = optim.SGD([x()], lr=0.1)
+    schedule = schedules(optim, optimizer)[name]()
+    for _ in range(6):
+        schedule.step()
+    state = schedule.state_dict()
+    resumed = optim.SGD([x()], lr=0.1)
+    again = schedules(optim, resumed)[name]()
+    again.load_state_dict(state)
+    for _ in range(12):
+        assert resumed.rate == optimizer.rate
+        schedule.step()
+        again.step()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda o: optim.StepLR(o, 0), ValueError, "StepLR: step_size"),
+        (lambda o: optim.StepLR(o, 1.5), ValueError, "StepLR: step_size"),
+        (lambda o: optim.StepLR(o, 1, -1), ValueError, "StepLR: gamma"),
+        (lambda o: optim.CosineAnnealingLR(o, 0), ValueError, "CosineAnnealingLR: T_max"),
+        (lambda o: optim.CosineAnnealingLR(o, 5, -1), ValueError, "CosineAnnealingLR: eta_min"),
+        (lambda o: optim.LinearLR(o, -1), ValueError, "LinearLR: start_factor"),
+        (lambda o: optim.LinearLR(o, total_iters=0), ValueError, "LinearLR: total_iters"),
+        (lambda o: optim.LinearLR(None), TypeError, "LinearLR: optimizer must be"),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)], [3]),
+            ValueError,
+            "SequentialLR: milestones",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [3, 2]),
+            ValueError,
+            "SequentialLR: milestones",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(optim.SGD([x()]))], []),
+            ValueError,
+            r"SequentialLR: schedulers\[0\] is of another optimizer",
+        ),
+    ],
+)
+def test_schedules_refuse(make, error, message):
+    optimizer = optim.SGD([x()])
+    with pytest.raises(error, match=message):
+        make(optimizer)
+
+
+# -- averaged weights ------------------------------------------------------------------------------
+
+
+@each_dtype
+def test_ema_is_the_weighted_mean_of_all_updates(dtype):
+    params, decay = leaves(dtype), 0.8
+    ema = optim.EMA(params, decay)
+    history = []
+    for step in range(6):
+        for i, param in enumerate(params):
+            param.data = gradient(step, i, param.data)
+        history.append([param.data for param in params])
+        ema.update()
+    weights = decay ** np.arange(5, -1, -1)
+    with ema.averaged():
+        for i, param in enumerate(params):
+            expected = sum(w * h[i].astype(np.float64) for w, h in zip(weights, history))
+            expected /= weights.sum()
+            assert param.dtype == dtype
+            np.testing.assert_allclose(param.data, expected, rtol=0, atol=20 * np.finfo(dtype).eps)
+
+
+def test_ema_puts_the_weights_back_also_after_an_error():
+    param = x()
+    ema = optim.EMA([param])
+    ema.update()
+    param.data = [5.0, 6.0]
+
+    def evaluate():
+        np.testing.assert_array_equal(param.data, [1, 2])
+        param.writable()[...] = 0
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), ema.averaged():
+        evaluate()
+    np.testing.assert_array_equal(param.data, [5, 6])
+    with ema.averaged():
+        np.testing.assert_array_equal(param.data, [1, 2])
+
+
+def test_ema_resumes():
+    param, other = x(), x()
+    ema, resumed = optim.EMA([param], 0.5), optim.EMA([other], 0.5)
+    ema.update()
+    resumed.load_state_dict(ema.state_dict())
+    for average in (ema, resumed):
+        average.params[0].data = [3.0, 3.0]
+        average.update()
+    with ema.averaged(), resumed.averaged():
+        np.testing.assert_array_equal(param.data, other.data)
+
+
+def test_ema_refuses():
+    param = x()
+    ema = optim.EMA([param])
+    with pytest.raises(ValueError, match="nothing to average yet"), ema.averaged():
+        pass
+    ema.update()
+    with ema.averaged():
+        with pytest.raises(ValueError, match="update outside"):
+            ema.update()
+        with pytest.raises(ValueError, match="in use already"), ema.averaged():
+            pass
+    with pytest.raises(ValueError, match="expected updates and averages"):
+        ema.load_state_dict({})
+    with pytest.raises(ValueError, match="has 1 averages, the parameters are 2"):
+        optim.EMA([x(), x()]).load_state_dict(ema.state_dict())
+    with pytest.raises(ValueError, match="parameter 0 is float64"):
+        optim.EMA([x(dtype=np.float64)]).load_state_dict(ema.state_dict())
+
+
+# -- clipping --------------------------------------------------------------------------------------
+
+
+@needs_torch
+@each_dtype
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
+@pytest.mark.parametrize("max_norm", [0.5, 1e3])
+def test_clips_the_norm_as_pytorch_does(dtype, norm_type, max_norm):
+    ours = leaves(dtype)
+    theirs = [torch.tensor(param.data, requires_grad=True) for param in ours]
+    for i, (a, b) in enumerate(zip(ours, theirs)):
+        a.grad = gradient(0, i, a.data)
+        b.grad = torch.tensor(a.grad)
+    norm = optim.clip_grad_norm_([*ours, x()], max_norm, norm_type)
+    expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm, norm_type)
+    tolerance = 20 * float(np.finfo(dtype).eps)
+    assert norm == pytest.approx(expected.item(), rel=tolerance)
+    for a, b in zip(ours, theirs):
+        assert a.grad.dtype == dtype
+        np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=tolerance)
+
+
+def test_clips_the_norm():
+    a, b = x(), x()
+    a.grad, b.grad = np.array([3, 0], np.float32), np.array([0, 4], np.float32)
+    assert optim.clip_grad_norm_([a, b], 10.0) == 5
+    np.testing.assert_array_equal(b.grad, [0, 4])
+    assert optim.clip_grad_norm_([a, b], 1.0) == 5
+    np.testing.assert_allclose([*a.grad, *b.grad], [0.6, 0, 0, 0.8], rtol=1e-6)
+
+
+def test_clips_large_norms_and_refuses_what_is_not_finite():
+    a = x()
+    a.grad = np.array([3e30, 4e30], np.float32)
+    assert optim.clip_grad_norm_([a], 1.0) == pytest.approx(5e30)
+    np.testing.assert_allclose(a.grad, [0.6, 0.8], rtol=1e-6)
+    for bad in (math.nan, math.inf):
+        a.grad = np.array([1, bad], np.float32)
+        with pytest.raises(NonFiniteError, match="clip_grad_norm_: the norm"):
+            optim.clip_grad_norm_([a], 0.5)
+        assert a.grad[0] == 1
+
+
+def test_clips_values():
+    a = x()
+    a.grad = np.array([-3, 0.25], np.float32)
+    optim.clip_grad_value_([a, x()], 1.0)
+    np.testing.assert_array_equal(a.grad, [-1, 0.25])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: optim.clip_grad_norm_([x()], 0), "max_norm must be positive"),
+        (lambda: optim.clip_grad_norm_([x()], 1, 0), "norm_type must be positive"),
+        (lambda: optim.clip_grad_value_([x()], -1), "clip_value must not be negative"),
+    ],
+)
+def test_clipping_refuses(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
