@@ -396,6 +396,7 @@ def test_named_modules_of_a_sequential() -> None:
     model = nn.Sequential(OrderedDict(inner=nn.Linear(2, 3), outer=nn.Linear(3, 1)))
     assert list(model.state_dict()) == ["inner.weight", "inner.bias", "outer.weight", "outer.bias"]
     assert model.inner is model[0]  # type: ignore[attr-defined]
+    assert [name for name, _ in model.append(nn.Identity()).named_children()][2] == "2"
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "forward", "training"])
