@@ -289,7 +289,8 @@ def test_within_ulps_of_the_exact_quotient(case: Case, dtype: type) -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_grid_of_magnitudes(case: Case, dtype: type) -> None:
     info = np.finfo(dtype)
-    sizes = [info.smallest_subnormal, info.tiny, info.eps, 1e-3, 0.7, 1, 1.3, 6, 40, 300, info.max]
+    subnormal = float(info.smallest_subnormal)
+    sizes = [subnormal, 3 * subnormal, info.tiny, info.eps, 1e-3, 0.7, 1, 1.3, 6, 40, 300, info.max]
     values = np.array([0.0, *sizes, *(-dtype(size) for size in sizes)], dtype)
     a, b = np.array(list(itertools.product(values, repeat=2)), dtype).T
     check(case, a, b)
@@ -398,6 +399,13 @@ def test_infinite_ends_and_edges_of_the_domain(
     forth, back = np.array([a, b], dtype), np.array([b, a], dtype)
     result = getattr(divided_difference, name)(forth, back, *parameters)
     np.testing.assert_allclose(result, limit, rtol=np.finfo(dtype).eps)
+
+
+def test_shapes_and_dtypes_must_agree() -> None:
+    with pytest.raises(ValueError, match=r"tanh: a has shape \(2,\), b \(3,\)"):
+        divided_difference.tanh(np.zeros(2), np.zeros(3))
+    with pytest.raises(TypeError):
+        divided_difference.tanh(np.zeros(2), np.zeros(2, np.float32))
 
 
 def test_importing_compiles_nothing() -> None:

@@ -187,7 +187,7 @@ def tanh(a: float, b: float) -> float:
     power, rest = (power, rest) if a * b > 0 else (0.0, 0.0)
     half_gap = abs(0.5 * b - 0.5 * a)
     drop = -exponential.expm1(-4 * half_gap)
-    drop, half_gap = (drop, half_gap) if half_gap > 1e-290 else (4.0, 1.0)
+    drop, half_gap = (drop, half_gap) if half_gap > 0 else (4.0, 1.0)
     mean = (drop + drop * rest) / (half_gap * both_one_plus)
     half_power = exponential.round_to_integer(0.5 * power)
     mean *= exponential.power_of_two(half_power)

@@ -103,6 +103,10 @@ class elementwise(inline):
     new C-contiguous array of that shape and dtype. Where another formula calls the function, it
     calls the formula.
 
+    Raises:
+        ValueError: The shapes differ.
+        TypeError: The dtypes differ, or are neither float32 nor float64.
+
     Example:
         >>> @elementwise
         ... def weighted_mean(a, b, weight):
@@ -125,6 +129,8 @@ class elementwise(inline):
     @overload
     def __call__(self, a: NDArray[Any], b: NDArray[Any], *parameters: float) -> NDArray[Any]: ...
     def __call__(self, a: Any, b: Any, *parameters: float) -> Any:
+        if a.shape != b.shape:
+            raise ValueError(f"{self.__name__}: a has shape {a.shape}, b {b.shape}; pass one shape")
         out = np.empty(a.shape, a.dtype)
         self._loop(a.ravel(), b.ravel(), out.ravel(), *parameters)
         return out
