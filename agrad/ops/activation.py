@@ -43,13 +43,18 @@ class LeakyReLU(Elementwise):
         self.negative_slope = negative_slope
 
     def forward(self, x):
-        return x * self.derivative(None, x)
+        return x * _one_above_zero(x, self.negative_slope)
 
     def derivative(self, out, x):
-        return np.where(x > 0, x.dtype.type(1), x.dtype.type(self.negative_slope))
+        return _one_above_zero(x, self.negative_slope)
 
     def divided_difference(self, a, b):
         return kernels(a).divided_difference.leaky_relu(a, b, self.negative_slope)
+
+
+def _one_above_zero(x, elsewhere):
+    """1 where x > 0, else `elsewhere`: faster than np.where, which branches at each element."""
+    return (x > 0) + x.dtype.type(elsewhere) * (x <= 0)
 
 
 class ELU(Elementwise):
@@ -62,7 +67,7 @@ class ELU(Elementwise):
         return np.maximum(x, 0) + self.alpha * np.expm1(np.minimum(x, 0))
 
     def derivative(self, out, x):
-        return np.where(x > 0, x.dtype.type(1), self.alpha * np.exp(np.minimum(x, 0)))
+        return np.exp(np.minimum(x, 0)) * _one_above_zero(x, self.alpha)
 
     def divided_difference(self, a, b):
         return kernels(a).divided_difference.elu(a, b, self.alpha)
@@ -110,7 +115,9 @@ class Sigmoid(Elementwise):
 
 def sigmoid(x):
     with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
+        inverse = np.exp(-x)
+    inverse += 1
+    return 1 / inverse
 
 
 class Softplus(Elementwise):

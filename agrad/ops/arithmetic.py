@@ -167,9 +167,12 @@ class Clip(Elementwise):
         return x == out
 
     def divided_difference(self, a, b):
-        # What is subtracted is exact, so that the quotient is right as it stands.
-        quotient = (self.forward(b) / 2 - self.forward(a) / 2) / np.where(a == b, 1, b / 2 - a / 2)
-        return np.where(a == b, self.forward(a) == a, quotient)
+        # What is subtracted is exact, so that the quotient is right as it stands. Halved, finite
+        # numbers have finite differences.
+        clipped = self.forward(a)
+        with np.errstate(invalid="ignore"):
+            quotient = (self.forward(b) / 2 - clipped / 2) / np.where(a == b, 1, b / 2 - a / 2)
+        return np.where(a == b, clipped == a, quotient)
 
 
 class Maximum(Selection):
@@ -192,12 +195,10 @@ class Minimum(Selection):
         return np.minimum(x, y)
 
     def shares(self, out, x, y):
-        return _shares_of_larger(-x, -y)
+        return _shares_of_larger(y, x)  # x is the smaller where y is the larger
 
     def average_shares(self, start, end):
-        x0, y0 = start.inputs
-        x1, y1 = end.inputs
-        return _average_shares_of_larger((-x0, -y0), (-x1, -y1))
+        return _average_shares_of_larger(start.inputs[::-1], end.inputs[::-1])
 
 
 def _shares_of_larger(x, y):

@@ -105,7 +105,7 @@ class Max(Reduction, Selection):
     sign = 1
 
     def forward(self, x):
-        if self.count(x) == 0 and x.ndim:
+        if self.count(x) == 0:
             raise ValueError(
                 f"{type(self).__name__}: no elements over axis {self.axis} of shape {x.shape}"
             )

@@ -1,8 +1,8 @@
 """GELU, x Φ(x) with the standard normal distribution function Φ, which NumPy lacks.
 
-Φ(-u) = e^(-u²/2) M(u) for u >= 0, M being Mills' ratio over √(2π). All is free of branches and calls
-of libm, so that LLVM vectorizes the loops: within 1 ulp for float32, within 6 for float64, in the
-lower tail too. (`gaussian` spends more time to be accurate to the last digit.)
+Φ(-u) = e^(-u²/2) M(u) for u >= 0, M being Mills' ratio over √(2π). All is free of branches and of
+calls of libm, so that LLVM vectorizes the loops: within 1 ulp for float32, within 6 for float64, in
+the lower tail too. (`gaussian` takes more time and is accurate to the last digit.)
 """
 
 import math
