@@ -37,7 +37,6 @@ from numpy.typing import NDArray
 
 from . import exponential
 from .elementary_difference import (
-    _power,  # noqa: F401 -- the scalar formula, for other kernels
     absolute,
     cos,
     exp,
@@ -50,8 +49,7 @@ from .elementary_difference import (
     sqrt,
     square,
 )
-from .gaussian import normal_below as _normal_below
-from .gaussian import normal_density
+from .gaussian import normal_below, normal_density
 from .jit import elementwise, inline
 from .segment import gap_of, halving, order, shares
 
@@ -305,7 +303,7 @@ def _mean_density(low: float, high: float) -> float:
     """
     gap = gap_of(low, high)
     if gap * (-low - high) > 8:
-        return (_normal_below(high) - _normal_below(low)) / gap
+        return (normal_below(high) - normal_below(low)) / gap
     ratio = 0.0
     for node, weight in zip(_NODES, _WEIGHTS):
         x = gap * node
@@ -315,7 +313,7 @@ def _mean_density(low: float, high: float) -> float:
 
 @inline
 def _gelu_below(low: float, high: float) -> float:
-    return 0.0 if high < -40 else _normal_below(low) + high * _mean_density(low, high)
+    return 0.0 if high < -40 else normal_below(low) + high * _mean_density(low, high)
 
 
 @elementwise
@@ -336,4 +334,4 @@ def gelu(a: float, b: float) -> float:
     if low >= 0:
         return 1 - _gelu_below(-high, -low)
     above, below = shares(low, high)
-    return above * (1 - _normal_below(-high)) + below * _normal_below(low)
+    return above * (1 - normal_below(-high)) + below * normal_below(low)

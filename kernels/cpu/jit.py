@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # Fused multiply-adds are welcome; every other licence of fastmath breaks NaN and inf.
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
+# One for all kernels: they share inline functions, each to be compiled once. (Numba compiles one
+# function at a time anyway.)
+_COMPILING = threading.Lock()
+
 
 def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a function of arrays with Numba when it is first called.
@@ -50,11 +54,10 @@ def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         compiled: Callable[..., Any] | None = None
-        lock = threading.Lock()
 
         def compile_once() -> Callable[..., Any]:
             nonlocal compiled
-            with lock:
+            with _COMPILING:
                 if compiled is None:
                     compiled = _compile(function, signature)
                 return compiled
@@ -130,7 +133,8 @@ class elementwise(inline):
     def __call__(self, a: NDArray[Any], b: NDArray[Any], *parameters: float) -> NDArray[Any]: ...
     def __call__(self, a: Any, b: Any, *parameters: float) -> Any:
         if a.shape != b.shape:
-            raise ValueError(f"{self.__name__}: a has shape {a.shape}, b {b.shape}; pass one shape")
+            name = self.__wrapped__.__name__
+            raise ValueError(f"{name}: a has shape {a.shape}, b {b.shape}; pass one shape")
         out = np.empty(a.shape, a.dtype)
         self._loop(a.ravel(), b.ravel(), out.ravel(), *parameters)
         return out
