@@ -19,7 +19,7 @@ class Affine(Multilinear):
     def forward(self, x, weight, bias=None):
         out = _as_matrix(x) @ weight.T
         if bias is not None:
-            out += bias
+            out = np.add(out, bias, out=out if out.dtype == bias.dtype else None)
         return out.reshape(*x.shape[:-1], len(weight))
 
     def backward(self, grad, needs, out, x, weight, bias=None):

@@ -15,15 +15,19 @@ class Normalize(Smooth):
         self.eps = eps
 
     def forward(self, x):
-        centered = x - x.mean(axis=self.axis, keepdims=True)
+        centered = x - self._mean(x)
         return centered / self._deviation(centered)
 
     def backward(self, grad, needs, out, x):
-        centered = x - x.mean(axis=self.axis, keepdims=True)
-        mean = grad.mean(axis=self.axis, keepdims=True)
-        along = (grad * out).mean(axis=self.axis, keepdims=True)
-        return ((grad - mean - out * along) / self._deviation(centered),)
+        centered = x - self._mean(x)
+        x_grad = grad - self._mean(grad) - out * self._mean(grad * out)
+        x_grad /= self._deviation(centered)
+        return (x_grad,)
 
     def _deviation(self, centered):
-        variance = np.square(centered).mean(axis=self.axis, keepdims=True)
-        return np.sqrt(variance + self.eps)
+        return np.sqrt(self._mean(centered * centered) + self.eps)
+
+    def _mean(self, x):
+        # Not x.mean, which warns where there is nothing to normalize.
+        total = x.sum(axis=self.axis, keepdims=True)
+        return total * (total.size / max(1, x.size))

@@ -1,15 +1,17 @@
 """What an operation is, and the kinds that decide its averaged Jacobian.
 
-An operation is a function of arrays. It says how to compute its output (`forward`) and how to pull a
-gradient back through its Jacobian J (`backward`: grad ↦ Jᵀ grad). The average backward pass needs one
-thing more: the Jacobian averaged on the straight segment between the inputs' start and end values,
+An operation is a function of arrays. It says how to compute its output (`forward`) and how to pull
+a gradient back through its Jacobian J (`backward`: grad ↦ Jᵀ grad). The average backward pass needs
+one thing more: the Jacobian averaged on the straight segment between the inputs' start and end
+values,
 
     J̄ = ∫₀¹ J(x⁰ + t (x¹ - x⁰)) dt,        hence        J̄ (x¹ - x⁰) = y¹ - y⁰   exactly.
 
-Because of that last identity the averages of a whole graph telescope: the swept-back gradient ĝ meets
-⟨ĝ, Δ⟩ = L(θ + Δ) - L(θ). How J̄ comes about depends on the *kind* of the operation alone, so an
-operation normally derives from one of the kinds below and writes no averaging code of its own. One that
-derives from `Operation` directly has no kind, and an average backward pass through it raises.
+Because of that last identity the averages of a whole graph telescope: the swept-back gradient ĝ
+meets ⟨ĝ, Δ⟩ = L(θ + Δ) - L(θ). How J̄ comes about depends on the *kind* of the operation alone, so
+an operation normally derives from one of the kinds below and writes no averaging code of its own.
+One that derives from `Operation` directly has no kind, and an average backward pass through it
+raises.
 """
 
 from collections.abc import Sequence
@@ -46,8 +48,8 @@ class Point(NamedTuple):
 class Operation:
     """A differentiable function of arrays: what a node of the graph computes.
 
-    An instance holds the parameters of the function (an axis, a slope, a mask), never the values that
-    pass through it, so `forward` and `backward` can be evaluated again at any inputs.
+    An instance holds the parameters of the function (an axis, a slope, a mask), never the values
+    that pass through it, so `forward` and `backward` can be evaluated again at any inputs.
     """
 
     def forward(self, *inputs: Array) -> Array:
@@ -60,7 +62,8 @@ class Operation:
         """Return Jᵀ grad for each input, in the inputs' order.
 
         `needs[i]` says whether input i's gradient is wanted: where it is not, None may stand in its
-        place. A gradient may have the broadcast shape of the output: the sweep sums it to the input's.
+        place. A gradient may have the broadcast shape of the output: the sweep sums it to the
+        input's.
         """
         raise TypeError(f"{type(self).__name__}: the operation defines no backward")
 
@@ -69,9 +72,9 @@ class Operation:
     ) -> Gradients:
         """Return J̄ᵀ grad for each input, J̄ the Jacobian averaged from `start` to `end`."""
         raise AverageUndefinedError(
-            f"{type(self).__name__}: the operation has no kind, so its averaged Jacobian is unknown; "
-            "derive it from one of the kinds (Linear, Multilinear, Elementwise, Selection, Smooth) "
-            "or define average_backward"
+            f"{type(self).__name__}: the operation has no kind, so its averaged Jacobian is "
+            "unknown; derive it from one of the kinds (Linear, Multilinear, Elementwise, "
+            "Selection, Smooth) or define average_backward"
         )
 
 
@@ -88,10 +91,10 @@ class Linear(Operation):
 
 
 class Multilinear(Operation):
-    """Linear (or affine) in each of `degree` factors, so J is a polynomial of degree - 1 on the segment.
+    """Linear (or affine) in each of `degree` factors: J has degree - 1 on the segment.
 
-    Gauss-Legendre quadrature with ⌈degree / 2⌉ nodes is therefore exact. With two factors that is one
-    node: the Jacobian at the midpoint. An input that enters twice counts as two factors.
+    Gauss-Legendre quadrature with ⌈degree / 2⌉ nodes is therefore exact. With two factors that is
+    one node: the Jacobian at the midpoint. An input that enters twice counts as two factors.
     `backward` must not use `out`.
     """
 
@@ -106,8 +109,8 @@ class Multilinear(Operation):
 class Elementwise(Operation):
     """y = f(x) element by element: J̄ is diagonal, the divided difference (f(b) - f(a)) / (b - a).
 
-    Subclasses give `derivative` and `divided_difference`; the quotient itself cancels, so the latter is
-    always a stable closed form (see `agrad.kernels.cpu.divided_difference`).
+    Subclasses give `derivative` and `divided_difference`; the quotient itself cancels, so the
+    latter is always a stable closed form (see `agrad.kernels.cpu.divided_difference`).
     """
 
     def derivative(self, out: Array, x: Array) -> Array:
@@ -166,8 +169,8 @@ class Smooth(Operation):
 
     A few Gauss-Legendre nodes give J̄ nearly; the smallest change along x¹ - x⁰ that makes it map
     x¹ - x⁰ onto y¹ - y⁰ then restores completeness exactly. `axis` names the axes that the function
-    couples (all where None): what lies along the others are independent problems, each corrected alone.
-    The output has the input's shape, or that shape with `axis` reduced.
+    couples (all where None): what lies along the others are independent problems, each corrected
+    alone. The output has the input's shape, or that shape with `axis` reduced.
     """
 
     nodes: int = 3
@@ -180,30 +183,32 @@ class Smooth(Operation):
         return (x_grad + self._correction(x_grad, grad, start, end),)
 
     def _correction(self, x_grad: Array, grad: Array, start: Point, end: Point) -> Array:
-        (x0,), (x1,) = start.inputs, end.inputs
-        # What stays put needs no correction, and may be infinite, as the entries of a mask are.
-        moves = x0 != x1
-        delta = np.subtract(x1, x0, out=np.zeros_like(x0), where=moves)
-        # Scaled by its largest entry, |delta|² can neither underflow nor overflow.
-        scale = np.abs(delta).max(axis=self.axis, keepdims=True, initial=0)
-        scale = np.where(scale > 0, scale, 1).astype(x0.dtype)
-        unit = delta / scale
+        x0, x1, y0, y1 = map(_finite, (*start.inputs, *end.inputs, start.out, end.out))
+        step = x1 - x0
+        # Scaled by its largest entry, the square of the step can neither underflow nor overflow.
+        scale = np.abs(step).max(axis=self.axis, keepdims=True, initial=0)
+        scale = np.where(scale > 0, scale, 1)
+        unit = step / scale
 
         def over_axis(values: Array) -> Array:
-            if values.shape == x0.shape:
+            if values.shape == step.shape:
                 return values.sum(axis=self.axis, keepdims=True)
             return values.reshape(scale.shape)
 
-        residual = over_axis(grad * (end.out - start.out)) / scale - over_axis(x_grad * unit)
-        # y¹ - y⁰ is a difference of rounded values: a residual that rounding explains is no evidence
-        # against the quadrature, and divided by a small delta it would swamp the gradient.
-        rounding = over_axis(np.abs(grad) * (np.abs(start.out) + np.abs(end.out)))
-        size = np.add(np.abs(x0), np.abs(x1), out=np.zeros_like(x0), where=moves)
-        rounding = rounding + over_axis(np.abs(x_grad) * size)
-        noise = 4 * np.finfo(x0.dtype).eps * rounding / scale
-        residual = np.sign(residual) * np.maximum(np.abs(residual) - noise, 0)
-        length = over_axis(unit * unit)
-        return residual * unit / np.where(length > 0, length, 1).astype(x0.dtype)
+        missing = over_axis(grad * (y1 - y0)) - over_axis(x_grad * step)
+        # y¹ - y⁰ is a difference of rounded values: what rounding explains is no evidence against
+        # the quadrature, and divided by a small step it would swamp the gradient.
+        rounding = over_axis(np.abs(grad) * (np.abs(y0) + np.abs(y1)))
+        rounding += over_axis(np.abs(x_grad) * (np.abs(x0) + np.abs(x1)))
+        noise = 4 * np.finfo(step.dtype).eps * rounding
+        missing = np.where(np.abs(missing) > noise, missing, 0)
+        return missing / scale / np.maximum(over_axis(unit * unit), 1) * unit
+
+
+def _finite(values: Array) -> Array:
+    """Put 0 in the place of infinities: one that stays the same does not move."""
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, 0)
 
 
 def _mean_backward(
@@ -218,12 +223,20 @@ def _mean_backward(
     total: list[Any] = [None] * len(needs)
     for position, weight in gauss_legendre(nodes):
         inputs = tuple(
-            x0 if x0 is x1 else as_array((1 - position) * x0 + position * x1)
+            x0 if x0 is x1 else _between(x0, x1, position)
             for x0, x1 in zip(start.inputs, end.inputs, strict=True)
         )
         out = operation.forward(*inputs) if isinstance(operation, Smooth) else start.out
-        part = operation.backward(as_array(weight * grad), needs, out, *inputs)
+        part_grad = grad if nodes == 1 else as_array(weight * grad)
+        part = operation.backward(part_grad, needs, out, *inputs)
         for i, gradient in enumerate(part):
             if gradient is not None and needs[i]:
                 total[i] = gradient if total[i] is None else total[i] + gradient
     return total
+
+
+def _between(x0: Array, x1: Array, position: float) -> Array:
+    """Return (1 - position) x⁰ + position x¹: no difference, which equal infinities do not have."""
+    x = (1 - position) * x0
+    x += position * x1
+    return as_array(x)
