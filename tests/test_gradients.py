@@ -20,7 +20,7 @@ from agrad.graph import Node, topological_order
 from agrad.ops.operation import Operation
 
 every_operation = pytest.mark.parametrize("name", ENTRIES)
-few = settings(max_examples=25)
+few = settings(max_examples=20)
 
 
 def evaluate(case: Case, inputs: Sequence[Array], layouts: Sequence[str] = ()) -> Array:
