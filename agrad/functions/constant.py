@@ -1,4 +1,11 @@
-"""NumPy's functions without a gradient: on Tensors too they return plain arrays."""
+"""NumPy's functions that have no gradient: called on Tensors, they return plain arrays.
+
+Example:
+    >>> import agrad as ag
+    >>> x = ag.tensor([-2.0, 3.0], requires_grad=True)
+    >>> np.sign(x), np.zeros(2) < x
+    (array([-1.,  1.], dtype=float32), array([False,  True]))
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,30 +17,28 @@ from agrad.tensor import Tensor
 
 __all__: list[str] = []
 
-FUNCTIONS: tuple[Callable[..., Any], ...] = (
-    *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
-    *(np.logical_and, np.logical_or, np.logical_xor, np.logical_not),
-    *(np.isfinite, np.isinf, np.isnan, np.signbit),
-    *(np.sign, np.floor, np.ceil, np.trunc, np.rint),
-    *(np.argmax, np.argmin, np.argsort, np.count_nonzero, np.all, np.any),
-    *(np.allclose, np.isclose, np.array_equal),
-    *(np.shape, np.ndim, np.size),
-    *(np.zeros_like, np.ones_like, np.full_like, np.empty_like),
-)
+_COMPARISONS = (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
+_APPROXIMATE = (np.allclose, np.array_equal, np.isclose)
+_LOGIC = (np.logical_and, np.logical_not, np.logical_or, np.logical_xor, np.all, np.any)
+_PREDICATES = (np.isfinite, np.isinf, np.isnan, np.signbit)
+_STEPS = (np.sign, np.ceil, np.floor, np.rint, np.trunc)
+_COUNTS = (np.argmax, np.argmin, np.argsort, np.count_nonzero)
+_SHAPES = (np.ndim, np.shape, np.size, np.empty_like, np.full_like, np.ones_like, np.zeros_like)
 
 
 def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*inputs: Any, **options: Any) -> Any:
         if options.get("out") is not None:
-            raise TypeError(f"np.{function.__name__}: out= must not be given with Tensors")
-        return function(*map(_plain, inputs), **options)
+            raise TypeError(f"np.{function.__name__}: out= must not be given with a Tensor")
+        return function(*map(_array, inputs), **options)
 
     return call
 
 
-def _plain(value: Any) -> Any:
+def _array(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else value
 
 
-for function in FUNCTIONS:
-    implements(function)(_on_arrays(function))
+for _functions in (_COMPARISONS, _APPROXIMATE, _LOGIC, _PREDICATES, _STEPS, _COUNTS, _SHAPES):
+    for _function in _functions:
+        implements(_function)(_on_arrays(_function))

@@ -1,7 +1,7 @@
 """Activation functions, element by element.
 
-Those of Tanh and Sigmoid have derivatives of their outputs, as in PyTorch: cheap, but where they
-saturate accurate only to the output's rounding. The averaged Jacobians are accurate everywhere.
+The derivatives of Tanh and Sigmoid are taken from their outputs, as in PyTorch: cheap, but where
+they saturate accurate only to the output's rounding. The averaged Jacobians are accurate there too.
 """
 
 import numpy as np
@@ -52,11 +52,6 @@ class LeakyReLU(Elementwise):
         return kernels(a).divided_difference.leaky_relu(a, b, self.negative_slope)
 
 
-def _one_above_zero(x, elsewhere):
-    """1 where x > 0, else `elsewhere`: faster than np.where, which branches at each element."""
-    return (x > 0) + x.dtype.type(elsewhere) * (x <= 0)
-
-
 class ELU(Elementwise):
     """x above zero, alpha·(eˣ - 1) elsewhere."""
 
@@ -104,20 +99,13 @@ class Sigmoid(Elementwise):
     """1 / (1 + e⁻ˣ)."""
 
     def forward(self, x):
-        return sigmoid(x)
+        return _sigmoid(x)
 
     def derivative(self, out, x):
         return out * (1 - out)
 
     def divided_difference(self, a, b):
         return kernels(a).divided_difference.sigmoid(a, b)
-
-
-def sigmoid(x):
-    with np.errstate(over="ignore"):
-        inverse = np.exp(-x)
-    inverse += 1
-    return 1 / inverse
 
 
 class Softplus(Elementwise):
@@ -135,7 +123,7 @@ class Softplus(Elementwise):
         return (np.maximum(scaled, 0) + np.log1p(np.exp(-np.abs(scaled)))) / self.beta
 
     def derivative(self, out, x):
-        return sigmoid(self.beta * x)
+        return _sigmoid(self.beta * x)
 
     def divided_difference(self, a, b):
         return kernels(a).divided_difference.softplus(self.beta * a, self.beta * b)
@@ -158,10 +146,10 @@ class SiLU(Elementwise):
     """x·sigmoid(x), also known as swish."""
 
     def forward(self, x):
-        return x * sigmoid(x)
+        return x * _sigmoid(x)
 
     def derivative(self, out, x):
-        share = sigmoid(x)
+        share = _sigmoid(x)
         return share + out * (1 - share)
 
     def divided_difference(self, a, b):
@@ -179,3 +167,15 @@ class GELU(Elementwise):
 
     def divided_difference(self, a, b):
         return kernels(a).divided_difference.gelu(a, b)
+
+
+def _one_above_zero(x, elsewhere):
+    """1 where x > 0, else `elsewhere`: faster than np.where, which branches at each element."""
+    return (x > 0) + x.dtype.type(elsewhere) * (x <= 0)
+
+
+def _sigmoid(x):
+    with np.errstate(over="ignore"):
+        inverse = np.exp(-x)
+    inverse += 1
+    return 1 / inverse

@@ -32,8 +32,17 @@ class Reduction(Operation):
         axes = self.axes(x)
         return reduced.reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
 
-    def spread(self, grad, x):
-        return self.restore(grad, x)
+    def rows(self, x):
+        """Return `x` with the reduced axes last and merged into one."""
+        axes = self.axes(x)
+        moved = np.moveaxis(x, axes, range(-len(axes), 0))
+        return moved.reshape(*moved.shape[: x.ndim - len(axes)], self.count(x))
+
+    def from_rows(self, rows, x):
+        """Undo `rows`: return what it made of an array like `x` in that array's shape."""
+        axes = self.axes(x)
+        moved = rows.reshape(rows.shape[:-1] + tuple(x.shape[axis] for axis in axes))
+        return np.moveaxis(moved, range(-len(axes), 0), axes)
 
 
 class Sum(Reduction, Linear):
@@ -70,7 +79,7 @@ class Var(Reduction, Multilinear):
         return freedom
 
     def forward(self, x):
-        self.freedom(x)
+        self.freedom(x)  # raises where none is left
         return np.var(x, axis=self.axes(x), ddof=self.ddof, keepdims=self.keepdims)
 
     def backward(self, grad, needs, out, x):
@@ -79,7 +88,7 @@ class Var(Reduction, Multilinear):
 
 
 class Std(Var):
-    """The root of the variance, averaged as such; where it is 0 the gradient is, as in PyTorch."""
+    """The root of the variance, averaged as such; where it is 0, so is the gradient."""
 
     def forward(self, x):
         return np.sqrt(super().forward(x))
@@ -102,6 +111,7 @@ def _inverse(x):
 class Max(Reduction, Selection):
     """The largest element; equal ones share the gradient. NaN is larger than any number."""
 
+    extreme = staticmethod(np.max)
     sign = 1
 
     def forward(self, x):
@@ -109,8 +119,7 @@ class Max(Reduction, Selection):
             raise ValueError(
                 f"{type(self).__name__}: no elements over axis {self.axis} of shape {x.shape}"
             )
-        extreme = np.max if self.sign > 0 else np.min
-        return extreme(x, axis=self.axes(x), keepdims=self.keepdims)
+        return self.extreme(x, axis=self.axes(x), keepdims=self.keepdims)
 
     def shares(self, out, x):
         chosen = (x == self.restore(out, x)).astype(x.dtype)
@@ -119,18 +128,18 @@ class Max(Reduction, Selection):
 
     def average_shares(self, start, end):
         (x0,), (x1,) = start.inputs, end.inputs
-        axes = self.axes(x0)
-        last = range(-len(axes), 0)
-        candidates = [np.moveaxis(self.sign * x, axes, last) for x in (x0, x1)]
-        shape = candidates[0].shape
-        rows = [c.reshape(*shape[: x0.ndim - len(axes)], self.count(x0)) for c in candidates]
-        shares = kernels(x0).selection.average_shares(*rows)
-        return (np.moveaxis(shares.reshape(shape), last, axes),)
+        average_shares = kernels(x0).selection.average_shares
+        shares = average_shares(self.rows(self.sign * x0), self.rows(self.sign * x1))
+        return (self.from_rows(shares, x0),)
+
+    def spread(self, grad, x):
+        return self.restore(grad, x)
 
 
 class Min(Max):
     """The smallest element; equal ones share the gradient. NaN is smaller than any number."""
 
+    extreme = staticmethod(np.min)
     sign = -1
 
 
@@ -146,11 +155,7 @@ class Prod(Reduction, Smooth):
         return np.prod(x, axis=self.axes(x), keepdims=self.keepdims)
 
     def backward(self, grad, needs, out, x):
-        axes = self.axes(x)
-        last = range(-len(axes), 0)
-        moved = np.moveaxis(x, axes, last)
-        rows = moved.reshape(*moved.shape[: x.ndim - len(axes)], self.count(x))
-        others = np.moveaxis(_products_of_others(rows).reshape(moved.shape), last, axes)
+        others = self.from_rows(_products_of_others(self.rows(x)), x)
         return (self.restore(grad, x) * others,)
 
 
