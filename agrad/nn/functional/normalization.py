@@ -71,7 +71,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
         >>> import agrad.nn.functional as F
         >>> ag.seed(0)
         >>> F.dropout(ag.tensor([1.0, 1.0, 1.0, 1.0]))
-        tensor([2., 0., 0., 0.])
+        tensor([2., 2., 2., 0.])
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p must lie in [0, 1], got {p}")
