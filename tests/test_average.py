@@ -1,10 +1,10 @@
 """The average backward pass: of every operation, and of random whole graphs.
 
-Completeness, ⟨ĝ, Δ⟩ = change of the loss, is necessary and proves little. It is one equation, for any
-number of elements: a ĝ with all of the change on one element is complete, and so is the naive quotient
-(f(b) - f(a)) / (b - a), whose value for a small step is nothing but rounding. So what ĝ is gets tested
-too: against quadrature of the gradient, against float64, against the gradient for tiny steps, by its
-symmetry in start and end, and by the order at which it approaches the true average.
+Completeness, ⟨ĝ, Δ⟩ = change of the loss, is necessary and proves little. It is one equation for
+any number of elements: a ĝ that puts all of the change on one element is complete, and so is the
+naive quotient (f(b) - f(a)) / (b - a), which for a small step is nothing but rounding. So what ĝ is
+gets tested too: against quadrature of the gradient, against float64, against the gradient for tiny
+steps, by its symmetry in start and end, and by the order at which it approaches the true average.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from operations import ENTRIES, Case
 from programs import INSTRUCTIONS, Program, programs
@@ -102,9 +102,9 @@ def assert_close(results: Sequence[Array], references: Sequence[Array], toleranc
 @few
 @given(data=st.data(), size=sizes, seed=seeds, dtype=both_dtypes)
 def test_operation_is_complete(name: str, data: Any, size: float, seed: int, dtype: Any) -> None:
-    """To 1e-12 in float64 and 64 eps in float32, relative to the sum of absolute terms:
+    """To 1e-12 in float64 and 64 eps in float32, relative to a sum of absolute terms.
 
-    |cotangent · y| of both values that are subtracted, and |ĝ · x| for the rounding of start + update.
+    They are |cotangent · y| of the values that are subtracted, and |ĝ · x|: the end is rounded.
     """
     step = Step(data.draw(ENTRIES[name].cases), size, seed, dtype)
     leaves = [ag.tensor(x, requires_grad=True) for x in step.starts]
@@ -131,7 +131,7 @@ def test_operation_is_complete(name: str, data: Any, size: float, seed: int, dty
 @few
 @given(data=st.data(), size=sizes, seed=seeds)
 def test_operation_agrees_with_quadrature(name: str, data: Any, size: float, seed: int) -> None:
-    """With one operation that is not linear, ĝ is the average gradient itself, and not only near it.
+    """With one operation that is not linear, ĝ is the average gradient itself, not only near it.
 
     Quadrature of a step function errs by the weight of a node, 0.024 of 64, for each jump.
     """
@@ -251,10 +251,10 @@ def random_updates(program: Program, leaves: Leaves, size: float, seed: int) -> 
 def test_random_graphs_are_complete(
     program: Program, size: float, seed: int, dtype: Any, path: dict[str, Any]
 ) -> None:
-    """To 1e-12 in float64 and 256 eps in float32, relative to the sum of absolute terms:
+    """To 1e-12 in float64 and 256 eps in float32, relative to a sum of absolute terms.
 
-    |ĝ v| over all values v of the graph, at start and end. For each was rounded, and what a rounding
-    of v does to the loss, ĝ says. Probes, zeros added to each value, tell ĝ there.
+    They are |ĝ v| of all values v of the graph, at start and end: each was rounded, and what its
+    rounding does to the loss, ĝ says. Probes, zeros added to each value, tell ĝ there.
     """
     leaves = program.leaves(dtype)
     updates = random_updates(program, leaves, size, seed)
@@ -309,9 +309,9 @@ def error(
 def order(
     f: Callable[[], ag.Tensor], leaves: Leaves, updates: dict[Any, Array], **path: Any
 ) -> float:
-    """Return the exponent with which the error falls as the updates are halved; inf if there is none.
+    """Return the exponent with which the error falls as the updates are halved.
 
-    What is close to rounding is left out.
+    Errors close to rounding are left out; where hardly any are left, it is infinite.
     """
     scale = largest(*ag.average_gradient(f, leaves, updates).values(), np.ones(1))
     errors = []
@@ -327,7 +327,7 @@ def order(
 
 
 def test_random_graphs_have_the_order_promised() -> None:
-    """For most: some are still far from their limit for the longest steps, or pass an error of zero."""
+    """Most have: a few may still be far from the limit, or have errors that change sign."""
     orders: dict[str, list[float]] = {"one segment": [], "extrapolated": []}
 
     @settings(max_examples=60, derandomize=True, database=None)
@@ -352,7 +352,7 @@ def test_random_graphs_have_the_order_promised() -> None:
 
 @pytest.mark.parametrize("name", [i.name for i in INSTRUCTIONS if i.smooth])
 def test_each_instruction_has_the_order_promised(name: str) -> None:
-    """Between curved functions, so that its inputs move on curves and its output's gradient moves."""
+    """Between curved functions: its inputs move on curves, and the gradient of its output moves."""
     instruction = next(i for i in INSTRUCTIONS if i.name == name)
     rng = np.random.default_rng(1)
     leaves = [ag.tensor(rng.uniform(-1, 1, (3, 3)), requires_grad=True) for _ in range(2)]

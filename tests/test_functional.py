@@ -1,0 +1,215 @@
+"""Values and gradients of agrad.nn.functional, and of operations NumPy lacks, against PyTorch's."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from operations import logits_and_classes, reductions
+from strategies import REAL, arrays, seeds, shapes
+
+import agrad as ag
+import agrad.nn.functional as F
+from agrad.backend import Array
+
+torch = pytest.importorskip("torch")
+T = torch.nn.functional
+
+ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "relu": (F.relu, T.relu),
+    "leaky_relu": (lambda x: F.leaky_relu(x, 0.2), lambda x: T.leaky_relu(x, 0.2)),
+    "elu": (lambda x: F.elu(x, 1.5), lambda x: T.elu(x, 1.5)),
+    "selu": (F.selu, T.selu),
+    "tanh": (F.tanh, torch.tanh),
+    "sigmoid": (F.sigmoid, torch.sigmoid),
+    "softplus": (lambda x: F.softplus(x, 2.0), lambda x: T.softplus(x, 2.0, threshold=700)),
+    "softsign": (F.softsign, T.softsign),
+    "silu": (F.silu, T.silu),
+    "gelu": (F.gelu, T.gelu),
+    "softmax": (lambda x: F.softmax(x, 0), lambda x: torch.softmax(x, 0)),
+    "log_softmax": (lambda x: F.log_softmax(x, -1), lambda x: torch.log_softmax(x, -1)),
+    "logsumexp": (lambda x: ag.logsumexp(x, 0), lambda x: torch.logsumexp(x, 0)),
+    "abs": (abs, torch.abs),
+    "prod": (lambda x: ag.prod(x, 0), lambda x: torch.prod(x, 0)),
+    "max": (lambda x: ag.max(x, 0), lambda x: torch.amax(x, 0)),
+    "min": (lambda x: ag.min(x, 0), lambda x: torch.amin(x, 0)),
+    "maximum": (lambda x: ag.maximum(x, x[::-1]), lambda x: torch.maximum(x, x.flip(0))),
+    "std": (lambda x: ag.std(x, 0, ddof=1), lambda x: torch.std(x, 0)),
+    "clip": (lambda x: ag.clip(x, -1, 1), lambda x: torch.clamp(x, -1, 1)),
+}
+
+KINKS = np.array([0.0, 0.0, 1.0, -1.0, 1.0, 0.5])
+FAR = np.array([-1e4, -800.0, -90.0, -30.0, 30.0, 90.0, 800.0, 1e4])
+
+
+def compare(
+    ours: Callable[..., Any],
+    theirs: Callable[..., Any],
+    inputs: tuple[Array, ...],
+    seed: int = 0,
+    tolerance: float = 1e-13,
+) -> None:
+    """Compare value and gradients within `tolerance` of the largest element."""
+    leaves = [ag.tensor(x, requires_grad=True) for x in inputs]
+    # PyTorch knows no negative strides.
+    others = [torch.tensor(x.copy(), requires_grad=True) for x in inputs]
+    out, other = ours(*leaves), theirs(*others)
+    assert out.shape == tuple(other.shape)
+    cotangent = np.random.default_rng(seed).normal(size=out.shape)
+    out.backward(cotangent)
+    other.backward(torch.tensor(cotangent))
+    pairs = [(out.data, other.detach().numpy())]
+    pairs += [(leaf.grad, x.grad.numpy()) for leaf, x in zip(leaves, others, strict=True)]
+    for got, expected in pairs:
+        scale = np.abs(expected[np.isfinite(expected)]).max(initial=1)
+        np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@settings(max_examples=10)
+@given(data=st.data(), seed=seeds)
+def test_function(name: str, data: Any, seed: int) -> None:
+    inputs = data.draw(arrays((data.draw(shapes(min_dims=1, min_side=2)), REAL)))
+    compare(*ACTIVATIONS[name], inputs, seed)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_function_at_kinks_and_ties(name: str) -> None:
+    if name == "maximum":  # x and x[::-1] meet in no tie that PyTorch shares otherwise
+        compare(*ACTIVATIONS[name], (np.array([0.0, 1.0, 0.0]),))
+    elif name != "std":
+        compare(*ACTIVATIONS[name], (KINKS,))
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS.keys() - {"prod", "std"}))
+def test_function_far_out(name: str) -> None:
+    """No overflow, no NaN, no warning."""
+    compare(*ACTIVATIONS[name], (FAR,))
+    ours, _ = ACTIVATIONS[name]
+    x = ag.tensor(FAR.astype(np.float32), requires_grad=True)
+    out = ours(x)
+    out.sum().average_backward({x: -2 * x.data}, retain_graph=True)
+    out.sum().backward()
+    assert np.isfinite(out.data).all()
+    assert np.isfinite(x.grad).all()
+    assert np.isfinite(x.average_grad).all()
+
+
+def as_torch(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: torch.tensor(value) if isinstance(value, np.ndarray) else value
+        for name, value in options.items()
+    }
+
+
+@given(drawn=logits_and_classes(), smoothing=st.sampled_from([0.0, 0.1, 1.0]), seed=seeds)
+def test_cross_entropy(drawn: Any, smoothing: float, seed: int) -> None:
+    logits, target, options = drawn
+    options["label_smoothing"] = smoothing
+    compare(
+        lambda x: F.cross_entropy(x, target, **options),
+        lambda x: T.cross_entropy(x, torch.tensor(target), **as_torch(options)),
+        (logits,),
+        seed,
+    )
+
+
+@given(drawn=logits_and_classes(), smoothing=st.sampled_from([0.0, 0.1]), seed=seeds)
+def test_cross_entropy_of_probabilities(drawn: Any, smoothing: float, seed: int) -> None:
+    logits, _, options = drawn
+    options.pop("ignore_index", None)
+    target = np.random.default_rng(seed).random(logits.shape)
+    compare(
+        lambda x: F.cross_entropy(x, target, label_smoothing=smoothing, **options),
+        lambda x: T.cross_entropy(
+            x, torch.tensor(target), label_smoothing=smoothing, **as_torch(options)
+        ),
+        (logits,),
+        seed,
+    )
+
+
+@given(drawn=logits_and_classes(), seed=seeds)
+def test_nll_loss(drawn: Any, seed: int) -> None:
+    logits, target, options = drawn
+    compare(
+        lambda x: F.nll_loss(F.log_softmax(x, min(1, x.ndim - 1)), target, **options),
+        lambda x: T.nll_loss(
+            torch.log_softmax(x, min(1, x.ndim - 1)), torch.tensor(target), **as_torch(options)
+        ),
+        (logits,),
+        seed,
+    )
+
+
+@given(
+    shape=shapes(min_dims=1, min_side=1),
+    reduction=reductions,
+    weights=st.sets(st.sampled_from(["weight", "pos_weight"])),
+    seed=seeds,
+)
+def test_binary_cross_entropy_with_logits(
+    shape: Any, reduction: str, weights: set[str], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    target = rng.random(shape)
+    options = {name: rng.uniform(0.5, 2, shape[-1:]) for name in sorted(weights)}
+    compare(
+        lambda x: F.binary_cross_entropy_with_logits(x, target, reduction=reduction, **options),
+        lambda x: T.binary_cross_entropy_with_logits(
+            x, torch.tensor(target), reduction=reduction, **as_torch(options)
+        ),
+        (rng.normal(0, 10, shape),),
+        seed,
+    )
+
+
+@given(shape=shapes(min_side=1), reduction=reductions, seed=seeds)
+def test_mse_loss(shape: Any, reduction: str, seed: int) -> None:
+    inputs = tuple(np.random.default_rng(seed).normal(size=(2, *shape)))
+    compare(
+        lambda x, y: F.mse_loss(x, y, reduction),
+        lambda x, y: T.mse_loss(x, y, reduction=reduction),
+        tuple(map(np.asarray, inputs)),
+        seed,
+    )
+
+
+@given(shape=shapes(min_dims=1, min_side=1), data=st.data(), affine=st.integers(0, 2), seed=seeds)
+def test_layer_norm(shape: Any, data: Any, affine: int, seed: int) -> None:
+    count = data.draw(st.integers(1, len(shape)))
+    inputs = data.draw(arrays((shape, REAL), *[(shape[-count:], REAL)] * affine))
+    compare(
+        lambda x, *rest: F.layer_norm(x, shape[-count:], *rest),
+        lambda x, *rest: T.layer_norm(x, shape[-count:], *rest),
+        inputs,
+        seed,
+        tolerance=1e-11,  # of two elements the gradient cancels to eps
+    )
+
+
+@given(batch=shapes(max_dims=2, min_side=0), n=st.integers(1, 3), m=st.integers(1, 3), seed=seeds)
+def test_linear(batch: Any, n: int, m: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    inputs = tuple(rng.normal(size=shape) for shape in ((*batch, n), (m, n), (m,)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's on empty tensors
+        compare(F.linear, T.linear, inputs, seed)
+
+
+def test_dropout() -> None:
+    ag.seed(0)
+    x = ag.tensor(np.ones(10_000), requires_grad=True)
+    out = F.dropout(x, 0.3)
+    # 10,000 draws: the share kept is within five standard deviations of 0.7.
+    assert np.mean(out.data != 0) == pytest.approx(0.7, abs=5 * np.sqrt(0.21 / 10_000))
+    np.testing.assert_allclose(out.data[out.data != 0], 1 / 0.7)
+    end = out.sum().average_backward({x: np.ones(10_000)}, retain_graph=True)
+    assert end == pytest.approx(2 * float(out.data.sum()))  # the same mask
+    out.sum().backward()
+    np.testing.assert_array_equal(x.grad, out.data)
+    np.testing.assert_array_equal(x.average_grad, out.data)
+    np.testing.assert_array_equal(F.dropout(x, 0.3, training=False).data, x.data)
