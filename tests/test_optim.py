@@ -25,7 +25,7 @@ SHAPES = [(5, 7), (7, 3), (3,), ()]
 # float64: each of 100 steps rounds a few times, and a step of 1e-2 of the weights carries an error
 # on almost unchanged. float32: the same in its eps of 6e-8, where rules that divide by √v of a
 # gradient near zero enlarge a relative error of the gradient to one of the step.
-TOLERANCE = {np.float64: 1e-12, np.float32: 2e-5}
+TOLERANCE = {np.float64: 5e-14, np.float32: 1e-5}
 DTYPES = [np.float64, np.float32]
 
 RULES = [

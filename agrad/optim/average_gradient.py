@@ -2,12 +2,12 @@
 
 import math
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, kernels
 from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
 from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, search
@@ -33,7 +33,8 @@ class AverageGradient:
 
     right in slope at t = 0 and in value at t = 1, and the coordinate makes the fraction of its
     update that minimizes φᵢ on [0, cap]. A step costs two forward and two backward passes, and
-    nothing is kept between steps but what the base rule keeps.
+    nothing is kept between steps but what the base rule keeps. Δ is the whole proposal, its weight
+    decay included; the loss is the one given to `step`, without the decay's penalty.
 
     Args:
         base: the rule that proposes, over the parameters to train.
@@ -119,7 +120,7 @@ class AverageGradient:
         self._scale = 1.0
         self._steps = 0
         self._fractions: dict[Tensor, Array] = {}
-        self._used_grad: weakref.ref[Array] | None = None
+        self._used_grad: Callable[[], Array | None] = lambda: None
 
     # -- what it shares with the base rule ---------------------------------------------------------
 
@@ -184,6 +185,7 @@ class AverageGradient:
         measured = self._steps % self.every == 0
         nodes = self._prepare(loss, measured)
         updates = self.base.propose()
+        self._used_grad = weakref.ref(self._first_grad())
         if measured:
             self.fraction = self._measure(loss, updates)
             for node in nodes:
@@ -217,8 +219,8 @@ class AverageGradient:
                 f"AverageGradient.step: the loss is {loss.item()}; lower the learning rate, "
                 "or look for NaN in the inputs"
             )
-        given = next((p.grad for p in self.params if p.grad is not None), None)
-        if given is not None and self._used_grad is not None and self._used_grad() is given:
+        given = self._first_grad()
+        if given is not None and given is self._used_grad():
             raise ValueError(
                 "AverageGradient.step: the gradients are those of the last step; call zero_grad()"
             )
@@ -227,10 +229,15 @@ class AverageGradient:
             nodes = topological_order(loss._node)  # type: ignore[arg-type]
         if given is None:
             loss.backward(retain_graph=measured)
+            if self._first_grad() is None:
+                raise ValueError("AverageGradient.step: the loss depends on none of the parameters")
         elif measured:
             self._require_reached(nodes)
         self._require_finite()
         return nodes
+
+    def _first_grad(self) -> Array | None:
+        return next((param.grad for param in self.params if param.grad is not None), None)
 
     def _require_reached(self, nodes: list[Node]) -> None:
         reached = {parent for node in nodes for parent in node.parents}
@@ -242,40 +249,32 @@ class AverageGradient:
                 )
 
     def _require_finite(self) -> None:
-        last = None
         for i, param in enumerate(self.params):
-            if param.grad is not None:
-                last = last if last is not None else param.grad
-                if not _is_finite(param.grad):
-                    raise NonFiniteError(
-                        f"AverageGradient.step: the gradient of parameter {i}, {param.shape}, is "
-                        "not finite; lower the learning rate, or look for NaN in the inputs"
-                    )
-        if last is None:
-            raise ValueError("AverageGradient.step: the loss depends on none of the parameters")
-        self._used_grad = weakref.ref(last)
+            grad = param.grad
+            if grad is not None and not kernels(grad).optimizer.all_finite(grad.ravel()):
+                raise NonFiniteError(
+                    f"AverageGradient.step: the gradient of parameter {i}, {param.shape}, is not "
+                    "finite; lower the learning rate, or look for NaN in the inputs"
+                )
 
     def _measure(self, loss: Tensor, updates: dict[Tensor, Array]) -> float | None:
         """Scale the updates by what the average gradients along them say, and return τ."""
-        fractions: dict[Tensor, Array] = {}
-        whole = 0.0
+        self._fractions = {}
+        proposed = 0.0
         for i in range(self.repeats):
             cut = self._average_backward(loss, updates)
-            kept = size = 0.0
+            kept = whole = 0.0
             found = search(updates, self.granularity, self.cap if i == 0 else 1.0)
-            for param, part, kept_part, size_part in found:
+            for param, fractions, kept_here, whole_here in found:
                 param.average_grad = None
-                kept += kept_part
-                size += size_part
-                part *= cut
-                fractions[param] = part * fractions[param] if i > 0 else part
-            if cut == 0:
-                whole = math.inf
-            elif i == 0:
-                whole = size / cut
-        if self.every > 1:
-            self._fractions = fractions
-        return kept / whole if whole > 0 else None
+                kept += kept_here
+                whole += whole_here
+                if self.every > 1:
+                    fractions *= cut
+                    self._fractions[param] = fractions * self._fractions[param] if i else fractions
+            if i == 0:
+                proposed = whole / cut if cut > 0 else math.inf
+        return kept / proposed if proposed > 0 else None
 
     def _average_backward(self, loss: Tensor, updates: dict[Tensor, Array]) -> float:
         """Fill the average gradients along the updates, cut until the loss at their end is finite.
@@ -343,9 +342,3 @@ class AverageGradient:
         self.base.load_state_dict(state["base"])
         self._steps = int(state["steps"])
         self._fractions = fractions
-
-
-def _is_finite(array: Array) -> bool:
-    # One pass through BLAS; a square that overflows is worth a closer look, and NaN is caught.
-    flat = array.ravel()
-    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())

@@ -70,6 +70,15 @@ def amsgrad(delta, grad, average, square_average, peak, lr, beta1, beta2, eps, r
         delta[i] = -lr * average[i] / (math.sqrt(peak[i]) / root_correction + eps)
 
 
+@kernel("const real[:]")
+def all_finite(values):
+    """Return whether no element is NaN or infinite."""
+    others = 0
+    for i in range(values.size):
+        others += not abs(values[i]) < math.inf
+    return others == 0
+
+
 @inline
 def best_fraction(slope, curvature, cap):
     """The t in [0, cap] that minimizes t · slope + t² · curvature; 0 where that is not finite."""

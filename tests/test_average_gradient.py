@@ -1,0 +1,668 @@
+"""AverageGradient: its line search, its options, and what it does where the loss ends."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from agrad.kernels.cpu.optimizer import loss_shares, search_elements, search_groups
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import agrad as ag
+from agrad import optim
+from agrad.errors import FreedGraphError, NonFiniteError
+from agrad.ops.operation import Elementwise
+from agrad.serialization import load, save
+from agrad.tensor import apply
+
+GRANULARITIES = ["element", "row", "tensor", "model"]
+BASES = {
+    "SGD": lambda params: optim.SGD(params, lr=0.2, momentum=0.5),
+    "RMSprop": lambda params: optim.RMSprop(params, lr=0.05),
+    "Adam": lambda params: optim.Adam(params, lr=0.05),
+    "AdamW": lambda params: optim.AdamW(params, lr=0.05),
+    "Muon": lambda params: optim.Muon(params, lr=0.05),
+}
+each_base = pytest.mark.parametrize("make_base", BASES.values(), ids=list(BASES))
+each_granularity = pytest.mark.parametrize("granularity", GRANULARITIES)
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+
+
+class Net:
+    """A small tanh network with a regression loss, another batch each step."""
+
+    def __init__(self, dtype=np.float64):
+        rng = np.random.default_rng(0)
+        shapes = [(4, 8), (8,), (8, 8), (8,), (8, 1), ()]
+        arrays = [np.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+        self.params = [ag.tensor(array, requires_grad=True) for array in arrays]
+
+    def loss(self, step):
+        w1, b1, w2, b2, w3, b3 = self.params
+        rng = np.random.default_rng([1, step])
+        x = rng.normal(size=(16, 4)).astype(w1.dtype)
+        y = np.sin(x.sum(axis=1, keepdims=True))
+        h = np.tanh(np.tanh(x @ w1 + b1) @ w2 + b2)
+        error = h @ w3 + b3 - y
+        return (error * error).mean()
+
+    def train(self, optimizer, steps, start=0):
+        losses = []
+        for step in range(start, start + steps):
+            optimizer.zero_grad()
+            loss = self.loss(step)
+            if isinstance(optimizer, optim.AverageGradient):
+                optimizer.step(loss)
+            else:
+                loss.backward()
+                optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+
+def scalar(value, dtype=np.float64):
+    return ag.tensor(np.asarray(value, dtype), requires_grad=True)
+
+
+# -- the line search -------------------------------------------------------------------------------
+
+
+def magnitudes(dtype):
+    """Zeros, and numbers of both signs over most of the exponents."""
+    largest = 2.0**40 if dtype == np.float32 else 2.0**300
+    numbers = st.floats(-largest, largest, width=32 if dtype == np.float32 else 64)
+    return numbers.map(lambda v: v if abs(v) > 1 / largest else 0.0)
+
+
+@st.composite
+def problems(draw):
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    shape = draw(hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=5))
+    g, average, delta = (
+        draw(hnp.arrays(dtype, shape, elements=magnitudes(dtype))) for _ in range(3)
+    )
+    return g, average, delta, draw(st.sampled_from([0.25, 1.0, 3.0]))
+
+
+def minimum_on_grid(slope, curvature, cap):
+    """The least t·slope + t²·curvature over a fine grid of [0, cap] and the vertex, exactly."""
+    points = [Fraction(k, 64) * Fraction(cap) for k in range(65)]
+    return min(t * slope + t * t * curvature for t in points)
+
+
+def assert_minimizes(t, slope, curvature, cap, tolerance):
+    assert 0 <= t <= cap
+    t = Fraction(float(t))
+    assert t * slope + t * t * curvature <= minimum_on_grid(slope, curvature, cap) + tolerance
+
+
+@given(problems())
+@example((*np.float32([[[1e-30]], [[1e-30]], [[-1e-30]]]), 1.0))  # the products underflow
+@example((np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)), 1.0))
+def test_each_element_goes_to_the_minimum_of_its_share(problem):
+    g, average, delta, cap = problem
+    fractions, moved = average.ravel().copy(), delta.ravel().copy()
+    kept, whole = search_elements(g.ravel(), fractions, moved, cap)
+    np.testing.assert_array_equal(moved, fractions * delta.ravel())
+    sizes = np.abs(g.ravel().astype(np.float64) * delta.ravel())
+    assert whole == pytest.approx(sizes.sum(), rel=1e-13, abs=0)
+    assert kept == pytest.approx((fractions * sizes).sum(), rel=1e-13, abs=0)
+    # ĝ - g is rounded once, the fraction three times.
+    eps = 4 * Fraction(float(np.finfo(g.dtype).eps))
+    for t, gi, ai, di in zip(fractions, g.flat, average.flat, delta.flat):
+        gi, ai, di = (Fraction(float(v)) for v in (gi, ai, di))
+        tolerance = eps * (abs(gi) + abs(ai)) * abs(di) * max(1, Fraction(cap)) ** 2
+        assert_minimizes(t, gi * di, (ai - gi) * di, cap, tolerance)
+
+
+@given(problems())
+def test_each_row_goes_to_the_minimum_of_the_sum_of_its_shares(problem):
+    g, average, delta, cap = problem
+    shares, fractions = np.empty((3, len(g))), np.empty(len(g), g.dtype)
+    loss_shares(g, average, delta, shares)
+    kept, whole = search_groups(shares, cap, fractions)
+    assert whole == pytest.approx(shares[2].sum(), rel=1e-13, abs=0)
+    assert kept == pytest.approx((fractions * shares[2]).sum(), rel=1e-13, abs=0)
+    # A sum of n terms is rounded n times in double precision.
+    eps = Fraction(float(np.finfo(g.dtype).eps)) * 4 + Fraction(g.shape[1]) * Fraction(2) ** -51
+    for i in range(len(g)):
+        gi, ai, di = ([Fraction(float(v)) for v in a[i]] for a in (g, average, delta))
+        slope = sum(x * z for x, z in zip(gi, di))
+        curvature = sum((y - x) * z for x, y, z in zip(gi, ai, di))
+        size = sum((abs(x) + abs(y)) * abs(z) for x, y, z in zip(gi, ai, di))
+        tolerance = eps * size * max(1, Fraction(cap)) ** 2
+        assert_minimizes(fractions[i], slope, curvature, cap, tolerance)
+
+
+@each_dtype
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 1000])
+def test_elements_do_not_depend_on_their_neighbours(size, dtype):
+    g, average, delta = np.random.default_rng(0).normal(size=(3, size)).astype(dtype)
+    fractions, moved = average.copy(), delta.copy()
+    kept, whole = search_elements(g, fractions, moved, 1.0)
+    alone = average.copy()
+    sums = [search_elements(g[i:][:1], alone[i:][:1], delta[i:][:1], 1.0) for i in range(size)]
+    np.testing.assert_array_equal(fractions, alone)
+    np.testing.assert_array_equal(moved, delta)
+    np.testing.assert_allclose([kept, whole], np.sum(sums, axis=0) if sums else 0, rtol=1e-13)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_does_not_move(bad):
+    for sign in (1.0, -1.0):
+        fractions, delta = np.array([bad, 1.0]), np.array([sign, -1.0])
+        search_elements(np.array([1.0, 1.0]), fractions, delta, 1.0)
+        assert fractions[0] == 0
+        assert fractions[1] == 1
+
+
+# -- exactness on a quadratic ----------------------------------------------------------------------
+
+
+@each_dtype
+def test_each_coordinate_of_a_quadratic_lands_on_its_minimum(dtype):
+    # Here the factorized average gradient is exact, and so is the model of the loss.
+    h = np.array([0.1, 1.0, 10.0, 100.0], dtype)
+    theta = ag.tensor(np.array([1.0, -2.0, 3.0, -4.0], dtype), requires_grad=True)
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=0.5))
+    optimizer.step((theta * theta * h).sum() * 0.5)
+    # lr·h < 1 falls short of the minimum and goes the whole way; the others would overshoot.
+    expected = np.array([1.0 - 0.05, -1.0, 0.0, 0.0])
+    np.testing.assert_allclose(theta.data, expected, atol=8 * np.finfo(dtype).eps)
+
+
+def test_a_cap_above_one_lengthens_a_timid_step():
+    for cap, expected in ((1.0, 0.9), (4.0, 0.6), (20.0, 0.0)):
+        theta = scalar([1.0])
+        optimizer = optim.AverageGradient(optim.SGD([theta], lr=0.1), cap=cap)
+        optimizer.step((theta * theta).sum() * 0.5)
+        np.testing.assert_allclose(theta.data, [expected], atol=1e-15)
+        assert optimizer.fraction == pytest.approx(min(cap, 10))
+
+
+def test_the_model_moves_by_the_minimum_of_the_whole_loss():
+    h = np.array([1.0, 30.0])
+    theta = scalar([1.0, 1.0])
+    grad = h * theta.data
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=0.1), granularity="model")
+    optimizer.step((theta * theta * h).sum() * 0.5)
+    exact = (grad @ grad) / (grad @ (h * grad))
+    np.testing.assert_allclose(theta.data, 1 - exact * grad, rtol=1e-14)
+
+
+# -- the options, against the definition -----------------------------------------------------------
+
+
+def by_definition(net, base, steps, granularity="element", every=1, repeats=1, cap=1.0):
+    """The optimizer as its docstring has it, without its kernels."""
+    fractions = {}
+    for step in range(steps):
+        base.zero_grad()
+        loss = net.loss(step)
+        loss.backward(retain_graph=True)
+        updates = base.propose()
+        if step % every == 0:
+            fractions = {p: np.ones_like(p.data) for p in net.params}
+            for i in range(repeats):
+                for p in net.params:
+                    p.average_grad = None
+                loss.average_backward(updates, retain_graph=True)
+                slopes = {p: p.grad * updates[p] for p in net.params}
+                curves = {p: (p.average_grad - p.grad) * updates[p] for p in net.params}
+                for p in net.params:
+                    if granularity == "element":
+                        slope, curve = slopes[p], curves[p]
+                    elif granularity == "row" and p.ndim:
+                        axes = tuple(range(1, p.ndim))
+                        slope, curve = (
+                            c.sum(axis=axes, keepdims=True) for c in (slopes[p], curves[p])
+                        )
+                    elif granularity == "model":
+                        slope, curve = (sum(v.sum() for v in c.values()) for c in (slopes, curves))
+                    else:
+                        slope, curve = slopes[p].sum(), curves[p].sum()
+                    most = cap if i == 0 else 1.0
+                    with np.errstate(all="ignore"):
+                        t = np.where(
+                            curve > 0,
+                            np.clip(-slope / (2 * curve), 0, most),
+                            np.where(slope + most * curve < 0, most, 0),
+                        )
+                    updates[p] = updates[p] * t
+                    fractions[p] = fractions[p] * t
+        else:
+            updates = {p: delta * fractions[p] for p, delta in updates.items()}
+        base.apply(updates)
+
+
+@each_base
+@each_granularity
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"every": 3}, {"repeats": 2}, {"cap": 2.0, "repeats": 3}, {"every": 2, "repeats": 2}],
+    ids=str,
+)
+def test_follows_its_definition(make_base, granularity, options):
+    net, expected = Net(), Net()
+    optimizer = optim.AverageGradient(make_base(net.params), granularity=granularity, **options)
+    net.train(optimizer, 8)
+    by_definition(expected, make_base(expected.params), 8, granularity, **options)
+    for a, b in zip(net.params, expected.params):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-9, atol=1e-12)
+
+
+@each_dtype
+@each_granularity
+@each_base
+def test_learns(make_base, granularity, dtype):
+    net = Net(dtype)
+    optimizer = optim.AverageGradient(make_base(net.params), granularity=granularity)
+    losses = net.train(optimizer, 60)
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:5])
+    assert all(param.dtype == dtype for param in net.params)
+
+
+def test_tames_a_rate_that_is_too_high():
+    plain, tamed = Net(), Net()
+    losses = plain.train(optim.RMSprop(plain.params, lr=0.1), 200)
+    tamed_losses = tamed.train(optim.AverageGradient(optim.RMSprop(tamed.params, lr=0.1)), 200)
+    assert np.mean(tamed_losses[-50:]) < 0.25 * np.mean(losses[-50:])
+
+
+def test_granularities_agree_on_a_single_number():
+    ends = []
+    for granularity in GRANULARITIES:
+        theta = scalar(1.5)
+        base = optim.RMSprop([theta], lr=1.0)
+        optimizer = optim.AverageGradient(base, granularity=granularity, every=2)
+        for _ in range(6):
+            optimizer.zero_grad()
+            optimizer.step(np.tanh(theta) * theta)
+        ends.append(theta.item())
+    assert len(set(ends)) == 1
+
+
+@each_granularity
+def test_empty_parameters_are_no_trouble(granularity):
+    empty = [ag.tensor(np.zeros(shape), requires_grad=True) for shape in ((0, 3), (3, 0), (0,))]
+    theta = scalar([1.0, 2.0])
+    base = optim.Adam([*empty, theta])
+    optimizer = optim.AverageGradient(base, granularity=granularity, every=2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = (theta * theta).sum()
+        for tensor in empty:
+            loss = loss + (tensor * tensor).sum()
+        optimizer.step(loss)
+    assert (theta.data < [1, 2]).all()
+
+
+# -- the automatic rate ----------------------------------------------------------------------------
+
+
+def test_the_rate_follows_the_fraction():
+    net = Net()
+    base = optim.Adam(net.params, lr=1e-3)
+    optimizer = optim.AverageGradient(base, lr="auto", target=0.5, gain=2.0, every=2)
+    assert optimizer.fraction is None
+    net.train(optimizer, 1)
+    assert 0 < optimizer.fraction <= 1
+    assert optimizer.lr == base.lr == 1e-3 * math.exp(2.0 * (optimizer.fraction - 0.5))
+    before = optimizer.lr
+    net.train(optimizer, 1, start=1)  # not measured
+    assert optimizer.lr == before
+
+
+def test_the_fraction_is_the_share_of_the_proposal_that_was_kept():
+    net = Net()
+    optimizer = optim.AverageGradient(optim.SGD(net.params, lr=0.5), repeats=2)
+    before = [param.data.copy() for param in net.params]
+    net.train(optimizer, 1)
+    moved = sum(np.abs(p.grad * (p.data - b)).sum() for p, b in zip(net.params, before))
+    proposed = sum(0.5 * (p.grad**2).sum() for p in net.params)
+    assert optimizer.fraction == pytest.approx(moved / proposed, rel=1e-12)
+
+
+@pytest.mark.parametrize("base", [optim.RMSprop, optim.Adam])
+def test_the_rate_warms_itself_up_from_anything_small(base):
+    plain = Net()
+    at_its_best_rate = np.mean(plain.train(base(plain.params, lr=0.03), 300)[-50:])
+    for start in (1e-8, 1e-6, 1e-4):
+        net = Net()
+        optimizer = optim.AverageGradient(base(net.params, lr=start), lr="auto")
+        losses = net.train(optimizer, 300)
+        assert 1e-2 < optimizer.lr < 10
+        assert np.mean(losses[-50:]) < at_its_best_rate
+
+
+def test_the_rate_falls_from_a_start_that_is_too_high():
+    theta = scalar([1.0, -2.0, 3.0])
+    optimizer = optim.AverageGradient(optim.Adam([theta], lr=100.0), lr="auto")
+    for _ in range(30):
+        optimizer.zero_grad()
+        optimizer.step((theta * theta * theta * theta).sum())
+    assert optimizer.lr < 1.0
+    assert np.abs(theta.data).max() < 1.0
+
+
+def test_the_rate_stays_where_there_is_nothing_to_measure():
+    theta = scalar([0.0])
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=1e-3), lr="auto")
+    optimizer.step((theta * theta).sum())
+    assert optimizer.fraction is None
+    assert optimizer.lr == 1e-3
+
+
+def test_a_schedule_scales_an_automatic_step_after_the_line_search():
+    full, scaled = Net(), Net()
+    starts = [param.data.copy() for param in full.params]
+    optimizers = [
+        optim.AverageGradient(optim.Adam(net.params, lr=0.1), lr="auto") for net in (full, scaled)
+    ]
+    optim.LinearLR(optimizers[1], start_factor=0.25)
+    full.train(optimizers[0], 1)
+    scaled.train(optimizers[1], 1)
+    for start, a, b in zip(starts, full.params, scaled.params):
+        np.testing.assert_allclose(b.data - start, 0.25 * (a.data - start), atol=1e-15)
+    assert optimizers[0].lr == optimizers[1].lr
+    assert optimizers[1].rate == 0.25 * optimizers[1].lr
+
+
+def test_a_schedule_scales_a_fixed_rate_before_the_line_search():
+    theta = scalar([1.0])
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=4.0))
+    optim.LinearLR(optimizer, start_factor=0.5)
+    assert optimizer.rate == 2.0
+    optimizer.step((theta * theta).sum() * 0.5)
+    np.testing.assert_allclose(theta.data, [0], atol=1e-15)
+
+
+def test_a_cosine_floor_needs_a_fixed_rate():
+    optimizer = optim.AverageGradient(optim.SGD([scalar(1.0)], lr=0.1), lr="auto")
+    with pytest.raises(ValueError, match="eta_min must be 0"):
+        optim.CosineAnnealingLR(optimizer, 10, eta_min=1e-3)
+    optim.CosineAnnealingLR(optimizer, 10)
+
+
+# -- what is kept, and what is left behind ---------------------------------------------------------
+
+
+def test_nothing_is_kept_but_the_base_rules_state():
+    net, other = Net(np.float32), Net(np.float32)
+    size = sum(param.data.nbytes for param in net.params)
+    optimizer = optim.AverageGradient(optim.RMSprop(net.params))
+    net.train(optimizer, 3)
+    adam = optim.Adam(other.params)
+    other.train(adam, 3)
+    updates = optimizer.base.propose()
+    within_a_step = sum(delta.nbytes for delta in updates.values())
+    assert optimizer.state_bytes == size
+    assert optimizer.state_bytes + within_a_step <= adam.state_bytes
+    assert all(param.average_grad is None for param in net.params)
+
+
+@pytest.mark.parametrize(
+    ("granularity", "fractions"),
+    [("element", 4 * 8 + 8 + 8 * 8 + 8 + 8 + 1), ("row", 4 + 8 + 8 + 8 + 8 + 1), ("tensor", 6)],
+)
+def test_fractions_are_kept_between_measurements_alone(granularity, fractions):
+    net = Net(np.float32)
+    optimizer = optim.AverageGradient(optim.SGD(net.params), granularity=granularity, every=2)
+    net.train(optimizer, 1)
+    assert optimizer.state_bytes == 4 * fractions
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_step_leaves_the_gradient_frees_the_graph_and_moves_in_place(every):
+    net = Net()
+    optimizer = optim.AverageGradient(optim.SGD(net.params, lr=0.01), every=every)
+    arrays = [param.data for param in net.params]
+    for step in range(2):
+        optimizer.zero_grad()
+        loss = net.loss(step)
+        assert optimizer.step(loss) is None
+        assert all(param.grad is not None for param in net.params)
+        assert all(param.average_grad is None for param in net.params)
+        with pytest.raises(FreedGraphError):
+            loss.backward()
+    assert all(param.data is array for param, array in zip(net.params, arrays))
+    optimizer.zero_grad()
+    assert all(param.grad is None for param in net.params)
+
+
+def test_a_parameter_that_another_graph_needs_may_be_stepped():
+    theta = scalar([1.0, 2.0])
+    other = (theta * theta).sum()
+    optim.AverageGradient(optim.SGD([theta], lr=0.25)).step((theta * theta).sum())
+    np.testing.assert_array_equal(theta.data, [0.5, 1.0])
+    theta.zero_grad()
+    other.backward()
+    np.testing.assert_array_equal(theta.grad, [2, 4])
+
+
+def test_gradients_that_are_there_are_used():
+    theta = scalar([1.0])
+    loss = (theta * theta).sum() * 0.5
+    loss.backward(retain_graph=True)
+    optim.clip_grad_value_([theta], 0.5)
+    optim.AverageGradient(optim.SGD([theta], lr=0.5)).step(loss)
+    np.testing.assert_array_equal(theta.data, [0.75])
+
+
+def test_leftover_average_gradients_do_not_count():
+    theta = scalar([1.0])
+    theta.average_grad = np.array([1e6])
+    optim.AverageGradient(optim.SGD([theta], lr=0.5)).step((theta * theta).sum() * 0.5)
+    np.testing.assert_array_equal(theta.data, [0.5])
+
+
+def test_a_parameter_without_a_gradient_stays():
+    used, unused = scalar([1.0]), scalar([1.0])
+    optimizer = optim.AverageGradient(optim.Adam([unused, used], lr=0.1))
+    optimizer.step((used * used).sum())
+    assert used.data[0] < 1
+    assert unused.data[0] == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lr": "auto"},
+        {"every": 3, "lr": "auto"},
+        {"every": 3, "granularity": "row"},
+        {"every": 3, "granularity": "model", "repeats": 2},
+    ],
+    ids=str,
+)
+@each_dtype
+@each_base
+def test_resumes_bit_for_bit_from_a_saved_state(make_base, dtype, options, tmp_path):
+    net = Net(dtype)
+    optimizer = optim.AverageGradient(make_base(net.params), **options)
+    net.train(optimizer, 5)
+    save(tmp_path / "state", optimizer.state_dict())
+    again = Net(dtype)
+    for param, saved in zip(again.params, net.params):
+        param.data = saved.data
+    resumed = optim.AverageGradient(make_base(again.params), **options)
+    resumed.load_state_dict(load(tmp_path / "state"))
+    assert net.train(optimizer, 5, start=5) == again.train(resumed, 5, start=5)
+    for a, b in zip(net.params, again.params):
+        np.testing.assert_array_equal(a.data, b.data)
+
+
+# -- where the loss is not finite ------------------------------------------------------------------
+
+
+@each_granularity
+@each_dtype
+def test_a_proposal_that_ends_at_infinity_is_cut(dtype, granularity):
+    theta, other = scalar([2.0], dtype), scalar([2.0], dtype)
+    optimizer = optim.AverageGradient(
+        optim.SGD([theta, other], lr=1e5), lr="auto", granularity=granularity
+    )
+    loss = (np.exp(theta) + np.exp(-theta) + other * other).sum()
+    optimizer.step(loss)
+    end = (np.exp(theta) + np.exp(-theta) + other * other).sum()
+    assert end.item() <= loss.item()
+    assert optimizer.fraction < 1e-3
+    assert optimizer.lr == pytest.approx(1e5 * math.exp(optimizer.fraction - 0.65))
+
+
+class Cliff(Elementwise):
+    """x where it is 1, and NaN elsewhere."""
+
+    def forward(self, x):
+        return np.where(x == 1, x, np.nan)
+
+    def derivative(self, out, x):
+        return np.ones_like(x)
+
+    def divided_difference(self, a, b):
+        return np.full_like(a, np.nan)
+
+
+@each_granularity
+def test_parameters_stay_where_no_step_is_finite(granularity):
+    theta = scalar([1.0, 1.0])
+    optimizer = optim.AverageGradient(
+        optim.SGD([theta], lr=0.1), lr="auto", every=2, granularity=granularity
+    )
+    for fraction, lr in ((0.0, 0.1 * math.exp(-0.65)),) * 2:
+        optimizer.zero_grad()
+        optimizer.step(apply(Cliff(), theta).sum())
+        np.testing.assert_array_equal(theta.data, [1, 1])
+        assert optimizer.fraction == fraction
+        assert optimizer.lr == pytest.approx(lr)
+        assert theta.average_grad is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda theta: (theta * np.nan).sum(), "the loss is nan; lower the learning rate"),
+        (lambda theta: (theta * np.inf).sum(), "the loss is inf"),
+        (lambda theta: np.sqrt(theta - 1.0).sum(), "the gradient of parameter 1"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_refuses_what_is_not_finite_before_anything_changes(loss, message):
+    first, theta = scalar([2.0]), scalar([1.0, 2.0])
+    optimizer = optim.AverageGradient(optim.Adam([first, theta]), lr="auto", every=2)
+    with pytest.raises(NonFiniteError, match="AverageGradient.step: " + message):
+        optimizer.step(loss(theta) + (first * first).sum())
+    assert_untouched(optimizer, [first, theta], [[2], [1, 2]])
+
+
+def test_large_gradients_are_finite():
+    theta = scalar([1.0], np.float32)
+    optimizer = optim.AverageGradient(optim.RMSprop([theta], lr=0.1))
+    optimizer.step((theta * np.float32(1e25)).sum())
+    assert np.isfinite(theta.data).all()
+
+
+def assert_untouched(optimizer, params, values):
+    state = optimizer.state_dict()
+    assert state["steps"] == 0
+    assert state["base"]["parameters"] == {}
+    for param, value in zip(params, values):
+        np.testing.assert_array_equal(param.data, value)
+
+
+# -- bad input -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cap": 0}, "cap must be positive, got 0"),
+        ({"cap": math.inf}, "cap"),
+        ({"granularity": "layer"}, "granularity must be one of .* got 'layer'"),
+        ({"every": 0}, "every must be an integer of at least 1, got 0"),
+        ({"every": 1.5}, "every"),
+        ({"repeats": 0}, "repeats"),
+        ({"lr": 0.1}, "lr must be None or 'auto', got 0.1"),
+        ({"target": 1.0}, "target"),
+        ({"gain": 0}, "gain"),
+    ],
+)
+def test_refuses_arguments(options, message):
+    with pytest.raises(ValueError, match="AverageGradient: " + message):
+        optim.AverageGradient(optim.SGD([scalar(1.0)]), **options)
+
+
+def test_refuses_bases():
+    with pytest.raises(TypeError, match="base must be an Optimizer, got list"):
+        optim.AverageGradient([scalar(1.0)])
+    with pytest.raises(ValueError, match="the base rule's lr is 0"):
+        optim.AverageGradient(optim.SGD([scalar(1.0)], lr=0), lr="auto")
+
+
+def use_a_freed_graph(theta, optimizer):
+    loss = (theta * theta).sum()
+    loss.backward()
+    optimizer.step(loss)
+
+
+def use_another_loss(theta, optimizer):
+    (theta * theta).sum().backward()
+    other = scalar([1.0])
+    optimizer.step((other * other).sum())
+
+
+def forget_to_pass_a_tensor(theta, optimizer):
+    optimizer.step(3.0)
+
+
+def pass_several_elements(theta, optimizer):
+    optimizer.step(theta * theta)
+
+
+def pass_a_leaf(theta, optimizer):
+    optimizer.step(scalar(1.0))
+
+
+def pass_what_does_not_depend(theta, optimizer):
+    other = scalar([1.0])
+    optimizer.step((other * other).sum())
+
+
+@pytest.mark.parametrize(
+    ("misuse", "error", "message"),
+    [
+        (use_a_freed_graph, FreedGraphError, "retain_graph=True"),
+        (use_another_loss, ValueError, "parameter 0, .* has a gradient, but not of this loss"),
+        (forget_to_pass_a_tensor, TypeError, "loss must be a Tensor, got a float"),
+        (pass_several_elements, ValueError, r"a single element .* got shape \(2,\)"),
+        (pass_a_leaf, ValueError, "no graph"),
+        (pass_what_does_not_depend, ValueError, "depends on none of the parameters"),
+    ],
+)
+def test_refuses_a_misused_step_before_anything_changes(misuse, error, message):
+    theta = scalar([1.0, 2.0])
+    optimizer = optim.AverageGradient(optim.Adam([theta]))
+    with pytest.raises(error, match=message):
+        misuse(theta, optimizer)
+    assert_untouched(optimizer, [theta], [[1, 2]])
+
+
+def test_refuses_the_gradients_of_the_last_step():
+    net = Net()
+    optimizer = optim.AverageGradient(optim.SGD(net.params))
+    optimizer.step(net.loss(0))
+    with pytest.raises(ValueError, match=r"those of the last step; call zero_grad\(\)"):
+        optimizer.step(net.loss(1))
+
+
+def test_refuses_states_of_others():
+    net, other = Net(), Net()
+    rows = optim.AverageGradient(optim.SGD(net.params), granularity="row", every=2)
+    net.train(rows, 1)
+    elements = optim.AverageGradient(optim.SGD(other.params), every=2)
+    with pytest.raises(ValueError, match="parameter 0 needs 32 fractions of float64"):
+        elements.load_state_dict(rows.state_dict())
+    with pytest.raises(ValueError, match="expected base, steps and fractions"):
+        elements.load_state_dict(elements.base.state_dict())
