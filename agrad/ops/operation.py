@@ -237,6 +237,10 @@ def _mean_backward(
 
 def _between(x0: Array, x1: Array, position: float) -> Array:
     """Return (1 - position) x⁰ + position x¹: no difference, which equal infinities do not have."""
-    x = (1 - position) * x0
-    x += position * x1
+    if position == 0.5:  # a pass less, where it counts: in every product
+        x = x0 + x1
+        x *= 0.5
+    else:
+        x = (1 - position) * x0
+        x += position * x1
     return as_array(x)
