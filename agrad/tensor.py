@@ -60,8 +60,8 @@ class Tensor(ArrayMethods):
 
     An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
     ValueError rather than making gradients silently wrong. (A writable NumPy view of `.data` taken
-    beforehand is out of reach.) Assigning to `.data` replaces the array and leaves recorded graphs as
-    they were.
+    beforehand is out of reach.) Assigning to `.data` replaces the array and leaves recorded graphs
+    as they were.
 
     Example:
         >>> import agrad as ag
@@ -285,8 +285,10 @@ class Tensor(ArrayMethods):
         """
         self._require_graph("average_backward")
         self._require_scalar("average_backward", "reduce it with sum() or mean()")
-        if segments < 1:
-            raise ValueError(f"average_backward: segments must be at least 1, got {segments}")
+        if not isinstance(segments, int) or segments < 1:
+            raise ValueError(
+                f"average_backward: segments must be a positive integer, got {segments!r}"
+            )
         if self._node is None:
             raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
         nodes = graph.topological_order(self._node)
@@ -419,7 +421,7 @@ def _pinned(tensor: Tensor) -> graph.Pin | None:
 
 
 def _is_stray_view(tensor: Tensor) -> bool:
-    """Whether the array shows memory of another that no graph knows of, so that no pin can protect it."""
+    """Whether the array is a view whose source no graph knows of, so that no pin can protect it."""
     return tensor._node is None and tensor._data.base is not None
 
 

@@ -1,5 +1,7 @@
 """Arithmetic, powers, and choices between elements."""
 
+from copy import copy
+
 import numpy as np
 
 from agrad.backend import kernels
@@ -157,8 +159,9 @@ class Clip(Elementwise):
     """x limited to [low, high], numbers, arrays or None; on a bound the slope is 1."""
 
     def __init__(self, low=None, high=None):
-        self.low = low
-        self.high = high
+        # Copies: the owner of an array may change it before the gradient comes back.
+        self.low = copy(low)
+        self.high = copy(high)
 
     def forward(self, x):
         return np.clip(x, self.low, self.high)
