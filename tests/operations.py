@@ -201,40 +201,40 @@ def normalized(draw: Any) -> Case:
 
 
 @st.composite
-def rearranged(draw: Any) -> Case:
+def reshaped(draw: Any) -> Case:
     """One array in another shape: the same function serves Tensors and arrays."""
     drawn = draw(shapes(min_dims=1))
+    permuted = tuple(draw(st.permutations(drawn)))
+    functions = [
+        lambda x: np.reshape(x, permuted),
+        lambda x: np.reshape(x.T, permuted),
+        lambda x: np.reshape(x, (*drawn[:-1], 1, drawn[-1])),
+        np.ravel,
+        lambda x: np.expand_dims(x, -2),
+        lambda x: np.squeeze(np.expand_dims(x, (0, -1))),
+    ]
+    if 0 not in drawn:
+        functions.append(lambda x: np.reshape(x, (-1, 1)))
+    function = draw(st.sampled_from(functions))
+    return Case(function, draw(arrays((drawn, REAL))), (REAL,), function)
+
+
+@st.composite
+def transposed(draw: Any) -> Case:
+    drawn = draw(shapes(min_dims=2, max_dims=4, max_side=3))
     order = draw(st.permutations(range(len(drawn))))
     signed = [axis - len(drawn) * draw(st.booleans()) for axis in order]
-    permuted = tuple(drawn[axis] for axis in order)
-    function = draw(
-        st.sampled_from(
-            [
-                lambda x: np.reshape(x, permuted),
-                lambda x: np.reshape(x, (*drawn[:-1], 1, drawn[-1])),
-                np.ravel,
-                lambda x: np.expand_dims(x, -2),
-                lambda x: np.squeeze(np.expand_dims(x, (0, -1))),
-            ]
-            + [lambda x: np.reshape(x, (-1, 1))] * (0 not in drawn)
-        )
-    )
-    transposed = draw(
-        st.sampled_from(
-            [
-                np.transpose,
-                lambda x: np.transpose(x, signed),
-                lambda x: np.swapaxes(x, 0, signed[0]),
-                lambda x: np.moveaxis(x, signed[0], -1),
-                lambda x: x.T,
-            ]
-        )
-    )
-
-    def both(x: Any) -> Any:
-        return function(transposed(x))
-
-    return Case(both, draw(arrays((drawn, REAL))), (REAL,), both)
+    functions = [
+        lambda x: np.transpose(x, signed),
+        lambda x: np.transpose(x, signed[1:] + signed[:1]),
+        lambda x: np.moveaxis(x, signed[0], signed[1]),
+        lambda x: np.swapaxes(x, signed[0], signed[1]),
+        np.transpose,
+        lambda x: x.T,
+        lambda x: x.mT,
+    ]
+    function = draw(st.sampled_from(functions))
+    return Case(function, draw(arrays((drawn, REAL))), (REAL,), function)
 
 
 @st.composite
@@ -361,18 +361,19 @@ def multiplied(*functions: Callable[..., Any]) -> Cases:
     return cases()
 
 
-SUBSCRIPTS = [
+PAIRS = [
     *["ij,jk->ik", "ij,jk", "bij,bjk->bik", "ij,j", "i,j->ij", "ij,ij->", "ij,kj->ki"],
-    *["ij->ji", "ii->i", "ii", "ij->", "iij,j->i", "ij,ij,ij->j", "ij,jk,kl->il", "i,i,i,i->"],
+    *["ij->ji", "ii->i", "ii", "ij->", "iij,j->i", "ij,ik->k"],
     *["...i,...i->...", "...ij->...ji", "i...,ij->j...", "...,...", "ba", ",i->i"],
 ]
+MANY = ["ij,ij,ij->j", "ij,jk,kl->il", "i,i,i,i->", "i,j,k->kij", "a...,a,ab,b->..."]
 
 
 @st.composite
-def contracted(draw: Any) -> Case:
-    subscripts = draw(st.sampled_from(SUBSCRIPTS))
+def contracted(draw: Any, choices: list[str], min_side: int) -> Case:
+    subscripts = draw(st.sampled_from(choices))
     terms = subscripts.partition("->")[0].split(",")
-    lengths = {letter: draw(st.integers(0, 3)) for letter in "ijklba"}
+    lengths = {letter: draw(st.integers(min_side, 3)) for letter in "ijklba"}
     batches = iter(
         draw(
             hnp.mutually_broadcastable_shapes(
@@ -520,8 +521,8 @@ ENTRIES = {
         ),
     ),
     "layer_norm": Entry(normalization.Normalize, normalized()),
-    "reshape": Entry(shape.Reshape, rearranged()),
-    "transpose": Entry(shape.Transpose, rearranged()),
+    "reshape": Entry(shape.Reshape, reshaped()),
+    "transpose": Entry(shape.Transpose, transposed()),
     "broadcast_to": Entry(shape.BroadcastTo, broadcast()),
     "concatenate": Entry(shape.Concatenate, joined()),
     "stack": Entry(shape.Stack, stacked()),
@@ -533,7 +534,8 @@ ENTRIES = {
     ),
     "linear": Entry(linalg.Affine, dense()),
     "matmul": Entry(linalg.Matmul, multiplied(np.matmul, np.dot)),
-    "einsum": Entry(linalg.Einsum, contracted()),
+    "einsum": Entry(linalg.Einsum, contracted(PAIRS, min_side=0)),
+    "einsum of many": Entry(linalg.Einsum, contracted(MANY, min_side=1)),
     "nll_loss": Entry(loss.NegativeLogLikelihood, likelihood()),
     "cross_entropy": Entry(softmax.LogSoftmax, entropy()),
     "cross_entropy of probabilities": Entry(loss.SoftNegativeLogLikelihood, soft_entropy()),

@@ -1,0 +1,373 @@
+"""Tensor: construction, promotion, NumPy's functions on it, indexing, and its looks."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from operations import indices
+from strategies import shapes
+
+import agrad as ag
+from agrad.backend import Array
+
+DTYPES = [np.dtype(code) for code in "?bBhHiIlLefd"]
+SCALARS = [True, 3, 2.5]
+
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": lambda x, y: x + y,
+    "-": lambda x, y: x - y,
+    "*": lambda x, y: x * y,
+    "/": lambda x, y: x / y,
+    "**": lambda x, y: x**y,
+}
+every_operator = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
+
+
+# -- construction --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [
+        (1.5, np.float32),
+        ([1.5, 2], np.float32),
+        ([[1.0], [2.0]], np.float32),
+        ([], np.float32),
+        (3, np.int64),
+        ([1, 2], np.int64),
+        ([True], bool),
+        *[(np.ones(2, dtype), dtype) for dtype in DTYPES],
+        (np.float64(1.5), np.float64),
+        (np.array(1.5), np.float64),
+        ([np.float64(1.5)], np.float32),
+    ],
+    ids=repr,
+)
+def test_dtype_of_a_new_tensor(data: Any, dtype: Any) -> None:
+    tensor = ag.tensor(data)
+    assert tensor.dtype == dtype
+    np.testing.assert_array_equal(tensor.data, np.asarray(data, dtype))
+    assert ag.tensor(tensor).dtype == dtype
+    assert ag.tensor(data, dtype=np.float64).dtype == np.float64
+
+
+def test_a_new_tensor_is_a_copy() -> None:
+    array = np.arange(3.0)
+    tensor = ag.tensor(array)
+    again = ag.tensor(tensor)
+    array[0] = tensor.data[1] = 7
+    np.testing.assert_array_equal(tensor.data, [0, 7, 2])
+    np.testing.assert_array_equal(again.data, [0, 1, 2])
+
+
+def test_what_a_tensor_says_of_itself() -> None:
+    tensor = ag.tensor(np.zeros((2, 3)), requires_grad=True)
+    assert (tensor.shape, tensor.ndim, tensor.size, len(tensor)) == ((2, 3), 2, 6, 2)
+    assert tensor.dtype == np.float64
+    assert tensor.device == "cpu"
+    assert tensor.is_leaf
+    assert not (tensor + 1).is_leaf
+    assert tensor.T.shape == (3, 2)
+    assert tensor.tolist() == [[0.0] * 3] * 2
+    assert ag.tensor([2.5]).item() == 2.5
+    assert isinstance(ag.tensor(2.5).item(), float)
+    assert tensor.numpy() is tensor.data
+    np.testing.assert_array_equal(np.asarray(tensor), tensor.data)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "text"),
+    [
+        (ag.tensor([1.0, 2.5]), "tensor([1. , 2.5])"),
+        (ag.tensor(2.0), "tensor(2.)"),
+        (ag.tensor([1, 2]), "tensor([1, 2], dtype=int64)"),
+        (
+            ag.tensor(np.ones(1), requires_grad=True),
+            "tensor([1.], dtype=float64, requires_grad=True)",
+        ),
+        (ag.tensor([[1.0], [2.0]]), "tensor([[1.],\n        [2.]])"),
+        (ag.tensor([]), "tensor([])"),
+    ],
+    ids=str,
+)
+def test_repr(tensor: ag.Tensor, text: str) -> None:
+    assert repr(tensor) == text
+
+
+def test_tensors_are_keys_by_identity() -> None:
+    x, y = ag.tensor([1.0]), ag.tensor([1.0])
+    table = {x: "x", y: "y"}
+    x.data = [5.0]
+    assert (table[x], table[y]) == ("x", "y")
+
+
+# -- promotion -----------------------------------------------------------------------------------
+
+
+def numpy_says(operator: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
+    """Return NumPy's result, or the type of its error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return np.asarray(operator(x, y))
+        except (TypeError, ValueError, OverflowError) as error:
+            return type(error)
+
+
+@every_operator
+@pytest.mark.parametrize("left", DTYPES, ids=str)
+def test_promotion_is_numpys(operator: Callable[[Any, Any], Any], left: Any) -> None:
+    x = np.array([1, 0, 1]).astype(left)
+    others = [np.array([1, 1, 1]).astype(right) for right in DTYPES]
+    others += [array[0] for array in others]
+    for y in [*others, *SCALARS]:
+        for first, second in ((x, y), (y, x)):
+            expected = numpy_says(operator, first, second)
+            if isinstance(expected, type) or expected.dtype == object:
+                continue
+            wraps = [(ag.tensor, lambda v: v)] if first is x else [(lambda v: v, ag.tensor)]
+            if isinstance(y, np.ndarray):
+                wraps.append((ag.tensor, ag.tensor))
+            for wrap_first, wrap_second in wraps:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    result = operator(wrap_first(first), wrap_second(second))
+                assert isinstance(result, ag.Tensor)
+                assert result.dtype == expected.dtype, (first, second)
+                np.testing.assert_array_equal(result.data, expected)
+
+
+@every_operator
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(
+    "other", [2, 0.5, True, np.float64(2), np.array([1, 2]), np.float32(0.5)], ids=repr
+)
+def test_promotion_is_the_same_when_recording(
+    operator: Callable[[Any, Any], Any], dtype: Any, other: Any
+) -> None:
+    x = ag.tensor(np.array([1.0, 2.0], dtype), requires_grad=True)
+    result = operator(x, other)
+    expected = operator(x.data, other)
+    assert result.requires_grad
+    assert result.dtype == expected.dtype
+    np.testing.assert_array_equal(result.data, expected)
+    result.sum().backward()
+    assert x.grad.dtype == dtype
+
+
+# -- NumPy's functions ---------------------------------------------------------------------------
+
+x2, y2 = np.array([[0.5, -1.5], [2.0, 0.25]]), np.array([1.0, 3.0])
+
+CALLS: dict[str, Callable[[Any, Any], Any]] = {
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "matmul": np.matmul,
+    "dot": np.dot,
+    "power": lambda x, y: np.power(y, x),
+    "negative": lambda x, y: np.negative(x),
+    "abs": lambda x, y: np.abs(x),
+    "exp": lambda x, y: np.exp(x),
+    "log": lambda x, y: np.log(y),
+    "log1p": lambda x, y: np.log1p(y),
+    "expm1": lambda x, y: np.expm1(x),
+    "sqrt": lambda x, y: np.sqrt(y),
+    "square": lambda x, y: np.square(x),
+    "reciprocal": lambda x, y: np.reciprocal(x),
+    "tanh": lambda x, y: np.tanh(x),
+    "sin": lambda x, y: np.sin(x),
+    "cos": lambda x, y: np.cos(x),
+    "sum": lambda x, y: np.sum(x, axis=0),
+    "mean": lambda x, y: np.mean(x, axis=-1, keepdims=True),
+    "var": lambda x, y: np.var(x, axis=1, ddof=1),
+    "std": lambda x, y: np.std(x),
+    "max": lambda x, y: np.max(x, axis=0),
+    "amin": lambda x, y: np.amin(x, axis=1),
+    "prod": lambda x, y: np.prod(x, axis=0),
+    "clip": lambda x, y: np.clip(x, 0, 1),
+    "where": lambda x, y: np.where([True, False], x, y),
+    "reshape": lambda x, y: np.reshape(x, (4,)),
+    "ravel": lambda x, y: np.ravel(x),
+    "transpose": lambda x, y: np.transpose(x, (1, 0)),
+    "swapaxes": lambda x, y: np.swapaxes(x, 0, 1),
+    "moveaxis": lambda x, y: np.moveaxis(x, 0, -1),
+    "squeeze": lambda x, y: np.squeeze(x[None]),
+    "expand_dims": lambda x, y: np.expand_dims(x, 1),
+    "broadcast_to": lambda x, y: np.broadcast_to(y, (3, 2)),
+    "concatenate": lambda x, y: np.concatenate([x, y[None]]),
+    "stack": lambda x, y: np.stack([x, x], axis=1),
+    "split": lambda x, y: np.split(x, 2)[1],
+    "pad": lambda x, y: np.pad(x, 1),
+    "flip": lambda x, y: np.flip(x, 0),
+    "take": lambda x, y: np.take(x, [0, 0, 1], axis=1),
+    "outer": lambda x, y: np.outer(x, y),
+    "tensordot": lambda x, y: np.tensordot(x, y, axes=1),
+    "einsum": lambda x, y: np.einsum("ij,j->i", x, y),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+def test_numpys_functions_record(name: str, dtype: Any) -> None:
+    arrays = x2.astype(dtype), y2.astype(dtype)
+    x, y = (ag.tensor(array, requires_grad=True) for array in arrays)
+    result, expected = CALLS[name](x, y), CALLS[name](*arrays)
+    assert isinstance(result, ag.Tensor)
+    assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_allclose(result.data, expected, rtol=4 * np.finfo(dtype).eps)
+    result.sum().backward()
+    assert x.grad is not None or y.grad is not None
+
+
+@pytest.mark.parametrize("name", ["add", "multiply", "matmul", "maximum"])
+def test_an_array_on_the_left_records_too(name: str) -> None:
+    x = ag.tensor(x2, requires_grad=True)
+    result = CALLS[name](x2, x)
+    assert isinstance(result, ag.Tensor)
+    assert result.requires_grad
+    np.testing.assert_array_equal(result.data, CALLS[name](x2, x2))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: np.linalg.inv(x),
+        lambda x: np.hypot(x, x),
+        lambda x: np.add.reduce(x),
+        lambda x: np.add(x, x, out=np.zeros((2, 2))),
+        lambda x: np.median(x),
+    ],
+    ids=["inv", "hypot", "reduce", "out=", "median"],
+)
+def test_what_is_not_differentiated_raises_and_says_so(call: Any) -> None:
+    with pytest.raises(TypeError, match=r"np\.|out"):
+        call(ag.tensor(x2, requires_grad=True))
+
+
+@pytest.mark.parametrize(
+    "compare",
+    [
+        lambda x, y: x == y,
+        lambda x, y: x != y,
+        lambda x, y: x < y,
+        lambda x, y: x <= y,
+        lambda x, y: x > y,
+        lambda x, y: x >= y,
+        np.equal,
+        np.less,
+        np.greater_equal,
+    ],
+)
+def test_comparisons_return_plain_arrays(compare: Any) -> None:
+    x = ag.tensor(x2, requires_grad=True)
+    for other in (x2, ag.tensor(y2), y2, 0.5, 1):
+        plain = other.data if isinstance(other, ag.Tensor) else other
+        result = compare(x, other)
+        assert type(result) is np.ndarray
+        np.testing.assert_array_equal(result, compare(x2, plain))
+        assert result.dtype == bool
+
+
+def test_argmax_and_argmin_are_plain() -> None:
+    x = ag.tensor(x2, requires_grad=True)
+    np.testing.assert_array_equal(x.argmax(1), x2.argmax(1))
+    assert x.argmin() == x2.argmin()
+    np.testing.assert_array_equal(np.argmax(x, 0), x2.argmax(0))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, [0], [True]])
+def test_truth_of_one_element(value: Any) -> None:
+    assert bool(ag.tensor(value)) == bool(np.array(value))
+
+
+def test_truth_of_several_elements_is_ambiguous() -> None:
+    with pytest.raises(ValueError, match="ambiguous"):
+        bool(ag.tensor([1.0, 2.0]))
+
+
+# -- elements ------------------------------------------------------------------------------------
+
+
+@given(data=st.data(), shape=shapes(min_dims=1, min_side=1), wrap=st.booleans())
+def test_indexing_is_numpys(data: Any, shape: tuple[int, ...], wrap: bool) -> None:
+    index = data.draw(indices(shape))
+    array = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+    tensor = ag.tensor(array, requires_grad=True)
+    expected = array[index]
+    wrapped = ag.tensor(index) if wrap and isinstance(index, np.ndarray) else index
+    result = tensor[wrapped]
+    assert result.shape == np.shape(expected)
+    np.testing.assert_array_equal(result.data, expected)
+    counts = np.zeros(shape)
+    np.add.at(counts, index, 1)
+    result.sum().backward()
+    np.testing.assert_array_equal(tensor.grad, counts)
+
+
+def test_an_index_may_change_after_its_use() -> None:
+    x = ag.tensor(np.arange(4.0), requires_grad=True)
+    index, mask = np.array([0, 0, 2]), np.array([True, False, True, False])
+    loss = x[index].sum() + 10 * x[mask].sum()
+    index[:] = 3
+    mask[:] = True
+    loss.backward()
+    np.testing.assert_array_equal(x.grad, [12, 0, 11, 0])
+
+
+def test_iteration_and_unpacking() -> None:
+    x = ag.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    first, second = x
+    (first * second).sum().backward()
+    np.testing.assert_array_equal(x.grad, [[3, 4], [1, 2]])
+
+
+CONSTANTS: dict[str, Callable[[ag.Tensor, Array], ag.Tensor]] = {
+    "where": lambda x, c: ag.where(c > 0, x, -x),
+    "clip": lambda x, c: x.clip(-c, c),
+    "labels": lambda x, c: ag.nn.functional.cross_entropy(
+        ag.stack([x, -x], 1), c.astype(int), reduction="sum"
+    ),
+}
+
+
+@pytest.mark.parametrize("use", [*CONSTANTS])
+def test_constants_of_an_operation_may_change_after_its_use(use: str) -> None:
+    """Buffers are filled anew while a graph lives: what an operation holds must be its own."""
+    grads = []
+    for change in (False, True):
+        x = ag.tensor(np.array([-2.0, 0.5, 3.0]), requires_grad=True)
+        constant = np.array([1.0, 0.0, 1.0])
+        loss = CONSTANTS[use](x, constant).sum()
+        if change:
+            constant[:] = [0, 1, 0]
+        loss.average_backward({x: [1.0, -1.0, 1.0]}, retain_graph=True)
+        loss.backward()
+        grads.append((x.grad, x.average_grad))
+    np.testing.assert_array_equal(*grads)
+
+
+# -- dtypes on the way back ----------------------------------------------------------------------
+
+
+def test_gradients_pass_through_conversions() -> None:
+    x = ag.tensor([1.0, 2.0], requires_grad=True)
+    y = x.astype(np.float64)
+    assert y.dtype == np.float64
+    (y * np.array([3.0, 4.0])).sum().backward()
+    assert x.grad.dtype == np.float32
+    np.testing.assert_array_equal(x.grad, [3, 4])
+
+
+def test_a_conversion_to_integers_ends_the_graph() -> None:
+    x = ag.tensor([1.5, 2.5], requires_grad=True)
+    y = x.astype(np.int64)
+    assert not y.requires_grad
+    np.testing.assert_array_equal(y.data, [1, 2])
