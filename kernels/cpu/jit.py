@@ -7,10 +7,12 @@ imports Numba before the first call.
 
 import contextlib
 import functools
+import hashlib
 import re
 import threading
 from collections.abc import Callable
-from types import FunctionType
+from pathlib import Path
+from types import CellType, FunctionType
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -75,8 +77,7 @@ class inline:
     """Mark a scalar function as one that kernels may call and that is always inlined.
 
     Inlining is what lets LLVM vectorize the loop around it. From Python the function is an
-    ordinary one. Numba looks for changes in a kernel's own file only: while working on an inline
-    function of another file, delete the `__pycache__` of the kernel.
+    ordinary one.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -179,7 +180,7 @@ def _compile(function: Callable[..., Any], signature: str) -> Callable[..., Any]
 
     arguments: list[tuple[str, str, str]] = re.findall(r"(const )?(\w+)(\[[:, ]+\])?", signature)
     reals = ("float32", "float64") if re.search(r"\breal\b", signature) else ("float64",)
-    dispatcher = numba.njit(nogil=True, **_OPTIONS)(function)
+    dispatcher = numba.njit(nogil=True, **_OPTIONS)(_stamped(function))
     # Without a source file or a folder to write to, each process compiles for itself.
     with contextlib.suppress(RuntimeError):
         dispatcher.enable_caching()
@@ -187,6 +188,28 @@ def _compile(function: Callable[..., Any], signature: str) -> Callable[..., Any]
         dispatcher.compile(tuple(_type(*argument, real) for argument in arguments))
     dispatcher.disable_compile()
     return dispatcher
+
+
+def _stamped(function: Callable[..., Any]) -> FunctionType:
+    """Copy a kernel with a digest of all source files of its folder in its closure.
+
+    Numba drops what it cached of a kernel when that kernel's own file changes, or what the kernel
+    closes over, but not when a file does whose functions the kernel inlines.
+    """
+    code = function.__code__
+    return FunctionType(
+        code.replace(co_freevars=(*code.co_freevars, "sources")),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        (*(function.__closure__ or ()), CellType(_digest(Path(code.co_filename).parent))),
+    )
+
+
+@functools.cache
+def _digest(folder: Path) -> str:
+    files = sorted(folder.glob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _type(const: str, name: str, dimensions: str, real: str) -> "Type":
