@@ -115,7 +115,7 @@ class GetItem(Linear):
         return x[self.index]
 
     def backward(self, grad, needs, out, x):
-        x_grad = np.zeros_like(x, dtype=grad.dtype)
+        x_grad = np.zeros_like(x, dtype=grad.dtype, order="C")  # so that reshape gives a view
         if self.repeats:
             # Element by element through flat positions, which np.add.at takes ten times as fast.
             positions = np.arange(x.size).reshape(x.shape)[self.index]
