@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agrad import graph
 from agrad.backend import Array
 from agrad.quadrature import gauss_legendre
+from agrad.sweep import backward_sweep
 from agrad.tensor import Tensor
 
 __all__ = ["average_gradient"]
@@ -86,7 +86,7 @@ def _gradients(loss: Tensor) -> Mapping[Tensor, Array]:
     one = np.ones_like(loss.data)
     if loss._node is None:
         return {loss: one} if loss.requires_grad else {}
-    return graph.backward_sweep(loss._node, one, graph.topological_order(loss._node), False)
+    return backward_sweep(loss._node, one, retain_graph=False)
 
 
 @contextmanager

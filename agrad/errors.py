@@ -1,4 +1,4 @@
-"""Errors of agrad, each a `ValueError` or a `TypeError`, so that one need not know them to catch them."""
+"""Errors of agrad: each a `ValueError` or a `TypeError`, and can be caught as such."""
 
 __all__ = [
     "AverageUndefinedError",
@@ -13,7 +13,7 @@ class FreedGraphError(ValueError):
 
 
 class AverageUndefinedError(TypeError):
-    """An average backward pass through an operation that has no kind, hence no averaged Jacobian."""
+    """An average backward pass through an operation without a kind, or an averaged Jacobian."""
 
 
 class NonFiniteError(ValueError):

@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from agrad import graph
 from agrad.array_methods import ArrayMethods, plain_index
 from agrad.backend import Array, as_array
+from agrad.graph import Node, Pin, topological_order
+from agrad.mode import is_grad_enabled
 from agrad.ops.operation import Operation
+from agrad.sweep import average_sweep, backward_sweep, recorded_leaves
 
-__all__ = ["Tensor", "apply", "as_tensor", "is_grad_enabled", "no_grad", "tensor"]
-
-_grad_enabled: ContextVar[bool] = ContextVar("agrad_grad_enabled", default=True)
-
-
-def is_grad_enabled() -> bool:
-    """Return whether operations are recorded in this thread or task: true outside `no_grad`."""
-    return _grad_enabled.get()
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Record nothing inside the `with` block, or inside the function it decorates.
-
-    Example:
-        >>> import agrad as ag
-        >>> x = ag.tensor([1.0, 2.0], requires_grad=True)
-        >>> with ag.no_grad():
-        ...     y = 2 * x
-        >>> y.requires_grad
-        False
-    """
-    token = _grad_enabled.set(False)
-    try:
-        yield
-    finally:
-        _grad_enabled.reset(token)
+__all__ = ["Tensor", "apply", "as_tensor", "tensor"]
 
 
 class Tensor(ArrayMethods):
@@ -51,7 +25,7 @@ class Tensor(ArrayMethods):
     Args:
         data: array, nested sequence or scalar; copied. Python floats become float32, NumPy's arrays
             and scalars keep their dtype.
-        requires_grad: whether gradients with respect to it are wanted; for float32 and float64 only.
+        requires_grad: whether gradients with respect to it are wanted; float32 and float64 only.
         dtype: the dtype to convert to.
 
     Attributes:
@@ -80,8 +54,8 @@ class Tensor(ArrayMethods):
         self, data: ArrayLike | Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None
     ) -> None:
         self._data = _as_owned_array(data, dtype)
-        self._node: graph.Node | None = None
-        self._pin: weakref.ref[graph.Pin] | None = None
+        self._node: Node | None = None
+        self._pin: weakref.ref[Pin] | None = None
         self.grad: Array | None = None
         self.average_grad: Array | None = None
         self._requires_grad = False
@@ -97,7 +71,7 @@ class Tensor(ArrayMethods):
         self._requires_grad = False
         return self
 
-    # -- what it is ----------------------------------------------------------------------------------
+    # -- what it is --------------------------------------------------------------------------------
 
     @property
     def data(self) -> Array:
@@ -186,13 +160,13 @@ class Tensor(ArrayMethods):
         return self._data.tolist()
 
     def detach(self) -> Tensor:
-        """Return a Tensor on a read-only view of the same values, of which the graph knows nothing."""
+        """Return a Tensor on a read-only view of the same values, which no graph knows of."""
         view = self._data.view()
         view.flags.writeable = False
         return Tensor._wrap(view)
 
     def writable(self) -> Array:
-        """Return the array for a change in place; a copy takes its place if a graph still needs it."""
+        """Return the array to change in place: a copy, from now on, if a graph needs this one."""
         if not self._data.flags.writeable:
             self._data = self._data.copy()
         return self._data
@@ -205,7 +179,7 @@ class Tensor(ArrayMethods):
         """
         operands = [self, *([value] if isinstance(value, Tensor) else [])]
         if self._node is not None or (
-            _grad_enabled.get() and any(tensor._requires_grad for tensor in operands)
+            is_grad_enabled() and any(tensor._requires_grad for tensor in operands)
         ):
             raise TypeError(
                 "Tensor.__setitem__: gradients cannot follow a change in place; build the result "
@@ -213,7 +187,7 @@ class Tensor(ArrayMethods):
             )
         self.writable()[plain_index(index)] = value._data if isinstance(value, Tensor) else value
 
-    # -- gradients -----------------------------------------------------------------------------------
+    # -- gradients ---------------------------------------------------------------------------------
 
     def backward(self, grad: ArrayLike | None = None, *, retain_graph: bool = False) -> None:
         """Add the gradient of this Tensor to `.grad` of every leaf that requires one.
@@ -239,8 +213,7 @@ class Tensor(ArrayMethods):
         if self._node is None:
             _accumulate("grad", {self: seed.copy()})
             return
-        nodes = graph.topological_order(self._node)
-        _accumulate("grad", graph.backward_sweep(self._node, seed, nodes, retain_graph))
+        _accumulate("grad", backward_sweep(self._node, seed, retain_graph))
 
     def average_backward(
         self,
@@ -259,18 +232,18 @@ class Tensor(ArrayMethods):
 
         Args:
             updates: for each moving leaf its update, of the leaf's shape.
-            segments: cut the path into this many equal parts and average over them; the error falls
-                as 1/segments².
-            extrapolate: combine `segments` and twice as many as (4·fine - coarse)/3, which leaves an
-                error of O(|update|⁴) on smooth graphs.
+            segments: cut the path into this many equal parts and average over them; the error
+                falls as 1/segments².
+            extrapolate: combine `segments` and twice as many as (4·fine - coarse)/3, which leaves
+                an error of O(|update|⁴) on smooth graphs.
             retain_graph: keep the graph's buffers for another sweep, instead of freeing them.
 
         Returns:
             The value at the end of the updates, a 0-d array.
 
         Raises:
-            ValueError: several elements; no graph, or a freed one; an update for a tensor that is no
-                leaf of the graph or of another shape.
+            ValueError: several elements; no graph, or a freed one; an update for a tensor that is
+                no leaf of the graph or of another shape.
             AverageUndefinedError: an operation without a kind.
 
         Example:
@@ -291,22 +264,10 @@ class Tensor(ArrayMethods):
             )
         if self._node is None:
             raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
-        nodes = graph.topological_order(self._node)
-        moves = _checked_updates(updates, nodes)
-
-        def sweep(segments: int, retain: bool) -> tuple[Array, dict[Any, Array]]:
-            path = [
-                {
-                    leaf: as_array(start + delta * (i / segments))
-                    for leaf, (start, delta) in moves.items()
-                }
-                for i in range(1, segments + 1)
-            ]
-            return graph.average_sweep(self._node, nodes, path, retain)
-
-        end, grads = sweep(segments, retain_graph or extrapolate)
+        moves = _checked_updates(updates, self._node)
+        end, grads = average_sweep(self._node, moves, segments, retain_graph or extrapolate)
         if extrapolate:
-            end, fine = sweep(2 * segments, retain_graph)
+            end, fine = average_sweep(self._node, moves, 2 * segments, retain_graph)
             grads = {leaf: (4 * fine[leaf] - coarse) / 3 for leaf, coarse in grads.items()}
         _accumulate("average_grad", grads)
         return end.reshape(())
@@ -328,7 +289,7 @@ class Tensor(ArrayMethods):
                 f"{operation}: needs a single element, the tensor has shape {self.shape}; {remedy}"
             )
 
-    # -- recording -----------------------------------------------------------------------------------
+    # -- recording ---------------------------------------------------------------------------------
 
     @staticmethod
     def _apply(operation: Operation, *inputs: Any) -> Tensor:
@@ -347,8 +308,8 @@ class Tensor(ArrayMethods):
             return Tensor.implementations[function]
         except KeyError:
             raise TypeError(
-                f"np.{function.__name__}: agrad does not differentiate it; call it on x.numpy() if no "
-                "gradient is wanted"
+                f"np.{function.__name__}: agrad does not differentiate it; call it on x.numpy() if "
+                "no gradient is wanted"
             ) from None
 
 
@@ -379,7 +340,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         ValueError, TypeError: the operation refuses its inputs; the message names it.
     """
     tensors = [value for value in inputs if isinstance(value, Tensor)]
-    recording = _grad_enabled.get() and any(t._requires_grad for t in tensors)
+    recording = is_grad_enabled() and any(t._requires_grad for t in tensors)
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
     if not recording:
         return Tensor._wrap(as_array(_forward(operation, arrays)))
@@ -394,7 +355,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         (value._node or value) if isinstance(value, Tensor) and value._requires_grad else None
         for value in inputs
     )
-    result._node = graph.Node(operation, arrays, result._data, parents, pins)
+    result._node = Node(operation, arrays, result._data, parents, pins)
     result._requires_grad = True
     return result
 
@@ -408,14 +369,14 @@ def _forward(operation: Operation, arrays: tuple[Array, ...]) -> Array:
         raise
 
 
-def _pinned(tensor: Tensor) -> graph.Pin | None:
+def _pinned(tensor: Tensor) -> Pin | None:
     """Return the pin on the tensor's array, made if need be; None if it is read-only by itself."""
     pin = tensor._pin() if tensor._pin is not None else None
     if pin is not None and pin.array is tensor._data:
         return pin
     if not tensor._data.flags.writeable or _is_stray_view(tensor):
         return None
-    pin = graph.Pin(tensor._data)
+    pin = Pin(tensor._data)
     tensor._pin = weakref.ref(pin)
     return pin
 
@@ -450,16 +411,9 @@ def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
     return array
 
 
-def _checked_updates(
-    updates: Mapping[Tensor, ArrayLike], nodes: list[graph.Node]
-) -> dict[Tensor, tuple[Array, Array]]:
-    """Return for each leaf that moves its recorded value and its update."""
-    recorded = {
-        parent: array
-        for node in nodes
-        for parent, array in zip(node.parents, node.inputs, strict=True)
-        if isinstance(parent, Tensor)
-    }
+def _checked_updates(updates: Mapping[Tensor, ArrayLike], root: Node) -> dict[Any, Array]:
+    """Return the updates as arrays of their leaves' dtypes, each of a leaf of the graph."""
+    recorded = recorded_leaves(topological_order(root))
     moves = {}
     for i, (leaf, update) in enumerate(updates.items()):
         if not isinstance(leaf, Tensor):
@@ -479,7 +433,7 @@ def _checked_updates(
             )
         if delta.dtype.kind not in "biuf":
             raise TypeError(f"average_backward: update {i} has dtype {delta.dtype}")
-        moves[leaf] = start, delta.astype(start.dtype, copy=False)
+        moves[leaf] = delta.astype(start.dtype, copy=False)
     return moves
 
 

@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "kernels", "quadrature", "random", "serialization"},
     {"backend"},
     {"ops"},
-    {"graph", "array_methods", "tensor", "functions", "average"},
+    {"graph", "mode", "sweep", "array_methods", "tensor", "functions", "average"},
     {"nn"},
     {"optim"},
     {"data"},
@@ -21,6 +21,7 @@ LAYERS = [
     {"train"},
     {"study", "testing"},
     {"cli"},
+    {"__main__"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 

@@ -73,14 +73,14 @@ def gelu_derivative(x: NDArray[Any]) -> NDArray[Any]:
 
 
 @kernel("const real[:], real[:]")
-def _gelu(x, out):  # type: ignore[no-untyped-def]
+def _gelu(x, out):
     for i in range(out.size):
         value = np.float64(x[i])
         out[i] = value * _distribution(value, _bell(value))
 
 
 @kernel("const real[:], real[:]")
-def _gelu_derivative(x, out):  # type: ignore[no-untyped-def]
+def _gelu_derivative(x, out):
     for i in range(out.size):
         value = np.float64(x[i])
         bell = _bell(value)
@@ -88,7 +88,7 @@ def _gelu_derivative(x, out):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _bell(x):  # type: ignore[no-untyped-def]
+def _bell(x):
     """e^(-x²/2), from the exact square of a head of 24 bits and a small rest."""
     head = np.float64(np.float32(x))
     n, minus_one = split_exp(max(-0.5 * head * head, -700.0))
@@ -99,7 +99,7 @@ def _bell(x):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _distribution(x, bell):  # type: ignore[no-untyped-def]
+def _distribution(x, bell):
     t = 4 / (4 + abs(x))
     series = 0.0
     for coefficient in _MILLS:

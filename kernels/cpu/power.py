@@ -48,19 +48,19 @@ def _call(loop: Any, *arrays: ArrayLike) -> NDArray[Any]:
 
 
 @kernel("const real[:], const real[:], const real[:], real[:]")
-def _in_base(a, b, exponent, out):  # type: ignore[no-untyped-def]
+def _in_base(a, b, exponent, out):
     for i in range(out.size):
         out[i] = _power(np.float64(a[i]), np.float64(b[i]), np.float64(exponent[i]))
 
 
 @kernel("const real[:], const real[:], const real[:], real[:]")
-def _in_exponent(a, b, base, out):  # type: ignore[no-untyped-def]
+def _in_exponent(a, b, base, out):
     for i in range(out.size):
         out[i] = _exponential(np.float64(a[i]), np.float64(b[i]), np.float64(base[i]))
 
 
 @inline
-def _exponential(a, b, base):  # type: ignore[no-untyped-def]
+def _exponential(a, b, base):
     """baseᵃ log(base) expm1(s) / s for s = (b - a) log(base); where s is large, the quotient."""
     if base == 0 and a == b:
         return 0.0 if a >= 0 else -math.inf

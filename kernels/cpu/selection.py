@@ -29,7 +29,7 @@ def average_shares(start: NDArray[Any], end: NDArray[Any]) -> NDArray[Any]:
 
 
 @kernel("const real[:, :], const real[:, :], real[:, :]")
-def _average_shares(start, end, shares):  # type: ignore[no-untyped-def]
+def _average_shares(start, end, shares):
     """Walk along the upper envelope of the lines from (0, start[i]) to (1, end[i]).
 
     The line that leads is next overtaken by one that ends higher, where the two cross first.
@@ -61,7 +61,7 @@ def _average_shares(start, end, shares):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _first_leader(a, b):  # type: ignore[no-untyped-def]
+def _first_leader(a, b):
     """The line that leads at first: of the highest, the one that ends highest; -1 if one is NaN."""
     leader = 0
     for i in range(a.size):
@@ -73,7 +73,7 @@ def _first_leader(a, b):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _crossing(a, b, a_other, b_other):  # type: ignore[no-untyped-def]
+def _crossing(a, b, a_other, b_other):
     """When a line from a to b is overtaken by one that starts no higher and ends higher."""
     if a == a_other:
         return 0.0

@@ -1,0 +1,177 @@
+"""The sweeps over a recorded graph: ordinary gradients, and factorized average gradients.
+
+Both run once from the root back to the leaves. The ordinary sweep pulls the gradient through each
+operation's Jacobian at the recorded values; the average sweep through its Jacobian averaged between
+two runs of the graph. The leaves are any hashable objects that the graph's nodes name as parents.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from agrad.backend import Array, as_array
+from agrad.graph import Node, topological_order
+from agrad.ops.operation import Gradients, Operation, Point
+
+__all__ = ["average_sweep", "backward_sweep", "recorded_leaves"]
+
+LeafArrays = dict[Any, Array]
+"""An array for each leaf."""
+
+
+def backward_sweep(root: Node, grad: Array, retain_graph: bool) -> LeafArrays:
+    """Pull `grad` back from `root` to the leaves through each operation's Jacobian."""
+
+    def pull(node: Node, grad: Array) -> Gradients:
+        return node.operation.backward(grad, node.needs, node.out, *node.inputs)
+
+    return _sweep(root, grad, topological_order(root), pull, retain_graph)
+
+
+def average_sweep(
+    root: Node, updates: Mapping[Hashable, Array], segments: int, retain_graph: bool
+) -> tuple[Array, LeafArrays]:
+    """Pull 1 back from the scalar `root` through the Jacobians averaged along `updates`.
+
+    The path from the recorded values of the leaves to their ends is cut into `segments`; leaves
+    without an update stay put. Returns the root's value at the end, and for each leaf the mean of
+    its factorized average gradients over the segments.
+    """
+    nodes = topological_order(root)
+    starts = recorded_leaves(nodes)
+    start = {node: Point(node.out, node.inputs) for node in nodes}
+    _require_kinds(start)
+    seed = np.ones_like(root.out)
+    total: LeafArrays = {}
+    for i in range(1, segments + 1):
+        last = i == segments
+        end = _replay(
+            nodes,
+            {
+                leaf: as_array(starts[leaf] + update * (i / segments))
+                for leaf, update in updates.items()
+            },
+        )
+        value = end[root].out
+        following = {} if last else dict(end)
+        pull = partial(_average_pull, start, end)
+        part = _sweep(root, seed, nodes, pull, retain_graph or not last)
+        for leaf, grad in part.items():
+            total[leaf] = total[leaf] + grad if leaf in total else grad
+        start = following
+    if segments > 1:
+        total = {leaf: grad / segments for leaf, grad in total.items()}
+    return value, total
+
+
+def recorded_leaves(nodes: Iterable[Node]) -> LeafArrays:
+    """Return the value that each leaf had when the graph was recorded."""
+    return {
+        parent: array
+        for node in nodes
+        for parent, array in zip(node.parents, node.inputs)
+        if parent is not None and type(parent) is not Node
+    }
+
+
+def _require_kinds(start: Mapping[Node, Point]) -> None:
+    """Let an operation without a kind raise now, not amid a sweep that frees buffers."""
+    for node, point in start.items():
+        if type(node.operation).average_backward is Operation.average_backward:
+            node.operation.average_backward(point.out, node.needs, point, point)
+
+
+def _average_pull(
+    start: dict[Node, Point], end: dict[Node, Point], node: Node, grad: Array
+) -> Gradients:
+    # Taken out of both: what has been swept is freed.
+    before, after = start.pop(node), end.pop(node)
+    if all(a is b for a, b in zip(before.inputs, after.inputs)):
+        return node.operation.backward(grad, node.needs, before.out, *before.inputs)
+    return node.operation.average_backward(grad, node.needs, before, after)
+
+
+def _replay(nodes: list[Node], leaves: Mapping[Hashable, Array]) -> dict[Node, Point]:
+    """Run the recorded operations forward again from other values of the leaves.
+
+    An array that does not change is the same object as the recorded one, so that what does not
+    depend on a moving leaf is neither computed nor stored twice.
+    """
+    points: dict[Node, Point] = {}
+    for node in nodes:
+        inputs = tuple(
+            array
+            if parent is None
+            else points[parent].out
+            if type(parent) is Node
+            else leaves.get(parent, array)
+            for parent, array in zip(node.parents, node.inputs)
+        )
+        if all(a is b for a, b in zip(inputs, node.inputs)):
+            points[node] = Point(node.out, node.inputs)
+        else:
+            points[node] = Point(as_array(node.operation.forward(*inputs)), inputs)
+    return points
+
+
+def _sweep(
+    root: Node,
+    grad: Array,
+    nodes: list[Node],
+    pull: Callable[[Node, Array], Gradients],
+    retain_graph: bool,
+) -> LeafArrays:
+    """Sweep from `root` back and return the leaves' gradients, each an array of its own."""
+    pending: dict[Node, Array] = {root: grad}
+    leaves: LeafArrays = {}
+    for node in reversed(nodes):
+        if node in pending:
+            grad = as_array(pending.pop(node))
+            gradients = pull(node, grad)
+            for i, parent in enumerate(node.parents):
+                if parent is None or gradients[i] is None:
+                    continue
+                gradient = _unbroadcast(gradients[i], node.inputs[i])
+                known: LeafArrays = pending if type(parent) is Node else leaves
+                if parent in known:
+                    known[parent] = known[parent] + gradient
+                elif known is leaves and _is_shared(gradient, i, grad, gradients):
+                    known[parent] = gradient.copy()
+                else:
+                    known[parent] = gradient
+        if not retain_graph:
+            node.free()
+    return {leaf: as_array(grad) for leaf, grad in leaves.items()}
+
+
+def _is_shared(gradient: Array, i: int, grad: Array, gradients: Gradients) -> bool:
+    """Whether a leaf's gradient might share memory with another array that outlives this step."""
+    return (
+        gradient is grad
+        or getattr(gradient, "base", None) is not None
+        or any(other is gradient for j, other in enumerate(gradients) if j != i)
+    )
+
+
+def _unbroadcast(grad: Array, like: Array) -> Array:
+    """Sum `grad` over the axes along which `like` was broadcast, and give it `like`'s dtype.
+
+    Raises:
+        ValueError: `like` does not broadcast to the shape of `grad`.
+    """
+    if grad.shape != like.shape:
+        lead = grad.ndim - like.ndim
+        if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, grad.shape[lead:])):
+            raise ValueError(
+                f"backward: a gradient of shape {grad.shape} does not fit an input of shape "
+                f"{like.shape}"
+            )
+        stretched = tuple(
+            lead + i for i, n in enumerate(like.shape) if n == 1 and grad.shape[lead + i] != 1
+        )
+        grad = grad.sum(axis=tuple(range(lead)) + stretched).reshape(like.shape)
+    if grad.dtype != like.dtype:
+        grad = grad.astype(like.dtype)
+    return grad
