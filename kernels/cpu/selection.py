@@ -37,31 +37,36 @@ def _average_shares(start, end, shares):
     rows, n = start.shape
     for row in range(rows):
         a, b = start[row], end[row]
-        leader = _first_leader(a, b)
+        leader = first_leader(a, b)
         if leader < 0:
             shares[row] = math.nan
             continue
         time = 0.0
         while time < 1:
-            next_leader, next_time = leader, 1.0
             equals = 0
             for i in range(n):
-                if b[i] > b[leader]:
-                    crossing = max(time, _crossing(a[leader], b[leader], a[i], b[i]))
-                    if crossing < next_time or (crossing == next_time and b[i] > b[next_leader]):
-                        next_leader, next_time = i, crossing
-                elif a[i] == a[leader] and b[i] == b[leader]:
-                    equals += 1
+                equals += a[i] == a[leader] and b[i] == b[leader]
+            following, end_time = next_leader(a, b, leader, time)
             for i in range(n):
                 if a[i] == a[leader] and b[i] == b[leader]:
-                    shares[row, i] += (next_time - time) / equals
-            if next_leader == leader:
-                break
-            leader, time = next_leader, next_time
+                    shares[row, i] += (end_time - time) / equals
+            leader, time = following, end_time
 
 
 @inline
-def _first_leader(a, b):
+def next_leader(a, b, leader, time):
+    """Which line overtakes the leader first from a time on, and when; the leader and 1 if none."""
+    following, end_time = leader, 1.0
+    for i in range(a.size):
+        if b[i] > b[leader]:
+            crossing = max(time, _crossing(a[leader], b[leader], a[i], b[i]))
+            if crossing < end_time or (crossing == end_time and b[i] > b[following]):
+                following, end_time = i, crossing
+    return following, end_time
+
+
+@inline
+def first_leader(a, b):
     """The line that leads at first: of the highest, the one that ends highest; -1 if one is NaN."""
     leader = 0
     for i in range(a.size):

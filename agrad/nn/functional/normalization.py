@@ -5,12 +5,103 @@ from typing import Any
 
 import numpy as np
 
+from agrad.backend import Array
+from agrad.nn.functional.windows import floating
 from agrad.ops.dropout import Dropout
 from agrad.ops.normalization import Normalize
 from agrad.random import generator
 from agrad.tensor import Tensor, apply, as_tensor
 
-__all__ = ["dropout", "layer_norm"]
+__all__ = ["batch_norm", "dropout", "layer_norm"]
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalize each channel to mean 0 and variance 1, then scale and shift it.
+
+    In training by the batch's mean and variance, which the running ones then follow: by the call
+    itself, never by an average backward pass that runs the recorded graph again. Otherwise by the
+    running ones.
+
+    Ioffe and Szegedy, "Batch Normalization", 2015.
+
+    Args:
+        input: (N, C) or (N, C, ...), float32 or float64.
+        running_mean: (C,), changed in place in training; None to keep no record.
+        running_var: (C,), likewise; it follows the unbiased variance.
+        weight: the scales, (C,).
+        bias: the shifts, (C,).
+        training: whether to normalize by the batch.
+        momentum: the share of the batch in the new running mean and variance.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: shapes that do not fit together, a single element for each channel in training,
+            no running mean or variance outside it.
+        TypeError: an input that is neither float32 nor float64.
+
+    Example:
+        >>> import agrad as ag
+        >>> import agrad.nn.functional as F
+        >>> mean, var = ag.tensor([0.0]), ag.tensor([1.0])
+        >>> F.batch_norm([[1.0], [3.0]], mean, var, training=True, eps=0.0)
+        tensor([[-1.],
+                [ 1.]])
+        >>> mean
+        tensor([0.2])
+    """
+    x = floating("batch_norm", "input", input)
+    if x.ndim < 2:
+        raise ValueError(f"batch_norm: input must have shape (N, C, ...), got {x.shape}")
+    names = "running_mean", "running_var", "weight", "bias"
+    given = dict(zip(names, (running_mean, running_var, weight, bias)))
+    for name, value in given.items():
+        if value is not None and np.shape(value) != x.shape[1:2]:
+            raise ValueError(
+                f"batch_norm: {name} must have shape {x.shape[1:2]}, one element for each channel "
+                f"of input, of shape {x.shape}; got {np.shape(value)}"
+            )
+    channel = (1, -1) + (1,) * (x.ndim - 2)
+    if training:
+        _follow(x.data, running_mean, running_var, momentum)
+        axes = (0, *range(2, x.ndim))
+        out = apply(Normalize(axes, eps), x)
+    elif running_mean is None or running_var is None:
+        raise ValueError("batch_norm: outside training running_mean and running_var are needed")
+    else:
+        deviation = np.sqrt(running_var.data + running_var.dtype.type(eps))
+        out = (x - running_mean.data.reshape(channel)) / deviation.reshape(channel)
+    if weight is not None:
+        out = out * as_tensor(weight).reshape(channel)
+    return out if bias is None else out + as_tensor(bias).reshape(channel)
+
+
+def _follow(
+    x: Array, running_mean: Tensor | None, running_var: Tensor | None, momentum: float
+) -> None:
+    """Move the running mean and variance towards the batch's."""
+    axes = (0, *range(2, x.ndim))
+    count = x.size // max(1, x.shape[1])
+    if count < 2:
+        raise ValueError(
+            "batch_norm: training needs more than one element for each channel, got input of shape "
+            f"{x.shape}; give larger batches, or call eval()"
+        )
+    for running, statistic in (
+        (running_mean, np.mean(x, axis=axes)),
+        (running_var, np.var(x, axis=axes, ddof=1)),
+    ):
+        if running is not None:
+            values = running.writable()
+            values += momentum * (statistic - values)
 
 
 def layer_norm(

@@ -1,0 +1,124 @@
+"""Batch normalization as modules."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from agrad.nn import functional as F
+from agrad.nn.module import Module, Parameter
+from agrad.tensor import Tensor, as_tensor
+
+__all__ = ["BatchNorm1d", "BatchNorm2d"]
+
+
+class _BatchNorm(Module):
+    """Each channel brought to mean 0 and variance 1, then scaled and shifted."""
+
+    shapes: ClassVar[dict[int, str]]
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        if num_features < 1:
+            raise ValueError(
+                f"{type(self).__name__}: needs at least one channel, got "
+                f"num_features={num_features}"
+            )
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.affine = affine
+        self.track_running_stats = track_running_stats
+        self.weight = Parameter(np.ones(num_features, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, np.float32)) if affine else None
+        if track_running_stats:
+            self.register_buffer("running_mean", np.zeros(num_features, np.float32))
+            self.register_buffer("running_var", np.ones(num_features, np.float32))
+            self.register_buffer("num_batches_tracked", np.zeros((), np.int64))
+        else:
+            self.running_mean = self.running_var = None
+
+    def forward(self, input: Any) -> Tensor:
+        """Return the normalized input, of its shape."""
+        x = as_tensor(input)
+        if x.ndim not in self.shapes or x.shape[1] != self.num_features:
+            raise ValueError(
+                f"{type(self).__name__}: input must have shape {' or '.join(self.shapes.values())} "
+                f"with C = {self.num_features}, got {x.shape}"
+            )
+        training = self.training or not self.track_running_stats
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if training and self.track_running_stats:
+            batches = int(self.num_batches_tracked.data) + 1
+            momentum = 1 / batches if self.momentum is None else momentum
+        out = F.batch_norm(
+            *(x, self.running_mean, self.running_var, self.weight, self.bias),
+            *(training, momentum, self.eps),
+        )
+        if training and self.track_running_stats:
+            self.num_batches_tracked.writable()[...] = batches
+        return out
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    """Each channel of (N, C) or (N, C, L) brought to mean 0 and variance 1, scaled and shifted.
+
+    In training by the batch's mean and variance, otherwise by their running averages. An average
+    backward pass leaves those as they are.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: the share of a batch in the new running averages; None to average all batches.
+        affine: whether channels are scaled and shifted.
+        track_running_stats: whether there are running averages; without, the batch's own mean and
+            variance serve outside training too.
+
+    Attributes:
+        weight: (num_features,), all ones; or None.
+        bias: (num_features,), all zeros; or None.
+        running_mean: a buffer (num_features,), at first zeros; or None.
+        running_var: a buffer (num_features,), at first ones; or None.
+        num_batches_tracked: a buffer, how many batches the running averages have seen.
+
+    Raises:
+        ValueError: fewer than one channel, an input of another shape, a single element for each
+            channel in training.
+
+    Source: Ioffe and Szegedy, "Batch Normalization", 2015.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.BatchNorm1d(1, eps=0.0)([[1.0], [3.0]]).tolist()
+        [[-1.0], [1.0]]
+    """
+
+    shapes: ClassVar = {2: "(N, C)", 3: "(N, C, L)"}
+
+
+class BatchNorm2d(_BatchNorm):
+    """Each channel of (N, C, H, W) brought to mean 0 and variance 1, scaled and shifted.
+
+    As `BatchNorm1d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.BatchNorm2d(3).eval()(np.ones((2, 3, 4, 4), np.float32)).shape
+        (2, 3, 4, 4)
+    """
+
+    shapes: ClassVar = {4: "(N, C, H, W)"}

@@ -1,0 +1,266 @@
+"""Convolutions and their transposes as modules; each is explained where the function is."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agrad.nn import functional as F
+from agrad.nn import init
+from agrad.nn.functional.windows import per_axis
+from agrad.nn.module import Module, Parameter
+from agrad.tensor import Tensor
+
+__all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
+
+
+class _Convolution(Module):
+    """What all convolutions have: options by axis, a weight and a bias."""
+
+    axes: int
+    transposed = False
+    padding: Any  # a number for each axis, or the name of one of conv2d's choices
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int],
+        padding: str | int | Sequence[int],
+        dilation: int | Sequence[int],
+        groups: int,
+        bias: bool,
+        output_padding: int | Sequence[int] = 0,
+    ) -> None:
+        name = type(self).__name__
+
+        def checked(option: str, value: Any, least: int) -> tuple[int, ...]:
+            return per_axis(name, option, value, self.axes, least)
+
+        if (
+            min(in_channels, out_channels, groups) < 1
+            or in_channels % groups + out_channels % groups
+        ):
+            raise ValueError(
+                f"{name}: groups must divide in_channels and out_channels, all at least 1; got "
+                f"groups={groups}, in_channels={in_channels}, out_channels={out_channels}"
+            )
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = checked("kernel_size", kernel_size, 1)
+        self.stride = checked("stride", stride, 1)
+        self.padding = padding if isinstance(padding, str) else checked("padding", padding, 0)
+        self.dilation = checked("dilation", dilation, 1)
+        self.output_padding = checked("output_padding", output_padding, 0)
+        self.groups = groups
+        channels = in_channels, out_channels
+        first, second = channels if self.transposed else reversed(channels)
+        shape = first, second // groups, *self.kernel_size
+        self.weight = init.kaiming_uniform_(Parameter(np.empty(shape, np.float32)), a=math.sqrt(5))
+        self.bias: Parameter | None = None
+        if bias:
+            bound = 1 / math.sqrt(math.prod(shape[1:]))
+            self.bias = init.uniform_(Parameter(np.empty(out_channels, np.float32)), -bound, bound)
+
+    def extra_repr(self) -> str:
+        text = (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"stride={self.stride}"
+        )
+        for name, usual in ("padding", 0), ("dilation", 1), ("output_padding", 0):
+            value = getattr(self, name)
+            if value != (usual,) * self.axes:
+                text += f", {name}={value}"
+        if self.groups != 1:
+            text += f", groups={self.groups}"
+        return text if self.bias is not None else text + ", bias=False"
+
+
+class Conv1d(_Convolution):
+    """The products of a weight with each window of a sequence; see `agrad.nn.functional.conv1d`.
+
+    Attributes:
+        weight: (out_channels, in_channels / groups, kernel_size), drawn from U(±1/√fan), the fan
+            being the product of its last two lengths.
+        bias: (out_channels,), drawn likewise; or None.
+
+    Raises:
+        ValueError: channels that groups do not divide, options below their least values.
+
+    Example:
+        >>> from agrad import nn
+        >>> layer = nn.Conv1d(3, 8, kernel_size=3, padding=1)
+        >>> layer(np.ones((2, 3, 10), np.float32)).shape
+        (2, 8, 10)
+    """
+
+    axes = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: str | int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        )
+
+    def forward(self, input: Any) -> Tensor:
+        """Return (N, out_channels, L') for an input (N, in_channels, L)."""
+        return F.conv1d(
+            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+
+class Conv2d(_Convolution):
+    """The products of a weight with each window of an image; see `agrad.nn.functional.conv2d`.
+
+    Attributes:
+        weight: (out_channels, in_channels / groups, *kernel_size), drawn from U(±1/√fan), the fan
+            being the product of its last three lengths.
+        bias: (out_channels,), drawn likewise; or None.
+
+    Raises:
+        ValueError: channels that groups do not divide, options below their least values.
+
+    Example:
+        >>> from agrad import nn
+        >>> layer = nn.Conv2d(3, 8, kernel_size=3, stride=2)
+        >>> layer(np.ones((2, 3, 11, 9), np.float32)).shape
+        (2, 8, 5, 4)
+    """
+
+    axes = 2
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: str | int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        )
+
+    def forward(self, input: Any) -> Tensor:
+        """Return (N, out_channels, H', W') for an input (N, in_channels, H, W)."""
+        return F.conv2d(
+            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+
+class ConvTranspose1d(_Convolution):
+    """The transpose of `Conv1d`; see `agrad.nn.functional.conv_transpose1d`.
+
+    Attributes:
+        weight: (in_channels, out_channels / groups, kernel_size), drawn from U(±1/√fan), the fan
+            being the product of its last two lengths.
+        bias: (out_channels,), drawn likewise; or None.
+
+    Raises:
+        ValueError: channels that groups do not divide, options below their least values.
+
+    Example:
+        >>> from agrad import nn
+        >>> layer = nn.ConvTranspose1d(8, 3, kernel_size=4, stride=2, padding=1)
+        >>> layer(np.ones((2, 8, 10), np.float32)).shape
+        (2, 3, 20)
+    """
+
+    axes = 1
+    transposed = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        output_padding: int | Sequence[int] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | Sequence[int] = 1,
+    ) -> None:
+        super().__init__(
+            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias),
+            output_padding,
+        )
+
+    def forward(self, input: Any) -> Tensor:
+        """Return (N, out_channels, L') for an input (N, in_channels, L)."""
+        return F.conv_transpose1d(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,
+        )
+
+
+class ConvTranspose2d(_Convolution):
+    """The transpose of `Conv2d`; see `agrad.nn.functional.conv_transpose2d`.
+
+    Attributes:
+        weight: (in_channels, out_channels / groups, *kernel_size), drawn from U(±1/√fan), the fan
+            being the product of its last three lengths.
+        bias: (out_channels,), drawn likewise; or None.
+
+    Raises:
+        ValueError: channels that groups do not divide, options below their least values.
+
+    Example:
+        >>> from agrad import nn
+        >>> layer = nn.ConvTranspose2d(8, 3, kernel_size=2, stride=2)
+        >>> layer(np.ones((2, 8, 5, 4), np.float32)).shape
+        (2, 3, 10, 8)
+    """
+
+    axes = 2
+    transposed = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        output_padding: int | Sequence[int] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | Sequence[int] = 1,
+    ) -> None:
+        super().__init__(
+            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias),
+            output_padding,
+        )
+
+    def forward(self, input: Any) -> Tensor:
+        """Return (N, out_channels, H', W') for an input (N, in_channels, H, W)."""
+        return F.conv_transpose2d(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,
+        )

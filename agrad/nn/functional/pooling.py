@@ -1,0 +1,258 @@
+"""Pooling: the largest or the mean of each window."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from agrad.nn.functional.windows import batched, per_axis, two_axes
+from agrad.ops.pooling import AdaptiveAvgPool, AvgPool, MaxPool
+from agrad.tensor import Tensor, apply
+
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "max_pool1d",
+    "max_pool2d",
+]
+
+
+def max_pool1d(
+    input: Any,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Return the largest element of each window of a sequence; of equal ones the first is chosen.
+
+    Args:
+        input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
+        kernel_size: the elements of a window.
+        stride: the distance between windows, kernel_size where None; they may overlap.
+        padding: how far windows reach over either side, at most half a window; nothing there is
+            ever the largest.
+        dilation: the distance between a window's elements.
+        ceil_mode: whether elements that are too few for a last window make one.
+
+    Returns:
+        (N, C, ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1), with ⌈⌉ in place
+        of ⌊⌋ in ceil_mode, except that no window begins in the padding on the right.
+
+    Raises:
+        ValueError: another shape, options below their least values, a padding of more than half a
+            window, a window longer than the padded input.
+        TypeError: an input that is neither float32 nor float64.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.max_pool1d([[[1.0, 3.0, 2.0, 0.0]]], kernel_size=2, stride=1)
+        tensor([[[3., 3., 2.]]])
+    """
+    return _max_pool("max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def max_pool2d(
+    input: Any,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """Return the largest element of each window of an image; of equal ones the first is chosen.
+
+    As `max_pool1d`, for an input (N, C, H, W) or (C, H, W); options are a number for both axes, or
+    a pair, the vertical one's first.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.max_pool2d([[[[1.0, 3.0], [2.0, 0.0]]]], kernel_size=2)
+        tensor([[[[3.]]]])
+    """
+    return _max_pool("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def avg_pool1d(
+    input: Any,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """Return the mean of each window of a sequence.
+
+    Args:
+        input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
+        kernel_size: the elements of a window.
+        stride: the distance between windows, kernel_size where None; they may overlap.
+        padding: zeros on either side, at most half a window.
+        ceil_mode: whether elements that are too few for a last window make one; its mean is over
+            those that there are.
+        count_include_pad: whether the mean counts the zeros of the padding.
+
+    Returns:
+        As `max_pool1d`.
+
+    Raises:
+        ValueError, TypeError: as for `max_pool1d`.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.avg_pool1d([[[1.0, 3.0, 2.0, 0.0]]], kernel_size=2)
+        tensor([[[2., 1.]]])
+    """
+    return _avg_pool(
+        "avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None
+    )
+
+
+def avg_pool2d(
+    input: Any,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """Return the mean of each window of an image.
+
+    As `avg_pool1d`, for an input (N, C, H, W) or (C, H, W); kernel_size, stride and padding are a
+    number for both axes, or a pair, the vertical one's first. With a `divisor_override` the sums
+    are divided by it, however many elements they have.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.avg_pool2d([[[[1.0, 3.0], [2.0, 0.0]]]], kernel_size=2)
+        tensor([[[[1.5]]]])
+    """
+    if divisor_override is not None:
+        (divisor_override,) = per_axis("avg_pool2d", "divisor_override", divisor_override, 1)
+    return _avg_pool(
+        *("avg_pool2d", 2, input, kernel_size, stride, padding),
+        *(ceil_mode, count_include_pad, divisor_override),
+    )
+
+
+def adaptive_avg_pool1d(input: Any, output_size: int | Sequence[int]) -> Tensor:
+    """Return the means of `output_size` windows that cover a sequence and are as equal as can be.
+
+    Args:
+        input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
+        output_size: how many windows; 1 for the mean of the whole.
+
+    Returns:
+        (N, C, output_size).
+
+    Raises:
+        ValueError: another shape, an output_size below 1, an empty sequence.
+        TypeError: an input that is neither float32 nor float64.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.adaptive_avg_pool1d([[[1.0, 2.0, 6.0]]], output_size=1)
+        tensor([[[3.]]])
+    """
+    return _adaptive_avg_pool("adaptive_avg_pool1d", 1, input, output_size)
+
+
+def adaptive_avg_pool2d(input: Any, output_size: int | Sequence[int | None] | None) -> Tensor:
+    """Return the means of windows that cover an image and are as equal as can be.
+
+    Args:
+        input: (N, C, H, W), or (C, H, W) for a single image; float32 or float64.
+        output_size: (height, width) of the output, or a number for both; None keeps a length.
+
+    Returns:
+        (N, C, height, width).
+
+    Raises:
+        ValueError, TypeError: as for `adaptive_avg_pool1d`.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.adaptive_avg_pool2d([[[[1.0, 3.0], [2.0, 0.0]]]], output_size=(1, None))
+        tensor([[[[1.5, 1.5]]]])
+    """
+    return _adaptive_avg_pool("adaptive_avg_pool2d", 2, input, output_size)
+
+
+def _max_pool(
+    operation: str,
+    axes: int,
+    input: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+) -> Tensor:
+    kernel, stride, padding, dilation = _window(
+        operation, axes, kernel_size, stride, padding, dilation
+    )
+    pool = MaxPool(kernel, stride, padding, dilation, ceil_mode)
+    return _pool(operation, axes, input, pool)
+
+
+def _avg_pool(
+    operation: str,
+    axes: int,
+    input: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Tensor:
+    kernel, stride, padding, _ = _window(operation, axes, kernel_size, stride, padding, dilation=1)
+    pool = AvgPool(kernel, stride, padding, ceil_mode, count_include_pad, divisor)
+    return _pool(operation, axes, input, pool)
+
+
+def _adaptive_avg_pool(operation: str, axes: int, input: Any, output_size: Any) -> Tensor:
+    def pool(x: Tensor) -> Tensor:
+        lengths = x.shape[2:]
+        if 0 in lengths:
+            raise ValueError(f"{operation}: input of shape {x.shape} has nothing to average")
+        wanted = output_size if isinstance(output_size, Sequence) else (output_size,) * axes
+        if axes == 2 and len(wanted) == axes:
+            wanted = tuple(n if m is None else m for m, n in zip(wanted, lengths))
+        size = per_axis(operation, "output_size", wanted, axes)
+        return apply(AdaptiveAvgPool(two_axes(size, 1)), x)
+
+    return batched(operation, axes, input, pool)
+
+
+def _window(
+    operation: str, axes: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """Return kernel, stride, padding and dilation as pairs."""
+    kernel = per_axis(operation, "kernel_size", kernel_size, axes)
+    strides = kernel if stride is None else per_axis(operation, "stride", stride, axes)
+    pads = per_axis(operation, "padding", padding, axes, least=0)
+    steps = per_axis(operation, "dilation", dilation, axes)
+    for pad, length, step in zip(pads, kernel, steps):
+        if 2 * pad > step * (length - 1) + 1:
+            raise ValueError(
+                f"{operation}: padding={padding!r} is more than half a window, which has "
+                f"kernel_size={kernel_size!r} and dilation={dilation!r}"
+            )
+    return two_axes(kernel, 1), two_axes(strides, 1), two_axes(pads, 0), two_axes(steps, 1)
+
+
+def _pool(operation: str, axes: int, input: Any, pool: MaxPool | AvgPool) -> Tensor:
+    def checked(x: Tensor) -> Tensor:
+        for axis, length in enumerate(x.shape[2:], start=2 - axes):
+            if length < 1 or pool.out_length(axis, length) < 1:
+                raise ValueError(
+                    f"{operation}: a window of kernel_size={pool.kernel[-axes:]} is larger than "
+                    f"the padded input (input has shape {x.shape}, padding is "
+                    f"{pool.padding[-axes:]})"
+                )
+        return apply(pool, x)
+
+    return batched(operation, axes, input, checked)

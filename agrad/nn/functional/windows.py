@@ -1,0 +1,50 @@
+"""What convolution and pooling ask of their arguments."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from agrad.tensor import Tensor, as_tensor
+
+__all__ = ["batched", "floating", "per_axis", "two_axes"]
+
+_SHAPES = {1: "(N, C, L) or (C, L)", 2: "(N, C, H, W) or (C, H, W)"}
+
+
+def per_axis(operation: str, name: str, value: Any, axes: int, least: int = 1) -> tuple[int, ...]:
+    """Return an option as one integer for each axis."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
+    if len(values) != axes or not all(_is_integer(n) and n >= least for n in values):
+        several = "" if axes == 1 else f", or {axes} of them"
+        raise ValueError(
+            f"{operation}: {name} must be an integer of at least {least}{several}, got {value!r}"
+        )
+    return tuple(int(n) for n in values)
+
+
+def two_axes(values: tuple[Any, ...], single: Any) -> tuple[Any, Any]:
+    """Return a pair of which a sequence's one axis is the second."""
+    return (single, *values) if len(values) == 1 else values
+
+
+def floating(operation: str, name: str, value: Any) -> Tensor:
+    """Return a Tensor of float32 or float64."""
+    tensor = as_tensor(value)
+    if tensor.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{operation}: {name} must be float32 or float64, not {tensor.dtype}")
+    return tensor
+
+
+def batched(operation: str, axes: int, input: Any, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function of several images to them or to one."""
+    x = floating(operation, "input", input)
+    if x.ndim == axes + 2:
+        return function(x)
+    if x.ndim == axes + 1:
+        return function(x.reshape(1, *x.shape))[0]
+    raise ValueError(f"{operation}: input must have shape {_SHAPES[axes]}, got {x.shape}")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

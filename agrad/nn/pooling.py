@@ -1,0 +1,144 @@
+"""Pooling as modules; each is explained where the function is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agrad.nn import functional as F
+from agrad.nn.function_module import FunctionModule
+from agrad.nn.functional.windows import per_axis
+
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "MaxPool1d",
+    "MaxPool2d",
+]
+
+
+@dataclass(eq=False, repr=False)
+class MaxPool1d(FunctionModule):
+    """The largest element of each window of a sequence; see `agrad.nn.functional.max_pool1d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.MaxPool1d(2)([[[1.0, 3.0, 2.0, 0.0]]])
+        tensor([[[3., 2.]]])
+    """
+
+    kernel_size: int | Sequence[int]
+    stride: int | Sequence[int] | None = None
+    padding: int | Sequence[int] = 0
+    dilation: int | Sequence[int] = 1
+    ceil_mode: bool = False
+    function = staticmethod(F.max_pool1d)
+
+    def __post_init__(self) -> None:
+        self.stride = self.kernel_size if self.stride is None else self.stride
+
+
+@dataclass(eq=False, repr=False)
+class MaxPool2d(FunctionModule):
+    """The largest element of each window of an image; see `agrad.nn.functional.max_pool2d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.MaxPool2d(2)([[[[1.0, 3.0], [2.0, 0.0]]]])
+        tensor([[[[3.]]]])
+    """
+
+    kernel_size: int | Sequence[int]
+    stride: int | Sequence[int] | None = None
+    padding: int | Sequence[int] = 0
+    dilation: int | Sequence[int] = 1
+    ceil_mode: bool = False
+    function = staticmethod(F.max_pool2d)
+
+    def __post_init__(self) -> None:
+        self.stride = self.kernel_size if self.stride is None else self.stride
+
+
+@dataclass(eq=False, repr=False)
+class AvgPool1d(FunctionModule):
+    """The mean of each window of a sequence; see `agrad.nn.functional.avg_pool1d`.
+
+    Raises:
+        ValueError: options below their least values.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.AvgPool1d(2)([[[1.0, 3.0, 2.0, 0.0]]])
+        tensor([[[2., 1.]]])
+    """
+
+    kernel_size: int | Sequence[int]
+    stride: int | Sequence[int] | None = None
+    padding: int | Sequence[int] = 0
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    function = staticmethod(F.avg_pool1d)
+
+    def __post_init__(self) -> None:
+        stride = self.kernel_size if self.stride is None else self.stride
+        self.kernel_size = per_axis("AvgPool1d", "kernel_size", self.kernel_size, 1)
+        self.stride = per_axis("AvgPool1d", "stride", stride, 1)
+        self.padding = per_axis("AvgPool1d", "padding", self.padding, 1, least=0)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+@dataclass(eq=False, repr=False)
+class AvgPool2d(FunctionModule):
+    """The mean of each window of an image; see `agrad.nn.functional.avg_pool2d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.AvgPool2d(2)([[[[1.0, 3.0], [2.0, 0.0]]]])
+        tensor([[[[1.5]]]])
+    """
+
+    kernel_size: int | Sequence[int]
+    stride: int | Sequence[int] | None = None
+    padding: int | Sequence[int] = 0
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor_override: int | None = None
+    function = staticmethod(F.avg_pool2d)
+
+    def __post_init__(self) -> None:
+        self.stride = self.kernel_size if self.stride is None else self.stride
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+@dataclass(eq=False, repr=False)
+class AdaptiveAvgPool1d(FunctionModule):
+    """The means of output_size windows that cover a sequence.
+
+    See `agrad.nn.functional.adaptive_avg_pool1d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.AdaptiveAvgPool1d(1)([[[1.0, 2.0, 6.0]]])
+        tensor([[[3.]]])
+    """
+
+    output_size: int | Sequence[int]
+    function = staticmethod(F.adaptive_avg_pool1d)
+
+
+@dataclass(eq=False, repr=False)
+class AdaptiveAvgPool2d(FunctionModule):
+    """The means of windows that cover an image; see `agrad.nn.functional.adaptive_avg_pool2d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.AdaptiveAvgPool2d(1)([[[[1.0, 3.0], [2.0, 0.0]]]])
+        tensor([[[[1.5]]]])
+    """
+
+    output_size: int | Sequence[int | None] | None
+    function = staticmethod(F.adaptive_avg_pool2d)

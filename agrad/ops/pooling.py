@@ -1,0 +1,130 @@
+"""Pooling of images (N, C, H, W) or sequences (N, C, L), which are images of one row.
+
+Options are pairs, of the vertical axis and the horizontal one, which alone a sequence has.
+"""
+
+import math
+
+import numpy as np
+
+from agrad.backend import kernels
+from agrad.ops.operation import Linear, Selection
+
+__all__ = ["AdaptiveAvgPool", "AvgPool", "MaxPool"]
+
+
+class MaxPool(Selection):
+    """The largest element of each window; of equal ones the first, as in PyTorch."""
+
+    def __init__(self, kernel, stride, padding, dilation, ceil_mode):
+        self.kernel = kernel
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.ceil_mode = ceil_mode
+
+    def forward(self, x):
+        planes = _planes(x)
+        size = tuple(map(self.out_length, (0, 1), planes.shape[1:]))
+        return _like(x, kernels(x).pooling.max_pool(planes, size, self._window(x)))
+
+    def backward(self, grad, needs, out, x):
+        max_gradient = kernels(x).pooling.max_gradient
+        return (max_gradient(_planes(grad), _planes(x), self._window(x)).reshape(x.shape),)
+
+    def average_backward(self, grad, needs, start, end):
+        (x0,), (x1,) = start.inputs, end.inputs
+        gradient = kernels(x0).pooling.average_max_gradient
+        return (gradient(*map(_planes, (grad, x0, x1)), self._window(x0)).reshape(x0.shape),)
+
+    def out_length(self, axis, length):
+        """Return how many windows there are along an axis."""
+        span = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+        return _count(length, span, self.stride[axis], self.padding[axis], self.ceil_mode)
+
+    def _window(self, x):
+        pooling = kernels(x).pooling
+        return pooling.Window(self.kernel, self.stride, self.padding, self.dilation)
+
+
+class AvgPool(Linear):
+    """The mean of each window; the padding counts as zeros or, if it is not counted, not at all."""
+
+    def __init__(self, kernel, stride, padding, ceil_mode, count_include_pad, divisor=None):
+        self.kernel = kernel
+        self.stride = stride
+        self.padding = padding
+        self.ceil_mode = ceil_mode
+        self.count_include_pad = count_include_pad
+        self.divisor = divisor
+
+    def forward(self, x):
+        planes = _planes(x)
+        return _like(x, kernels(x).pooling.mean_pool(planes, *self._windows(planes)))
+
+    def backward(self, grad, needs, out, x):
+        planes = _planes(x)
+        x_grad = kernels(x).pooling.mean_gradient(
+            _planes(grad), planes.shape[1:], *self._windows(planes)
+        )
+        return (x_grad.reshape(x.shape),)
+
+    def out_length(self, axis, length):
+        """Return how many windows there are along an axis."""
+        kernel, stride, padding = self.kernel[axis], self.stride[axis], self.padding[axis]
+        return _count(length, kernel, stride, padding, self.ceil_mode)
+
+    def spans(self, axis, length):
+        """Return the windows' starts and stops along an axis, and how many elements count."""
+        kernel, stride, padding = self.kernel[axis], self.stride[axis], self.padding[axis]
+        starts = stride * np.arange(self.out_length(axis, length)) - padding
+        stops = np.minimum(starts + kernel, length + padding)
+        counted = stops - starts
+        starts, stops = np.maximum(starts, 0), np.minimum(stops, length)
+        return starts, stops, counted if self.count_include_pad else stops - starts
+
+    def _windows(self, planes):
+        (*rows, height), (*columns, width) = map(self.spans, (0, 1), planes.shape[1:])
+        area = np.multiply.outer(height, width)
+        if self.divisor is not None:
+            area = np.full_like(area, self.divisor)
+        return np.stack(rows), np.stack(columns), area.astype(planes.dtype)
+
+
+class AdaptiveAvgPool(AvgPool):
+    """The mean of each of `size` windows that cover the whole and are as equal as can be."""
+
+    divisor = None
+
+    def __init__(self, size):
+        self.size = size
+
+    def spans(self, axis, length):
+        count = np.arange(self.size[axis])
+        starts = count * length // self.size[axis]
+        stops = -((count + 1) * -length // self.size[axis])
+        return starts, stops, stops - starts
+
+
+def _count(length, span, stride, padding, ceil_mode):
+    """Return how many windows there are along an axis.
+
+    With `ceil_mode` the last may reach beyond the padding, but not begin there.
+    """
+    room = length + 2 * padding - span
+    if not ceil_mode:
+        return room // stride + 1
+    count = -(-room // stride) + 1
+    return count - 1 if (count - 1) * stride >= length + padding else count
+
+
+def _planes(x):
+    """Return images and channels as one axis, and two axes after it."""
+    size = x.shape[2:] if x.ndim == 4 else (1, x.shape[2])
+    return x.reshape(math.prod(x.shape[:2]), *size)
+
+
+def _like(x, planes):
+    """Undo `_planes`."""
+    size = planes.shape[1:] if x.ndim == 4 else planes.shape[2:]
+    return planes.reshape(*x.shape[:2], *size)

@@ -1,0 +1,233 @@
+"""Pooling of planes (count, height, width): the largest or the mean of each window.
+
+Windows of the largest may overlap and reach into the padding, where nothing is ever the largest;
+what they pass back accumulates. Of equal elements the first is chosen, and a NaN before any number.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .jit import inline, kernel
+from .selection import first_leader, next_leader
+
+__all__ = [
+    "Window",
+    "average_max_gradient",
+    "max_gradient",
+    "max_pool",
+    "mean_gradient",
+    "mean_pool",
+]
+
+
+class Window(NamedTuple):
+    """Pairs, of the vertical axis and the horizontal one."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+def max_pool(x: NDArray[Any], size: tuple[int, int], window: Window) -> NDArray[Any]:
+    """Return the largest element of each window, for an output of `size`.
+
+    Example:
+        >>> x = np.array([[[1.0, 3.0, 2.0, 0.0]]])
+        >>> max_pool(x, (1, 3), Window((1, 2), (1, 1), (0, 0), (1, 1)))
+        array([[[3., 3., 2.]]])
+    """
+    out = np.empty((len(x), *size), x.dtype)
+    _max_pool(np.ascontiguousarray(x), out, *_numbers(window))
+    return out
+
+
+def max_gradient(grad: NDArray[Any], x: NDArray[Any], window: Window) -> NDArray[Any]:
+    """Pull the gradient of the output back to the elements chosen.
+
+    Example:
+        >>> x = np.array([[[1.0, 3.0, 2.0, 0.0]]])
+        >>> max_gradient(np.ones((1, 1, 3)), x, Window((1, 2), (1, 1), (0, 0), (1, 1)))
+        array([[[0., 2., 1., 0.]]])
+    """
+    x_grad = np.zeros(x.shape, x.dtype)
+    _max_gradient(*map(np.ascontiguousarray, (grad, x)), x_grad, *_numbers(window))
+    return x_grad
+
+
+def average_max_gradient(
+    grad: NDArray[Any], start: NDArray[Any], end: NDArray[Any], window: Window
+) -> NDArray[Any]:
+    """Pull it back to each element by the fraction of the segment on which it is the one chosen.
+
+    Example:
+        >>> start, end = np.array([[[3.0, 0.0]]]), np.array([[[0.0, 1.0]]])
+        >>> window = Window((1, 2), (1, 1), (0, 0), (1, 1))
+        >>> average_max_gradient(np.ones((1, 1, 1)), start, end, window)
+        array([[[0.75, 0.25]]])
+    """
+    x_grad = np.zeros(start.shape, start.dtype)
+    arrays = map(np.ascontiguousarray, (grad, start, end))
+    _average_max_gradient(*arrays, x_grad, *_numbers(window))
+    return x_grad
+
+
+def mean_pool(
+    x: NDArray[Any], rows: NDArray[np.int64], columns: NDArray[np.int64], area: NDArray[Any]
+) -> NDArray[Any]:
+    """Return the sum over each window divided by its area.
+
+    `rows` and `columns` hold the windows' starts and stops along the axes, (2, out_height) and
+    (2, out_width), and `area`, (out_height, out_width), what to divide by.
+
+    Example:
+        >>> x, windows = np.array([[[1.0, 3.0, 2.0]]]), np.array([[0, 1], [2, 3]])
+        >>> mean_pool(x, np.array([[0], [1]]), windows, np.full((1, 2), 2.0))
+        array([[[2. , 2.5]]])
+    """
+    out = np.empty((len(x), *area.shape), x.dtype)
+    _mean_pool(np.ascontiguousarray(x), rows, columns, area, out)
+    return out
+
+
+def mean_gradient(
+    grad: NDArray[Any],
+    size: tuple[int, int],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    area: NDArray[Any],
+) -> NDArray[Any]:
+    """Pull the gradient of `mean_pool` back to planes of `size`.
+
+    Example:
+        >>> windows = np.array([[0, 1], [2, 3]])
+        >>> grad, area = np.ones((1, 1, 2)), np.full((1, 2), 2.0)
+        >>> mean_gradient(grad, (1, 3), np.array([[0], [1]]), windows, area)
+        array([[[0.5, 1. , 0.5]]])
+    """
+    x_grad = np.zeros((len(grad), *size), grad.dtype)
+    _mean_gradient(np.ascontiguousarray(grad), rows, columns, area, x_grad)
+    return x_grad
+
+
+def _numbers(window: Window) -> tuple[int, ...]:
+    return tuple(number for pair in window for number in pair)
+
+
+_WINDOW = ", int64" * 8
+
+
+@kernel("const real[:, :, :], real[:, :, :]" + _WINDOW)
+def _max_pool(x, out, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, step_y, step_x):
+    planes, height, width = x.shape
+    _, rows, columns = out.shape
+    for plane in range(planes):
+        for i in range(rows):
+            top, bottom = _span(i * stride_y - pad_y, kernel_y, step_y, height)
+            for j in range(columns):
+                left, right = _span(j * stride_x - pad_x, kernel_x, step_x, width)
+                largest = x.dtype.type(-math.inf)
+                for y in range(top, bottom, step_y):
+                    for k in range(left, right, step_x):
+                        value = x[plane, y, k]
+                        largest = value if value > largest or value != value else largest
+                out[plane, i, j] = largest
+
+
+@kernel("const real[:, :, :], const real[:, :, :], real[:, :, :]" + _WINDOW)
+def _max_gradient(
+    grad, x, x_grad, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, step_y, step_x
+):
+    planes, height, width = x.shape
+    _, rows, columns = grad.shape
+    for plane in range(planes):
+        for i in range(rows):
+            top, bottom = _span(i * stride_y - pad_y, kernel_y, step_y, height)
+            for j in range(columns):
+                left, right = _span(j * stride_x - pad_x, kernel_x, step_x, width)
+                if top >= bottom or left >= right:
+                    continue
+                row, column = top, left
+                largest = x[plane, top, left]
+                for y in range(top, bottom, step_y):
+                    for k in range(left, right, step_x):
+                        value = x[plane, y, k]
+                        if value > largest or value != value:
+                            row, column, largest = y, k, value
+                x_grad[plane, row, column] += grad[plane, i, j]
+
+
+@kernel("const real[:, :, :], const real[:, :, :], const real[:, :, :], real[:, :, :]" + _WINDOW)
+def _average_max_gradient(
+    grad, start, end, x_grad, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, step_y, step_x
+):
+    """Gather each window's lines and walk along their upper envelope."""
+    planes, height, width = start.shape
+    _, rows, columns = grad.shape
+    places = np.empty(kernel_y * kernel_x, np.int64)
+    starts = np.empty(kernel_y * kernel_x, start.dtype)
+    ends = np.empty(kernel_y * kernel_x, start.dtype)
+    for plane in range(planes):
+        flat_start, flat_end = start[plane].reshape(-1), end[plane].reshape(-1)
+        flat_grad = x_grad[plane].reshape(-1)
+        for i in range(rows):
+            top, bottom = _span(i * stride_y - pad_y, kernel_y, step_y, height)
+            for j in range(columns):
+                left, right = _span(j * stride_x - pad_x, kernel_x, step_x, width)
+                n = 0
+                for y in range(top, bottom, step_y):
+                    for k in range(left, right, step_x):
+                        places[n] = y * width + k
+                        starts[n], ends[n] = flat_start[places[n]], flat_end[places[n]]
+                        n += 1
+                if n == 0:
+                    continue
+                a, b = starts[:n], ends[:n]
+                leader, time = first_leader(a, b), 0.0
+                if leader < 0:
+                    for place in places[:n]:
+                        flat_grad[place] = math.nan
+                    continue
+                while time < 1:
+                    following, end_time = next_leader(a, b, leader, time)
+                    flat_grad[places[leader]] += (end_time - time) * grad[plane, i, j]
+                    leader, time = following, end_time
+
+
+@kernel(
+    "const real[:, :, :], const int64[:, :], const int64[:, :], const real[:, :], real[:, :, :]"
+)
+def _mean_pool(x, rows, columns, area, out):
+    for plane in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            for j in range(out.shape[2]):
+                total = x.dtype.type(0)
+                for y in range(rows[0, i], rows[1, i]):
+                    for k in range(columns[0, j], columns[1, j]):
+                        total += x[plane, y, k]
+                out[plane, i, j] = total / area[i, j]
+
+
+@kernel(
+    "const real[:, :, :], const int64[:, :], const int64[:, :], const real[:, :], real[:, :, :]"
+)
+def _mean_gradient(grad, rows, columns, area, x_grad):
+    for plane in range(grad.shape[0]):
+        for i in range(grad.shape[1]):
+            for j in range(grad.shape[2]):
+                part = grad[plane, i, j] / area[i, j]
+                for y in range(rows[0, i], rows[1, i]):
+                    for k in range(columns[0, j], columns[1, j]):
+                        x_grad[plane, y, k] += part
+
+
+@inline
+def _span(start, kernel, step, length):
+    """Return the first element of a window and its end, without what lies in the padding."""
+    stop = min(start + (kernel - 1) * step + 1, length)
+    if start < 0:
+        start += (-start + step - 1) // step * step
+    return start, stop
