@@ -27,10 +27,12 @@ from agrad.backend import Array
 from agrad.ops import (
     activation,
     arithmetic,
+    convolution,
     dropout,
     linalg,
     loss,
     normalization,
+    pooling,
     reduction,
     shape,
     softmax,
@@ -399,6 +401,138 @@ def contracted(draw: Any, choices: list[str], min_side: int) -> Case:
     return Case(function, inputs, (REAL,) * len(terms), function)
 
 
+# -- windows -------------------------------------------------------------------------------------
+
+
+def lengths(axes: int, least: int = 1, most: int = 2) -> st.SearchStrategy[tuple[int, ...]]:
+    """Options of windows: a number for each axis."""
+    return st.tuples(*[st.integers(least, most)] * axes)
+
+
+@st.composite
+def convolutions(draw: Any) -> tuple[int, list[Any], dict[str, Any]]:
+    """Axes, shapes of input, weight and perhaps bias, and options that fit them."""
+    axes, groups = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    kernel, dilation = draw(lengths(axes, most=3)), draw(lengths(axes))
+    options = {"dilation": dilation, "groups": groups}
+    channels, filters = (groups * draw(st.integers(1, 2)) for _ in range(2))
+    if draw(st.booleans()):
+        options["padding"] = draw(st.sampled_from(["same", "valid"]))
+    else:
+        options["padding"] = draw(lengths(axes, least=0))
+    if options["padding"] != "same":
+        options["stride"] = draw(lengths(axes, most=3))
+    padding = options["padding"] if isinstance(options["padding"], tuple) else (0,) * axes
+    size = [
+        draw(st.integers(max(1, d * (k - 1) + 1 - 2 * p), d * (k - 1) + 5))
+        for k, d, p in zip(kernel, dilation, padding)
+    ]
+    images = draw(st.sampled_from([(), (0,), (1,), (2,), (3,)]))
+    shapes = [(*images, channels, *size), (filters, channels // groups, *kernel)]
+    return axes, shapes + [(filters,)] * draw(st.booleans()), options
+
+
+@st.composite
+def transposed_convolutions(draw: Any) -> tuple[int, list[Any], dict[str, Any]]:
+    axes, groups = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    kernel = draw(lengths(axes, most=3))
+    stride, dilation = draw(lengths(axes, most=3)), draw(lengths(axes))
+    channels, filters = (draw(st.integers(1, 2)) for _ in range(2))
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
+    size = draw(lengths(axes, most=4))
+    most = [((n - 1) * s + span - 1) // 2 for n, s, span in zip(size, stride, spans)]
+    options = {
+        "stride": stride,
+        "dilation": dilation,
+        "groups": groups,
+        "padding": tuple(draw(st.integers(0, min(2, n))) for n in most),
+        "output_padding": tuple(
+            draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation)
+        ),
+    }
+    images = draw(st.sampled_from([(), (0,), (1,), (2,), (3,)]))
+    shapes = [(*images, groups * channels, *size), (groups * channels, filters, *kernel)]
+    return axes, shapes + [(groups * filters,)] * draw(st.booleans()), options
+
+
+def convolved(drawn: st.SearchStrategy[Any], *functions: Callable[..., Any]) -> Cases:
+    @st.composite
+    def cases(draw: Any) -> Case:
+        axes, shapes, options = draw(drawn)
+        function = functions[axes - 1]
+        inputs = draw(arrays(*[(shape, REAL) for shape in shapes]))
+        return Case(lambda *xs: function(*xs, **options), inputs, (REAL,) * len(inputs))
+
+    return cases()
+
+
+@st.composite
+def poolings(draw: Any) -> tuple[int, tuple[int, ...], dict[str, Any]]:
+    """Axes, the shape of an input, and options that fit it."""
+    axes = draw(st.integers(1, 2))
+    kernel = draw(lengths(axes, most=3))
+    options = {"kernel_size": kernel, "ceil_mode": draw(st.booleans())}
+    if draw(st.booleans()):
+        options["stride"] = draw(lengths(axes, most=3))
+    options["padding"] = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    size = tuple(draw(st.integers(k, k + 4)) for k in kernel)
+    images = draw(st.sampled_from([(), (0,), (1,), (2,)]))
+    return axes, (*images, draw(st.integers(1, 2)), *size), options
+
+
+@st.composite
+def max_pooled(draw: Any) -> Case:
+    axes, drawn, options = draw(poolings())
+    if draw(st.booleans()):
+        options["dilation"] = draw(lengths(axes))
+        drawn = (*drawn[:-axes], *[2 * n for n in drawn[-axes:]])
+    function = (F.max_pool1d, F.max_pool2d)[axes - 1]
+    return Case(lambda x: function(x, **options), draw(arrays((drawn, REAL))), (REAL,))
+
+
+@st.composite
+def avg_pooled(draw: Any) -> Case:
+    axes, drawn, options = draw(poolings())
+    options["count_include_pad"] = draw(st.booleans())
+    if axes == 2 and draw(st.booleans()):
+        options["divisor_override"] = draw(st.integers(1, 5))
+    function = (F.avg_pool1d, F.avg_pool2d)[axes - 1]
+    return Case(lambda x: function(x, **options), draw(arrays((drawn, REAL))), (REAL,))
+
+
+@st.composite
+def adaptively_pooled(draw: Any) -> Case:
+    axes, drawn, _ = draw(poolings())
+    size = draw(lengths(axes, most=4))
+    function = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d)[axes - 1]
+    return Case(lambda x: function(x, size), draw(arrays((drawn, REAL))), (REAL,))
+
+
+@st.composite
+def batch_normalized(draw: Any, training: bool) -> Case:
+    images, channels, *field = draw(shapes(min_dims=2, max_dims=4, min_side=1, max_side=3))
+    drawn = (images + 2, channels, *field)  # two elements would become 1 and -1 whatever they were
+    affine = draw(st.integers(0, 2))
+    inputs = draw(arrays((drawn, REAL), *[((channels,), REAL)] * affine))
+    rng = np.random.default_rng(draw(seeds))
+    running = rng.normal(size=channels), rng.uniform(0.5, 2, channels)
+    axes = (0, *range(2, len(drawn)))
+
+    def function(x: ag.Tensor, *weight_and_bias: ag.Tensor) -> ag.Tensor:
+        mean, var = (ag.tensor(values.astype(x.dtype)) for values in running)
+        return F.batch_norm(x, mean, var, *weight_and_bias, training=training)
+
+    def reference(x: Array, weight: Any = 1.0, bias: Any = 0.0) -> Array:
+        mean, var = (x.mean(axes), x.var(axes)) if training else running
+        mean, var, weight, bias = (
+            np.asarray(values, x.dtype).reshape(-1, *[1] * len(field))
+            for values in (mean, var, weight, bias)
+        )
+        return (x - mean) / np.sqrt(var + x.dtype.type(1e-5)) * weight + bias
+
+    return Case(function, inputs, (REAL,) * len(inputs), reference)
+
+
 # -- losses --------------------------------------------------------------------------------------
 
 reductions = st.sampled_from(["mean", "sum", "none"])
@@ -514,6 +648,16 @@ ENTRIES = {
     "min": Entry(reduction.Min, reduced(ag.min, min_side=1)),
     "prod": Entry(reduction.Prod, reduced(ag.prod)),
     "logsumexp": Entry(reduction.LogSumExp, reduced(ag.logsumexp, logsumexp, min_side=1)),
+    "convolution": Entry(convolution.Convolution, convolved(convolutions(), F.conv1d, F.conv2d)),
+    "transposed convolution": Entry(
+        convolution.TransposedConvolution,
+        convolved(transposed_convolutions(), F.conv_transpose1d, F.conv_transpose2d),
+    ),
+    "max_pool": Entry(pooling.MaxPool, max_pooled()),
+    "avg_pool": Entry(pooling.AvgPool, avg_pooled()),
+    "adaptive_avg_pool": Entry(pooling.AdaptiveAvgPool, adaptively_pooled()),
+    "batch_norm in training": Entry(normalization.Normalize, batch_normalized(training=True)),
+    "batch_norm in use": Entry(arithmetic.Divide, batch_normalized(training=False)),
     "softmax": Entry(
         softmax.Softmax,
         along_axis(softmax.Softmax, lambda x, a: np.exp(x) / np.exp(x).sum(a, keepdims=True)),

@@ -23,7 +23,7 @@ import agrad as ag
 from agrad.backend import Array
 from agrad.errors import AverageUndefinedError
 from agrad.graph import topological_order
-from agrad.ops import activation, arithmetic, reduction
+from agrad.ops import activation, arithmetic, pooling, reduction
 from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Selection
 from agrad.tensor import apply
 
@@ -36,7 +36,7 @@ sizes = st.floats(-12, 1).map(lambda exponent: 10.0**exponent)
 KINKED = (
     *(activation.ReLU, activation.LeakyReLU, activation.ELU, activation.SELU, activation.Softsign),
     *(arithmetic.Absolute, arithmetic.Clip, arithmetic.Maximum, arithmetic.Minimum),
-    *(reduction.Max, reduction.Min),
+    *(reduction.Max, reduction.Min, pooling.MaxPool),
 )
 
 Leaves = Sequence[ag.Tensor]
@@ -137,7 +137,7 @@ def test_operation_agrees_with_quadrature(name: str, data: Any, size: float, see
     """
     step = Step(data.draw(ENTRIES[name].cases), size, seed)
     curved = [op for op in step.operations() if not isinstance(op, Linear)]
-    exact = (Linear, Multilinear, Elementwise, Selection)
+    exact = (Linear, Multilinear, Elementwise, Selection, pooling.MaxPool)
     if len(curved) > 1 or not all(averages_as(op, exact) for op in curved):
         size_limit = 1e-3  # beyond which ĝ, right to second order, may differ
         step.ends = [

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operations import logits_and_classes, reductions
-from strategies import REAL, arrays, seeds, shapes
+from operations import (
+    convolutions,
+    lengths,
+    logits_and_classes,
+    poolings,
+    reductions,
+    transposed_convolutions,
+)
+from strategies import LAYOUTS, REAL, arrays, layouts, seeds, shapes
 
 import agrad as ag
 import agrad.nn.functional as F
@@ -58,7 +65,7 @@ def compare(
     others = [torch.tensor(x.copy(), requires_grad=True) for x in inputs]
     out, other = ours(*leaves), theirs(*others)
     assert out.shape == tuple(other.shape)
-    cotangent = np.random.default_rng(seed).normal(size=out.shape)
+    cotangent = np.random.default_rng(seed).normal(size=out.shape).astype(out.dtype)
     out.backward(cotangent)
     other.backward(torch.tensor(cotangent))
     pairs = [(out.data, other.detach().numpy())]
@@ -213,3 +220,184 @@ def test_dropout() -> None:
     np.testing.assert_array_equal(x.grad, out.data)
     np.testing.assert_array_equal(x.average_grad, out.data)
     np.testing.assert_array_equal(F.dropout(x, 0.3, training=False).data, x.data)
+
+
+# -- windows -------------------------------------------------------------------------------------
+
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def compare_windows(
+    names: tuple[str, str], axes: int, inputs: tuple[Array, ...], options: dict[str, Any]
+) -> None:
+    """Compare a function with PyTorch's of the same name, the images in some layout.
+
+    Sums of a few dozen products, in any order: 1e-12 of the largest element leaves a factor of a
+    hundred above what float64's eps explains, and 1e-5 above float32's.
+    """
+    tolerance = 1e-12 if inputs[0].dtype == np.float64 else 1e-5
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's on "same" with even kernels
+        compare(
+            lambda *xs: getattr(F, names[axes - 1])(*xs, **options),
+            lambda *xs: getattr(T, names[axes - 1])(*xs, **options),
+            inputs,
+            tolerance=tolerance,
+        )
+
+
+def placed(draw: Any, dtype: Any, *shapes: tuple[int, ...]) -> tuple[Array, ...]:
+    inputs = draw(arrays(*[(shape, REAL) for shape in shapes]))
+    return tuple(LAYOUTS[draw(layouts)](array.astype(dtype)) for array in inputs)
+
+
+@both_dtypes
+@given(data=st.data(), drawn=convolutions().filter(lambda drawn: 0 not in drawn[1][0]))
+def test_convolution(dtype: Any, data: Any, drawn: Any) -> None:
+    axes, shapes, options = drawn
+    compare_windows(("conv1d", "conv2d"), axes, placed(data.draw, dtype, *shapes), options)
+
+
+@both_dtypes
+@given(data=st.data(), drawn=transposed_convolutions().filter(lambda drawn: 0 not in drawn[1][0]))
+def test_transposed_convolution(dtype: Any, data: Any, drawn: Any) -> None:
+    axes, shapes, options = drawn
+    names = "conv_transpose1d", "conv_transpose2d"
+    compare_windows(names, axes, placed(data.draw, dtype, *shapes), options)
+
+
+@both_dtypes
+@pytest.mark.parametrize(
+    ("shape", "weight", "options"),
+    [
+        ((2, 3, 70, 90), (5, 3, 3, 3), {"padding": 1}),  # tiles of rows
+        ((2, 3, 70, 90), (5, 3, 5, 2), {"stride": (2, 3), "dilation": 2, "padding": (3, 1)}),
+        ((70, 16, 7, 6), (4, 16, 3, 3), {}),  # tiles of images
+        ((3, 4, 40, 60), (6, 2, 3, 3), {"groups": 2, "padding": "same"}),
+        ((2, 6, 9, 9), (6, 1, 3, 3), {"groups": 6, "padding": 1}),  # depthwise
+        ((3, 8, 20, 30), (4, 4, 1, 1), {"groups": 2}),  # nothing to pack
+        ((3, 8, 20, 30), (4, 8, 1, 1), {"stride": 2}),
+        ((3, 8, 20, 30), (4, 8, 1, 1), {"padding": 1}),
+    ],
+)
+def test_convolution_in_tiles(dtype: Any, shape: Any, weight: Any, options: Any) -> None:
+    rng = np.random.default_rng(0)
+    shapes = shape, weight, weight[:1]
+    inputs = tuple(rng.normal(size=shape).astype(dtype) for shape in shapes)
+    # sums of up to 12,000 products
+    tolerance = 1e-11 if dtype == np.float64 else 1e-4
+    compare(
+        lambda *xs: F.conv2d(*xs, **options),
+        lambda *xs: T.conv2d(*xs, **options),
+        inputs,
+        tolerance=tolerance,
+    )
+
+
+@both_dtypes
+@given(data=st.data(), drawn=poolings().filter(lambda drawn: 0 not in drawn[1]))
+def test_max_pool(dtype: Any, data: Any, drawn: Any) -> None:
+    axes, shape, options = drawn
+    if data.draw(st.booleans()):
+        options["dilation"] = data.draw(lengths(axes))
+        shape = (*shape[:-axes], *[2 * n for n in shape[-axes:]])
+    names = "max_pool1d", "max_pool2d"
+    compare_windows(names, axes, placed(data.draw, dtype, shape), options)
+
+
+@given(drawn=poolings().filter(lambda drawn: 0 not in drawn[1]), seed=seeds)
+def test_max_pool_with_ties_and_infinities(drawn: Any, seed: int) -> None:
+    axes, shape, options = drawn
+    x = np.random.default_rng(seed).choice([-np.inf, 0.0, 1.0, np.inf], shape)
+    compare_windows(("max_pool1d", "max_pool2d"), axes, (x,), options)
+
+
+def test_max_pool_of_nan() -> None:
+    x = np.array([[[1.0, np.nan, 2.0, 3.0]]])
+    compare(lambda x: F.max_pool1d(x, 2), lambda x: T.max_pool1d(x, 2), (x,))
+
+
+@both_dtypes
+@given(data=st.data(), drawn=poolings().filter(lambda drawn: 0 not in drawn[1]))
+def test_avg_pool(dtype: Any, data: Any, drawn: Any) -> None:
+    axes, shape, options = drawn
+    options["count_include_pad"] = data.draw(st.booleans())
+    if axes == 2 and data.draw(st.booleans()):
+        options["divisor_override"] = data.draw(st.integers(1, 5))
+    names = "avg_pool1d", "avg_pool2d"
+    compare_windows(names, axes, placed(data.draw, dtype, shape), options)
+
+
+@both_dtypes
+@given(data=st.data(), drawn=poolings().filter(lambda drawn: 0 not in drawn[1]))
+def test_adaptive_avg_pool(dtype: Any, data: Any, drawn: Any) -> None:
+    axes, shape, _ = drawn
+    options = {"output_size": data.draw(lengths(axes, most=4))}
+    names = "adaptive_avg_pool1d", "adaptive_avg_pool2d"
+    compare_windows(names, axes, placed(data.draw, dtype, shape), options)
+
+
+def test_max_pool_shares_overlapping_windows_exactly() -> None:
+    """Each window's leader changes where its lines cross; what it passes back accumulates."""
+    start, end = np.array([[[0.0, 1.0, 0.0]]]), np.array([[[2.0, 0.0, 0.5]]])
+    x = ag.tensor(start, requires_grad=True)
+    (F.max_pool1d(x, 2, stride=1) * np.array([1.0, 10.0])).sum().average_backward({x: end - start})
+    # 2t meets 1 - t at 1/3, and t/2 meets it at 2/3
+    expected = [2 / 3, 1 / 3 + 10 * 2 / 3, 10 / 3]
+    np.testing.assert_allclose(x.average_grad, [[expected]], rtol=1e-14)
+
+
+def test_max_pool_chooses_the_first_of_equals_on_average_too() -> None:
+    x = ag.tensor(np.zeros((1, 1, 2, 2)), requires_grad=True)
+    y = F.max_pool2d(x, 2).sum()
+    y.average_backward({x: np.ones(x.shape)}, retain_graph=True)
+    y.backward()
+    np.testing.assert_array_equal(x.average_grad, [[[[1, 0], [0, 0]]]])
+    np.testing.assert_array_equal(x.average_grad, x.grad)
+
+
+# -- batch normalization -------------------------------------------------------------------------
+
+
+@both_dtypes
+@given(shape=shapes(min_dims=2, max_dims=4, min_side=1), affine=st.integers(0, 2), data=st.data())
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm(dtype: Any, training: bool, shape: Any, affine: int, data: Any) -> None:
+    shape = (shape[0] + 2, *shape[1:])
+    seed, momentum = data.draw(seeds), data.draw(st.sampled_from([0.0, 0.1, 1.0]))
+    rng = np.random.default_rng(seed)
+    running = [rng.normal(size=shape[1]), rng.uniform(0.5, 2, shape[1])]
+    ours = [ag.tensor(values.astype(dtype)) for values in running]
+    theirs = [torch.tensor(values.astype(dtype)) for values in running]
+    options = {"training": training, "momentum": momentum, "eps": 0.01}
+    compare(
+        lambda x, *rest: F.batch_norm(x, *ours, *rest, **options),
+        lambda x, *rest: T.batch_norm(x, *theirs, *rest, **options),
+        placed(data.draw, dtype, shape, *[shape[1:2]] * affine),
+        seed,
+        tolerance=1e-11 if dtype == np.float64 else 1e-4,  # centred values cancel
+    )
+    for array, known in zip(ours, theirs, strict=True):
+        tolerance = 1e-12 if dtype == np.float64 else 1e-5
+        np.testing.assert_allclose(array.data, known.numpy(), rtol=tolerance, atol=tolerance)
+
+
+def test_batch_norm_keeps_its_statistics_through_sweeps() -> None:
+    mean, var = ag.tensor([0.0, 0.0]), ag.tensor([1.0, 1.0])
+    x = ag.tensor(np.random.default_rng(0).normal(size=(5, 2)), requires_grad=True)
+    loss = ag.square(F.batch_norm(x, mean, var, training=True) + 1).sum()
+    after = mean.data.copy(), var.data.copy()
+    assert (after[0] != 0).all()
+    loss.average_backward({x: np.ones(x.shape)}, segments=3, retain_graph=True)
+    loss.backward()
+    np.testing.assert_array_equal(mean.data, after[0])
+    np.testing.assert_array_equal(var.data, after[1])
+
+
+def test_batch_norm_refused_leaves_its_statistics() -> None:
+    mean, var = ag.tensor([0.0, 0.0]), ag.tensor([1.0, 1.0])
+    for x, weight in ((np.ones((1, 2)), None), (np.ones((3, 2)), np.ones(3))):
+        with pytest.raises(ValueError, match="batch_norm"):
+            F.batch_norm(x, mean, var, weight, training=True)
+    np.testing.assert_array_equal(mean.data, [0, 0])
+    np.testing.assert_array_equal(var.data, [1, 1])

@@ -130,7 +130,7 @@ class _Columns:
         pixels = max(_LEAST_PIXELS, _BUFFER_BYTES // (x.itemsize * max(1, window)))
         rows, width = size
         if self.packed:
-            self.tile_images = min(self.images, max(1, pixels // (rows * width)))
+            self.tile_images = max(1, min(self.images, pixels // (rows * width)))
             self.tile_rows = _even(rows, max(1, pixels // width))
             pixels = self.tile_images * self.tile_rows * width
             self.buffer = np.empty(window * pixels, x.dtype)

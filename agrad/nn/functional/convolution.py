@@ -222,7 +222,7 @@ def _convolve(
                 f"for each of groups={groups} (input has shape {x.shape}, weight {weight.shape})"
             )
         for axis, length in enumerate(x.shape[2:], start=2 - axes):
-            if convolution.out_length(axis, length, kernel[axis - 2]) < 1:
+            if length < 1 or convolution.out_length(axis, length, kernel[axis - 2]) < 1:
                 raise ValueError(
                     f"{operation}: the kernel, {kernel} with dilation={dilation}, is larger than "
                     f"the padded input (input has shape {x.shape}, padding is {padding!r})"
@@ -255,6 +255,7 @@ def _convolve_transposed(
             f"{operation}: output_padding={output_padding!r} must be smaller than stride={stride} "
             f"or dilation={dilation}"
         )
+    kernel = weight.shape[2:]
     parameters = _parameters(operation, weight, bias, weight.shape[1] * groups)
     pads = tuple((n, n) for n in padding)
     convolution = TransposedConvolution(
@@ -269,7 +270,7 @@ def _convolve_transposed(
                 f"a multiple of groups={groups} (input has shape {x.shape}, weight {weight.shape})"
             )
         for axis, length in enumerate(x.shape[2:], start=2 - axes):
-            if convolution.out_length(axis, length, weight.shape[axis + axes]) < 1:
+            if length < 1 or convolution.out_length(axis, length, kernel[axis - 2]) < 1:
                 raise ValueError(
                     f"{operation}: padding={padding} leaves nothing of the output (input has shape "
                     f"{x.shape}, weight {weight.shape})"
