@@ -18,6 +18,8 @@ rng = np.random.default_rng(0)
 x23 = ag.tensor(rng.normal(size=(2, 3)), requires_grad=True)
 x34 = ag.tensor(rng.normal(size=(3, 4)), requires_grad=True)
 x4 = ag.tensor(rng.normal(size=4), requires_grad=True)
+x45 = ag.tensor(rng.normal(size=(2, 4, 5, 5)))
+w45 = ag.tensor(rng.normal(size=(6, 4, 3, 3)))
 integers = ag.tensor([1, 2])
 
 # What is called, the error, and parts of its message in any order.
@@ -90,6 +92,85 @@ OPERATIONS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: F.layer_norm(x23, 3, np.ones(4)),
         ValueError,
         ["layer_norm", "weight", "(4,)", "(3,)"],
+    ),
+    "conv2d axes": (lambda: F.conv2d(x23, w45), ValueError, ["conv2d", "input", "(2,3)"]),
+    "conv2d weight": (lambda: F.conv2d(x45, x23), ValueError, ["conv2d", "weight", "(2,3)"]),
+    "conv2d channels": (
+        lambda: F.conv2d(x45[:, :3], w45),
+        ValueError,
+        ["conv2d", "(2,3,5,5)", "(6,4,3,3)"],
+    ),
+    "conv2d groups": (lambda: F.conv2d(x45, w45, groups=4), ValueError, ["groups=4", "(6,4,3,3)"]),
+    "conv2d groups 0": (lambda: F.conv2d(x45, w45, groups=0), ValueError, ["groups", "0"]),
+    "conv2d bias": (lambda: F.conv2d(x45, w45, x4), ValueError, ["conv2d", "bias", "(4,)", "(6,)"]),
+    "conv2d stride": (lambda: F.conv2d(x45, w45, stride=0), ValueError, ["conv2d", "stride", "0"]),
+    "conv2d strides": (
+        lambda: F.conv2d(x45, w45, stride=(1, 1, 1)),
+        ValueError,
+        ["conv2d", "stride", "(1,1,1)"],
+    ),
+    "conv2d padding": (lambda: F.conv2d(x45, w45, padding=-1), ValueError, ["padding", "-1"]),
+    "conv2d padding's name": (
+        lambda: F.conv2d(x45, w45, padding="full"),
+        ValueError,
+        ["conv2d", "padding", "full"],
+    ),
+    "conv2d same": (
+        lambda: F.conv2d(x45, w45, padding="same", stride=2),
+        ValueError,
+        ["conv2d", "same", "stride=(2,2)"],
+    ),
+    "conv2d dilation": (
+        lambda: F.conv2d(x45, w45, dilation=3),
+        ValueError,
+        ["conv2d", "kernel", "(2,4,5,5)", "dilation=(3,3)"],
+    ),
+    "conv2d dtype": (lambda: F.conv2d(np.ones((1, 4, 5, 5), int), w45), TypeError, ["int64"]),
+    "conv_transpose2d channels": (
+        lambda: F.conv_transpose2d(x45, w45),
+        ValueError,
+        ["conv_transpose2d", "(2,4,5,5)", "(6,4,3,3)"],
+    ),
+    "conv_transpose2d output_padding": (
+        lambda: F.conv_transpose2d(x45, w45.transpose(1, 0, 2, 3), output_padding=1),
+        ValueError,
+        ["conv_transpose2d", "output_padding=1", "stride"],
+    ),
+    "conv_transpose1d padding": (
+        lambda: F.conv_transpose1d(x45[:, :, 0], w45[:4, :, 0], padding=4),
+        ValueError,
+        ["conv_transpose1d", "padding=(4,)", "(2,4,5)"],
+    ),
+    "max_pool2d window": (
+        lambda: F.max_pool2d(x45, 6),
+        ValueError,
+        ["max_pool2d", "kernel_size=(6,6)", "(2,4,5,5)"],
+    ),
+    "max_pool1d padding": (
+        lambda: F.max_pool1d(x45[0], 3, padding=2),
+        ValueError,
+        ["max_pool1d", "padding=2", "half"],
+    ),
+    "max_pool2d axes": (lambda: F.max_pool2d(x4, 2), ValueError, ["max_pool2d", "(4,)"]),
+    "avg_pool2d divisor": (
+        lambda: F.avg_pool2d(x45, 2, divisor_override=0),
+        ValueError,
+        ["avg_pool2d", "divisor_override", "0"],
+    ),
+    "adaptive_avg_pool1d size": (
+        lambda: F.adaptive_avg_pool1d(x45[0], 0),
+        ValueError,
+        ["adaptive_avg_pool1d", "output_size", "0"],
+    ),
+    "batch_norm channels": (
+        lambda: F.batch_norm(x23, None, None, np.ones(2), training=True),
+        ValueError,
+        ["batch_norm", "weight", "(2,)", "(3,)"],
+    ),
+    "batch_norm in use": (
+        lambda: F.batch_norm(x23, None, None),
+        ValueError,
+        ["batch_norm", "running_mean"],
     ),
     "dropout": (lambda: F.dropout(x23, 1.5), ValueError, ["dropout", "1.5"]),
     "clip bound": (lambda: x23.clip(x23, None), TypeError, ["clip"]),

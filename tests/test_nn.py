@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import agrad as ag
-from agrad import nn
+from agrad import nn, optim
 from agrad.random import seed
 from agrad.serialization import load, save
 
@@ -37,6 +37,22 @@ LAYERS = {
     "Flatten(0, 1)": (2, 3, 4),
     "Identity()": (2, 3),
     "Dropout(0.5).eval()": (2, 3),
+    "Conv1d(4, 6, 3)": (2, 4, 9),
+    "Conv1d(4, 6, 3, stride=2, padding=1, dilation=2, groups=2, bias=False)": (2, 4, 9),
+    "Conv2d(4, 6, (3, 2), padding='same')": (2, 4, 9, 7),
+    "Conv2d(4, 6, 3, 2, (1, 0), groups=2)": (4, 9, 7),
+    "ConvTranspose1d(4, 6, 3, 2, 1, 1, groups=2)": (2, 4, 9),
+    "ConvTranspose2d(4, 6, (3, 2), stride=2, bias=False, dilation=2)": (2, 4, 5, 3),
+    "MaxPool1d(2)": (2, 4, 9),
+    "MaxPool2d(3, 2, padding=1, ceil_mode=True)": (2, 4, 9, 8),
+    "AvgPool1d(3, stride=2)": (2, 4, 9),
+    "AvgPool2d((2, 3), padding=1, count_include_pad=False)": (2, 4, 9, 8),
+    "AdaptiveAvgPool1d(1)": (2, 4, 9),
+    "AdaptiveAvgPool2d((None, 2))": (2, 4, 9, 8),
+    "BatchNorm1d(5)": (7, 5),
+    "BatchNorm1d(5, momentum=None, affine=False)": (3, 5, 4),
+    "BatchNorm2d(5, eps=1e-2, track_running_stats=False)": (3, 5, 4, 2),
+    "BatchNorm2d(5).eval()": (3, 5, 4, 2),
     "Sequential(Linear(5, 4), Tanh(), Sequential(Linear(4, 3), LayerNorm(3)), ReLU())": (6, 5),
 }
 # What PyTorch's text says that agrad's modules have no counterpart for.
@@ -54,8 +70,8 @@ def test_layers_are_pytorchs(text: str, dtype: str) -> None:
     seed(0)
     rng = np.random.default_rng(0)
     ours, theirs = layer(nn, text).to(dtype), layer(torch.nn, text).to(getattr(torch, dtype))
-    state = {
-        name: rng.normal(size=array.shape).astype(dtype)
+    state = {  # positive, as running variances are
+        name: np.abs(rng.normal(size=array.shape)).astype(array.dtype)
         for name, array in ours.state_dict().items()
     }
     ours.load_state_dict(state)
@@ -74,6 +90,7 @@ def test_layers_are_pytorchs(text: str, dtype: str) -> None:
     tolerance = 1e-12 if dtype == "float64" else 1e-5
     pairs = [(y.data, known_y), (x.grad, known_x.grad)]
     pairs += [(p.grad, q.grad) for p, q in zip(ours.parameters(), theirs.parameters())]
+    pairs += [(b.data, c) for b, c in zip(ours.buffers(), theirs.buffers())]
     for array, known in pairs:
         expected = known.detach().numpy()
         assert array.dtype == expected.dtype
@@ -145,6 +162,71 @@ def test_linear_starts_as_pytorchs() -> None:
         assert abs(parameter.data.var() * 300 - 1) < 5 * math.sqrt(0.8 / size)
 
 
+@pytest.mark.parametrize("text", ["Conv2d(8, 20, (3, 5))", "ConvTranspose1d(40, 20, 5)"])
+def test_convolutions_start_as_pytorchs(text: str) -> None:
+    torch = pytest.importorskip("torch")
+    seed(0)
+    ours, theirs = layer(nn, text), layer(torch.nn, text)
+    for name, parameter in ours.named_parameters():
+        known = getattr(theirs, name).detach().numpy()
+        assert parameter.shape == known.shape
+        assert parameter.dtype == known.dtype
+        bound = 1 / math.sqrt(math.prod(ours.weight.shape[1:]))
+        # of 20 draws and more, the largest is hardly ever below 0.7 of the bound
+        assert 0.7 * bound < np.abs(parameter.data).max() <= np.float32(bound)
+        assert np.abs(known).max() <= np.float32(bound)
+
+
+def test_running_statistics_are_saved_loaded_and_converted() -> None:
+    x = np.random.default_rng(0).normal(3, 2, size=(50, 4))
+    source, target = nn.BatchNorm1d(4, momentum=None), nn.BatchNorm1d(4)
+    for part in (x[:25], x[25:]):
+        source(part.astype(np.float32))
+    assert source.num_batches_tracked.item() == 2
+    np.testing.assert_allclose(source.running_mean.data, x.mean(0), rtol=1e-5)
+    target.load_state_dict(source.state_dict())
+    out = target.eval().to("float64")(x)
+    assert out.dtype == np.float64
+    assert abs(out.data.mean()) < 1e-6
+    np.testing.assert_array_equal(target.running_var.data, source.running_var.data)
+
+
+def test_average_gradient_trains_convolutions_with_batch_norm_and_dropout() -> None:
+    """Replays keep masks and statistics: the loss at the end of each update is the one foretold."""
+    seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+        *(nn.Conv2d(6, 8, 3, stride=2), nn.Tanh(), nn.Dropout(0.2)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)),
+    )
+    rng = np.random.default_rng(0)
+    labels = np.arange(32) % 2
+    images = rng.normal(size=(32, 1, 10, 10)).astype(np.float32)
+    images[labels == 1, :, :, ::2] += 1  # one class has stripes
+    optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.01))
+    criterion = nn.CrossEntropyLoss()
+    norm = model[1]
+    losses = []
+    for step in range(30):
+        optimizer.zero_grad()
+        loss = criterion(model(images), labels)
+        statistics = norm.state_dict()
+        assert statistics["num_batches_tracked"] == step + 1
+        parameters = list(model.parameters())
+        updates = {p: 1e-2 * rng.normal(size=p.shape).astype(np.float32) for p in parameters}
+        end = loss.average_backward(updates, retain_graph=True)
+        foretold = sum(float((p.average_grad * updates[p]).sum()) for p in parameters)
+        # rounding of the loss, and of the sums in front of it
+        assert float(end) - float(loss.data) == pytest.approx(foretold, abs=1e-5)
+        optimizer.zero_grad()
+        optimizer.step(loss)
+        for name, values in norm.state_dict().items():
+            if name not in ("weight", "bias"):
+                np.testing.assert_array_equal(values, statistics[name])
+        losses.append(loss.item())
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
 def test_the_seed_decides_the_weights() -> None:
     seed(3)
     first = nn.Linear(4, 3).state_dict()
@@ -185,6 +267,17 @@ def test_dropout_drops_in_training_alone() -> None:
             "start_dim=2 is after end_dim=1",
         ),
         (lambda: nn.Softmax(), TypeError, "dim"),
+        (lambda: nn.Conv2d(3, 4, 3, groups=2), ValueError, "Conv2d: groups.*in_channels=3"),
+        (lambda: nn.Conv1d(4, 4, 0), ValueError, "Conv1d: kernel_size .*got 0"),
+        (lambda: nn.Conv1d(4, 4, 3, stride=-1), ValueError, "Conv1d: stride .*got -1"),
+        (lambda: nn.ConvTranspose2d(4, 4, (3,)), ValueError, "ConvTranspose2d: kernel_size"),
+        (lambda: nn.BatchNorm1d(0), ValueError, "BatchNorm1d: .*num_features=0"),
+        (
+            lambda: nn.BatchNorm2d(3)(np.ones((2, 3), np.float32)),
+            ValueError,
+            r"BatchNorm2d: input must have shape \(N, C, H, W\) with C = 3, got \(2, 3\)",
+        ),
+        (lambda: nn.BatchNorm1d(3)(np.ones((1, 3), np.float32)), ValueError, "batch_norm: .*eval"),
         (lambda: nn.CrossEntropyLoss(reduction="all")([[1.0]], [0]), ValueError, "'all'"),
     ],
 )
