@@ -29,8 +29,8 @@ STYLES = {
     "average-rmsprop": Style("RMSprop + average gradient", "#e69f00"),
     "average-adam": Style("Adam + average gradient", "#d55e00"),
     "average-adam-auto": Style("Adam + average gradient, auto rate", "#009e73"),
-    "ablation-substituted": Style("RMSprop of the average gradient alone", "#cc79a7"),
-    "ablation-scaled": Style("average gradient over RMSprop's root mean square of g", "#56b4e9"),
+    "ablation-substituted": Style("RMSprop of the average gradient", "#cc79a7"),
+    "ablation-scaled": Style("average gradient over the gradient's RMS", "#56b4e9"),
 }
 """The style of each method, the same in every table and figure."""
 
