@@ -440,4 +440,5 @@ def _checked_updates(updates: Mapping[Tensor, ArrayLike], root: Node) -> dict[An
 def _accumulate(name: str, grads: Mapping[Any, Array]) -> None:
     for leaf, grad in grads.items():
         known = getattr(leaf, name)
-        setattr(leaf, name, grad if known is None else known + grad)
+        # 0-d arrays add up to scalars.
+        setattr(leaf, name, as_array(grad if known is None else known + grad))
