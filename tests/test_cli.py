@@ -23,7 +23,7 @@ pytest.importorskip("click")
 from click.testing import CliRunner
 from rich.console import Console
 
-from agrad.cli import progress
+from agrad.cli import interrupt, progress
 from agrad.cli.app import app
 from agrad.train import Step
 
@@ -386,7 +386,34 @@ def test_the_demo_ends_with_a_table_a_figure_and_json(tmp_path):
     assert methods[0]["optimizer_state_bytes"] * 2 == methods[1]["optimizer_state_bytes"]
 
 
-# -- progress --------------------------------------------------------------------------------------
+# -- interrupts and progress by themselves ---------------------------------------------------------
+
+
+@needs_signals
+def test_a_signal_waits_for_the_end_of_a_step_and_is_never_lost():
+    before = signal.getsignal(signal.SIGINT)
+
+    def one_between_checks():
+        with interrupt.interrupts_between_steps() as check:
+            check()
+            signal.raise_signal(signal.SIGTERM)
+            check()
+
+    def one_after_the_last_check():
+        with interrupt.interrupts_between_steps():
+            signal.raise_signal(signal.SIGTERM)
+
+    def two():
+        with interrupt.interrupts_between_steps():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+
+    for held in (one_between_checks, one_after_the_last_check):
+        with pytest.raises(interrupt.Interrupted, match="SIGTERM"):
+            held()
+    with pytest.raises(interrupt.Interrupted, match="SIGINT"):
+        two()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_progress_in_lines_counts_no_compilation(capsys):
