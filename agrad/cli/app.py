@@ -27,15 +27,18 @@ app.add_command(study)
 
 
 def run() -> int:
-    """Run the command in `sys.argv` and return its exit code; see `agrad.cli.main`."""
+    """Run the command in `sys.argv` and return its exit code; see `agrad.cli.main`.
+
+    Raises:
+        KeyboardInterrupt: the command was interrupted.
+    """
     try:
         return app.main(standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        print("agrad: interrupted", file=sys.stderr)
-        return 130
+    except click.Abort as abort:  # what click makes of a KeyboardInterrupt
+        raise abort.__cause__ or KeyboardInterrupt from None
     except (ImportError, OSError, ValueError) as error:
-        print(f"agrad: {error}", file=sys.stderr)
+        print("agrad:", " ".join(str(error).split()), file=sys.stderr)
         return 1
