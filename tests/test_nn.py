@@ -39,7 +39,7 @@ LAYERS = {
     "Dropout(0.5).eval()": (2, 3),
     "Conv1d(4, 6, 3)": (2, 4, 9),
     "Conv1d(4, 6, 3, stride=2, padding=1, dilation=2, groups=2, bias=False)": (2, 4, 9),
-    "Conv2d(4, 6, (3, 2), padding='same')": (2, 4, 9, 7),
+    "Conv2d(4, 6, (3, 5), padding='same')": (2, 4, 9, 7),
     "Conv2d(4, 6, 3, 2, (1, 0), groups=2)": (4, 9, 7),
     "ConvTranspose1d(4, 6, 3, 2, 1, 1, groups=2)": (2, 4, 9),
     "ConvTranspose2d(4, 6, (3, 2), stride=2, bias=False, dilation=2)": (2, 4, 5, 3),
@@ -50,6 +50,7 @@ LAYERS = {
     "AdaptiveAvgPool1d(1)": (2, 4, 9),
     "AdaptiveAvgPool2d((None, 2))": (2, 4, 9, 8),
     "BatchNorm1d(5)": (7, 5),
+    "BatchNorm1d(5, bias=False)": (7, 5),
     "BatchNorm1d(5, momentum=None, affine=False)": (3, 5, 4),
     "BatchNorm2d(5, eps=1e-2, track_running_stats=False)": (3, 5, 4, 2),
     "BatchNorm2d(5).eval()": (3, 5, 4, 2),
@@ -71,7 +72,7 @@ def test_layers_are_pytorchs(text: str, dtype: str) -> None:
     rng = np.random.default_rng(0)
     ours, theirs = layer(nn, text).to(dtype), layer(torch.nn, text).to(getattr(torch, dtype))
     state = {  # positive, as running variances are
-        name: np.abs(rng.normal(size=array.shape)).astype(array.dtype)
+        name: np.asarray(np.abs(rng.normal(size=array.shape)), array.dtype)
         for name, array in ours.state_dict().items()
     }
     ours.load_state_dict(state)

@@ -26,6 +26,7 @@ class _BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        bias: bool = True,
     ) -> None:
         if num_features < 1:
             raise ValueError(
@@ -38,7 +39,8 @@ class _BatchNorm(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         self.weight = Parameter(np.ones(num_features, np.float32)) if affine else None
-        self.bias = Parameter(np.zeros(num_features, np.float32)) if affine else None
+        shifts = affine and bias
+        self.bias = Parameter(np.zeros(num_features, np.float32)) if shifts else None
         if track_running_stats:
             self.register_buffer("running_mean", np.zeros(num_features, np.float32))
             self.register_buffer("running_var", np.ones(num_features, np.float32))
@@ -70,7 +72,7 @@ class _BatchNorm(Module):
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
@@ -84,9 +86,10 @@ class BatchNorm1d(_BatchNorm):
         num_features: C.
         eps: added to the variance.
         momentum: the share of a batch in the new running averages; None to average all batches.
-        affine: whether channels are scaled and shifted.
+        affine: whether channels are scaled.
         track_running_stats: whether there are running averages; without, the batch's own mean and
             variance serve outside training too.
+        bias: whether, if they are scaled, channels are shifted too.
 
     Attributes:
         weight: (num_features,), all ones; or None.
