@@ -6,6 +6,7 @@ is used again for the next tile: the weight times the buffer is the tile as it l
 neither factor has to be transposed. A 1×1 kernel's columns are the image itself, never packed.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,8 +17,8 @@ from .jit import inline, kernel
 
 __all__ = ["Geometry", "convolve", "input_gradient", "weight_gradient"]
 
-_BUFFER_BYTES = 2**19
-"""Half of what the second-level cache of a core usually holds; the weight and the tile share it."""
+_BUFFER_BYTES = 2**20
+"""About what the second-level cache of a core holds; larger tiles mean fewer calls."""
 
 _LEAST_PIXELS = 128
 """Of a tile, however many channels there are: products with fewer columns are slow."""
@@ -95,12 +96,13 @@ def weight_gradient(
     """
     grad = np.ascontiguousarray(grad)
     filters, channels = grad.shape[1], x.shape[1] // geometry.groups
-    weight_grad = np.zeros((filters, channels, *kernel), grad.dtype)
-    columns = _Columns(x, weight_grad.shape, grad.shape[2:], geometry)
-    total = columns.factors(weight_grad)
+    shape = filters, channels, *kernel
+    columns = _Columns(x, shape, grad.shape[2:], geometry)
+    # Its transpose is what the BLAS computes faster: the buffer is the left factor as it lies.
+    total = np.zeros_like(columns.factors(np.empty(shape, grad.dtype)).mT, order="C")
     for tile in columns.tiles():
-        total += columns.filters_first(grad, tile) @ columns.pack(x, tile).mT
-    return weight_grad
+        total += columns.pack(x, tile) @ columns.filters_first(grad, tile).mT
+    return np.ascontiguousarray(total.mT).reshape(shape)
 
 
 class _Tile(NamedTuple):
@@ -185,7 +187,7 @@ class _Columns:
 
     def _columns(self, tile: _Tile) -> NDArray[Any]:
         shape = (self.channels, *self.kernel, *self._shape(tile))
-        return self.buffer[: np.prod(shape)].reshape(shape)
+        return self.buffer[: math.prod(shape)].reshape(shape)
 
     def _shape(self, tile: _Tile) -> tuple[int, int, int]:
         images, rows = (part.stop - part.start for part in tile)
@@ -205,52 +207,84 @@ def _even(length: int, most: int) -> int:
 def _pack(x, columns, row, stride_y, stride_x, before_y, before_x, dilation_y, dilation_x):
     images, channels, height, width = x.shape
     _, kernel_y, kernel_x, _, rows, out_width = columns.shape
+    shifts = stride_y == stride_x == 1 and out_width == width
     for channel in range(channels):
         for i in range(kernel_y):
             top = row * stride_y - before_y + i * dilation_y
+            first_row, stop_row = _inside(top, stride_y, height, rows)
             for j in range(kernel_x):
                 left = j * dilation_x - before_x
                 first, stop = _inside(left, stride_x, width, out_width)
                 for image in range(images):
-                    for r in range(rows):
-                        line = columns[channel, i, j, image, r]
-                        y = top + r * stride_y
-                        if y < 0 or y >= height:
-                            line[:] = 0
-                            continue
-                        pixels = x[image, channel, y]
+                    block = columns[channel, i, j, image]
+                    block[:first_row] = 0
+                    block[stop_row:] = 0
+                    if shifts:
+                        target, source = _shifted(
+                            block, x[image, channel], first_row, stop_row, top, left
+                        )
+                        for k in range(target.size):
+                            target[k] = source[k]
+                        _clear_sides(block[first_row:stop_row], first, stop)
+                        continue
+                    for r in range(first_row, stop_row):
+                        line, pixels = block[r], x[image, channel, top + r * stride_y]
                         line[:first] = 0
-                        if stride_x == 1:
-                            line[first:stop] = pixels[first + left : stop + left]
-                        else:
-                            for k in range(first, stop):
-                                line[k] = pixels[k * stride_x + left]
+                        inner, pixels = line[first:stop], pixels[first * stride_x + left :]
+                        for k in range(inner.size):
+                            inner[k] = pixels[k * stride_x]
                         line[stop:] = 0
 
 
-@kernel("const real[:, :, :, :, :, :], real[:, :, :, :]" + ", int64" * 7)
+@kernel("real[:, :, :, :, :, :], real[:, :, :, :]" + ", int64" * 7)
 def _unpack(columns, x, row, stride_y, stride_x, before_y, before_x, dilation_y, dilation_x):
     images, channels, height, width = x.shape
     _, kernel_y, kernel_x, _, rows, out_width = columns.shape
+    shifts = stride_y == stride_x == 1 and out_width == width
     for channel in range(channels):
         for i in range(kernel_y):
             top = row * stride_y - before_y + i * dilation_y
+            first_row, stop_row = _inside(top, stride_y, height, rows)
             for j in range(kernel_x):
                 left = j * dilation_x - before_x
                 first, stop = _inside(left, stride_x, width, out_width)
                 for image in range(images):
-                    for r in range(rows):
-                        y = top + r * stride_y
-                        if y < 0 or y >= height:
-                            continue
-                        line = columns[channel, i, j, image, r]
-                        pixels = x[image, channel, y]
-                        if stride_x == 1:
-                            for k in range(first, stop):
-                                pixels[k + left] += line[k]
-                        else:
-                            for k in range(first, stop):
-                                pixels[k * stride_x + left] += line[k]
+                    block = columns[channel, i, j, image]
+                    if shifts:
+                        _clear_sides(block[first_row:stop_row], first, stop)
+                        source, target = _shifted(
+                            block, x[image, channel], first_row, stop_row, top, left
+                        )
+                        for k in range(target.size):
+                            target[k] += source[k]
+                        continue
+                    for r in range(first_row, stop_row):
+                        inner = block[r, first:stop]
+                        pixels = x[image, channel, top + r * stride_y, first * stride_x + left :]
+                        for k in range(inner.size):
+                            pixels[k * stride_x] += inner[k]
+
+
+@inline
+def _shifted(block, plane, first_row, stop_row, top, left):
+    """Return the pixels of some rows in one run, and those of the image that they stand for.
+
+    Rows as long as the image's follow each other as there: only at their sides, where one row's
+    pixels run into the next one's, are they not what the window covers.
+    """
+    shift = top * plane.shape[1] + left
+    first = max(first_row * plane.shape[1], -shift)
+    stop = max(first, min(stop_row * plane.shape[1], plane.size - shift))
+    return block.reshape(-1)[first:stop], plane.reshape(-1)[first + shift : stop + shift]
+
+
+@inline
+def _clear_sides(block, first, stop):
+    for r in range(block.shape[0]):
+        for k in range(first):
+            block[r, k] = 0
+        for k in range(stop, block.shape[1]):
+            block[r, k] = 0
 
 
 @inline
