@@ -7,9 +7,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
-from agrad.errors import CorruptDataError
+from agrad.data.download import corrupt
 
-__all__ = ["corrupt", "read_members"]
+__all__ = ["read_members"]
 
 _BLOCK = 512
 _CHUNK = 1 << 20
@@ -51,14 +51,6 @@ def read_members(
                 yield match, stream.read(size)
             stream.skip(-size % _BLOCK)
         stream.drain()
-
-
-def corrupt(path: Path, reason: str) -> CorruptDataError:
-    """Return the error that says why an archive cannot be used."""
-    return CorruptDataError(
-        f"{path} is damaged or another archive: {reason}; "
-        "delete it and it is downloaded again at the next call"
-    )
 
 
 class _Stream:

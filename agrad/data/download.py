@@ -9,7 +9,7 @@ from typing import Any
 from agrad.errors import CorruptDataError
 from agrad.serialization import atomic_write
 
-__all__ = ["DownloadError", "fetch", "require", "user_cache"]
+__all__ = ["DownloadError", "corrupt", "fetch", "require", "user_cache"]
 
 
 class DownloadError(OSError):
@@ -65,6 +65,14 @@ def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
     raise DownloadError(
         f"{path} is missing and could not be downloaded; put the file there, or set AGRAD_DATA to "
         "a folder that has it:\n" + "\n".join(failures)
+    )
+
+
+def corrupt(path: Path, reason: str) -> CorruptDataError:
+    """Return the error that says why a file that was found or fetched cannot be used."""
+    return CorruptDataError(
+        f"{path} is damaged or of another data set: {reason}; "
+        "delete it and it is downloaded again at the next call"
     )
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agrad.data.archive import corrupt, read_members
+from agrad.data.archive import read_members
 from agrad.data.arguments import check_split, integer
-from agrad.data.download import fetch, user_cache
+from agrad.data.download import corrupt, fetch, user_cache
 from agrad.data.text import Keep, Vocabulary, pad_sequences, tokenize
 from agrad.errors import CorruptDataError
 from agrad.serialization import load, save
