@@ -1,5 +1,6 @@
 """The training loop: one step, many steps, and an evaluation."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
@@ -10,9 +11,10 @@ import numpy as np
 import agrad.nn.functional as F
 from agrad.data import Batches
 from agrad.errors import NonFiniteError
+from agrad.mode import no_grad
 from agrad.nn import Module
 from agrad.optim import AverageGradient, Optimizer
-from agrad.tensor import Tensor, no_grad, tensor
+from agrad.tensor import Tensor, as_tensor
 
 __all__ = ["Evaluation", "Step", "evaluate", "train", "train_step"]
 
@@ -21,7 +23,14 @@ LossFunction = Callable[[Tensor, Any], Tensor]
 
 @dataclass(frozen=True)
 class Step:
-    """One training step that has been made: its number from 1, its loss, and its seconds."""
+    """One training step that has been made.
+
+    Attributes:
+        iteration: its number, from 1.
+        loss: the batch's loss before it.
+        seconds: how long it took, from the batch at hand to the weights changed.
+        examples: the size of its batch.
+    """
 
     iteration: int
     loss: float
@@ -46,21 +55,43 @@ def train_step(
 ) -> float:
     """Make one step on one batch and return the loss before it.
 
+    Args:
+        model: the network, in the mode in which it is.
+        optimizer: a base rule or an `AverageGradient`, over the model's parameters.
+        inputs: what the model is given, (N, ...), an array or a Tensor.
+        targets: what the loss is given beside the model's output.
+        loss_function: gives the loss, a single element, of output and targets.
+
     Raises:
         NonFiniteError: the loss is NaN or infinite; neither weights nor optimizer have changed.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import nn, optim
+        >>> from agrad.train import train_step
+        >>> ag.seed(0)
+        >>> model = nn.Linear(2, 2)
+        >>> optimizer = optim.SGD(model.parameters(), lr=0.5)
+        >>> inputs, labels = ag.tensor([[1.0, 0.0], [0.0, 1.0]]), [0, 1]
+        >>> train_step(model, optimizer, inputs, labels) > train_step(
+        ...     model, optimizer, inputs, labels
+        ... )
+        True
     """
     optimizer.zero_grad()
-    loss = loss_function(model(tensor(inputs)), targets)
-    value = float(loss.item())
-    if not np.isfinite(value):
-        raise NonFiniteError(
-            f"train: the loss is {value}; lower the learning rate, or look for NaN in the inputs"
-        )
-    if isinstance(optimizer, AverageGradient):
-        optimizer.step(loss)
-    else:
-        loss.backward()
-        optimizer.step()
+    with np.errstate(over="ignore", invalid="ignore"):  # the error below says it once, and better
+        loss = loss_function(model(as_tensor(inputs)), targets)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise NonFiniteError(
+                f"train: the loss is {value}; lower the learning rate, "
+                "or look for NaN in the inputs"
+            )
+        if isinstance(optimizer, AverageGradient):
+            optimizer.step(loss)
+        else:
+            loss.backward()
+            optimizer.step()
     return value
 
 
@@ -75,9 +106,17 @@ def train(
 
     The loop belongs to the caller, who may look at the model between steps, save it, or leave.
 
+    Args:
+        model: the network; it is put into training mode.
+        optimizer: a base rule or an `AverageGradient`, over the model's parameters.
+        batches: of inputs and targets, in this order; they go on where they stand.
+        iterations: how many steps to make, 0 or more.
+        loss_function: gives the loss, a single element, of the model's output and the targets.
+
     Raises:
         ValueError: `iterations` is negative.
-        NonFiniteError: the loss has become NaN or infinite; the message names the iteration.
+        NonFiniteError: the loss or a gradient has become NaN or infinite; the message names the
+            iteration, whose step has not been made.
 
     Example:
         >>> import numpy as np
@@ -95,6 +134,16 @@ def train(
     """
     if iterations < 0:
         raise ValueError(f"train: iterations must not be negative, got {iterations}")
+    return _steps(model, optimizer, batches, iterations, loss_function)
+
+
+def _steps(
+    model: Module,
+    optimizer: Optimizer | AverageGradient,
+    batches: Batches,
+    iterations: int,
+    loss_function: LossFunction,
+) -> Iterator[Step]:
     model.train()
     for iteration, (inputs, targets) in zip(range(1, iterations + 1), batches.forever()):
         start = perf_counter()
@@ -108,22 +157,43 @@ def train(
 def evaluate(model: Module, inputs: Any, labels: Any, batch_size: int = 1000) -> Evaluation:
     """Return the mean cross-entropy and the accuracy of a classifier, in evaluation mode.
 
+    A loss that is not finite is returned as it is.
+
     Args:
-        model: gives logits of shape (N, classes); its mode is restored afterwards.
-        inputs: the examples, (N, ...).
+        model: gives logits of shape (N, classes); the mode of each module is restored afterwards.
+        inputs: the examples, (N, ...), at least one.
         labels: their classes, integers of shape (N,).
         batch_size: how many examples are computed at a time.
+
+    Raises:
+        ValueError: no examples, another number of labels, or a `batch_size` below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from agrad import nn
+        >>> from agrad.train import evaluate
+        >>> logits = np.array([[0.0, 9.0], [0.0, 9.0]], np.float32)
+        >>> evaluate(nn.Identity(), logits, np.array([1, 0])).accuracy
+        0.5
     """
-    training = model.training
+    if batch_size < 1:
+        raise ValueError(f"evaluate: batch_size must be at least 1, got {batch_size}")
+    if len(inputs) == 0 or len(inputs) != len(labels):
+        raise ValueError(
+            f"evaluate: got {len(inputs)} inputs and {len(labels)} labels; "
+            "give at least one example, and a label for each"
+        )
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     loss = correct = 0.0
     try:
-        with no_grad():
+        with no_grad(), np.errstate(over="ignore", invalid="ignore"):
             for i in range(0, len(inputs), batch_size):
                 part = labels[i : i + batch_size]
-                logits = model(tensor(inputs[i : i + batch_size]))
+                logits = model(as_tensor(inputs[i : i + batch_size]))
                 loss += F.cross_entropy(logits, part, reduction="sum").item()
-                correct += float(np.sum(logits.argmax(axis=1) == part))
+                correct += int(np.sum(logits.argmax(axis=1) == part))
     finally:
-        model.train(training)
+        for module, mode in modes.items():
+            module.training = mode
     return Evaluation(loss / len(inputs), correct / len(inputs))

@@ -315,14 +315,26 @@ def test_the_rate_follows_the_fraction():
     assert optimizer.lr == before
 
 
-def test_the_fraction_is_the_share_of_the_proposal_that_was_kept():
-    net = Net()
-    optimizer = optim.AverageGradient(optim.SGD(net.params, lr=0.5), repeats=2)
+@each_granularity
+def test_the_fraction_is_the_share_of_the_proposal_that_was_kept(granularity):
+    net, plain = Net(), Net()
+    optimizer = optim.AverageGradient(
+        optim.Adam(net.params, lr=0.1), granularity=granularity, repeats=2
+    )
+    net.train(optimizer, 3)  # until momentum points uphill here and there
     before = [param.data.copy() for param in net.params]
-    net.train(optimizer, 1)
-    moved = sum(np.abs(p.grad * (p.data - b)).sum() for p, b in zip(net.params, before))
-    proposed = sum(0.5 * (p.grad**2).sum() for p in net.params)
-    assert optimizer.fraction == pytest.approx(moved / proposed, rel=1e-12)
+    for param, start in zip(plain.params, before):
+        param.data = start
+    proposing = optim.Adam(plain.params, lr=0.1)
+    proposing.load_state_dict(optimizer.base.state_dict())
+    plain.train(proposing, 1, start=3)
+    net.train(optimizer, 1, start=3)
+
+    def effect(moved):
+        parts = zip(net.params, moved.params, before)
+        return sum(np.abs(p.grad * (q.data - b)).sum() for p, q, b in parts)
+
+    assert optimizer.fraction == pytest.approx(effect(net) / effect(plain), rel=1e-9)
 
 
 @pytest.mark.parametrize("base", [optim.RMSprop, optim.Adam])
@@ -453,7 +465,7 @@ def test_gradients_that_are_there_are_used():
 
 def test_leftover_average_gradients_do_not_count():
     theta = scalar([1.0])
-    theta.average_grad = np.array([1e6])
+    theta.average_grad = np.array([-1e6])
     optim.AverageGradient(optim.SGD([theta], lr=0.5)).step((theta * theta).sum() * 0.5)
     np.testing.assert_array_equal(theta.data, [0.5])
 
@@ -512,6 +524,33 @@ def test_a_proposal_that_ends_at_infinity_is_cut(dtype, granularity):
     assert optimizer.lr == pytest.approx(1e5 * math.exp(optimizer.fraction - 0.65))
 
 
+class Wall(Elementwise):
+    """x² between -10 and 10, and infinity beyond."""
+
+    def forward(self, x):
+        return np.where(np.abs(x) < 10, x * x, np.inf)
+
+    def derivative(self, out, x):
+        return 2 * x
+
+    def divided_difference(self, a, b):
+        return a + b
+
+
+@each_granularity
+def test_a_cut_counts_in_the_fractions(granularity):
+    theta = scalar([2.0])
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=20.0), granularity=granularity, every=2)
+    # From 2 to -78, cut to -3, of which the line search keeps the 0.4 that lead to 0.
+    optimizer.step(apply(Wall(), theta).sum())
+    assert theta.item() == pytest.approx(0, abs=1e-15)
+    assert optimizer.fraction == pytest.approx(0.4 / 16, rel=1e-14)
+    theta.data = [1.0]
+    optimizer.zero_grad()
+    optimizer.step(apply(Wall(), theta).sum())
+    assert theta.item() == pytest.approx(1 - 20 * 2 * 0.4 / 16, abs=1e-15)
+
+
 class Cliff(Elementwise):
     """x where it is 1, and NaN elsewhere."""
 
@@ -538,6 +577,15 @@ def test_parameters_stay_where_no_step_is_finite(granularity):
         assert optimizer.fraction == fraction
         assert optimizer.lr == pytest.approx(lr)
         assert theta.average_grad is None
+
+
+@each_granularity
+def test_a_proposal_that_is_no_number_is_not_made(granularity):
+    theta = scalar([1.0, 1.0])
+    base = optim.RMSprop([theta], eps=0.0)
+    optimizer = optim.AverageGradient(base, granularity=granularity)
+    optimizer.step((theta * np.array([1.0, 0.0])).sum())  # proposes 0 / 0
+    np.testing.assert_array_equal(theta.data, [1, 1])
 
 
 @pytest.mark.parametrize(

@@ -340,6 +340,24 @@ def test_centered_rmsprop_survives_a_constant_gradient():
     assert np.isfinite(x.data).all()
 
 
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        (optim.RMSprop, {"alpha": 0.9999}),
+        (optim.RMSprop, {"alpha": 0.9999, "centered": True}),
+        (optim.Adam, {"betas": (0.9, 0.9999)}),
+        (optim.Adam, {"betas": (0.9, 0.9999), "amsgrad": True}),
+    ],
+)
+def test_float32_does_not_lose_a_small_share(rule, options):
+    optimizer = rule([ag.tensor([1.0], requires_grad=True)], **options)
+    optimizer.params[0].grad = np.array([3.0], np.float32)
+    optimizer.step()
+    # 1 - 0.9999 taken in float32 is off by 1e-4 of itself
+    square_average = optimizer.state_dict()["parameters"]["0"]["square_average"]
+    np.testing.assert_allclose(square_average, 1e-4 * 9, rtol=2e-7)
+
+
 def test_zero_grad_forgets_both_gradients():
     x = ag.tensor([1.0], requires_grad=True)
     loss = (x * x).sum()

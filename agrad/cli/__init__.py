@@ -1,25 +1,29 @@
 """The command `agrad`."""
 
 import sys
+from importlib.util import find_spec
 
 __all__ = ["main"]
+
+# What the extra `demo` brings and a command imports, perhaps only after the training.
+_NEEDED = ("click", "matplotlib", "pooch", "rich", "sklearn", "threadpoolctl")
 
 
 def main() -> int:
     """Run the command line and return its exit code.
 
     0: done. 1: it could not be done, and a line on standard error says why. 2: the command's words
-    were wrong. 130: interrupted, what was reached is saved.
+    were wrong. 130 and 143: interrupted by Ctrl-C or terminated, and what was reached is saved.
     """
-    try:
-        from agrad.cli.app import run
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("agrad"):
-            raise
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
         print(
-            f"agrad: the command line needs {error.name}; install it with "
+            f"agrad: the command line needs {', '.join(missing)}; install all that it needs with "
             'pip install "agrad[demo]"',
             file=sys.stderr,
         )
         return 1
+
+    from agrad.cli.app import run
+
     return run()

@@ -1,20 +1,21 @@
 """`agrad demo`: the average gradient beside RMSprop and Adam, in less than a minute."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from agrad.cli.output import require_writable, single_threaded
+from agrad.cli.interrupt import interrupts_between_steps
+from agrad.cli.output import make_console, require_writable, say, single_threaded, write_json
 from agrad.cli.progress import step_progress
-from agrad.serialization import atomic_write
 from agrad.study.dense import load_data
 from agrad.study.figures import STYLES, loss_figure, save_figure
 from agrad.study.measures import final_loss, iterations_to
-from agrad.study.runs import Experiment, Run, machine
+from agrad.study.runs import DataSet, Experiment, Run, machine
+from agrad.train import Step
 
 __all__ = ["demo"]
 
@@ -26,9 +27,21 @@ _METHODS = (
 )
 
 
-@click.command()
-@click.option("--iterations", default=320, show_default=True, help="Training steps of each method.")
-@click.option("--seed", default=0, show_default=True, help="Of initial weights and batch order.")
+@click.command(short_help="Learn digits by four methods, and compare. Start here.")
+@click.option(
+    "--iterations",
+    type=click.IntRange(1),
+    default=320,
+    show_default=True,
+    help="Training steps of each method.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of initial weights and batch order.",
+)
 @click.option(
     "--figure",
     default="agrad-demo.png",
@@ -43,42 +56,54 @@ _METHODS = (
     help="Write the table's figures to this file as well.",
 )
 def demo(iterations: int, seed: int, figure: Path, json_path: Path | None) -> None:
-    """Train a network of 30 hidden layers on handwritten digits, four ways.
+    """Train a network of 30 hidden layers on handwritten digits by four methods.
 
     A plain tanh network without skip connections learns scikit-learn's digits (no download) with
-    RMSprop, with Adam, and with the average gradient on Adam at a fixed and at an automatic
-    learning rate: from the same initial weights, on the same batches. Ends with a table and a
+    RMSprop, with Adam, and with the average gradient around Adam, at a fixed and at an automatic
+    learning rate: from the same initial weights, on the same batches. Ends with a table, and a
     figure of the losses. BLAS uses one thread, which is the fastest for layers this small.
     """
-    if iterations < 1:
-        raise click.BadParameter("must be at least 1", param_hint="--iterations")
     for path in filter(None, (figure, json_path)):
         require_writable(path.parent)
-    console = Console()
+    console = make_console()
     data = load_data("digits")
-    runs = []
     with single_threaded():
-        for method, lr in _METHODS:
-            label = STYLES[method][0]
-            with step_progress(console, label, iterations) as show:
-                experiment = Experiment("demo", "tanh", method, lr, seed, iterations)
-                runs.append(experiment.run(data, show))
+        runs = [
+            _run(console, Experiment("demo", "tanh", method, lr, seed, iterations), data)
+            for method, lr in _METHODS
+        ]
 
-    rows = [_row(run, target=final_loss(runs[0].train_loss)) for run in runs]
-    console.print(_table(rows))
+    target = final_loss(runs[0].train_loss)
+    rows = [_row(run, target) for run in runs]
+    console.print()
+    console.print(_table(rows, target))
     curves = {run.method: run.train_loss for run in runs}
-    save_figure(loss_figure({f"digits, {runs[0].model}": curves}, "training loss"), figure)
-    console.print(f"Loss curves: {figure}", highlight=False, soft_wrap=True)
+    save_figure(loss_figure({f"digits, {runs[0].model}": curves}), figure)
+    say(console, f"\nLoss curves: {figure}")
     if json_path is not None:
-        with atomic_write(json_path) as file:
-            content = {"machine": machine(), "methods": rows}
-            file.write((json.dumps(content, indent=2) + "\n").encode())
+        write_json(json_path, {"machine": machine(), "methods": rows})
+        say(console, f"The same figures: {json_path}")
+
+
+def _run(console: Console, experiment: Experiment, data: DataSet) -> Run:
+    label = STYLES[experiment.method].label
+    with (
+        interrupts_between_steps() as check,
+        step_progress(console, label, experiment.iterations) as show,
+    ):
+
+        def on_step(step: Step) -> None:
+            show(step)
+            check()
+
+        return experiment.run(data, on_step)
 
 
 def _row(run: Run, target: float) -> dict[str, Any]:
     return {
         "method": run.method,
         "lr": run.lr,
+        "automatic_lr": run.method.endswith("auto"),
         "target_train_loss": target,
         "iterations_to_target": iterations_to(run.train_loss, target),
         "final_train_loss": final_loss(run.train_loss),
@@ -88,26 +113,31 @@ def _row(run: Run, target: float) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    target = rows[0]["target_train_loss"]
-    table = Table(title="30 hidden tanh layers on digits")
+def _table(rows: list[dict[str, Any]], target: float) -> Table:
+    table = Table(
+        title="30 hidden tanh layers on digits; iterations to RMSprop's final training loss",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column("method")
     for heading in (
-        "learning rate",
-        f"iterations to loss {target:.3g}",
-        "final loss",
-        "test accuracy",
-        "ms per iteration",
-        "optimizer state, bytes",
+        "learning\nrate",
+        f"iterations\nto {target:.3g}",
+        "final\nloss",
+        "test\naccuracy",
+        "ms per\niteration",
+        "optimizer\nbytes",
     ):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         reached = row["iterations_to_target"]
-        start = "from " if row["method"].endswith("auto") else ""
         table.add_row(
-            STYLES[row["method"]][0],
-            f"{start}{row['lr']:g}",
-            "not reached" if reached is None else str(reached),
+            STYLES[row["method"]].label,
+            "auto" if row["automatic_lr"] else f"{row['lr']:g}",
+            "never" if reached is None else str(reached),
             f"{row['final_train_loss']:.3f}",
             f"{row['test_accuracy']:.1%}",
             f"{1000 * row['seconds_per_iteration']:.1f}",

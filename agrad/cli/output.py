@@ -1,30 +1,51 @@
-"""Where commands write, and with how many threads they compute."""
+"""What the commands share: where they write, what they print on, with how many threads they run."""
 
-import os
+import json
 import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import click
+from rich.console import Console
 
-__all__ = ["require_writable", "single_threaded"]
+from agrad.serialization import atomic_write
+
+__all__ = ["make_console", "require_writable", "say", "single_threaded", "write_json"]
+
+
+def make_console() -> Console:
+    """Return standard output; 100 columns wide where it is no terminal."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 100
+    return console
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is, however long, so that a path in it can be copied."""
+    console.print(line, markup=False, soft_wrap=True)
 
 
 def require_writable(folder: Path) -> None:
     """Make `folder` and see that a file can be written there, before any work is done for it.
 
     Raises:
-        ClickException: it cannot.
+        OSError: it cannot.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return
     except OSError as error:
-        raise click.ClickException(
-            f"cannot write to {os.fspath(folder)!r} ({error.strerror}); choose another folder"
+        raise OSError(
+            f"cannot write to the folder {str(folder)!r} ({error.strerror}); choose another"
         ) from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` to the file, indented and atomically."""
+    with atomic_write(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def single_threaded() -> AbstractContextManager[Any]:

@@ -1,72 +1,93 @@
 """Live progress: a bar in a terminal, plain lines elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
+from agrad.cli.output import say
 from agrad.train import Step
 
-__all__ = ["StepProgress", "step_progress"]
+__all__ = ["duration", "step_progress"]
 
 _SECONDS_BETWEEN_LINES = 5.0
 _SMOOTHING = 0.1
 
+Show = Callable[[Step], None]
 
-class StepProgress:
-    """Shows the steps of one training run as they are made.
 
-    The loss shown is an exponential average; the rate is that of all steps so far.
+class _Status:
+    """The words on a training run: its loss, its speed, the time left.
+
+    The loss is an exponential average. The first step, which may compile, counts for no speed.
     """
 
-    def __init__(self, console: Console, bar: Progress | None, label: str, total: int) -> None:
-        self._console = console
-        self._bar = bar
-        self._label = label
+    def __init__(self, total: int) -> None:
         self._total = total
-        self._task = bar.add_task(label, total=total, status="") if bar else None
         self._loss: float | None = None
-        self._seconds = 0.0
+        self._steps = 0
         self._examples = 0
-        self._last_line = monotonic()
+        self._seconds = 0.0
 
-    def __call__(self, step: Step) -> None:
-        """Show that `step` has been made."""
+    def after(self, step: Step) -> str:
         known = step.loss if self._loss is None else self._loss
         self._loss = known + _SMOOTHING * (step.loss - known)
-        self._seconds += step.seconds
+        if step.iteration == 1:
+            return f"loss {self._loss:.4f}"
+        self._steps += 1
         self._examples += step.examples
-        rate = self._examples / self._seconds if self._seconds else 0.0
-        status = f"loss {self._loss:7.4f}  {rate:8,.0f} examples/s"
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=step.iteration, status=status)
-        elif (
-            step.iteration == self._total or monotonic() - self._last_line > _SECONDS_BETWEEN_LINES
-        ):
-            self._last_line = monotonic()
-            left = (self._total - step.iteration) * self._seconds / step.iteration
-            self._console.print(
-                f"{self._label}: iteration {step.iteration}/{self._total}  {status}"
-                f"  {left:.0f} s left",
-                highlight=False,
-                soft_wrap=True,
-            )
+        self._seconds += step.seconds
+        left = (self._total - step.iteration) * self._seconds / self._steps
+        words = f"{duration(left)} left" if left else "done"
+        return f"loss {self._loss:.4f}  {self._examples / self._seconds:,.0f} examples/s  {words}"
+
+
+def duration(seconds: float) -> str:
+    """Return the time in words.
+
+    Example:
+        >>> from agrad.cli.progress import duration
+        >>> duration(9.4), duration(75), duration(4000)
+        ('9 s', '1 min 15 s', '1 h 7 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager
-def step_progress(console: Console, label: str, total: int) -> Iterator[StepProgress]:
-    """Show the progress of a training run of `total` steps inside the `with` block."""
+def step_progress(console: Console, label: str, total: int) -> Iterator[Show]:
+    """Give a function that shows each of the `total` steps of a training run as it is made."""
+    status = _Status(total)
     if not console.is_terminal:
-        yield StepProgress(console, None, label, total)
+        yield _plain_lines(console, label, total, status)
         return
     columns = (
-        TextColumn("{task.description:<42}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[status]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        TextColumn("{task.completed}/{task.total}", table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True)),
     )
-    with Progress(*columns, console=console) as bar:
-        yield StepProgress(console, bar, label, total)
+    with Progress(*columns, console=console, expand=True) as bar:
+        task = bar.add_task(label, total=total, status="")
+        yield lambda step: bar.update(task, completed=step.iteration, status=status.after(step))
+
+
+def _plain_lines(console: Console, label: str, total: int, status: _Status) -> Show:
+    last_line = monotonic()
+
+    def show(step: Step) -> None:
+        nonlocal last_line
+        words = status.after(step)
+        now = monotonic()
+        if step.iteration == total or now - last_line > _SECONDS_BETWEEN_LINES:
+            last_line = now
+            say(console, f"{label}: iteration {step.iteration}/{total}  {words}")
+
+    return show

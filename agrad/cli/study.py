@@ -1,48 +1,76 @@
 """`agrad study`: the experiments behind the README's figures."""
 
+from contextlib import closing
 from pathlib import Path
+from time import monotonic
 
 import click
-from rich.console import Console
 
-from agrad.cli.output import require_writable
-from agrad.study.dense import DATA, experiments, run_all
+from agrad.cli.output import make_console, require_writable, say
+from agrad.cli.progress import duration
+from agrad.study.dense import DATA, experiments, load_data, remaining, run_all
+from agrad.study.figures import STYLES
 from agrad.study.measures import final_loss
 from agrad.study.report import write_dense_report
 
 __all__ = ["study"]
 
 
-@click.group()
+@click.group(short_help="Compare methods over rates and seeds, with a report.")
 def study() -> None:
-    """Make the studies' runs and their reports."""
+    """Make the runs of a study and the report on them."""
 
 
-@study.command()
+@study.command(short_help="30 hidden layers of 64 units, tanh and ReLU.")
 @click.option("--data", type=click.Choice(sorted(DATA)), default="mnist", show_default=True)
-@click.option("--seeds", default=5, show_default=True, help="Paired seeds, from 0.")
-@click.option("--iterations", default=320, show_default=True, help="Training steps of each run.")
-@click.option("--workers", default=1, show_default=True, help="Processes, of one thread each.")
+@click.option(
+    "--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many, from seed 0."
+)
+@click.option(
+    "--iterations",
+    type=click.IntRange(1),
+    default=320,
+    show_default=True,
+    help="Training steps of each run.",
+)
+@click.option("--ablations", is_flag=True, help="Other uses of the average gradient as well.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Runs made at a time, each in a process of one thread.",
+)
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for results.json, report.html and losses.png; runs it holds are not made again.",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where results.json, report.html and losses.png go.",
 )
-def dense(data: str, seeds: int, iterations: int, workers: int, out: Path) -> None:
-    """Compare methods and learning rates on 30 hidden layers of 64 units, tanh and ReLU."""
-    for name, value in (("seeds", seeds), ("iterations", iterations), ("workers", workers)):
-        if value < 1:
-            raise click.BadParameter("must be at least 1", param_hint=f"--{name}")
+def dense(data: str, seeds: int, iterations: int, ablations: bool, workers: int, out: Path) -> None:
+    """Compare methods and learning rates on 30 hidden layers of 64 units, tanh and ReLU.
+
+    Each run is written to results.json as it ends. Runs that the folder holds already are not made
+    again, so an interrupted study goes on where it stopped, and seeds can be added.
+    """
     require_writable(out)
-    console = Console()
-    plan = experiments(data, range(seeds), iterations)
-    for run in run_all(data, plan, out / "results.json", workers):
-        console.print(
-            f"{run.model}  {run.method:<18} lr {run.lr:<6g} seed {run.seed}  "
-            f"final loss {final_loss(run.train_loss):.3f}",
-            highlight=False,
-        )
-    command = f"agrad study dense --data {data} --seeds {seeds} --iterations {iterations}"
-    for path in write_dense_report(out / "results.json", command):
-        console.print(f"Wrote {path}", highlight=False, soft_wrap=True)
+    console = make_console()
+    results = out / "results.json"
+    plan = experiments(data, range(seeds), iterations, ablations)
+    known, todo = remaining(plan, results)
+    if known:
+        say(console, f"{results} holds {len(known)} runs; {len(todo)} are to be made")
+    load_data(data)  # a download, or its failure, belongs here and not into each worker
+    start = monotonic()
+    with closing(run_all(data, plan, results, workers)) as runs:
+        for made, run in enumerate(runs, 1):
+            left = duration((monotonic() - start) / made * (len(todo) - made))
+            say(
+                console,
+                f"{made}/{len(todo)}  {run.model}, {STYLES[run.method].label}, rate {run.lr:g}, "
+                f"seed {run.seed}: final loss {final_loss(run.train_loss):.3f}, "
+                f"{run.seconds:.1f} s; {left} left",
+            )
+    for path in write_dense_report(results):
+        say(console, f"Wrote {path}")

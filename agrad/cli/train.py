@@ -1,6 +1,7 @@
 """`agrad train`: one network, one method, and everything that came of it in one folder."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,17 @@ from rich.console import Console
 
 import agrad
 from agrad import optim
-from agrad.cli.output import require_writable, single_threaded
+from agrad.cli.interrupt import interrupts_between_steps
+from agrad.cli.output import make_console, require_writable, say, single_threaded, write_json
 from agrad.cli.progress import step_progress
 from agrad.data import Batches
 from agrad.errors import NonFiniteError
-from agrad.serialization import atomic_write
+from agrad.nn import Module
 from agrad.study.dense import DATA, load_data
 from agrad.study.figures import loss_figure, save_figure
 from agrad.study.networks import ACTIVATIONS, INITS, dense_network
 from agrad.study.runs import machine
-from agrad.train import evaluate
+from agrad.train import Step, evaluate
 from agrad.train import train as train_model
 
 __all__ = ["train"]
@@ -27,10 +29,12 @@ _WITH_MOMENTUM = {"muon": optim.Muon, "rmsprop": optim.RMSprop, "sgd": optim.SGD
 _WITHOUT_MOMENTUM = {"adam": optim.Adam, "adamw": optim.AdamW}
 _OPTIMIZERS = {**_WITH_MOMENTUM, **_WITHOUT_MOMENTUM}
 _AUTO_START = 1e-4
+_ITERATIONS = 320
+_FILES = ("settings.json", "metrics.jsonl", "weights.safetensors", "loss.png")
 
 
 class _LearningRate(click.ParamType):
-    name = "FLOAT|auto"
+    name = "learning rate"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
         if value == "auto":
@@ -40,80 +44,117 @@ class _LearningRate(click.ParamType):
         except ValueError:
             rate = -1.0
         if not 0 < rate < float("inf"):
-            self.fail(f"must be a positive number or auto, got {value!r}", param, ctx)
+            self.fail(f"{value!r} is neither a positive number nor auto", param, ctx)
         return rate
 
 
-@click.command()
-@click.option("--data", type=click.Choice(sorted(DATA)), default="digits", show_default=True)
-@click.option("--depth", default=30, show_default=True, help="Hidden layers.")
-@click.option("--width", default=64, show_default=True, help="Units of a hidden layer.")
+@click.command(short_help="Train one network by one method.")
 @click.option(
-    "--activation", type=click.Choice(sorted(ACTIVATIONS)), default="tanh", show_default=True
+    "--data",
+    type=click.Choice(sorted(DATA)),
+    default="digits",
+    show_default=True,
+    help="What to learn; digits needs no download.",
 )
 @click.option(
-    "--init", type=click.Choice(sorted(INITS)), help="Default: what suits the activation."
+    "--depth", type=click.IntRange(0), default=30, show_default=True, help="Hidden layers."
+)
+@click.option(
+    "--width", type=click.IntRange(1), default=64, show_default=True, help="Units of a layer."
+)
+@click.option(
+    "--activation",
+    type=click.Choice(sorted(ACTIVATIONS)),
+    metavar="NAME",
+    default="tanh",
+    show_default=True,
+    help=f"One of {', '.join(sorted(ACTIVATIONS))}.",
+)
+@click.option(
+    "--init",
+    type=click.Choice(sorted(INITS)),
+    help="How weights are drawn.  [default: what suits the activation]",
 )
 @click.option(
     "--optimizer",
     type=click.Choice(sorted(_OPTIMIZERS)),
     default="adam",
     show_default=True,
-    help="The rule that proposes updates.",
+    help="The base rule, which proposes each update.",
 )
 @click.option(
     "--average/--no-average",
     default=True,
     show_default=True,
-    help="Whether the average gradient shortens what the rule proposes.",
+    help="Shorten each update to where the average gradient says, or take it whole.",
 )
 @click.option(
     "--lr",
     type=_LearningRate(),
-    default="auto",
-    show_default=True,
-    help=f"Learning rate; auto, with --average only, finds its own from {_AUTO_START:g}.",
+    metavar="NUMBER|auto",
+    help=f"Learning rate; auto finds it as training goes on, from {_AUTO_START:g}, and needs "
+    "--average.  [default: auto]",
 )
 @click.option(
-    "--momentum", type=float, help=f"Of the optimizers {', '.join(sorted(_WITH_MOMENTUM))}."
+    "--momentum",
+    type=click.FloatRange(0, 1, max_open=True),
+    help=f"For {', '.join(sorted(_WITH_MOMENTUM))}.  [default: the rule's own]",
 )
-@click.option("--batch-size", default=128, show_default=True, help="Examples in a step.")
-@click.option("--iterations", type=int, help="Training steps.  [default: 320]")
-@click.option("--epochs", type=int, help="Passes over the data, instead of --iterations.")
-@click.option("--seed", default=0, show_default=True, help="Of initial weights and batch order.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=128,
+    show_default=True,
+    help="Examples in a step.",
+)
+@click.option(
+    "--iterations", type=click.IntRange(1), help=f"Steps to make.  [default: {_ITERATIONS}]"
+)
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the data, for --iterations.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of initial weights and batch order.",
+)
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for metrics.jsonl, settings.json, weights.safetensors and loss.png.",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help=f"Where {', '.join(_FILES)} go.",
 )
 def train(out: Path, **settings: Any) -> None:
-    """Train a plain dense network.
+    """Train a plain dense network on small images.
 
-    Metrics are written as training goes on, one JSON line for each iteration. Ctrl-C stops the
-    training and saves what was reached. BLAS uses one thread.
+    Metrics are written as training goes on, one JSON line for each iteration. Ctrl-C ends the
+    training after the step at hand and saves what was reached. BLAS uses one thread, which is the
+    fastest for narrow layers.
     """
     _check(settings)
-    if (out / "metrics.jsonl").exists():
-        raise click.UsageError(f"{str(out)!r} holds a run already; choose another --out")
+    if any((out / name).exists() for name in _FILES):
+        raise FileExistsError(f"the folder {str(out)!r} holds a run already; choose another --out")
     require_writable(out)
-    console = Console()
     with single_threaded():
-        _train(out, settings, console)
+        _train(out, settings, make_console())
 
 
 def _check(settings: dict[str, Any]) -> None:
+    """Fill in the defaults that depend on other options, and refuse words that do not go together.
+
+    Raises:
+        UsageError: they do not.
+    """
     if settings["iterations"] is not None and settings["epochs"] is not None:
         raise click.UsageError("--iterations and --epochs exclude each other")
-    least = {"depth": 0, "width": 1, "batch_size": 1, "iterations": 1, "epochs": 1, "seed": 0}
-    for name, bound in least.items():
-        if settings[name] is not None and settings[name] < bound:
-            option = "--" + name.replace("_", "-")
-            raise click.BadParameter(f"must be at least {bound}", param_hint=option)
     if settings["momentum"] is not None and settings["optimizer"] not in _WITH_MOMENTUM:
         raise click.UsageError(f"--momentum does not go with --optimizer {settings['optimizer']}")
-    if settings["lr"] == "auto" and not settings["average"]:
-        raise click.UsageError("--lr auto needs --average; give a number")
+    if not settings["average"] and settings["lr"] in (None, "auto"):
+        raise click.UsageError("--no-average needs a learning rate, such as --lr 1e-3")
+    settings["lr"] = settings["lr"] or "auto"
+    if settings["epochs"] is None:
+        settings["iterations"] = settings["iterations"] or _ITERATIONS
 
 
 def _train(out: Path, settings: dict[str, Any], console: Console) -> None:
@@ -132,31 +173,38 @@ def _train(out: Path, settings: dict[str, Any], console: Console) -> None:
     batches = Batches(
         images, labels, batch_size=settings["batch_size"], seed=settings["seed"], drop_last=True
     )
-    iterations = settings["iterations"] or 320
-    if settings["epochs"] is not None:
-        iterations = settings["epochs"] * len(batches)
+    iterations = settings["iterations"] or settings["epochs"] * len(batches)
 
-    losses: list[float] = []
-    _write_json(out / "settings.json", {**settings, "machine": machine()})
-    try:
-        with (
-            (out / "metrics.jsonl").open("w", buffering=1) as metrics,
-            step_progress(console, settings["data"], iterations) as show,
-        ):
-            for step in train_model(model, optimizer, batches, iterations):
-                losses.append(step.loss)
-                entry = {"iteration": step.iteration, "loss": step.loss, "seconds": step.seconds}
-                metrics.write(json.dumps(entry) + "\n")
-                show(step)
-    except (KeyboardInterrupt, NonFiniteError) as stopped:
-        _save(out, model, losses, console)
-        if isinstance(stopped, NonFiniteError):
+    write_json(out / "settings.json", {**settings, "iterations": iterations, "machine": machine()})
+    reached = _Reached(model)
+    with (out / "metrics.jsonl").open("w", buffering=1) as metrics:
+        try:
+            with (
+                interrupts_between_steps() as check,
+                step_progress(console, settings["data"], iterations) as show,
+            ):
+                for step in train_model(model, optimizer, batches, iterations):
+                    line = {"iteration": step.iteration, "loss": step.loss, "seconds": step.seconds}
+                    metrics.write(json.dumps(line) + "\n")
+                    reached.add(step)
+                    show(step)
+                    check()
+            test = evaluate(model, *data.test)
+            if not math.isfinite(test.loss):
+                raise NonFiniteError(f"the test loss is {test.loss}; lower the learning rate")
+        except KeyboardInterrupt:
+            reached.save(out)
+            say(console, f"Stopped after iteration {len(reached.losses)} of {iterations}: {out}")
             raise
-        console.print(f"Interrupted after {len(losses)} of {iterations} iterations.")
-        raise
-    test = evaluate(model, *data.test)
-    _save(out, model, losses, console)
-    console.print(f"Test loss {test.loss:.4f}, accuracy {test.accuracy:.2%}", highlight=False)
+        except NonFiniteError as error:
+            reached.fall_back()
+            reached.save(out)
+            raise NonFiniteError(f"{error}; metrics and the last good weights: {out}") from error
+        line = {"test_loss": test.loss, "test_accuracy": test.accuracy}
+        metrics.write(json.dumps(line) + "\n")
+    reached.save(out)
+    say(console, f"Test loss {test.loss:.4f}, accuracy {test.accuracy:.2%}")
+    say(console, f"Settings, metrics, weights and plot: {out}")
 
 
 def _optimizer(params: Any, settings: dict[str, Any]) -> Any:
@@ -170,13 +218,26 @@ def _optimizer(params: Any, settings: dict[str, Any]) -> Any:
     return optim.AverageGradient(rule, lr="auto" if automatic else None)
 
 
-def _save(out: Path, model: Any, losses: list[float], console: Console) -> None:
-    agrad.save(out / "weights.safetensors", model.state_dict())
-    if losses:
-        save_figure(loss_figure({"training": {"loss": losses}}, "training loss"), out / "loss.png")
-    console.print(f"Weights, metrics and plot: {out}", highlight=False, soft_wrap=True)
+class _Reached:
+    """What a training run has come to, to be saved however it ends."""
 
+    def __init__(self, model: Module) -> None:
+        self.losses: list[float] = []
+        self._model = model
+        self._before = self._after = model.state_dict()
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_write(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
+    def add(self, step: Step) -> None:
+        """Keep what `step` has led to."""
+        self.losses.append(step.loss)
+        self._before, self._after = self._after, self._model.state_dict()
+
+    def fall_back(self) -> None:
+        """Give up the last step, whose weights gave a loss that is not finite."""
+        self._after = self._before
+
+    def save(self, out: Path) -> None:
+        """Write the weights, and the plot if a step has been made."""
+        agrad.save(out / "weights.safetensors", self._after)
+        if self.losses:
+            figure = loss_figure({"training": {"loss": self.losses}}, "loss of the batch")
+            save_figure(figure, out / "loss.png")

@@ -1,59 +1,90 @@
 """Figures of the reports."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-import numpy as np
-
 from agrad.serialization import atomic_write
-from agrad.study.measures import WINDOW
+from agrad.study.measures import WINDOW, Losses, window_means
 
-__all__ = ["STYLES", "loss_figure", "save_figure", "smoothed"]
+__all__ = ["STYLES", "Style", "loss_figure", "png", "save_figure"]
 
-STYLES: dict[str, tuple[str, str]] = {
-    "rmsprop": ("RMSprop", "#8c8c8c"),
-    "adam": ("Adam", "#4477aa"),
-    "average-rmsprop": ("average gradient on RMSprop", "#ee9944"),
-    "average-adam": ("average gradient on Adam", "#cc3311"),
-    "average-adam-auto": ("average gradient on Adam, automatic rate", "#228833"),
+
+@dataclass(frozen=True)
+class Style:
+    """How a method is called and drawn."""
+
+    label: str
+    colour: str
+    dashes: str = "-"
+
+
+# The colours of M. Okabe and K. Ito, which the colour-blind tell apart; dashes tell the methods
+# without the average gradient.
+STYLES = {
+    "rmsprop": Style("RMSprop", "#7f7f7f", "--"),
+    "adam": Style("Adam", "#0072b2", "--"),
+    "average-rmsprop": Style("RMSprop + average gradient", "#e69f00"),
+    "average-adam": Style("Adam + average gradient", "#d55e00"),
+    "average-adam-auto": Style("Adam + average gradient, auto rate", "#009e73"),
+    "ablation-substituted": Style("RMSprop of the average gradient alone", "#cc79a7"),
+    "ablation-scaled": Style("average gradient over RMSprop's root mean square of g", "#56b4e9"),
 }
-"""Label and colour of each method, the same in every figure."""
+"""The style of each method, the same in every table and figure."""
 
 
-def smoothed(losses: Sequence[float], window: int = WINDOW) -> tuple[np.ndarray, np.ndarray]:
-    """Return the iterations at which a whole window ends, and the mean loss over each window."""
-    window = min(window, len(losses))
-    means = np.convolve(losses, np.full(window, 1 / window), mode="valid")
-    return np.arange(window, len(losses) + 1), means
+def loss_figure(panels: Mapping[str, Mapping[str, Losses]], ylabel: str = "training loss") -> Any:
+    """Return a Matplotlib figure of losses over the iterations, each the mean of a window.
 
-
-def loss_figure(panels: Mapping[str, Mapping[str, Sequence[float]]], ylabel: str) -> Any:
-    """Return a Matplotlib figure of training losses: for each panel's title its curves by label.
-
-    A label that is one of `STYLES` is drawn in that method's colour.
+    Args:
+        panels: for the title of each panel its curves, by the names of methods in `STYLES` or by
+            any others. All panels have the same.
+        ylabel: what the losses are.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
-    figure = Figure(figsize=(5.2 * len(panels), 3.8), layout="constrained")
+    figure = Figure(figsize=(max(6.4, 4.8 * len(panels)), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (title, curves) in zip(axes, panels.items()):
-        for method, losses in curves.items():
-            label, colour = STYLES.get(method, (method, None))
-            axis.plot(*smoothed(losses), label=label, color=colour)
+        for name, losses in curves.items():
+            style = STYLES.get(name, Style(name, "#0072b2"))
+            means = window_means(losses)
+            first = len(losses) - len(means) + 1
+            axis.plot(
+                range(first, len(losses) + 1),
+                means,
+                style.dashes,
+                label=style.label,
+                color=style.colour,
+                linewidth=2,
+            )
         axis.set(title=title, xlabel="iterations", yscale="log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
-    axes[0].set_ylabel(ylabel)
+    axes[0].set_ylabel(f"{ylabel}, mean of {WINDOW} iterations")
+    handles, labels = axes[0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=3 if len(panels) > 1 else 2
+        )
     return figure
+
+
+def png(figure: Any) -> bytes:
+    """Return the figure as a PNG."""
+    content = BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    return content.getvalue()
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
     """Write the figure as PNG, atomically."""
-    content = BytesIO()
-    figure.savefig(content, format="png", dpi=120)
     with atomic_write(path) as file:
-        file.write(content.getvalue())
+        file.write(png(figure))

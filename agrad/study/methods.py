@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from agrad import optim
 from agrad.nn import Parameter
+from agrad.study import ablations
 
 __all__ = ["METHODS", "make_optimizer"]
 
@@ -11,7 +12,7 @@ Params = Iterable[Parameter]
 AnyOptimizer = optim.Optimizer | optim.AverageGradient
 
 
-def _rmsprop(params: Params, lr: float) -> optim.Optimizer:
+def _rmsprop(params: Params, lr: float) -> optim.RMSprop:
     return optim.RMSprop(params, lr=lr, alpha=0.9)
 
 
@@ -23,6 +24,8 @@ METHODS: dict[str, Callable[[Params, float], AnyOptimizer]] = {
     "average-adam-auto": lambda params, lr: optim.AverageGradient(
         optim.Adam(params, lr=lr), lr="auto"
     ),
+    "ablation-substituted": lambda params, lr: ablations.Substituted(_rmsprop(params, lr)),
+    "ablation-scaled": lambda params, lr: ablations.ScaledBySquaredGradient(_rmsprop(params, lr)),
 }
 """The learning rate given to a method with `auto` in its name is the one it starts from."""
 

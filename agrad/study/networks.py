@@ -81,5 +81,6 @@ def dense_network(
     for layer in layers:
         if isinstance(layer, nn.Linear):
             INITS[init](layer.weight)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers)

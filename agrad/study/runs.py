@@ -1,10 +1,11 @@
 """Runs of a study: what was tried, what came out, and the file that keeps both."""
 
 import json
+import math
 import os
 import platform
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,7 +20,17 @@ from agrad.study.methods import make_optimizer
 from agrad.study.networks import dense_network
 from agrad.train import Step, evaluate, train
 
-__all__ = ["Experiment", "Run", "load_runs", "machine", "save_runs"]
+__all__ = ["DataSet", "Experiment", "Run", "load_runs", "machine", "save_runs"]
+
+Key = tuple[str, str, str, float, int, int]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images and labels for training and for testing."""
+
+    train: tuple[Any, Any]
+    test: tuple[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,12 @@ class Experiment:
         """The network in words, as reports name it."""
         return f"{self.activation} {self.depth}x{self.width}"
 
-    def run(self, data: "DataSet", on_step: Callable[[Step], object] = lambda step: None) -> "Run":
+    @property
+    def key(self) -> Key:
+        """What tells this run from all others of a results file."""
+        return (self.study, self.model, self.method, self.lr, self.seed, self.iterations)
+
+    def run(self, data: DataSet, on_step: Callable[[Step], object] = lambda step: None) -> "Run":
         """Train, and evaluate at the end. A loss that is no longer finite ends the run early."""
         agrad.seed(self.seed)
         images, labels = data.train
@@ -63,7 +79,7 @@ class Experiment:
                 seconds.append(step.seconds)
                 on_step(step)
         except NonFiniteError:
-            losses += [float("inf")] * (self.iterations - len(losses))
+            losses += [math.inf] * (self.iterations - len(losses))
         test = evaluate(model, *data.test)
         return Run(
             study=self.study,
@@ -76,27 +92,20 @@ class Experiment:
             test_loss=[float(f"{test.loss:.5g}")],
             test_accuracy=[float(f"{test.accuracy:.5g}")],
             seconds=sum(seconds),
-            seconds_per_iteration=median(seconds) if seconds else float("nan"),
+            seconds_per_iteration=median(seconds) if seconds else 0.0,
             optimizer_state_bytes=optimizer.state_bytes,
             machine=machine(),
         )
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """Images and labels for training and for testing."""
-
-    train: tuple[Any, Any]
-    test: tuple[Any, Any]
-
-
-@dataclass(frozen=True)
 class Run:
     """One training run that was made.
 
-    `train_loss` has the mean loss of each mini-batch before its step, infinite (null in the file)
-    from the iteration on at which it was no longer finite; `test_loss` and `test_accuracy` have an
-    entry for each evaluation. `seconds` are those of training alone.
+    `train_loss` has the mean loss of each mini-batch before its step, infinite from the iteration
+    on at which it was no longer finite; `test_loss` and `test_accuracy` have an entry for each
+    evaluation. A loss that is not finite is null in the file. `seconds` are those of training
+    alone, `seconds_per_iteration` is their median.
     """
 
     study: str
@@ -111,7 +120,12 @@ class Run:
     seconds: float
     seconds_per_iteration: float
     optimizer_state_bytes: int
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Any]
+
+    @property
+    def key(self) -> Key:
+        """The key of the experiment that this is a run of."""
+        return (self.study, self.model, self.method, self.lr, self.seed, self.iterations)
 
 
 def machine() -> dict[str, Any]:
@@ -142,13 +156,16 @@ def load_runs(path: str | os.PathLike[str]) -> list[Run]:
     """Return the runs that `save_runs` wrote.
 
     Raises:
-        ValueError: the file holds no such list.
+        OSError: there is no such file, or it cannot be read.
+        ValueError: the file holds no list of runs.
     """
+    text = Path(path).read_text()
     try:
-        return [_from_json(entry) for entry in json.loads(Path(path).read_text())]
+        return [_from_json(entry) for entry in json.loads(text)]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"load_runs: {os.fspath(path)!r} is not a file of runs: {error}"
+            f"load_runs: {os.fspath(path)!r} is no whole file of runs ({error!r}); "
+            "move it away, and the runs are made anew"
         ) from error
 
 
@@ -158,11 +175,11 @@ _SERIES = ("train_loss", "test_loss", "test_accuracy")
 def _as_json(run: Run) -> dict[str, Any]:
     entry = asdict(run)
     for name in _SERIES:
-        entry[name] = [value if np.isfinite(value) else None for value in entry[name]]
+        entry[name] = [value if math.isfinite(value) else None for value in entry[name]]
     return entry
 
 
 def _from_json(entry: dict[str, Any]) -> Run:
     for name in _SERIES:
-        entry[name] = [float("inf") if value is None else value for value in entry[name]]
+        entry[name] = [math.inf if value is None else value for value in entry[name]]
     return Run(**entry)

@@ -197,13 +197,15 @@ def _stamped(function: Callable[..., Any]) -> FunctionType:
     closes over, but not when a file does whose functions the kernel inlines.
     """
     code = function.__code__
-    return FunctionType(
+    copy = FunctionType(
         code.replace(co_freevars=(*code.co_freevars, "sources")),
         function.__globals__,
         function.__name__,
         function.__defaults__,
         (*(function.__closure__ or ()), CellType(_digest(Path(code.co_filename).parent))),
     )
+    copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
+    return copy
 
 
 @functools.cache

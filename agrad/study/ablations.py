@@ -1,0 +1,52 @@
+"""Two readings of "RMSProp with the average gradient" that look natural and do not work.
+
+Both propose Δ by RMSprop and take ĝ along it, as `AverageGradient` does, but then put ĝ itself into
+RMSprop's formula rather than search for how far Δ should go.
+"""
+
+import numpy as np
+
+from agrad import optim
+from agrad.tensor import Tensor
+
+__all__ = ["ScaledBySquaredGradient", "Substituted"]
+
+
+class Substituted(optim.AverageGradient):
+    """RMSprop with ĝ in g's place: v ← alpha·v + (1 - alpha)·ĝ², Δ = -lr·ĝ / (√v + eps).
+
+    RMSprop is blind to scale: that ĝ is smaller than g where the proposal is too bold, v undoes.
+    """
+
+    base: optim.RMSprop
+
+    def step(self, loss: Tensor) -> None:
+        """Update the parameters to reduce `loss`."""
+        loss.backward(retain_graph=True)
+        before = self.base.state_dict()
+        loss.average_backward(self.base.propose())
+        self.base.load_state_dict(before)
+        for param in self.params:
+            param.grad = param.average_grad
+        self.base.step()
+
+
+class ScaledBySquaredGradient(optim.AverageGradient):
+    """RMSprop with ĝ over g: v ← alpha·v + (1 - alpha)·g², Δ = -lr·ĝ / (√v + eps).
+
+    Where ĝ is much larger than g, nothing bounds the step.
+    """
+
+    base: optim.RMSprop
+
+    def step(self, loss: Tensor) -> None:
+        """Update the parameters to reduce `loss`."""
+        loss.backward(retain_graph=True)
+        loss.average_backward(self.base.propose())
+        slots = self.base.state_dict()["parameters"]
+        updates = {}
+        for slot, param in zip(slots.values(), self.params):
+            assert param.average_grad is not None
+            root = np.sqrt(slot["square_average"])
+            updates[param] = -self.base.rate * param.average_grad / (root + self.base.eps)
+        self.base.apply(updates)
