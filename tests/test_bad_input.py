@@ -104,7 +104,7 @@ OPERATIONS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "embedding dtype": (
         lambda: F.embedding([0.0, 1.0], x23),
         TypeError,
-        ["embedding", "input", "integer", "float32", "(2,)"],
+        ["embedding", "input", "integer", "float64", "(2,)"],
     ),
     "embedding of booleans": (
         lambda: F.embedding([True], x23),

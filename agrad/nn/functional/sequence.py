@@ -44,7 +44,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
         )
     _require_floating("embedding", "weight", weight)
     count = weight.shape[0]
-    ids = _ids(as_tensor(input).data, count)
+    ids = _ids(input, count)
     if padding_idx is not None:
         if not -count <= padding_idx < count:
             raise ValueError(
@@ -99,8 +99,9 @@ def global_avg_pool1d(input: Any, mask: Any = None) -> Tensor:
 # -- arguments -----------------------------------------------------------------------------------
 
 
-def _ids(ids: Array, count: int) -> Array:
+def _ids(input: Any, count: int) -> Array:
     """Return a copy of the ids, which the operation will hold."""
+    ids = _array(input)
     if ids.dtype.kind not in "iu":
         raise TypeError(
             f"embedding: input must hold integer ids, got {ids.dtype} of shape {ids.shape}; "
@@ -126,7 +127,7 @@ def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
         )
     if mask is None:
         return x, None
-    mask = np.array(mask.data if isinstance(mask, Tensor) else mask)
+    mask = np.array(_array(mask))
     if mask.dtype != bool:
         raise TypeError(f"{name}: mask must be boolean, got {mask.dtype}; pass e.g. ids != 0")
     expected = (*x.shape[:-2], x.shape[-1])
@@ -142,6 +143,10 @@ def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
             "leave such sequences out"
         )
     return x, np.expand_dims(mask, -2)
+
+
+def _array(value: Any) -> Array:
+    return value.data if isinstance(value, Tensor) else np.asarray(value)
 
 
 def _require_floating(name: str, argument: str, tensor: Tensor) -> None:
