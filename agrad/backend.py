@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from agrad.kernels import cpu
-from agrad.kernels.cpu import divided_difference as _  # noqa: F401
 
 __all__ = ["Array", "as_array", "kernels"]
 

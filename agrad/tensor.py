@@ -23,8 +23,8 @@ class Tensor(ArrayMethods):
     """An array that remembers how it was computed.
 
     Args:
-        data: array, nested sequence or scalar; copied. Python floats become float32, NumPy's arrays
-            and scalars keep their dtype.
+        data: array, nested sequence or scalar; copied. Python floats become float32, what has a
+            dtype keeps it.
         requires_grad: whether gradients with respect to it are wanted; float32 and float64 only.
         dtype: the dtype to convert to.
 
@@ -132,7 +132,7 @@ class Tensor(ArrayMethods):
 
     @property
     def device(self) -> str:
-        """Where the array lives: "cpu"."""
+        """Where the array lives, "cpu" so far."""
         return "cpu"
 
     def __repr__(self) -> str:
@@ -394,18 +394,17 @@ def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
         # A Python number takes part in NumPy's promotion by its kind alone.
         kinds = [t.dtype for t in tensors]
         return np.asarray(value, dtype=np.result_type(*kinds, value))
-    return np.array(value) if recording else np.asarray(value)
+    if isinstance(value, np.ndarray) and not recording:
+        return value
+    return _as_owned_array(value, None)
 
 
 def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
     if isinstance(data, Tensor):
         data = data._data
-    if dtype is None and not isinstance(data, np.ndarray | np.generic):
-        array = np.array(data)
-        if array.dtype == np.float64:
-            array = array.astype(np.float32)
-    else:
-        array = np.array(data, dtype=dtype)
+    array = np.array(data, dtype=dtype)
+    if dtype is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
+        array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"tensor: elements must be real numbers or booleans, not {array.dtype}")
     return array
@@ -440,4 +439,5 @@ def _checked_updates(updates: Mapping[Tensor, ArrayLike], root: Node) -> dict[An
 def _accumulate(name: str, grads: Mapping[Any, Array]) -> None:
     for leaf, grad in grads.items():
         known = getattr(leaf, name)
-        setattr(leaf, name, grad if known is None else known + grad)
+        # 0-d arrays add up to scalars.
+        setattr(leaf, name, as_array(grad if known is None else known + grad))

@@ -160,6 +160,35 @@ class Counting(Kindless):
         return grad * y, grad * x
 
 
+class Strict(Counting):
+    """Takes nothing but arrays: NumPy's arithmetic gives scalars where 0-d arrays are meant."""
+
+    def forward(self, x, y):
+        assert type(x) is type(y) is np.ndarray
+        return super().forward(x, y)
+
+    def backward(self, grad, needs, out, x, y):
+        assert {type(array) for array in (grad, out, x, y)} == {np.ndarray}
+        return super().backward(grad, needs, out, x, y)
+
+    def average_backward(self, grad, needs, start, end):
+        for point in (start, end):
+            self.backward(grad, needs, point.out, *point.inputs)
+        return self.backward(grad, needs, start.out, *start.inputs)
+
+
+@pytest.mark.parametrize("constant", [2.0, np.float64(2), np.array(2.0), ag.tensor(2.0)], ids=repr)
+def test_operations_are_given_arrays_alone(constant: Any) -> None:
+    x = ag.tensor(np.array(3.0), requires_grad=True)
+    operation = Strict()
+    loss = apply(operation, apply(operation, x * x, constant), x)
+    loss.average_backward({x: 1.0}, segments=2, retain_graph=True)
+    for _ in range(2):
+        loss.backward(retain_graph=True)
+    assert type(x.grad) is type(x.average_grad) is np.ndarray
+    assert x.grad == 2 * (2 * 3 * 9)
+
+
 def test_constants_get_no_gradient() -> None:
     x, constant = weights(1, 2), ag.tensor(np.array([3.0, 4.0]))
     operation = Counting()

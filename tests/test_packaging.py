@@ -94,6 +94,7 @@ print(json.dumps([agrad.__file__, agrad.kernels.__file__]))
     else:
         assert package.is_relative_to(tmp_path / "venv")
         assert kernels == package.parent / "kernels" / "__init__.py"
+    assert run(python.parent / "agrad", "--help", cwd=tmp_path).startswith("Usage: agrad")
 
 
 def test_import_is_light(tmp_path: Path) -> None:

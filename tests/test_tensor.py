@@ -331,7 +331,8 @@ def test_iteration_and_unpacking() -> None:
 
 CONSTANTS: dict[str, Callable[[ag.Tensor, Array], ag.Tensor]] = {
     "where": lambda x, c: ag.where(c > 0, x, -x),
-    "clip": lambda x, c: x.clip(-c, c),
+    "lower bound": lambda x, c: x.clip(c, None),
+    "upper bound": lambda x, c: x.clip(None, c),
     "labels": lambda x, c: ag.nn.functional.cross_entropy(
         ag.stack([x, -x], 1), c.astype(int), reduction="sum"
     ),

@@ -68,7 +68,7 @@ def dense(data: str, seeds: int, iterations: int, ablations: bool, workers: int,
             left = duration((monotonic() - start) / made * (len(todo) - made))
             say(
                 console,
-                f"{made}/{len(todo)}  {run.model}, {STYLES[run.method].label}, rate {run.lr:g}, "
+                f"{made}/{len(todo)}  {run.model}, {STYLES[run.method].label}, lr {run.lr:g}, "
                 f"seed {run.seed}: final loss {final_loss(run.train_loss):.3f}, "
                 f"{run.seconds:.1f} s; {left} left",
             )

@@ -176,7 +176,8 @@ def _train(out: Path, settings: dict[str, Any], console: Console) -> None:
     iterations = settings["iterations"] or settings["epochs"] * len(batches)
 
     write_json(out / "settings.json", {**settings, "iterations": iterations, "machine": machine()})
-    reached = _Reached(model)
+    title = f"{settings['data']}, {settings['activation']} {settings['depth']}x{settings['width']}"
+    reached = _Reached(model, title)
     with (out / "metrics.jsonl").open("w", buffering=1) as metrics:
         try:
             with (
@@ -221,8 +222,9 @@ def _optimizer(params: Any, settings: dict[str, Any]) -> Any:
 class _Reached:
     """What a training run has come to, to be saved however it ends."""
 
-    def __init__(self, model: Module) -> None:
+    def __init__(self, model: Module, title: str) -> None:
         self.losses: list[float] = []
+        self._title = title
         self._model = model
         self._before = self._after = model.state_dict()
 
@@ -239,5 +241,4 @@ class _Reached:
         """Write the weights, and the plot if a step has been made."""
         agrad.save(out / "weights.safetensors", self._after)
         if self.losses:
-            figure = loss_figure({"training": {"loss": self.losses}}, "loss of the batch")
-            save_figure(figure, out / "loss.png")
+            save_figure(loss_figure({self._title: {"loss": self.losses}}), out / "loss.png")

@@ -33,7 +33,7 @@ def tokenize(text: str) -> list[str]:
     Example:
         >>> from agrad.data import tokenize
         >>> tokenize("It wasn't bad:<br />'8/10', I'd say!")
-        ["it", "wasn't", 'bad', '8', '10', "i'd", 'say']
+        ['it', "wasn't", 'bad', '8', '10', "i'd", 'say']
     """
     if not isinstance(text, str):
         raise TypeError(f"tokenize: text must be a str, got {type(text).__name__}")

@@ -103,6 +103,8 @@ class Multilinear(Operation):
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
+        if self.degree == 2:
+            return self.backward(grad, needs, start.out, *_inputs_between(start, end, 0.5))
         return _mean_backward(self, grad, needs, start, end, nodes=(self.degree + 1) // 2)
 
 
@@ -222,17 +224,19 @@ def _mean_backward(
     """Average Jᵀ grad over the segment by Gauss-Legendre quadrature."""
     total: list[Any] = [None] * len(needs)
     for position, weight in gauss_legendre(nodes):
-        inputs = tuple(
-            x0 if x0 is x1 else _between(x0, x1, position)
-            for x0, x1 in zip(start.inputs, end.inputs, strict=True)
-        )
+        inputs = _inputs_between(start, end, position)
         out = operation.forward(*inputs) if isinstance(operation, Smooth) else start.out
-        part_grad = grad if nodes == 1 else as_array(weight * grad)
-        part = operation.backward(part_grad, needs, out, *inputs)
+        part = operation.backward(as_array(weight * grad), needs, out, *inputs)
         for i, gradient in enumerate(part):
             if gradient is not None and needs[i]:
                 total[i] = gradient if total[i] is None else total[i] + gradient
     return total
+
+
+def _inputs_between(start: Point, end: Point, position: float) -> list[Array]:
+    return [
+        x0 if x0 is x1 else _between(x0, x1, position) for x0, x1 in zip(start.inputs, end.inputs)
+    ]
 
 
 def _between(x0: Array, x1: Array, position: float) -> Array:

@@ -29,19 +29,18 @@ STYLES = {
     "average-rmsprop": Style("RMSprop + average gradient", "#e69f00"),
     "average-adam": Style("Adam + average gradient", "#d55e00"),
     "average-adam-auto": Style("Adam + average gradient, auto rate", "#009e73"),
-    "ablation-substituted": Style("RMSprop of the average gradient alone", "#cc79a7"),
-    "ablation-scaled": Style("average gradient over RMSprop's root mean square of g", "#56b4e9"),
+    "ablation-substituted": Style("RMSprop of the average gradient", "#cc79a7"),
+    "ablation-scaled": Style("average gradient over the gradient's RMS", "#56b4e9"),
 }
 """The style of each method, the same in every table and figure."""
 
 
-def loss_figure(panels: Mapping[str, Mapping[str, Losses]], ylabel: str = "training loss") -> Any:
-    """Return a Matplotlib figure of losses over the iterations, each the mean of a window.
+def loss_figure(panels: Mapping[str, Mapping[str, Losses]]) -> Any:
+    """Return a Matplotlib figure of training losses over the iterations, as moving averages.
 
     Args:
         panels: for the title of each panel its curves, by the names of methods in `STYLES` or by
-            any others. All panels have the same.
-        ylabel: what the losses are.
+            any others. All panels have the same ones.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -49,11 +48,13 @@ def loss_figure(panels: Mapping[str, Mapping[str, Losses]], ylabel: str = "train
 
     figure = Figure(figsize=(max(6.4, 4.8 * len(panels)), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
+    longest = max(len(losses) for curves in panels.values() for losses in curves.values())
+    window = min(WINDOW, max(1, longest // 8))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (title, curves) in zip(axes, panels.items()):
         for name, losses in curves.items():
             style = STYLES.get(name, Style(name, "#0072b2"))
-            means = window_means(losses)
+            means = window_means(losses, window)
             first = len(losses) - len(means) + 1
             axis.plot(
                 range(first, len(losses) + 1),
@@ -68,7 +69,7 @@ def loss_figure(panels: Mapping[str, Mapping[str, Losses]], ylabel: str = "train
         axis.yaxis.set_minor_locator(NullLocator())
         axis.yaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel(f"{ylabel}, mean of {WINDOW} iterations")
+    axes[0].set_ylabel(f"training loss, mean of {window} iterations")
     handles, labels = axes[0].get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(

@@ -57,3 +57,32 @@ def expm1(x: float) -> float:
     n, rest = split_exp(-700.0 if x < -700 else x)
     power = power_of_two(n)
     return (power - 1) + power * rest
+
+
+@inline
+def exp_to_single(x: float) -> float:
+    """Return e^x for x <= 0 as exactly as float32 can hold; 0 would be e^-700."""
+    power, rest = _split_exp_to_single(x)
+    return power + power * rest
+
+
+@inline
+def expm1_to_single(x: float) -> float:
+    """Return e^x - 1 for x <= 0 as exactly as float32 can hold."""
+    power, rest = _split_exp_to_single(x)
+    return (power - 1) + power * rest
+
+
+@inline
+def _split_exp_to_single(x: float) -> tuple[float, float]:
+    """Return 2^n and e^r - 1 as `split_exp` does; the series of degree 8 leaves out 1e-9."""
+    x = -700.0 if x < -700 else x
+    n = round_to_integer(x * _LOG2_E)
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    series = 1 / 40320 * r + 1 / 5040
+    series = series * r + 1 / 720
+    series = series * r + 1 / 120
+    series = series * r + 1 / 24
+    series = series * r + 1 / 6
+    series = series * r + 1 / 2
+    return power_of_two(n), series * (r * r) + r

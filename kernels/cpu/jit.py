@@ -121,12 +121,24 @@ class elementwise(inline):
 
     def __init__(self, formula: Callable[..., float]) -> None:
         super().__init__(formula)
+        self._loop = self._float32_loop = self._loop_of(formula, "real", self)
+
+    def for_float32(self, formula: Callable[..., float]) -> Callable[..., float]:
+        """Let another formula serve float32 arrays, for which a shorter series may do: a decorator.
+
+        What it decorates is left a plain function.
+        """
+        self._loop = self._loop_of(self.__wrapped__, "float64", self)
+        self._float32_loop = self._loop_of(formula, "float32", inline(formula))
+        return formula
+
+    @staticmethod
+    def _loop_of(formula: Callable[..., float], dtype: str, called: inline) -> Callable[..., Any]:
         parameters = formula.__code__.co_argcount - 2
         template = (_loop, _loop_with_one, _loop_with_two)[parameters]
-        signature = "const real[:], const real[:], real[:]" + ", float64" * parameters
-        self._loop = kernel(signature)(
-            _at_the_place_of(formula, template, {"formula": self, "np": np})
-        )
+        array = f"{dtype}[:]"
+        signature = f"const {array}, const {array}, {array}" + ", float64" * parameters
+        return kernel(signature)(_at_the_place_of(formula, template, {"formula": called, "np": np}))
 
     @overload  # inside a formula
     def __call__(self, a: float, b: float, *parameters: float) -> float: ...
@@ -137,7 +149,8 @@ class elementwise(inline):
             name = self.__wrapped__.__name__
             raise ValueError(f"{name}: a has shape {a.shape}, b {b.shape}; pass one shape")
         out = np.empty(a.shape, a.dtype)
-        self._loop(a.ravel(), b.ravel(), out.ravel(), *parameters)
+        loop = self._float32_loop if out.dtype == np.float32 else self._loop
+        loop(a.ravel(), b.ravel(), out.ravel(), *parameters)
         return out
 
 
