@@ -117,6 +117,7 @@ def test_what_is_no_review_is_passed_over(path: Path) -> None:
         (member("aclImdb/disk", type=tarfile.BLKTYPE), "a device"),
         (member("aclImdb/pipe", type=tarfile.FIFOTYPE), "a device"),
         (member("aclImdb/odd", type=b"Z"), "unknown kind"),
+        (member("aclImdb/train/neg/7_1.txt", type=tarfile.GNUTYPE_SPARSE), "unknown kind"),
         (member("aclImdb/x", size=-1), "negative size"),
         (member("aclImdb/train/neg/7_1.txt", bytes(65_537)), "has 65537 bytes, more than 65536"),
         (member("aclImdb/train/neg/7_1.txt", size=2**40), "has 1099511627776 bytes"),

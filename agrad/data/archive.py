@@ -13,6 +13,7 @@ __all__ = ["read_members"]
 
 _BLOCK = 512
 _CHUNK = 1 << 20
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _EXTENDED_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME)
 
 
@@ -41,7 +42,7 @@ def read_members(
         while (header := stream.read(_BLOCK, may_end=True)).strip(b"\0"):
             member = _parse(path, header)
             _require_safe(path, member)
-            match = pattern.fullmatch(member.name) if member.isreg() else None
+            match = pattern.fullmatch(member.name) if member.type in _FILES else None
             size = 0 if member.isdir() else member.size
             if match is None:
                 stream.skip(size)
@@ -96,7 +97,7 @@ def _require_safe(path: Path, member: tarfile.TarInfo) -> None:
     name = PureWindowsPath(member.name)  # knows drives, and both slashes
     if name.anchor or ".." in name.parts:
         raise corrupt(path, f"the path of {member.name!r} leaves the folder")
-    if not (member.isreg() or member.isdir() or member.type in _EXTENDED_HEADERS):
+    if member.type not in (*_FILES, tarfile.DIRTYPE, *_EXTENDED_HEADERS):
         raise corrupt(path, f"{member.name!r} is a link, a device or of an unknown kind")
     if member.size < 0:
         raise corrupt(path, f"{member.name!r} has a negative size")

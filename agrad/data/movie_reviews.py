@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from agrad.data.archive import read_members
 from agrad.data.arguments import check_split, integer
+from agrad.data.datasets import Split
 from agrad.data.download import corrupt, fetch, user_cache
 from agrad.data.text import Keep, Vocabulary, pad_sequences, tokenize
 from agrad.errors import CorruptDataError
@@ -23,7 +24,8 @@ from agrad.serialization import load, save
 __all__ = ["imdb", "imdb_vocabulary"]
 
 _MEMBER = re.compile(r"aclImdb/(train|test)/(neg|pos)/([0-9]+)_[0-9]+\.txt")
-# The longest review has 14 kB, all of the published archive less than 0.4 GB.
+# The longest review has 14 kB; the rest of what is published are as many reviews without a label,
+# and tables of their words.
 _MAX_REVIEW = 1 << 16
 _MAX_ARCHIVE = 1 << 30
 # Part of the name of what is cached: to be raised when `tokenize` or the layout changes.
@@ -31,7 +33,7 @@ _CACHE_VERSION = 1
 
 
 def imdb(
-    split: Any = "train", vocabulary_size: int = 5000, length: int = 200, keep: Keep = "start"
+    split: Split = "train", vocabulary_size: int = 5000, length: int = 200, keep: Keep = "start"
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return the IMDb reviews: the ids of their words, and whether they are favourable.
 

@@ -39,7 +39,7 @@ class MaskedMax(Max):
 
     def candidates(self, x):
         """Return `x` with what the mask leaves out too small to be chosen."""
-        return np.where(self.mask, x, -np.inf)
+        return np.where(self.mask, x, x.dtype.type(-np.inf))
 
     def forward(self, x):
         return super().forward(self.candidates(x))
@@ -61,7 +61,7 @@ class MaskedMean(Linear):
         self.mask = mask
 
     def forward(self, x):
-        return np.where(self.mask, x, 0).sum(axis=-1) / self.counts(x).squeeze(-1)
+        return np.where(self.mask, x, x.dtype.type(0)).sum(axis=-1) / self.counts(x).squeeze(-1)
 
     def backward(self, grad, needs, out, x):
         return (grad[..., np.newaxis] * (self.mask / self.counts(x)),)
