@@ -3,6 +3,8 @@
 import sys
 from importlib.util import find_spec
 
+from agrad.cli.interrupt import Interrupted, interrupts_raise
+
 __all__ = ["main"]
 
 # What the extra `demo` brings and a command imports, perhaps only after the training.
@@ -24,6 +26,11 @@ def main() -> int:
         )
         return 1
 
-    from agrad.cli.app import run
+    with interrupts_raise():
+        try:
+            from agrad.cli.app import run
 
-    return run()
+            return run()
+        except Interrupted as interrupt:
+            print("agrad: interrupted", file=sys.stderr)
+            return interrupt.exit_code

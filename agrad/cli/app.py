@@ -6,7 +6,6 @@ import click
 
 import agrad
 from agrad.cli.demo import demo
-from agrad.cli.interrupt import Interrupted, interrupts_raise
 from agrad.cli.study import study
 from agrad.cli.train import train
 
@@ -28,16 +27,18 @@ app.add_command(study)
 
 
 def run() -> int:
-    """Run the command in `sys.argv` and return its exit code; see `agrad.cli.main`."""
-    with interrupts_raise():
-        try:
-            return app.main(standalone_mode=False) or 0
-        except click.ClickException as error:
-            error.show()
-            return error.exit_code
-        except click.Abort as abort:  # what click makes of a KeyboardInterrupt
-            print("agrad: interrupted", file=sys.stderr)
-            return abort.__cause__.exit_code if isinstance(abort.__cause__, Interrupted) else 130
-        except (ImportError, OSError, ValueError) as error:
-            print("agrad:", " ".join(str(error).split()), file=sys.stderr)
-            return 1
+    """Run the command in `sys.argv` and return its exit code; see `agrad.cli.main`.
+
+    Raises:
+        KeyboardInterrupt: the command was interrupted.
+    """
+    try:
+        return app.main(standalone_mode=False) or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort as abort:  # what click makes of a KeyboardInterrupt
+        raise abort.__cause__ or KeyboardInterrupt from None
+    except (ImportError, OSError, ValueError) as error:
+        print("agrad:", " ".join(str(error).split()), file=sys.stderr)
+        return 1

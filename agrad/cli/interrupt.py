@@ -31,7 +31,7 @@ def interrupts_between_steps() -> Iterator[Callable[[], None]]:
     """Hold the signals back inside the `with` block to where the function it gives is called.
 
     So none tears a step apart, and the weights that are saved are those of a whole number of steps.
-    A second signal raises at once.
+    A signal raises `Interrupted` at the end of the block at the latest, a second one at once.
     """
     held: list[int] = []
 
@@ -46,6 +46,7 @@ def interrupts_between_steps() -> Iterator[Callable[[], None]]:
 
     with _handled_by(hold):
         yield check
+    check()
 
 
 @contextmanager

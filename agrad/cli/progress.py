@@ -51,7 +51,7 @@ def duration(seconds: float) -> str:
     Example:
         >>> from agrad.cli.progress import duration
         >>> duration(9.4), duration(75), duration(4000)
-        ('9 s', '1 min 15 s', '1 h 7 min')
+        ('9 s', '1 min 15 s', '1 h 6 min')
     """
     if seconds < 60:
         return f"{seconds:.0f} s"

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -110,6 +111,7 @@ def run_all(
 
     Raises:
         ValueError: see `remaining`.
+        ChildProcessError: a worker was killed from outside.
     """
     runs, todo = remaining(plan, path)
     if not todo:
@@ -123,6 +125,11 @@ def run_all(
             runs.append(future.result())
             save_runs(path, runs)
             yield runs[-1]
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "dense study: a worker process was killed, perhaps for want of memory; the runs made "
+            "so far are kept, try again with fewer workers"
+        ) from error
     finally:
         for worker in set(active_children()) - set(others):
             worker.terminate()
@@ -162,8 +169,10 @@ def split_by_completeness(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
     """Return the runs of the seeds of which the study has all, ablations aside, and the others.
 
     Raises:
-        ValueError: there is no whole seed; the message names a missing run.
+        ValueError: there are no runs, or no whole seed; the message names a missing run then.
     """
+    if not runs:
+        raise ValueError("dense study: the results file holds no runs")
     data, iterations = runs[0].study.removeprefix("dense-"), runs[0].iterations
     known = {run.key for run in runs}
     seeds = sorted({run.seed for run in runs})

@@ -164,8 +164,8 @@ def _page(runs: Sequence[Run], left_out: Sequence[Run], figure: Any) -> str:
     parts = [
         f"<h1>{escape(study)}: iterations to the same training loss</h1>",
         f"<p>Made by <code>{escape(command)}</code>: {len(runs)} runs of {iterations} iterations, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}. Runs of one seed start from the same initial weights and take the "
-        "same batches. Figures are medians over the seeds.</p>",
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}. Runs of one seed start from the same "
+        "initial weights and take the same batches. Figures are medians over the seeds.</p>",
     ]
     if left_out:
         words = ", ".join(map(str, sorted({run.seed for run in left_out})))

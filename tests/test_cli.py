@@ -1,0 +1,440 @@
+"""The command line: its words, its files, its exit codes, and what interrupts it."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import agrad as ag
+from agrad.data import digits
+from agrad.study.networks import dense_network
+from agrad.study.runs import load_runs
+from agrad.train import evaluate
+
+pytest.importorskip("click")
+
+from click.testing import CliRunner
+from rich.console import Console
+
+from agrad.cli import interrupt, progress
+from agrad.cli.app import app
+from agrad.train import Step
+
+TINY = ("--depth", "1", "--width", "8", "--iterations", "3")
+FILES = ["loss.png", "metrics.jsonl", "settings.json", "weights.safetensors"]
+needs_signals = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+
+
+def invoke(*words):
+    """The command in this process, for its words; exit codes are those of a real process."""
+    return CliRunner().invoke(app, list(map(str, words)))
+
+
+def run(*words, code="import sys; from agrad.cli import main; sys.exit(main())", **environment):
+    """The command as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
+
+
+def start(*words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "agrad", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition, process):
+    for _ in range(1200):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    pytest.fail("nothing came of it")
+
+
+def lines(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def one_line(result, *words):
+    """Whether the process failed with code 1 and one line that says so."""
+    assert result.returncode == 1, result
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("agrad: ")
+    assert all(word in line for word in words), line
+    return True
+
+
+# -- words -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["demo"], ["train"], ["study"], ["study", "dense"]])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(words, option):
+    result = invoke(*words, option)
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
+    assert "..." not in result.output.partition("Commands:")[2], "a summary was cut off"
+    assert max(map(len, result.output.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["demos"], "demo"),
+        (["demo", "--iterations", "0"], "--iterations"),
+        (["train"], "--out"),
+        (["train", "--out", "x", "--depth", "-1"], "--depth"),
+        (["train", "--out", "x", "--width", "0"], "--width"),
+        (["train", "--out", "x", "--batch-size", "0"], "--batch-size"),
+        (["train", "--out", "x", "--iterations", "0"], "--iterations"),
+        (["train", "--out", "x", "--epochs", "0"], "--epochs"),
+        (["train", "--out", "x", "--seed", "-1"], "--seed"),
+        (["train", "--out", "x", "--momentum", "1"], "--momentum"),
+        (["train", "--out", "x", "--data", "cifar"], "--data"),
+        (["train", "--out", "x", "--activation", "sine"], "--activation"),
+        (["train", "--out", "x", "--init", "ones"], "--init"),
+        (["train", "--out", "x", "--optimizer", "lion"], "--optimizer"),
+        (["train", "--out", "x", "--lr", "fast"], "'fast' is neither a positive number nor auto"),
+        (["train", "--out", "x", "--lr", "0"], "--lr"),
+        (["train", "--out", "x", "--lr", "nan"], "--lr"),
+        (["train", "--out", "x", "--lr", "inf"], "--lr"),
+        (["train", "--out", "x", "--no-average"], "--no-average needs a learning rate"),
+        (["train", "--out", "x", "--no-average", "--lr", "auto"], "--no-average needs"),
+        (["train", "--out", "x", "--momentum", "0.9"], "--momentum does not go with"),
+        (["train", "--out", "x", "--iterations", "1", "--epochs", "1"], "exclude each other"),
+        (["study", "dense"], "--out"),
+        (["study", "dense", "--out", "x", "--workers", "0"], "--workers"),
+        (["study", "dense", "--out", "x", "--seeds", "0"], "--seeds"),
+    ],
+)
+def test_wrong_words(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_version_and_the_module():
+    result = subprocess.run(
+        [sys.executable, "-m", "agrad", "--version"], capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    assert result.stdout == f"agrad, version {ag.__version__}\n"
+
+
+def test_wrong_words_end_a_process_with_2():
+    result = run("train")
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: ")
+
+
+# -- train -----------------------------------------------------------------------------------------
+
+
+def test_train_leaves_everything_in_its_folder(tmp_path):
+    out = tmp_path / "a" / "run"
+    result = invoke("train", *TINY, "--seed", "5", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "iteration 3/3" in result.output
+    assert "examples/s" in result.output
+    assert f"Settings, metrics, weights and plot: {out}" in result.output
+    assert sorted(path.name for path in out.iterdir()) == FILES
+
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["seed"] == 5
+    assert settings["lr"] == "auto"
+    assert settings["iterations"] == 3
+    *steps, test = map(json.loads, lines(out / "metrics.jsonl"))
+    assert [step["iteration"] for step in steps] == [1, 2, 3]
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+    model = dense_network(64, 10, depth=1, width=8)
+    model.load_state_dict(ag.load(out / "weights.safetensors"))
+    found = evaluate(model, *digits("test"))
+    assert found.loss == test["test_loss"]
+    assert found.accuracy == test["test_accuracy"]
+
+
+def test_train_with_every_option(tmp_path):
+    out = tmp_path / "run"
+    words = "--data digits --depth 2 --width 7 --activation selu --init orthogonal --seed 1"
+    words += " --optimizer muon --no-average --lr 0.01 --momentum 0.5 --batch-size 500 --epochs 2"
+    assert invoke("train", *words.split(), "--out", out).exit_code == 0
+    settings = json.loads((out / "settings.json").read_text())
+    settings.pop("machine")
+    assert settings == {
+        "data": "digits",
+        "depth": 2,
+        "width": 7,
+        "activation": "selu",
+        "init": "orthogonal",
+        "optimizer": "muon",
+        "average": False,
+        "lr": 0.01,
+        "momentum": 0.5,
+        "batch_size": 500,
+        "iterations": 4,
+        "epochs": 2,
+        "seed": 1,
+    }
+    assert ag.load(out / "weights.safetensors")["1.weight"].shape == (7, 64)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon", "rmsprop", "sgd"])
+@pytest.mark.parametrize("rest", [[], ["--lr", "1e-3"], ["--no-average", "--lr", "1e-3"]])
+def test_train_with_every_rule(optimizer, rest, tmp_path):
+    result = invoke("train", *TINY, "--optimizer", optimizer, *rest, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("rest", [[], ["--no-average", "--lr", "1e-3"]])
+def test_equal_seeds_give_equal_weights(rest, tmp_path):
+    words = ("train", *TINY, *rest)
+    assert run(*words, "--out", tmp_path / "a").returncode == 0
+    assert invoke(*words, "--out", tmp_path / "b").exit_code == 0
+    assert invoke(*words, "--seed", 1, "--out", tmp_path / "c").exit_code == 0
+    first, again, other = (
+        (tmp_path / name / "weights.safetensors").read_bytes() for name in ("a", "b", "c")
+    )
+    assert first == again
+    assert first != other
+
+
+def test_a_lost_training_keeps_the_last_good_weights(tmp_path):
+    out = tmp_path / "run"
+    words = "--no-average --optimizer sgd --lr 1e30 --depth 2 --width 8 --activation relu"
+    result = run("train", *words.split(), "--out", out)
+    assert one_line(result, "(iteration ", "lower the learning rate", str(out))
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    steps = [json.loads(line) for line in lines(out / "metrics.jsonl")]
+    assert f"(iteration {len(steps) + 1})" in result.stderr
+    assert np.isfinite([step["loss"] for step in steps]).all()
+    model = dense_network(64, 10, depth=2, width=8, activation="relu")
+    model.load_state_dict(ag.load(out / "weights.safetensors"))
+    assert np.isfinite(evaluate(model, *digits("test")).loss)
+
+
+def test_weights_lost_in_the_last_step_are_not_kept(tmp_path):
+    out = tmp_path / "run"
+    words = "--no-average --optimizer sgd --lr 1e38 --activation relu --iterations 1 --depth 2"
+    assert one_line(run("train", *words.split(), "--out", out), "the test loss is")
+    weights = ag.load(out / "weights.safetensors")
+    ag.seed(0)
+    expected = dense_network(64, 10, depth=2, activation="relu").state_dict()
+    np.testing.assert_array_equal(weights["1.weight"], expected["1.weight"])
+
+
+# -- what cannot be done ---------------------------------------------------------------------------
+
+
+def test_a_folder_with_a_run_is_left_alone(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"iteration": 1, "lo')  # as a killed run leaves it
+    assert one_line(run("train", *TINY, "--out", tmp_path), "holds a run already", "another --out")
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("command", ["train", "study dense", "demo"])
+def test_a_file_in_place_of_a_folder(command, tmp_path):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "run"
+    words = ["--figure", out / "a.png"] if command == "demo" else ["--out", out]
+    result = run(*command.split(), *words)
+    assert one_line(result, "cannot write to the folder", "choose another")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing stops root")
+def test_a_folder_that_must_not_be_written(tmp_path):
+    tmp_path.chmod(0o500)
+    assert one_line(run("train", *TINY, "--out", tmp_path / "run"), "cannot write")
+
+
+def test_too_large_a_batch(tmp_path):
+    result = run("train", "--batch-size", "5000", "--out", tmp_path / "run")
+    assert one_line(result, "lower batch_size")
+
+
+DAMAGED = {
+    "empty": b"",
+    "no gzip": b"no gzip",
+    "no IDX": gzip.compress(b"no IDX"),
+    "cut off": gzip.compress(b"\0\0\x08\x03" + bytes(10_000))[:-20],
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("command", ["train", "study dense"])
+def test_a_damaged_data_file(command, content, tmp_path):
+    path = tmp_path / "data" / "mnist" / "train-images-idx3-ubyte.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    words = (*command.split(), "--data", "mnist", "--out", tmp_path / "run")
+    result = run(*words, AGRAD_DATA=str(tmp_path / "data"))
+    assert one_line(result, str(path), "damaged", "delete it")
+
+
+def test_a_damaged_results_file(tmp_path):
+    (tmp_path / "results.json").write_text('[{"study": "dense-dig')
+    assert one_line(run("study", "dense", "--out", tmp_path), "results.json", "move it away")
+
+
+@pytest.mark.parametrize(
+    "package", ["click", "matplotlib", "pooch", "rich", "sklearn", "threadpoolctl"]
+)
+def test_a_missing_package(package):
+    code = f"import sys; sys.modules[{package!r}] = None\n"
+    result = run("demo", code=code + "from agrad.cli import main; sys.exit(main())")
+    assert one_line(result, package, 'pip install "agrad[demo]"')
+
+
+# -- interrupts ------------------------------------------------------------------------------------
+
+
+@needs_signals
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_saves_whole_steps(number, tmp_path):
+    out = tmp_path / "run"
+    words = ("--depth", "2", "--width", "8", "--batch-size", "16")
+    process = start("train", *words, "--iterations", "1000000", "--out", out)
+    wait_for(lambda: len(lines(out / "metrics.jsonl")) > 20, process)
+    process.send_signal(number)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert error.splitlines()[-1] == "agrad: interrupted"
+    assert "Traceback" not in error
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    steps = [json.loads(line) for line in lines(out / "metrics.jsonl")]
+    assert f"Stopped after iteration {len(steps)} of 1000000: {out}" in output
+
+    whole = invoke("train", *words, "--iterations", len(steps), "--out", tmp_path / "whole")
+    assert whole.exit_code == 0
+    weights = "weights.safetensors"
+    assert (out / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+
+
+@needs_signals
+def test_an_interrupted_demo_ends_in_one_line(tmp_path):
+    process = start("demo", "--iterations", "150", "--figure", tmp_path / "demo.png")
+    assert process.stdout.readline().startswith("RMSprop: iteration ")
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.split() == ["agrad:", "interrupted"]
+    assert not list(tmp_path.iterdir())
+
+
+@needs_signals
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_study_keeps_its_runs_and_goes_on(number, tmp_path):
+    out = tmp_path / "study"
+    words = ("study", "dense", "--data", "digits", "--seeds", "1", "--iterations", "2")
+    words = (*words, "--workers", "2", "--out")
+    process = start(*words, out)
+    results = out / "results.json"
+    wait_for(results.exists, process)
+    os.killpg(process.pid, number)  # as a terminal does: to the workers too
+    output, error = process.communicate(timeout=60)  # ends when no worker holds the pipes
+    assert process.returncode == 128 + number, (output, error)
+    assert error.split() == ["agrad:", "interrupted"]
+    made = load_runs(results)
+    assert 0 < len(made) < 32
+
+    if number == signal.SIGTERM:
+        return
+    result = run(*words, out)
+    assert result.returncode == 0, result.stderr
+    assert f"holds {len(made)} runs; {32 - len(made)} are to be made" in result.stdout
+    assert load_runs(results)[: len(made)] == made
+    assert len(load_runs(results)) == 32
+    assert (out / "report.html").exists()
+
+
+# -- demo ------------------------------------------------------------------------------------------
+
+
+def test_the_demo_ends_with_a_table_a_figure_and_json(tmp_path):
+    figure, path = tmp_path / "demo.png", tmp_path / "demo.json"
+    result = run("demo", "--iterations", "4", "--figure", figure, "--json", path, COLUMNS="80")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    methods = json.loads(path.read_text())["methods"]
+    names = ["rmsprop", "adam", "average-adam", "average-adam-auto"]
+    assert [row["method"] for row in methods] == names
+    for row in methods:
+        assert f"{row['final_train_loss']:.3f}" in result.stdout
+        assert f"{row['test_accuracy']:.1%}" in result.stdout
+        assert f"{row['optimizer_state_bytes']:,}" in result.stdout
+    assert methods[0]["iterations_to_target"] == 4
+    assert methods[0]["optimizer_state_bytes"] * 2 == methods[1]["optimizer_state_bytes"]
+
+
+# -- interrupts and progress by themselves ---------------------------------------------------------
+
+
+@needs_signals
+def test_a_signal_waits_for_the_end_of_a_step_and_is_never_lost():
+    before = signal.getsignal(signal.SIGINT)
+
+    def one_between_checks():
+        with interrupt.interrupts_between_steps() as check:
+            check()
+            signal.raise_signal(signal.SIGTERM)
+            check()
+
+    def one_after_the_last_check():
+        with interrupt.interrupts_between_steps():
+            signal.raise_signal(signal.SIGTERM)
+
+    def two():
+        with interrupt.interrupts_between_steps():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+
+    for held in (one_between_checks, one_after_the_last_check):
+        with pytest.raises(interrupt.Interrupted, match="SIGTERM"):
+            held()
+    with pytest.raises(interrupt.Interrupted, match="SIGINT"):
+        two()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_progress_in_lines_counts_no_compilation(capsys):
+    console = Console(width=100)
+    with progress.step_progress(console, "digits", 3) as show:
+        for step in (Step(1, 3.0, 60.0, 100), Step(2, 2.0, 0.5, 100), Step(3, 2.0, 0.5, 100)):
+            show(step)
+    assert capsys.readouterr().out == ("digits: iteration 3/3  loss 2.8100  200 examples/s  done\n")
+
+
+def test_progress_in_a_terminal():
+    console = Console(force_terminal=True, width=80, record=True)
+    with progress.step_progress(console, "digits", 400) as show:
+        for i in range(1, 101):
+            show(Step(i, 2.0, 0.5, 100))
+    (line,) = console.export_text().splitlines()[-1:]
+    assert line.split()[0] == "digits"
+    assert "100/400 loss 2.0000  200 examples/s  2 min 30 s left" in line
+
+
+def test_folders_are_made_for_figures(tmp_path):
+    path = Path(tmp_path, "a", "b", "demo.png")
+    assert invoke("demo", "--iterations", "1", "--figure", path).exit_code == 0
+    assert path.exists()

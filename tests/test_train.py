@@ -1,0 +1,210 @@
+"""The training loop: single steps, many steps, evaluation, and what it does with NaN."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+import agrad as ag
+import agrad.nn.functional as F
+from agrad import nn, optim
+from agrad.data import Batches
+from agrad.errors import NonFiniteError
+from agrad.study.networks import dense_network
+from agrad.train import Evaluation, evaluate, train, train_step
+
+RULES = {
+    "sgd": lambda params: optim.SGD(params, lr=0.1, momentum=0.9),
+    "rmsprop": lambda params: optim.RMSprop(params, lr=3e-3),
+    "adam": lambda params: optim.Adam(params, lr=3e-3),
+    "adamw": lambda params: optim.AdamW(params, lr=3e-3),
+    "muon": lambda params: optim.Muon(params, lr=1e-2),
+}
+
+
+def examples(count=40, dtype=np.float32):
+    """Noisy points around the four unit vectors, and which of them."""
+    random = np.random.default_rng(0)
+    labels = np.arange(count) % 4
+    noise = 0.1 * random.standard_normal((count, 4))
+    return (np.eye(4)[labels] + noise).astype(dtype), labels
+
+
+def network(seed=0, depth=3):
+    ag.seed(seed)
+    return dense_network(4, 4, depth=depth, width=8)
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_learns(rule, average):
+    model = network()
+    optimizer = RULES[rule](model.parameters())
+    if average:
+        optimizer = optim.AverageGradient(optimizer)
+    inputs, labels = examples()
+    before = evaluate(model, inputs, labels)
+    steps = list(train(model, optimizer, Batches(inputs, labels, batch_size=16, seed=0), 60))
+    after = evaluate(model, inputs, labels)
+    assert after.loss < 0.6 * before.loss
+    assert steps[-1].loss < steps[0].loss
+
+
+def test_a_step_is_what_one_writes_by_hand():
+    inputs, labels = examples(8)
+    losses, weights = [], []
+    for by_hand in (True, False):
+        model = network()
+        optimizer = optim.Adam(model.parameters(), lr=1e-2)
+        for _ in range(3):
+            if by_hand:
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(ag.tensor(inputs)), labels)
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+            else:
+                losses.append(train_step(model, optimizer, inputs, labels))
+        weights.append(model.state_dict())
+    assert losses[:3] == losses[3:]
+    for name, array in weights[0].items():
+        np.testing.assert_array_equal(array, weights[1][name])
+
+
+def test_steps_count_iterations_and_examples_over_epochs():
+    model = network()
+    batches = Batches(*examples(10), batch_size=4, seed=0)
+    steps = list(train(model, optim.SGD(model.parameters(), lr=0.1), batches, 5))
+    assert [step.iteration for step in steps] == [1, 2, 3, 4, 5]
+    assert [step.examples for step in steps] == [4, 4, 2, 4, 4]
+    assert all(step.seconds > 0 for step in steps)
+
+
+def test_training_takes_no_batch_that_it_does_not_use():
+    model = network()
+    batches = Batches(*examples(10), batch_size=4, seed=0)
+    expected = [x for x, _ in islice(Batches(*examples(10), batch_size=4, seed=0).forever(), 3)]
+    list(train(model, optim.SGD(model.parameters(), lr=0.1), batches, 2))
+    np.testing.assert_array_equal(next(batches.forever())[0], expected[2])
+
+
+def test_training_goes_on_where_a_loop_was_left():
+    inputs, labels = examples()
+
+    def run(parts):
+        model = network()
+        optimizer = optim.Adam(model.parameters(), lr=1e-2)
+        batches = Batches(inputs, labels, batch_size=16, seed=0)
+        return [s.loss for n in parts for s in train(model, optimizer, batches, n)]
+
+    assert run([7]) == run([3, 4])
+
+
+def test_float64_stays_float64():
+    inputs, labels = examples(dtype=np.float64)
+    model = network().to(np.float64)
+    optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=1e-2))
+    list(train(model, optimizer, Batches(inputs, labels, batch_size=16, seed=0), 3))
+    assert {array.dtype for array in model.state_dict().values()} == {np.dtype(np.float64)}
+    assert np.isfinite(evaluate(model, inputs, labels).loss)
+
+
+def test_another_loss_and_tensors_as_inputs():
+    model = nn.Linear(2, 1)
+    inputs = ag.tensor(np.random.default_rng(0).standard_normal((8, 2)).astype(np.float32))
+    targets = inputs.numpy() @ np.array([[1.0], [2.0]], np.float32)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    losses = [train_step(model, optimizer, inputs, targets, F.mse_loss) for _ in range(50)]
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_training_puts_the_model_into_training_mode():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)).eval()
+    steps = train(
+        model, optim.SGD(model.parameters(), lr=0.1), Batches(*examples(), batch_size=8), 1
+    )
+    next(steps)
+    assert model.training
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_nan_in_the_inputs_names_the_iteration_and_changes_nothing(average):
+    inputs, labels = examples(8)
+    inputs[5, 0] = np.nan
+    model = network()
+    optimizer = optim.Adam(model.parameters(), lr=1e-2)
+    if average:
+        optimizer = optim.AverageGradient(optimizer)
+    batches = Batches(inputs, labels, batch_size=4, shuffle=False)
+    steps = train(model, optimizer, batches, 4)
+    next(steps)
+    weights, state = model.state_dict(), optimizer.state_bytes
+    with pytest.raises(NonFiniteError, match=r"loss is nan; lower the .*\(iteration 2\)"):
+        next(steps)
+    assert optimizer.state_bytes == state
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, weights[name])
+
+
+def test_an_overflow_is_an_error_without_warnings():
+    inputs, labels = examples(8)
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=1e38)
+    with pytest.raises(NonFiniteError, match="iteration"):
+        list(train(model, optimizer, Batches(inputs, labels, batch_size=8), 20))
+    assert not np.isfinite(evaluate(model, inputs, labels).loss)
+
+
+def test_negative_iterations_are_refused_before_the_first_step():
+    model = network()
+    with pytest.raises(ValueError, match="iterations must not be negative, got -1"):
+        train(model, optim.SGD(model.parameters(), lr=0.1), Batches(*examples(), batch_size=8), -1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 40, 1000])
+def test_evaluation_is_the_mean_over_all_examples(batch_size):
+    inputs, labels = examples()
+    model = network()
+    logits = model(ag.tensor(inputs))
+    found = evaluate(model, inputs, labels, batch_size)
+    assert found.loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert found.accuracy == np.mean(logits.numpy().argmax(axis=1) == labels)
+
+
+def test_evaluation_of_known_logits():
+    logits = np.log(np.array([[0.5, 0.5], [0.25, 0.75], [0.25, 0.75]]))
+    found = evaluate(nn.Identity(), logits, np.array([0, 0, 1]))
+    assert found == Evaluation(
+        loss=pytest.approx(-np.log([0.5, 0.25, 0.75]).mean()), accuracy=pytest.approx(2 / 3)
+    )
+
+
+def test_evaluation_restores_each_module_and_drops_nothing():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Dropout(0.5))
+    model.train()
+    frozen = list(model.modules())[-1].eval()
+    inputs, labels = examples()
+    assert evaluate(model, inputs, labels) == evaluate(model, inputs, labels)
+    assert model.training
+    assert not frozen.training
+    assert sum(module.training for module in model.modules()) == 3
+
+
+def test_evaluation_restores_the_mode_after_an_error():
+    model = network()
+    with pytest.raises(ValueError, match="linear"):
+        evaluate(model, np.zeros((2, 5), np.float32), np.zeros(2, np.int64))
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("count", "labels", "batch_size", "message"),
+    [
+        (0, 0, 10, "0 inputs and 0 labels"),
+        (3, 2, 10, "3 inputs and 2 labels"),
+        (3, 3, 0, "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_evaluation_refuses(count, labels, batch_size, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(network(), np.zeros((count, 4), np.float32), np.zeros(labels, int), batch_size)
