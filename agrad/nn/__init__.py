@@ -7,3 +7,4 @@ from agrad.nn.container import *  # noqa: F403
 from agrad.nn.layers import *  # noqa: F403
 from agrad.nn.loss import *  # noqa: F403
 from agrad.nn.module import *  # noqa: F403
+from agrad.nn.sequence import *  # noqa: F403

@@ -3,6 +3,6 @@
 Nothing is compiled on import: `agrad.kernels.cpu.jit` compiles a kernel at its first call.
 """
 
-from . import activation, divided_difference, optimizer, power, selection
+from . import activation, divided_difference, embedding, optimizer, power, selection
 
-__all__ = ["activation", "divided_difference", "optimizer", "power", "selection"]
+__all__ = ["activation", "divided_difference", "embedding", "optimizer", "power", "selection"]
