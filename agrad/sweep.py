@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, as_array
+from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
 from agrad.ops.operation import Gradients, Operation, Point
 
@@ -38,6 +39,10 @@ def average_sweep(
     The path from the recorded values of the leaves to their ends is cut into `segments`; leaves
     without an update stay put. Returns the root's value at the end, and for each leaf the mean of
     its factorized average gradients over the segments.
+
+    Raises:
+        AverageUndefinedError: an operation has no kind.
+        NonFiniteError: the value at an end is NaN or infinite. Nothing has been freed.
     """
     nodes = topological_order(root)
     starts = recorded_leaves(nodes)
@@ -55,6 +60,11 @@ def average_sweep(
             },
         )
         value = end[root].out
+        if not np.isfinite(value).all():
+            raise NonFiniteError(
+                f"average_backward: the value at the end of the updates is {value.item()}, so no "
+                "average gradient exists; shorten the updates"
+            )
         following = {} if last else dict(end)
         pull = partial(_average_pull, start, end)
         part = _sweep(root, seed, nodes, pull, retain_graph or not last)
@@ -88,7 +98,7 @@ def _average_pull(
 ) -> Gradients:
     # Taken out of both: what has been swept is freed.
     before, after = start.pop(node), end.pop(node)
-    if all(a is b for a, b in zip(before.inputs, after.inputs)):
+    if before.inputs is after.inputs:
         return node.operation.backward(grad, node.needs, before.out, *before.inputs)
     return node.operation.average_backward(grad, node.needs, before, after)
 
@@ -96,8 +106,8 @@ def _average_pull(
 def _replay(nodes: list[Node], leaves: Mapping[Hashable, Array]) -> dict[Node, Point]:
     """Run the recorded operations forward again from other values of the leaves.
 
-    An array that does not change is the same object as the recorded one, so that what does not
-    depend on a moving leaf is neither computed nor stored twice.
+    What does not depend on a moving leaf is neither computed nor stored twice: its arrays, and the
+    tuple of a node's inputs, are the recorded ones.
     """
     points: dict[Node, Point] = {}
     for node in nodes:

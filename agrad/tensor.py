@@ -245,6 +245,7 @@ class Tensor(ArrayMethods):
             ValueError: several elements; no graph, or a freed one; an update for a tensor that is
                 no leaf of the graph or of another shape.
             AverageUndefinedError: an operation without a kind.
+            NonFiniteError: the value at the end of the updates is NaN or infinite.
 
         Example:
             >>> import agrad as ag

@@ -34,6 +34,7 @@ from agrad.ops import (
     normalization,
     pooling,
     reduction,
+    sequence,
     shape,
     softmax,
     transcendental,
@@ -533,6 +534,42 @@ def batch_normalized(draw: Any, training: bool) -> Case:
     return Case(function, inputs, (REAL,) * len(inputs), reference)
 
 
+# -- sequences -----------------------------------------------------------------------------------
+
+
+@st.composite
+def embedded(draw: Any) -> Case:
+    count, features = draw(st.integers(1, 5)), draw(st.integers(0, 3))
+    ids = np.random.default_rng(draw(seeds)).integers(0, count, draw(shapes()))
+    padding = draw(st.none() | st.integers(-count, count - 1))
+    # The gradient takes the padding's row for a constant, so that here it must be one.
+    rows = np.arange(count)[:, None]
+    moving = rows >= 0 if padding is None else rows != padding % count
+    return Case(
+        lambda weight: F.embedding(ids, ag.where(moving, weight, 0.0), padding),
+        draw(arrays(((count, features), REAL))),
+        (REAL,),
+        lambda weight: np.where(moving, weight, 0.0)[ids],
+    )
+
+
+def pooled(function: Callable[..., ag.Tensor], reference: Callable[..., Any]) -> Cases:
+    @st.composite
+    def cases(draw: Any) -> Case:
+        *batch, channels, length = draw(shapes(min_dims=2, min_side=1))
+        rng = np.random.default_rng(draw(seeds))
+        mask = rng.random((*batch, length)) < 0.5
+        mask[..., rng.integers(length)] = True
+        return Case(
+            lambda x: function(x, mask),
+            draw(arrays(((*batch, channels, length), REAL))),
+            (REAL,),
+            lambda x: reference(x, mask[..., None, :]),
+        )
+
+    return cases()
+
+
 # -- losses --------------------------------------------------------------------------------------
 
 reductions = st.sampled_from(["mean", "sum", "none"])
@@ -679,6 +716,15 @@ ENTRIES = {
     "matmul": Entry(linalg.Matmul, multiplied(np.matmul, np.dot)),
     "einsum": Entry(linalg.Einsum, contracted(PAIRS, min_side=0)),
     "einsum of many": Entry(linalg.Einsum, contracted(MANY, min_side=1)),
+    "embedding": Entry(sequence.Embedding, embedded()),
+    "global_max_pool1d": Entry(
+        sequence.MaskedMax,
+        pooled(F.global_max_pool1d, lambda x, mask: np.where(mask, x, -np.inf).max(axis=-1)),
+    ),
+    "global_avg_pool1d": Entry(
+        sequence.MaskedMean,
+        pooled(F.global_avg_pool1d, lambda x, mask: np.mean(x, axis=-1, where=mask)),
+    ),
     "nll_loss": Entry(loss.NegativeLogLikelihood, likelihood()),
     "cross_entropy": Entry(softmax.LogSoftmax, entropy()),
     "cross_entropy of probabilities": Entry(loss.SoftNegativeLogLikelihood, soft_entropy()),

@@ -93,6 +93,69 @@ OPERATIONS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ValueError,
         ["layer_norm", "weight", "(4,)", "(3,)"],
     ),
+    "embedding id": (
+        lambda: F.embedding([0, 2], x23),
+        ValueError,
+        ["embedding", "input", "2", "0 to 1"],
+    ),
+    "embedding negative id": (
+        lambda: F.embedding([[-1]], x23),
+        ValueError,
+        ["embedding", "input", "-1"],
+    ),
+    "embedding dtype": (
+        lambda: F.embedding([0.0, 1.0], x23),
+        TypeError,
+        ["embedding", "input", "integer", "float64", "(2,)"],
+    ),
+    "embedding of booleans": (
+        lambda: F.embedding([True], x23),
+        TypeError,
+        ["embedding", "input", "bool"],
+    ),
+    "embedding weight": (lambda: F.embedding([0], x4), ValueError, ["embedding", "weight", "(4,)"]),
+    "embedding weight dtype": (
+        lambda: F.embedding([0], [[1, 2]]),
+        TypeError,
+        ["embedding", "weight", "int64"],
+    ),
+    "embedding padding": (
+        lambda: F.embedding([0], x23, padding_idx=2),
+        ValueError,
+        ["embedding", "padding_idx", "2", "0 to 1"],
+    ),
+    "pool axes": (
+        lambda: F.global_max_pool1d(x4),
+        ValueError,
+        ["global_max_pool1d", "input", "(4,)"],
+    ),
+    "pool of no position": (
+        lambda: F.global_avg_pool1d(x23[:, :0]),
+        ValueError,
+        ["global_avg_pool1d", "input", "(2,0)"],
+    ),
+    "pool dtype": (
+        lambda: F.global_max_pool1d([[1, 2]]),
+        TypeError,
+        ["global_max_pool1d", "input", "int64"],
+    ),
+    "pool mask shape": (
+        lambda: F.global_avg_pool1d(x23, np.ones((2, 3), bool)),
+        ValueError,
+        ["global_avg_pool1d", "mask", "(3,)", "(2,3)"],
+    ),
+    "pool mask dtype": (
+        lambda: F.global_max_pool1d(x23, [1, 1, 0]),
+        TypeError,
+        ["global_max_pool1d", "mask", "int64"],
+    ),
+    "pool mask of nothing": (
+        lambda: F.global_max_pool1d(
+            ag.tensor(np.ones((2, 1, 2))), np.array([[True, False], [False, False]])
+        ),
+        ValueError,
+        ["global_max_pool1d", "mask", "sequence 1"],
+    ),
     "conv2d axes": (lambda: F.conv2d(x23, w45), ValueError, ["conv2d", "input", "(2,3)"]),
     "conv2d weight": (lambda: F.conv2d(x45, x23), ValueError, ["conv2d", "weight", "(2,3)"]),
     "conv2d channels": (

@@ -204,9 +204,8 @@ def test_train_with_every_rule(optimizer, rest, tmp_path):
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize("rest", [[], ["--no-average", "--lr", "1e-3"]])
-def test_equal_seeds_give_equal_weights(rest, tmp_path):
-    words = ("train", *TINY, *rest)
+def test_equal_seeds_give_equal_weights(tmp_path):
+    words = ("train", *TINY)
     assert run(*words, "--out", tmp_path / "a").returncode == 0
     assert invoke(*words, "--out", tmp_path / "b").exit_code == 0
     assert invoke(*words, "--seed", 1, "--out", tmp_path / "c").exit_code == 0
@@ -340,23 +339,20 @@ def test_an_interrupted_demo_ends_in_one_line(tmp_path):
 
 
 @needs_signals
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_study_keeps_its_runs_and_goes_on(number, tmp_path):
+def test_an_interrupted_study_keeps_its_runs_and_goes_on(tmp_path):
     out = tmp_path / "study"
     words = ("study", "dense", "--data", "digits", "--seeds", "1", "--iterations", "2")
     words = (*words, "--workers", "2", "--out")
     process = start(*words, out)
     results = out / "results.json"
     wait_for(results.exists, process)
-    os.killpg(process.pid, number)  # as a terminal does: to the workers too
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     output, error = process.communicate(timeout=60)  # ends when no worker holds the pipes
-    assert process.returncode == 128 + number, (output, error)
+    assert process.returncode == 130, (output, error)
     assert error.split() == ["agrad:", "interrupted"]
     made = load_runs(results)
     assert 0 < len(made) < 32
 
-    if number == signal.SIGTERM:
-        return
     result = run(*words, out)
     assert result.returncode == 0, result.stderr
     assert f"holds {len(made)} runs; {32 - len(made)} are to be made" in result.stdout

@@ -13,9 +13,11 @@ NAMES = """
 Tensor tensor no_grad is_grad_enabled average_gradient seed save load random errors
 add matmul einsum sum mean concatenate where
 nn.Module nn.Parameter nn.Sequential nn.ModuleList nn.Linear nn.LayerNorm nn.Dropout nn.Flatten
+nn.Embedding nn.GlobalMaxPool1d nn.GlobalAvgPool1d
 nn.init.xavier_uniform_ nn.functional.relu
 optim.SGD optim.RMSprop optim.Adam optim.AdamW optim.Muon optim.AverageGradient optim.EMA
-data.Batches data.digits data.mnist data.fashion_mnist
+data.Batches data.digits data.mnist data.fashion_mnist data.imdb
+data.imdb_vocabulary data.Vocabulary data.tokenize data.pad_sequences
 """
 
 

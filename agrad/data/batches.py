@@ -1,12 +1,12 @@
 """Batches of arrays in a seeded order that can be resumed."""
 
-import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from agrad import random
+from agrad.data.arguments import integer
 
 __all__ = ["Batches"]
 
@@ -55,7 +55,7 @@ class Batches:
     ) -> None:
         self._arrays = arrays
         self._examples = _common_length(arrays)
-        self._batch_size = _integer("batch_size", batch_size, least=1)
+        self._batch_size = integer("Batches", "batch_size", batch_size, least=1)
         self._shuffle = bool(shuffle)
         self._drop_last = bool(drop_last)
         if len(self) == 0:
@@ -65,7 +65,7 @@ class Batches:
             )
         if seed is None:
             seed = int(random.generator().integers(2**63))
-        self._seed = _integer("seed", seed, least=0)
+        self._seed = integer("Batches", "seed", seed, least=0)
         self._start(epoch=0, batch=0)
 
     def __len__(self) -> int:
@@ -142,9 +142,9 @@ class Batches:
                     f"Batches.load_state_dict: the state was saved with {name} {state[name]!r}, "
                     f"here it is {value!r}; make these Batches with the same arrays and settings"
                 )
-        seed = _integer("seed", state["seed"], least=0)
-        epoch = _integer("epoch", state["epoch"], least=0)
-        batch = _integer("batch", state["batch"], least=0)
+        seed = integer("Batches", "seed", state["seed"], least=0)
+        epoch = integer("Batches", "epoch", state["epoch"], least=0)
+        batch = integer("Batches", "batch", state["batch"], least=0)
         if batch >= len(self):
             raise ValueError(f"Batches.load_state_dict: batch {batch} of {len(self)} in an epoch")
         self._seed = seed
@@ -195,13 +195,3 @@ def _common_length(arrays: tuple[Any, ...]) -> int:
             f"Batches: the arrays have {lengths} examples; their first axes must be of one length"
         )
     return int(lengths[0])
-
-
-def _integer(name: str, value: Any, least: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"Batches: {name} must be an integer, got {type(value).__name__}") from None
-    if value < least:
-        raise ValueError(f"Batches: {name} must be at least {least}, got {value}")
-    return int(value)

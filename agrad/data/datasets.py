@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from agrad.data.arguments import check_split
 from agrad.data.download import fetch, require
 from agrad.data.idx import read_idx
 
@@ -36,7 +37,7 @@ def digits(split: Split = "train") -> Examples:
         >>> images.shape, images.dtype, labels.dtype
         ((360, 8, 8), dtype('float32'), dtype('int64'))
     """
-    _check(split)
+    check_split(split)
     source = require("sklearn.datasets").load_digits()
     labels = source.target.astype(np.int64)
     test = np.zeros(len(labels), dtype=bool)
@@ -88,7 +89,7 @@ class _IdxDataSet:
     test: int = 10_000
 
     def load(self, split: Any) -> Examples:
-        _check(split)
+        check_split(split)
         prefix, count = ("train", self.train) if split == "train" else ("t10k", self.test)
         images = self._read(f"{prefix}-images-idx3-ubyte.gz", (count, 28, 28))
         labels = self._read(f"{prefix}-labels-idx1-ubyte.gz", (count,))
@@ -96,11 +97,6 @@ class _IdxDataSet:
 
     def _read(self, file: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         return read_idx(fetch(f"{self.folder}/{file}", self.md5[file], self.mirrors), shape)
-
-
-def _check(split: Any) -> None:
-    if split not in ("train", "test"):
-        raise ValueError(f'split must be "train" or "test", got {split!r}')
 
 
 _MNIST = _IdxDataSet(

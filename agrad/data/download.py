@@ -9,7 +9,7 @@ from typing import Any
 from agrad.errors import CorruptDataError
 from agrad.serialization import atomic_write
 
-__all__ = ["DownloadError", "fetch", "require"]
+__all__ = ["DownloadError", "corrupt", "fetch", "require", "user_cache"]
 
 
 class DownloadError(OSError):
@@ -24,6 +24,11 @@ def require(module: str) -> Any:
         raise ImportError(
             f'the data sets of agrad need {module.partition(".")[0]}: pip install "agrad[demo]"'
         ) from error
+
+
+def user_cache() -> Path:
+    """Return the user's cache folder of agrad."""
+    return Path(require("pooch").os_cache("agrad"))
 
 
 def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
@@ -42,8 +47,7 @@ def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
         OSError: the file cannot be written.
         ImportError: pooch or rich is missing.
     """
-    root = os.environ.get("AGRAD_DATA") or require("pooch").os_cache("agrad")
-    path = Path(root) / name
+    path = Path(os.environ.get("AGRAD_DATA") or user_cache()) / name
     if path.exists():
         return path
     failures = []
@@ -61,6 +65,14 @@ def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
     raise DownloadError(
         f"{path} is missing and could not be downloaded; put the file there, or set AGRAD_DATA to "
         "a folder that has it:\n" + "\n".join(failures)
+    )
+
+
+def corrupt(path: Path, reason: str) -> CorruptDataError:
+    """Return the error that says why a file that was found or fetched cannot be used."""
+    return CorruptDataError(
+        f"{path} is damaged or of another data set: {reason}; "
+        "delete it and it is downloaded again at the next call"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from agrad.errors import CorruptDataError
+from agrad.data.download import corrupt
 
 __all__ = ["read_idx"]
 
@@ -33,24 +33,17 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
             header = file.read(header_size)
             content = file.read(size + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise _corrupt(path, f"it is not a whole gzip file ({error})") from error
+        raise corrupt(path, f"it is not a whole gzip file ({error})") from error
     if len(header) < header_size:
-        raise _corrupt(path, f"it ends within the header, after {len(header)} bytes")
+        raise corrupt(path, f"it ends within the header, after {len(header)} bytes")
     zeros, dtype, ndim = struct.unpack(">HBB", header[:4])
     if (zeros, dtype, ndim) != (0, _UNSIGNED_BYTES, len(shape)):
         expected = struct.pack(">HBB", 0, _UNSIGNED_BYTES, len(shape))
-        raise _corrupt(path, f"it starts with {header[:4].hex()}, not with {expected.hex()}")
+        raise corrupt(path, f"it starts with {header[:4].hex()}, not with {expected.hex()}")
     dims = struct.unpack(f">{ndim}I", header[4:])
     if dims != shape:
-        raise _corrupt(path, f"its shape is {dims}, not {shape}")
+        raise corrupt(path, f"its shape is {dims}, not {shape}")
     if len(content) != size:
         found = "more" if len(content) > size else f"only {len(content)}"
-        raise _corrupt(path, f"{size} bytes should follow its header, there are {found}")
+        raise corrupt(path, f"{size} bytes should follow its header, there are {found}")
     return np.frombuffer(content, np.uint8).reshape(shape)
-
-
-def _corrupt(path: Path, reason: str) -> CorruptDataError:
-    return CorruptDataError(
-        f"{path} is damaged or of another data set: {reason}; "
-        "delete it and it is downloaded again at the next call"
-    )

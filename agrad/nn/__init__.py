@@ -10,3 +10,4 @@ from agrad.nn.layers import *  # noqa: F403
 from agrad.nn.loss import *  # noqa: F403
 from agrad.nn.module import *  # noqa: F403
 from agrad.nn.pooling import *  # noqa: F403
+from agrad.nn.sequence import *  # noqa: F403

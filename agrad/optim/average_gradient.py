@@ -262,7 +262,7 @@ class AverageGradient:
         self._fractions = {}
         proposed = 0.0
         for i in range(self.repeats):
-            cut = self._average_backward(loss, updates)
+            cut = self._average_backward(loss, updates, retain_graph=i + 1 < self.repeats)
             kept = whole = 0.0
             found = search(updates, self.granularity, self.cap if i == 0 else 1.0)
             for param, fractions, kept_here, whole_here in found:
@@ -276,22 +276,26 @@ class AverageGradient:
                 proposed = whole / cut if cut > 0 else math.inf
         return kept / proposed if proposed > 0 else None
 
-    def _average_backward(self, loss: Tensor, updates: dict[Tensor, Array]) -> float:
+    def _average_backward(
+        self, loss: Tensor, updates: dict[Tensor, Array], retain_graph: bool
+    ) -> float:
         """Fill the average gradients along the updates, cut until the loss at their end is finite.
 
         Returns the factor that the updates were cut by.
         """
         cut = 1.0
+        for param in updates:
+            param.average_grad = None
         for _ in range(_RETREATS):
-            for param in updates:
-                param.average_grad = None
-            with np.errstate(all="ignore"):
-                end = loss.average_backward(updates, retain_graph=True)
-            if np.isfinite(end):
+            try:
+                with np.errstate(all="ignore"):
+                    loss.average_backward(updates, retain_graph=retain_graph)
+            except NonFiniteError:
+                cut *= _RETREAT
+                for delta in updates.values():
+                    delta *= _RETREAT
+            else:
                 return cut
-            cut *= _RETREAT
-            for delta in updates.values():
-                delta *= _RETREAT
         for param, delta in updates.items():
             param.average_grad = np.zeros_like(delta)
             delta[...] = 0

@@ -3,12 +3,22 @@
 Nothing is compiled on import: `agrad.kernels.cpu.jit` compiles a kernel at its first call.
 """
 
-from . import activation, conv, divided_difference, optimizer, pooling, power, selection
+from . import (
+    activation,
+    conv,
+    divided_difference,
+    embedding,
+    optimizer,
+    pooling,
+    power,
+    selection,
+)
 
 __all__ = [
     "activation",
     "conv",
     "divided_difference",
+    "embedding",
     "optimizer",
     "pooling",
     "power",

@@ -9,3 +9,4 @@ from agrad.nn.functional.linear import *  # noqa: F403
 from agrad.nn.functional.loss import *  # noqa: F403
 from agrad.nn.functional.normalization import *  # noqa: F403
 from agrad.nn.functional.pooling import *  # noqa: F403
+from agrad.nn.functional.sequence import *  # noqa: F403

@@ -1,0 +1,246 @@
+"""From text to arrays of ids: words, the vocabulary that numbers them, and padding."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from agrad.data.arguments import integer
+
+__all__ = ["Vocabulary", "pad_sequences", "tokenize"]
+
+Keep = Literal["start", "end"]
+
+_LINE_BREAK = "<br />"
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
+def tokenize(text: str) -> list[str]:
+    """Return the words of a text, in lower case.
+
+    A word is a run of letters and digits of any alphabet, and may have apostrophes inside. All
+    else, HTML's line break `<br />` included, only separates words. Composed and decomposed
+    characters give the same words. Of languages that write no spaces between words, or vowels as
+    marks, use a tokenizer of their own: a `Vocabulary` takes tokens from any.
+
+    Raises:
+        TypeError: `text` is no string.
+
+    Example:
+        >>> from agrad.data import tokenize
+        >>> tokenize("It wasn't bad:<br />'8/10', I'd say!")
+        ['it', "wasn't", 'bad', '8', '10', "i'd", 'say']
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"tokenize: text must be a str, got {type(text).__name__}")
+    text = unicodedata.normalize("NFC", text.lower())
+    return _WORD.findall(text.replace(_LINE_BREAK, " ").replace("’", "'"))
+
+
+class Vocabulary:
+    """Words and their ids: 0 for padding, 1 for any unknown word, and 2, 3, ... for `words`.
+
+    Padding and unknown words are read and written as "<pad>" and "<unk>". All the state is
+    `words`, which `agrad.save` can hold: `Vocabulary(words)` is the same vocabulary again.
+
+    Args:
+        words: The known words, in the order of their ids.
+
+    Raises:
+        TypeError: `words` is a string, or holds something else than strings.
+        ValueError: A word is there twice, or is one of "<pad>" and "<unk>".
+
+    Example:
+        >>> from agrad.data import Vocabulary, tokenize
+        >>> vocabulary = Vocabulary.build(map(tokenize, ["good, really good", "really bad"]))
+        >>> vocabulary.words
+        ['good', 'really', 'bad']
+        >>> vocabulary.encode(tokenize("Really bad acting"))
+        array([3, 4, 1], dtype=int32)
+        >>> vocabulary.decode([3, 4, 1, 0])
+        ['really', 'bad', '<unk>', '<pad>']
+    """
+
+    padding_id = 0
+    unknown_id = 1
+    _SPECIAL = ("<pad>", "<unk>")
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._words = [*self._SPECIAL, *_strings("Vocabulary", "words", words)]
+        self._ids = {word: i for i, word in enumerate(self._words)}
+        if len(self._ids) < len(self._words):
+            twice, _ = Counter(self._words).most_common(1)[0]
+            raise ValueError(
+                f"Vocabulary: the word {twice!r} occurs twice ({' and '.join(self._SPECIAL)} are "
+                "always there)"
+            )
+
+    @classmethod
+    def build(
+        cls, documents: Iterable[Iterable[str]], max_size: int | None = None, min_count: int = 1
+    ) -> "Vocabulary":
+        """Return the vocabulary of the most frequent words, those first.
+
+        Equally frequent ones are in alphabetical order, so that the order of the documents is of
+        no effect.
+
+        Args:
+            documents: The tokens of each document.
+            max_size: The largest `len` of the vocabulary, padding and unknown words included.
+            min_count: How often a word must occur.
+
+        Raises:
+            TypeError: A document is a string, not its tokens; or a token is no string.
+            ValueError: `max_size` leaves no room for padding and unknown words.
+        """
+        counts: Counter[str] = Counter()
+        for document in documents:
+            counts.update(_strings("Vocabulary.build", "a document", document))
+        return cls.from_counts(counts, max_size, min_count)
+
+    @classmethod
+    def from_counts(
+        cls, counts: Mapping[str, int], max_size: int | None = None, min_count: int = 1
+    ) -> "Vocabulary":
+        """Return what `build` returns for documents with so many of each word.
+
+        Example:
+            >>> from agrad.data import Vocabulary
+            >>> Vocabulary.from_counts({"a": 1, "film": 3, "the": 9}, min_count=2).words
+            ['the', 'film']
+        """
+        if max_size is not None:
+            max_size = integer("Vocabulary", "max_size", max_size, least=len(cls._SPECIAL))
+        known = [word for word, count in counts.items() if count >= min_count]
+        known = [word for word in known if word not in cls._SPECIAL]
+        known.sort(key=lambda word: (-counts[word], word))
+        return cls(known if max_size is None else known[: max_size - len(cls._SPECIAL)])
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the ids from 2 on, in that order."""
+        return self._words[len(self._SPECIAL) :]
+
+    def __len__(self) -> int:
+        """Return the number of ids: what an `Embedding` takes for `num_embeddings`."""
+        return len(self._words)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._ids
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self._words == other._words
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._words))
+
+    def __repr__(self) -> str:
+        return f"<Vocabulary of {len(self)}>"
+
+    def encode(self, tokens: Iterable[str]) -> NDArray[np.int32]:
+        """Return the tokens' ids.
+
+        Raises:
+            TypeError: `tokens` is a string, not its tokens; or a token is no string.
+        """
+        tokens = _strings("Vocabulary.encode", "tokens", tokens)
+        return np.array([self._ids.get(token, self.unknown_id) for token in tokens], np.int32)
+
+    def decode(self, ids: ArrayLike) -> list[str]:
+        """Return the words of ids, along one axis.
+
+        Raises:
+            TypeError: The ids are no integers.
+            ValueError: An id is outside the vocabulary, or there is not exactly one axis.
+        """
+        ids = np.asarray(ids)
+        if ids.dtype.kind not in "iu" and ids.size:
+            raise TypeError(f"Vocabulary.decode: ids must be integers, got {ids.dtype}")
+        if ids.ndim != 1:
+            raise ValueError(
+                f"Vocabulary.decode: ids must have one axis, got shape {ids.shape}; "
+                "decode one document after the other"
+            )
+        wrong = ids[(ids < 0) | (ids >= len(self))]
+        if wrong.size:
+            raise ValueError(
+                f"Vocabulary.decode: the id {wrong[0]} is outside 0 to {len(self) - 1}"
+            )
+        return [self._words[i] for i in ids]
+
+
+def pad_sequences(
+    sequences: Iterable[ArrayLike],
+    length: int | None = None,
+    padding_id: int = Vocabulary.padding_id,
+    keep: Keep = "start",
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return sequences of ids as one array, cut or padded at their ends to one length, and a mask.
+
+    Args:
+        sequences: The ids of each sequence.
+        length: Of the rows; the longest sequence's where None.
+        padding_id: What fills a row up.
+        keep: Which part of a longer sequence stays, its "start" or its "end".
+
+    Returns:
+        The ids, int32 of shape (N, length), and the mask, true where they are the sequence's own.
+
+    Raises:
+        TypeError: A sequence of something else than integers.
+        ValueError: A sequence of several axes, a negative length, or another `keep`.
+
+    Example:
+        >>> from agrad.data import pad_sequences
+        >>> ids, mask = pad_sequences([[5, 6, 7, 8], [9]], length=3)
+        >>> ids
+        array([[5, 6, 7],
+               [9, 0, 0]], dtype=int32)
+        >>> mask.sum(axis=1)
+        array([3, 1])
+    """
+    if keep not in ("start", "end"):
+        raise ValueError(f'pad_sequences: keep must be "start" or "end", got {keep!r}')
+    rows = [_row(i, sequence) for i, sequence in enumerate(sequences)]
+    if length is None:
+        length = max(map(len, rows), default=0)
+    length = integer("pad_sequences", "length", length, least=0)
+    ids = np.full((len(rows), length), padding_id, np.int32)
+    mask = np.zeros(ids.shape, bool)
+    for i, row in enumerate(rows):
+        row = row[:length] if keep == "start" else row[max(0, len(row) - length) :]
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = True
+    return ids, mask
+
+
+def _row(i: int, sequence: ArrayLike) -> NDArray[Any]:
+    row = np.asarray(sequence)
+    if row.ndim != 1:
+        raise ValueError(
+            f"pad_sequences: sequence {i} must have one axis, got shape {row.shape}; "
+            "pass a list of sequences"
+        )
+    if row.dtype.kind not in "iu" and row.size:
+        raise TypeError(f"pad_sequences: sequence {i} must hold integer ids, got {row.dtype}")
+    return row
+
+
+def _strings(operation: str, argument: str, tokens: Iterable[str]) -> Sequence[str]:
+    if isinstance(tokens, str):
+        raise TypeError(
+            f"{operation}: {argument} must be a sequence of tokens, got one str; split it first, "
+            "for example by agrad.data.tokenize"
+        )
+    tokens = list(tokens)
+    for token in tokens:
+        if not isinstance(token, str):
+            raise TypeError(
+                f"{operation}: {argument} must hold strings, got the {type(token).__name__} "
+                f"{token!r}"
+            )
+    return tokens

@@ -1,0 +1,154 @@
+"""Sequences: embedding, and global pooling over those positions that are no padding."""
+
+from typing import Any
+
+import numpy as np
+
+from agrad.backend import Array
+from agrad.ops.operation import Operation
+from agrad.ops.reduction import Max, Mean
+from agrad.ops.sequence import Embedding, MaskedMax, MaskedMean
+from agrad.tensor import Tensor, apply, as_tensor
+
+__all__ = ["embedding", "global_avg_pool1d", "global_max_pool1d"]
+
+
+def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
+    """Return for each id the row of `weight` that it names.
+
+    Gradients of a row named several times are added in the order of the ids: the same in every run.
+
+    Args:
+        input: ids of any shape, integers from 0 to V - 1; a constant.
+        weight: (V, D), floating-point.
+        padding_idx: the id of padding, negative to count from V. Its row is taken for a constant
+            and gets no gradient, so that an average gradient is complete if no update moves it.
+
+    Returns:
+        (*input.shape, D).
+
+    Raises:
+        ValueError: an id or a padding_idx outside the rows of `weight`; a weight not of two axes.
+        TypeError: ids that are no integers, or a weight that is not floating-point.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.embedding([[2, 0]], weight=[[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]])
+        tensor([[[4., 5.],
+                 [0., 1.]]])
+    """
+    weight = as_tensor(weight)
+    if weight.ndim != 2:
+        raise ValueError(
+            f"embedding: weight must have two axes, (ids, features), got shape {weight.shape}"
+        )
+    _require_floating("embedding", "weight", weight)
+    count = weight.shape[0]
+    ids = _ids(input, count)
+    if padding_idx is not None:
+        if not -count <= padding_idx < count:
+            raise ValueError(
+                f"embedding: padding_idx is {padding_idx}, weight has rows 0 to {count - 1}"
+            )
+        padding_idx %= count
+    return apply(Embedding(ids, padding_idx), weight)
+
+
+def global_max_pool1d(input: Any, mask: Any = None) -> Tensor:
+    """Return each channel's largest element over time, where `mask` is true.
+
+    Equal ones share the gradient. What the mask leaves out has no effect, whatever its value.
+
+    Args:
+        input: (N, C, L) or (C, L), floating-point.
+        mask: (N, L) or (L,), true where the input counts; None where all of it does.
+
+    Returns:
+        (N, C) or (C,).
+
+    Raises:
+        ValueError: shapes that do not fit; a sequence of which nothing counts.
+        TypeError: an input that is not floating-point, or a mask that is not boolean.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.global_max_pool1d([[1.0, 2.0, 9.0]], mask=[True, True, False])
+        tensor([2.])
+    """
+    x, mask = _sequences("global_max_pool1d", input, mask)
+    operation: Operation = Max(axis=-1) if mask is None else MaskedMax(mask)
+    return apply(operation, x)
+
+
+def global_avg_pool1d(input: Any, mask: Any = None) -> Tensor:
+    """Return each channel's mean over time, where `mask` is true.
+
+    What the mask leaves out has no effect, whatever its value. Shapes and errors are those of
+    `global_max_pool1d`.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.global_avg_pool1d([[1.0, 2.0, 9.0]], mask=[True, True, False])
+        tensor([1.5])
+    """
+    x, mask = _sequences("global_avg_pool1d", input, mask)
+    operation: Operation = Mean(axis=-1) if mask is None else MaskedMean(mask)
+    return apply(operation, x)
+
+
+# -- arguments -----------------------------------------------------------------------------------
+
+
+def _ids(input: Any, count: int) -> Array:
+    """Return a copy of the ids, which the operation will hold."""
+    ids = _array(input)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(
+            f"embedding: input must hold integer ids, got {ids.dtype} of shape {ids.shape}; "
+            "convert it with astype(int)"
+        )
+    wrong = ids[(ids < 0) | (ids >= count)]
+    if wrong.size:
+        raise ValueError(
+            f"embedding: input has the id {wrong[0]}, outside 0 to {count - 1}, "
+            f"the rows of weight; {wrong.size} of its {ids.size} ids are"
+        )
+    return ids.astype(np.int64)
+
+
+def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
+    """Return the input and, as it broadcasts to it, a copy of the mask."""
+    x = as_tensor(input)
+    _require_floating(name, "input", x)
+    if x.ndim not in (2, 3) or x.shape[-1] == 0:
+        raise ValueError(
+            f"{name}: input must have the shape (N, C, L) or (C, L) with at least one position in "
+            f"L, got {x.shape}"
+        )
+    if mask is None:
+        return x, None
+    mask = np.array(_array(mask))
+    if mask.dtype != bool:
+        raise TypeError(f"{name}: mask must be boolean, got {mask.dtype}; pass e.g. ids != 0")
+    expected = (*x.shape[:-2], x.shape[-1])
+    if mask.shape != expected:
+        raise ValueError(
+            f"{name}: mask must have the shape {expected} for an input of shape {x.shape}, "
+            f"got {mask.shape}"
+        )
+    empty = np.flatnonzero(~mask.any(axis=-1))
+    if empty.size:
+        raise ValueError(
+            f"{name}: mask is nowhere true in sequence {empty[0]} (of shape {mask.shape}); "
+            "leave such sequences out"
+        )
+    return x, np.expand_dims(mask, -2)
+
+
+def _array(value: Any) -> Array:
+    return value.data if isinstance(value, Tensor) else np.asarray(value)
+
+
+def _require_floating(name: str, argument: str, tensor: Tensor) -> None:
+    if tensor.dtype.kind != "f":
+        raise TypeError(f"{name}: {argument} must be floating-point, got {tensor.dtype}")

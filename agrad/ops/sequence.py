@@ -1,0 +1,71 @@
+"""Sequences: vectors for their ids, and pooling over those positions that are no padding."""
+
+import numpy as np
+
+from agrad.backend import kernels
+from agrad.ops.operation import Linear, Point
+from agrad.ops.reduction import Max
+
+__all__ = ["Embedding", "MaskedMax", "MaskedMean"]
+
+
+class Embedding(Linear):
+    """The rows of a weight (V, D) that `indices`, from 0 to V - 1, name.
+
+    Row `padding`, if there is one, is taken for a constant: it gets no gradient.
+    """
+
+    def __init__(self, indices, padding=None):
+        self.indices = indices
+        self.padding = padding
+
+    def forward(self, weight):
+        return np.take(weight, self.indices, axis=0)
+
+    def backward(self, grad, needs, out, weight):
+        weight_grad = np.zeros(weight.shape, grad.dtype)
+        rows = np.ascontiguousarray(grad).reshape(self.indices.size, weight.shape[1])
+        skipped = -1 if self.padding is None else self.padding
+        kernels(weight).embedding.add_rows(self.indices.ravel(), rows, skipped, weight_grad)
+        return (weight_grad,)
+
+
+class MaskedMax(Max):
+    """The largest element of the last axis where `mask`, which broadcasts to x, is true."""
+
+    def __init__(self, mask):
+        super().__init__(axis=-1)
+        self.mask = mask
+
+    def candidates(self, x):
+        """Return `x` with what the mask leaves out too small to be chosen."""
+        return np.where(self.mask, x, x.dtype.type(-np.inf))
+
+    def forward(self, x):
+        return super().forward(self.candidates(x))
+
+    def shares(self, out, x):
+        return super().shares(out, self.candidates(x))
+
+    def average_shares(self, start, end):
+        (x0,), (x1,) = start.inputs, end.inputs
+        return super().average_shares(
+            Point(start.out, (self.candidates(x0),)), Point(end.out, (self.candidates(x1),))
+        )
+
+
+class MaskedMean(Linear):
+    """The mean over the last axis where `mask`, which broadcasts to x, is true."""
+
+    def __init__(self, mask):
+        self.mask = mask
+
+    def forward(self, x):
+        return np.where(self.mask, x, x.dtype.type(0)).sum(axis=-1) / self.counts(x).squeeze(-1)
+
+    def backward(self, grad, needs, out, x):
+        return (grad[..., np.newaxis] * (self.mask / self.counts(x)),)
+
+    def counts(self, x):
+        """Return how many elements each mean is of."""
+        return self.mask.sum(axis=-1, keepdims=True, dtype=x.dtype)

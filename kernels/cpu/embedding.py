@@ -1,0 +1,19 @@
+"""Rows of a table summed where they are named more than once."""
+
+from .jit import kernel
+
+__all__ = ["add_rows"]
+
+
+@kernel("const int64[:], const real[:, :], int64, real[:, :]")
+def add_rows(indices, rows, skipped, table):
+    """Add each of `rows` to the row of `table` that `indices` names, but never to row `skipped`.
+
+    In the order of the indices, so that the sums are the same in every run. The indices are those
+    of rows that exist; a negative `skipped` skips none.
+    """
+    for i in range(indices.size):
+        row = indices[i]
+        if row != skipped:
+            for column in range(table.shape[1]):
+                table[row, column] += rows[i, column]
