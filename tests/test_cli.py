@@ -181,6 +181,7 @@ def test_train_with_every_option(tmp_path):
     settings.pop("machine")
     assert settings == {
         "data": "digits",
+        "model": "dense",
         "depth": 2,
         "width": 7,
         "activation": "selu",
@@ -195,6 +196,17 @@ def test_train_with_every_option(tmp_path):
         "seed": 1,
     }
     assert ag.load(out / "weights.safetensors")["1.weight"].shape == (7, 64)
+
+
+def test_train_a_convolutional_network(tmp_path):
+    out = tmp_path / "run"
+    words = "--model conv --depth 3 --activation relu --iterations 2 --batch-size 20"
+    assert invoke("train", *words.split(), "--out", out).exit_code == 0
+    settings = json.loads((out / "settings.json").read_text())
+    assert (settings["model"], settings["depth"], settings["width"]) == ("conv", 3, 32)
+    shapes = [array.shape for array in ag.load(out / "weights.safetensors").values()]
+    assert (32, 32, 3, 3) in shapes
+    assert (10, 32) in shapes
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon", "rmsprop", "sgd"])

@@ -18,7 +18,7 @@ from agrad.study import dense
 from agrad.study.figures import STYLES, loss_figure, save_figure
 from agrad.study.measures import final_loss, gain, iterations_to, window_means
 from agrad.study.methods import METHODS, make_optimizer
-from agrad.study.networks import ACTIVATIONS, INITS, dense_network
+from agrad.study.networks import ACTIVATIONS, INITS, dense_network, image_network
 from agrad.study.report import automatic_rows, comparison_rows, final_rows, write_dense_report
 from agrad.study.runs import DataSet, Experiment, Run, load_runs, save_runs
 from agrad.train import evaluate
@@ -317,6 +317,22 @@ def test_methods_and_networks_refuse_unknown_names():
     for options in ({"activation": "sine"}, {"init": "zero"}, {"depth": -1}, {"width": 0}):
         with pytest.raises(ValueError, match=f"dense_network: {next(iter(options))} must be"):
             dense_network(4, 4, **options)
+        with pytest.raises(ValueError, match=f"image_network: {next(iter(options))} must be"):
+            image_network((8, 8), 4, **options)
+    with pytest.raises(ValueError, match="image_network: height must be at least 8, got 7"):
+        image_network((7, 8), 4)
+
+
+def test_image_networks_are_as_deep_as_asked():
+    images = np.random.default_rng(0).standard_normal((5, 8, 9)).astype(np.float32)
+    for depth in (0, 1, 2, 3, 7):
+        network = image_network((8, 9), 4, depth=depth, width=6)
+        kinds = [type(layer).__name__ for layer in network]
+        assert kinds.count("Conv2d") == kinds.count("ReLU") == depth
+        assert kinds.count("MaxPool2d") == 3
+        assert network(images).shape == (5, 4)
+    deviation = image_network((8, 8), 4, depth=2, width=64)[5].weight.data.std()
+    assert deviation == pytest.approx(np.sqrt(2 / (64 * 9)), rel=0.05)  # He's, of 36,864 draws
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

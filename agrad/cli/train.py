@@ -18,7 +18,7 @@ from agrad.errors import NonFiniteError
 from agrad.nn import Module
 from agrad.study.dense import DATA, load_data
 from agrad.study.figures import loss_figure, save_figure
-from agrad.study.networks import ACTIVATIONS, INITS, dense_network
+from agrad.study.networks import ACTIVATIONS, INITS, dense_network, image_network
 from agrad.study.runs import machine
 from agrad.train import Step, evaluate
 from agrad.train import train as train_model
@@ -31,6 +31,7 @@ _OPTIMIZERS = {**_WITH_MOMENTUM, **_WITHOUT_MOMENTUM}
 _AUTO_START = 1e-4
 _ITERATIONS = 320
 _FILES = ("settings.json", "metrics.jsonl", "weights.safetensors", "loss.png")
+_SIZES = {"dense": {"depth": 30, "width": 64}, "conv": {"depth": 12, "width": 32}}
 
 
 class _LearningRate(click.ParamType):
@@ -57,10 +58,17 @@ class _LearningRate(click.ParamType):
     help="What to learn; digits needs no download.",
 )
 @click.option(
-    "--depth", type=click.IntRange(0), default=30, show_default=True, help="Hidden layers."
+    "--model",
+    type=click.Choice(["dense", "conv"]),
+    default="dense",
+    show_default=True,
+    help="What the hidden layers are: dense, or 3x3 convolutions with pooling between them.",
 )
+@click.option("--depth", type=click.IntRange(0), help="Hidden layers.  [default: 30; conv: 12]")
 @click.option(
-    "--width", type=click.IntRange(1), default=64, show_default=True, help="Units of a layer."
+    "--width",
+    type=click.IntRange(1),
+    help="Units or channels of a layer.  [default: 64; conv: 32]",
 )
 @click.option(
     "--activation",
@@ -126,7 +134,7 @@ class _LearningRate(click.ParamType):
     help=f"Where {', '.join(_FILES)} go.",
 )
 def train(out: Path, **settings: Any) -> None:
-    """Train a plain dense network on small images.
+    """Train a plain network on small images.
 
     Metrics are written as training goes on, one JSON line for each iteration. Ctrl-C ends the
     training after the step at hand and saves what was reached. BLAS uses one thread, which is the
@@ -153,6 +161,8 @@ def _check(settings: dict[str, Any]) -> None:
     if not settings["average"] and settings["lr"] in (None, "auto"):
         raise click.UsageError("--no-average needs a learning rate, such as --lr 1e-3")
     settings["lr"] = settings["lr"] or "auto"
+    for name, size in _SIZES[settings["model"]].items():
+        settings[name] = size if settings[name] is None else settings[name]
     if settings["epochs"] is None:
         settings["iterations"] = settings["iterations"] or _ITERATIONS
 
@@ -161,13 +171,12 @@ def _train(out: Path, settings: dict[str, Any], console: Console) -> None:
     data = load_data(settings["data"])
     images, labels = data.train
     agrad.seed(settings["seed"])
-    model = dense_network(
-        images[0].size,
-        int(labels.max()) + 1,
-        depth=settings["depth"],
-        width=settings["width"],
-        activation=settings["activation"],
-        init=settings["init"],
+    options = {name: settings[name] for name in ("depth", "width", "activation", "init")}
+    classes = int(labels.max()) + 1
+    model = (
+        image_network(images.shape[1:], classes, **options)
+        if settings["model"] == "conv"
+        else dense_network(images[0].size, classes, **options)
     )
     optimizer = _optimizer(model.parameters(), settings)
     batches = Batches(

@@ -14,7 +14,7 @@ from agrad.nn.function_module import FunctionModule
 from agrad.nn.module import Module, Parameter
 from agrad.tensor import Tensor, as_tensor
 
-__all__ = ["Dropout", "Flatten", "Identity", "LayerNorm", "Linear"]
+__all__ = ["Dropout", "Flatten", "Identity", "LayerNorm", "Linear", "Unflatten"]
 
 
 class Linear(Module):
@@ -164,6 +164,33 @@ class Flatten(FunctionModule):
                 f"in an input of shape {x.shape}"
             )
         return x.reshape(*x.shape[:start], math.prod(x.shape[start:stop]), *x.shape[stop:])
+
+
+@dataclass(eq=False, repr=False)
+class Unflatten(FunctionModule):
+    """One axis cut into several: what `Flatten` undoes.
+
+    Raises:
+        ValueError: an input without such an axis, or of another length there.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.Unflatten(1, (1, 28))(np.ones((5, 28, 28))).shape
+        (5, 1, 28, 28)
+    """
+
+    dim: int
+    unflattened_size: Sequence[int]
+
+    def forward(self, input: Any) -> Tensor:
+        x = as_tensor(input)
+        axis = normalize_axis_index(self.dim, x.ndim, "Unflatten: dim")
+        if x.shape[axis] != math.prod(self.unflattened_size):
+            raise ValueError(
+                f"Unflatten: axis {axis} of an input of shape {x.shape} cannot be cut into "
+                f"unflattened_size={self.unflattened_size}"
+            )
+        return x.reshape(*x.shape[:axis], *self.unflattened_size, *x.shape[axis + 1 :])
 
 
 class Identity(Module):

@@ -5,7 +5,7 @@ from typing import Any
 
 from agrad import nn
 
-__all__ = ["ACTIVATIONS", "INITS", "dense_network"]
+__all__ = ["ACTIVATIONS", "INITS", "dense_network", "image_network"]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -58,29 +58,93 @@ def dense_network(
         >>> len(dense_network(64, 10, depth=30))
         62
     """
-    for name, value, known in (("activation", activation, ACTIVATIONS), ("init", init, INITS)):
-        if value is not None and value not in known:
-            raise ValueError(f"dense_network: {name} must be one of {sorted(known)}, got {value!r}")
-    for name, size, least in (
-        ("inputs", inputs, 1),
-        ("classes", classes, 1),
-        ("depth", depth, 0),
-        ("width", width, 1),
-    ):
-        if size < least:
-            raise ValueError(f"dense_network: {name} must be at least {least}, got {size}")
-    if init is None:
-        init = "he" if activation in _RECTIFIERS else "lecun" if activation == "selu" else "glorot"
-
+    init = _checked(
+        "dense_network",
+        activation,
+        init,
+        [("inputs", inputs, 1), ("classes", classes, 1), ("depth", depth, 0), ("width", width, 1)],
+    )
     layers: list[nn.Module] = [nn.Flatten()]
     features = inputs
     for _ in range(depth):
         layers += [nn.Linear(features, width), ACTIVATIONS[activation]()]
         features = width
     layers.append(nn.Linear(features, classes))
-    for layer in layers:
-        if isinstance(layer, nn.Linear):
+    return _initialized(nn.Sequential(*layers), init)
+
+
+def image_network(
+    size: tuple[int, int],
+    classes: int,
+    *,
+    depth: int = 12,
+    width: int = 32,
+    activation: str = "relu",
+    init: str | None = None,
+) -> nn.Sequential:
+    """Return `depth` convolutions of `width` channels each, then a linear layer to the classes.
+
+    The convolutions are 3x3 and keep the size; their blocks, three as equal as can be, end with a
+    pooling that halves it, so that a channel's mean is over a few pixels at last.
+
+    Args:
+        size: height and width of an image; images are (N, height, width).
+        classes: logits of an example.
+        depth: convolutions, each followed by the activation; may be 0.
+        width: channels of a convolution.
+        activation: one of `ACTIVATIONS`.
+        init: as for `dense_network`.
+
+    Raises:
+        ValueError: an unknown activation or init, a size below 1, or images of fewer than 8 pixels
+            a side.
+
+    Example:
+        >>> from agrad.study.networks import image_network
+        >>> network = image_network((28, 28), 10, depth=12)
+        >>> network([[[0.0] * 28] * 28] * 2).shape
+        (2, 10)
+    """
+    init = _checked(
+        "image_network",
+        activation,
+        init,
+        [
+            *(("height", size[0], 8), ("width of an image", size[1], 8)),
+            *(("classes", classes, 1), ("depth", depth, 0), ("width", width, 1)),
+        ],
+    )
+    layers: list[nn.Module] = [nn.Unflatten(1, (1, size[0]))]
+    channels = 1
+    for block in range(3):
+        for _ in range(depth * block // 3, depth * (block + 1) // 3):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), ACTIVATIONS[activation]()]
+            channels = width
+        layers.append(nn.MaxPool2d(2))
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
+    return _initialized(nn.Sequential(*layers), init)
+
+
+def _checked(
+    network: str, activation: str, init: str | None, sizes: list[tuple[str, int, int]]
+) -> str:
+    """Return the init, by default the one that suits the activation; refuse what is unknown."""
+    for name, value, known in (("activation", activation, ACTIVATIONS), ("init", init, INITS)):
+        if value is not None and value not in known:
+            raise ValueError(f"{network}: {name} must be one of {sorted(known)}, got {value!r}")
+    for name, size, least in sizes:
+        if size < least:
+            raise ValueError(f"{network}: {name} must be at least {least}, got {size}")
+    if init is not None:
+        return init
+    return "he" if activation in _RECTIFIERS else "lecun" if activation == "selu" else "glorot"
+
+
+def _initialized(network: nn.Sequential, init: str) -> nn.Sequential:
+    """Give every weight its initial values, and every bias 0."""
+    for layer in network:
+        if isinstance(layer, nn.Linear | nn.Conv2d):
             INITS[init](layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
+    return network
