@@ -1,12 +1,13 @@
 """Time convolutions, forward and backward: agrad's beside PyTorch's (oneDNN) and the bare GEMMs.
 
-    python benchmarks/conv.py --threads 1 --out results.json
+    python benchmarks/conv.py --threads 1 --out results/conv/threads-1.json
 
 All contestants share one process, the same float32 arrays and the same number of threads, and take
 turns: each round times a few calls of each, in an order that rotates. Reported are the medians over
 the rounds of each round's median and of the ratios within a round, with the quartiles beside them.
-"GEMM" is the floor below which no packing of windows into columns can get with this BLAS: the three
-products alone, of operands that lie ready in the cache. Needs the extras `demo` and `bench`.
+"GEMM" is the time of agrad's three products alone, an image at a time, their operands ready in the
+cache: what is left for a convolution that packs windows into columns to gain on this BLAS. Needs
+the extras `demo` and `bench`.
 """
 
 import argparse
@@ -97,13 +98,13 @@ def gemm_step(shape: Shape, rng: np.random.Generator) -> Callable[[], object]:
         rng.normal(size=size).astype(np.float32)
         for size in ((filters, window), (window, pixels), (filters, pixels))
     )
-    out, x_grad, weight_grad = np.empty_like(grad), np.empty_like(columns), np.empty_like(weight)
+    out, x_grad, weight_grad = np.empty_like(grad), np.empty_like(columns), np.empty_like(weight.T)
 
     def step() -> None:
         for _ in range(shape.input[0]):
             np.matmul(weight, columns, out=out)
             np.matmul(weight.T, grad, out=x_grad)
-            np.matmul(grad, columns.T, out=weight_grad)
+            np.matmul(columns, grad.T, out=weight_grad)
 
     return step
 
