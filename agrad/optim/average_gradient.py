@@ -178,9 +178,8 @@ class AverageGradient:
             NonFiniteError: the loss or a gradient is NaN or infinite.
             ValueError: the loss has several elements, no graph, or a freed one; it does not depend
                 on the parameters, or not on one that has a gradient; the gradients are those of the
-                last step, for want of `zero_grad`.
-
-            Neither parameters nor states have changed then.
+                last step, for want of `zero_grad`. Neither parameters nor states have changed
+                after any of these.
         """
         measured = self._steps % self.every == 0
         nodes = self._prepare(loss, measured)
