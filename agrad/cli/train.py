@@ -185,7 +185,7 @@ def _train(out: Path, settings: dict[str, Any], console: Console) -> None:
     iterations = settings["iterations"] or settings["epochs"] * len(batches)
 
     write_json(out / "settings.json", {**settings, "iterations": iterations, "machine": machine()})
-    title = f"{settings['data']}, {settings['activation']} {settings['depth']}x{settings['width']}"
+    title = "{data}, {model} {activation} {depth}x{width}".format(**settings)
     reached = _Reached(model, title)
     with (out / "metrics.jsonl").open("w", buffering=1) as metrics:
         try:

@@ -132,7 +132,8 @@ def expand_dims(x: Any, axis: int | Sequence[int]) -> Tensor:
                 [2.]])
     """
     x = as_tensor(x)
-    return x.reshape(np.expand_dims(x.data, axis).shape)
+    axes = axis if isinstance(axis, int) else tuple(axis)
+    return x.reshape(np.expand_dims(x.data, axes).shape)
 
 
 @implements(np.broadcast_to)
