@@ -132,7 +132,7 @@ def expand_dims(x: Any, axis: int | Sequence[int]) -> Tensor:
                 [2.]])
     """
     x = as_tensor(x)
-    axes = axis if isinstance(axis, int) else tuple(axis)
+    axes = tuple(axis) if isinstance(axis, Sequence) else axis
     return x.reshape(np.expand_dims(x.data, axes).shape)
 
 
