@@ -16,7 +16,7 @@ from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
 from agrad.ops.operation import Gradients, Operation, Point
 
-__all__ = ["average_sweep", "backward_sweep", "recorded_leaves"]
+__all__ = ["average_sweep", "backward_sweep", "recorded_leaves", "require_kinds"]
 
 LeafArrays = dict[Any, Array]
 """An array for each leaf."""
@@ -32,33 +32,33 @@ def backward_sweep(root: Node, grad: Array, retain_graph: bool) -> LeafArrays:
 
 
 def average_sweep(
-    root: Node, updates: Mapping[Hashable, Array], segments: int, retain_graph: bool
+    nodes: list[Node], updates: Mapping[Hashable, Array], segments: int, retain_graph: bool
 ) -> tuple[Array, LeafArrays]:
-    """Pull 1 back from the scalar `root` through the Jacobians averaged along `updates`.
+    """Pull 1 back through the Jacobians averaged along `updates`.
 
-    The path from the recorded values of the leaves to their ends is cut into `segments`; leaves
-    without an update stay put. Returns the root's value at the end, and for each leaf the mean of
+    `nodes` are those of a graph in topological order; the last, the root, is a scalar. The path
+    from the recorded values of the leaves to their ends is cut into `segments`; leaves without an
+    update stay put. Returns the root's value at the end, and for each leaf the mean of
     its factorized average gradients over the segments.
 
     Raises:
         AverageUndefinedError: an operation has no kind.
         NonFiniteError: the value at an end is NaN or infinite. Nothing has been freed.
     """
-    nodes = topological_order(root)
+    root = nodes[-1]
     starts = recorded_leaves(nodes)
+    require_kinds(nodes)
     start = {node: Point(node.out, node.inputs) for node in nodes}
-    _require_kinds(start)
     seed = np.ones_like(root.out)
     total: LeafArrays = {}
     for i in range(1, segments + 1):
         last = i == segments
-        end = _replay(
-            nodes,
-            {
-                leaf: as_array(starts[leaf] + update * (i / segments))
-                for leaf, update in updates.items()
-            },
-        )
+        share = i / segments
+        ends = {
+            leaf: as_array(starts[leaf] + (update if last else share * update))
+            for leaf, update in updates.items()
+        }
+        end = _replay(nodes, ends)
         value = end[root].out
         if not np.isfinite(value).all():
             raise NonFiniteError(
@@ -86,10 +86,15 @@ def recorded_leaves(nodes: Iterable[Node]) -> LeafArrays:
     }
 
 
-def _require_kinds(start: Mapping[Node, Point]) -> None:
-    """Let an operation without a kind raise now, not amid a sweep that frees buffers."""
-    for node, point in start.items():
+def require_kinds(nodes: Iterable[Node]) -> None:
+    """Let an operation without a kind raise now, not amid a sweep that frees buffers.
+
+    Raises:
+        AverageUndefinedError: there is one.
+    """
+    for node in nodes:
         if type(node.operation).average_backward is Operation.average_backward:
+            point = Point(node.out, node.inputs)
             node.operation.average_backward(point.out, node.needs, point, point)
 
 
@@ -111,18 +116,20 @@ def _replay(nodes: list[Node], leaves: Mapping[Hashable, Array]) -> dict[Node, P
     """
     points: dict[Node, Point] = {}
     for node in nodes:
-        inputs = tuple(
-            array
-            if parent is None
-            else points[parent].out
-            if type(parent) is Node
-            else leaves.get(parent, array)
-            for parent, array in zip(node.parents, node.inputs)
-        )
-        if all(a is b for a, b in zip(inputs, node.inputs)):
-            points[node] = Point(node.out, node.inputs)
+        inputs = []
+        moves = False
+        for parent, recorded in zip(node.parents, node.inputs):
+            array = recorded
+            if type(parent) is Node:
+                array = points[parent].out
+            elif parent is not None:
+                array = leaves.get(parent, recorded)
+            inputs.append(array)
+            moves |= array is not recorded
+        if moves:
+            points[node] = Point(as_array(node.operation.forward(*inputs)), tuple(inputs))
         else:
-            points[node] = Point(as_array(node.operation.forward(*inputs)), inputs)
+            points[node] = Point(node.out, node.inputs)
     return points
 
 

@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 import agrad as ag
 from agrad import optim
-from agrad.errors import FreedGraphError, NonFiniteError
-from agrad.ops.operation import Elementwise
+from agrad.errors import AverageUndefinedError, FreedGraphError, NonFiniteError
+from agrad.ops.operation import Elementwise, Operation
 from agrad.serialization import load, save
 from agrad.tensor import apply
 
@@ -678,9 +678,22 @@ def pass_what_does_not_depend(theta, optimizer):
     optimizer.step((other * other).sum())
 
 
+class Kindless(Operation):
+    def forward(self, x):
+        return 2 * x
+
+    def backward(self, grad, needs, out, x):
+        return (2 * grad,)
+
+
+def use_an_operation_without_a_kind(theta, optimizer):
+    optimizer.step(apply(Kindless(), theta).sum())
+
+
 @pytest.mark.parametrize(
     ("misuse", "error", "message"),
     [
+        (use_an_operation_without_a_kind, AverageUndefinedError, "Kindless"),
         (use_a_freed_graph, FreedGraphError, "retain_graph=True"),
         (use_another_loss, ValueError, "parameter 0, .* has a gradient, but not of this loss"),
         (forget_to_pass_a_tensor, TypeError, "loss must be a Tensor, got a float"),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from agrad.ops.arithmetic import Multiply
-from agrad.ops.operation import Multilinear
+from agrad.ops.operation import Multilinear, midpoint
 
 __all__ = ["Affine", "Einsum", "Matmul", "contraction", "dot"]
 
@@ -31,6 +31,13 @@ class Affine(Multilinear):
         # As a product, the sum over the rows runs in the BLAS.
         bias_grad = np.ones(len(rows), rows.dtype) @ rows if needs[2] else None
         return x_grad, weight_grad, bias_grad
+
+    def average_backward(self, grad, needs, start, end):
+        # The midpoint as for any two factors, but only of what a gradient is wanted through.
+        (x0, weight0, *bias), (x1, weight1, *_) = start.inputs, end.inputs
+        x = midpoint(x0, x1) if needs[1] else x0
+        weight = midpoint(weight0, weight1) if needs[0] else weight0
+        return self.backward(grad, needs, start.out, x, weight, *bias)
 
 
 class Matmul(Multilinear):

@@ -32,6 +32,7 @@ __all__ = [
     "Point",
     "Selection",
     "Smooth",
+    "midpoint",
 ]
 
 Gradients = Sequence[Any]
@@ -104,7 +105,8 @@ class Multilinear(Operation):
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
         if self.degree == 2:
-            return self.backward(grad, needs, start.out, *_inputs_between(start, end, 0.5))
+            inputs = map(midpoint, start.inputs, end.inputs)
+            return self.backward(grad, needs, start.out, *inputs)
         return _mean_backward(self, grad, needs, start, end, nodes=(self.degree + 1) // 2)
 
 
@@ -224,7 +226,7 @@ def _mean_backward(
     """Average Jᵀ grad over the segment by Gauss-Legendre quadrature."""
     total: list[Any] = [None] * len(needs)
     for position, weight in gauss_legendre(nodes):
-        inputs = _inputs_between(start, end, position)
+        inputs = [_between(x0, x1, position) for x0, x1 in zip(start.inputs, end.inputs)]
         out = operation.forward(*inputs) if isinstance(operation, Smooth) else start.out
         part = operation.backward(as_array(weight * grad), needs, out, *inputs)
         for i, gradient in enumerate(part):
@@ -233,18 +235,19 @@ def _mean_backward(
     return total
 
 
-def _inputs_between(start: Point, end: Point, position: float) -> list[Array]:
-    return [
-        x0 if x0 is x1 else _between(x0, x1, position) for x0, x1 in zip(start.inputs, end.inputs)
-    ]
+def midpoint(x0: Array, x1: Array) -> Array:
+    """Return (x⁰ + x¹) / 2, which is x⁰ itself where nothing has moved."""
+    if x0 is x1:
+        return x0
+    x = x0 + x1
+    x *= 0.5
+    return as_array(x)
 
 
 def _between(x0: Array, x1: Array, position: float) -> Array:
     """Return (1 - position) x⁰ + position x¹: no difference, which equal infinities do not have."""
-    if position == 0.5:  # a pass less, where it counts: in every product
-        x = x0 + x1
-        x *= 0.5
-    else:
-        x = (1 - position) * x0
-        x += position * x1
+    if x0 is x1:
+        return x0
+    x = (1 - position) * x0
+    x += position * x1
     return as_array(x)

@@ -12,6 +12,7 @@ from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
 from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, search
 from agrad.optim.optimizer import Optimizer, require
+from agrad.sweep import require_kinds
 from agrad.tensor import Tensor
 
 __all__ = ["AverageGradient"]
@@ -176,6 +177,7 @@ class AverageGradient:
 
         Raises:
             NonFiniteError: the loss or a gradient is NaN or infinite.
+            AverageUndefinedError: an operation of the loss has no kind.
             ValueError: the loss has several elements, no graph, or a freed one; it does not depend
                 on the parameters, or not on one that has a gradient; the gradients are those of the
                 last step, for want of `zero_grad`. Neither parameters nor states have changed
@@ -187,8 +189,9 @@ class AverageGradient:
         self._used_grad = weakref.ref(self._first_grad())
         if measured:
             self.fraction = self._measure(loss, updates)
-            for node in nodes:
-                node.free()
+            if not nodes[-1].freed:  # no end was finite, so no sweep has freed the graph
+                for node in nodes:
+                    node.free()
         else:
             for param, delta in updates.items():
                 if param in self._fractions:
@@ -226,6 +229,7 @@ class AverageGradient:
         nodes: list[Node] = []
         if measured:
             nodes = topological_order(loss._node)  # type: ignore[arg-type]
+            require_kinds(nodes)
         if given is None:
             loss.backward(retain_graph=measured)
             if self._first_grad() is None:
