@@ -322,11 +322,13 @@ def test_any_layout_and_read_only(case: Case, dtype: type) -> None:
     assert case(a[:0], b[:0]).shape == (0, 6)
 
 
+# x^0 and x have constant derivatives, whatever x is.
+VARYING = [c for c in CASES if c.name != "power" or c.parameters not in ((0.0,), (1.0,))]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", VARYING, ids=str)
 def test_nan_gives_nan(case: Case, dtype: type) -> None:
-    if case.parameters in ((0.0,), (1.0,)) and case.name == "power":
-        pytest.skip("x^0 and x have constant derivatives")
     a = np.array([np.nan, np.nan, np.nan, np.nan, 1, 0, -0.5, 5000], dtype)
     b = np.array([np.nan, 1, 0, 5000, np.nan, np.nan, np.nan, np.nan], dtype)
     assert np.isnan(case(a, b)).all()
