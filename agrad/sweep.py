@@ -32,13 +32,17 @@ def backward_sweep(root: Node, grad: Array, retain_graph: bool) -> LeafArrays:
 
 
 def average_sweep(
-    nodes: list[Node], updates: Mapping[Hashable, Array], segments: int, retain_graph: bool
+    nodes: list[Node],
+    starts: LeafArrays,
+    updates: Mapping[Hashable, Array],
+    segments: int,
+    retain_graph: bool,
 ) -> tuple[Array, LeafArrays]:
     """Pull 1 back through the Jacobians averaged along `updates`.
 
-    `nodes` are those of a graph in topological order; the last, the root, is a scalar. The path
-    from the recorded values of the leaves to their ends is cut into `segments`; leaves without an
-    update stay put. Returns the root's value at the end, and for each leaf the mean of
+    `nodes` are those of a graph in topological order; the last, the root, is a scalar. The path of
+    the leaves, from their recorded values `starts` to their ends, is cut into `segments`; leaves
+    without an update stay put. Returns the root's value at the end, and for each leaf the mean of
     its factorized average gradients over the segments.
 
     Raises:
@@ -46,7 +50,6 @@ def average_sweep(
         NonFiniteError: the value at an end is NaN or infinite. Nothing has been freed.
     """
     root = nodes[-1]
-    starts = recorded_leaves(nodes)
     require_kinds(nodes)
     start = {node: Point(node.out, node.inputs) for node in nodes}
     seed = np.ones_like(root.out)

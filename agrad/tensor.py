@@ -266,10 +266,11 @@ class Tensor(ArrayMethods):
         if self._node is None:
             raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
         nodes = topological_order(self._node)
-        moves = _checked_updates(updates, nodes)
-        end, grads = average_sweep(nodes, moves, segments, retain_graph or extrapolate)
+        starts = recorded_leaves(nodes)
+        moves = _checked_updates(updates, starts)
+        end, grads = average_sweep(nodes, starts, moves, segments, retain_graph or extrapolate)
         if extrapolate:
-            end, fine = average_sweep(nodes, moves, 2 * segments, retain_graph)
+            end, fine = average_sweep(nodes, starts, moves, 2 * segments, retain_graph)
             grads = {leaf: (4 * fine[leaf] - coarse) / 3 for leaf, coarse in grads.items()}
         _accumulate("average_grad", grads)
         return end.reshape(())
@@ -412,9 +413,10 @@ def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
     return array
 
 
-def _checked_updates(updates: Mapping[Tensor, ArrayLike], nodes: list[Node]) -> dict[Any, Array]:
+def _checked_updates(
+    updates: Mapping[Tensor, ArrayLike], recorded: Mapping[Any, Array]
+) -> dict[Any, Array]:
     """Return the updates as arrays of their leaves' dtypes, each of a leaf of the graph."""
-    recorded = recorded_leaves(nodes)
     moves = {}
     for i, (leaf, update) in enumerate(updates.items()):
         if not isinstance(leaf, Tensor):
