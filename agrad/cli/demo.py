@@ -9,7 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from agrad.cli.interrupt import interrupts_between_steps
-from agrad.cli.output import make_console, require_writable, say, single_threaded, write_json
+from agrad.cli.output import (
+    make_console,
+    require_writable,
+    say,
+    seed_option,
+    single_threaded,
+    write_json,
+)
 from agrad.cli.progress import step_progress
 from agrad.study.dense import load_data
 from agrad.study.figures import STYLES, loss_figure, save_figure
@@ -35,13 +42,7 @@ _METHODS = (
     show_default=True,
     help="Training steps of each method.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of initial weights and batch order.",
-)
+@seed_option
 @click.option(
     "--figure",
     default="agrad-demo.png",

@@ -1,4 +1,4 @@
-"""What the commands share: where they write, what they print on, with how many threads they run."""
+"""What the commands share: an option, where they write and print, how many threads they use."""
 
 import json
 import tempfile
@@ -6,11 +6,27 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import click
 from rich.console import Console
 
 from agrad.serialization import atomic_write
 
-__all__ = ["make_console", "require_writable", "say", "single_threaded", "write_json"]
+__all__ = [
+    "make_console",
+    "require_writable",
+    "say",
+    "seed_option",
+    "single_threaded",
+    "write_json",
+]
+
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of initial weights and batch order.",
+)
 
 
 def make_console() -> Console:

@@ -11,7 +11,14 @@ from rich.console import Console
 import agrad
 from agrad import optim
 from agrad.cli.interrupt import interrupts_between_steps
-from agrad.cli.output import make_console, require_writable, say, single_threaded, write_json
+from agrad.cli.output import (
+    make_console,
+    require_writable,
+    say,
+    seed_option,
+    single_threaded,
+    write_json,
+)
 from agrad.cli.progress import step_progress
 from agrad.data import Batches
 from agrad.errors import NonFiniteError
@@ -119,13 +126,7 @@ class _LearningRate(click.ParamType):
     "--iterations", type=click.IntRange(1), help=f"Steps to make.  [default: {_ITERATIONS}]"
 )
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data, for --iterations.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of initial weights and batch order.",
-)
+@seed_option
 @click.option(
     "--out",
     required=True,
