@@ -305,9 +305,7 @@ def test_a_damaged_results_file(tmp_path):
     assert one_line(run("study", "dense", "--out", tmp_path), "results.json", "move it away")
 
 
-@pytest.mark.parametrize(
-    "package", ["click", "matplotlib", "pooch", "rich", "sklearn", "threadpoolctl"]
-)
+@pytest.mark.parametrize("package", ["click", "matplotlib", "pooch", "rich", "sklearn"])
 def test_a_missing_package(package):
     code = f"import sys; sys.modules[{package!r}] = None\n"
     result = run("demo", code=code + "from agrad.cli import main; sys.exit(main())")
