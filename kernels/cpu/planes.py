@@ -21,8 +21,8 @@ from .microkernel import VECTOR_BYTES
 
 __all__ = ["Geometry", "layout"]
 
-_BUFFER_BYTES = 2**19
-"""About half of what the second-level cache of a core holds."""
+_BUFFER_BYTES = 2**20
+"""About what the second-level cache of a core holds."""
 
 
 class Geometry(NamedTuple):
