@@ -1,11 +1,12 @@
 """Values and gradients of agrad.nn.functional, and of operations NumPy lacks, against PyTorch's."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from agrad.kernels.cpu import planes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operations import (
@@ -266,6 +267,15 @@ def test_transposed_convolution(dtype: Any, data: Any, drawn: Any) -> None:
     compare_windows(names, axes, placed(data.draw, dtype, *shapes), options)
 
 
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a tile be some rows of these images, or some of the smaller images."""
+    monkeypatch.setattr(planes, "_BUFFER_BYTES", 2**14)
+    planes.layout.cache_clear()
+    yield
+    planes.layout.cache_clear()
+
+
 @both_dtypes
 @pytest.mark.parametrize(
     ("shape", "weight", "options"),
@@ -275,12 +285,15 @@ def test_transposed_convolution(dtype: Any, data: Any, drawn: Any) -> None:
         ((70, 16, 7, 6), (4, 16, 3, 3), {}),  # tiles of images
         ((3, 4, 40, 60), (6, 2, 3, 3), {"groups": 2, "padding": "same"}),
         ((2, 6, 9, 9), (6, 1, 3, 3), {"groups": 6, "padding": 1}),  # depthwise
-        ((3, 8, 20, 30), (4, 4, 1, 1), {"groups": 2}),  # nothing to pack
+        ((3, 8, 16, 20), (4, 4, 1, 1), {"groups": 2}),  # nothing to lay out
+        ((3, 8, 15, 21), (4, 4, 1, 1), {"groups": 2}),
         ((3, 8, 20, 30), (4, 8, 1, 1), {"stride": 2}),
         ((3, 8, 20, 30), (4, 8, 1, 1), {"padding": 1}),
     ],
 )
-def test_convolution_in_tiles(dtype: Any, shape: Any, weight: Any, options: Any) -> None:
+def test_convolution_in_tiles(
+    dtype: Any, shape: Any, weight: Any, options: Any, small_tiles: None
+) -> None:
     rng = np.random.default_rng(0)
     shapes = shape, weight, weight[:1]
     inputs = tuple(rng.normal(size=shape).astype(dtype) for shape in shapes)

@@ -106,14 +106,15 @@ def weight_gradient(
     x, grad = np.ascontiguousarray(x), np.ascontiguousarray(grad)
     filters, channels = grad.shape[1], x.shape[1] // geometry.groups
     where = layout(x.shape[1:], x.itemsize, kernel, grad.shape[2:], geometry, filters)
-    # What the last taps fill up of `widest()` at a time is computed once more, and dropped.
-    offsets = np.pad(where.offsets, ((0, 0), (0, -where.taps % widest())), "edge")
-    offsets = offsets.reshape(geometry.groups, -1, widest())
+    # Taps go `widest()` at a time, the last one more than once; what is too many is dropped.
+    tiles = -(-where.taps // widest())
+    taps = np.minimum(np.arange(tiles * widest()), where.taps - 1)
+    offsets = where.offsets[:, taps].reshape(geometry.groups, tiles, widest())
 
     def work(images: slice) -> NDArray[Any]:
         planes, grads = where.planes(x), where.output_planes(grad)
         sums = np.empty(FILTERS * widest(), x.dtype)
-        total = np.zeros((filters, offsets[0].size), x.dtype)
+        total = np.zeros((filters, taps.size), x.dtype)
         for tile in where.tiles(images):
             count = tile.images.stop - tile.images.start
             _correlate(planes.of(tile), offsets, grads.of(tile), count, where.room, sums, total)
@@ -157,11 +158,11 @@ def _by_block(values: NDArray[Any], groups: int) -> NDArray[Any]:
 
     A group's last block is filled up with zeros.
     """
-    filters = len(values) // groups
+    filters, each = len(values) // groups, math.prod(values.shape[1:])
     blocks = -(-filters // FILTERS)
-    padded = np.zeros((groups, blocks * FILTERS, values[0].size), values.dtype)
-    padded[:, :filters] = values.reshape(groups, filters, -1)
-    by_block = padded.reshape(groups, blocks, FILTERS, -1)
+    padded = np.zeros((groups, blocks * FILTERS, each), values.dtype)
+    padded[:, :filters] = values.reshape(groups, filters, each)
+    by_block = padded.reshape(groups, blocks, FILTERS, each)
     return np.ascontiguousarray(by_block.swapaxes(2, 3))
 
 

@@ -151,20 +151,21 @@ class _Vectors:
     def loop(
         self, count: Any, initial: Sequence[Any], body: Callable[[Any, Sequence[Any]], list[Any]]
     ) -> list[Any]:
-        """Return `values` after values = body(i, values) for i < count, which is at least 1."""
+        """Return `values` after values = body(i, values) for all i < count."""
         builder, before = self.builder, self.builder.block
-        inside, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
-        builder.branch(inside)
+        head, inside, after = map(builder.append_basic_block, ("head", "inside", "after"))
+        builder.branch(head)
+        builder.position_at_end(head)
+        i, *values = (builder.phi(value.type) for value in (count, *initial))
+        builder.cbranch(builder.icmp_signed("<", i, count), inside, after)
         builder.position_at_end(inside)
-        old = [builder.phi(value.type) for value in (count, *initial)]
-        new = [builder.add(old[0], self.integer(1)), *body(old[0], old[1:])]
-        end = builder.block
-        for phi, first, later in zip(old, (self.integer(0), *initial), new):
+        following = builder.add(i, self.integer(1)), *body(i, values)
+        for phi, first, later in zip((i, *values), (self.integer(0), *initial), following):
             phi.add_incoming(first, before)
-            phi.add_incoming(later, end)
-        builder.cbranch(builder.icmp_signed("<", new[0], count), inside, after)
+            phi.add_incoming(later, builder.block)
+        builder.branch(head)
         builder.position_at_end(after)
-        return new[1:]
+        return values
 
     def choose(self, value: Any, cases: Iterable[int], write: Callable[[int], None]) -> None:
         """Run the code that `write` writes for the case that `value` is."""
