@@ -109,7 +109,7 @@ def weight_gradient(
     # Taps go `widest()` at a time, the last one more than once; what is too many is dropped.
     tiles = -(-where.taps // widest())
     taps = np.minimum(np.arange(tiles * widest()), where.taps - 1)
-    offsets = where.offsets[:, taps].reshape(geometry.groups, tiles, widest())
+    offsets = np.take(where.offsets, taps, axis=1).reshape(geometry.groups, tiles, widest())
 
     def work(images: slice) -> NDArray[Any]:
         planes, grads = where.planes(x), where.output_planes(grad)
