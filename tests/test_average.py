@@ -15,9 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operations import ENTRIES, Case
-from programs import INSTRUCTIONS, Program, programs
-from strategies import seeds
 
 import agrad as ag
 from agrad.backend import Array
@@ -26,8 +23,17 @@ from agrad.graph import topological_order
 from agrad.ops import activation, arithmetic, pooling, reduction
 from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Selection
 from agrad.tensor import apply
+from agrad.testing.strategies import (
+    INSTRUCTIONS,
+    OPERATIONS,
+    Case,
+    Program,
+    operations,
+    programs,
+    seeds,
+)
 
-every_operation = pytest.mark.parametrize("name", ENTRIES)
+every_operation = pytest.mark.parametrize("name", OPERATIONS)
 few = settings(max_examples=10)
 both_dtypes = st.sampled_from([np.float32, np.float64])
 sizes = st.floats(-12, 1).map(lambda exponent: 10.0**exponent)
@@ -55,11 +61,11 @@ class Step:
             for x, domain in zip(self.starts, case.domains, strict=True)
         ]
         with ag.no_grad():
-            out = case.function(*map(ag.tensor, self.starts))
+            out = case(*map(ag.tensor, self.starts))
         self.cotangent = rng.normal(size=out.shape).astype(dtype)
 
     def loss(self, leaves: Leaves) -> ag.Tensor:
-        return (self.case.function(*leaves) * self.cotangent).sum()
+        return (self.case(*leaves) * self.cotangent).sum()
 
     def gradient(self) -> list[Array]:
         leaves = [ag.tensor(x, requires_grad=True) for x in self.starts]
@@ -74,7 +80,7 @@ class Step:
 
     def operations(self) -> list[Operation]:
         leaves = [ag.tensor(x, requires_grad=True) for x in self.starts]
-        return [n.operation for n in topological_order(self.case.function(*leaves)._node)]
+        return [n.operation for n in topological_order(self.case(*leaves)._node)]
 
 
 def absolute_sum(*pairs: tuple[Array, Array]) -> float:
@@ -106,16 +112,14 @@ def test_operation_is_complete(name: str, data: Any, size: float, seed: int, dty
 
     They are |cotangent · y| of the values that are subtracted, and |ĝ · x|: the end is rounded.
     """
-    step = Step(data.draw(ENTRIES[name].cases), size, seed, dtype)
+    step = Step(data.draw(operations(name)), size, seed, dtype)
     leaves = [ag.tensor(x, requires_grad=True) for x in step.starts]
     updates = {leaf: end - leaf.data for leaf, end in zip(leaves, step.ends, strict=True)}
     loss = step.loss(leaves)
     end = loss.average_backward(updates)
     averages = [leaf.average_grad for leaf in leaves]
     with ag.no_grad():
-        values = [
-            step.case.function(*map(ag.tensor, inputs)).data for inputs in (step.starts, step.ends)
-        ]
+        values = [step.case(*map(ag.tensor, inputs)).data for inputs in (step.starts, step.ends)]
     scale = absolute_sum(
         *[(step.cotangent, value) for value in values],
         *zip(averages, step.starts, strict=True),
@@ -135,7 +139,7 @@ def test_operation_agrees_with_quadrature(name: str, data: Any, size: float, see
 
     Quadrature of a step function errs by the weight of a node, 0.024 of 64, for each jump.
     """
-    step = Step(data.draw(ENTRIES[name].cases), size, seed)
+    step = Step(data.draw(operations(name)), size, seed)
     curved = [op for op in step.operations() if not isinstance(op, Linear)]
     exact = (Linear, Multilinear, Elementwise, Selection, pooling.MaxPool)
     if len(curved) > 1 or not all(averages_as(op, exact) for op in curved):
@@ -164,7 +168,7 @@ def averages_as(operation: Operation, kinds: tuple[type[Operation], ...]) -> boo
 @few
 @given(data=st.data(), size=sizes, seed=seeds)
 def test_start_and_end_may_be_exchanged(name: str, data: Any, size: float, seed: int) -> None:
-    step = Step(data.draw(ENTRIES[name].cases), size, seed)
+    step = Step(data.draw(operations(name)), size, seed)
     there = step.average(step.starts, step.ends)
     back = step.average(step.ends, step.starts)
     assert_close(there, back, 1e-9 * largest(*there, step.cotangent))
@@ -181,7 +185,7 @@ def test_start_and_end_may_be_exchanged(name: str, data: Any, size: float, seed:
 def test_a_tiny_step_gives_the_gradient(
     name: str, data: Any, size: float, seed: int, dtype: Any
 ) -> None:
-    step = Step(data.draw(ENTRIES[name].cases), size, seed, dtype)
+    step = Step(data.draw(operations(name)), size, seed, dtype)
     averages, gradients = step.average(step.starts, step.ends), step.gradient()
     scale = largest(*gradients, step.cotangent)
     assert_close(averages, gradients, max(64 * np.finfo(dtype).eps, 1e3 * size) * scale)
@@ -193,7 +197,7 @@ def test_a_tiny_step_gives_the_gradient(
 def test_linear_operations_give_the_gradient_for_any_step(
     name: str, data: Any, size: float, seed: int
 ) -> None:
-    step = Step(data.draw(ENTRIES[name].cases), size, seed)
+    step = Step(data.draw(operations(name)), size, seed)
     if all(isinstance(op, Linear) for op in step.operations()):
         for average, gradient in zip(
             step.average(step.starts, step.ends), step.gradient(), strict=True
@@ -209,7 +213,7 @@ def test_float32_average_agrees_with_float64(name: str, data: Any, size: float, 
 
     The naive quotient errs by eps / size here.
     """
-    step = Step(data.draw(ENTRIES[name].cases), size, seed, np.float32)
+    step = Step(data.draw(operations(name)), size, seed, np.float32)
     results = step.average(step.starts, step.ends)
     rng, eps = np.random.default_rng(seed), np.finfo(np.float32).eps
     cotangent = step.cotangent.astype(np.float64)

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from strategies import seeds
 
-import agrad as ag
 import agrad.nn.functional as F
+from agrad import functions as f
 from agrad.backend import Array
-from agrad.ops import activation
-from agrad.tensor import apply
+from agrad.tensor import Tensor
+from agrad.testing.strategies.arrays import seeds
+
+__all__ = ["INSTRUCTIONS", "Instruction", "Program", "programs"]
 
 REACH = 15.0
 """No element of a leaf is ever larger, updates of size 10 included."""
@@ -26,7 +27,7 @@ class Instruction:
     """A function of earlier values, with a bound of its result's elements for bounds of theirs."""
 
     name: str
-    function: Callable[..., ag.Tensor]
+    function: Callable[..., Tensor]
     bound: Callable[..., float]
     operands: int = 1
     smooth: bool = True
@@ -46,39 +47,39 @@ INSTRUCTIONS = [
     Instruction("divide", lambda x, y: x / (1 + y * y), lambda x, y: x, 2),
     Instruction("matmul", lambda x, y: _wide(x) @ _tall(y), lambda x, y: N * x * y, 2),
     Instruction("linear", lambda x, y: F.linear(_wide(x), _wide(y)), lambda x, y: N * x * y, 2),
-    Instruction("power", lambda x, y: (1 + x * x) ** ag.tanh(y), lambda x, y: 1 + x * x, 2),
-    Instruction("maximum", ag.maximum, max, 2, smooth=False),
-    Instruction("minimum", ag.minimum, max, 2, smooth=False),
+    Instruction("power", lambda x, y: (1 + x * x) ** f.tanh(y), lambda x, y: 1 + x * x, 2),
+    Instruction("maximum", f.maximum, max, 2, smooth=False),
+    Instruction("minimum", f.minimum, max, 2, smooth=False),
     Instruction(
         "concatenate",
-        lambda x, y: ag.concatenate([_wide(x), _wide(y)])[1:].mean(0, keepdims=True),
+        lambda x, y: f.concatenate([_wide(x), _wide(y)])[1:].mean(0, keepdims=True),
         max,
         2,
     ),
-    Instruction("stack", lambda x, y: ag.stack([_full(x), _full(y)]).prod(0), _product, 2),
+    Instruction("stack", lambda x, y: f.stack([_full(x), _full(y)]).prod(0), _product, 2),
     Instruction(
-        "einsum", lambda x, y: ag.einsum("ij,kj->ki", _wide(x), _wide(y)), lambda x, y: N * x * y, 2
+        "einsum", lambda x, y: f.einsum("ij,kj->ki", _wide(x), _wide(y)), lambda x, y: N * x * y, 2
     ),
     Instruction("negative", lambda x: -x, lambda x: x),
     Instruction("scale", lambda x: 0.5 * x - 1.5, lambda x: x + 2),
-    Instruction("tanh", ag.tanh, lambda x: 1),
-    Instruction("sin", ag.sin, lambda x: 1),
+    Instruction("tanh", f.tanh, lambda x: 1),
+    Instruction("sin", f.sin, lambda x: 1),
     Instruction("relu", F.relu, lambda x: x, smooth=False),
     Instruction("absolute", abs, lambda x: x, smooth=False),
     Instruction("clip", lambda x: x.clip(-1, 1), lambda x: 1, smooth=False),
-    Instruction("gelu", lambda x: apply(activation.GELU(), x), lambda x: x),
-    Instruction("sigmoid", lambda x: apply(activation.Sigmoid(), x), lambda x: 1),
-    Instruction("softplus", lambda x: apply(activation.Softplus(), x), lambda x: x + 1),
-    Instruction("exp", ag.exp, np.exp),
-    Instruction("log", lambda x: ag.log(1 + x * x), lambda x: x),
-    Instruction("sqrt", lambda x: ag.sqrt(0.5 + ag.square(x)), lambda x: x + 1),
-    Instruction("reciprocal", lambda x: ag.reciprocal(1.5 + ag.sin(x)), lambda x: 2),
+    Instruction("gelu", F.gelu, lambda x: x),
+    Instruction("sigmoid", F.sigmoid, lambda x: 1),
+    Instruction("softplus", F.softplus, lambda x: x + 1),
+    Instruction("exp", f.exp, np.exp),
+    Instruction("log", lambda x: f.log(1 + x * x), lambda x: x),
+    Instruction("sqrt", lambda x: f.sqrt(0.5 + f.square(x)), lambda x: x + 1),
+    Instruction("reciprocal", lambda x: f.reciprocal(1.5 + f.sin(x)), lambda x: 2),
     Instruction("sum", lambda x: x.sum(0, keepdims=True), lambda x: N * x),
     Instruction("mean", lambda x: x.mean(1, keepdims=True), lambda x: x),
     Instruction("var", lambda x: x.var(0, keepdims=True), lambda x: x * x),
     Instruction("max", lambda x: x.max(1, keepdims=True), lambda x: x, smooth=False),
     Instruction("min", lambda x: x.min(0, keepdims=True), lambda x: x, smooth=False),
-    Instruction("logsumexp", lambda x: ag.logsumexp(x, 1, keepdims=True), lambda x: x + 2),
+    Instruction("logsumexp", lambda x: f.logsumexp(x, 1, keepdims=True), lambda x: x + 2),
     Instruction("softmax", lambda x: F.softmax(x, -1), lambda x: 1),
     Instruction("log_softmax", lambda x: F.log_softmax(x, 0), lambda x: 2 * x + 2),
     Instruction("layer_norm", lambda x: F.layer_norm(x, x.shape[-1], eps=0.1), lambda x: 2),
@@ -86,20 +87,20 @@ INSTRUCTIONS = [
     Instruction("reshape", lambda x: x.reshape(-1).reshape(x.T.shape), lambda x: x),
     Instruction("flip", lambda x: x[::-1], lambda x: x),
     Instruction("repeat", lambda x: x[[0, -1, 0]], lambda x: x),
-    Instruction("pad", lambda x: ag.pad(x, 1)[:-2, 1:-1], lambda x: x),
+    Instruction("pad", lambda x: f.pad(x, 1)[:-2, 1:-1], lambda x: x),
 ]
 
 
-def _wide(x: ag.Tensor) -> ag.Tensor:
-    return ag.broadcast_to(x, (x.shape[0], N))
+def _wide(x: Tensor) -> Tensor:
+    return f.broadcast_to(x, (x.shape[0], N))
 
 
-def _tall(x: ag.Tensor) -> ag.Tensor:
-    return ag.broadcast_to(x, (N, x.shape[1]))
+def _tall(x: Tensor) -> Tensor:
+    return f.broadcast_to(x, (N, x.shape[1]))
 
 
-def _full(x: ag.Tensor) -> ag.Tensor:
-    return ag.broadcast_to(x, (N, N))
+def _full(x: Tensor) -> Tensor:
+    return f.broadcast_to(x, (N, N))
 
 
 class Program:
@@ -120,10 +121,10 @@ class Program:
             lines.append(f"v{len(lines)} = {instruction.name}({names})")
         return "\n".join(lines)
 
-    def leaves(self, dtype: Any) -> list[ag.Tensor]:
-        return [ag.tensor(array.astype(dtype), requires_grad=True) for array in self.starts]
+    def leaves(self, dtype: Any) -> list[Tensor]:
+        return [Tensor(array.astype(dtype), requires_grad=True) for array in self.starts]
 
-    def run(self, leaves: Sequence[ag.Tensor], probes: Sequence[ag.Tensor] = ()) -> list[ag.Tensor]:
+    def run(self, leaves: Sequence[Tensor], probes: Sequence[Tensor] = ()) -> list[Tensor]:
         """Return all values; each is first added to its probe, where there are probes."""
         values = list(leaves)
         for i, (instruction, operands) in enumerate(self.steps):
@@ -131,12 +132,12 @@ class Program:
             values.append(value + probes[i] if probes else value)
         return values
 
-    def loss(self, values: Sequence[ag.Tensor]) -> ag.Tensor:
+    def loss(self, values: Sequence[Tensor]) -> Tensor:
         """Return a weighted sum of the values that no instruction uses."""
         used = {i for _, operands in self.steps for i in operands}
         ends = [value for i, value in enumerate(values) if i not in used]
         total = sum((i + 1.0) * value.mean() for i, value in enumerate(ends))
-        assert isinstance(total, ag.Tensor)
+        assert isinstance(total, Tensor)
         return total
 
 
