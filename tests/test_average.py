@@ -23,14 +23,18 @@ from agrad.graph import topological_order
 from agrad.ops import activation, arithmetic, pooling, reduction
 from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Selection
 from agrad.tensor import apply
+from agrad.testing import check_average_gradients, measure_order
 from agrad.testing.strategies import (
     INSTRUCTIONS,
     OPERATIONS,
     Case,
+    Model,
     Program,
+    models,
     operations,
     programs,
     seeds,
+    updates,
 )
 
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
@@ -232,28 +236,28 @@ def test_float32_average_agrees_with_float64(name: str, data: Any, size: float, 
         assert largest(result - reference) <= 64 * (spread + eps * largest(reference))
 
 
+@every_operation
+@settings(max_examples=5)
+@given(data=st.data(), size=st.floats(-3, 0).map(lambda exponent: 10.0**exponent), seed=seeds)
+def test_operation_passes_the_check(name: str, data: Any, size: float, seed: int) -> None:
+    step = Step(data.draw(operations(name)), size, seed)
+    leaves = [ag.tensor(x, requires_grad=True) for x in step.starts]
+    moves = {leaf: end - leaf.data for leaf, end in zip(leaves, step.ends, strict=True)}
+    check_average_gradients(step.case, leaves, moves, seed=seed)
+
+
 # -- random whole graphs -------------------------------------------------------------------------
-
-
-def random_updates(program: Program, leaves: Leaves, size: float, seed: int) -> dict[Any, Array]:
-    rng = np.random.default_rng(seed)
-    return {
-        leaf: (size * rng.uniform(-1, 1, leaf.shape)).astype(leaf.dtype)
-        for leaf, moves in zip(leaves, program.moving, strict=True)
-        if moves
-    }
 
 
 @settings(max_examples=250)
 @given(
     program=programs(),
-    size=sizes,
-    seed=seeds,
+    data=st.data(),
     dtype=both_dtypes,
     path=st.sampled_from([{}, {}, {"segments": 3}, {"extrapolate": True}]),
 )
 def test_random_graphs_are_complete(
-    program: Program, size: float, seed: int, dtype: Any, path: dict[str, Any]
+    program: Program, data: Any, dtype: Any, path: dict[str, Any]
 ) -> None:
     """To 1e-12 in float64 and 256 eps in float32, relative to a sum of absolute terms.
 
@@ -261,16 +265,16 @@ def test_random_graphs_are_complete(
     rounding does to the loss, ĝ says. Probes, zeros added to each value, tell ĝ there.
     """
     leaves = program.leaves(dtype)
-    updates = random_updates(program, leaves, size, seed)
+    moves = data.draw(updates(leaves))
     with ag.no_grad():
         shapes = [value.shape for value in program.run(leaves)[len(leaves) :]]
     probes = [ag.tensor(np.zeros(shape, dtype), requires_grad=True) for shape in shapes]
     values = program.run(leaves, probes)
     loss = program.loss(values)
-    end = loss.average_backward(updates, **path)
+    end = loss.average_backward(moves, **path)
 
     with ag.no_grad():
-        moved = [ag.tensor(leaf.data + updates.get(leaf, dtype(0))) for leaf in leaves]
+        moved = [ag.tensor(leaf.data + moves.get(leaf, dtype(0))) for leaf in leaves]
         end_values = program.run(moved)
         end_loss = program.loss(end_values).data
     averages = [tensor.average_grad for tensor in (*leaves, *probes)]
@@ -278,25 +282,33 @@ def test_random_graphs_are_complete(
         absolute_sum((average, before.data), (average, after.data))
         for average, before, after in zip(averages, values, end_values, strict=True)
     )
-    got = inner([leaf.average_grad for leaf in updates], list(updates.values()))
+    got = inner([leaf.average_grad for leaf in moves], list(moves.values()))
     tolerance = 1e-12 if dtype == np.float64 else 256 * np.finfo(dtype).eps
     assert abs(float(end) - float(end_loss)) <= tolerance * scale
     assert abs(got - (float(end) - float(loss.data))) <= tolerance * scale
 
 
 @settings(max_examples=60)
-@given(program=programs(smooth=True), seed=seeds, size=st.sampled_from([0.0, 1e-12, 1e-10]))
+@given(program=programs(smooth=True), data=st.data(), size=st.sampled_from([1e-300, 1e-12, 1e-10]))
 def test_random_graphs_have_the_gradient_for_a_tiny_step(
-    program: Program, seed: int, size: float
+    program: Program, data: Any, size: float
 ) -> None:
-    leaves = program.leaves(np.float64)
-    loss = program.loss(program.run(leaves))
-    loss.average_backward(random_updates(program, leaves, size, seed), retain_graph=True)
+    leaves = program.leaves()
+    loss = program(*leaves)
+    moves = data.draw(updates(leaves, smallest=size, largest=size))
+    loss.average_backward(moves, retain_graph=True)
     loss.backward()
     gradients = [leaf.grad for leaf in leaves]
     assert_close(
         [leaf.average_grad for leaf in leaves], gradients, 1e-6 * (1 + largest(*gradients))
     )
+
+
+@settings(max_examples=40)
+@given(model=models(), data=st.data(), seed=seeds)
+def test_models_pass_the_check(model: Model, data: Any, seed: int) -> None:
+    moves = data.draw(updates(list(model.module.parameters()), smallest=1e-3, largest=1.0))
+    check_average_gradients(model.module, [ag.tensor(model.input)], moves, seed=seed)
 
 
 def error(
@@ -310,41 +322,19 @@ def error(
     return largest(*[leaf.average_grad - reference[leaf] for leaf in leaves])
 
 
-def order(
-    f: Callable[[], ag.Tensor], leaves: Leaves, updates: dict[Any, Array], **path: Any
-) -> float:
-    """Return the exponent with which the error falls as the updates are halved.
-
-    Errors close to rounding are left out; where hardly any are left, it is infinite.
-    """
-    scale = largest(*ag.average_gradient(f, leaves, updates).values(), np.ones(1))
-    errors = []
-    for halvings in range(7):
-        shorter = {leaf: update / 2**halvings for leaf, update in updates.items()}
-        errors.append(error(f, leaves, shorter, **path))
-        if errors[-1] < 1e-12 * scale:
-            break
-    clear = [e for e in errors if e > 1e-11 * scale]
-    if len(clear) < 3:
-        return math.inf
-    return math.log2(clear[-3] / clear[-1]) / 2
-
-
 def test_random_graphs_have_the_order_promised() -> None:
     """Most have: a few may still be far from the limit, or have errors that change sign."""
     orders: dict[str, list[float]] = {"one segment": [], "extrapolated": []}
 
     @settings(max_examples=40, derandomize=True, database=None)
-    @given(program=programs(smooth=True, min_steps=6, max_steps=12), seed=seeds)
-    def measure(program: Program, seed: int) -> None:
-        leaves = program.leaves(np.float64)
-        updates = random_updates(program, leaves, 0.4, seed)
-
-        def f() -> ag.Tensor:
-            return program.loss(program.run(leaves))
-
-        orders["one segment"].append(order(f, leaves, updates))
-        orders["extrapolated"].append(order(f, leaves, updates, extrapolate=True))
+    @given(program=programs(smooth=True, min_steps=6, max_steps=12), data=st.data())
+    def measure(program: Program, data: Any) -> None:
+        leaves = program.leaves()
+        moves = data.draw(updates(leaves, smallest=0.4, largest=0.4))
+        for name, path in ("one segment", {}), ("extrapolated", {"extrapolate": True}):
+            order = measure_order(lambda: program(*leaves), leaves, moves, **path)
+            assert order is not None
+            orders[name].append(order)
 
     measure()
     for name, least in ("one segment", 1.8), ("extrapolated", 3.5):
@@ -360,7 +350,7 @@ def test_each_instruction_has_the_order_promised(name: str) -> None:
     instruction = next(i for i in INSTRUCTIONS if i.name == name)
     rng = np.random.default_rng(1)
     leaves = [ag.tensor(rng.uniform(-1, 1, (3, 3)), requires_grad=True) for _ in range(2)]
-    updates = {leaf: 0.2 * rng.uniform(-1, 1, (3, 3)) for leaf in leaves}
+    moves = {leaf: 0.2 * rng.uniform(-1, 1, (3, 3)) for leaf in leaves}
     weights = rng.normal(size=(3, 3))
 
     def f() -> ag.Tensor:
@@ -369,8 +359,8 @@ def test_each_instruction_has_the_order_promised(name: str) -> None:
         out = instruction.function(*inputs)
         return (ag.tanh(out) * x * weights[: out.shape[0], : out.shape[1]]).sum()
 
-    assert order(f, leaves, updates) >= 1.8
-    assert order(f, leaves, updates, extrapolate=True) >= 3.5
+    assert measure_order(f, leaves, moves) >= 1.8
+    assert measure_order(f, leaves, moves, extrapolate=True) >= 3.5
 
 
 # -- examples ------------------------------------------------------------------------------------

@@ -16,7 +16,19 @@ import agrad.ops
 from agrad.backend import Array
 from agrad.graph import Node, topological_order
 from agrad.ops.operation import Operation
-from agrad.testing.strategies import OPERATIONS, Case, lay_out, layouts, operations, seeds
+from agrad.testing import check_gradients
+from agrad.testing.strategies import (
+    OPERATIONS,
+    Case,
+    Model,
+    Program,
+    lay_out,
+    layouts,
+    models,
+    operations,
+    programs,
+    seeds,
+)
 
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
 few = settings(max_examples=20)
@@ -41,10 +53,6 @@ def pull_back(
     leaves = [ag.tensor(array, requires_grad=True) for array in inputs]
     case(*with_layouts(leaves, layouts)).backward(cotangent)
     return [leaf.grad for leaf in leaves]
-
-
-def absolute_sum(*pairs: tuple[Array, Array]) -> float:
-    return sum(float(np.abs(x * y).sum()) for x, y in pairs)
 
 
 def concrete_operations() -> Iterator[type[Operation]]:
@@ -82,24 +90,26 @@ def test_an_entry_records_the_operation_it_names(name: str, data: Any) -> None:
 @given(data=st.data(), seed=seeds)
 def test_backward_agrees_with_central_differences(name: str, data: Any, seed: int) -> None:
     case = data.draw(operations(name))
-    inputs = case.inputs
-    drawn = [data.draw(layouts) for _ in inputs]
-    rng = np.random.default_rng(seed)
-    cotangent = rng.normal(size=evaluate(case, inputs).shape)
-    direction = [rng.uniform(-1, 1, array.shape) for array in inputs]
+    drawn = [data.draw(layouts) for _ in case.inputs]
 
-    def along(step: float) -> Any:
-        moved = [array + step * d for array, d in zip(inputs, direction, strict=True)]
-        return (cotangent * evaluate(case, moved)).sum()
+    def laid_out(*tensors: ag.Tensor) -> ag.Tensor:
+        return case(*with_layouts(tensors, drawn))
 
-    # The five-point stencil errs by h⁴f⁽⁵⁾/30, below 1e-9 f where f⁽⁵⁾ is below 4e6 f, and by
-    # rounding, eps f / h, near 1e-12 f. Kinks are 0.01 away, out of its reach.
-    h = 3e-4
-    difference = (8 * (along(h) - along(-h)) - (along(2 * h) - along(-2 * h))) / (12 * h)
-    grads = pull_back(case, inputs, cotangent, drawn)
-    derivative = sum(float((g * d).sum()) for g, d in zip(grads, direction, strict=True))
-    scale = absolute_sum((cotangent, evaluate(case, inputs)), *zip(grads, direction, strict=True))
-    assert abs(derivative - difference) <= 1e-8 * scale
+    # Points are away from kinks, so that none may be left out.
+    report = check_gradients(laid_out, *case.inputs, directions=1, tolerance=1e-8, seed=seed)
+    assert not report.kinks
+
+
+@settings(max_examples=100)
+@given(program=programs(), seed=seeds)
+def test_gradients_of_random_graphs(program: Program, seed: int) -> None:
+    check_gradients(program, *program.starts, directions=1, seed=seed)
+
+
+@settings(max_examples=50)
+@given(model=models(), seed=seeds)
+def test_gradients_of_models(model: Model, seed: int) -> None:
+    assert not check_gradients(model.module, model.input, directions=1, seed=seed).kinks
 
 
 @every_operation
