@@ -4,8 +4,8 @@ The strategies in `agrad.testing.strategies`, which need Hypothesis, draw what t
 """
 
 from agrad.testing.average import check_average_gradients as check_average_gradients
-from agrad.testing.average import measure_order as measure_order
 from agrad.testing.gradients import check_gradients as check_gradients
+from agrad.testing.order import measure_order as measure_order
 from agrad.testing.report import AverageReport as AverageReport
 from agrad.testing.report import CheckError as CheckError
 from agrad.testing.report import GradientReport as GradientReport

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,21 +11,17 @@ from agrad.backend import Array
 from agrad.graph import topological_order
 from agrad.ops.operation import Linear, Operation
 from agrad.tensor import Tensor
+from agrad.testing.order import largest, length, measure_order
 from agrad.testing.report import AverageReport, CheckError
-from agrad.testing.subject import Subject, fresh_gradients
+from agrad.testing.subject import Subject, fresh_gradients, swept_average
 
-__all__ = ["check_average_gradients", "measure_order"]
-
-HALVINGS = 20
-NODES = 8
-
-Updates = Mapping[Tensor, ArrayLike]
+__all__ = ["check_average_gradients"]
 
 
 def check_average_gradients(
     f: Callable[..., Tensor] | Operation,
     params: Sequence[Tensor],
-    update: Updates,
+    update: Mapping[Tensor, ArrayLike],
     *,
     tolerance: float = 1e-9,
     seed: int = 0,
@@ -81,74 +76,30 @@ def check_average_gradients(
         return _Check(subject, update, tolerance, seed).run()
 
 
-def measure_order(
-    f: Callable[[], Tensor], params: Sequence[Tensor], update: Updates, **path: Any
-) -> float | None:
-    """Return the exponent with which the error of the average gradient falls as Δ is halved.
-
-    The error is the distance of `average_backward` from `average_gradient`. Errors close to
-    rounding are left out, as are updates too long for the quadrature to converge.
-
-    Args:
-        f: computes a scalar from the present values of `params`; called without arguments.
-        params: the leaves to differentiate by, float64.
-        update: for each moving one its Δ.
-        path: `segments` and `extrapolate`, as for `Tensor.average_backward`.
-
-    Returns:
-        The exponent; inf where hardly any error is left to measure; None where the quadrature
-        converges for no update, since kinks lie on their paths.
-
-    Example:
-        >>> import numpy as np
-        >>> import agrad as ag
-        >>> from agrad.testing import measure_order
-        >>> x = ag.tensor(np.array([0.5, -1.0]), requires_grad=True)
-        >>> round(measure_order(lambda: ag.tanh(x * x).sum(), [x], {x: [0.2, 0.1]}), 1)
-        2.0
-    """
-    scale = _largest(*average_gradient(f, params, update).values(), np.ones(1))
-    errors: list[float] = []
-    converged = False
-    for halvings in range(HALVINGS):
-        shorter = {leaf: np.asarray(delta) / 2**halvings for leaf, delta in update.items()}
-        coarse, fine = (average_gradient(f, params, shorter, n) for n in (NODES, NODES + 3))
-        if _largest(*[fine[leaf] - coarse[leaf] for leaf in params]) > 1e-12 * scale:
-            errors.clear()
-            continue
-        converged = True
-        _, averages = _average(f(), params, shorter, **path)
-        errors.append(_norm([averages[leaf] - fine[leaf] for leaf in params]))
-        if errors[-1] < 1e-12 * scale:
-            break
-    clear = [error for error in errors if error > 1e-11 * scale]
-    if not converged:
-        return None
-    return math.log2(clear[-3] / clear[-1]) / 2 if len(clear) >= 3 else math.inf
-
-
 class _Check:
     """The checks of one function, at its params, along one update."""
 
-    def __init__(self, subject: Subject, update: Updates, tolerance: float, seed: int) -> None:
+    def __init__(
+        self, subject: Subject, update: Mapping[Tensor, ArrayLike], tolerance: float, seed: int
+    ) -> None:
         self.subject = subject
         self.leaves = list(subject.leaves.values())
-        self.update = update
+        self.moves = {leaf: np.asarray(delta, dtype=float) for leaf, delta in update.items()}
         self.tolerance = tolerance
         self.out = subject.record_twice()
-        weights = np.random.default_rng(seed).uniform(0.5, 1, self.out.shape)
-        self.weights = weights * np.random.default_rng(seed + 1).choice([-1, 1], self.out.shape)
+        rng = np.random.default_rng(seed)
+        self.weights = rng.uniform(0.5, 1, self.out.shape) * rng.choice([-1, 1], self.out.shape)
 
     def run(self) -> AverageReport:
-        nodes = [] if self.out._node is None else topological_order(self.out._node)
-        gradients = self._gradients()
-        self.scale = _largest(*gradients.values()) + self._terms(self.out.data)
-        still = {leaf: np.zeros(leaf.shape) for leaf in self.leaves}
-        _, averages = _average(self._loss(), self.leaves, still)
-        self._compare("for an update of 0, where it is the gradient", averages, gradients, 1)
-        self._check_tiny_update()
         change, incompleteness, averages = self._check_completeness()
-        if all(isinstance(node.operation, Linear) for node in nodes):
+        gradients = self._gradients()
+        self.scale = largest(*gradients.values()) + self._terms(self.out.data)
+        still = {leaf: np.zeros(leaf.shape) for leaf in self.leaves}
+        _, at_rest = swept_average(self._loss(), self.leaves, still)
+        self._compare("for an update of 0, where it is the gradient", at_rest, gradients, 1)
+        self._check_tiny_update()
+        nodes = topological_order(self._loss()._node)  # type: ignore[arg-type]
+        if all(isinstance(node.operation, Linear) for node in nodes[:-2]):  # weighted and summed
             where = "for operations that are all Linear, where it is the gradient"
             self._compare(where, averages, gradients, 1)
         return AverageReport(change, incompleteness, self._check_order())
@@ -165,15 +116,12 @@ class _Check:
 
     def _check_tiny_update(self) -> None:
         """Compare ĝ with the gradient halfway, which even next to a kink is on the same side."""
-        length = max(
-            (_largest(delta / np.maximum(1, np.abs(leaf.data))) for leaf, delta in self._moves()),
-            default=0.0,
-        )
-        if length == 0:
+        size = length(self.moves)
+        if size == 0:
             return
-        tiny = {leaf: delta * (1e-12 / length) for leaf, delta in self._moves()}
+        tiny = {leaf: delta * (1e-12 / size) for leaf, delta in self.moves.items()}
         halfway = average_gradient(self._loss, self._reached(), tiny, nodes=1)
-        _, averages = _average(self._loss(), self.leaves, tiny)
+        _, averages = swept_average(self._loss(), self.leaves, tiny)
         expected = {leaf: halfway.get(leaf, np.zeros(leaf.shape)) for leaf in self.leaves}
         # Start and end are rounded to 1e-16, the step between them to a part in 10⁴.
         where = "for an update scaled to 1e-12, where it is nearly the gradient"
@@ -181,10 +129,9 @@ class _Check:
 
     def _check_completeness(self) -> tuple[float, float, dict[Tensor, Array]]:
         loss = self._loss()
-        end, averages = _average(loss, self.leaves, self.update)
+        end, averages = swept_average(loss, self.leaves, self.moves)
         starts = self.subject.values
-        moves = dict(self._moves())
-        ends = [leaf.data + moves.get(leaf, 0.0) for leaf in self.leaves]
+        ends = [leaf.data + self.moves.get(leaf, 0.0) for leaf in self.leaves]
         out = self.subject.evaluate(ends)
         self.subject.move(starts)
         terms = self._terms(self.out.data) + self._terms(out)
@@ -198,7 +145,7 @@ class _Check:
                 found=float(end),
             )
         change = value - float(loss.data)
-        along = sum(float((averages[leaf] * delta).sum()) for leaf, delta in moves.items())
+        along = sum(float((averages[leaf] * delta).sum()) for leaf, delta in self.moves.items())
         for leaf, start, stop in zip(self.leaves, starts, ends, strict=True):
             terms += float((np.abs(averages[leaf]) * (np.abs(start) + np.abs(stop))).sum())
         incompleteness = abs(along - change) / max(terms, np.finfo(float).tiny)
@@ -214,9 +161,10 @@ class _Check:
 
     def _check_order(self) -> float | None:
         params = self._reached()
-        if not params or not self.update:
+        moves = {leaf: delta for leaf, delta in self.moves.items() if leaf in set(params)}
+        if length(moves) == 0:
             return math.inf
-        order = measure_order(self._loss, params, dict(self._moves()))
+        order = measure_order(self._loss, params, moves)
         if order is not None and order < 1.5:
             raise CheckError(
                 "check_average_gradients: the average gradient approaches the true average, by "
@@ -226,9 +174,6 @@ class _Check:
                 found=order,
             )
         return order
-
-    def _moves(self) -> list[tuple[Tensor, Array]]:
-        return [(leaf, np.asarray(delta, dtype=float)) for leaf, delta in self.update.items()]
 
     def _reached(self) -> list[Tensor]:
         """Return the leaves that the function depends on."""
@@ -247,7 +192,7 @@ class _Check:
         """Raise for the element that is off the most, if it is more than the tolerance."""
         for name, leaf in self.subject.leaves.items():
             off = np.abs(found[leaf] - expected[leaf])
-            if not _largest(off) <= times * self.tolerance * self.scale:
+            if not largest(off) <= times * self.tolerance * self.scale:
                 index = np.unravel_index(int(np.argmax(off)), off.shape)
                 place = tuple(int(n) for n in index)
                 raise CheckError(
@@ -258,23 +203,3 @@ class _Check:
                     input=name,
                     index=place,
                 )
-
-
-def _average(
-    loss: Tensor, leaves: Sequence[Tensor], update: Updates, **path: Any
-) -> tuple[Array, dict[Tensor, Array]]:
-    """Return the loss at the end, and ĝ for each leaf; zeros where it does not depend on one."""
-    with fresh_gradients(loss):
-        end = loss.average_backward(update, **path)
-        return end, {
-            leaf: np.zeros(leaf.shape) if leaf.average_grad is None else leaf.average_grad
-            for leaf in leaves
-        }
-
-
-def _largest(*arrays: Array) -> float:
-    return max((float(np.abs(array).max(initial=0)) for array in arrays), default=0.0)
-
-
-def _norm(arrays: Sequence[Array]) -> float:
-    return math.sqrt(sum(float((a * a).sum()) for a in arrays))

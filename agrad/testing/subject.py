@@ -1,11 +1,12 @@
 """What is checked: a function of Tensors, the leaves it is differentiated by, and their values."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from agrad.backend import Array
 from agrad.graph import topological_order
@@ -15,7 +16,7 @@ from agrad.ops.operation import Operation
 from agrad.sweep import recorded_leaves
 from agrad.tensor import Tensor, apply
 
-__all__ = ["Subject", "fresh_gradients"]
+__all__ = ["Subject", "fresh_gradients", "swept_average"]
 
 
 class Subject:
@@ -162,3 +163,15 @@ def fresh_gradients(loss: Tensor) -> Iterator[None]:
     finally:
         for leaf, (grad, average_grad) in zip(leaves, kept, strict=True):
             leaf.grad, leaf.average_grad = grad, average_grad
+
+
+def swept_average(
+    loss: Tensor, leaves: Sequence[Tensor], update: Mapping[Tensor, ArrayLike], **path: Any
+) -> tuple[Array, dict[Tensor, Array]]:
+    """Return the loss at the end, and ĝ for each leaf; zeros where it does not depend on one."""
+    with fresh_gradients(loss):
+        end = loss.average_backward(update, **path)
+        return end, {
+            leaf: np.zeros(leaf.shape) if leaf.average_grad is None else leaf.average_grad
+            for leaf in leaves
+        }

@@ -92,8 +92,8 @@ def elements(
         >>> import numpy as np
         >>> from hypothesis import find
         >>> from agrad.testing import strategies as ags
-        >>> find(ags.elements(np.float32, ["subnormal"]), lambda x: x < 0)
-        -1.401298464324817e-45
+        >>> find(ags.elements(np.float32, ["ordinary"]), lambda x: x < 0)
+        -1.0
     """
     info = np.finfo(dtype)
     tiny, least, most = map(float, (info.tiny, info.smallest_subnormal, info.max))
@@ -149,9 +149,8 @@ def arrays(
     Example:
         >>> from hypothesis import find
         >>> from agrad.testing import strategies as ags
-        >>> find(ags.arrays((2, 2), "float64"), lambda x: x.sum() > 3 and not x.flags.c_contiguous)
-        array([[4., 0.],
-               [0., 0.]])
+        >>> find(ags.arrays((1,), "float64"), lambda x: x[0] > 3)
+        array([4.])
     """
     unknown = set(layouts) - {*LAYOUTS, "broadcast"}
     if unknown:

@@ -86,14 +86,9 @@ def models(*, smooth: bool = False, dtype: DTypeLike = np.float64) -> st.SearchS
     Example:
         >>> from hypothesis import find
         >>> from agrad.testing import strategies as ags
-        >>> model = find(ags.models(smooth=True), lambda model: True)
-        >>> model.module
-        Sequential(
-          (0): Linear(1, 1, bias=False)
-          (1): Tanh()
-        )
-        >>> model.module(model.input).shape
-        (1, 1)
+        >>> module, x = find(ags.models(), lambda model: "MaxPool2d" in repr(model.module))
+        >>> x.shape, module(x).shape
+        ((3, 1, 4, 4), (3, 1))
     """
     activations = st.sampled_from(SMOOTH if smooth else [*SMOOTH, *KINKED])
 

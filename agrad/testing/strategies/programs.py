@@ -76,7 +76,7 @@ class Program:
 def programs(
     *,
     smooth: bool = False,
-    min_steps: int = 2,
+    min_steps: int = 1,
     max_steps: int = 25,
     instructions: Sequence[Instruction] = INSTRUCTIONS,
 ) -> st.SearchStrategy[Program]:
@@ -93,13 +93,12 @@ def programs(
     Example:
         >>> from hypothesis import find
         >>> from agrad.testing import strategies as ags
-        >>> def shares(program):
-        ...     return program.steps[-1][1] == (0, 0)
-        >>> find(ags.programs(), shares)
-        v0 = [[0.55, -0.92, -1.84], [-1.93, 1.25, 1.65], [0.43, 0.92, 0.17]]
-        v1 = negative(v0)
-        v2 = add(v0, v0)
-        return 1 * mean(v1) + 2 * mean(v2)
+        >>> def normalizes(program):
+        ...     return any(step.name == "softmax" for step, _ in program.steps)
+        >>> find(ags.programs(), normalizes)
+        v0 = [[...]]
+        v1 = softmax(v0)
+        return 1 * mean(v1)
     """
     choices = [choice for choice in instructions if choice.smooth or not smooth]
 

@@ -56,4 +56,7 @@ def operations(*names: str) -> st.SearchStrategy[Case]:
 
 
 def _named_cases(name: str) -> st.SearchStrategy[Case]:
-    return OPERATIONS[name].cases.map(lambda case: case if case.name else replace(case, name=name))
+    def named(case: Case) -> Case:
+        return case if case.name else replace(case, name=name)
+
+    return OPERATIONS[name].cases.map(named)
