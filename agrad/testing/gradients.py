@@ -69,10 +69,10 @@ def check_gradients(
     rng = np.random.default_rng(seed)
     with subject.restored():
         out = subject.record_twice()
+        elements = _Elements(subject)
         kinks: set[int] = set()
         for _ in range(directions):
-            _Search(subject, out.data, tolerance, rng, kinks).examine()
-        elements = _Elements(subject)
+            _Search(subject, elements, out.data, tolerance, rng, kinks).examine()
         return GradientReport(elements.count, tuple(Kink(*elements.name(i)) for i in sorted(kinks)))
 
 
@@ -105,13 +105,14 @@ class _Search:
     def __init__(
         self,
         subject: Subject,
+        elements: _Elements,
         out: Array,
         tolerance: float,
         rng: np.random.Generator,
         kinks: set[int],
     ) -> None:
         self.subject = subject
-        self.elements = _Elements(subject)
+        self.elements = elements
         self.tolerance = tolerance
         self.rng = rng
         self.kinks = kinks

@@ -101,23 +101,24 @@ def programs(
         return 1 * mean(v1)
     """
     choices = [choice for choice in instructions if choice.smooth or not smooth]
+    leaf_shapes = st.sampled_from([(N, N), (N, 1), (1, N), (1, 1)])
+    # An index among the values so far, mostly one from their end, or graphs would hardly be deep. A
+    # step is drawn as few numbers, which Hypothesis can delete at one go.
+    operand = st.sampled_from([0, -1, -2, -3, -4, -5, 1])
+    step = st.tuples(st.sampled_from(choices), operand, operand)
 
     @st.composite
     def strategy(draw: st.DrawFn) -> Program:
         rng = np.random.default_rng(draw(seeds))
-        shapes = draw(
-            st.lists(st.sampled_from([(N, N), (N, 1), (1, N), (1, 1)]), min_size=1, max_size=4)
-        )
+        shapes = draw(st.lists(leaf_shapes, min_size=1, max_size=4))
         # Two digits, so that the text tells the values exactly.
         program = Program([np.round(rng.uniform(-2, 2, shape), 2) for shape in shapes])
         bounds = [REACH] * len(shapes)
-        for _ in range(draw(st.integers(min_steps, max_steps))):
-            instruction = draw(st.sampled_from(choices))
-            # Mostly recent values, or graphs would hardly be deep.
-            last = len(bounds) - 1
+        for instruction, *drawn in draw(st.lists(step, min_size=min_steps, max_size=max_steps)):
+            count = len(bounds)
             operands = tuple(
-                max(0, last - draw(st.integers(0, min(last, 4))))
-                for _ in range(instruction.operands)
+                min(i, count - 1) if i >= 0 else max(count + i, 0)
+                for i in drawn[: instruction.operands]
             )
             bound = float(instruction.bound(*[min(bounds[i], LARGE) for i in operands]))
             if bound > LARGEST or any(bounds[i] > LARGE for i in operands):
