@@ -304,7 +304,7 @@ def test_random_graphs_have_the_gradient_for_a_tiny_step(
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(model=models(), data=st.data(), seed=seeds)
 def test_models_pass_the_check(model: Model, data: Any, seed: int) -> None:
     moves = data.draw(updates(list(model.module.parameters()), smallest=1e-3, largest=1.0))
@@ -326,8 +326,8 @@ def test_random_graphs_have_the_order_promised() -> None:
     """Most have: a few may still be far from the limit, or have errors that change sign."""
     orders: dict[str, list[float]] = {"one segment": [], "extrapolated": []}
 
-    @settings(max_examples=40, derandomize=True, database=None)
-    @given(program=programs(smooth=True, min_steps=6, max_steps=12), data=st.data())
+    @settings(max_examples=50, derandomize=True, database=None)
+    @given(program=programs(smooth=True, min_steps=10, max_steps=16), data=st.data())
     def measure(program: Program, data: Any) -> None:
         leaves = program.leaves()
         moves = data.draw(updates(leaves, smallest=0.4, largest=0.4))

@@ -25,6 +25,7 @@ from agrad.testing import (
     check_gradients,
     measure_order,
 )
+from agrad.testing.differences import slope
 from agrad.testing.strategies import Model, models
 
 RNG = np.random.default_rng(0)
@@ -44,6 +45,33 @@ class Square(Smooth):
 
     def backward(self, grad, needs, out, x):
         return (2 * x * grad,)
+
+
+# -- slope ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("phi", "expected"),
+    [
+        (math.exp, 1.0),
+        (lambda t: math.sin(10 * t), 10.0),
+        (lambda t: math.log(1e-3 + t) if t > -1e-3 else math.nan, 1e3),
+        (lambda t: abs(t - 1e-4), -1.0),
+    ],
+)
+def test_slopes_are_exact_to_almost_all_digits(phi: Any, expected: float) -> None:
+    """Steps alone, without extrapolation, would cost half of the digits."""
+    found = slope(phi, 1.0)
+    assert found.value == pytest.approx(expected, rel=1e-10)
+    assert abs(found.value - expected) <= 10 * max(found.error, found.noise)
+    assert max(found.error, found.noise) <= 1e-8 * abs(expected)
+    assert found.jump == 0
+
+
+@pytest.mark.parametrize("near", [0.0, 1e-8])
+def test_a_jump_of_the_slope_is_measured(near: float) -> None:
+    found = slope(lambda t: math.sin(t) + abs(t - near), 1.0)
+    assert found.jump == pytest.approx(2, rel=0.1)
 
 
 # -- check_gradients -----------------------------------------------------------------------------
@@ -133,6 +161,12 @@ def test_wrong_gradients_fail(fault: Operation) -> None:
     # A weight is from ½ to 1 in magnitude.
     assert 0.5 <= abs(error.expected / (2 * X[error.index])) <= 1
     assert error.found != pytest.approx(error.expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3, 1e12])
+def test_small_errors_are_found_at_any_magnitude(size: float) -> None:
+    with pytest.raises(CheckError):
+        check_gradients(Rounded(), size * X)
 
 
 def test_the_error_names_input_index_and_values() -> None:

@@ -144,6 +144,8 @@ def test_a_case_names_its_function_and_arguments(case: ags.Case) -> None:
     assert "object at 0x" not in text
     for i in range(len(case.inputs)):
         assert f"\nx{i} = array(" in text
+    for option in case.options:
+        assert f"{option}=" in text.partition(" at\n")[0]
 
 
 def test_a_user_s_own_operation_makes_cases() -> None:
@@ -153,9 +155,10 @@ def test_a_user_s_own_operation_makes_cases() -> None:
     assert (case.inputs[1] >= 0.3).all()
 
 
-def test_a_program_s_text_runs() -> None:
+@settings(max_examples=30)
+@given(program=ags.programs(min_steps=4))
+def test_a_program_s_text_runs(program: ags.Program) -> None:
     """The text of a program, read as Python, computes what the program does."""
-    program = find(ags.programs(min_steps=4), lambda p: len({i.name for i, _ in p.steps}) > 3)
     functions: dict[str, Any] = {i.name: i.function for i in ags.INSTRUCTIONS}
     values: dict[str, Any] = {}
     *lines, last = repr(program).splitlines()

@@ -16,7 +16,7 @@ from agrad.testing.subject import swept_average
 __all__ = ["largest", "length", "measure_order"]
 
 HALVINGS = 30
-NODES = 8
+NODES = 12
 
 Updates = Mapping[Tensor, ArrayLike]
 
@@ -53,20 +53,20 @@ def measure_order(
     errors: list[float] = []
     converged = False
     for _ in range(HALVINGS):
-        average = _smooth_average(f, params, moves, 1e-9 * scale)
+        average = _smooth_average(f, params, moves, 1e-8 * scale)
         if average is not None:
             converged = True
             _, found = swept_average(f(), params, moves, **path)
             errors.append(norm([found[leaf] - average[leaf] for leaf in params]))
-        if (errors and errors[-1] < 1e-11 * scale) or (converged and average is None):
+        if (errors and errors[-1] < 1e-12 * scale) or (converged and average is None):
             break
         moves = {leaf: delta / 2 for leaf, delta in moves.items()}
         # Of shorter updates, ends next to the start could not be told from it.
-        if length(moves) < 1e-4:
+        if length(moves) < 1e-3:
             break
     if not converged:
         return None
-    clear = [error for error in errors if error > 1e-10 * scale]
+    clear = [error for error in errors if error > 1e-11 * scale]
     return math.log2(clear[-3] / clear[-1]) / 2 if len(clear) >= 3 else math.inf
 
 
@@ -81,7 +81,7 @@ def _smooth_average(
     """
     nodes = gauss_legendre(NODES)
     gradients = [_gradient_at(t, f, params, update) for t, _ in nodes]
-    for t in (1e-11, 1 - 1e-11):  # beside the ends, so that a kink right there does no harm
+    for t in (1e-12, 1 - 1e-12):  # beside the ends, so that a kink right there does no harm
         actual = _gradient_at(t, f, params, update)
         shares = [
             math.prod((t - other) / (node - other) for other, _ in nodes if other != node)
