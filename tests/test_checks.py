@@ -51,20 +51,20 @@ class Square(Smooth):
 
 
 @pytest.mark.parametrize(
-    ("phi", "expected"),
+    ("phi", "expected", "precision"),
     [
-        (math.exp, 1.0),
-        (lambda t: math.sin(10 * t), 10.0),
-        (lambda t: math.log(1e-3 + t) if t > -1e-3 else math.nan, 1e3),
-        (lambda t: abs(t - 1e-4), -1.0),
+        (math.exp, 1.0, 1e-12),
+        (lambda t: math.sin(10 * t), 10.0, 1e-12),
+        (lambda t: math.log(1e-3 + t) if t > -1e-3 else math.nan, 1e3, 1e-10),
+        (lambda t: abs(t - 1e-4), -1.0, 1e-10),
     ],
 )
-def test_slopes_are_exact_to_almost_all_digits(phi: Any, expected: float) -> None:
+def test_slopes_are_exact_to_most_digits(phi: Any, expected: float, precision: float) -> None:
     """Steps alone, without extrapolation, would cost half of the digits."""
     found = slope(phi, 1.0)
-    assert found.value == pytest.approx(expected, rel=1e-10)
+    assert found.value == pytest.approx(expected, rel=precision)
     assert abs(found.value - expected) <= 10 * max(found.error, found.noise)
-    assert max(found.error, found.noise) <= 1e-8 * abs(expected)
+    assert max(found.error, found.noise) <= 10 * precision * abs(expected)
     assert found.jump == 0
 
 

@@ -35,8 +35,9 @@ BINARY: dict[str, Callable[..., ag.Tensor]] = {
     "multiply": ag.multiply,
     "matmul": ag.matmul,
 }
+names = st.sampled_from([*UNARY, *BINARY])
 
-numbers = st.integers(0, 1000)
+numbers = st.integers(0, 9)
 matrices = hnp.arrays(np.float64, (2, 2), elements=st.integers(-8, 8).map(lambda n: n / 8))
 
 
@@ -83,17 +84,23 @@ class Machine(RuleBasedStateMachine):
         return Expression(array.copy(), name if self.leaves[name].requires_grad else None)
 
     def _pick(self, number: int) -> tuple[ag.Tensor, Expression]:
-        """Return a leaf or a value."""
+        """Return a leaf or a value: small numbers give the first leaf, and the last values."""
         everything = [(self.leaves[name], self.present[name]) for name in self.leaves]
         everything += self.values
-        return everything[number % len(everything)]
+        return everything[-number % len(everything)]
 
     # -- forward -----------------------------------------------------------------------------------
 
-    @rule(
-        name=st.sampled_from([*UNARY, *BINARY]), first=numbers, second=numbers, record=st.booleans()
-    )
-    def compute(self, name: str, first: int, second: int, record: bool) -> None:
+    @rule(steps=st.lists(st.tuples(names, numbers, numbers), min_size=2, max_size=5))
+    def compute(self, steps: list[tuple[str, int, int]]) -> None:
+        for name, first, second in steps:
+            self._compute(name, first, second, record=True)
+
+    @rule(name=names, first=numbers, second=numbers)
+    def compute_without_recording(self, name: str, first: int, second: int) -> None:
+        self._compute(name, first, second, record=False)
+
+    def _compute(self, name: str, first: int, second: int, record: bool) -> None:
         (x, naive_x), (y, naive_y) = self._pick(first), self._pick(second)
         if name == "matmul" and x.shape[1] != y.shape[0]:
             name = "add"
@@ -182,12 +189,15 @@ class Machine(RuleBasedStateMachine):
                 self.leaves[name].writable()[...] /= 2
             self.present[name] = self._leaf(name, array)
 
-    @rule()
-    def step(self) -> None:
-        self.adam.step()
-        values = {name: self.present[name].value for name in self.grads}
-        self.naive_adam.step(values, self.grads)
-        self._set(values)
+    @rule(times=st.integers(1, 3), reload=st.booleans())
+    def step(self, times: int, reload: bool) -> None:
+        for _ in range(times):
+            if reload:
+                self.save(load=True)
+            self.adam.step()
+            values = {name: self.present[name].value for name in self.grads}
+            self.naive_adam.step(values, self.grads)
+            self._set(values)
 
     @rule(number=numbers)
     def searched_step(self, number: int) -> None:
@@ -253,11 +263,13 @@ class Machine(RuleBasedStateMachine):
     def path(self) -> Path:
         return Path(self.folder.name, "state.safetensors")
 
-    @rule()
-    def save(self) -> None:
+    @rule(load=st.booleans())
+    def save(self, load: bool) -> None:
         ag.save(self.path, {"leaves": self.leaves, "adam": self.adam.state_dict()})
         values = {name: expression.value for name, expression in self.present.items()}
         self.saved = {"values": values, "moments": dict(self.naive_adam.moments)}
+        if load:
+            self.load()
 
     @precondition(lambda self: self.saved is not None)
     @rule()
@@ -291,4 +303,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=40, stateful_step_count=30)
+TestMachine.settings = settings(max_examples=60, stateful_step_count=30)
