@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "kernels", "quadrature", "random", "serialization"},
     {"backend"},
     {"ops"},
-    {"graph", "mode", "sweep", "array_methods", "tensor", "functions", "average"},
+    {"graph", "mode", "anomaly", "sweep", "array_methods", "tensor", "functions", "average"},
     {"nn"},
     {"optim"},
     {"data"},
