@@ -18,7 +18,7 @@ LAYERS = [
     {"optim"},
     {"data"},
     {""},
-    {"train"},
+    {"checkpoint", "train"},
     {"study", "testing"},
     {"cli"},
     {"__main__"},
