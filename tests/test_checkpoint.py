@@ -541,7 +541,7 @@ def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
             known = ag.load(folder / "00000001.safetensors")
             parts["model"].weight.writable()[...] += 1
             with failing_call(number, error, for_ever) as calls:
-                failure = failure_of(lambda: checkpoints.save(2, parts))  # noqa: B023
+                failure = failure_of(lambda: checkpoints.save(2, parts))
         if failure is None:
             break
         assert type(failure) is type(error)
