@@ -136,7 +136,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-        pass
+        _sync_folder(folder)
     except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
