@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 from damage import EXTREMES, damaged, lying
-from reliability_page import write_table
+from reliability_page import table_text, write_block
 from source_tree import ROOT
 
 import agrad as ag
@@ -477,7 +477,7 @@ def main() -> None:
     print(json.dumps(asdict(piece)))
     if options.keep:
         keep(piece)
-        write_table("fuzzing", table())
+        write_block("fuzz", table_text(table()))
 
 
 if __name__ == "__main__":

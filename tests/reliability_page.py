@@ -1,4 +1,4 @@
-"""The tables of docs/reliability.md, which the programs that found their figures write."""
+"""The generated parts of docs/reliability.md, each made from a file of results."""
 
 import re
 from collections.abc import Sequence
@@ -8,27 +8,26 @@ from source_tree import ROOT
 PAGE = ROOT / "docs" / "reliability.md"
 
 
-def table_of(page: str, name: str) -> str:
-    """Return what stands between the comments that mark the table of that name."""
-    (found,) = re.findall(_marked(name), page, flags=re.DOTALL)
-    return str(found[1])
+def read_block(name: str) -> str:
+    """Return what stands between the comments that mark the block of that name."""
+    found = re.search(_block(name), PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert found, f"{PAGE} has no block {name}"
+    return found[2].removeprefix("\n")
 
 
-def write_table(name: str, rows: Sequence[Sequence[str]]) -> None:
-    """Put rows, the head first, in the place of the page's table of that name."""
-    text = table_text(rows)
-    page, count = re.subn(
-        _marked(name), lambda found: found[1] + text + found[3], PAGE.read_text(), flags=re.DOTALL
-    )
-    assert count == 1, f"{PAGE} has {count} tables of the name {name}"
-    PAGE.write_text(page)
+def write_block(name: str, text: str) -> None:
+    """Put `text` in the place of what the block of that name has."""
+    read_block(name)
+    page = PAGE.read_text(encoding="utf-8")
+    changed = re.sub(_block(name), lambda m: f"{m[1]}\n{text}{m[3]}", page, flags=re.DOTALL)
+    PAGE.write_text(changed, encoding="utf-8")
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
+    """Return rows, the head first, as a table in Markdown."""
     head, *rest = (f"| {' | '.join(row)} |\n" for row in rows)
     return head + "| --- " * len(rows[0]) + "|\n" + "".join(rest)
 
 
-def _marked(name: str) -> str:
-    return rf"(<!-- table: {name} -->\n)(.*?)(<!-- end of table -->)"
+def _block(name: str) -> str:
+    return rf"(<!-- made by tests/{name}\.py -->\n)(.*?)(\n<!-- end -->)"

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("resource")  # of POSIX
-from fuzz import LOADERS, Finding, Loader, try_case, watch
+from fuzz import LOADERS, Finding, Loader, known_pieces, table, try_case, watch
+from reliability_page import read_block, table_text
 
 from agrad.errors import CorruptDataError
 
@@ -57,3 +58,9 @@ def test_anything_else_is_a_finding(
     loader = Loader(lambda rng: rng.randbytes(4), load, require_one)
     with watch(), pytest.raises(Finding, match=finding):
         try_case(loader, tmp_path / "file", 7)
+
+
+def test_a_million_cases_of_each_loader_stand_on_the_page() -> None:
+    for name in LOADERS:
+        assert sum(piece.cases for piece in known_pieces() if piece.loader == name) >= 1_000_000
+    assert read_block("fuzz") == table_text(table())
