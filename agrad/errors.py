@@ -1,8 +1,10 @@
 """Errors of agrad: each a `ValueError` or a `TypeError`, and can be caught as such."""
 
 __all__ = [
+    "AnomalyError",
     "AverageUndefinedError",
     "CorruptDataError",
+    "FolderInUseError",
     "FreedGraphError",
     "NonFiniteError",
 ]
@@ -20,5 +22,13 @@ class NonFiniteError(ValueError):
     """A NaN or an infinity where training cannot go on with one."""
 
 
+class AnomalyError(ValueError):
+    """The first operation inside `detect_anomaly` that gave NaN or an infinity."""
+
+
 class CorruptDataError(ValueError):
     """A file whose content is not what its format or its checksum promises."""
+
+
+class FolderInUseError(ValueError):
+    """A folder of checkpoints that another run, in this process or another, writes to."""

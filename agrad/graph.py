@@ -39,7 +39,7 @@ class Node:
     Node), or None where no gradient is wanted.
     """
 
-    __slots__ = ("depth", "inputs", "needs", "operation", "out", "parents", "pins")
+    __slots__ = ("__weakref__", "depth", "inputs", "needs", "operation", "out", "parents", "pins")
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from agrad.anomaly import check_forward, detecting, remember
 from agrad.array_methods import ArrayMethods, plain_index
 from agrad.backend import Array, as_array
 from agrad.graph import Node, Pin, topological_order
@@ -346,11 +347,11 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     recording = is_grad_enabled() and any(t._requires_grad for t in tensors)
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
     if not recording:
-        return Tensor._wrap(as_array(_forward(operation, arrays)))
+        return Tensor._wrap(_forward(operation, arrays))
 
     # Inputs are pinned before they are used, so that a view of one is born read-only.
     pins = [pin for pin in map(_pinned, tensors) if pin is not None]
-    result = Tensor._wrap(as_array(_forward(operation, arrays)))
+    result = Tensor._wrap(_forward(operation, arrays))
     pin = _pinned(result)
     if pin is not None:
         pins.append(pin)
@@ -360,16 +361,21 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     )
     result._node = Node(operation, arrays, result._data, parents, pins)
     result._requires_grad = True
+    if detecting():
+        remember(result._node)
     return result
 
 
 def _forward(operation: Operation, arrays: tuple[Array, ...]) -> Array:
     try:
-        return operation.forward(*arrays)
+        out = as_array(operation.forward(*arrays))
     except (ValueError, TypeError, IndexError) as error:
         kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
         error.add_note(f"in {type(operation).__name__} of inputs {kinds}")
         raise
+    if detecting():
+        check_forward(operation, out, arrays)
+    return out
 
 
 def _pinned(tensor: Tensor) -> Pin | None:

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agrad.backend import Array, kernels
+from agrad.backend import Array
 from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
 from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, search
-from agrad.optim.optimizer import Optimizer, require
+from agrad.optim.optimizer import Optimizer, require, require_finite_gradients
 from agrad.optim.state import require_array, require_count, require_dict
 from agrad.sweep import require_kinds
 from agrad.tensor import Tensor
@@ -237,7 +237,7 @@ class AverageGradient:
                 raise ValueError("AverageGradient.step: the loss depends on none of the parameters")
         elif measured:
             self._require_reached(nodes)
-        self._require_finite()
+        require_finite_gradients("AverageGradient.step", self.params)
         return nodes
 
     def _first_grad(self) -> Array | None:
@@ -250,15 +250,6 @@ class AverageGradient:
                 raise ValueError(
                     f"AverageGradient.step: parameter {i}, {param.shape}, has a gradient, but not "
                     "of this loss; pass the loss whose gradient it is, be it the sum of several"
-                )
-
-    def _require_finite(self) -> None:
-        for i, param in enumerate(self.params):
-            grad = param.grad
-            if grad is not None and not kernels(grad).optimizer.all_finite(grad.ravel()):
-                raise NonFiniteError(
-                    f"AverageGradient.step: the gradient of parameter {i}, {param.shape}, is not "
-                    "finite; lower the learning rate, or look for NaN in the inputs"
                 )
 
     def _measure(self, loss: Tensor, updates: dict[Tensor, Array]) -> float | None:

@@ -7,11 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, as_array
+from agrad.backend import Array, as_array, kernels
+from agrad.errors import NonFiniteError
 from agrad.optim.state import require_array, require_count, require_dict
 from agrad.tensor import Tensor
 
-__all__ = ["Optimizer", "Slot", "checked_params", "require", "with_decay"]
+__all__ = [
+    "Optimizer",
+    "Slot",
+    "checked_params",
+    "require",
+    "require_finite_gradients",
+    "with_decay",
+]
 
 # What makes an integer too large is no infinity, but its conversion to float would raise.
 _LARGEST = sys.float_info.max
@@ -210,6 +218,21 @@ def require(owner: str, what: str, holds: Any, **arguments: Any) -> None:
             raise TypeError(f"{owner}: {name} must be a number, got {type(value).__name__}")
         if not (-_LARGEST <= value <= _LARGEST and holds(value)):
             raise ValueError(f"{owner}: {name} must {what}, got {value}")
+
+
+def require_finite_gradients(owner: str, params: Iterable[Tensor]) -> None:
+    """Raise unless the gradients that are there are finite.
+
+    Raises:
+        NonFiniteError: one is not; the message names its parameter.
+    """
+    for i, param in enumerate(params):
+        grad = param.grad
+        if grad is not None and not kernels(grad).optimizer.all_finite(grad.ravel()):
+            raise NonFiniteError(
+                f"{owner}: the gradient of parameter {i}, {param.shape}, is not finite; lower the "
+                "learning rate, or look for NaN in the inputs"
+            )
 
 
 def with_decay(grad: Array, weight_decay: float, param: Tensor) -> Array:
