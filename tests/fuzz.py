@@ -34,12 +34,17 @@ from reliability_page import table_text, write_block
 from source_tree import ROOT
 
 import agrad as ag
-from agrad.data import Vocabulary, tokenize
+from agrad import nn, optim
+from agrad.checkpoint import Checkpoints, _read
+from agrad.data import Batches, Vocabulary, tokenize
 from agrad.data.idx import read_idx
 from agrad.data.movie_reviews import _Reviews
 from agrad.errors import CorruptDataError
+from agrad.serialization import _digest
 
 RESULTS = ROOT / "results" / "fuzz" / "results.json"
+FILE = "00000007.safetensors"
+"""What each file is called: a checkpoint's name tells its iteration."""
 SECONDS = 1.0
 """What a case may take of the processor."""
 MEMORY = 2**28
@@ -135,20 +140,28 @@ _NAMES = ["BOOL", "U8", "F8_E4M3", "BF16", "F16", "I32", "F64", "U64", "C64", "F
 
 
 def damaged_safetensors(rng: Random, files: list[bytes]) -> bytes:
-    """Damage the bytes, the header's text, what it says, or the outline that is within it."""
+    """Damage the bytes of the file, of its header, of its outline or of its data, or let them lie.
+
+    The checksum is that of what has become of it, as by a forger, but where the bytes are blindly
+    damaged.
+    """
     content = rng.choice(files)
-    kind = rng.randrange(5)
+    kind = rng.randrange(6)
     if kind == 0:
         return damaged(rng, content)
     header, data = parsed(content)
     if kind == 1:
         return packed(damaged(rng, json.dumps(header).encode()), data)
-    outline = header.get("__metadata__", {}).get("agrad")
-    if kind == 2 and outline is not None:
-        changed = damaged(rng, outline.encode()).decode(errors="replace")
-        header["__metadata__"]["agrad"] = changed
-    elif kind == 3 and outline is not None:
-        header["__metadata__"]["agrad"] = json.dumps(lying(rng, json.loads(outline)))
+    if kind == 2:
+        return forged(header, damaged(rng, data)[: len(data)].ljust(len(data), b"\0"))
+    sealed = header.get("__metadata__", {}).get("agrad")
+    if kind <= 4 and sealed is not None:
+        text = json.dumps(json.loads(sealed)["state"])
+        if kind == 3:
+            text = damaged(rng, text.encode()).decode(errors="replace")
+        else:
+            text = json.dumps(lying(rng, json.loads(text)))
+        header["__metadata__"]["agrad"] = f'{{"sha256": "", "state": {text}}}'
     elif rng.random() < 0.5:
         header = lying(rng, header)
     else:
@@ -156,6 +169,18 @@ def damaged_safetensors(rng: Random, files: list[bytes]) -> bytes:
         start, stop = (rng.choice((0, 8, len(data), rng.choice(EXTREMES))) for _ in range(2))
         shape = [rng.choice((0, 1, 2, 4, rng.choice(EXTREMES))) for _ in range(rng.randrange(4))]
         header[name] = {"dtype": rng.choice(_NAMES), "shape": shape, "data_offsets": [start, stop]}
+    return forged(header, data)
+
+
+def forged(header: dict[str, Any], data: bytes) -> bytes:
+    """Return the file with the checksum that it should have, if it can be read far enough."""
+    try:
+        arrays = safetensors.numpy.load(packed(json.dumps(header).encode(), data))
+        outline = json.loads(header["__metadata__"]["agrad"])["state"]
+        sealed = {"sha256": _digest(outline, arrays), "state": outline}
+        header["__metadata__"]["agrad"] = json.dumps(sealed)
+    except Exception:  # of whatever kind: the loader is what must tell it
+        pass
     return packed(json.dumps(header).encode(), data)
 
 
@@ -178,6 +203,76 @@ def _bytes_of(value: Any) -> int:
         return sum(map(_bytes_of, value))
     assert value is None or type(value) in (bool, int, float, str)
     return 0
+
+
+# -- checkpoint: what a training goes on from -----------------------------------------------------
+
+
+def make_parts() -> dict[str, Any]:
+    ag.seed(0)
+    model = nn.Linear(2, 1)
+    optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.1), every=2)
+    schedule = optim.StepLR(optimizer, step_size=2)
+    ema = optim.EMA(model.parameters())
+    batches = Batches(np.eye(2, dtype=np.float32), batch_size=1, seed=0)
+    for (x,) in batches:
+        optimizer.zero_grad()
+        optimizer.step((model(x) ** 2).sum())
+        schedule.step()
+        ema.update()
+    return {
+        "model": model,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "ema": ema,
+        "batches": batches,
+    }
+
+
+def saved_checkpoint() -> bytes:
+    with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
+        return checkpoints.save(7, PARTS, settings={"depth": 3}, score=0.5).read_bytes()
+
+
+PARTS = make_parts()
+_CHECKPOINT = saved_checkpoint()
+
+
+def states() -> dict[str, Any]:
+    return {name: part.state_dict() for name, part in PARTS.items()}
+
+
+_STATES = states()
+
+
+def restore(path: Path) -> Any:
+    """Read a checkpoint and take it up; where that fails, nothing has changed."""
+    checkpoint = _read(path)
+    try:
+        checkpoint.restore(PARTS)
+    except Exception:
+        assert _plain(states()) == _plain(_STATES)
+        raise
+    return checkpoint
+
+
+def require_restored(checkpoint: Any, content: bytes) -> None:
+    """The parts have the very states that the file holds; they go back to where they were."""
+    assert checkpoint.iteration == 7
+    assert type(checkpoint.settings) is type(checkpoint.metrics) is dict
+    found = states()
+    assert _plain(found) == _plain(checkpoint.states)
+    for name, part in PARTS.items():
+        part.load_state_dict(_STATES[name])
+
+
+def _plain(value: Any) -> Any:
+    """Return nested states with plain values in the place of arrays, to be compared."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return value.dtype, value.shape, value.tobytes()
+    return value
 
 
 # -- idx: the images and labels of MNIST -----------------------------------------------------------
@@ -354,14 +449,6 @@ CORPUS = {
 _CORPUS_FILE = saved(CORPUS)
 
 
-def damaged_cache(rng: Random) -> bytes:
-    if rng.random() < 0.5:
-        return damaged_safetensors(rng, [_CORPUS_FILE])
-    header, data = parsed(_CORPUS_FILE)
-    changed = damaged(rng, data)[: len(data)].ljust(len(data), b"\0")
-    return packed(json.dumps(header).encode(), changed)
-
-
 # -- vocabulary: its words, as the guide saves them ------------------------------------------------
 
 _VOCABULARY_FILE = saved({"words": ["good", "film", "wasn't", "é", "8"]})
@@ -374,9 +461,17 @@ def require_vocabulary(vocabulary: Any, content: bytes) -> None:
 
 LOADERS = {
     "weights": Loader(lambda rng: damaged_safetensors(rng, WEIGHTS), ag.load, require_state),
+    "checkpoint": Loader(
+        lambda rng: damaged_safetensors(rng, [_CHECKPOINT]),
+        restore,
+        require_restored,
+        errors=(CorruptDataError, ValueError),
+    ),
     "idx": Loader(damaged_idx, lambda path: read_idx(path, SHAPE), require_pixels),
     "archive": Loader(damaged_archive, REVIEWS.read, require_reviews),
-    "cache": Loader(damaged_cache, REVIEWS.read_cache, require_corpus),
+    "cache": Loader(
+        lambda rng: damaged_safetensors(rng, [_CORPUS_FILE]), REVIEWS.read_cache, require_corpus
+    ),
     "vocabulary": Loader(
         lambda rng: damaged_safetensors(rng, [_VOCABULARY_FILE]),
         lambda path: Vocabulary(ag.load(path).get("words", ())),
@@ -410,7 +505,7 @@ def run(name: str, start: int, cases: int) -> Piece:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=_memory_folder()) as folder, watch():
-        path = Path(folder, "file")
+        path = Path(folder, FILE)
         for number in range(start, start + cases):
             if number - start == cases // 1000:
                 settled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("resource")  # of POSIX
-from fuzz import LOADERS, Finding, Loader, known_pieces, table, try_case, watch
+from fuzz import FILE, LOADERS, Finding, Loader, known_pieces, table, try_case, watch
 from reliability_page import read_block, table_text
 
 from agrad.errors import CorruptDataError
@@ -23,7 +23,7 @@ def test_a_damaged_file_is_refused_or_valid_in_little_memory(name: str, tmp_path
             for number in range(800):
                 tracemalloc.reset_peak()
                 before, _ = tracemalloc.get_traced_memory()
-                verdicts.append(try_case(LOADERS[name], tmp_path / "file", number))
+                verdicts.append(try_case(LOADERS[name], tmp_path / FILE, number))
                 assert tracemalloc.get_traced_memory()[1] - before < 2**23
     finally:
         tracemalloc.stop()
@@ -57,7 +57,7 @@ def test_anything_else_is_a_finding(
 
     loader = Loader(lambda rng: rng.randbytes(4), load, require_one)
     with watch(), pytest.raises(Finding, match=finding):
-        try_case(loader, tmp_path / "file", 7)
+        try_case(loader, tmp_path / FILE, 7)
 
 
 def test_a_million_cases_of_each_loader_stand_on_the_page() -> None:

@@ -330,6 +330,11 @@ class AverageGradient:
             )
         steps = require_count(name, "steps", state["steps"])
         saved = require_dict(name, "fractions", state["fractions"])
+        if unknown := saved.keys() - {str(i) for i in range(len(self.params))}:
+            raise ValueError(
+                f"AverageGradient.load_state_dict: the state has fractions of the parameters "
+                f"{sorted(unknown)}, the base rule only {len(self.params)}"
+            )
         fractions = {}
         for i, param in enumerate(self.params):
             if str(i) in saved:
