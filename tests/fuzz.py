@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from damage import EXTREMES, damaged, lying
+from damage import EXTREMES, comparable, damaged, lying
 from reliability_page import table_text, write_block
 from source_tree import ROOT
 
@@ -251,7 +251,7 @@ def restore(path: Path) -> Any:
     try:
         checkpoint.restore(PARTS)
     except Exception:
-        assert _plain(states()) == _plain(_STATES)
+        assert comparable(states()) == comparable(_STATES)
         raise
     return checkpoint
 
@@ -261,18 +261,9 @@ def require_restored(checkpoint: Any, content: bytes) -> None:
     assert checkpoint.iteration == 7
     assert type(checkpoint.settings) is type(checkpoint.metrics) is dict
     found = states()
-    assert _plain(found) == _plain(checkpoint.states)
+    assert comparable(found) == comparable(checkpoint.states)
     for name, part in PARTS.items():
         part.load_state_dict(_STATES[name])
-
-
-def _plain(value: Any) -> Any:
-    """Return nested states with plain values in the place of arrays, to be compared."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return value.dtype, value.shape, value.tobytes()
-    return value
 
 
 # -- idx: the images and labels of MNIST -----------------------------------------------------------
