@@ -71,7 +71,7 @@ def _scratch() -> Path:
 def failing_test(tree: Path, *selection: str) -> str | None:
     """Return the first of the tests that fails in a tree, None if all pass or there are none."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rfE", *selection]
-    options = ["-p", "no:cacheprovider", "--hypothesis-profile=ci"]
+    options = ["-p", "no:cacheprovider", "--hypothesis-profile=mutation"]
     try:
         run = subprocess.run(
             [*command, *options],

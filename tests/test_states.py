@@ -12,6 +12,7 @@ import agrad as ag
 from agrad import nn, optim
 from agrad.checkpoint import Checkpoints, _read
 from agrad.data import Batches
+from agrad.errors import CorruptDataError
 
 
 def make_parts() -> dict[str, Any]:
@@ -86,4 +87,15 @@ def test_a_record_that_lies_is_refused(
         record = {key: value for key, value in record.items() if key not in change}
     ag.save(path, state | {"checkpoint": record})
     with pytest.raises(ValueError, match=r"00000007\.safetensors"):
+        _read(path).restore(parts)
+
+
+def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
+    parts = {"model": nn.Linear(2, 2), "other": nn.Linear(2, 2)}
+    with Checkpoints(tmp_path) as checkpoints:
+        path = checkpoints.save(7, parts)
+    state = ag.load(path)
+    del state["other"]
+    ag.save(path, state)
+    with pytest.raises(CorruptDataError, match="is no checkpoint of that name"):
         _read(path).restore(parts)
