@@ -133,7 +133,7 @@ KINDS = [
         "part = operation.backward(as_array(grad / nodes), needs, out, *inputs)",
         "quadrature: equal weights",
         "average",
-        "einsum or logsumexp",
+        "einsum or prod",
     ),
     Mutant(
         OPERATION,
