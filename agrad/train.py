@@ -84,7 +84,7 @@ def train_step(
     """
     draws = random.get_state()
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # the error says it once, and better
+        with np.errstate(all="ignore"):  # the error says it once, and better
             return _step(model, optimizer, inputs, targets, loss_function)
     except NonFiniteError as error:
         cause = _cause(model, inputs, targets, loss_function, draws)
