@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("resource")  # of POSIX
-from fuzz import FILE, LOADERS, Finding, Loader, known_pieces, table, try_case, watch
+from fuzz import Finding, known_pieces, table, try_case, watch
+from fuzz_loaders import FILE, LOADERS, Loader
 from reliability_page import read_block, table_text
 
 from agrad.errors import CorruptDataError
