@@ -29,6 +29,7 @@ __all__ = ["Checkpoint", "Checkpoints", "Stateful"]
 
 # The entry of a file that holds what is no state of a part.
 _RECORD = "checkpoint"
+_RECORD_KEYS = {"agrad", "iteration", "kinds", "random", "best", "settings", "metrics"}
 
 
 class Stateful(Protocol):
@@ -306,7 +307,15 @@ def _read(path: Path) -> Checkpoint:
     """
     states = load(path)
     record = states.pop(_RECORD, None)
-    if not isinstance(record, dict) or record.get("iteration") != int(path.stem):
+    if not (
+        isinstance(record, dict)
+        and record.keys() == _RECORD_KEYS
+        and isinstance(record["kinds"], dict)
+        and record["kinds"].keys() == states.keys()
+        and all(isinstance(record[name], dict) for name in ("settings", "metrics"))
+        and _is_best(record["best"])
+        and record["iteration"] == int(path.stem)
+    ):
         raise CorruptDataError(f"Checkpoints: {os.fspath(path)!r} is no checkpoint of that name")
     if record["agrad"] != agrad.__version__:
         raise ValueError(
@@ -315,6 +324,15 @@ def _read(path: Path) -> Checkpoint:
             "or take the weights alone from agrad.load(path)"
         )
     return Checkpoint(path, record, states)
+
+
+def _is_best(best: Any) -> bool:
+    """Whether it is what a record says of the best checkpoint, if there has been one."""
+    if best is None:
+        return True
+    if not isinstance(best, dict) or best.keys() != {"iteration", "score"}:
+        return False
+    return type(best["iteration"]) is int and type(best["score"]) is float
 
 
 def _require_finite(iteration: int, parts: Mapping[str, Stateful], score: float | None) -> None:

@@ -79,7 +79,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CorruptDataError: the file is cut short, damaged or of another format.
+        CorruptDataError: the file is cut short, damaged or of another format, or has arrays of a
+            dtype that `save` does not write.
     """
     import safetensors
 
@@ -89,6 +90,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if strange := {array.dtype.name for array in arrays.values()} - _DTYPES:
+            raise ValueError(f"it holds arrays of {', '.join(sorted(strange))}")
         if _OUTLINE not in metadata:
             return arrays
         sealed = json.loads(metadata[_OUTLINE])

@@ -246,6 +246,25 @@ def test_operation_passes_the_check(name: str, data: Any, size: float, seed: int
     check_average_gradients(step.case, leaves, moves, seed=seed)
 
 
+@pytest.mark.parametrize("factors", [5, 6, 16])
+@pytest.mark.parametrize("operation", ["prod", "einsum"])
+def test_products_of_many_factors_are_averaged_exactly(operation: str, factors: int) -> None:
+    """A polynomial of that degree takes more nodes than two, and weights that are not equal."""
+    rng = np.random.default_rng(0)
+    x = ag.tensor(rng.uniform(0.5, 1.5, factors), requires_grad=True)
+    subscripts = ",".join(["i"] * factors) + "->"
+
+    def f() -> ag.Tensor:
+        if operation == "prod":
+            return ag.prod(x)
+        return ag.einsum(subscripts, *[x[i : i + 1] for i in range(factors)])
+
+    updates = {x: rng.uniform(-2, 2, factors)}
+    f().average_backward(updates)
+    truth = ag.average_gradient(f, [x], updates, nodes=16)[x]
+    assert_close([x.average_grad], [truth], 1e-13 * largest(truth))
+
+
 # -- random whole graphs -------------------------------------------------------------------------
 
 

@@ -239,6 +239,8 @@ def test_the_checksum_covers_names_dtypes_and_shapes(name: str, dtype: str, shap
         b'{"a":{"dtype":"F64","shape":[4611686018427387904,4],"data_offsets":[0,0]}}',
         b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}',
         b'{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}',
+        b'{"a":{"dtype":"C64","shape":[0],"data_offsets":[0,0]},"b":{"dtype":"I16","shape":[1],'
+        b'"data_offsets":[0,2]}}',
     ],
 )
 def test_a_header_that_lies_or_names_unknown_dtypes_is_corrupt(

@@ -12,6 +12,7 @@ from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
 from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, search
 from agrad.optim.optimizer import Optimizer, require, require_finite_gradients
+from agrad.optim.state import require_array, require_count, require_dict
 from agrad.sweep import require_kinds
 from agrad.tensor import Tensor
 
@@ -321,22 +322,25 @@ class AverageGradient:
             ValueError: it belongs to another rule, granularity or other parameters; nothing has
                 changed.
         """
-        if state.keys() != {"base", "steps", "fractions"}:
+        name = type(self).__name__
+        if require_dict(name, "the state", state).keys() != {"base", "steps", "fractions"}:
             raise ValueError(
                 "AverageGradient.load_state_dict: expected base, steps and fractions, "
                 f"got {sorted(state)}"
             )
+        steps = require_count(name, "steps", state["steps"])
+        saved = require_dict(name, "fractions", state["fractions"])
+        if unknown := saved.keys() - {str(i) for i in range(len(self.params))}:
+            raise ValueError(
+                f"AverageGradient.load_state_dict: the state has fractions of the parameters "
+                f"{sorted(unknown)}, the base rule only {len(self.params)}"
+            )
         fractions = {}
         for i, param in enumerate(self.params):
-            saved = state["fractions"].get(str(i))
-            if saved is not None:
-                groups = len(by_group(param.data, self.granularity))
-                if saved.shape != (groups,) or saved.dtype != param.dtype:
-                    raise ValueError(
-                        f"AverageGradient.load_state_dict: parameter {i} needs {groups} fractions "
-                        f"of {param.dtype}, the state has {saved.dtype}{list(saved.shape)}"
-                    )
-                fractions[param] = saved.copy()
+            if str(i) in saved:
+                like = np.empty(len(by_group(param.data, self.granularity)), param.dtype)
+                require_array(name, f"the fractions of parameter {i}", saved[str(i)], like)
+                fractions[param] = saved[str(i)].copy()
         self.base.load_state_dict(state["base"])
-        self._steps = int(state["steps"])
+        self._steps = steps
         self._fractions = fractions

@@ -1,6 +1,6 @@
 """What the optimizers share: their parameters, their states, and how an update is applied."""
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 
 from agrad.backend import Array, as_array, kernels
 from agrad.errors import NonFiniteError
+from agrad.optim.state import require_array, require_count, require_dict
 from agrad.tensor import Tensor
 
 __all__ = [
@@ -19,6 +20,9 @@ __all__ = [
     "require_finite_gradients",
     "with_decay",
 ]
+
+# What makes an integer too large is no infinity, but its conversion to float would raise.
+_LARGEST = sys.float_info.max
 
 
 @dataclass(slots=True, eq=False)
@@ -162,43 +166,40 @@ class Optimizer:
         """Take up a state that `state_dict` returned, of the same rule over like parameters.
 
         Raises:
-            ValueError: it belongs to another rule or other parameters; nothing has changed.
+            ValueError: it belongs to another rule or other parameters, or is no state; nothing has
+                changed.
+            TypeError: its learning rate is no number; nothing has changed.
         """
-        if state.keys() != {"lr", "parameters"}:
+        if require_dict(self._name, "the state", state).keys() != {"lr", "parameters"}:
             raise ValueError(
                 f"{self._name}.load_state_dict: expected lr and parameters, got {sorted(state)}"
             )
+        saved = require_dict(self._name, "parameters", state["parameters"])
         known = {str(i) for i in range(len(self._slots))}
-        if not state["parameters"].keys() <= known:
+        if not saved.keys() <= known:
             raise ValueError(
                 f"{self._name}.load_state_dict: the state has parameters "
-                f"{sorted(state['parameters'].keys() - known)}, the optimizer only {len(known)}"
+                f"{sorted(saved.keys() - known)}, the optimizer only {len(known)}"
             )
         loaded = [
-            self._loaded(i, slot.param, state["parameters"].get(str(i)))
+            self._loaded(i, slot.param, saved[str(i)]) if str(i) in saved else Slot(slot.param)
             for i, slot in enumerate(self._slots)
         ]
         self.lr = state["lr"]
         self._slots = loaded
 
-    def _loaded(self, i: int, param: Tensor, saved: Mapping[str, Any] | None) -> Slot:
-        if saved is None:
-            return Slot(param)
+    def _loaded(self, i: int, param: Tensor, saved: Any) -> Slot:
         expected = self._begin(param)
-        if saved.keys() != {"steps", *expected}:
+        if require_dict(self._name, f"parameter {i}", saved).keys() != {"steps", *expected}:
             raise ValueError(
                 f"{self._name}.load_state_dict: parameter {i} needs steps and {sorted(expected)}, "
                 f"the state has {sorted(saved)}; is it of another rule?"
             )
         for name, like in expected.items():
-            array = saved[name]
-            if array.shape != like.shape or array.dtype != like.dtype:
-                raise ValueError(
-                    f"{self._name}.load_state_dict: {name} of parameter {i} must be {like.dtype}"
-                    f"{list(like.shape)}, the state has {array.dtype}{list(array.shape)}"
-                )
-            like[...] = array
-        return Slot(param, int(saved["steps"]), expected)
+            require_array(self._name, f"{name} of parameter {i}", saved[name], like)
+            like[...] = saved[name]
+        steps = require_count(self._name, f"steps of parameter {i}", saved["steps"])
+        return Slot(param, steps, expected)
 
     @property
     def _name(self) -> str:
@@ -215,7 +216,7 @@ def require(owner: str, what: str, holds: Any, **arguments: Any) -> None:
     for name, value in arguments.items():
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise TypeError(f"{owner}: {name} must be a number, got {type(value).__name__}")
-        if not (math.isfinite(value) and holds(value)):
+        if not (-_LARGEST <= value <= _LARGEST and holds(value)):
             raise ValueError(f"{owner}: {name} must {what}, got {value}")
 
 
