@@ -3,6 +3,9 @@
 __all__ = [
     "AverageUndefinedError",
     "CorruptDataError",
+    "DeviceError",
+    "DeviceLostError",
+    "DeviceMemoryError",
     "FreedGraphError",
     "NonFiniteError",
 ]
@@ -22,3 +25,15 @@ class NonFiniteError(ValueError):
 
 class CorruptDataError(ValueError):
     """A file whose content is not what its format or its checksum promises."""
+
+
+class DeviceError(ValueError):
+    """A device that cannot be used, or arrays on different ones where one is needed."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A GPU without room for an array."""
+
+
+class DeviceLostError(DeviceError):
+    """A GPU that a failure has made useless to this process, with all that its memory holds."""

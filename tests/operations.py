@@ -28,6 +28,7 @@ from agrad.ops import (
     activation,
     arithmetic,
     convolution,
+    device,
     dropout,
     linalg,
     loss,
@@ -711,6 +712,9 @@ ENTRIES = {
     "split": Entry(shape.GetItem, cut()),
     "astype": Entry(
         shape.Cast, elementwise(lambda x: x.astype(x.dtype), lambda x: x.astype(x.dtype), REAL)
+    ),
+    "to": Entry(
+        device.Move, elementwise(lambda x: apply(device.Move(x.device), x), lambda x: x, REAL)
     ),
     "linear": Entry(linalg.Affine, dense()),
     "matmul": Entry(linalg.Matmul, multiplied(np.matmul, np.dot)),

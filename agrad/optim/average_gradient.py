@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agrad.backend import Array, kernels
+from agrad.backend import Array, kernels, move
 from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
 from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, search
@@ -345,7 +345,7 @@ class AverageGradient:
                         f"AverageGradient.load_state_dict: parameter {i} needs {groups} fractions "
                         f"of {param.dtype}, the state has {saved.dtype}{list(saved.shape)}"
                     )
-                fractions[param] = saved.copy()
+                fractions[param] = move(saved, param.device).copy()
         self.base.load_state_dict(state["base"])
         self._steps = int(state["steps"])
         self._fractions = fractions

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, move
 from agrad.optim.optimizer import checked_params, require
 from agrad.tensor import Tensor
 
@@ -117,5 +117,7 @@ class EMA:
                     f"EMA.load_state_dict: parameter {name} is {param.dtype}{list(param.shape)}, "
                     f"the state has {saved[name].dtype}{list(saved[name].shape)}"
                 )
-        self._averages = [saved[name].copy() for name in names]
+        self._averages = [
+            move(saved[name], param.device).copy() for name, param in zip(names, self.params)
+        ]
         self._updates = int(state["updates"])

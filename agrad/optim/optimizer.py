@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, as_array
+from agrad.backend import Array, as_array, device_of, move
+from agrad.errors import DeviceError
 from agrad.tensor import Tensor
 
 __all__ = ["Optimizer", "Slot", "checked_params", "require", "with_decay"]
@@ -92,6 +93,7 @@ class Optimizer:
 
         Raises:
             ValueError: a gradient is not of its parameter's shape and dtype; nothing has changed.
+            DeviceError: a gradient or the rule's state is not where its parameter is.
         """
         for slot in self._ready():
             _move(slot.param, self._propose(slot))
@@ -123,6 +125,13 @@ class Optimizer:
                     f"{self._name}: parameter {self._slots.index(slot)} is {data.dtype}"
                     f"{list(data.shape)}, its grad {grad.dtype}{list(grad.shape)}"  # type: ignore[union-attr]
                 )
+            for name, array in (("grad", grad), *slot.state.items()):
+                if type(array) is not type(data) or device_of(array) != device_of(data):
+                    raise DeviceError(
+                        f"{self._name}: parameter {self._slots.index(slot)} is on "
+                        f"{device_of(data)}, its {name} on {device_of(array)}; make the optimizer "
+                        "after the model has been moved"
+                    )
         return ready
 
     def _propose(self, slot: Slot) -> Array:
@@ -189,7 +198,7 @@ class Optimizer:
                     f"{self._name}.load_state_dict: {name} of parameter {i} must be {like.dtype}"
                     f"{list(like.shape)}, the state has {array.dtype}{list(array.shape)}"
                 )
-            like[...] = array
+            like[...] = move(array, param.device)
         return Slot(param, int(saved["steps"]), expected)
 
     @property

@@ -1,0 +1,184 @@
+"""NVIDIA GPUs, as CuPy gives them: which there are, what goes to them and back, what can fail.
+
+CuPy is imported when a GPU is asked for, never before: where it has not been imported, no array can
+be one of its own.
+"""
+
+import ctypes
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agrad.errors import DeviceError, DeviceLostError, DeviceMemoryError
+
+__all__ = [
+    "Gpu",
+    "advice",
+    "describe",
+    "driver_version",
+    "explained",
+    "is_array",
+    "number_of",
+    "random",
+    "require_current",
+    "to_device",
+    "to_host",
+]
+
+
+def is_array(value: Any) -> bool:
+    """Return whether `value` is an array of CuPy's."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(value, cupy.ndarray)
+
+
+def number_of(device: str) -> int:
+    """Return the number of the GPU that "cuda:1", say, names; "cuda" is CuPy's current one.
+
+    Raises:
+        DeviceError: no such GPU can be used; the message says what is missing.
+    """
+    match = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if match is None:
+        raise DeviceError(f'device {device!r}: must be "cpu", "cuda", or "cuda:0" and so on')
+    cupy = _cupy(device)
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise DeviceError(f"device {device!r}: CuPy finds no GPU ({error}); {advice()}") from error
+    number = cupy.cuda.Device().id if match[1] is None else int(match[1])
+    if number >= count:
+        raise DeviceError(f"device {device!r}: there are {count} GPUs, numbered from 0")
+    return int(number)
+
+
+def to_device(array: Any, device: str) -> Any:
+    """Return an array of NumPy's or CuPy's on a GPU: itself, if it is there already.
+
+    Raises:
+        DeviceError: no such GPU can be used.
+        DeviceMemoryError: it has no room.
+    """
+    number = number_of(device)
+    if is_array(array) and array.device.id == number:
+        return array
+    cupy = _cupy(device)
+    try:
+        with cupy.cuda.Device(number):
+            return cupy.asarray(array)
+    except (MemoryError, RuntimeError) as error:
+        raise explained(error) from error
+
+
+def to_host(array: Any) -> Any:
+    """Return a copy of a GPU's array as one of NumPy's.
+
+    Raises:
+        DeviceLostError: the GPU has failed.
+    """
+    try:
+        return array.get()
+    except RuntimeError as error:
+        raise explained(error) from error
+
+
+def require_current(operation: str, array: Any) -> None:
+    """Raise a DeviceError unless `array` is on the GPU on which CuPy computes at present."""
+    current = _cupy("cuda").cuda.Device().id
+    if array.device.id != current:
+        raise DeviceError(
+            f"{operation}: its arrays are on cuda:{array.device.id}, while CuPy computes on "
+            f"cuda:{current}; compute inside `with cupy.cuda.Device({array.device.id}):`"
+        )
+
+
+def random(shape: tuple[int, ...], key: int) -> Any:
+    """Return float32 numbers on [0, 1), a function of `key`, on the current GPU."""
+    generator = _cupy("cuda").random
+    return generator.Generator(generator.Philox4x3210(key)).random(shape, dtype=np.float32)
+
+
+def explained(error: Exception) -> Exception:
+    """Return what to raise in place of a failure of CuPy's; any other error as it is."""
+    cupy = sys.modules.get("cupy")
+    if cupy is None:
+        return error
+    if isinstance(error, cupy.cuda.memory.OutOfMemoryError):
+        return DeviceMemoryError(
+            f"the GPU has no room: {error}; take smaller batches, or drop what still holds arrays "
+            "(graphs kept by retain_graph=True, results of earlier steps)"
+        )
+    if isinstance(error, cupy.cuda.runtime.CUDARuntimeError | cupy.cuda.driver.CUDADriverError):
+        try:
+            # An error that a kernel left behind comes back at every call from then on.
+            cupy.cuda.runtime.deviceSynchronize()
+        except cupy.cuda.runtime.CUDARuntimeError:
+            return DeviceLostError(
+                f"the GPU has failed ({error}), and what it held is lost to this process; start it "
+                "again and go on from what was saved"
+            )
+    return error
+
+
+# -- what there is ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU's name, its compute capability such as "9.0", and its memory in bytes."""
+
+    name: str
+    compute_capability: str
+    free_bytes: int
+    total_bytes: int
+
+
+def describe(device: str) -> Gpu:
+    """Return what a GPU is.
+
+    Raises:
+        DeviceError: it cannot be used.
+    """
+    number = number_of(device)
+    cupy = _cupy(device)
+    with cupy.cuda.Device(number):
+        free, total = cupy.cuda.runtime.memGetInfo()
+    properties = cupy.cuda.runtime.getDeviceProperties(number)
+    capability = f"{properties['major']}.{properties['minor']}"
+    return Gpu(properties["name"].decode(), capability, free, total)
+
+
+def driver_version() -> tuple[int, int] | None:
+    """Return the newest CUDA version that the driver supports; None where there is no driver."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    version = ctypes.c_int()
+    try:
+        failed = ctypes.CDLL(name).cuDriverGetVersion(ctypes.byref(version))
+    except OSError:
+        return None
+    return None if failed else (version.value // 1000, version.value % 1000 // 10)
+
+
+def advice() -> str:
+    """Return what to install for an NVIDIA GPU to be used, in one sentence."""
+    driver = driver_version()
+    if driver is None:
+        return "this machine has no NVIDIA driver: install one, if it has such a GPU"
+    supported = "the driver supports CUDA {}.{}".format(*driver)
+    if driver[0] < 12:
+        return f"{supported}, and 12 is needed: install a newer driver"
+    extra = "cuda13x" if driver[0] >= 13 else "cuda12x"
+    return f'{supported}: pip install "agrad[{extra}]", and no other CuPy beside it'
+
+
+def _cupy(device: str) -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(
+            f"device {device!r}: CuPy cannot be imported ({error}); {advice()}"
+        ) from error
+    return cupy
