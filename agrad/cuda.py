@@ -7,6 +7,8 @@ be one of its own.
 import ctypes
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +19,10 @@ from agrad.errors import DeviceError, DeviceLostError, DeviceMemoryError
 __all__ = [
     "Gpu",
     "advice",
-    "describe",
     "driver_version",
     "explained",
+    "failures_explained",
+    "gpus",
     "is_array",
     "number_of",
     "random",
@@ -44,14 +47,10 @@ def number_of(device: str) -> int:
     match = re.fullmatch(r"cuda(?::(\d+))?", device)
     if match is None:
         raise DeviceError(f'device {device!r}: must be "cpu", "cuda", or "cuda:0" and so on')
-    cupy = _cupy(device)
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise DeviceError(f"device {device!r}: CuPy finds no GPU ({error}); {advice()}") from error
-    number = cupy.cuda.Device().id if match[1] is None else int(match[1])
+    count = _count(device)
+    number = _cupy(device).cuda.Device().id if match[1] is None else int(match[1])
     if number >= count:
-        raise DeviceError(f"device {device!r}: there are {count} GPUs, numbered from 0")
+        raise DeviceError(f"device {device!r}: the GPUs here are numbered from 0 to {count - 1}")
     return int(number)
 
 
@@ -66,11 +65,8 @@ def to_device(array: Any, device: str) -> Any:
     if is_array(array) and array.device.id == number:
         return array
     cupy = _cupy(device)
-    try:
-        with cupy.cuda.Device(number):
-            return cupy.asarray(array)
-    except (MemoryError, RuntimeError) as error:
-        raise explained(error) from error
+    with failures_explained(), cupy.cuda.Device(number):
+        return cupy.asarray(array)
 
 
 def to_host(array: Any) -> Any:
@@ -79,10 +75,8 @@ def to_host(array: Any) -> Any:
     Raises:
         DeviceLostError: the GPU has failed.
     """
-    try:
+    with failures_explained():
         return array.get()
-    except RuntimeError as error:
-        raise explained(error) from error
 
 
 def require_current(operation: str, array: Any) -> None:
@@ -101,8 +95,20 @@ def random(shape: tuple[int, ...], key: int) -> Any:
     return generator.Generator(generator.Philox4x3210(key)).random(shape, dtype=np.float32)
 
 
+@contextmanager
+def failures_explained() -> Iterator[None]:
+    """Raise in place of a GPU's failure inside the `with` block what `explained` makes of it."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        failure = explained(error)
+        if failure is error:
+            raise
+        raise failure from error
+
+
 def explained(error: Exception) -> Exception:
-    """Return what to raise in place of a failure of CuPy's; any other error as it is."""
+    """Return what to raise in place of a GPU's failure; any other error as it is."""
     cupy = sys.modules.get("cupy")
     if cupy is None:
         return error
@@ -136,19 +142,22 @@ class Gpu:
     total_bytes: int
 
 
-def describe(device: str) -> Gpu:
-    """Return what a GPU is.
+def gpus() -> list[Gpu]:
+    """Return what each GPU is, in the order of their numbers.
 
     Raises:
-        DeviceError: it cannot be used.
+        DeviceError: none can be used.
     """
-    number = number_of(device)
-    cupy = _cupy(device)
-    with cupy.cuda.Device(number):
-        free, total = cupy.cuda.runtime.memGetInfo()
-    properties = cupy.cuda.runtime.getDeviceProperties(number)
-    capability = f"{properties['major']}.{properties['minor']}"
-    return Gpu(properties["name"].decode(), capability, free, total)
+    count = _count("cuda")
+    cuda = _cupy("cuda").cuda
+    found = []
+    for number in range(count):
+        with cuda.Device(number):
+            free, total = cuda.runtime.memGetInfo()
+        properties = cuda.runtime.getDeviceProperties(number)
+        capability = f"{properties['major']}.{properties['minor']}"
+        found.append(Gpu(properties["name"].decode(), capability, free, total))
+    return found
 
 
 def driver_version() -> tuple[int, int] | None:
@@ -172,6 +181,15 @@ def advice() -> str:
         return f"{supported}, and 12 is needed: install a newer driver"
     extra = "cuda13x" if driver[0] >= 13 else "cuda12x"
     return f'{supported}: pip install "agrad[{extra}]", and no other CuPy beside it'
+
+
+def _count(device: str) -> int:
+    """Return how many GPUs there are, at least one."""
+    runtime = _cupy(device).cuda.runtime
+    try:
+        return int(runtime.getDeviceCount())
+    except runtime.CUDARuntimeError as error:
+        raise DeviceError(f"device {device!r}: CuPy finds no GPU ({error}); {advice()}") from error
 
 
 def _cupy(device: str) -> Any:

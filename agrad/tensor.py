@@ -196,7 +196,8 @@ class Tensor(ArrayMethods):
         Raises:
             ValueError: there is not exactly one element.
         """
-        return self._data.item()
+        with cuda.failures_explained():
+            return self._data.item()
 
     def tolist(self) -> Any:
         """Return the elements as nested Python lists."""
@@ -264,7 +265,8 @@ class Tensor(ArrayMethods):
         if self._node is None:
             _accumulate("grad", {self: seed.copy()})
             return
-        _accumulate("grad", backward_sweep(self._node, seed, retain_graph))
+        with cuda.failures_explained():
+            _accumulate("grad", backward_sweep(self._node, seed, retain_graph))
 
     def average_backward(
         self,
@@ -319,11 +321,12 @@ class Tensor(ArrayMethods):
         nodes = topological_order(self._node)
         starts = recorded_leaves(nodes)
         moves = _checked_updates(updates, starts)
-        end, grads = average_sweep(nodes, starts, moves, segments, retain_graph or extrapolate)
-        if extrapolate:
-            end, fine = average_sweep(nodes, starts, moves, 2 * segments, retain_graph)
-            grads = {leaf: (4 * fine[leaf] - coarse) / 3 for leaf, coarse in grads.items()}
-        _accumulate("average_grad", grads)
+        with cuda.failures_explained():
+            end, grads = average_sweep(nodes, starts, moves, segments, retain_graph or extrapolate)
+            if extrapolate:
+                end, fine = average_sweep(nodes, starts, moves, 2 * segments, retain_graph)
+                grads = {leaf: (4 * fine[leaf] - coarse) / 3 for leaf, coarse in grads.items()}
+            _accumulate("average_grad", grads)
         return end.reshape(())
 
     def zero_grad(self) -> None:
@@ -423,7 +426,9 @@ def _forward(operation: Operation, arrays: tuple[Array, ...]) -> Array:
         kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
         failure = cuda.explained(error)
         failure.add_note(f"in {type(operation).__name__} of inputs {kinds}")
-        raise failure from error.__cause__ if failure is error else error
+        if failure is error:
+            raise
+        raise failure from error
 
 
 def _pinned(tensor: Tensor) -> Pin | None:

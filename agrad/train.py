@@ -79,7 +79,8 @@ def train_step(
         True
     """
     optimizer.zero_grad()
-    with np.errstate(over="ignore", invalid="ignore"):  # the error below says it once, and better
+    # Of overflow the error below speaks once, and better.
+    with np.errstate(over="ignore", invalid="ignore"), cuda.failures_explained():
         loss = loss_function(model(as_tensor(inputs)), targets)
         value = loss.item()
         if not math.isfinite(value):

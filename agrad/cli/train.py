@@ -12,6 +12,7 @@ import agrad
 from agrad import optim
 from agrad.cli.interrupt import interrupts_between_steps
 from agrad.cli.output import (
+    device_option,
     make_console,
     require_writable,
     say,
@@ -126,6 +127,7 @@ class _LearningRate(click.ParamType):
     "--iterations", type=click.IntRange(1), help=f"Steps to make.  [default: {_ITERATIONS}]"
 )
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data, for --iterations.")
+@device_option
 @seed_option
 @click.option(
     "--out",
@@ -171,17 +173,20 @@ def _check(settings: dict[str, Any]) -> None:
 
 
 def _train(out: Path, settings: dict[str, Any], console: Console) -> None:
-    data = load_data(settings["data"])
+    data = load_data(settings["data"]).to(settings["device"])
     agrad.seed(settings["seed"])
     options = {name: settings[name] for name in ("depth", "width", "activation", "init")}
-    model = make_network(settings["model"], data, **options)
+    model = make_network(settings["model"], data, **options).to(settings["device"])
     optimizer = _optimizer(model.parameters(), settings)
     batches = Batches(
         *data.train, batch_size=settings["batch_size"], seed=settings["seed"], drop_last=True
     )
     iterations = settings["iterations"] or settings["epochs"] * len(batches)
 
-    write_json(out / "settings.json", {**settings, "iterations": iterations, "machine": machine()})
+    write_json(
+        out / "settings.json",
+        {**settings, "iterations": iterations, "machine": machine(settings["device"])},
+    )
     title = "{data}, {model} {activation} {depth}x{width}".format(**settings)
     reached = _Reached(model, title)
     with (out / "metrics.jsonl").open("w", buffering=1) as metrics:
