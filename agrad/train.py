@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import agrad.nn.functional as F
+from agrad import cuda
 from agrad.data import Batches
 from agrad.errors import NonFiniteError
 from agrad.mode import no_grad
@@ -64,6 +65,7 @@ def train_step(
 
     Raises:
         NonFiniteError: the loss is NaN or infinite; neither weights nor optimizer have changed.
+        DeviceError: model, inputs and targets are not on one device, or it fails.
 
     Example:
         >>> import agrad as ag

@@ -93,12 +93,12 @@ _PLAIN_ARGUMENTS = {"pad", "split"}
 """Functions of which CuPy takes other arguments than arrays as NumPy's arrays."""
 
 
-def _signature(text: str) -> inspect.Signature:
+def signature(text: str) -> inspect.Signature:
     return inspect.signature(eval(f"lambda {text}: None"))
 
 
-_BOUND = {name: _signature(text) for name, text in SIGNATURES.items()}
-_BOUND_METHODS = {name: _signature(text) for name, text in METHODS.items()}
+_BOUND = {name: signature(text) for name, text in SIGNATURES.items()}
+_BOUND_METHODS = {name: signature(text) for name, text in METHODS.items()}
 
 
 class CUDARuntimeError(RuntimeError):

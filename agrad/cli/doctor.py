@@ -36,9 +36,7 @@ def _libraries() -> Iterator[tuple[str, str]]:
         if library["user_api"] == "blas":
             threads = library["num_threads"]
             yield "BLAS", f"{library['internal_api']} {library['version']}, threads: {threads}"
-    reason = (
-        "AGRAD_DATA" if os.environ.get("AGRAD_DATA") else "the user's cache; AGRAD_DATA is unset"
-    )
+    reason = "as AGRAD_DATA says" if os.environ.get("AGRAD_DATA") else "AGRAD_DATA is not set"
     yield "data", f"{folder()} ({reason})"
 
 

@@ -275,6 +275,7 @@ class AverageGradient:
                 if self.every > 1:
                     fractions *= cut
                     self._fractions[param] = fractions * self._fractions[param] if i else fractions
+            kept, whole = float(kept), float(whole)  # a GPU's are still on it
             if i == 0:
                 proposed = whole / cut if cut > 0 else math.inf
         return kept / proposed if proposed > 0 else None

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, uniform
+from agrad.backend import Array, beside, uniform
 from agrad.nn.functional.windows import floating
 from agrad.ops.dropout import Dropout
 from agrad.ops.normalization import Normalize
@@ -68,6 +68,9 @@ def batch_norm(
                 f"batch_norm: {name} must have shape {x.shape[1:2]}, one element for each channel "
                 f"of input, of shape {x.shape}; got {np.shape(value)}"
             )
+    for name, running in zip(names, (running_mean, running_var)):
+        if running is not None:
+            beside("batch_norm", name, running.data, x.data)
     channel = (1, -1) + (1,) * (x.ndim - 2)
     if training:
         _follow(x.data, running_mean, running_var, momentum)
