@@ -11,6 +11,8 @@ from hypothesis import settings
 # the commit made, hence the fixed examples; a developer's runs look for new ones.
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
+# Under compute-sanitizer, where everything takes many times as long.
+settings.register_profile("brief", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
 
 
