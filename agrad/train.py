@@ -59,7 +59,7 @@ def train_step(
     Args:
         model: the network, in the mode in which it is.
         optimizer: a base rule or an `AverageGradient`, over the model's parameters.
-        inputs: what the model is given, (N, ...), an array or a Tensor.
+        inputs: what the model is given, (N, ...), an array or a Tensor on the model's device.
         targets: what the loss is given beside the model's output.
         loss_function: gives the loss, a single element, of output and targets.
 
@@ -164,7 +164,7 @@ def evaluate(model: Module, inputs: Any, labels: Any, batch_size: int = 1000) ->
 
     Args:
         model: gives logits of shape (N, classes); the mode of each module is restored afterwards.
-        inputs: the examples, (N, ...), at least one.
+        inputs: the examples, (N, ...), at least one; on the model's device, as the labels.
         labels: their classes, integers of shape (N,).
         batch_size: how many examples are computed at a time.
 

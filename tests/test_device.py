@@ -396,6 +396,7 @@ def test_states_go_to_a_file_and_back(tmp_path: Path) -> None:
         model.load_state_dict(loaded["model"])
         optimizer = make(model.parameters())
         optimizer.load_state_dict(loaded["optimizer"])
+        assert bool(list(arrays_of_host(optimizer.state_dict()))) == (device == "cpu")
         images, labels = (move(array[:32], device) for array in digits())
         loss = train_step(model, optimizer, images, labels)
         state = optimizer.state_dict()
