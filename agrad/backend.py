@@ -25,6 +25,8 @@ __all__ = [
     "kernels",
     "largest",
     "move",
+    "ones",
+    "same_device",
     "scalar",
     "set_writable",
     "uniform",
@@ -71,6 +73,13 @@ def device_of(array: Any) -> str:
     return f"cuda:{array.device.id}" if cuda.is_array(array) else "cpu"
 
 
+def same_device(x: Array, y: Array) -> bool:
+    """Return whether two arrays live on one device."""
+    if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
+        return True
+    return device_of(x) == device_of(y)
+
+
 def is_on(array: Array, device: str) -> bool:
     """Return whether an array lives on that device.
 
@@ -109,7 +118,7 @@ def beside(
     """
     if not is_array(value):
         return np.asarray(value, dtype=dtype, like=like)
-    if device_of(value) != device_of(like):
+    if not same_device(value, like):
         raise DeviceError(
             f"{operation}: {argument} is on {device_of(value)}, and what it goes with on "
             f"{device_of(like)}; move one of them with .to()"
@@ -142,6 +151,13 @@ def uniform(like: Array) -> Any:
     if isinstance(like, np.ndarray):
         return generator().random(like.shape, dtype=np.float32)
     return cuda.random(like.shape, key=int(generator().integers(2**63)))
+
+
+def ones(count: int, like: Array) -> Array:
+    """Return so many ones of the dtype of `like`, where it lives."""
+    if isinstance(like, np.ndarray):
+        return np.ones(count, like.dtype)
+    return np.ones_like(like, shape=(count,))
 
 
 def largest(x: Array, axis: int | tuple[int, ...] | None) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, as_array, device_of, move
+from agrad.backend import Array, as_array, device_of, move, same_device
 from agrad.errors import DeviceError
 from agrad.tensor import Tensor
 
@@ -126,7 +126,7 @@ class Optimizer:
                     f"{list(data.shape)}, its grad {grad.dtype}{list(grad.shape)}"  # type: ignore[union-attr]
                 )
             for name, array in (("grad", grad), *slot.state.items()):
-                if type(array) is not type(data) or device_of(array) != device_of(data):
+                if not same_device(array, data):  # type: ignore[arg-type]
                     raise DeviceError(
                         f"{self._name}: parameter {self._slots.index(slot)} is on "
                         f"{device_of(data)}, its {name} on {device_of(array)}; make the optimizer "
