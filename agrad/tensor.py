@@ -257,7 +257,7 @@ class Tensor(ArrayMethods):
             self._require_scalar("backward", "pass grad, or reduce it with sum() or mean()")
             seed = np.ones_like(self._data)
         else:
-            seed = beside("backward", "grad", grad, self._data, self.dtype)
+            seed = beside("backward", "grad", plain(grad), self._data, self.dtype)
             if seed.shape != self.shape:
                 raise ValueError(
                     f"backward: grad has shape {seed.shape}, the tensor has shape {self.shape}"

@@ -140,13 +140,13 @@ def tests(deadline: float, out: Path) -> dict[str, Any]:
 
 
 def sanitizer(deadline: float, out: Path) -> dict[str, Any]:
-    """Run every operation under memcheck and racecheck."""
+    """Run every operation, and the tests of kernels by themselves, under memcheck and racecheck."""
     require("pytest", "hypothesis")
     tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     if not Path(tool).exists():
         raise Missing("compute-sanitizer, of the CUDA toolkit")
-    operations = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "gpu", "-k", "operation"]
-    operations += ["--hypothesis-profile", "brief", "tests/test_gpu.py"]
+    words = ["-q", "-x", "-m", "gpu", "-k", "agrees_with_the_cpu or device", "tests"]
+    operations = [sys.executable, "-m", "pytest", "--hypothesis-profile", "brief", *words]
     checks = {
         check: run([tool, "--tool", check, "--error-exitcode", "9", *operations], deadline, most=70)
         for check in ("memcheck", "racecheck")

@@ -140,6 +140,17 @@ def test_gradients_flow_between_devices() -> None:
     assert x.average_grad.tolist() == [3.0, 4.0]
 
 
+def test_arrays_and_tensors_of_the_device_serve_alike() -> None:
+    x = on_gpu([1.0, 2.0], requires_grad=True)
+    chosen = x > 1.5
+    assert ag.where(chosen, x.data, x.data * 0).tolist() == [0.0, 2.0]
+    assert x[chosen].tolist() == x[x.data > 1.5].tolist() == [2.0]
+    for grad in (on_gpu([1.0, 3.0]), on_gpu([1.0, 3.0]).data):
+        x.zero_grad()
+        (x * x.data).backward(grad)
+        assert x.grad.tolist() == [1.0, 6.0]
+
+
 def test_numbers_and_sequences_go_where_the_tensors_are() -> None:
     x = on_gpu([1.0, 2.0])
     assert (x + 1).tolist() == (1 + x).tolist() == [2.0, 3.0]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from agrad.array_methods import plain
-from agrad.backend import beside
+from agrad.backend import beside, is_array
 from agrad.functions.registry import implements
 from agrad.ops import activation, arithmetic, transcendental
 from agrad.tensor import Tensor, apply, as_tensor
@@ -301,7 +301,7 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
         >>> ag.where(x > 0, x, 0)
         tensor([0., 2.])
     """
-    like = next((plain(value) for value in (x, y) if isinstance(value, Tensor)), np.empty(0))
+    like = next(filter(is_array, map(plain, (x, y, condition))), np.empty(0))
     chosen = beside("where", "condition", plain(condition), like).astype(bool)
     return apply(arithmetic.Where(chosen), x, y)
 
