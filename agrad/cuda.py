@@ -20,7 +20,7 @@ __all__ = [
     "Gpu",
     "advice",
     "driver_version",
-    "explained",
+    "explain",
     "failures_explained",
     "gpus",
     "is_array",
@@ -97,36 +97,46 @@ def random(shape: tuple[int, ...], key: int) -> Any:
 
 @contextmanager
 def failures_explained() -> Iterator[None]:
-    """Raise in place of a GPU's failure inside the `with` block what `explained` makes of it."""
+    """Let `explain` speak of what fails inside the `with` block."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        failure = explained(error)
-        if failure is error:
-            raise
-        raise failure from error
+        explain(error)
+        raise
 
 
-def explained(error: Exception) -> Exception:
-    """Return what to raise in place of a GPU's failure; any other error as it is."""
+def explain(error: Exception) -> None:
+    """Raise, in place of a GPU's failure, an error that says what it means; else do nothing.
+
+    Raises:
+        DeviceMemoryError: it has no room.
+        DeviceLostError: it can compute nothing more for this process.
+    """
     cupy = sys.modules.get("cupy")
     if cupy is None:
-        return error
+        return
     if isinstance(error, cupy.cuda.memory.OutOfMemoryError):
-        return DeviceMemoryError(
+        message = (
             f"the GPU has no room: {error}; take smaller batches, or drop what still holds arrays "
             "(graphs kept by retain_graph=True, results of earlier steps)"
         )
+        raise _with_notes(DeviceMemoryError(message), error) from error
     if isinstance(error, cupy.cuda.runtime.CUDARuntimeError | cupy.cuda.driver.CUDADriverError):
         try:
             # An error that a kernel left behind comes back at every call from then on.
             cupy.cuda.runtime.deviceSynchronize()
         except cupy.cuda.runtime.CUDARuntimeError:
-            return DeviceLostError(
+            message = (
                 f"the GPU has failed ({error}), and what it held is lost to this process; start it "
                 "again and go on from what was saved"
             )
-    return error
+            raise _with_notes(DeviceLostError(message), error) from error
+
+
+def _with_notes(failure: DeviceError, error: Exception) -> DeviceError:
+    for note in getattr(error, "__notes__", ()):
+        failure.add_note(note)
+    return failure
 
 
 # -- what there is ---------------------------------------------------------------------------------

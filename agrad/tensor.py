@@ -424,11 +424,9 @@ def _forward(operation: Operation, arrays: tuple[Array, ...]) -> Array:
         return operation.forward(*arrays)
     except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:
         kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
-        failure = cuda.explained(error)
-        failure.add_note(f"in {type(operation).__name__} of inputs {kinds}")
-        if failure is error:
-            raise
-        raise failure from error
+        error.add_note(f"in {type(operation).__name__} of inputs {kinds}")
+        cuda.explain(error)
+        raise
 
 
 def _pinned(tensor: Tensor) -> Pin | None:
