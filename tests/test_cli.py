@@ -197,6 +197,7 @@ def test_train_with_every_option(tmp_path):
         "batch_size": 500,
         "iterations": 4,
         "epochs": 2,
+        "device": "cpu",
         "seed": 1,
     }
     assert ag.load(out / "weights.safetensors")["1.weight"].shape == (7, 64)

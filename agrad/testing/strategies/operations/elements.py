@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import agrad.nn.functional as F
 from agrad import functions as f
-from agrad.ops import activation, arithmetic, dropout, shape, transcendental
+from agrad.ops import activation, arithmetic, device, dropout, shape, transcendental
 from agrad.tensor import Tensor, apply
 from agrad.testing.strategies.arrays import broadcastable, seeds, shapes
 from agrad.testing.strategies.operations.case import Case, Cases, Entry, elementwise
@@ -81,6 +81,10 @@ def converted() -> Cases:
     return elementwise(lambda x: x.astype(x.dtype), lambda x: x.astype(x.dtype), REAL)
 
 
+def moved() -> Cases:
+    return elementwise(lambda x: apply(device.Move(x.device), x), lambda x: x, REAL)
+
+
 ENTRIES = {
     "add": Entry(arithmetic.Add, elementwise(f.add, np.add, REAL, REAL)),
     "subtract": Entry(arithmetic.Subtract, elementwise(f.subtract, np.subtract, REAL, REAL)),
@@ -99,6 +103,7 @@ ENTRIES = {
     "minimum": Entry(arithmetic.Minimum, elementwise(f.minimum, np.minimum, REAL, REAL)),
     "where": Entry(arithmetic.Where, chosen()),
     "astype": Entry(shape.Cast, converted()),
+    "to": Entry(device.Move, moved()),
     "exp": Entry(transcendental.Exp, elementwise(f.exp, np.exp, REAL)),
     "expm1": Entry(transcendental.Expm1, elementwise(f.expm1, np.expm1, REAL)),
     "log": Entry(transcendental.Log, elementwise(f.log, np.log, POSITIVE)),
