@@ -63,14 +63,18 @@ class HostModule:
 
         def run(grid: tuple[int, int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
             assert [self.type_of(value) for value in arguments] == parameters
+            guarded = [Guarded(value) for value in arguments if is_pointer(value)]
+            addresses = iter(guarded)
             # A kernel is given where each argument lies; an array's argument is its address.
             passed = [
-                np.array(value.ctypes.data) if is_pointer(value) else np.asarray(value)
+                np.array(next(addresses).address) if is_pointer(value) else np.asarray(value)
                 for value in arguments
             ]
             places = (ctypes.c_void_p * len(passed))(*(value.ctypes.data for value in passed))
             grid = tuple(min(blocks, self.cupy.largest_grid) for blocks in grid)
             assert launch(*grid, *block, self.cupy.backward, places), f"{name}: barrier not reached"
+            for array in guarded:
+                array.copy_back()
 
         return run
 
@@ -78,6 +82,33 @@ class HostModule:
         """Return the C type that stands for an argument, `const` aside."""
         name = "struct" if value.dtype.names else self.types[value.dtype]
         return f"{name}*" if is_pointer(value) else name
+
+
+class Guarded:
+    """A copy of an array amid numbers that no kernel may change, and none should read.
+
+    The latter are NaN where they can be, and show in what was computed of them.
+    """
+
+    MARGIN = 64
+
+    def __init__(self, array: np.ndarray) -> None:
+        guard = np.nan if array.dtype.kind == "f" else 0
+        self.array = array
+        self.room = np.full(array.size + 2 * self.MARGIN, guard, array.dtype)
+        self.inside = self.room[self.MARGIN :][: array.size]
+        self.inside[...] = array.ravel()
+        self.margins = np.delete(self.room, self.where)
+        self.address = self.inside.ctypes.data
+
+    @property
+    def where(self) -> slice:
+        return slice(self.MARGIN, self.MARGIN + self.array.size)
+
+    def copy_back(self) -> None:
+        np.testing.assert_array_equal(np.delete(self.room, self.where), self.margins)
+        if self.array.flags.writeable:
+            self.array.reshape(-1)[...] = self.inside
 
 
 TYPES = {"bool": "?", "double": "f8", "int64": "i8"}

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,11 @@ def text_of(source: str) -> str:
     return "".join(_pieces(source, set()))
 
 
-def _pieces(source: str, included: set[str]) -> Any:
+def _pieces(source: str, included: set[str]) -> Iterator[str]:
     included.add(source)
     for line in (Path(__file__).parent / source).read_text(encoding="utf-8").splitlines(True):
         directive = re.fullmatch(r'#include "(.+)"\s*', line)
         if not directive:
-            yield line if line.strip() != "#pragma once" else "\n"
+            yield line if line.strip() != "#pragma once" else ""
         elif directive[1] not in included:
             yield from _pieces(directive[1], included)

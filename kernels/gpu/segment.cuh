@@ -2,7 +2,7 @@
 
 #pragma once
 
-// NVRTC has no header that names them.
+// The compiler that CuPy uses has no header that names them.
 #define INF __longlong_as_double(0x7ff0000000000000)
 #define QUIET_NAN __longlong_as_double(0x7ff8000000000000)
 
