@@ -83,7 +83,9 @@ def one_line(result, *words):
 # -- words -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [[], ["demo"], ["train"], ["study"], ["study", "dense"]])
+@pytest.mark.parametrize(
+    "words", [[], ["demo"], ["train"], ["study"], ["study", "dense"], ["study", "conv"]]
+)
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help(words, option):
     result = invoke(*words, option)
@@ -107,6 +109,7 @@ def test_help(words, option):
         (["train", "--out", "x", "--seed", "-1"], "--seed"),
         (["train", "--out", "x", "--momentum", "1"], "--momentum"),
         (["train", "--out", "x", "--data", "cifar"], "--data"),
+        (["train", "--out", "x", "--data", "imdb"], "--data imdb needs --model conv"),
         (["train", "--out", "x", "--activation", "sine"], "--activation"),
         (["train", "--out", "x", "--init", "ones"], "--init"),
         (["train", "--out", "x", "--optimizer", "lion"], "--optimizer"),
@@ -121,6 +124,7 @@ def test_help(words, option):
         (["study", "dense"], "--out"),
         (["study", "dense", "--out", "x", "--workers", "0"], "--workers"),
         (["study", "dense", "--out", "x", "--seeds", "0"], "--seeds"),
+        (["study", "conv", "--out", "x", "--data", "digits"], "--data"),
     ],
 )
 def test_wrong_words(words, message, tmp_path, monkeypatch):
@@ -207,6 +211,16 @@ def test_train_a_convolutional_network(tmp_path):
     shapes = [array.shape for array in ag.load(out / "weights.safetensors").values()]
     assert (32, 32, 3, 3) in shapes
     assert (10, 32) in shapes
+
+
+@pytest.mark.usefixtures("data_path")
+def test_train_on_the_film_reviews(tmp_path):
+    out = tmp_path / "run"
+    words = "--data imdb --model conv --depth 4 --width 4 --iterations 2 --batch-size 20"
+    assert invoke("train", *words.split(), "--out", out).exit_code == 0
+    shapes = [array.shape for array in ag.load(out / "weights.safetensors").values()]
+    assert (5000, 4) in shapes
+    assert (2, 4) in shapes
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon", "rmsprop", "sgd"])

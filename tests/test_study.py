@@ -14,13 +14,26 @@ import pytest
 
 import agrad as ag
 from agrad import nn
-from agrad.study import dense
+from agrad.study import dense, pool
+from agrad.study.data import DataSet, load_data
+from agrad.study.dense_report import (
+    automatic_rows,
+    comparison_rows,
+    final_rows,
+    write_dense_report,
+)
 from agrad.study.figures import STYLES, loss_figure, save_figure
-from agrad.study.measures import final_loss, gain, iterations_to, window_means
+from agrad.study.measures import Target, final_loss, gain, iterations_to, window_means
 from agrad.study.methods import METHODS, make_optimizer
-from agrad.study.networks import ACTIVATIONS, INITS, dense_network, image_network
-from agrad.study.report import automatic_rows, comparison_rows, final_rows, write_dense_report
-from agrad.study.runs import DataSet, Experiment, Run, load_runs, save_runs
+from agrad.study.networks import (
+    ACTIVATIONS,
+    INITS,
+    dense_network,
+    image_network,
+    make_network,
+    text_network,
+)
+from agrad.study.runs import Experiment, Run, load_runs, median_curve, save_runs
 from agrad.train import evaluate
 
 # -- measures --------------------------------------------------------------------------------------
@@ -59,6 +72,14 @@ def test_gain_by_hand():
 def test_a_run_reaches_its_own_final_loss(seed):
     losses = np.random.default_rng(seed).random(320)[::-1]
     assert gain(losses, losses) >= 1.0
+
+
+def test_a_target_is_reached_by_a_whole_window():
+    target = Target(1.0, window=2)
+    assert not target.is_reached([1.0])
+    assert not target.is_reached([0.0, 0.0, 3.0])
+    assert target.is_reached([9.0, 0.5, 1.5])
+    assert not target.is_reached([0.5, math.inf])
 
 
 def test_infinite_losses():
@@ -154,7 +175,7 @@ def test_runs_of_other_seeds_are_not_compared():
 
 def test_the_median_curve():
     runs = [made("adam", 1e-3, seed, [loss, 2 * loss]) for seed, loss in enumerate((1.0, 9.0, 2.0))]
-    np.testing.assert_array_equal(dense.median_curve(runs, "adam", 1e-3), [2.0, 4.0])
+    np.testing.assert_array_equal(median_curve(runs, "adam", 1e-3), [2.0, 4.0])
 
 
 def test_the_plan():
@@ -228,6 +249,16 @@ def test_a_lost_run_has_infinite_losses_to_its_end(data, tmp_path):
     assert load_runs(tmp_path / "results.json")[0].train_loss == run.train_loss
 
 
+def test_a_run_ends_at_its_target(data):
+    experiment = Experiment("tiny", "tanh", "adam", 1e-2, 0, iterations=40, **TINY)
+    whole = experiment.run(data).train_loss
+    target = Target(1.001 * float(np.mean(whole[10:13])), window=3)  # above what rounding loses
+    run = replace(experiment, target=target).run(data)
+    assert run.train_loss == whole[: iterations_to(whole, target.loss, 3)]
+    assert 3 <= len(run.train_loss) < 40
+    assert run.key == experiment.key
+
+
 def test_runs_come_back_from_their_file(tmp_path):
     runs = [made("adam", 1e-3, 0, [2.0, math.inf]), made("rmsprop", 3e-4, 1, [1.0, 0.5])]
     path = tmp_path / "results.json"
@@ -249,13 +280,13 @@ def test_a_file_that_holds_no_runs_is_refused(content, tmp_path):
 def test_only_missing_runs_remain(tmp_path):
     plan = dense.experiments("digits", range(2), iterations=320)
     path = tmp_path / "results.json"
-    assert dense.remaining(plan, path) == ([], plan)
+    assert pool.remaining(plan, path) == ([], plan)
     runs = [made(e.method, e.lr, e.seed, [1.0] * 320, e.model) for e in plan[:5]]
     save_runs(path, runs)
-    assert dense.remaining(plan, path) == (runs, plan[5:])
+    assert pool.remaining(plan, path) == (runs, plan[5:])
     for other in (dense.experiments("digits", [0], 10), dense.experiments("mnist", [0], 320)):
         with pytest.raises(ValueError, match="dense-digits of 320 iterations, not dense-"):
-            dense.remaining(other, path)
+            pool.remaining(other, path)
 
 
 def test_workers_make_runs_as_this_process_does(tmp_path):
@@ -265,13 +296,13 @@ def test_workers_make_runs_as_this_process_does(tmp_path):
         for seed in (0, 1)
     ]
     path = tmp_path / "results.json"
-    save_runs(path, [plan[0].run(dense.load_data("digits"))])
-    runs = list(dense.run_all("digits", plan, path, workers=2))
+    save_runs(path, [plan[0].run(load_data("digits"))])
+    runs = list(pool.run_all("digits", plan, path, workers=2))
     assert {run.key for run in runs} == {experiment.key for experiment in plan[1:]}
     assert {run.key for run in load_runs(path)} == {experiment.key for experiment in plan}
     (run,) = [run for run in runs if run.key == plan[-1].key]
-    assert run.train_loss == plan[-1].run(dense.load_data("digits")).train_loss
-    assert list(dense.run_all("digits", plan, path, workers=2)) == []
+    assert run.train_loss == plan[-1].run(load_data("digits")).train_loss
+    assert list(pool.run_all("digits", plan, path, workers=2)) == []
 
 
 def test_a_loop_that_is_left_gives_up_the_runs_in_the_making(tmp_path):
@@ -279,7 +310,7 @@ def test_a_loop_that_is_left_gives_up_the_runs_in_the_making(tmp_path):
         Experiment("dense-digits", "tanh", "adam", 1e-3, seed, iterations=20, depth=depth)
         for seed, depth in enumerate((2, 20_000))
     )
-    runs = dense.run_all("digits", [quick, endless], tmp_path / "results.json", workers=2)
+    runs = pool.run_all("digits", [quick, endless], tmp_path / "results.json", workers=2)
     assert next(runs).key == quick.key
     start = monotonic()
     runs.close()
@@ -290,7 +321,7 @@ def test_a_loop_that_is_left_gives_up_the_runs_in_the_making(tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="needs POSIX signals")
 def test_workers_leave_interrupts_to_their_parent():
     code = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
-    with dense._interrupts_not_inherited():
+    with pool._interrupts_not_inherited():
         inside = subprocess.check_output([sys.executable, "-c", code], text=True)
     outside = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert "SIGINT" in inside
@@ -302,7 +333,7 @@ def test_a_killed_worker_is_an_error_that_keeps_the_runs(tmp_path):
     path = tmp_path / "results.json"
 
     def kill_after_one_run():
-        for _ in dense.run_all("digits", plan, path):
+        for _ in pool.run_all("digits", plan, path):
             for worker in active_children():
                 worker.kill()
 
@@ -319,6 +350,8 @@ def test_methods_and_networks_refuse_unknown_names():
             dense_network(4, 4, **options)
         with pytest.raises(ValueError, match=f"image_network: {next(iter(options))} must be"):
             image_network((8, 8), 4, **options)
+        with pytest.raises(ValueError, match=f"text_network: {next(iter(options))} must be"):
+            text_network(10, 2, **options)
     with pytest.raises(ValueError, match="image_network: height must be at least 8, got 7"):
         image_network((7, 8), 4)
 
@@ -333,6 +366,40 @@ def test_image_networks_are_as_deep_as_asked():
         assert network(images).shape == (5, 4)
     deviation = image_network((8, 8), 4, depth=2, width=64)[5].weight.data.std()
     assert deviation == pytest.approx(np.sqrt(2 / (64 * 9)), rel=0.05)  # He's, of 36,864 draws
+
+
+def test_text_networks_are_as_deep_as_asked():
+    texts = np.random.default_rng(0).integers(0, 50, (5, 16))
+    for depth in (0, 1, 2, 5, 12):
+        ag.seed(0)
+        network = text_network(50, 3, depth=depth, width=6)
+        kinds = [type(layer).__name__ for layer in network]
+        assert kinds.count("Conv1d") == kinds.count("ReLU") == depth
+        assert kinds.count("MaxPool1d") == 4
+        assert network(texts).shape == (5, 3)
+    words = text_network(5000, 2, depth=1)[0].weight.numpy()
+    assert words[1:].std() == pytest.approx(0.1, rel=0.02)  # of 159,968 draws
+    assert not words[0].any()
+
+
+def test_the_network_suits_the_data():
+    images = np.zeros((2, 8, 9), np.float32)
+    seen = DataSet((images, np.array([0, 3])), (images, np.array([0, 1])))
+    ids = np.zeros((2, 16), np.int32)
+    read = DataSet((ids, np.array([0, 1])), (ids, np.array([0, 1])), vocabulary=7)
+    for kind, data, inputs, classes in (
+        *(("dense", seen, images, 4), ("conv", seen, images, 4)),
+        ("conv", read, ids, 2),
+    ):
+        network = make_network(kind, data, depth=2, width=5)
+        assert network(inputs).shape == (2, classes)
+        assert any(isinstance(layer, nn.Conv1d | nn.Conv2d) for layer in network) == (
+            kind == "conv"
+        )
+    with pytest.raises(ValueError, match="texts need the kind 'conv', got 'dense'"):
+        make_network("dense", read)
+    with pytest.raises(ValueError, match=r"kind must be one of .*'conv'.* got 'recurrent'"):
+        make_network("recurrent", seen)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -462,7 +529,7 @@ def test_figures_of_runs_of_any_length(tmp_path):
 @pytest.mark.usefixtures("data_path")
 def test_one_seed_of_the_study_on_mnist():
     """Single seeds scatter: gains only have to show a lead, the study itself takes five."""
-    data = dense.load_data("mnist")
+    data = load_data("mnist")
     plan = dense.experiments("mnist", [0])
     for model in ("tanh 30x64", "relu 30x64"):
         runs = [

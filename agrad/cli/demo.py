@@ -18,10 +18,10 @@ from agrad.cli.output import (
     write_json,
 )
 from agrad.cli.progress import step_progress
-from agrad.study.dense import load_data
+from agrad.study.data import DataSet, load_data
 from agrad.study.figures import STYLES, loss_figure, save_figure
 from agrad.study.measures import final_loss, iterations_to
-from agrad.study.runs import DataSet, Experiment, Run, machine
+from agrad.study.runs import Experiment, Run, machine
 from agrad.train import Step
 
 __all__ = ["demo"]

@@ -1,5 +1,6 @@
 """`agrad study`: the experiments behind the README's figures."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
@@ -8,12 +9,35 @@ import click
 
 from agrad.cli.output import make_console, require_writable, say
 from agrad.cli.progress import duration
-from agrad.study.dense import DATA, experiments, load_data, remaining, run_all
+from agrad.study import conv as conv_study
+from agrad.study import dense as dense_study
+from agrad.study.conv_report import write_conv_report
+from agrad.study.data import IMAGES, load_data
+from agrad.study.dense_report import write_dense_report
 from agrad.study.figures import STYLES
 from agrad.study.measures import final_loss
-from agrad.study.report import write_dense_report
+from agrad.study.pool import remaining, run_all
+from agrad.study.runs import Experiment
 
 __all__ = ["study"]
+
+_seeds = click.option(
+    "--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many, from seed 0."
+)
+_workers = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Runs made at a time, each in a process of one thread.",
+)
+_out = click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where results.json, report.html and losses.png go.",
+)
 
 
 @click.group(short_help="Compare methods over rates and seeds, with a report.")
@@ -22,10 +46,8 @@ def study() -> None:
 
 
 @study.command(short_help="30 hidden layers of 64 units, tanh and ReLU.")
-@click.option("--data", type=click.Choice(sorted(DATA)), default="mnist", show_default=True)
-@click.option(
-    "--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many, from seed 0."
-)
+@click.option("--data", type=click.Choice(IMAGES), default="mnist", show_default=True)
+@_seeds
 @click.option(
     "--iterations",
     type=click.IntRange(1),
@@ -34,30 +56,46 @@ def study() -> None:
     help="Training steps of each run.",
 )
 @click.option("--ablations", is_flag=True, help="Other uses of the average gradient as well.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Runs made at a time, each in a process of one thread.",
-)
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Where results.json, report.html and losses.png go.",
-)
+@_workers
+@_out
 def dense(data: str, seeds: int, iterations: int, ablations: bool, workers: int, out: Path) -> None:
     """Compare methods and learning rates on 30 hidden layers of 64 units, tanh and ReLU.
 
     Each run is written to results.json as it ends. Runs that the folder holds already are not made
     again, so an interrupted study goes on where it stopped, and seeds can be added.
     """
+    plan = dense_study.experiments(data, range(seeds), iterations, ablations)
+    results = _make_runs(data, plan, workers, out)
+    _announce(write_dense_report(results))
+
+
+@study.command(short_help="12 convolutions, on film reviews or images.")
+@click.option("--data", type=click.Choice(conv_study.DATA), default="imdb", show_default=True)
+@_seeds
+@click.option(
+    "--iterations",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Training steps after which a run gives up.",
+)
+@_workers
+@_out
+def conv(data: str, seeds: int, iterations: int, workers: int, out: Path) -> None:
+    """Compare the iterations that methods take to one training loss, with 12 convolutions and ReLU.
+
+    Results are kept and an interrupted study goes on as for `agrad study dense`.
+    """
+    plan = conv_study.experiments(data, range(seeds), iterations)
+    results = _make_runs(data, plan, workers, out)
+    _announce(write_conv_report(results))
+
+
+def _make_runs(data: str, plan: Sequence[Experiment], workers: int, out: Path) -> Path:
+    """Make the runs that the folder lacks and return its results file."""
     require_writable(out)
     console = make_console()
     results = out / "results.json"
-    plan = experiments(data, range(seeds), iterations, ablations)
     known, todo = remaining(plan, results)
     if known:
         say(console, f"{results} holds {len(known)} runs; {len(todo)} are to be made")
@@ -69,8 +107,12 @@ def dense(data: str, seeds: int, iterations: int, ablations: bool, workers: int,
             say(
                 console,
                 f"{made}/{len(todo)}  {run.model}, {STYLES[run.method].label}, lr {run.lr:g}, "
-                f"seed {run.seed}: final loss {final_loss(run.train_loss):.3f}, "
-                f"{run.seconds:.1f} s; {left} left",
+                f"seed {run.seed}: final loss {final_loss(run.train_loss):.3f} after "
+                f"{len(run.train_loss)} iterations, {run.seconds:.1f} s; {left} left",
             )
-    for path in write_dense_report(results):
-        say(console, f"Wrote {path}")
+    return results
+
+
+def _announce(paths: Sequence[Path]) -> None:
+    for path in paths:
+        say(make_console(), f"Wrote {path}")

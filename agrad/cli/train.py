@@ -23,9 +23,9 @@ from agrad.cli.progress import step_progress
 from agrad.data import Batches
 from agrad.errors import NonFiniteError
 from agrad.nn import Module
-from agrad.study.dense import DATA, load_data
+from agrad.study.data import NAMES, load_data
 from agrad.study.figures import loss_figure, save_figure
-from agrad.study.networks import ACTIVATIONS, INITS, dense_network, image_network
+from agrad.study.networks import ACTIVATIONS, INITS, KINDS, make_network
 from agrad.study.runs import machine
 from agrad.train import Step, evaluate
 from agrad.train import train as train_model
@@ -59,17 +59,17 @@ class _LearningRate(click.ParamType):
 @click.command(short_help="Train one network by one method.")
 @click.option(
     "--data",
-    type=click.Choice(sorted(DATA)),
+    type=click.Choice(NAMES),
     default="digits",
     show_default=True,
-    help="What to learn; digits needs no download.",
+    help="What to learn; digits needs no download, imdb needs --model conv.",
 )
 @click.option(
     "--model",
-    type=click.Choice(["dense", "conv"]),
+    type=click.Choice(KINDS),
     default="dense",
     show_default=True,
-    help="What the hidden layers are: dense, or 3x3 convolutions with pooling between them.",
+    help="What the hidden layers are: dense, or convolutions with pooling between them.",
 )
 @click.option("--depth", type=click.IntRange(0), help="Hidden layers.  [default: 30; conv: 12]")
 @click.option(
@@ -135,7 +135,7 @@ class _LearningRate(click.ParamType):
     help=f"Where {', '.join(_FILES)} go.",
 )
 def train(out: Path, **settings: Any) -> None:
-    """Train a plain network on small images.
+    """Train a plain network on small images, or on film reviews.
 
     Metrics are written as training goes on, one JSON line for each iteration. Ctrl-C ends the
     training after the step at hand and saves what was reached. BLAS uses one thread, which is the
@@ -159,6 +159,8 @@ def _check(settings: dict[str, Any]) -> None:
         raise click.UsageError("--iterations and --epochs exclude each other")
     if settings["momentum"] is not None and settings["optimizer"] not in _WITH_MOMENTUM:
         raise click.UsageError(f"--momentum does not go with --optimizer {settings['optimizer']}")
+    if settings["data"] == "imdb" and settings["model"] == "dense":
+        raise click.UsageError("--data imdb needs --model conv")
     if not settings["average"] and settings["lr"] in (None, "auto"):
         raise click.UsageError("--no-average needs a learning rate, such as --lr 1e-3")
     settings["lr"] = settings["lr"] or "auto"
@@ -170,18 +172,12 @@ def _check(settings: dict[str, Any]) -> None:
 
 def _train(out: Path, settings: dict[str, Any], console: Console) -> None:
     data = load_data(settings["data"])
-    images, labels = data.train
     agrad.seed(settings["seed"])
     options = {name: settings[name] for name in ("depth", "width", "activation", "init")}
-    classes = int(labels.max()) + 1
-    model = (
-        image_network(images.shape[1:], classes, **options)
-        if settings["model"] == "conv"
-        else dense_network(images[0].size, classes, **options)
-    )
+    model = make_network(settings["model"], data, **options)
     optimizer = _optimizer(model.parameters(), settings)
     batches = Batches(
-        images, labels, batch_size=settings["batch_size"], seed=settings["seed"], drop_last=True
+        *data.train, batch_size=settings["batch_size"], seed=settings["seed"], drop_last=True
     )
     iterations = settings["iterations"] or settings["epochs"] * len(batches)
 

@@ -1,6 +1,7 @@
 """How runs are compared: by the iterations they take to the same training loss."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,3 +65,22 @@ def gain(losses: Losses, baseline: Losses, window: int = WINDOW) -> float:
     """
     reached = iterations_to(losses, final_loss(baseline, window), window)
     return len(baseline) / reached if reached else 0.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A training loss to be reached, as the mean of `window` iterations in a row.
+
+    Example:
+        >>> from agrad.study.measures import Target
+        >>> target = Target(2.5, window=2)
+        >>> target.is_reached([4.0, 3.0]), target.is_reached([4.0, 3.0, 2.0])
+        (False, True)
+    """
+
+    loss: float
+    window: int
+
+    def is_reached(self, losses: Losses) -> bool:
+        """Whether the last losses reach it."""
+        return len(losses) >= self.window and final_loss(losses, self.window) <= self.loss

@@ -4,8 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 from agrad import nn
+from agrad.study.data import DataSet
+from agrad.tensor import Tensor
 
-__all__ = ["ACTIVATIONS", "INITS", "dense_network", "image_network"]
+__all__ = [
+    "ACTIVATIONS",
+    "INITS",
+    "KINDS",
+    "dense_network",
+    "image_network",
+    "make_network",
+    "text_network",
+]
+
+KINDS = ("dense", "conv")
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -28,6 +40,29 @@ INITS: dict[str, Callable[[nn.Parameter], Any]] = {
 }
 
 _RECTIFIERS = {"elu", "gelu", "leaky-relu", "relu", "silu", "softplus"}
+
+
+def make_network(kind: str, data: DataSet, **options: Any) -> nn.Sequential:
+    """Return the network of that kind, one of `KINDS`, for the data.
+
+    Args:
+        kind: "dense", or "conv" for an `image_network` or a `text_network`, whichever suits.
+        data: what it is to learn.
+        **options: `depth`, `width`, `activation` and `init`.
+
+    Raises:
+        ValueError: another kind, "dense" for texts, or what the network itself refuses.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"make_network: kind must be one of {KINDS}, got {kind!r}")
+    if data.vocabulary is not None:
+        if kind == "dense":
+            raise ValueError("make_network: texts need the kind 'conv', got 'dense'")
+        return text_network(data.vocabulary, data.classes, **options)
+    image = data.train[0][0]
+    if kind == "conv":
+        return image_network(image.shape, data.classes, **options)
+    return dense_network(image.size, data.classes, **options)
 
 
 def dense_network(
@@ -114,15 +149,90 @@ def image_network(
             *(("classes", classes, 1), ("depth", depth, 0), ("width", width, 1)),
         ],
     )
-    layers: list[nn.Module] = [nn.Unflatten(1, (1, size[0]))]
-    channels = 1
-    for block in range(3):
-        for _ in range(depth * block // 3, depth * (block + 1) // 3):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), ACTIVATIONS[activation]()]
-            channels = width
-        layers.append(nn.MaxPool2d(2))
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
+    layers = [
+        nn.Unflatten(1, (1, size[0])),
+        *_conv_blocks(nn.Conv2d, nn.MaxPool2d, 3, 1, depth, width, activation),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width if depth else 1, classes)),
+    ]
     return _initialized(nn.Sequential(*layers), init)
+
+
+def text_network(
+    vocabulary: int,
+    classes: int,
+    *,
+    depth: int = 12,
+    width: int = 32,
+    activation: str = "relu",
+    init: str | None = None,
+) -> nn.Sequential:
+    """Return an embedding, `depth` convolutions over time, and a linear layer to the classes.
+
+    The convolutions take three words each and keep the length; their blocks, four as equal as can
+    be, end with a pooling that halves it. The mean over what time is left goes to the classes.
+
+    Args:
+        vocabulary: ids that texts may have; texts are integers of shape (N, length), of length 16
+            at least, filled up with the id 0.
+        classes: logits of a text.
+        depth: convolutions, each followed by the activation; may be 0.
+        width: channels of a convolution, and numbers that stand for a word, which are small at the
+            start: normal ones with a standard deviation of 0.1.
+        activation: one of `ACTIVATIONS`.
+        init: as for `dense_network`.
+
+    Raises:
+        ValueError: an unknown activation or init, or a size below 1.
+
+    Example:
+        >>> from agrad.study.networks import text_network
+        >>> network = text_network(5000, 2, depth=12)
+        >>> network([[17, 4, 0, 0] * 50] * 3).shape
+        (3, 2)
+    """
+    init = _checked(
+        "text_network",
+        activation,
+        init,
+        [
+            *(("vocabulary", vocabulary, 1), ("classes", classes, 1)),
+            *(("depth", depth, 0), ("width", width, 1)),
+        ],
+    )
+    embedding = nn.Embedding(vocabulary, width, padding_idx=0)
+    embedding.weight.writable()[:] *= 0.1
+    layers = [
+        *(embedding, _ChannelsFirst()),
+        *_conv_blocks(nn.Conv1d, nn.MaxPool1d, 4, width, depth, width, activation),
+        *(nn.GlobalAvgPool1d(), nn.Linear(width, classes)),
+    ]
+    return _initialized(nn.Sequential(*layers), init)
+
+
+class _ChannelsFirst(nn.Module):
+    """From an embedding's (N, length, channels) to a convolution's (N, channels, length)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input.swapaxes(1, 2)
+
+
+def _conv_blocks(
+    conv: Callable[..., nn.Module],
+    pool: Callable[[int], nn.Module],
+    blocks: int,
+    channels: int,
+    depth: int,
+    width: int,
+    activation: str,
+) -> list[nn.Module]:
+    """Return blocks of convolutions that keep the size, each with a pooling that halves it."""
+    layers: list[nn.Module] = []
+    for block in range(blocks):
+        for _ in range(depth * block // blocks, depth * (block + 1) // blocks):
+            layers += [conv(channels, width, 3, padding=1), ACTIVATIONS[activation]()]
+            channels = width
+        layers.append(pool(2))
+    return layers
 
 
 def _checked(
@@ -143,7 +253,7 @@ def _checked(
 def _initialized(network: nn.Sequential, init: str) -> nn.Sequential:
     """Give every weight its initial values, and every bias 0."""
     for layer in network:
-        if isinstance(layer, nn.Linear | nn.Conv2d):
+        if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
             INITS[init](layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

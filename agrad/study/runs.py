@@ -4,38 +4,48 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import agrad
 from agrad.data import Batches
 from agrad.errors import NonFiniteError
 from agrad.serialization import atomic_write
+from agrad.study.data import DataSet
+from agrad.study.measures import Target
 from agrad.study.methods import make_optimizer
-from agrad.study.networks import dense_network
+from agrad.study.networks import make_network
 from agrad.train import Step, evaluate, train
 
-__all__ = ["DataSet", "Experiment", "Run", "load_runs", "machine", "save_runs"]
+__all__ = [
+    "Comparison",
+    "Experiment",
+    "Run",
+    "at",
+    "load_runs",
+    "machine",
+    "median_curve",
+    "paired",
+    "save_runs",
+    "split_by_completeness",
+]
 
 Key = tuple[str, str, str, float, int, int]
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """Images and labels for training and for testing."""
-
-    train: tuple[Any, Any]
-    test: tuple[Any, Any]
-
-
-@dataclass(frozen=True)
 class Experiment:
-    """One training run to be made: equal seeds give equal initial weights and equal batches."""
+    """One training run to be made: equal seeds give equal initial weights and equal batches.
+
+    `network` is one of `agrad.study.networks.KINDS`. A run that has a `target` ends where it
+    reaches it.
+    """
 
     study: str
     activation: str
@@ -44,8 +54,10 @@ class Experiment:
     seed: int
     iterations: int = 320
     batch_size: int = 128
+    network: str = "dense"
     depth: int = 30
     width: int = 64
+    target: Target | None = None
 
     @property
     def model(self) -> str:
@@ -60,24 +72,19 @@ class Experiment:
     def run(self, data: DataSet, on_step: Callable[[Step], object] = lambda step: None) -> "Run":
         """Train, and evaluate at the end. A loss that is no longer finite ends the run early."""
         agrad.seed(self.seed)
-        images, labels = data.train
-        model = dense_network(
-            images[0].size,
-            int(labels.max()) + 1,
-            depth=self.depth,
-            width=self.width,
-            activation=self.activation,
+        model = make_network(
+            self.network, data, depth=self.depth, width=self.width, activation=self.activation
         )
         optimizer = make_optimizer(self.method, model.parameters(), self.lr)
-        batches = Batches(
-            images, labels, batch_size=self.batch_size, seed=self.seed, drop_last=True
-        )
+        batches = Batches(*data.train, batch_size=self.batch_size, seed=self.seed, drop_last=True)
         losses, seconds = [], []
         try:
             for step in train(model, optimizer, batches, self.iterations):
                 losses.append(step.loss)
                 seconds.append(step.seconds)
                 on_step(step)
+                if self.target is not None and self.target.is_reached(losses):
+                    break
         except NonFiniteError:
             losses += [math.inf] * (self.iterations - len(losses))
         test = evaluate(model, *data.test)
@@ -103,9 +110,9 @@ class Run:
     """One training run that was made.
 
     `train_loss` has the mean loss of each mini-batch before its step, infinite from the iteration
-    on at which it was no longer finite; `test_loss` and `test_accuracy` have an entry for each
-    evaluation. A loss that is not finite is null in the file. `seconds` are those of training
-    alone, `seconds_per_iteration` is their median.
+    on at which it was no longer finite; it ends where the run reached its target. `test_loss` and
+    `test_accuracy` have an entry for each evaluation. A loss that is not finite is null in the
+    file. `seconds` are those of training alone, `seconds_per_iteration` is their median.
     """
 
     study: str
@@ -126,6 +133,71 @@ class Run:
     def key(self) -> Key:
         """The key of the experiment that this is a run of."""
         return (self.study, self.model, self.method, self.lr, self.seed, self.iterations)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against another, both at one learning rate or each at its best (None)."""
+
+    method: str
+    baseline: str
+    lr: float | None = None
+
+
+def at(runs: Iterable[Run], method: str, lr: float) -> list[Run]:
+    """Return the runs of that method and rate, by seed.
+
+    Raises:
+        ValueError: there are none.
+    """
+    chosen = [run for run in runs if run.method == method and run.lr == lr]
+    if not chosen:
+        raise ValueError(f"study: there are no runs of {method} at the rate {lr:g}")
+    return sorted(chosen, key=lambda run: run.seed)
+
+
+def paired(runs: Sequence[Run], baselines: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """Pair runs of equal seeds, both as `at` returns them.
+
+    Raises:
+        ValueError: they were not run with the same seeds.
+    """
+    seeds, others = ([run.seed for run in group] for group in (runs, baselines))
+    if seeds != others:
+        raise ValueError(
+            f"study: {runs[0].method} was run with the seeds {seeds}, "
+            f"{baselines[0].method} with {others}; run both with the same"
+        )
+    return list(zip(runs, baselines))
+
+
+def median_curve(runs: Sequence[Run], method: str, lr: float) -> NDArray[Any]:
+    """Return the median over the seeds of the training loss at each iteration that all made."""
+    return np.median(list(zip(*(run.train_loss for run in at(runs, method, lr)))), axis=1)
+
+
+def split_by_completeness(
+    runs: Sequence[Run], plan: Callable[[int], list[Experiment]]
+) -> tuple[list[Run], list[Run]]:
+    """Return the runs of the seeds of which there are all that `plan` gives, and the others.
+
+    Raises:
+        ValueError: there are no runs, or no whole seed; the message names a missing run then.
+    """
+    if not runs:
+        raise ValueError("study: the results file holds no runs")
+    known = {run.key for run in runs}
+    seeds = sorted({run.seed for run in runs})
+    lacking = {seed: [e for e in plan(seed) if e.key not in known] for seed in seeds}
+    whole = [run for run in runs if not lacking[run.seed]]
+    if not whole:
+        first = lacking[seeds[0]]
+        raise ValueError(
+            f"study: no seed has all its runs; seed {seeds[0]} lacks {len(first)}, such as "
+            f"{first[0].model} {first[0].method} at the rate {first[0].lr:g}; run the study again "
+            "on the same folder to make them"
+        )
+    return whole, [run for run in runs if lacking[run.seed]]
 
 
 def machine() -> dict[str, Any]:
