@@ -41,6 +41,11 @@ class HostCupy(ModuleType):
     def asnumpy(array: Any) -> Any:
         return array
 
+    @staticmethod
+    def empty(shape: Any, dtype: Any = np.float64) -> np.ndarray:
+        """New memory holds anything; here a number that shows where nothing was written."""
+        return np.full(shape, 12345, dtype)
+
     def RawModule(self, *, code: str, options: tuple[str, ...]) -> "HostModule":
         (real,) = (option.removeprefix("-Dreal=") for option in options if "real" in option)
         return HostModule(self, self.libraries[real], {"float": "f4", "double": "f8"}[real])
@@ -106,6 +111,7 @@ class Guarded:
         return slice(self.MARGIN, self.MARGIN + self.array.size)
 
     def copy_back(self) -> None:
+        """Check what is around the copy, and take over what it holds."""
         np.testing.assert_array_equal(np.delete(self.room, self.where), self.margins)
         if self.array.flags.writeable:
             self.array.reshape(-1)[...] = self.inside
