@@ -9,19 +9,18 @@ import pytest
 from agrad.kernels.cpu import planes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operations import (
-    convolutions,
-    lengths,
-    logits_and_classes,
-    poolings,
-    reductions,
-    transposed_convolutions,
-)
-from strategies import LAYOUTS, REAL, arrays, layouts, seeds, shapes
 
 import agrad as ag
 import agrad.nn.functional as F
 from agrad.backend import Array
+from agrad.testing.strategies import LAYOUTS, REAL, layouts, points, seeds, shapes
+from agrad.testing.strategies.operations.losses import logits_and_classes, reductions
+from agrad.testing.strategies.operations.windows import (
+    convolutions,
+    lengths,
+    poolings,
+    transposed_convolutions,
+)
 
 torch = pytest.importorskip("torch")
 T = torch.nn.functional
@@ -80,7 +79,7 @@ def compare(
 @settings(max_examples=10)
 @given(data=st.data(), seed=seeds)
 def test_function(name: str, data: Any, seed: int) -> None:
-    inputs = data.draw(arrays((data.draw(shapes(min_dims=1, min_side=2)), REAL)))
+    inputs = data.draw(points((data.draw(shapes(min_dims=1, min_side=2)), REAL)))
     compare(*ACTIVATIONS[name], inputs, seed)
 
 
@@ -189,7 +188,7 @@ def test_mse_loss(shape: Any, reduction: str, seed: int) -> None:
 @given(shape=shapes(min_dims=1, min_side=1), data=st.data(), affine=st.integers(0, 2), seed=seeds)
 def test_layer_norm(shape: Any, data: Any, affine: int, seed: int) -> None:
     count = data.draw(st.integers(1, len(shape)))
-    inputs = data.draw(arrays((shape, REAL), *[(shape[-count:], REAL)] * affine))
+    inputs = data.draw(points((shape, REAL), *[(shape[-count:], REAL)] * affine))
     compare(
         lambda x, *rest: F.layer_norm(x, shape[-count:], *rest),
         lambda x, *rest: T.layer_norm(x, shape[-count:], *rest),
@@ -248,7 +247,7 @@ def compare_windows(
 
 
 def placed(draw: Any, dtype: Any, *shapes: tuple[int, ...]) -> tuple[Array, ...]:
-    inputs = draw(arrays(*[(shape, REAL) for shape in shapes]))
+    inputs = draw(points(*[(shape, REAL) for shape in shapes]))
     return tuple(LAYOUTS[draw(layouts)](array.astype(dtype)) for array in inputs)
 
 
