@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from agrad.anomaly import checked, detecting, first_anomaly
 from agrad.backend import Array, as_array
 from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
@@ -28,7 +29,7 @@ def backward_sweep(root: Node, grad: Array, retain_graph: bool) -> LeafArrays:
     def pull(node: Node, grad: Array) -> Gradients:
         return node.operation.backward(grad, node.needs, node.out, *node.inputs)
 
-    return _sweep(root, grad, topological_order(root), pull, retain_graph)
+    return _sweep(root, grad, topological_order(root), checked(pull, "backward"), retain_graph)
 
 
 def average_sweep(
@@ -67,9 +68,10 @@ def average_sweep(
             raise NonFiniteError(
                 f"average_backward: the value at the end of the updates is {value.item()}, so no "
                 "average gradient exists; shorten the updates"
+                + (f" ({first_anomaly(end)})" if detecting() else "")
             )
         following = {} if last else dict(end)
-        pull = partial(_average_pull, start, end)
+        pull = checked(partial(_average_pull, start, end), "average backward")
         part = _sweep(root, seed, nodes, pull, retain_graph or not last)
         for leaf, grad in part.items():
             total[leaf] = total[leaf] + grad if leaf in total else grad
@@ -157,7 +159,7 @@ def _sweep(
                 known: LeafArrays = pending if type(parent) is Node else leaves
                 if parent in known:
                     known[parent] = known[parent] + gradient
-                elif known is leaves and _is_shared(gradient, i, grad, gradients):
+                elif known is leaves and _is_shared(gradient, i, gradients, node, grad):
                     known[parent] = gradient.copy()
                 else:
                     known[parent] = gradient
@@ -166,13 +168,10 @@ def _sweep(
     return {leaf: as_array(grad) for leaf, grad in leaves.items()}
 
 
-def _is_shared(gradient: Array, i: int, grad: Array, gradients: Gradients) -> bool:
+def _is_shared(gradient: Array, i: int, gradients: Gradients, node: Node, grad: Array) -> bool:
     """Whether a leaf's gradient might share memory with another array that outlives this step."""
-    return (
-        gradient is grad
-        or getattr(gradient, "base", None) is not None
-        or any(other is gradient for j, other in enumerate(gradients) if j != i)
-    )
+    others = [*node.inputs, node.out, grad, *gradients[:i], *gradients[i + 1 :]]
+    return any(other is not None and np.may_share_memory(gradient, other) for other in others)
 
 
 def _unbroadcast(grad: Array, like: Array) -> Array:
