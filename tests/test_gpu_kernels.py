@@ -20,8 +20,9 @@ from agrad.kernels import cpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from strategies import LAYOUTS, seeds
 from test_divided_difference import CASES, Case, check, pairs
+
+from agrad.testing.strategies import LAYOUTS, seeds
 
 Array = NDArray[Any]
 DTYPES = [np.float32, np.float64]
