@@ -8,6 +8,7 @@ from agrad import nn as nn
 from agrad import optim as optim
 from agrad import random as random
 from agrad.average import average_gradient as average_gradient
+from agrad.capture import capture as capture
 from agrad.functions import *  # noqa: F403
 from agrad.mode import is_grad_enabled as is_grad_enabled
 from agrad.mode import no_grad as no_grad

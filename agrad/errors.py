@@ -2,6 +2,7 @@
 
 __all__ = [
     "AverageUndefinedError",
+    "CaptureError",
     "CorruptDataError",
     "FreedGraphError",
     "NonFiniteError",
@@ -14,6 +15,10 @@ class FreedGraphError(ValueError):
 
 class AverageUndefinedError(TypeError):
     """An average backward pass through an operation without a kind, or an averaged Jacobian."""
+
+
+class CaptureError(TypeError):
+    """A function that cannot be captured, since a replay would not do what the function does."""
 
 
 class NonFiniteError(ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from agrad.array_methods import ArrayMethods, plain_index
 from agrad.backend import Array, as_array
+from agrad.errors import CaptureError
 from agrad.graph import Node, Pin, topological_order
-from agrad.mode import is_grad_enabled
+from agrad.mode import active_tape, is_grad_enabled
 from agrad.ops.operation import Operation
 from agrad.sweep import average_sweep, backward_sweep, recorded_leaves
 
-__all__ = ["Tensor", "apply", "as_tensor", "tensor"]
+__all__ = ["Tensor", "apply", "as_tensor", "compute", "tensor"]
 
 
 class Tensor(ArrayMethods):
@@ -111,11 +112,6 @@ class Tensor(ArrayMethods):
         return self._node is None
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The lengths of the axes."""
-        return self._data.shape
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the elements."""
         return self._data.dtype
@@ -166,7 +162,16 @@ class Tensor(ArrayMethods):
         return Tensor._wrap(view)
 
     def writable(self) -> Array:
-        """Return the array to change in place: a copy, from now on, if a graph needs this one."""
+        """Return the array to change in place: a copy, from now on, if a graph needs this one.
+
+        Raises:
+            CaptureError: in a function that is being captured, whose replays would not change it.
+        """
+        if active_tape() is not None:
+            raise CaptureError(
+                f"capture: the function changes a Tensor of shape {self.shape} in place, which its "
+                "replays would not; leave this part uncaptured"
+            )
         if not self._data.flags.writeable:
             self._data = self._data.copy()
         return self._data
@@ -342,15 +347,19 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     Raises:
         ValueError, TypeError: the operation refuses its inputs; the message names it.
     """
+    tape = active_tape()
+    if tape is not None:
+        return tape.record(operation, inputs)
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     recording = is_grad_enabled() and any(t._requires_grad for t in tensors)
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
     if not recording:
-        return Tensor._wrap(as_array(_forward(operation, arrays)))
+        return Tensor._wrap(compute(operation, arrays)[1])
 
     # Inputs are pinned before they are used, so that a view of one is born read-only.
     pins = [pin for pin in map(_pinned, tensors) if pin is not None]
-    result = Tensor._wrap(as_array(_forward(operation, arrays)))
+    operation, out = compute(operation, arrays)
+    result = Tensor._wrap(out)
     pin = _pinned(result)
     if pin is not None:
         pins.append(pin)
@@ -363,9 +372,11 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     return result
 
 
-def _forward(operation: Operation, arrays: tuple[Array, ...]) -> Array:
+def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, Array]:
+    """Call an operation: return it as it is for this call, and its output."""
     try:
-        return operation.forward(*arrays)
+        operation = operation.for_call(*arrays)
+        return operation, as_array(operation.forward(*arrays))
     except (ValueError, TypeError, IndexError) as error:
         kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
         error.add_note(f"in {type(operation).__name__} of inputs {kinds}")

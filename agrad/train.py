@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import agrad.nn.functional as F
+from agrad.capture import capture as capture_function
 from agrad.data import Batches
 from agrad.errors import NonFiniteError
 from agrad.mode import no_grad
@@ -47,7 +48,7 @@ class Evaluation:
 
 
 def train_step(
-    model: Module,
+    model: Callable[[Tensor], Tensor],
     optimizer: Optimizer | AverageGradient,
     inputs: Any,
     targets: Any,
@@ -56,7 +57,7 @@ def train_step(
     """Make one step on one batch and return the loss before it.
 
     Args:
-        model: the network, in the mode in which it is.
+        model: the network, in the mode in which it is, perhaps captured.
         optimizer: a base rule or an `AverageGradient`, over the model's parameters.
         inputs: what the model is given, (N, ...), an array or a Tensor.
         targets: what the loss is given beside the model's output.
@@ -101,6 +102,8 @@ def train(
     batches: Batches,
     iterations: int,
     loss_function: LossFunction = F.cross_entropy,
+    *,
+    capture: bool = False,
 ) -> Iterator[Step]:
     """Train on `iterations` batches, epoch after epoch, giving a `Step` after each.
 
@@ -112,9 +115,12 @@ def train(
         batches: of inputs and targets, in this order; they go on where they stand.
         iterations: how many steps to make, 0 or more.
         loss_function: gives the loss, a single element, of the model's output and the targets.
+        capture: run the model as `agrad.capture` makes it, faster where layers are small. Only for
+            a model whose Python does the same at every call.
 
     Raises:
         ValueError: `iterations` is negative.
+        CaptureError: the model cannot be captured.
         NonFiniteError: the loss or a gradient has become NaN or infinite; the message names the
             iteration, whose step has not been made.
 
@@ -134,7 +140,7 @@ def train(
     """
     if iterations < 0:
         raise ValueError(f"train: iterations must not be negative, got {iterations}")
-    return _steps(model, optimizer, batches, iterations, loss_function)
+    return _steps(model, optimizer, batches, iterations, loss_function, capture)
 
 
 def _steps(
@@ -143,12 +149,14 @@ def _steps(
     batches: Batches,
     iterations: int,
     loss_function: LossFunction,
+    capture: bool,
 ) -> Iterator[Step]:
     model.train()
+    forward = capture_function(model) if capture else model
     for iteration, (inputs, targets) in zip(range(1, iterations + 1), batches.forever()):
         start = perf_counter()
         try:
-            loss = train_step(model, optimizer, inputs, targets, loss_function)
+            loss = train_step(forward, optimizer, inputs, targets, loss_function)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error} (iteration {iteration})") from error
         yield Step(iteration, loss, perf_counter() - start, len(inputs))

@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "kernels", "quadrature", "random", "serialization"},
     {"backend"},
     {"ops"},
-    {"graph", "mode", "sweep", "array_methods", "tensor", "functions", "average"},
+    {"graph", "mode", "sweep", "array_methods", "tensor", "functions", "average", "capture"},
     {"nn"},
     {"optim"},
     {"data"},

@@ -190,7 +190,7 @@ def _train(out: Path, settings: dict[str, Any], console: Console) -> None:
                 interrupts_between_steps() as check,
                 step_progress(console, settings["data"], iterations) as show,
             ):
-                for step in train_model(model, optimizer, batches, iterations):
+                for step in train_model(model, optimizer, batches, iterations, capture=True):
                     line = {"iteration": step.iteration, "loss": step.loss, "seconds": step.seconds}
                     metrics.write(json.dumps(line) + "\n")
                     reached.add(step)

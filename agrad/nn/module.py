@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from agrad.backend import Array
+from agrad.mode import active_tape
 from agrad.tensor import Tensor, as_tensor
 
 __all__ = ["IncompatibleKeys", "Module", "Parameter"]
@@ -95,6 +96,9 @@ class Module:
         raise TypeError(f"{type(self).__name__}: the module defines no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
+        tape = active_tape()
+        if tape is not None:
+            tape.enter(self)
         return self.forward(*inputs, **options)
 
     # -- what it owns ------------------------------------------------------------------------------
