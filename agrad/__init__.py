@@ -7,6 +7,7 @@ from agrad import errors as errors
 from agrad import nn as nn
 from agrad import optim as optim
 from agrad import random as random
+from agrad.anomaly import detect_anomaly as detect_anomaly
 from agrad.average import average_gradient as average_gradient
 from agrad.capture import capture as capture
 from agrad.functions import *  # noqa: F403

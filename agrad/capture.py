@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agrad.backend import Array, as_array
+from agrad.anomaly import detecting
+from agrad.backend import Array, as_array, is_array, scalar
 from agrad.errors import CaptureError
 from agrad.graph import Node, topological_order
 from agrad.mode import active_tape, is_grad_enabled, no_grad, taping
@@ -74,17 +75,22 @@ def capture(function: Callable[..., Tensor]) -> Captured:
 
 
 class Captured:
-    """A function as `capture` returns it."""
+    """A function as `capture` returns it.
+
+    Attributes:
+        function: the function that was captured.
+    """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
-        self._function = function
+        self.function = function
         self._plans: dict[Any, Plan] = {}
         self._last: Plan | None = None
 
     def __call__(self, *arguments: ArrayLike | Tensor) -> Tensor:
         """Return what the function returns for these arguments."""
-        if active_tape() is not None:
-            return self._function(*arguments)  # as a part of a function that is captured itself
+        # As a part of a function that is captured itself, or to be looked through line by line.
+        if active_tape() is not None or detecting():
+            return self.function(*arguments)
         tensors = [as_tensor(argument) for argument in arguments]
         key = (is_grad_enabled(), *((t.shape, t.dtype, t.requires_grad) for t in tensors))
         plan = self._plans.get(key)
@@ -105,7 +111,7 @@ class Captured:
     def _record(self, arguments: list[Tensor]) -> tuple[Plan, Replay]:
         tape = Tape(arguments)
         with taping(tape):
-            result = self._function(*tape.arguments)
+            result = self.function(*tape.arguments)
         if not isinstance(result, Traced):
             raise CaptureError(
                 f"capture: the function returned a {type(result).__name__}; it must return a "
@@ -234,10 +240,11 @@ class Tape:
             if value not in self._slots:
                 self._slots[value] = self._external(value)
             return self._slots[value]
-        if isinstance(value, bool | int | float | np.generic):
+        if isinstance(value, bool | int | float | np.generic) and tensors:
             kinds = [tensor.dtype for tensor in tensors]
+            like = self._arrays[self._slot(operation, tensors[0], tensors)]
             slot = Slot("constant", len(self.constants))
-            self.constants.append(np.asarray(value, np.result_type(*kinds, value)))
+            self.constants.append(scalar(value, np.result_type(*kinds, value), like))
             self._arrays[slot] = self.constants[-1]
             return slot
         raise CaptureError(
@@ -250,7 +257,7 @@ def _refuse_arrays(operation: Operation) -> None:
     """Refuse an operation that holds arrays, which the function has computed by other means."""
 
     def arrays(value: Any) -> Iterator[Array]:
-        if isinstance(value, np.ndarray):
+        if is_array(value):
             yield value
         elif isinstance(value, tuple | list):
             for part in value:

@@ -3,6 +3,7 @@
 No pickle: a file from a stranger can hold arrays and plain values, never code.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -13,17 +14,22 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from agrad import cuda
 from agrad.errors import CorruptDataError
 
-__all__ = ["atomic_write", "load", "save"]
+__all__ = ["atomic_write", "load", "remove_leftovers", "save"]
 
 _DTYPES = frozenset(
     ["bool", "float16", "float32", "float64"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
 # The entry of the file's metadata that keeps the nesting, the order and the plain values: JSON in
-# which a dict is an object, an array its name in the file, and any other value a list of just it.
+# which a dict is an object, an array its name in the file, and any other value a list of just it;
+# and the checksum of these and of the arrays. One entry for both, as safetensors writes several in
+# a random order, and equal states are to give equal files.
 _OUTLINE = "agrad"
+# What atomic_write's temporary files are called.
+_TEMPORARY = ".agrad-{}.tmp"
 # What a dtype that NumPy lacks raises in safetensors, or an outline that `save` did not write here.
 _NOT_OURS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
@@ -33,15 +39,16 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
 
     An array is named by its keys joined with ".", so that other readers of the format find
     `model.0.weight`. `load` gives the very dict back: the nesting, the order, the plain values, and
-    each array's dtype, shape and values. At the path either the old file is seen or the whole new
-    one.
+    each array's dtype, shape and values, all of it under a checksum. At the path either the old
+    file is seen or the whole new one.
 
     Args:
         path: The file to write or replace.
         state: A dict with strings for keys. Its values are such dicts in turn; arrays of any shape
             of booleans, integers, float16, float32 or float64, or objects whose `.numpy()` gives
-            one, such as tensors; and None, booleans, integers, floats, strings, and lists of these
-            or of dicts of them. NumPy's scalars come back as 0-d arrays.
+            one, such as tensors, both from whatever device; and None, booleans, integers, floats,
+            strings, and lists of these or of dicts of them. NumPy's scalars come back as 0-d
+            arrays.
 
     Raises:
         TypeError: a key, a value or a dtype that cannot be saved; nothing is written.
@@ -62,8 +69,9 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     if not isinstance(state, Mapping):
         raise TypeError(f"save: the state must be a dict, got {type(state).__name__}")
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    outline = json.dumps(_outline(state, (), arrays))
-    content = safetensors.numpy.save(arrays, metadata={_OUTLINE: outline})
+    outline = _outline(state, (), arrays)
+    sealed = json.dumps({"sha256": _digest(outline, arrays), "state": outline})
+    content = safetensors.numpy.save(arrays, metadata={_OUTLINE: sealed})
     with atomic_write(path) as file:
         file.write(content)
 
@@ -73,7 +81,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CorruptDataError: the file is cut short, damaged or of another format.
+        CorruptDataError: the file is cut short, damaged or of another format, or has arrays of a
+            dtype that `save` does not write.
     """
     import safetensors
 
@@ -83,9 +92,15 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if strange := {array.dtype.name for array in arrays.values()} - _DTYPES:
+            raise ValueError(f"it holds arrays of {', '.join(sorted(strange))}")
         if _OUTLINE not in metadata:
             return arrays
-        state = _restore(json.loads(metadata[_OUTLINE]), arrays)
+        sealed = json.loads(metadata[_OUTLINE])
+        outline = sealed["state"]
+        if sealed["sha256"] != _digest(outline, arrays):
+            raise ValueError("its checksum does not fit")
+        state = _restore(outline, arrays)
         if arrays or not isinstance(state, dict):
             raise ValueError("its outline does not match its arrays")
     except (safetensors.SafetensorError, *_NOT_OURS) as error:
@@ -101,8 +116,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Give a binary file to write whose content appears at `path` whole, or not at all.
 
     It is a temporary file in the same folder, flushed to the disk and then renamed, and removed if
-    the block raises. Only a killed process leaves it behind, under a name that starts with
-    `.agrad-`. A symbolic link is followed, as by `open`.
+    the block raises. Only a killed process leaves it behind, for `remove_leftovers`. A symbolic
+    link is followed, as by `open`.
 
     Raises:
         OSError: naming `path`; a file already there is left as it was.
@@ -119,7 +134,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = os.path.realpath(path)
     folder = os.path.dirname(target)
-    temporary = os.path.join(folder, f".agrad-{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, _TEMPORARY.format(secrets.token_hex(8)))
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -135,6 +150,23 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         raise
 
 
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove the temporary files that killed processes left in a folder where nobody else writes.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from agrad.serialization import remove_leftovers
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / ".agrad-0123.tmp").touch()
+        >>> remove_leftovers(folder)
+        >>> list(folder.iterdir())
+        []
+    """
+    for path in Path(folder).glob(_TEMPORARY.format("*")):
+        path.unlink()
+
+
 def _sync_folder(folder: str) -> None:
     if os.name == "nt":  # Windows opens no folders; its file system journals renames
         return
@@ -143,6 +175,17 @@ def _sync_folder(folder: str) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _digest(outline: Any, arrays: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the outline and of every array's name, dtype, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(outline).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(json.dumps([name, array.dtype.name, array.shape]).encode())
+        little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(little_endian.ravel().view(np.uint8))
+    return digest.hexdigest()
 
 
 def _outline(value: Any, keys: tuple[str, ...], arrays: dict[str, Any]) -> Any:
@@ -156,7 +199,9 @@ def _outline(value: Any, keys: tuple[str, ...], arrays: dict[str, Any]) -> Any:
                 )
         return {key: _outline(item, (*keys, key), arrays) for key, item in value.items()}
     if not isinstance(value, np.ndarray | np.generic) and hasattr(value, "numpy"):
-        value = value.numpy()
+        value = (value.cpu() if hasattr(value, "cpu") else value).numpy()
+    elif cuda.is_array(value):
+        value = cuda.to_host(value)
     if not isinstance(value, np.ndarray | np.generic):
         _check_plain(value, keys)
         return [value]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from agrad.anomaly import checked, detecting, first_anomaly
 from agrad.backend import Array, as_array
 from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
@@ -28,7 +29,7 @@ def backward_sweep(root: Node, grad: Array, retain_graph: bool) -> LeafArrays:
     def pull(node: Node, grad: Array) -> Gradients:
         return node.operation.backward(grad, node.needs, node.out, *node.inputs)
 
-    return _sweep(root, grad, topological_order(root), pull, retain_graph)
+    return _sweep(root, grad, topological_order(root), checked(pull, "backward"), retain_graph)
 
 
 def average_sweep(
@@ -67,9 +68,10 @@ def average_sweep(
             raise NonFiniteError(
                 f"average_backward: the value at the end of the updates is {value.item()}, so no "
                 "average gradient exists; shorten the updates"
+                + (f" ({first_anomaly(end)})" if detecting() else "")
             )
         following = {} if last else dict(end)
-        pull = partial(_average_pull, start, end)
+        pull = checked(partial(_average_pull, start, end), "average backward")
         part = _sweep(root, seed, nodes, pull, retain_graph or not last)
         for leaf, grad in part.items():
             total[leaf] = total[leaf] + grad if leaf in total else grad
@@ -151,7 +153,7 @@ def _sweep(
         if node in pending:
             grad = as_array(pending.pop(node))
             gradients = pull(node, grad)
-            given = {id(grad)}
+            taken = {_memory(array) for array in (*node.inputs, node.out, grad)}
             for i, parent in enumerate(node.parents):
                 if parent is None or gradients[i] is None:
                     continue
@@ -159,19 +161,21 @@ def _sweep(
                 known: LeafArrays = pending if type(parent) is Node else leaves
                 if parent in known:
                     known[parent] = known[parent] + gradient
-                elif known is leaves and (id(gradient) in given or _is_view(gradient)):
+                elif known is leaves and _memory(gradient) in taken:
                     known[parent] = gradient.copy()
                 else:
                     known[parent] = gradient
-                    given.add(id(gradient))
+                    taken.add(_memory(gradient))
         if not retain_graph:
             node.free()
     return {leaf: as_array(grad) for leaf, grad in leaves.items()}
 
 
-def _is_view(gradient: Any) -> bool:
-    """Whether a leaf's gradient might share memory with another array that outlives this step."""
-    return getattr(gradient, "base", None) is not None
+def _memory(array: Any) -> int:
+    """Return what arrays that might share memory have in common: who owns it."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return id(array)
 
 
 def unbroadcast(grad: Array, like: Array) -> Array:

@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 
 import agrad.nn.functional as F
+from agrad import cuda, random
+from agrad.anomaly import detect_anomaly
+from agrad.capture import Captured
 from agrad.capture import capture as capture_function
 from agrad.data import Batches
-from agrad.errors import NonFiniteError
+from agrad.errors import AnomalyError, NonFiniteError
 from agrad.mode import no_grad
 from agrad.nn import Module
 from agrad.optim import AverageGradient, Optimizer
+from agrad.optim.optimizer import require_finite_gradients
 from agrad.tensor import Tensor, as_tensor
 
 __all__ = ["Evaluation", "Step", "evaluate", "train", "train_step"]
@@ -48,7 +52,7 @@ class Evaluation:
 
 
 def train_step(
-    model: Callable[[Tensor], Tensor],
+    model: Module | Captured,
     optimizer: Optimizer | AverageGradient,
     inputs: Any,
     targets: Any,
@@ -59,12 +63,14 @@ def train_step(
     Args:
         model: the network, in the mode in which it is, perhaps captured.
         optimizer: a base rule or an `AverageGradient`, over the model's parameters.
-        inputs: what the model is given, (N, ...), an array or a Tensor.
+        inputs: what the model is given, (N, ...), an array or a Tensor on the model's device.
         targets: what the loss is given beside the model's output.
         loss_function: gives the loss, a single element, of output and targets.
 
     Raises:
-        NonFiniteError: the loss is NaN or infinite; neither weights nor optimizer have changed.
+        NonFiniteError: the loss or a gradient is NaN or infinite; the message names the first
+            operation that gave one, and neither weights nor optimizer have changed.
+        DeviceError: model, inputs and targets are not on one device, or it fails.
 
     Example:
         >>> import agrad as ag
@@ -79,21 +85,65 @@ def train_step(
         ... )
         True
     """
+    draws = random.get_state()
+    try:
+        # Of overflow the error speaks once, and better.
+        with np.errstate(all="ignore"), cuda.failures_explained():
+            return _step(model, optimizer, inputs, targets, loss_function)
+    except NonFiniteError as error:
+        cause = _cause(model, inputs, targets, loss_function, draws)
+        optimizer.zero_grad()
+        raise NonFiniteError(f"{error}; {cause}") from error
+
+
+def _step(
+    model: Module | Captured,
+    optimizer: Optimizer | AverageGradient,
+    inputs: Any,
+    targets: Any,
+    loss_function: LossFunction,
+) -> float:
     optimizer.zero_grad()
-    with np.errstate(over="ignore", invalid="ignore"):  # the error below says it once, and better
-        loss = loss_function(model(as_tensor(inputs)), targets)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NonFiniteError(
-                f"train: the loss is {value}; lower the learning rate, "
-                "or look for NaN in the inputs"
-            )
-        if isinstance(optimizer, AverageGradient):
-            optimizer.step(loss)
-        else:
-            loss.backward()
-            optimizer.step()
+    loss = loss_function(model(as_tensor(inputs)), targets)
+    value = loss.item()
+    if not math.isfinite(value):
+        raise NonFiniteError(
+            f"train: the loss is {value}; lower the learning rate, or look for NaN in the inputs"
+        )
+    if isinstance(optimizer, AverageGradient):
+        optimizer.step(loss)
+    else:
+        loss.backward()
+        require_finite_gradients("train", optimizer.params)
+        optimizer.step()
     return value
+
+
+def _cause(
+    model: Module | Captured,
+    inputs: Any,
+    targets: Any,
+    loss_function: LossFunction,
+    draws: dict[str, Any],
+) -> str:
+    """Return in words what first was not finite: the step is computed again, and looked through."""
+    given = {"the inputs": as_tensor(inputs)}
+    module = model.function if isinstance(model, Captured) else model
+    if isinstance(module, Module):
+        given |= {f"the parameter {name}": p for name, p in module.named_parameters()}
+    for name, tensor in given.items():
+        if not np.isfinite(tensor.data).all():
+            return f"before any operation {name} had a NaN or an infinity"
+    after = random.get_state()
+    random.set_state(draws)  # for the same dropout masks
+    try:
+        with detect_anomaly():
+            loss_function(model(as_tensor(inputs)), targets).backward()
+    except AnomalyError as error:
+        return f"first, {str(error).removeprefix('detect_anomaly: ')}"
+    finally:
+        random.set_state(after)
+    return "computed again, it is finite: the model or the loss depends on more than its inputs"
 
 
 def train(
@@ -102,27 +152,30 @@ def train(
     batches: Batches,
     iterations: int,
     loss_function: LossFunction = F.cross_entropy,
+    start: int = 0,
     *,
     capture: bool = False,
 ) -> Iterator[Step]:
-    """Train on `iterations` batches, epoch after epoch, giving a `Step` after each.
+    """Train on one batch after another, epoch after epoch, giving a `Step` after each.
 
     The loop belongs to the caller, who may look at the model between steps, save it, or leave.
+    `agrad.checkpoint` keeps what it takes to go on after a crash.
 
     Args:
         model: the network; it is put into training mode.
         optimizer: a base rule or an `AverageGradient`, over the model's parameters.
         batches: of inputs and targets, in this order; they go on where they stand.
-        iterations: how many steps to make, 0 or more.
+        iterations: the number of the last step, 0 or more.
         loss_function: gives the loss, a single element, of the model's output and the targets.
+        start: how many of these steps have been made before.
         capture: run the model as `agrad.capture` makes it, faster where layers are small. Only for
             a model whose Python does the same at every call.
 
     Raises:
-        ValueError: `iterations` is negative.
+        ValueError: `iterations` or `start` is negative.
         CaptureError: the model cannot be captured.
         NonFiniteError: the loss or a gradient has become NaN or infinite; the message names the
-            iteration, whose step has not been made.
+            iteration, whose step has not been made, and the first operation that gave one.
 
     Example:
         >>> import numpy as np
@@ -138,27 +191,29 @@ def train(
         >>> steps[-1].loss < 0.1 < steps[0].loss
         True
     """
-    if iterations < 0:
-        raise ValueError(f"train: iterations must not be negative, got {iterations}")
-    return _steps(model, optimizer, batches, iterations, loss_function, capture)
+    for name, count in (("iterations", iterations), ("start", start)):
+        if count < 0:
+            raise ValueError(f"train: {name} must not be negative, got {count}")
+    steps = range(start + 1, iterations + 1)
+    return _steps(model, optimizer, batches, steps, loss_function, capture)
 
 
 def _steps(
     model: Module,
     optimizer: Optimizer | AverageGradient,
     batches: Batches,
-    iterations: int,
+    iterations: range,
     loss_function: LossFunction,
     capture: bool,
 ) -> Iterator[Step]:
     model.train()
     forward = capture_function(model) if capture else model
-    for iteration, (inputs, targets) in zip(range(1, iterations + 1), batches.forever()):
+    for iteration, (inputs, targets) in zip(iterations, batches.forever()):
         start = perf_counter()
         try:
             loss = train_step(forward, optimizer, inputs, targets, loss_function)
-        except NonFiniteError as error:
-            raise NonFiniteError(f"{error} (iteration {iteration})") from error
+        except (AnomalyError, NonFiniteError) as error:
+            raise type(error)(f"{error} (iteration {iteration})") from error
         yield Step(iteration, loss, perf_counter() - start, len(inputs))
 
 
@@ -169,7 +224,7 @@ def evaluate(model: Module, inputs: Any, labels: Any, batch_size: int = 1000) ->
 
     Args:
         model: gives logits of shape (N, classes); the mode of each module is restored afterwards.
-        inputs: the examples, (N, ...), at least one.
+        inputs: the examples, (N, ...), at least one; on the model's device, as the labels.
         labels: their classes, integers of shape (N,).
         batch_size: how many examples are computed at a time.
 

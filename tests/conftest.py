@@ -5,12 +5,18 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 # A first call may compile a kernel, so no example has a deadline. In CI a failure must be one that
 # the commit made, hence the fixed examples; a developer's runs look for new ones.
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
+# Of a planted fault (mutation.py) it is enough that a test fails: no smaller example is looked for.
+settings.register_profile(
+    "mutation", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate]
+)
+# Under compute-sanitizer, where everything takes many times as long.
+settings.register_profile("brief", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
 
 

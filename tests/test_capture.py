@@ -200,7 +200,7 @@ def test_constants_follow_the_dtype_of_other_tensors() -> None:
 def test_calls_have_graphs_of_their_own() -> None:
     weight = ag.tensor([2.0], requires_grad=True)
     captured = ag.capture(lambda x: ag.tanh(x * weight) * weight)
-    function = captured._function
+    function = captured.function
     results = []
     for f in function, captured, captured:
         weight.zero_grad()
@@ -286,7 +286,7 @@ REFUSED: dict[str, tuple[Callable[[ag.Tensor], Any], str]] = {
     "np function": (lambda x: x * np.sign(x), "looks at the values"),
     "array": (lambda x: x * np.ones(1), "takes a ndarray"),
     "result from outside": (lambda x, y=OUTSIDE * 2: x * y, "computed outside"),
-    "mask": (lambda x: ag.where(MASK, x, -x), "Where holds an array of shape"),
+    "mask": (lambda x: ag.where(MASK, x, -x), "looks at the values"),
     "index": (lambda x: x[np.array([0])], "GetItem holds an array of shape"),
     "targets": (lambda x: F.mse_loss(x, x) + F.cross_entropy(x, x), "looks at the values"),
     "change in place": (lambda x: x * OUTSIDE.writable(), "changes a Tensor of shape"),

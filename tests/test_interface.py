@@ -10,7 +10,7 @@ import agrad
 import agrad.nn.functional as F
 
 NAMES = """
-Tensor tensor no_grad is_grad_enabled average_gradient seed save load random errors
+Tensor tensor no_grad is_grad_enabled average_gradient detect_anomaly seed save load random errors
 add matmul einsum sum mean concatenate where
 nn.Module nn.Parameter nn.Sequential nn.ModuleList nn.Linear nn.LayerNorm nn.Dropout nn.Flatten
 nn.Embedding nn.GlobalMaxPool1d nn.GlobalAvgPool1d

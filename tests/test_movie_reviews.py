@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import agrad as ag
 from agrad.data import imdb, imdb_vocabulary, movie_reviews, tokenize
 from agrad.data.archive import read_members
 from agrad.data.movie_reviews import _Reviews
@@ -267,6 +268,41 @@ def test_a_damaged_cache_is_made_anew(root: Path) -> None:
         cache.write_bytes(damage)
         np.testing.assert_array_equal(imdb()[0], expected)
         assert cache.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        (("train", "numbers"), np.full(9, 2**30, np.int32)),  # would be counted up to
+        (("train", "numbers"), np.full(9, -1, np.int32)),
+        (("train", "numbers"), np.zeros(9, np.int64)),
+        (("train", "numbers"), np.zeros((9, 1), np.int32)),
+        (("train", "lengths"), np.array([10, -1, 0, 0], np.int32)),
+        (("train", "lengths"), np.array([9], np.int32)),
+        (("train", "lengths"), np.array([1, 1, 1, 1], np.int32)),
+        (("train", "lengths"), [9, 0, 0, 0]),
+        (("test",), 3),
+        (("words",), ["bad"] * 30),
+        (("words",), [0] * 30),
+        (("extra",), 1),
+    ],
+)
+def test_a_whole_file_of_something_else_is_made_anew(
+    root: Path, part: tuple[str, ...], value: Any
+) -> None:
+    expected = imdb()[0]
+    (cache,) = cached(root)
+    content = cache.read_bytes()
+    corpus = ag.load(cache)
+    assert corpus["train"]["numbers"].shape == (9,)
+    *parents, last = part
+    folder = corpus
+    for parent in parents:
+        folder = folder[parent]
+    folder[last] = value
+    ag.save(cache, corpus)
+    np.testing.assert_array_equal(imdb()[0], expected)
+    assert cache.read_bytes() == content
 
 
 def test_beside_a_read_only_archive_the_users_folder_keeps_the_cache(

@@ -686,7 +686,7 @@ def test_ema_refuses():
         ema.load_state_dict({})
     with pytest.raises(ValueError, match="has 1 averages, the parameters are 2"):
         optim.EMA([x(), x()]).load_state_dict(ema.state_dict())
-    with pytest.raises(ValueError, match="parameter 0 is float64"):
+    with pytest.raises(ValueError, match="average 0 must be float64"):
         optim.EMA([x(dtype=np.float64)]).load_state_dict(ema.state_dict())
 
 

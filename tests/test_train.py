@@ -9,7 +9,7 @@ import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn, optim
 from agrad.data import Batches
-from agrad.errors import NonFiniteError
+from agrad.errors import AnomalyError, NonFiniteError
 from agrad.study.networks import dense_network
 from agrad.train import Evaluation, evaluate, train, train_step
 
@@ -153,6 +153,84 @@ def test_an_overflow_is_an_error_without_warnings():
     with pytest.raises(NonFiniteError, match="iteration"):
         list(train(model, optimizer, Batches(inputs, labels, batch_size=8), 20))
     assert not np.isfinite(evaluate(model, inputs, labels).loss)
+
+
+def test_the_steps_of_a_run_that_goes_on_count_from_where_it_stood():
+    model = network()
+    batches = Batches(*examples(), batch_size=8, seed=0)
+    steps = train(model, optim.SGD(model.parameters(), lr=0.1), batches, 5, start=3)
+    assert [step.iteration for step in steps] == [4, 5]
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_a_gradient_that_is_not_finite_is_named_and_changes_nothing(average):
+    model = nn.Linear(2, 1, bias=False)
+    nn.init.constant_(model.weight, 0.0)
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
+    if average:
+        optimizer = optim.AverageGradient(optimizer)
+    inputs, targets = np.ones((3, 2), np.float32), np.zeros((3, 1), np.float32)
+
+    def root(output, targets):  # finite itself, but not its derivative
+        return ag.sqrt(output * output).sum()
+
+    state = optimizer.state_dict()
+    with pytest.raises(
+        NonFiniteError,
+        match=r"the gradient of parameter 0, .*; first, the backward pass of Sqrt gave a gradient",
+    ):
+        train_step(model, optimizer, inputs, targets, root)
+    assert optimizer.state_dict() == state
+    assert not model.weight.data.any()
+    assert model.weight.grad is None
+
+
+def test_the_cause_is_looked_for_under_the_same_dropout_masks():
+    class Fragile(nn.Module):
+        """A quarter of its masks divides by zero."""
+
+        def __init__(self):
+            self.dropout = nn.Dropout(0.5)
+
+        def forward(self, x):
+            return 1 / self.dropout(x).sum(axis=1, keepdims=True)
+
+    model = nn.Sequential(nn.Linear(2, 2), Fragile())
+    inputs = np.ones((1, 2), np.float32)
+    optimizer = optim.SGD(model.parameters(), lr=1e-9)
+    found = []
+    for seed in range(40):
+        ag.seed(seed)
+        draws = ag.random.get_state()
+        model[1].dropout(ag.tensor(inputs))
+        after = ag.random.get_state()
+        ag.random.set_state(draws)
+        try:
+            train_step(model, optimizer, inputs, None, lambda output, _: output.sum())
+        except NonFiniteError as error:
+            found.append(str(error))
+        assert ag.random.get_state() == after
+    assert 3 < len(found) < 20
+    assert all("; first, Divide gave a result with" in message for message in found), found
+
+
+def test_a_parameter_that_is_not_finite_is_the_cause():
+    model = network()
+    list(model.parameters())[2].writable()[0, 0] = np.inf
+    inputs, labels = examples(8)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    message = r"; before any operation the parameter 3\.weight had a NaN or an infinity"
+    with pytest.raises(NonFiniteError, match=message):
+        train_step(model, optimizer, inputs, labels, lambda logits, _: (logits * np.inf).sum())
+
+
+def test_inside_detect_anomaly_the_iteration_is_named_too():
+    inputs, labels = examples(8)
+    model = network()
+    batches = Batches(inputs, labels, batch_size=8)
+    steps = train(model, optim.SGD(model.parameters(), lr=1e38), batches, 20)
+    with pytest.raises(AnomalyError, match=r"\(iteration \d+\)$"), ag.detect_anomaly():
+        list(steps)
 
 
 def test_negative_iterations_are_refused_before_the_first_step():

@@ -33,10 +33,10 @@ class _Status:
         self._seconds = 0.0
 
     def after(self, step: Step) -> str:
-        known = step.loss if self._loss is None else self._loss
-        self._loss = known + _SMOOTHING * (step.loss - known)
-        if step.iteration == 1:
+        if self._loss is None:
+            self._loss = step.loss
             return f"loss {self._loss:.4f}"
+        self._loss += _SMOOTHING * (step.loss - self._loss)
         self._steps += 1
         self._examples += step.examples
         self._seconds += step.seconds

@@ -1,33 +1,33 @@
 """`agrad train`: one network, one method, and everything that came of it in one folder."""
 
-import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 import agrad
 from agrad import optim
+from agrad.checkpoint import Checkpoint, Checkpoints
 from agrad.cli.interrupt import interrupts_between_steps
 from agrad.cli.output import (
+    device_option,
     make_console,
     require_writable,
     say,
     seed_option,
     single_threaded,
-    write_json,
 )
 from agrad.cli.progress import step_progress
+from agrad.cli.run_folder import CHECKPOINTS, FILES, RunFolder
 from agrad.data import Batches
 from agrad.errors import NonFiniteError
-from agrad.nn import Module
 from agrad.study.data import NAMES, load_data
-from agrad.study.figures import loss_figure, save_figure
 from agrad.study.networks import ACTIVATIONS, INITS, KINDS, make_network
-from agrad.study.runs import machine
-from agrad.train import Step, evaluate
+from agrad.train import evaluate
 from agrad.train import train as train_model
 
 __all__ = ["train"]
@@ -37,7 +37,7 @@ _WITHOUT_MOMENTUM = {"adam": optim.Adam, "adamw": optim.AdamW}
 _OPTIMIZERS = {**_WITH_MOMENTUM, **_WITHOUT_MOMENTUM}
 _AUTO_START = 1e-4
 _ITERATIONS = 320
-_FILES = ("settings.json", "metrics.jsonl", "weights.safetensors", "loss.png")
+_ANEW = ("iterations", "checkpoint_every", "keep")  # what a resumed run may be told
 _SIZES = {"dense": {"depth": 30, "width": 64}, "conv": {"depth": 12, "width": 32}}
 
 
@@ -126,27 +126,124 @@ class _LearningRate(click.ParamType):
     "--iterations", type=click.IntRange(1), help=f"Steps to make.  [default: {_ITERATIONS}]"
 )
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data, for --iterations.")
+@device_option
 @seed_option
 @click.option(
     "--out",
-    required=True,
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help=f"Where {', '.join(_FILES)} go.",
+    help=f"Where {', '.join(FILES)} and {CHECKPOINTS} go.",
 )
-def train(out: Path, **settings: Any) -> None:
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Go on with the run in that folder, bit for bit, after its last checkpoint. Of all other "
+    "options only --iterations, --checkpoint-every and --keep may be given.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Steps from one checkpoint to the next.",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="How many of the last checkpoints stay, beside the one with the lowest mean loss.",
+)
+@click.pass_context
+def train(
+    context: click.Context,
+    /,
+    out: Path | None,
+    resume: Path | None,
+    checkpoint_every: int,
+    keep: int,
+    **settings: Any,
+) -> None:
     """Train a plain network on small images, or on film reviews.
 
     Metrics are written as training goes on, one JSON line for each iteration. Ctrl-C ends the
-    training after the step at hand and saves what was reached. BLAS uses one thread, which is the
-    fastest for narrow layers.
+    training after the step at hand and saves what was reached; whatever else ends it, it can go on
+    after its last checkpoint. BLAS uses one thread, which is the fastest for narrow layers.
     """
-    _check(settings)
-    if any((out / name).exists() for name in _FILES):
-        raise FileExistsError(f"the folder {str(out)!r} holds a run already; choose another --out")
-    require_writable(out)
-    with single_threaded():
-        _train(out, settings, make_console())
+    folder = resume or out
+    if folder is None or (resume and out):
+        raise click.UsageError("give either --out FOLDER or --resume FOLDER")
+    if resume:
+        _check_resumed(context, folder)
+    else:
+        _check(settings)
+        _require_no_run(folder)
+        require_writable(folder)
+    console = make_console()
+    with single_threaded(), Checkpoints(folder / CHECKPOINTS, keep) as checkpoints:
+        last = _latest(checkpoints, console)
+        if resume:
+            settings = _resumed(settings, last, folder)
+        elif last:
+            raise _held(folder)
+        _train(folder, checkpoints, last, settings, checkpoint_every, console)
+
+
+def _require_no_run(out: Path) -> None:
+    if any((out / name).exists() for name in FILES):
+        raise _held(out)
+
+
+def _held(out: Path) -> FileExistsError:
+    return FileExistsError(
+        f"the folder {str(out)!r} holds a run already; go on with it by --resume, or choose "
+        "another --out"
+    )
+
+
+def _check_resumed(context: click.Context, folder: Path) -> None:
+    """Refuse options that the checkpoint decides, and a folder without one.
+
+    Raises:
+        UsageError: there is such an option.
+        FileNotFoundError: there never was a run.
+    """
+    for name in context.params:
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in ("resume", *_ANEW):
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} does not go with --resume: the run goes on with the "
+                "options it was started with"
+            )
+    if not (folder / CHECKPOINTS).is_dir():
+        raise _absent(folder)
+
+
+def _absent(folder: Path) -> FileNotFoundError:
+    return FileNotFoundError(f"the folder {str(folder)!r} holds no run; start one by --out")
+
+
+def _latest(checkpoints: Checkpoints, console: Console) -> Checkpoint | None:
+    """Return the last whole checkpoint, and tell which were damaged."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        last = checkpoints.latest()
+    for warning in caught:
+        say(console, str(warning.message))
+    return last
+
+
+def _resumed(settings: dict[str, Any], last: Checkpoint | None, folder: Path) -> dict[str, Any]:
+    """Return the settings of the run to go on with, for as many iterations as now asked for."""
+    if last is None:
+        raise _absent(folder)
+    iterations = settings["iterations"] or last.settings["iterations"]
+    if iterations < last.iteration:
+        raise ValueError(
+            f"the run has made {last.iteration} iterations; --iterations must not be less"
+        )
+    return last.settings | {"iterations": iterations}
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -170,48 +267,64 @@ def _check(settings: dict[str, Any]) -> None:
         settings["iterations"] = settings["iterations"] or _ITERATIONS
 
 
-def _train(out: Path, settings: dict[str, Any], console: Console) -> None:
-    data = load_data(settings["data"])
+def _train(
+    folder: Path,
+    checkpoints: Checkpoints,
+    last: Checkpoint | None,
+    settings: dict[str, Any],
+    every: int,
+    console: Console,
+) -> None:
+    data = load_data(settings["data"]).to(settings["device"])
     agrad.seed(settings["seed"])
     options = {name: settings[name] for name in ("depth", "width", "activation", "init")}
-    model = make_network(settings["model"], data, **options)
+    model = make_network(settings["model"], data, **options).to(settings["device"])
     optimizer = _optimizer(model.parameters(), settings)
     batches = Batches(
         *data.train, batch_size=settings["batch_size"], seed=settings["seed"], drop_last=True
     )
     iterations = settings["iterations"] or settings["epochs"] * len(batches)
+    settings = settings | {"iterations": iterations}
+    parts = {"model": model, "optimizer": optimizer, "batches": batches}
+    start = 0
+    if last is not None:
+        start = last.restore(parts)
+        say(console, f"Going on after iteration {start} of {iterations}")
 
-    write_json(out / "settings.json", {**settings, "iterations": iterations, "machine": machine()})
-    title = "{data}, {model} {activation} {depth}x{width}".format(**settings)
-    reached = _Reached(model, title)
-    with (out / "metrics.jsonl").open("w", buffering=1) as metrics:
+    go_on = f"to go on: agrad train --resume {folder}"
+    with RunFolder(folder, checkpoints, settings, parts, last) as run:
         try:
             with (
                 interrupts_between_steps() as check,
                 step_progress(console, settings["data"], iterations) as show,
             ):
-                for step in train_model(model, optimizer, batches, iterations, capture=True):
-                    line = {"iteration": step.iteration, "loss": step.loss, "seconds": step.seconds}
-                    metrics.write(json.dumps(line) + "\n")
-                    reached.add(step)
+                for step in train_model(
+                    model, optimizer, batches, iterations, start=start, capture=True
+                ):
+                    run.add(step)
                     show(step)
+                    if step.iteration % every == 0:
+                        run.save_checkpoint()
                     check()
             test = evaluate(model, *data.test)
             if not math.isfinite(test.loss):
                 raise NonFiniteError(f"the test loss is {test.loss}; lower the learning rate")
+            run.save_checkpoint()
+            run.add_test(test)
+            run.save_outcome()
         except KeyboardInterrupt:
-            reached.save(out)
-            say(console, f"Stopped after iteration {len(reached.losses)} of {iterations}: {out}")
+            run.save_checkpoint()
+            run.save_outcome()
+            say(console, f"Stopped after iteration {run.iteration} of {iterations}; {go_on}")
             raise
         except NonFiniteError as error:
-            reached.fall_back()
-            reached.save(out)
-            raise NonFiniteError(f"{error}; metrics and the last good weights: {out}") from error
-        line = {"test_loss": test.loss, "test_accuracy": test.accuracy}
-        metrics.write(json.dumps(line) + "\n")
-    reached.save(out)
+            run.fall_back()
+            run.save_outcome()
+            raise NonFiniteError(f"{error}; metrics and the last good weights: {folder}") from error
+        except OSError as error:
+            raise OSError(f"{error}; {go_on}") from error
     say(console, f"Test loss {test.loss:.4f}, accuracy {test.accuracy:.2%}")
-    say(console, f"Settings, metrics, weights and plot: {out}")
+    say(console, f"Settings, metrics, weights, plot and checkpoints: {folder}")
 
 
 def _optimizer(params: Any, settings: dict[str, Any]) -> Any:
@@ -223,28 +336,3 @@ def _optimizer(params: Any, settings: dict[str, Any]) -> Any:
     if not settings["average"]:
         return rule
     return optim.AverageGradient(rule, lr="auto" if automatic else None)
-
-
-class _Reached:
-    """What a training run has come to, to be saved however it ends."""
-
-    def __init__(self, model: Module, title: str) -> None:
-        self.losses: list[float] = []
-        self._title = title
-        self._model = model
-        self._before = self._after = model.state_dict()
-
-    def add(self, step: Step) -> None:
-        """Keep what `step` has led to."""
-        self.losses.append(step.loss)
-        self._before, self._after = self._after, self._model.state_dict()
-
-    def fall_back(self) -> None:
-        """Give up the last step, whose weights gave a loss that is not finite."""
-        self._after = self._before
-
-    def save(self, out: Path) -> None:
-        """Write the weights, and the plot if a step has been made."""
-        agrad.save(out / "weights.safetensors", self._after)
-        if self.losses:
-            save_figure(loss_figure({self._title: {"loss": self.losses}}), out / "loss.png")

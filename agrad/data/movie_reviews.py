@@ -103,7 +103,7 @@ class _Reviews:
         archive = fetch("imdb/aclImdb_v1.tar.gz", self.md5, self.mirrors)
         cache = _cache_of(archive)
         with suppress(FileNotFoundError, CorruptDataError):
-            return load(cache)
+            return self.read_cache(cache)
         corpus = self.read(archive)
         try:
             cache.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +113,26 @@ class _Reviews:
                 f"imdb: the words cannot be cached ({error}); the next call will take as long",
                 stacklevel=4,
             )
+        return corpus
+
+    def read_cache(self, path: Path) -> dict[str, Any]:
+        """Return what `read` returned when it was saved, once it is sure to be such.
+
+        Raises:
+            CorruptDataError: It is not: numbers that name no word would index, and allocate, at
+                random.
+            FileNotFoundError: There is no such file.
+        """
+        corpus = load(path)
+        splits = [corpus.get(split) for split in ("train", "test")]
+        if not (
+            corpus.keys() == {"words", "train", "test"}
+            and isinstance(words := corpus["words"], list)
+            and all(isinstance(word, str) for word in words)
+            and len(set(words)) == len(words)
+            and all(_is_split(split, len(words), 2 * self.each) for split in splits)
+        ):
+            raise corrupt(path, "it does not hold the words of so many reviews")
         return corpus
 
     def read(self, archive: Path) -> dict[str, Any]:
@@ -155,6 +175,20 @@ _IMDB = _Reviews()
 def _vocabulary(corpus: dict[str, Any], size: int) -> Vocabulary:
     counts = np.bincount(corpus["train"]["numbers"], minlength=len(corpus["words"]))
     return Vocabulary.from_counts(dict(zip(corpus["words"], counts.tolist())), size)
+
+
+def _is_split(split: Any, words: int, reviews: int) -> bool:
+    """Whether it is what `_joined` returns for so many reviews of words numbered below `words`."""
+    if not isinstance(split, dict) or split.keys() != {"numbers", "lengths"}:
+        return False
+    numbers, lengths = split["numbers"], split["lengths"]
+    return (
+        all(isinstance(array, np.ndarray) for array in (numbers, lengths))
+        and (numbers.dtype, lengths.dtype) == (np.int32, np.int32)
+        and (numbers.ndim, lengths.shape) == (1, (reviews,))
+        and bool(np.all((numbers >= 0) & (numbers < words)) and np.all(lengths >= 0))
+        and int(lengths.sum(dtype=np.int64)) == numbers.size
+    )
 
 
 def _joined(*folders: dict[int, NDArray[np.int32]]) -> dict[str, NDArray[np.int32]]:

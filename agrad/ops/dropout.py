@@ -1,9 +1,7 @@
 """Dropout."""
 
-import numpy as np
-
+from agrad.backend import uniform
 from agrad.ops.operation import Linear, Operation
-from agrad.random import generator
 
 __all__ = ["Dropout", "RandomDropout"]
 
@@ -28,6 +26,6 @@ class RandomDropout(Operation):
         self.p = p
 
     def for_call(self, x):
-        kept = generator().random(x.shape, dtype=np.float32) >= self.p
+        kept = uniform(x) >= self.p
         scale = 1 / (1 - self.p) if self.p < 1 else 0.0
         return Dropout(kept * x.dtype.type(scale))

@@ -29,8 +29,8 @@ class Embedding(Linear):
         return np.take(weight, ids, axis=0)
 
     def backward(self, grad, needs, out, weight, ids):
-        weight_grad = np.zeros(weight.shape, grad.dtype)
-        rows = np.ascontiguousarray(grad).reshape(ids.size, weight.shape[1])
+        weight_grad = np.zeros_like(weight, dtype=grad.dtype, order="C")
+        rows = np.ascontiguousarray(grad, like=grad).reshape(ids.size, weight.shape[1])
         skipped = -1 if self.padding is None else self.padding
         kernels(weight).embedding.add_rows(
             ids.ravel().astype(np.int64, copy=False), rows, skipped, weight_grad

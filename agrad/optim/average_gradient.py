@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agrad.backend import Array, kernels
+from agrad.backend import Array, move
 from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
 from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, search
-from agrad.optim.optimizer import Optimizer, require
+from agrad.optim.optimizer import Optimizer, require, require_finite_gradients
+from agrad.optim.state import require_array, require_count, require_dict
 from agrad.sweep import require_kinds
 from agrad.tensor import Tensor
 
@@ -236,7 +237,7 @@ class AverageGradient:
                 raise ValueError("AverageGradient.step: the loss depends on none of the parameters")
         elif measured:
             self._require_reached(nodes)
-        self._require_finite()
+        require_finite_gradients("AverageGradient.step", self.params)
         return nodes
 
     def _first_grad(self) -> Array | None:
@@ -249,15 +250,6 @@ class AverageGradient:
                 raise ValueError(
                     f"AverageGradient.step: parameter {i}, {param.shape}, has a gradient, but not "
                     "of this loss; pass the loss whose gradient it is, be it the sum of several"
-                )
-
-    def _require_finite(self) -> None:
-        for i, param in enumerate(self.params):
-            grad = param.grad
-            if grad is not None and not kernels(grad).optimizer.all_finite(grad.ravel()):
-                raise NonFiniteError(
-                    f"AverageGradient.step: the gradient of parameter {i}, {param.shape}, is not "
-                    "finite; lower the learning rate, or look for NaN in the inputs"
                 )
 
     def _measure(self, loss: Tensor, updates: dict[Tensor, Array]) -> float | None:
@@ -275,6 +267,7 @@ class AverageGradient:
                 if self.every > 1:
                     fractions *= cut
                     self._fractions[param] = fractions * self._fractions[param] if i else fractions
+            kept, whole = float(kept), float(whole)  # a GPU's are still on it
             if i == 0:
                 proposed = whole / cut if cut > 0 else math.inf
         return kept / proposed if proposed > 0 else None
@@ -330,22 +323,25 @@ class AverageGradient:
             ValueError: it belongs to another rule, granularity or other parameters; nothing has
                 changed.
         """
-        if state.keys() != {"base", "steps", "fractions"}:
+        name = type(self).__name__
+        if require_dict(name, "the state", state).keys() != {"base", "steps", "fractions"}:
             raise ValueError(
                 "AverageGradient.load_state_dict: expected base, steps and fractions, "
                 f"got {sorted(state)}"
             )
+        steps = require_count(name, "steps", state["steps"])
+        saved = require_dict(name, "fractions", state["fractions"])
+        if unknown := saved.keys() - {str(i) for i in range(len(self.params))}:
+            raise ValueError(
+                f"AverageGradient.load_state_dict: the state has fractions of the parameters "
+                f"{sorted(unknown)}, the base rule only {len(self.params)}"
+            )
         fractions = {}
         for i, param in enumerate(self.params):
-            saved = state["fractions"].get(str(i))
-            if saved is not None:
-                groups = len(by_group(param.data, self.granularity))
-                if saved.shape != (groups,) or saved.dtype != param.dtype:
-                    raise ValueError(
-                        f"AverageGradient.load_state_dict: parameter {i} needs {groups} fractions "
-                        f"of {param.dtype}, the state has {saved.dtype}{list(saved.shape)}"
-                    )
-                fractions[param] = saved.copy()
+            if str(i) in saved:
+                like = np.empty(len(by_group(param.data, self.granularity)), param.dtype)
+                require_array(name, f"the fractions of parameter {i}", saved[str(i)], like)
+                fractions[param] = move(saved[str(i)], param.device).copy()
         self.base.load_state_dict(state["base"])
-        self._steps = int(state["steps"])
+        self._steps = steps
         self._fractions = fractions

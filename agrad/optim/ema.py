@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, move
 from agrad.optim.optimizer import checked_params, require
+from agrad.optim.state import require_array, require_count, require_dict
 from agrad.tensor import Tensor
 
 __all__ = ["EMA"]
@@ -98,24 +99,23 @@ class EMA:
         """Take up a state that `state_dict` returned, of like parameters.
 
         Raises:
-            ValueError: it belongs to other parameters; nothing has changed.
+            ValueError: it belongs to other parameters, or is no state at all; nothing has changed.
         """
-        if state.keys() != {"updates", "averages"}:
+        if require_dict("EMA", "the state", state).keys() != {"updates", "averages"}:
             raise ValueError(
                 f"EMA.load_state_dict: expected updates and averages, got {sorted(state)}"
             )
-        saved = state["averages"]
-        names = [str(i) for i in range(len(self.params))] if state["updates"] else []
+        saved = require_dict("EMA", "averages", state["averages"])
+        updates = require_count("EMA", "updates", state["updates"])
+        names = [str(i) for i in range(len(self.params))] if updates else []
         if sorted(saved) != sorted(names):
             raise ValueError(
                 f"EMA.load_state_dict: the state has {len(saved)} averages, "
                 f"the parameters are {len(self.params)}"
             )
         for name, param in zip(names, self.params):
-            if saved[name].shape != param.shape or saved[name].dtype != param.dtype:
-                raise ValueError(
-                    f"EMA.load_state_dict: parameter {name} is {param.dtype}{list(param.shape)}, "
-                    f"the state has {saved[name].dtype}{list(saved[name].shape)}"
-                )
-        self._averages = [saved[name].copy() for name in names]
-        self._updates = int(state["updates"])
+            require_array("EMA", f"average {name}", saved[name], param.data)
+        self._averages = [
+            move(saved[name], param.device).copy() for name, param in zip(names, self.params)
+        ]
+        self._updates = updates

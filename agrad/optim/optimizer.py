@@ -1,16 +1,28 @@
 """What the optimizers share: their parameters, their states, and how an update is applied."""
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, as_array
+from agrad.backend import Array, as_array, device_of, kernels, move, same_device
+from agrad.errors import DeviceError, NonFiniteError
+from agrad.optim.state import require_array, require_count, require_dict
 from agrad.tensor import Tensor
 
-__all__ = ["Optimizer", "Slot", "checked_params", "require", "with_decay"]
+__all__ = [
+    "Optimizer",
+    "Slot",
+    "checked_params",
+    "require",
+    "require_finite_gradients",
+    "with_decay",
+]
+
+# What makes an integer too large is no infinity, but its conversion to float would raise.
+_LARGEST = sys.float_info.max
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +104,7 @@ class Optimizer:
 
         Raises:
             ValueError: a gradient is not of its parameter's shape and dtype; nothing has changed.
+            DeviceError: a gradient or the rule's state is not where its parameter is.
         """
         for slot in self._ready():
             _move(slot.param, self._propose(slot))
@@ -123,6 +136,13 @@ class Optimizer:
                     f"{self._name}: parameter {self._slots.index(slot)} is {data.dtype}"
                     f"{list(data.shape)}, its grad {grad.dtype}{list(grad.shape)}"  # type: ignore[union-attr]
                 )
+            for name, array in (("grad", grad), *slot.state.items()):
+                if not same_device(array, data):  # type: ignore[arg-type]
+                    raise DeviceError(
+                        f"{self._name}: parameter {self._slots.index(slot)} is on "
+                        f"{device_of(data)}, its {name} on {device_of(array)}; make the optimizer "
+                        "after the model has been moved"
+                    )
         return ready
 
     def _propose(self, slot: Slot) -> Array:
@@ -154,43 +174,40 @@ class Optimizer:
         """Take up a state that `state_dict` returned, of the same rule over like parameters.
 
         Raises:
-            ValueError: it belongs to another rule or other parameters; nothing has changed.
+            ValueError: it belongs to another rule or other parameters, or is no state; nothing has
+                changed.
+            TypeError: its learning rate is no number; nothing has changed.
         """
-        if state.keys() != {"lr", "parameters"}:
+        if require_dict(self._name, "the state", state).keys() != {"lr", "parameters"}:
             raise ValueError(
                 f"{self._name}.load_state_dict: expected lr and parameters, got {sorted(state)}"
             )
+        saved = require_dict(self._name, "parameters", state["parameters"])
         known = {str(i) for i in range(len(self._slots))}
-        if not state["parameters"].keys() <= known:
+        if not saved.keys() <= known:
             raise ValueError(
                 f"{self._name}.load_state_dict: the state has parameters "
-                f"{sorted(state['parameters'].keys() - known)}, the optimizer only {len(known)}"
+                f"{sorted(saved.keys() - known)}, the optimizer only {len(known)}"
             )
         loaded = [
-            self._loaded(i, slot.param, state["parameters"].get(str(i)))
+            self._loaded(i, slot.param, saved[str(i)]) if str(i) in saved else Slot(slot.param)
             for i, slot in enumerate(self._slots)
         ]
         self.lr = state["lr"]
         self._slots = loaded
 
-    def _loaded(self, i: int, param: Tensor, saved: Mapping[str, Any] | None) -> Slot:
-        if saved is None:
-            return Slot(param)
+    def _loaded(self, i: int, param: Tensor, saved: Any) -> Slot:
         expected = self._begin(param)
-        if saved.keys() != {"steps", *expected}:
+        if require_dict(self._name, f"parameter {i}", saved).keys() != {"steps", *expected}:
             raise ValueError(
                 f"{self._name}.load_state_dict: parameter {i} needs steps and {sorted(expected)}, "
                 f"the state has {sorted(saved)}; is it of another rule?"
             )
         for name, like in expected.items():
-            array = saved[name]
-            if array.shape != like.shape or array.dtype != like.dtype:
-                raise ValueError(
-                    f"{self._name}.load_state_dict: {name} of parameter {i} must be {like.dtype}"
-                    f"{list(like.shape)}, the state has {array.dtype}{list(array.shape)}"
-                )
-            like[...] = array
-        return Slot(param, int(saved["steps"]), expected)
+            require_array(self._name, f"{name} of parameter {i}", saved[name], like)
+            like[...] = move(saved[name], param.device)
+        steps = require_count(self._name, f"steps of parameter {i}", saved["steps"])
+        return Slot(param, steps, expected)
 
     @property
     def _name(self) -> str:
@@ -207,8 +224,23 @@ def require(owner: str, what: str, holds: Any, **arguments: Any) -> None:
     for name, value in arguments.items():
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise TypeError(f"{owner}: {name} must be a number, got {type(value).__name__}")
-        if not (math.isfinite(value) and holds(value)):
+        if not (-_LARGEST <= value <= _LARGEST and holds(value)):
             raise ValueError(f"{owner}: {name} must {what}, got {value}")
+
+
+def require_finite_gradients(owner: str, params: Iterable[Tensor]) -> None:
+    """Raise unless the gradients that are there are finite.
+
+    Raises:
+        NonFiniteError: one is not; the message names its parameter.
+    """
+    for i, param in enumerate(params):
+        grad = param.grad
+        if grad is not None and not kernels(grad).optimizer.all_finite(grad.ravel()):
+            raise NonFiniteError(
+                f"{owner}: the gradient of parameter {i}, {param.shape}, is not finite; lower the "
+                "learning rate, or look for NaN in the inputs"
+            )
 
 
 def with_decay(grad: Array, weight_decay: float, param: Tensor) -> Array:

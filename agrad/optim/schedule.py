@@ -7,6 +7,7 @@ from typing import Any
 
 from agrad.optim.average_gradient import AverageGradient
 from agrad.optim.optimizer import Optimizer, require
+from agrad.optim.state import require_count, require_dict
 
 __all__ = ["CosineAnnealingLR", "LinearLR", "Schedule", "SequentialLR", "StepLR"]
 
@@ -48,10 +49,14 @@ class Schedule:
         return {"steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was called."""
-        if state.keys() != {"steps"}:
+        """Go on where `state_dict` was called.
+
+        Raises:
+            ValueError: it is no such state; nothing has changed.
+        """
+        if require_dict(self._name, "the state", state).keys() != {"steps"}:
             raise ValueError(f"{self._name}.load_state_dict: expected steps, got {sorted(state)}")
-        self.steps = int(state["steps"])
+        self.steps = require_count(self._name, "steps", state["steps"])
         self._set()
 
     def _set(self) -> None:

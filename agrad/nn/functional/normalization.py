@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, beside
 from agrad.nn.functional.windows import floating
 from agrad.ops.arithmetic import Sqrt
 from agrad.ops.dropout import RandomDropout
@@ -99,6 +99,9 @@ def _follow(
     x: Array,
 ) -> None:
     """Move the running mean and variance towards the batch's."""
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None:
+            beside("batch_norm", name, running.data, x)
     if callable(momentum):
         momentum = momentum()
     for running, statistic in (
@@ -154,9 +157,9 @@ def layer_norm(
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Set each element to zero with probability `p` and divide the others by 1 - p.
 
-    The mask is drawn by the call, from the generator that `agrad.seed` seeds: an average backward
-    pass runs the recorded graph again with the same mask. Where nothing is dropped, with `p` = 0 or
-    outside training, the input itself is returned.
+    The mask is drawn by the call, where the input lives, and `agrad.seed` decides it: an average
+    backward pass runs the recorded graph again with the same mask. Where nothing is dropped, with
+    `p` = 0 or outside training, the input itself is returned.
 
     Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.array_methods import plain
+from agrad.backend import Array, beside
 from agrad.ops.operation import Operation
 from agrad.ops.reduction import Max, Mean
 from agrad.ops.sequence import Embedding, MaskedMax, MaskedMean
@@ -44,7 +45,9 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
         )
     _require_floating("embedding", "weight", weight)
     count = weight.shape[0]
-    ids = input if isinstance(input, Tensor) else as_tensor(np.asarray(input))
+    if not isinstance(input, Tensor):
+        input = beside("embedding", "input", plain(input), weight.data)
+    ids = as_tensor(input)
     if ids.dtype.kind not in "iu":
         raise TypeError(
             f"embedding: input must hold integer ids, got {ids.dtype} of shape {ids.shape}; "
@@ -115,7 +118,7 @@ def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
         )
     if mask is None:
         return x, None
-    mask = np.array(_array(mask))
+    mask = beside(name, "mask", plain(mask), x.data).copy()
     if mask.dtype != bool:
         raise TypeError(f"{name}: mask must be boolean, got {mask.dtype}; pass e.g. ids != 0")
     expected = (*x.shape[:-2], x.shape[-1])
@@ -131,10 +134,6 @@ def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
             "leave such sequences out"
         )
     return x, np.expand_dims(mask, -2)
-
-
-def _array(value: Any) -> Array:
-    return value.data if isinstance(value, Tensor) else np.asarray(value)
 
 
 def _require_floating(name: str, argument: str, tensor: Tensor) -> None:

@@ -1,0 +1,377 @@
+"""Checkpoints: what it takes to go on with a training, bit for bit, after it was interrupted."""
+
+import errno
+import math
+import os
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+import agrad
+from agrad import random
+from agrad.errors import CorruptDataError, FolderInUseError, NonFiniteError
+from agrad.nn import Module
+from agrad.optim import AverageGradient
+from agrad.serialization import load, remove_leftovers, save
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = ["Checkpoint", "Checkpoints", "Stateful"]
+
+# The entry of a file that holds what is no state of a part.
+_RECORD = "checkpoint"
+_RECORD_KEYS = {"agrad", "iteration", "kinds", "random", "best", "settings", "metrics"}
+
+
+class Stateful(Protocol):
+    """What can take part in a checkpoint: modules, optimizers, schedules, `EMA`, `Batches`."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Return the state, copied, as `agrad.save` takes it."""
+
+    def load_state_dict(self, state: Any, /) -> Any:
+        """Take up such a state, or raise a ValueError or TypeError and change nothing."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that has been read.
+
+    Attributes:
+        path: its file.
+        record: what it says of the run and of itself.
+        states: the states of the parts, by name.
+    """
+
+    path: Path
+    record: dict[str, Any]
+    states: dict[str, Any]
+
+    @property
+    def iteration(self) -> int:
+        """The number of steps that had been made."""
+        return self.record["iteration"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was given to `Checkpoints.save`."""
+        return self.record["settings"]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What was given to `Checkpoints.save`."""
+        return self.record["metrics"]
+
+    def restore(self, parts: Mapping[str, Stateful]) -> int:
+        """Give the parts, and the calling thread's random generator, the states they had.
+
+        Args:
+            parts: by the names under which they were saved, made anew with the same options: a
+                state holds what training changes, not a rule's options.
+
+        Returns:
+            The number of steps that had been made.
+
+        Raises:
+            ValueError: other parts, parts of other kinds, or a state that does not fit; the message
+                says what differs, and nothing has changed.
+        """
+        kinds = self.record["kinds"]
+        if kinds.keys() != parts.keys():
+            raise ValueError(
+                f"Checkpoint.restore: {os.fspath(self.path)!r} has the parts {sorted(kinds)}, "
+                f"not {sorted(parts)}"
+            )
+        for name, part in parts.items():
+            if kinds[name] != _kind(part):
+                raise ValueError(
+                    f"Checkpoint.restore: in {os.fspath(self.path)!r} the {name} is of kind "
+                    f"{kinds[name]}, here it is {_kind(part)}"
+                )
+        before = {name: part.state_dict() for name, part in parts.items()}
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(self.states[name])
+            random.set_state(self.record["random"])
+        except (TypeError, ValueError) as error:
+            for loaded, part in parts.items():
+                part.load_state_dict(before[loaded])
+            raise ValueError(
+                f"Checkpoint.restore: the {name} in {os.fspath(self.path)!r} does not fit: {error}"
+            ) from error
+        return self.iteration
+
+
+class Checkpoints:
+    """The checkpoints of one training run, in a folder of which the last few and the best stay.
+
+    Each is a file of `agrad.save`, with a checksum: written under another name, synced to the disk
+    and renamed. So whatever happens, the folder holds whole checkpoints, and one that `save` has
+    returned outlives a crash of the machine. While the object is open, no other can be made on the
+    folder, by this process or another; a killed process leaves no lock behind.
+
+    Args:
+        folder: where they are kept, made if need be; for the checkpoints of this one run alone.
+        keep: how many of the last stay, beside the best; with 1 there is none to go back to where
+            the disk damages the last.
+
+    Attributes:
+        last: the iteration of the checkpoint that was last saved here, or given by `latest`.
+
+    Raises:
+        ValueError: `keep` is less than 1; another run has the folder open (`FolderInUseError`).
+        OSError: the folder cannot be written.
+
+    Example:
+        Run it again after a crash, and it goes on after the last checkpoint:
+
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import agrad as ag
+        >>> from agrad import nn, optim
+        >>> from agrad.checkpoint import Checkpoints
+        >>> from agrad.data import Batches
+        >>> from agrad.train import train
+        >>> folder = tempfile.mkdtemp()
+        >>> def run(iterations):
+        ...     ag.seed(0)
+        ...     model = nn.Linear(4, 4)
+        ...     optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.1))
+        ...     batches = Batches(np.eye(4, dtype=np.float32), np.arange(4), batch_size=1)
+        ...     parts = {"model": model, "optimizer": optimizer, "batches": batches}
+        ...     with Checkpoints(folder, keep=2) as checkpoints:
+        ...         last = checkpoints.latest()
+        ...         start = last.restore(parts) if last else 0
+        ...         for step in train(model, optimizer, batches, iterations, start=start):
+        ...             if step.iteration % 10 == 0:
+        ...                 checkpoints.save(step.iteration, parts, score=step.loss)
+        ...     return f"made {iterations - start} steps"
+        >>> run(25), run(40)
+        ('made 25 steps', 'made 20 steps')
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], keep: int = 3) -> None:
+        if keep < 1:
+            raise ValueError(f"Checkpoints: keep must be at least 1, got {keep}")
+        self.folder = Path(folder)
+        self.keep = keep
+        self._best: dict[str, Any] | None = None
+        self.last: int | None = None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.folder)
+        remove_leftovers(self.folder)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the folder free for another run."""
+        self._lock.close()
+
+    @property
+    def best(self) -> Path | None:
+        """The file of the checkpoint with the lowest score, None where none has had one."""
+        return None if self._best is None else self._path(self._best["iteration"])
+
+    def latest(self) -> Checkpoint | None:
+        """Return the last checkpoint that is whole, None where there is none at all.
+
+        Damaged ones after it are renamed to end in .damaged, and a RuntimeWarning names them.
+
+        Raises:
+            CorruptDataError: there are checkpoints, and all are damaged.
+            ValueError: it is of another version of agrad.
+        """
+        damaged: dict[Path, str] = {}
+        for path in reversed(self._paths()):
+            try:
+                checkpoint = _read(path)
+            except CorruptDataError as error:
+                damaged[path] = str(error)
+                continue
+            for path in damaged:
+                os.replace(path, f"{path}.damaged")
+            if damaged:
+                warnings.warn(
+                    f"damaged and put aside: {', '.join(map(os.fspath, damaged))}; "
+                    f"going on from {os.fspath(checkpoint.path)}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            best = checkpoint.record["best"]
+            self._best = best if best and self._path(best["iteration"]).exists() else None
+            self.last = checkpoint.iteration
+            return checkpoint
+        if damaged:
+            raise CorruptDataError(
+                "Checkpoints.latest: all checkpoints are damaged: " + "; ".join(damaged.values())
+            )
+        return None
+
+    def save(
+        self,
+        iteration: int,
+        parts: Mapping[str, Stateful],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        score: float | None = None,
+    ) -> Path:
+        """Save a checkpoint, then remove those that need not stay, and return its file.
+
+        `agrad.load` reads it too: of a part `model`, the weights are `agrad.load(path)["model"]`.
+
+        Args:
+            iteration: the number of steps made, more than at the checkpoint before.
+            parts: what takes part in training, by names of your choice. The calling thread's random
+                generator is saved as well.
+            settings: what is needed to make the parts anew, for `Checkpoint.settings`: whatever
+                `agrad.save` takes.
+            metrics: what was measured, for `Checkpoint.metrics`, likewise.
+            score: how bad the model is; the checkpoint with the lowest stays.
+
+        Raises:
+            ValueError: a wrong `iteration`, or checkpoints in the folder that `latest` has not been
+                asked for; a part named "checkpoint".
+            NonFiniteError: a parameter of a module, or the score, is NaN or infinite.
+            OSError: it could not be written; the checkpoints that were there still are.
+        """
+        paths = self._paths()
+        if self.last is None and paths:
+            raise ValueError(
+                f"Checkpoints.save: {os.fspath(self.folder)!r} holds the checkpoints of a run; go "
+                "on from latest() or choose another folder"
+            )
+        if iteration < 0 or (self.last is not None and iteration <= self.last):
+            raise ValueError(
+                f"Checkpoints.save: iteration {iteration} must be more than {self.last}, "
+                "that of the checkpoint before"
+                if self.last is not None
+                else f"Checkpoints.save: iteration must not be negative, got {iteration}"
+            )
+        if _RECORD in parts:
+            raise ValueError(f"Checkpoints.save: the name {_RECORD!r} is taken; rename that part")
+        _require_finite(iteration, parts, score)
+        best = self._best
+        if score is not None and (best is None or score < best["score"]):
+            best = {"iteration": iteration, "score": float(score)}
+        record = {
+            "agrad": agrad.__version__,
+            "iteration": iteration,
+            "kinds": {name: _kind(part) for name, part in parts.items()},
+            "random": random.get_state(),
+            "best": best,
+            "settings": settings or {},
+            "metrics": metrics or {},
+        }
+        path = self._path(iteration)
+        save(path, {_RECORD: record} | {name: part.state_dict() for name, part in parts.items()})
+        self._best, self.last = best, iteration
+        for old in [*paths, path][: -self.keep]:
+            if old != self.best:
+                old.unlink()
+        return path
+
+    def _path(self, iteration: int) -> Path:
+        return self.folder / f"{iteration:08}.safetensors"
+
+    def _paths(self) -> list[Path]:
+        """Return the files of the checkpoints, by iteration."""
+        if self._lock.closed:
+            raise ValueError(f"Checkpoints: {os.fspath(self.folder)!r} is closed")
+        paths = self.folder.glob("*.safetensors")
+        return sorted(
+            (path for path in paths if re.fullmatch("[0-9]{8,}", path.stem)),
+            key=lambda path: int(path.stem),
+        )
+
+
+def _read(path: Path) -> Checkpoint:
+    """Return the checkpoint in a file.
+
+    Raises:
+        CorruptDataError: it is damaged, or no checkpoint.
+        ValueError: it is of another version.
+    """
+    states = load(path)
+    record = states.pop(_RECORD, None)
+    if not (
+        isinstance(record, dict)
+        and record.keys() == _RECORD_KEYS
+        and isinstance(record["kinds"], dict)
+        and record["kinds"].keys() == states.keys()
+        and all(isinstance(record[name], dict) for name in ("settings", "metrics"))
+        and _is_best(record["best"])
+        and record["iteration"] == int(path.stem)
+    ):
+        raise CorruptDataError(f"Checkpoints: {os.fspath(path)!r} is no checkpoint of that name")
+    if record["agrad"] != agrad.__version__:
+        raise ValueError(
+            f"Checkpoints: {os.fspath(path)!r} is of agrad {record['agrad']}, this is "
+            f"{agrad.__version__}, which need not go on with the same numbers; install the other, "
+            "or take the weights alone from agrad.load(path)"
+        )
+    return Checkpoint(path, record, states)
+
+
+def _is_best(best: Any) -> bool:
+    """Whether it is what a record says of the best checkpoint, if there has been one."""
+    if best is None:
+        return True
+    if not isinstance(best, dict) or best.keys() != {"iteration", "score"}:
+        return False
+    return type(best["iteration"]) is int and type(best["score"]) is float
+
+
+def _require_finite(iteration: int, parts: Mapping[str, Stateful], score: float | None) -> None:
+    if score is not None and not math.isfinite(score):
+        raise NonFiniteError(f"Checkpoints.save: the score is {score} (iteration {iteration})")
+    for name, part in parts.items():
+        if isinstance(part, Module):
+            for parameter_name, parameter in part.named_parameters():
+                if not np.isfinite(parameter.data).all():
+                    raise NonFiniteError(
+                        f"Checkpoints.save: the parameter {parameter_name} of the {name} is not "
+                        f"finite; lower the learning rate (iteration {iteration})"
+                    )
+
+
+def _kind(part: Stateful) -> str:
+    """Return the name of the part's class, and of the rule inside it."""
+    name = type(part).__name__
+    return f"{name}({_kind(part.base)})" if isinstance(part, AverageGradient) else name
+
+
+def _locked(folder: Path) -> BinaryIO:
+    """Return an open file that keeps others from the folder until it is closed, or its process is.
+
+    Raises:
+        FolderInUseError: another has it.
+    """
+    file = (folder / ".lock").open("ab")
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
+        raise FolderInUseError(
+            f"Checkpoints: another run writes to {os.fspath(folder)!r}; wait for its end or choose "
+            "another folder"
+        ) from error
+    return file

@@ -1,0 +1,47 @@
+"""Checks of saved states, which may come from any file: all of one is looked at before it is used.
+
+Each raises a ValueError that names the owner of the state and what is wrong with it.
+"""
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from agrad.backend import Array
+
+__all__ = ["require_array", "require_count", "require_dict"]
+
+
+def require_dict(owner: str, name: str, saved: Any) -> Mapping[str, Any]:
+    """Return what was saved if it is a dict, of whatever keys."""
+    if not isinstance(saved, Mapping):
+        raise ValueError(f"{owner}.load_state_dict: {name} must be a dict, got {_described(saved)}")
+    return saved
+
+
+def require_array(owner: str, name: str, saved: Any, like: Array) -> None:
+    """Raise unless what was saved is an array of the shape and dtype of another."""
+    if (getattr(saved, "shape", None), getattr(saved, "dtype", None)) != (like.shape, like.dtype):
+        raise ValueError(
+            f"{owner}.load_state_dict: {name} must be {_described(like)}, "
+            f"the state has {_described(saved)}"
+        )
+
+
+def require_count(owner: str, name: str, saved: Any) -> int:
+    """Return what was saved if it is a number of steps that may have been made."""
+    try:
+        count = operator.index(saved)
+    except TypeError:
+        count = -1
+    if not 0 <= count < 2**63 or isinstance(saved, bool):
+        raise ValueError(
+            f"{owner}.load_state_dict: {name} must be a number of steps, got {_described(saved)}"
+        )
+    return count
+
+
+def _described(value: Any) -> str:
+    if hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    return f"{value!r:.50}"

@@ -1,0 +1,651 @@
+"""The faults that mutation.py plants: what the derivative and averaging code could get wrong.
+
+Each names the tests that are likely to find it, so that they are run first; any test may.
+"""
+
+from dataclasses import dataclass
+
+__all__ = ["MUTANTS", "Mutant"]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: in `file`, the text `new` in the place of `old`, which is there exactly once."""
+
+    file: str
+    old: str
+    new: str
+    fault: str
+    tests: str
+    """Files of tests, without the prefix "test_"."""
+    only: str = ""
+    """pytest's -k: which of their tests."""
+
+    def plant(self, source: str) -> str:
+        """Return the source with the fault.
+
+        Raises:
+            ValueError: `old` is not there exactly once.
+        """
+        if (count := source.count(self.old)) != 1:
+            raise ValueError(
+                f"{self.file} has {self.old!r} {count} times, not once; adapt the mutant "
+                f"{self.fault!r} to the source as it is now"
+            )
+        return source.replace(self.old, self.new)
+
+
+OPERATION = "agrad/ops/operation.py"
+ARITHMETIC = "agrad/ops/arithmetic.py"
+LINALG = "agrad/ops/linalg.py"
+REDUCTION = "agrad/ops/reduction.py"
+SOFTMAX = "agrad/ops/softmax.py"
+SEQUENCE = "agrad/ops/sequence.py"
+LOSS = "agrad/ops/loss.py"
+SHAPE = "agrad/ops/shape.py"
+SWEEP = "agrad/sweep.py"
+OPTIMIZER = "agrad/optim/average_gradient.py"
+SEARCH = "agrad/optim/line_search.py"
+DIFFERENCE = "kernels/cpu/divided_difference.py"
+ELEMENTARY = "kernels/cpu/elementary_difference.py"
+POOLING = "kernels/cpu/pooling.py"
+STEPS = "kernels/cpu/optimizer.py"
+
+KINDS = [
+    Mutant(
+        OPERATION,
+        "inputs = map(midpoint, start.inputs, end.inputs)",
+        "inputs = start.inputs",
+        "multilinear: the start in place of the midpoint",
+        "average",
+        "multiply or matmul",
+    ),
+    Mutant(
+        OPERATION,
+        "nodes=(self.degree + 1) // 2)",
+        "nodes=1)",
+        "multilinear: one node for any degree",
+        "average",
+        "einsum",
+    ),
+    Mutant(
+        OPERATION,
+        "return (grad * self.divided_difference(*start.inputs, *end.inputs),)",
+        "return self.backward(grad, needs, start.out, *start.inputs)",
+        "elementwise: the derivative at the start",
+        "average",
+        "tanh",
+    ),
+    Mutant(
+        OPERATION,
+        "return (grad * self.divided_difference(*start.inputs, *end.inputs),)",
+        """(a,), (b,) = start.inputs, end.inputs
+        (derivative,) = self.backward(np.ones_like(grad), needs, start.out, a)
+        quotient = (end.out - start.out) / np.where(a == b, 1, b - a)
+        return (grad * np.where(a == b, derivative, quotient),)""",
+        "elementwise: the naive quotient, the derivative where it is 0/0",
+        "average",
+        "tanh",
+    ),
+    Mutant(
+        OPERATION,
+        "return [grad * share for share in self.average_shares(start, end)]",
+        "return [grad * share for share in self.shares(start.out, *start.inputs)]",
+        "selection: the choice at the start for the whole segment",
+        "average",
+        "maximum",
+    ),
+    Mutant(
+        OPERATION,
+        "return (x_grad + self._correction(x_grad, grad, start, end),)",
+        "return (x_grad,)",
+        "smooth: no correction to completeness",
+        "average",
+        "layer_norm or softmax",
+    ),
+    Mutant(
+        OPERATION,
+        "return values.sum(axis=self.axis, keepdims=True)",
+        "return values.sum(keepdims=True)",
+        "smooth: one correction for all problems, not one for each",
+        "average",
+        "layer_norm or softmax",
+    ),
+    Mutant(
+        OPERATION,
+        "return missing / scale / np.maximum(over_axis(unit * unit), 1) * unit",
+        "return missing / scale * unit",
+        "smooth: a correction not divided by the square of the step",
+        "average",
+        "layer_norm or softmax",
+    ),
+    Mutant(
+        OPERATION,
+        "missing = np.where(np.abs(missing) > noise, missing, 0)",
+        "missing = np.where(noise >= 0, missing, 0)",
+        "smooth: rounding taken for a lack, and divided by a small step",
+        "average",
+        "layer_norm or softmax",
+    ),
+    Mutant(
+        OPERATION,
+        "part = operation.backward(as_array(weight * grad), needs, out, *inputs)",
+        "part = operation.backward(as_array(grad / nodes), needs, out, *inputs)",
+        "quadrature: equal weights",
+        "average",
+        "einsum or prod",
+    ),
+    Mutant(
+        OPERATION,
+        "out = operation.forward(*inputs) if isinstance(operation, Smooth) else start.out",
+        "out = start.out",
+        "quadrature: the output of the start at every node",
+        "average",
+        "softmax or logsumexp",
+    ),
+]
+
+OPERATIONS = [
+    Mutant(
+        ARITHMETIC,
+        "return grad, -grad if needs[1] else None",
+        "return grad, grad if needs[1] else None",
+        "subtract: the sign of the second operand's gradient",
+        "gradients",
+        "subtract",
+    ),
+    Mutant(
+        ARITHMETIC,
+        "return grad * y if needs[0] else None, grad * x if needs[1] else None",
+        "return grad * x if needs[0] else None, grad * y if needs[1] else None",
+        "multiply: the operands swapped",
+        "gradients",
+        "multiply",
+    ),
+    Mutant(
+        ARITHMETIC,
+        "x_grad = grad * ((1 / y0 + 1 / y1) / 2) if needs[0] else None",
+        "x_grad = grad / ((y0 + y1) / 2) if needs[0] else None",
+        "divide: the reciprocal of the mean for the mean of the reciprocals",
+        "average",
+        "divide",
+    ),
+    Mutant(
+        ARITHMETIC,
+        """_mean_over_ends(lambda y: secants.in_base(x0, x1, y), y0, y1)
+        if needs[1]:
+            y_grad = grad * _mean_over_ends(lambda x: secants.in_exponent(y0, y1, x), x0, x1)""",
+        """secants.in_base(x0, x1, y0)
+        if needs[1]:
+            y_grad = grad * secants.in_exponent(y0, y1, x1)""",
+        "power: one of the two paths, complete but not symmetric",
+        "average",
+        "power",
+    ),
+    Mutant(
+        ARITHMETIC,
+        "return np.where(a == b, clipped == a, quotient)",
+        "return quotient",
+        "clip: 0 where start and end are equal",
+        "average",
+        "clip",
+    ),
+    Mutant(
+        ARITHMETIC,
+        "np.add(x > y, x >= y, dtype=np.int8)",
+        "np.add(x > y, x > y, dtype=np.int8)",
+        "maximum: of equal elements only one has the gradient",
+        "functional gradients tensor",
+        "maximum or tie",
+    ),
+    Mutant(
+        LINALG,
+        "x = midpoint(x0, x1) if needs[1] else x0",
+        "x = x0",
+        "dense layer: the inputs' start in place of their midpoint",
+        "average",
+        "linear",
+    ),
+    Mutant(
+        LINALG,
+        "bias_grad = np.ones(len(rows), rows.dtype) @ rows if needs[2] else None",
+        "bias_grad = rows[-1:].sum(axis=0) if needs[2] else None",
+        "dense layer: the bias's gradient of the last example alone",
+        "gradients",
+        "linear",
+    ),
+    Mutant(
+        LINALG,
+        "self.degree = len(self.terms)",
+        "self.degree = 2",
+        "einsum: any number of factors averaged as two",
+        "average",
+        "einsum",
+    ),
+    Mutant(
+        REDUCTION,
+        "return (np.broadcast_to(self.restore(grad, x) / self.count(x), x.shape),)",
+        "return (np.broadcast_to(self.restore(grad, x), x.shape),)",
+        "mean: the factor 1 / n",
+        "gradients",
+        "mean",
+    ),
+    Mutant(
+        REDUCTION,
+        "return (self.restore(grad, x) * (2 / self.freedom(x)) * centred,)",
+        "return (self.restore(grad, x) * (2 / self.count(x)) * centred,)",
+        "variance: ddof not taken off",
+        "gradients",
+        "var",
+    ),
+    Mutant(
+        REDUCTION,
+        "scale = _inverse(start.out + end.out)",
+        "scale = _inverse(2 * start.out)",
+        "standard deviation: the root's derivative at the start",
+        "average",
+        "std",
+    ),
+    Mutant(
+        REDUCTION,
+        "return (chosen / np.sum(chosen, axis=self.axes(x), keepdims=True),)",
+        "return (chosen,)",
+        "max: equal elements have the whole gradient each",
+        "functional gradients tensor average",
+        "max or tie or equal",
+    ),
+    Mutant(
+        REDUCTION,
+        "shares = average_shares(self.rows(self.sign * x0), self.rows(self.sign * x1))",
+        "shares = average_shares(self.rows(x0), self.rows(x1))",
+        "min: averaged as the max",
+        "average",
+        "min",
+    ),
+    Mutant(
+        REDUCTION,
+        "nodes = 8",
+        "nodes = 1",
+        "product: the midpoint for any number of factors",
+        "average",
+        "prod",
+    ),
+    Mutant(
+        SOFTMAX,
+        "x_grad -= out * x_grad.sum(axis=self.axis, keepdims=True)",
+        "x_grad -= out * x_grad.sum(axis=0, keepdims=True)",
+        "softmax: summed along the wrong axis",
+        "gradients",
+        "softmax",
+    ),
+    Mutant(
+        SOFTMAX,
+        "return p * (1 - slope * centered)",
+        "return p",
+        "log-softmax: no correction to completeness",
+        "average",
+        "log_softmax",
+    ),
+    Mutant(
+        SEQUENCE,
+        "Point(start.out, (self.candidates(x0),)), Point(end.out, (self.candidates(x1),))",
+        "Point(start.out, (x0,)), Point(end.out, (x1,))",
+        "masked max: the mask dropped from the average",
+        "average",
+        "global_max",
+    ),
+    Mutant(
+        SEQUENCE,
+        "return (grad[..., np.newaxis] * (self.mask / self.counts(x)),)",
+        "return (grad[..., np.newaxis] * (np.ones_like(x) / self.counts(x)),)",
+        "masked mean: the mask dropped from the gradient",
+        "gradients",
+        "global_avg",
+    ),
+    Mutant(
+        SEQUENCE,
+        "skipped = -1 if self.padding is None else self.padding",
+        "skipped = -1",
+        "embedding: the row of padding gets a gradient",
+        "sequence",
+        "padding",
+    ),
+    Mutant(
+        LOSS,
+        "x_grad[self.picked] = -grad if self.weight is None else -grad * self.weight",
+        "x_grad[self.picked] = -grad",
+        "negative log-likelihood: the classes' weights dropped",
+        "gradients",
+        "nll_loss",
+    ),
+    Mutant(
+        LOSS,
+        "self.negative * softplus(a, b) - self.positive * softplus(-a, -b)",
+        "self.negative * softplus(a, b) - self.positive * softplus(a, b)",
+        "binary cross-entropy: the reflection dropped from the average",
+        "average",
+        "binary",
+    ),
+    Mutant(
+        "agrad/ops/normalization.py",
+        "x_grad = grad - self._mean(grad) - out * self._mean(grad * out)",
+        "x_grad = grad - self._mean(grad)",
+        "normalization: the way through the deviation dropped",
+        "gradients",
+        "layer_norm",
+    ),
+    Mutant(
+        SHAPE,
+        "np.add.at(x_grad.reshape(-1), positions.reshape(-1), grad.reshape(-1))",
+        "x_grad.reshape(-1)[positions.reshape(-1)] = grad.reshape(-1)",
+        "indexing: elements named twice assigned, not added to",
+        "gradients",
+        "indexing",
+    ),
+    Mutant(
+        SHAPE,
+        "np.transpose(grad, np.argsort([axis % x.ndim for axis in self.axes]))",
+        "np.transpose(grad, [axis % x.ndim for axis in self.axes])",
+        "transpose: the permutation not inverted",
+        "gradients",
+        "transpose",
+    ),
+    Mutant(
+        "agrad/ops/dropout.py",
+        "return (grad * self.mask,)",
+        "return (grad,)",
+        "dropout: the mask dropped from the gradient",
+        "gradients",
+        "dropout",
+    ),
+    Mutant(
+        "agrad/ops/convolution.py",
+        "return (pixels @ np.ones(pixels.shape[2], grad.dtype)).sum(axis=0)",
+        "return (pixels @ np.ones(pixels.shape[2], grad.dtype))[-1]",
+        "convolution: the bias's gradient of the last image alone",
+        "gradients",
+        "convolution",
+    ),
+    Mutant(
+        "agrad/ops/activation.py",
+        "return 1 - out * out",
+        "return 1 - out",
+        "tanh: the square in the derivative dropped",
+        "gradients",
+        "tanh",
+    ),
+]
+
+SWEEPS = [
+    Mutant(
+        SWEEP,
+        "known[parent] = known[parent] + gradient",
+        "known[parent] = gradient",
+        "sweep: the last of several gradients in place of their sum",
+        "graph",
+    ),
+    Mutant(
+        SWEEP,
+        "known[parent] = gradient.copy()",
+        "known[parent] = gradient",
+        "sweep: leaves' gradients share memory with others",
+        "gradients graph",
+        "shared or sum or cotangent",
+    ),
+    Mutant(
+        SWEEP,
+        "return node.operation.average_backward(grad, node.needs, before, after)",
+        "return node.operation.backward(grad, node.needs, before.out, *before.inputs)",
+        "average sweep: Jacobians at the start",
+        "average",
+        "example or six_tanh or product",
+    ),
+    Mutant(
+        SWEEP,
+        "total[leaf] = total[leaf] + grad if leaf in total else grad",
+        "total[leaf] = grad",
+        "average sweep: the last segment in place of the sum of all",
+        "average",
+        "segments",
+    ),
+    Mutant(
+        SWEEP,
+        "share = i / segments",
+        "share = 1 / segments",
+        "average sweep: segments of unequal lengths",
+        "average",
+        "segments",
+    ),
+    Mutant(
+        SWEEP,
+        "grad = grad.sum(axis=tuple(range(lead)) + stretched).reshape(like.shape)",
+        "grad = grad.mean(axis=tuple(range(lead)) + stretched).reshape(like.shape)",
+        "sweep: broadcasting undone by a mean in place of a sum",
+        "graph",
+        "broadcast",
+    ),
+    Mutant(
+        "agrad/graph.py",
+        "return sorted(seen, key=lambda node: node.depth)",
+        "return list(reversed(seen))",
+        "sweep: nodes in the order found, not after all that they depend on",
+        "graph",
+        "path or diamond",
+    ),
+    Mutant(
+        "agrad/tensor.py",
+        "(4 * fine[leaf] - coarse) / 3",
+        "2 * fine[leaf] - coarse",
+        "extrapolation: complete, but of the wrong order",
+        "average",
+        "tanh_layers or order_promised",
+    ),
+    Mutant(
+        "agrad/average.py",
+        "total[i] += weight * grads[param]",
+        "total[i] = weight * grads[param]",
+        "quadrature of the gradient: the last node in place of the sum",
+        "average",
+        "average_gradient",
+    ),
+]
+
+OPTIMIZERS = [
+    Mutant(
+        OPTIMIZER,
+        "self.cap if i == 0 else 1.0)",
+        "self.cap)",
+        "repeats: every round may lengthen the update",
+        "average_gradient",
+        "definition",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "math.exp(self.gain * (self.fraction - self.target))",
+        "math.exp(self.gain * (self.target - self.fraction))",
+        "automatic rate: it moves the wrong way",
+        "average_gradient",
+        "rate",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "groups *= self._fractions[param][:, None]",
+        "groups *= 1",
+        "every: the kept fractions not used between measurements",
+        "average_gradient",
+        "definition or kept",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "proposed = whole / cut if cut > 0 else math.inf",
+        "proposed = whole if cut > 0 else math.inf",
+        "retreat: the cut not counted in the automatic rate",
+        "average_gradient",
+        "cut or infinity",
+    ),
+    Mutant(
+        SEARCH,
+        "groups = array.shape[0]",
+        "groups = array.shape[-1]",
+        "row: groups along the wrong axis",
+        "average_gradient",
+        "row",
+    ),
+    Mutant(
+        STEPS,
+        "vertex = -slope / (curvature + curvature)",
+        "vertex = -slope / curvature",
+        "line search: the vertex's factor 1/2",
+        "average_gradient",
+        "minimum",
+    ),
+    Mutant(
+        STEPS,
+        "vertex = min(max(vertex, 0 * cap), cap)",
+        "vertex = max(vertex, 0 * cap)",
+        "line search: the cap dropped",
+        "average_gradient",
+        "minimum",
+    ),
+    Mutant(
+        STEPS,
+        "whole = cap if -math.inf < end < 0 else 0 * cap",
+        "whole = cap if slope < 0 else 0 * cap",
+        "line search: the slope at the start decides, not the value at the cap",
+        "average_gradient",
+        "minimum",
+    ),
+    Mutant(
+        STEPS,
+        "best_fraction(g[i] if forward else -g[i], rise if forward else -rise, cap)",
+        "best_fraction(g[i] if forward else -g[i], rise, cap)",
+        "line search: the sign of the curvature where an update is negative",
+        "average_gradient",
+        "minimum",
+    ),
+    Mutant(
+        STEPS,
+        "slope += share",
+        "slope = share",
+        "line search of groups: the last slope in place of the sum",
+        "average_gradient",
+        "row",
+    ),
+]
+
+KERNELS = [
+    Mutant(
+        "kernels/cpu/segment.py",
+        "return (most, ratio * most) if above > below else (ratio * most, most)",
+        "return (most, ratio * most) if above < below else (ratio * most, most)",
+        "kinks: the parts above and below zero swapped",
+        "divided_difference",
+        "relu",
+    ),
+    Mutant(
+        DIFFERENCE,
+        "nearest = max(exp_a, exp_b) if a * b > 0 else 1.0",
+        "nearest = min(exp_a, exp_b) if a * b > 0 else 1.0",
+        "tanh, float32: the farther end factored out",
+        "divided_difference",
+        "tanh",
+    ),
+    Mutant(
+        DIFFERENCE,
+        "mean = (drop + drop * rest) / (half_gap * both_one_plus)",
+        "mean = drop / (half_gap * both_one_plus)",
+        "tanh, float64: the rest of the exponential dropped",
+        "divided_difference",
+        "tanh",
+    ),
+    Mutant(
+        DIFFERENCE,
+        "right = 1 - _softplus_below(min(-high, 0.0), min(-low, 0.0))",
+        "right = 1 - _softplus_below(min(-high, 0.0), min(-high, 0.0))",
+        "softplus: one end for both above zero",
+        "divided_difference",
+        "softplus",
+    ),
+    Mutant(
+        DIFFERENCE,
+        "normal_below(low) + high * _mean_density(low, high)",
+        "normal_below(low) + low * _mean_density(low, high)",
+        "GELU: the lower end for the higher",
+        "divided_difference",
+        "gelu",
+    ),
+    Mutant(
+        ELEMENTARY,
+        "drop = -math.expm1(-gap)",
+        "drop = 1 - math.exp(-gap)",
+        "exponential: the naive difference",
+        "divided_difference",
+        "exp",
+    ),
+    Mutant(
+        ELEMENTARY,
+        "if ratio == math.inf:  # or too far apart for anything to cancel",
+        "if ratio >= 0:",
+        "logarithm: the naive quotient",
+        "divided_difference",
+        "log",
+    ),
+    Mutant(
+        ELEMENTARY,
+        "return 1 / (math.sqrt(a) + math.sqrt(b))",
+        "return 0.5 / math.sqrt(0.5 * (a + b))",
+        "square root: the derivative at the midpoint",
+        "divided_difference",
+        "sqrt",
+    ),
+    Mutant(
+        ELEMENTARY,
+        "return _cosine(middle, rest) * _sine_over_halfgap_of(a, b)",
+        "return _cosine(middle, rest)",
+        "sine: the derivative at the midpoint",
+        "divided_difference",
+        "sin",
+    ),
+    Mutant(
+        "kernels/cpu/selection.py",
+        "shares[row, i] += (end_time - time) / equals",
+        "shares[row, i] += end_time - time",
+        "max: lines that are equal all the way have the whole share each",
+        "functional average sequence",
+        "max or equal",
+    ),
+    Mutant(
+        POOLING,
+        "x_grad[plane, row, column] += grad[plane, i, j]",
+        "x_grad[plane, row, column] = grad[plane, i, j]",
+        "max pooling: overlapping windows assign, not add",
+        "gradients",
+        "max_pool",
+    ),
+    Mutant(
+        POOLING,
+        "flat_grad[places[leader]] += (end_time - time) * grad[plane, i, j]",
+        "flat_grad[places[leader]] = (end_time - time) * grad[plane, i, j]",
+        "max pooling, averaged: overlapping windows assign, not add",
+        "average",
+        "max_pool",
+    ),
+    Mutant(
+        POOLING,
+        "x_grad[plane, y, k] += part",
+        "x_grad[plane, y, k] = part",
+        "average pooling: overlapping windows assign, not add",
+        "gradients",
+        "avg_pool",
+    ),
+    Mutant(
+        "kernels/cpu/conv.py",
+        "pixels[k * stride_x] += inner[k]",
+        "pixels[k * stride_x] = inner[k]",
+        "convolution: overlapping windows assign, not add",
+        "gradients",
+        "convolution",
+    ),
+]
+
+MUTANTS = [*KINDS, *OPERATIONS, *SWEEPS, *OPTIMIZERS, *KERNELS]

@@ -1,0 +1,296 @@
+"""`agrad train --resume`: a run goes on as if nothing had stopped it, whatever it was."""
+
+import errno
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agrad as ag
+
+pytest.importorskip("click")
+
+from test_cli import invoke, lines, needs_signals, one_line, run, start, wait_for
+
+from agrad.cli.run_folder import JSONLines
+
+TINY = ("--depth", "2", "--width", "8", "--batch-size", "64")
+EVERY_RULE = ["adam", "adamw", "muon", "rmsprop", "sgd"]
+
+
+def train(out: Path, *words: object) -> Any:
+    result = invoke("train", *TINY, *words, "--out", out)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def resume(out: Path, *words: object) -> Any:
+    result = invoke("train", "--resume", out, *words)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def outcome(out: Path) -> dict[str, Any]:
+    """Everything of a run that does not depend on the clock."""
+    metrics = [json.loads(line) for line in lines(out / "metrics.jsonl")]
+    for line in metrics:
+        line.pop("seconds", None)
+    settings = json.loads((out / "settings.json").read_text())
+    weights = (out / "weights.safetensors").read_bytes()
+    return {"metrics": metrics, "settings": settings, "weights": weights}
+
+
+def checkpoints(out: Path) -> list[int]:
+    return sorted(int(path.stem) for path in (out / "checkpoints").glob("*.safetensors"))
+
+
+def damage(out: Path, iteration: int) -> None:
+    path = out / "checkpoints" / f"{iteration:08}.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    path.write_bytes(content)
+
+
+# -- bit for bit -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", EVERY_RULE)
+@pytest.mark.parametrize("rest", [[], ["--lr", "1e-3"], ["--no-average", "--lr", "1e-3"]])
+def test_a_resumed_run_is_the_run(rule: str, rest: list[str], tmp_path: Path) -> None:
+    words = ("--optimizer", rule, *rest)
+    train(tmp_path / "whole", *words, "--iterations", 30)
+    train(tmp_path / "cut", *words, "--iterations", 25)  # in the second epoch
+    result = resume(tmp_path / "cut", "--iterations", 30)
+    assert "Going on after iteration 25 of 30" in result.output
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+    resume(tmp_path / "cut")
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+
+
+def test_a_resumed_convolutional_run_is_the_run(tmp_path: Path) -> None:
+    words = ("--model", "conv", "--depth", 3, "--width", 4, "--batch-size", 20)
+    for name, iterations in (("whole", 4), ("cut", 2)):
+        train(tmp_path / name, *words, "--iterations", iterations)
+    resume(tmp_path / "cut", "--iterations", 4)
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+
+
+@needs_signals
+@pytest.mark.parametrize(
+    ("number", "every"), [(signal.SIGINT, 10**6), (signal.SIGTERM, 10**6), (signal.SIGKILL, 10)]
+)
+def test_a_stopped_run_goes_on(number: signal.Signals, every: int, tmp_path: Path) -> None:
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    process = start(
+        "train", *TINY, "--iterations", "1000000", "--checkpoint-every", every, "--out", out
+    )
+    wait_for(lambda: len(lines(out / "metrics.jsonl")) > 40, process)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    last = checkpoints(out)[-1]
+    steps = len(lines(out / "metrics.jsonl"))
+    if number == signal.SIGKILL:
+        assert last >= steps - 10 > 0
+    else:
+        assert last == steps
+
+    resume(out, "--iterations", last + 5)
+    train(whole, "--iterations", last + 5)
+    assert outcome(out) == outcome(whole)
+    assert not list(out.rglob(".agrad-*"))
+
+
+@needs_signals
+def test_a_run_killed_again_and_again_loses_nothing() -> None:
+    faults = Path(__file__).with_name("faults.py")
+    result = subprocess.run(
+        [sys.executable, faults, "--kills", "12", "--seed", "1"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    first, second = result.stdout.splitlines()
+    assert int(re.search(r"(\d+) lives saved a further checkpoint", first)[1]) > 3  # type: ignore[index]
+    assert second.endswith("weights and losses are those of a run left alone")
+
+
+# -- a disk that fails -----------------------------------------------------------------------------
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """Let every write beyond `size` fail as on a full disk."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("limit", "name"),
+    [
+        (4_000, "00000000.safetensors"),
+        (11_300, "00000100.safetensors"),
+        (13_000, "metrics.jsonl"),
+        (25_000, "loss.png"),
+    ],
+)
+def test_a_run_on_a_full_disk_says_so_and_goes_on(limit: int, name: str, tmp_path: Path) -> None:
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    words = ("--depth", 0, "--checkpoint-every", 50, "--iterations")
+    iterations = 100 if name == "loss.png" else 200
+    with files_limited_to(limit):
+        failed = invoke("train", *TINY, *words, iterations, "--out", out)
+    assert isinstance(failed.exception, OSError)
+    assert f"File too large: '{out}" in str(failed.exception)
+    assert name in str(failed.exception)
+    assert not list(out.rglob(".agrad-*"))
+    if checkpoints(out):
+        assert str(failed.exception).endswith(f"; to go on: agrad train --resume {out}")
+        steps = [json.loads(line) for line in lines(out / "metrics.jsonl")]
+        assert len(steps) >= checkpoints(out)[-1] > 0
+        resume(out)
+    else:
+        train(out, *words, iterations)
+    train(whole, *words, iterations)
+    assert outcome(out) == outcome(whole)
+
+
+def test_a_line_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics = JSONLines(path)
+    metrics.append({"loss": 0.5})
+    with (
+        files_limited_to(path.stat().st_size + 5),
+        pytest.raises(OSError, match=f"File too large: '{path}'"),
+    ):
+        metrics.append({"loss": 0.25})
+    assert path.read_text() == '{"loss": 0.5}\n'
+    metrics.append({"loss": 0.25})
+    assert path.read_text() == '{"loss": 0.5}\n{"loss": 0.25}\n'
+    metrics.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_no_space_on_the_device() -> None:
+    metrics = JSONLines(Path("/dev/full"))
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'") as caught:
+        metrics.append({"loss": 0.5})
+    assert caught.value.errno == errno.ENOSPC
+    metrics.close()
+
+
+def test_a_damaged_checkpoint_is_told_and_passed_over(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(out, "--iterations", 25, "--checkpoint-every", 10)
+    expected = outcome(out)
+    damage(out, 25)
+    result = resume(out)
+    message = "damaged and put aside: {0}/00000025.safetensors; going on from {0}/00000020"
+    assert message.format(out / "checkpoints") in result.output
+    assert "Going on after iteration 20 of 25" in result.output
+    assert outcome(out) == expected
+
+
+def test_where_all_checkpoints_are_damaged_they_are_named(tmp_path: Path) -> None:
+    train(tmp_path, "--iterations", 2)
+    for iteration in (0, 2):
+        damage(tmp_path, iteration)
+    result = run("train", "--resume", tmp_path)
+    assert one_line(result, "all checkpoints are damaged", "00000000", "00000002")
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--lr", "1e-3"], "--lr does not go with --resume"),
+        (["--seed", "0"], "--seed does not go with --resume"),
+        (["--no-average"], "--average does not go with --resume"),
+        (["--epochs", "1"], "--epochs does not go with --resume"),
+        (["--out", "b"], "give either --out FOLDER or --resume FOLDER"),
+        (["--keep", "0"], "--keep"),
+        (["--checkpoint-every", "0"], "--checkpoint-every"),
+    ],
+)
+def test_words_that_do_not_go_with_resume(words: list[str], message: str, tmp_path: Path) -> None:
+    result = invoke("train", "--resume", tmp_path, *words)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["missing", "empty", "begun"])
+def test_a_folder_without_a_run(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    result = run("train", "--resume", tmp_path / name)
+    assert one_line(result, f"'{tmp_path / name}' holds no run", "--out")
+
+
+def test_fewer_iterations_than_made(tmp_path: Path) -> None:
+    train(tmp_path, "--iterations", 3)
+    result = run("train", "--resume", tmp_path, "--iterations", 2)
+    assert one_line(result, "the run has made 3 iterations")
+
+
+def test_a_folder_with_checkpoints_alone_is_of_a_run(tmp_path: Path) -> None:
+    train(tmp_path, "--iterations", 3)
+    for path in tmp_path.iterdir():
+        if path.is_file():
+            path.unlink()
+    result = run("train", *TINY, "--out", tmp_path)
+    assert one_line(result, "holds a run already", "go on with it by --resume")
+    resume(tmp_path)
+    assert (tmp_path / "weights.safetensors").exists()
+
+
+def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path, "--iterations", 3)
+    monkeypatch.setattr(ag, "__version__", "9.9.9")
+    result = invoke("train", "--resume", tmp_path)
+    assert "is of agrad 0.1.0, this is 9.9.9" in str(result.exception)
+
+
+@needs_signals
+def test_of_two_runs_on_one_folder_the_second_is_refused(tmp_path: Path) -> None:
+    process = start("train", *TINY, "--iterations", "1000000", "--out", tmp_path)
+    wait_for(lambda: lines(tmp_path / "metrics.jsonl"), process)
+    try:
+        assert one_line(run("train", "--resume", tmp_path), "another run writes to", "wait for")
+        assert one_line(run("train", *TINY, "--out", tmp_path), "holds a run already")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+# -- divergence ------------------------------------------------------------------------------------
+
+
+def test_a_lost_run_names_the_cause_and_keeps_its_checkpoints(tmp_path: Path) -> None:
+    words = "--no-average --optimizer sgd --lr 1e9 --activation relu --checkpoint-every 1 --keep 9"
+    result = run("train", *TINY, *words.split(), "--out", tmp_path)
+    assert one_line(result, "(iteration ", "first, ", " gave a result with ", "operands: float32[")
+    steps = lines(tmp_path / "metrics.jsonl")
+    assert f"(iteration {len(steps) + 1})" in result.stderr
+    assert checkpoints(tmp_path)[0] == 0
+    assert len(steps) >= checkpoints(tmp_path)[-1]
+    for iteration in checkpoints(tmp_path):
+        weights = ag.load(tmp_path / "checkpoints" / f"{iteration:08}.safetensors")["model"]
+        assert all(np.isfinite(array).all() for array in weights.values())
+    again = run("train", "--resume", tmp_path)
+    assert again.stderr == result.stderr
