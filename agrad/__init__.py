@@ -9,6 +9,7 @@ from agrad import optim as optim
 from agrad import random as random
 from agrad.anomaly import detect_anomaly as detect_anomaly
 from agrad.average import average_gradient as average_gradient
+from agrad.capture import capture as capture
 from agrad.functions import *  # noqa: F403
 from agrad.mode import is_grad_enabled as is_grad_enabled
 from agrad.mode import no_grad as no_grad

@@ -30,6 +30,11 @@ class ArrayMethods:
 
     _data: Array
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
+        return self._data.shape
+
     @staticmethod
     def _apply(operation: Operation, *inputs: Any) -> Tensor:
         raise TypeError("ArrayMethods: what mixes this in defines _apply")
@@ -164,7 +169,7 @@ class ArrayMethods:
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
         """Return a view with two axes exchanged."""
-        order = shape.axes_after(np.swapaxes, self._data.ndim, axis1, axis2)
+        order = shape.axes_after(np.swapaxes, len(self.shape), axis1, axis2)
         return self._apply(shape.Transpose(order), self)
 
     def reshape(self, *newshape: Any) -> Tensor:
@@ -180,7 +185,7 @@ class ArrayMethods:
 
     def squeeze(self, axis: Any = None) -> Tensor:
         """Return a view without `axis`, of length one (all such where None)."""
-        return self.reshape(np.squeeze(self._data, axis).shape)
+        return self.reshape(np.squeeze(np.broadcast_to(0, self.shape), axis).shape)
 
     def clip(self, min: Any = None, max: Any = None) -> Tensor:
         """Return the elements limited to [min, max], numbers or constant arrays, or None."""
@@ -205,13 +210,15 @@ class ArrayMethods:
 
     def dot(self, other: Any) -> Tensor:
         """Return the product with `other` by the rules of np.dot."""
-        return self._apply(linalg.dot(self._data.shape, np.shape(plain(other))), self, other)
+        return self._apply(linalg.dot(self.shape, np.shape(plain(other))), self, other)
 
     def __getitem__(self, index: Any) -> Tensor:
         return self._apply(shape.GetItem(plain_index(index)), self)
 
     def __len__(self) -> int:
-        return len(self._data)
+        if not self.shape:
+            raise TypeError("len: a Tensor of no axes has no length")
+        return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))

@@ -3,6 +3,7 @@
 __all__ = [
     "AnomalyError",
     "AverageUndefinedError",
+    "CaptureError",
     "CorruptDataError",
     "DeviceError",
     "DeviceLostError",
@@ -19,6 +20,10 @@ class FreedGraphError(ValueError):
 
 class AverageUndefinedError(TypeError):
     """An average backward pass through an operation without a kind, or an averaged Jacobian."""
+
+
+class CaptureError(TypeError):
+    """A function that cannot be captured, since a replay would not do what the function does."""
 
 
 class NonFiniteError(ValueError):

@@ -64,7 +64,8 @@ class Node:
         return self.out is None
 
     def free(self) -> None:
-        """Drop every array and every reference to other nodes."""
+        """Drop every array, the operation's own too, and every reference to other nodes."""
+        self.operation = type(self.operation)  # type: ignore[assignment]
         self.inputs = self.parents = ()
         self.pins = []
         self.out = None  # type: ignore[assignment]
@@ -81,8 +82,9 @@ def topological_order(root: Node) -> list[Node]:
     while stack:
         node = stack.pop()
         if node.freed:
+            name = node.operation.__name__  # type: ignore[attr-defined]
             raise FreedGraphError(
-                f"backward: the graph was freed at {type(node.operation).__name__} by an earlier "
+                f"backward: the graph was freed at {name} by an earlier "
                 "sweep; pass retain_graph=True to that sweep, or compute the loss again"
             )
         for parent in node.parents:

@@ -1,13 +1,18 @@
-"""Whether operations are recorded: the one switch of the package."""
+"""Whether operations are recorded, and where: the one switch of the package."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
-__all__ = ["is_grad_enabled", "no_grad"]
+if TYPE_CHECKING:
+    from agrad.capture import Tape
 
-# A context variable, so that each thread and each asynchronous task has its own.
+__all__ = ["active_tape", "is_grad_enabled", "no_grad", "taping"]
+
+# Context variables, so that each thread and each asynchronous task has its own.
 _grad_enabled: ContextVar[bool] = ContextVar("agrad_grad_enabled", default=True)
+_tape: ContextVar["Tape | None"] = ContextVar("agrad_tape", default=None)
 
 
 def is_grad_enabled() -> bool:
@@ -38,3 +43,18 @@ def no_grad() -> Iterator[None]:
         yield
     finally:
         _grad_enabled.reset(token)
+
+
+def active_tape() -> "Tape | None":
+    """Return the tape of the function that is being captured, if there is one."""
+    return _tape.get()
+
+
+@contextmanager
+def taping(tape: "Tape | None") -> Iterator[None]:
+    """Send operations to `tape` inside the `with` block."""
+    token = _tape.set(tape)
+    try:
+        yield
+    finally:
+        _tape.reset(token)

@@ -15,9 +15,9 @@ from agrad.anomaly import checked, detecting, first_anomaly
 from agrad.backend import Array, as_array
 from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
-from agrad.ops.operation import Gradients, Operation, Point
+from agrad.ops.operation import Gradients, Point
 
-__all__ = ["average_sweep", "backward_sweep", "recorded_leaves", "require_kinds"]
+__all__ = ["average_sweep", "backward_sweep", "recorded_leaves", "require_kinds", "unbroadcast"]
 
 LeafArrays = dict[Any, Array]
 """An array for each leaf."""
@@ -98,9 +98,10 @@ def require_kinds(nodes: Iterable[Node]) -> None:
         AverageUndefinedError: there is one.
     """
     for node in nodes:
-        if type(node.operation).average_backward is Operation.average_backward:
+        operation = node.operation.without_average
+        if operation is not None:
             point = Point(node.out, node.inputs)
-            node.operation.average_backward(point.out, node.needs, point, point)
+            operation.average_backward(point.out, node.needs, point, point)
 
 
 def _average_pull(
@@ -152,32 +153,32 @@ def _sweep(
         if node in pending:
             grad = as_array(pending.pop(node))
             gradients = pull(node, grad)
+            taken = {_memory(array) for array in (*node.inputs, node.out, grad)}
             for i, parent in enumerate(node.parents):
                 if parent is None or gradients[i] is None:
                     continue
-                gradient = _unbroadcast(gradients[i], node.inputs[i])
+                gradient = unbroadcast(gradients[i], node.inputs[i])
                 known: LeafArrays = pending if type(parent) is Node else leaves
                 if parent in known:
                     known[parent] = known[parent] + gradient
-                elif known is leaves and _is_shared(gradient, i, grad, gradients):
+                elif known is leaves and _memory(gradient) in taken:
                     known[parent] = gradient.copy()
                 else:
                     known[parent] = gradient
+                    taken.add(_memory(gradient))
         if not retain_graph:
             node.free()
     return {leaf: as_array(grad) for leaf, grad in leaves.items()}
 
 
-def _is_shared(gradient: Array, i: int, grad: Array, gradients: Gradients) -> bool:
-    """Whether a leaf's gradient might share memory with another array that outlives this step."""
-    return (
-        gradient is grad
-        or getattr(gradient, "base", None) is not None
-        or any(other is gradient for j, other in enumerate(gradients) if j != i)
-    )
+def _memory(array: Any) -> int:
+    """Return what arrays that might share memory have in common: who owns it."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return id(array)
 
 
-def _unbroadcast(grad: Array, like: Array) -> Array:
+def unbroadcast(grad: Array, like: Array) -> Array:
     """Sum `grad` over the axes along which `like` was broadcast, and give it `like`'s dtype.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,13 +23,14 @@ from agrad.backend import (
     scalar,
     set_writable,
 )
+from agrad.errors import CaptureError
 from agrad.graph import Node, Pin, topological_order
-from agrad.mode import is_grad_enabled
+from agrad.mode import active_tape, is_grad_enabled
 from agrad.ops.device import Move, require_one_device
 from agrad.ops.operation import Operation
 from agrad.sweep import average_sweep, backward_sweep, recorded_leaves
 
-__all__ = ["Tensor", "apply", "as_tensor", "tensor"]
+__all__ = ["Tensor", "apply", "as_tensor", "compute", "tensor"]
 
 
 class Tensor(ArrayMethods):
@@ -125,11 +126,6 @@ class Tensor(ArrayMethods):
         return self._node is None
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The lengths of the axes."""
-        return self._data.shape
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         """The type of the elements."""
         return self._data.dtype
@@ -211,7 +207,16 @@ class Tensor(ArrayMethods):
         return Tensor._wrap(view)
 
     def writable(self) -> Array:
-        """Return the array to change in place: a copy, from now on, if a graph needs this one."""
+        """Return the array to change in place: a copy, from now on, if a graph needs this one.
+
+        Raises:
+            CaptureError: in a function that is being captured, whose replays would not change it.
+        """
+        if active_tape() is not None:
+            raise CaptureError(
+                f"capture: the function changes a Tensor of shape {self.shape} in place, which its "
+                "replays would not; leave this part uncaptured"
+            )
         if not self._is_writable():
             self._data = self._data.copy()
         return self._data
@@ -398,16 +403,20 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         ValueError, TypeError: the operation refuses its inputs; the message names it.
         DeviceError: they are on different devices, or their GPU is out of memory.
     """
+    tape = active_tape()
+    if tape is not None:
+        return tape.record(operation, inputs)
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     recording = is_grad_enabled() and any(t._requires_grad for t in tensors)
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
     require_one_device(operation, arrays)
     if not recording:
-        return Tensor._wrap(_forward(operation, arrays))
+        return Tensor._wrap(compute(operation, arrays)[1])
 
     # Inputs are pinned before they are used, so that a view of one is born read-only.
     pins = [pin for pin in map(_pinned, tensors) if pin is not None]
-    result = Tensor._wrap(_forward(operation, arrays))
+    operation, out = compute(operation, arrays)
+    result = Tensor._wrap(out)
     pin = _pinned(result)
     if pin is not None:
         pins.append(pin)
@@ -422,8 +431,10 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     return result
 
 
-def _forward(operation: Operation, arrays: tuple[Array, ...]) -> Array:
+def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, Array]:
+    """Call an operation: return it as it is for this call, and its output."""
     try:
+        operation = operation.for_call(*arrays)
         out = as_array(operation.forward(*arrays))
     except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:
         kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
@@ -431,8 +442,8 @@ def _forward(operation: Operation, arrays: tuple[Array, ...]) -> Array:
         cuda.explain(error)
         raise
     if detecting():
-        check_forward(operation, out, arrays)
-    return out
+        check_forward(operation, out, tuple(arrays))
+    return operation, out
 
 
 def _pinned(tensor: Tensor) -> Pin | None:

@@ -11,6 +11,8 @@ import numpy as np
 import agrad.nn.functional as F
 from agrad import cuda, random
 from agrad.anomaly import detect_anomaly
+from agrad.capture import Captured
+from agrad.capture import capture as capture_function
 from agrad.data import Batches
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.mode import no_grad
@@ -50,7 +52,7 @@ class Evaluation:
 
 
 def train_step(
-    model: Module,
+    model: Module | Captured,
     optimizer: Optimizer | AverageGradient,
     inputs: Any,
     targets: Any,
@@ -59,7 +61,7 @@ def train_step(
     """Make one step on one batch and return the loss before it.
 
     Args:
-        model: the network, in the mode in which it is.
+        model: the network, in the mode in which it is, perhaps captured.
         optimizer: a base rule or an `AverageGradient`, over the model's parameters.
         inputs: what the model is given, (N, ...), an array or a Tensor on the model's device.
         targets: what the loss is given beside the model's output.
@@ -95,7 +97,7 @@ def train_step(
 
 
 def _step(
-    model: Module,
+    model: Module | Captured,
     optimizer: Optimizer | AverageGradient,
     inputs: Any,
     targets: Any,
@@ -118,12 +120,17 @@ def _step(
 
 
 def _cause(
-    model: Module, inputs: Any, targets: Any, loss_function: LossFunction, draws: dict[str, Any]
+    model: Module | Captured,
+    inputs: Any,
+    targets: Any,
+    loss_function: LossFunction,
+    draws: dict[str, Any],
 ) -> str:
     """Return in words what first was not finite: the step is computed again, and looked through."""
-    given = {"the inputs": as_tensor(inputs)} | {
-        f"the parameter {name}": parameter for name, parameter in model.named_parameters()
-    }
+    given = {"the inputs": as_tensor(inputs)}
+    module = model.function if isinstance(model, Captured) else model
+    if isinstance(module, Module):
+        given |= {f"the parameter {name}": p for name, p in module.named_parameters()}
     for name, tensor in given.items():
         if not np.isfinite(tensor.data).all():
             return f"before any operation {name} had a NaN or an infinity"
@@ -146,6 +153,8 @@ def train(
     iterations: int,
     loss_function: LossFunction = F.cross_entropy,
     start: int = 0,
+    *,
+    capture: bool = False,
 ) -> Iterator[Step]:
     """Train on one batch after another, epoch after epoch, giving a `Step` after each.
 
@@ -159,9 +168,12 @@ def train(
         iterations: the number of the last step, 0 or more.
         loss_function: gives the loss, a single element, of the model's output and the targets.
         start: how many of these steps have been made before.
+        capture: run the model as `agrad.capture` makes it, faster where layers are small. Only for
+            a model whose Python does the same at every call.
 
     Raises:
         ValueError: `iterations` or `start` is negative.
+        CaptureError: the model cannot be captured.
         NonFiniteError: the loss or a gradient has become NaN or infinite; the message names the
             iteration, whose step has not been made, and the first operation that gave one.
 
@@ -182,7 +194,8 @@ def train(
     for name, count in (("iterations", iterations), ("start", start)):
         if count < 0:
             raise ValueError(f"train: {name} must not be negative, got {count}")
-    return _steps(model, optimizer, batches, range(start + 1, iterations + 1), loss_function)
+    steps = range(start + 1, iterations + 1)
+    return _steps(model, optimizer, batches, steps, loss_function, capture)
 
 
 def _steps(
@@ -191,12 +204,14 @@ def _steps(
     batches: Batches,
     iterations: range,
     loss_function: LossFunction,
+    capture: bool,
 ) -> Iterator[Step]:
     model.train()
+    forward = capture_function(model) if capture else model
     for iteration, (inputs, targets) in zip(iterations, batches.forever()):
         start = perf_counter()
         try:
-            loss = train_step(model, optimizer, inputs, targets, loss_function)
+            loss = train_step(forward, optimizer, inputs, targets, loss_function)
         except (AnomalyError, NonFiniteError) as error:
             raise type(error)(f"{error} (iteration {iteration})") from error
         yield Step(iteration, loss, perf_counter() - start, len(inputs))

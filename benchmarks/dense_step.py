@@ -51,10 +51,11 @@ def agrad_steps(options: argparse.Namespace, images: np.ndarray, labels: np.ndar
             activation=options.activation,
         )
 
-    def contestant(make_optimizer: Callable) -> Callable[[], object]:
+    def contestant(make_optimizer: Callable, captured: bool = False) -> Callable[[], object]:
         model = network()
         optimizer = make_optimizer(model.parameters())
-        return lambda: train_step(model, optimizer, images, labels)
+        forward = agrad.capture(model) if captured else model
+        return lambda: train_step(forward, optimizer, images, labels)
 
     def rmsprop(params):
         return optim.RMSprop(params, lr=1e-4, alpha=0.9)
@@ -62,15 +63,17 @@ def agrad_steps(options: argparse.Namespace, images: np.ndarray, labels: np.ndar
     def adam(params):
         return optim.Adam(params, lr=1e-4)
 
+    methods = {
+        "agrad RMSprop": rmsprop,
+        "agrad Adam": adam,
+        "agrad average gradient on RMSprop": lambda p: optim.AverageGradient(rmsprop(p)),
+        "agrad average gradient on Adam": lambda p: optim.AverageGradient(adam(p)),
+        "agrad average gradient every 2": lambda p: optim.AverageGradient(rmsprop(p), every=2),
+    }
     return {
-        "agrad RMSprop": contestant(rmsprop),
-        "agrad Adam": contestant(adam),
-        "agrad average gradient on RMSprop": contestant(
-            lambda params: optim.AverageGradient(rmsprop(params))
-        ),
-        "agrad average gradient on Adam": contestant(
-            lambda params: optim.AverageGradient(adam(params))
-        ),
+        name + suffix: contestant(method, captured=bool(suffix))
+        for suffix in ("", ", captured")
+        for name, method in methods.items()
     }, [parameter.data for parameter in network().parameters()]
 
 
@@ -138,6 +141,12 @@ RATIOS = (
     ("agrad average gradient on RMSprop", "agrad RMSprop"),
     ("agrad average gradient on Adam", "agrad Adam"),
     ("agrad average gradient on RMSprop", "PyTorch RMSprop"),
+    ("agrad RMSprop, captured", "agrad RMSprop"),
+    ("agrad RMSprop, captured", "PyTorch RMSprop"),
+    ("agrad Adam, captured", "PyTorch Adam"),
+    ("agrad average gradient on RMSprop, captured", "agrad RMSprop, captured"),
+    ("agrad average gradient on Adam, captured", "agrad Adam, captured"),
+    ("agrad average gradient on RMSprop, captured", "PyTorch RMSprop"),
 )
 
 
@@ -159,7 +168,7 @@ def main() -> None:
     print(f"{options.threads} thread(s), {options.rounds} rounds of {options.steps} steps")
     for name, times in seconds.items():
         low, middle, high = 1e3 * np.quantile(times, (0.25, 0.5, 0.75))
-        print(f"  {name:<36} {middle:7.2f} ms   ({low:.2f} to {high:.2f})")
+        print(f"  {name:<46} {middle:7.2f} ms   ({low:.2f} to {high:.2f})")
     ratios = {}
     for name, other in RATIOS:
         ratio = np.array(seconds[name]) / np.array(seconds[other])

@@ -13,7 +13,10 @@ LAYERS = [
     {"cuda", "errors", "kernels", "quadrature", "random", "serialization"},
     {"backend"},
     {"ops"},
-    {"graph", "mode", "anomaly", "sweep", "array_methods", "tensor", "functions", "average"},
+    {
+        *("graph", "mode", "anomaly", "sweep", "array_methods", "tensor", "functions", "average"),
+        "capture",
+    },
     {"nn"},
     {"optim"},
     {"data"},

@@ -298,7 +298,9 @@ def _train(
                 interrupts_between_steps() as check,
                 step_progress(console, settings["data"], iterations) as show,
             ):
-                for step in train_model(model, optimizer, batches, iterations, start=start):
+                for step in train_model(
+                    model, optimizer, batches, iterations, start=start, capture=True
+                ):
                     run.add(step)
                     show(step)
                     if step.iteration % every == 0:

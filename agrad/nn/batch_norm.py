@@ -56,18 +56,20 @@ class _BatchNorm(Module):
                 f"{type(self).__name__}: input must have shape {' or '.join(self.shapes.values())} "
                 f"with C = {self.num_features}, got {x.shape}"
             )
-        training = self.training or not self.track_running_stats
-        momentum = 0.0 if self.momentum is None else self.momentum
-        if training and self.track_running_stats:
-            batches = self.num_batches_tracked.data + 1
-            momentum = 1 / int(batches) if self.momentum is None else momentum
-        out = F.batch_norm(
+        return F.batch_norm(
             *(x, self.running_mean, self.running_var, self.weight, self.bias),
-            *(training, momentum, self.eps),
+            training=self.training or not self.track_running_stats,
+            momentum=self._count_batch,
+            eps=self.eps,
         )
-        if training and self.track_running_stats:
-            self.num_batches_tracked.writable()[...] = batches
-        return out
+
+    def _count_batch(self) -> float:
+        """Count one batch more, and return its share in the running averages."""
+        if not self.track_running_stats:
+            return 0.0
+        batches = int(self.num_batches_tracked.data) + 1
+        self.num_batches_tracked.writable()[...] = batches
+        return 1 / batches if self.momentum is None else self.momentum
 
     def extra_repr(self) -> str:
         return (

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from agrad.array_methods import plain
 from agrad.backend import Array, is_array, move
+from agrad.mode import active_tape
 from agrad.tensor import Tensor, as_tensor
 
 __all__ = ["IncompatibleKeys", "Module", "Parameter"]
@@ -96,6 +97,9 @@ class Module:
         raise TypeError(f"{type(self).__name__}: the module defines no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
+        tape = active_tape()
+        if tape is not None:
+            tape.enter(self)
         return self.forward(*inputs, **options)
 
     # -- what it owns ------------------------------------------------------------------------------

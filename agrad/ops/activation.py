@@ -29,8 +29,8 @@ class ReLU(Elementwise):
     def forward(self, x):
         return np.maximum(x, 0)
 
-    def derivative(self, out, x):
-        return x > 0
+    def backward(self, grad, needs, out, x):
+        return (kernels(x).activation.relu_backward(grad, x),)
 
     def divided_difference(self, a, b):
         return kernels(a).divided_difference.relu(a, b)
@@ -88,8 +88,8 @@ class Tanh(Elementwise):
     def forward(self, x):
         return np.tanh(x)
 
-    def derivative(self, out, x):
-        return 1 - out * out
+    def backward(self, grad, needs, out, x):
+        return (kernels(out).activation.tanh_backward(grad, out),)
 
     def divided_difference(self, a, b):
         return kernels(a).divided_difference.tanh(a, b)

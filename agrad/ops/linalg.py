@@ -21,11 +21,13 @@ class Affine(Multilinear):
         out = _as_matrix(x) @ weight.T
         if bias is not None:
             out = np.add(out, bias, out=out if out.dtype == bias.dtype else None)
-        return out.reshape(*x.shape[:-1], len(weight))
+        return out if x.ndim == 2 else out.reshape(*x.shape[:-1], len(weight))
 
     def backward(self, grad, needs, out, x, weight, bias=None):
         rows = _as_matrix(grad)
-        x_grad = (rows @ weight).reshape(x.shape) if needs[0] else None
+        x_grad = rows @ weight if needs[0] else None
+        if x_grad is not None and x.ndim != 2:
+            x_grad = x_grad.reshape(x.shape)
         weight_grad = rows.T @ _as_matrix(x) if needs[1] else None
         if bias is None:
             return x_grad, weight_grad

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from agrad.ops.operation import Smooth
+from agrad.ops.operation import Operation, Smooth
 
-__all__ = ["Normalize"]
+__all__ = ["FollowedNormalize", "Normalize"]
 
 
 class Normalize(Smooth):
@@ -31,3 +31,16 @@ class Normalize(Smooth):
         # Not x.mean, which warns where there is nothing to normalize.
         total = x.sum(axis=self.axis, keepdims=True)
         return total * (total.size / max(1, x.size))
+
+
+class FollowedNormalize(Operation):
+    """`Normalize`, where each call first has `follow` see its input."""
+
+    def __init__(self, axis, eps, follow):
+        self.axis = axis
+        self.eps = eps
+        self.follow = follow
+
+    def for_call(self, x):
+        self.follow(x)
+        return Normalize(self.axis, self.eps)

@@ -57,6 +57,14 @@ class Operation:
         """Return the output. It may be a view of an input; inputs are never written to."""
         raise TypeError(f"{type(self).__name__}: the operation defines no forward")
 
+    def for_call(self, *inputs: Array) -> "Operation":
+        """Return the operation as it is for one call, with what the call draws or changes done.
+
+        A call runs this once, before `forward`; an average backward pass, which runs `forward`
+        again, does not.
+        """
+        return self
+
     def backward(
         self, grad: Array, needs: tuple[bool, ...], out: Array, *inputs: Array
     ) -> Gradients:
@@ -77,6 +85,11 @@ class Operation:
             "unknown; derive it from one of the kinds (Linear, Multilinear, Elementwise, "
             "Selection, Smooth) or define average_backward"
         )
+
+    @property
+    def without_average(self) -> "Operation | None":
+        """The operation whose averaged Jacobian is unknown: this one, or None."""
+        return self if type(self).average_backward is Operation.average_backward else None
 
 
 class Linear(Operation):

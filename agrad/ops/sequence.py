@@ -10,24 +10,32 @@ __all__ = ["Embedding", "MaskedMax", "MaskedMean"]
 
 
 class Embedding(Linear):
-    """The rows of a weight (V, D) that `indices`, from 0 to V - 1, name.
+    """The rows of a weight (V, D) that integer `ids`, from 0 to V - 1, name.
 
     Row `padding`, if there is one, is taken for a constant: it gets no gradient.
     """
 
-    def __init__(self, indices, padding=None):
-        self.indices = indices
+    def __init__(self, padding=None):
         self.padding = padding
 
-    def forward(self, weight):
-        return np.take(weight, self.indices, axis=0)
+    def forward(self, weight, ids):
+        count = len(weight)
+        wrong = ids[(ids < 0) | (ids >= count)]
+        if wrong.size:
+            raise ValueError(
+                f"embedding: input has the id {wrong[0]}, outside 0 to {count - 1}, "
+                f"the rows of weight; {wrong.size} of its {ids.size} ids are"
+            )
+        return np.take(weight, ids, axis=0)
 
-    def backward(self, grad, needs, out, weight):
+    def backward(self, grad, needs, out, weight, ids):
         weight_grad = np.zeros_like(weight, dtype=grad.dtype, order="C")
-        rows = np.ascontiguousarray(grad, like=grad).reshape(self.indices.size, weight.shape[1])
+        rows = np.ascontiguousarray(grad, like=grad).reshape(ids.size, weight.shape[1])
         skipped = -1 if self.padding is None else self.padding
-        kernels(weight).embedding.add_rows(self.indices.ravel(), rows, skipped, weight_grad)
-        return (weight_grad,)
+        kernels(weight).embedding.add_rows(
+            ids.ravel().astype(np.int64, copy=False), rows, skipped, weight_grad
+        )
+        return weight_grad, None
 
 
 class MaskedMax(Max):

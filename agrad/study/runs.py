@@ -82,7 +82,7 @@ class Experiment:
         batches = Batches(*data.train, batch_size=self.batch_size, seed=self.seed, drop_last=True)
         losses, seconds = [], []
         try:
-            for step in train(model, optimizer, batches, self.iterations):
+            for step in train(model, optimizer, batches, self.iterations, capture=True):
                 losses.append(step.loss)
                 seconds.append(step.seconds)
                 on_step(step)

@@ -17,8 +17,9 @@ Four ideas carry almost all of them:
 Accuracy: within 4 ulps of the exact result for the inputs as given, over all magnitudes; within 5
 for tanh, sigmoid, softplus, SiLU, GELU and powers. Where the result passes through zero without a
 factor that does, the docstring names the scale that the error is relative to. float32 is evaluated
-in double precision and rounded once. NaN gives NaN. An infinite end gives the limit where there is
-one, otherwise NaN. At a kink, a = b gives what ordinary backward takes.
+in double precision and rounded once, except by tanh, which has a formula in single precision. NaN
+gives NaN. An infinite end gives the limit where there is one, otherwise NaN. At a kink, a = b gives
+what ordinary backward takes.
 
 Every function takes arrays a and b of one shape and one dtype, float32 or float64, with any
 strides, then the constants of f as numbers; it returns a new array of that shape and dtype.
@@ -165,6 +166,9 @@ def _expm1_over(x: float) -> float:
     return 1.0 if x == 0 else math.expm1(x) / x
 
 
+_ZERO, _HALF, _ONE, _TWO, _FOUR, _HUNDRED = map(np.float32, (0, 0.5, 1, 2, 4, 100))
+
+
 @elementwise
 def tanh(a: float, b: float) -> float:
     """Divided difference of tanh: 2 s (1 - e^-2d) / (d (1 + e^-2|a|) (1 + e^-2|b|)).
@@ -193,15 +197,25 @@ def tanh(a: float, b: float) -> float:
 
 
 @tanh.for_float32
-def _tanh_for_float32(a: float, b: float) -> float:
-    """The same product, in the range of double precision, where nothing underflows."""
-    exp_a = exponential.exp_to_single(-2 * abs(a))
-    exp_b = exponential.exp_to_single(-2 * abs(b))
-    nearest = max(exp_a, exp_b) if a * b > 0 else 1.0
-    half_gap = abs(0.5 * b - 0.5 * a)
-    drop = -exponential.expm1_to_single(-4 * half_gap)
-    drop, half_gap = (drop, half_gap) if half_gap > 0 else (4.0, 1.0)
-    return drop * nearest / (half_gap * ((1 + exp_a) * (1 + exp_b)))
+def _tanh_for_float32(a, b):
+    """The same product in single precision."""
+    power_a, rest_a = exponential.split_single_exp(-_TWO * abs(a))
+    power_b, rest_b = exponential.split_single_exp(-_TWO * abs(b))
+    scale_a = exponential.single_power_of_two(max(power_a, -_HUNDRED))
+    scale_b = exponential.single_power_of_two(max(power_b, -_HUNDRED))
+    one_plus = _ONE + (scale_a + scale_a * rest_a)
+    both_one_plus = one_plus + one_plus * (scale_b + scale_b * rest_b)
+    power, rest = (power_a, rest_a) if abs(a) < abs(b) else (power_b, rest_b)
+    power, rest = (power, rest) if (a > _ZERO) == (b > _ZERO) else (_ZERO, _ZERO)
+    half_gap = abs(_HALF * b - _HALF * a)
+    gap_power, gap_rest = exponential.split_single_exp(-_FOUR * half_gap)
+    gap_scale = exponential.single_power_of_two(max(gap_power, -_HUNDRED))
+    drop = (_ONE - gap_scale) - gap_scale * gap_rest
+    drop, half_gap = (drop, half_gap) if half_gap > _ZERO else (_FOUR, _ONE)
+    mean = (drop + drop * rest) / (half_gap * both_one_plus)
+    half_power = exponential.round_single_to_integer(_HALF * power)
+    mean *= exponential.single_power_of_two(half_power)
+    return mean * exponential.single_power_of_two(power - half_power)
 
 
 @elementwise

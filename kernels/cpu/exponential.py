@@ -59,30 +59,46 @@ def expm1(x: float) -> float:
     return (power - 1) + power * rest
 
 
-@inline
-def exp_to_single(x: float) -> float:
-    """Return e^x for x <= 0, as exact as float32 can hold it; below -700 it is e^-700."""
-    power, rest = _split_exp_to_single(x)
-    return power + power * rest
+# In single precision: where float32 is what comes out, a vector register holds twice as many.
+
+_LOG2_E_32 = np.float32(_LOG2_E)
+_LN2_HIGH_32 = np.float32(
+    float.fromhex("0x1.62e4p-1")
+)  # 16 bits, so that n * _LN2_HIGH_32 is exact
+_LN2_LOW_32 = np.float32(float.fromhex("0x1.7f7d1cf79abcap-20"))
+_SHIFT_32 = np.float32(1.5 * 2**23)
+_ONE_32 = np.float32(1)
+_LOWEST_32 = np.float32(-174)
+# 1 / 7!, 1 / 6! and so on to 1 / 2!
+_C7, _C6, _C5, _C4, _C3, _C2 = (np.float32(1 / math.factorial(k)) for k in range(7, 1, -1))
 
 
 @inline
-def expm1_to_single(x: float) -> float:
-    """Return e^x - 1 for x <= 0, as exact as float32 can hold it."""
-    power, rest = _split_exp_to_single(x)
-    return (power - 1) + power * rest
+def round_single_to_integer(x):
+    return (x + _SHIFT_32) - _SHIFT_32
 
 
 @inline
-def _split_exp_to_single(x: float) -> tuple[float, float]:
-    """Return 2^n and e^r - 1 as `split_exp` does; the series of degree 8 leaves out 1e-9."""
-    x = -700.0 if x < -700 else x
-    n = round_to_integer(x * _LOG2_E)
-    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    series = 1 / 40320 * r + 1 / 5040
-    series = series * r + 1 / 720
-    series = series * r + 1 / 120
-    series = series * r + 1 / 24
-    series = series * r + 1 / 6
-    series = series * r + 1 / 2
-    return power_of_two(n), series * (r * r) + r
+def single_power_of_two(n):
+    """Return 2^n for an integer n, -126 <= n <= 127."""
+    bits = (np.float32(n + _SHIFT_32).view(np.int32) + np.int32(127)) << np.int32(23)
+    return np.int32(bits).view(np.float32)
+
+
+@inline
+def split_single_exp(x):
+    """Return n and e^r - 1 as `split_exp` does, for x <= 0; below -174 it is e^-174.
+
+    The series of degree 7 leaves out less than 1e-8. Half of n is an exponent of float32 still.
+    """
+    x = max(x, _LOWEST_32)
+    n = round_single_to_integer(x * _LOG2_E_32)
+    head = x - n * _LN2_HIGH_32
+    r = head - n * _LN2_LOW_32
+    rounding = (head - r) - n * _LN2_LOW_32
+    series = _C7 * r + _C6
+    series = series * r + _C5
+    series = series * r + _C4
+    series = series * r + _C3
+    series = series * r + _C2
+    return n, (series * (r * r) + rounding) + r

@@ -169,12 +169,14 @@ class elementwise(inline):
         self._loop = self._float32_loop = self._loop_of(formula, "real", self)
 
     def for_float32(self, formula: Callable[..., float]) -> Callable[..., float]:
-        """Let another formula serve float32 arrays, for which a shorter series may do: a decorator.
+        """Let another formula, evaluated in single precision, serve float32 arrays: a decorator.
 
         What it decorates is left a plain function.
         """
         self._loop = self._loop_of(self.__wrapped__, "float64", self)
-        self._float32_loop = self._loop_of(formula, "float32", inline(formula))
+        self._float32_loop = kernel("const float32[:], const float32[:], float32[:]")(
+            _at_the_place_of(formula, _single_loop, {"formula": inline(formula)})
+        )
         return formula
 
     @staticmethod
@@ -204,6 +206,11 @@ class elementwise(inline):
 def _loop(a, b, out):
     for i in range(out.size):
         out[i] = formula(np.float64(a[i]), np.float64(b[i]))
+
+
+def _single_loop(a, b, out):
+    for i in range(out.size):
+        out[i] = formula(a[i], b[i])
 
 
 def _loop_with_one(a, b, out, parameter):

@@ -1,14 +1,16 @@
 """Normalization and dropout."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, beside, uniform
+from agrad.backend import Array, beside
 from agrad.nn.functional.windows import floating
-from agrad.ops.dropout import Dropout
-from agrad.ops.normalization import Normalize
+from agrad.ops.arithmetic import Sqrt
+from agrad.ops.dropout import RandomDropout
+from agrad.ops.normalization import FollowedNormalize, Normalize
 from agrad.tensor import Tensor, apply, as_tensor
 
 __all__ = ["batch_norm", "dropout", "layer_norm"]
@@ -21,7 +23,7 @@ def batch_norm(
     weight: Any = None,
     bias: Any = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: float | Callable[[], float] = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalize each channel to mean 0 and variance 1, then scale and shift it.
@@ -39,7 +41,8 @@ def batch_norm(
         weight: the scales, (C,).
         bias: the shifts, (C,).
         training: whether to normalize by the batch.
-        momentum: the share of the batch in the new running mean and variance.
+        momentum: the share of the batch in the new running mean and variance, or a function that
+            gives it when they change.
         eps: added to the variance.
 
     Raises:
@@ -68,35 +71,39 @@ def batch_norm(
                 f"batch_norm: {name} must have shape {x.shape[1:2]}, one element for each channel "
                 f"of input, of shape {x.shape}; got {np.shape(value)}"
             )
-    for name, running in zip(names, (running_mean, running_var)):
-        if running is not None:
-            beside("batch_norm", name, running.data, x.data)
     channel = (1, -1) + (1,) * (x.ndim - 2)
     if training:
-        _follow(x.data, running_mean, running_var, momentum)
+        if x.size // max(1, x.shape[1]) < 2:
+            raise ValueError(
+                "batch_norm: training needs more than one element for each channel, got input of "
+                f"shape {x.shape}; give larger batches, or call eval()"
+            )
         axes = (0, *range(2, x.ndim))
-        out = apply(Normalize(axes, eps), x)
+        follow = partial(_follow, axes, running_mean, running_var, momentum)
+        out = apply(FollowedNormalize(axes, eps, follow), x)
     elif running_mean is None or running_var is None:
         raise ValueError("batch_norm: outside training running_mean and running_var are needed")
     else:
-        deviation = np.sqrt(running_var.data + running_var.dtype.type(eps))
-        out = (x - running_mean.data.reshape(channel)) / deviation.reshape(channel)
+        deviation = apply(Sqrt(), running_var + eps)
+        out = (x - running_mean.reshape(channel)) / deviation.reshape(channel)
     if weight is not None:
         out = out * as_tensor(weight).reshape(channel)
     return out if bias is None else out + as_tensor(bias).reshape(channel)
 
 
 def _follow(
-    x: Array, running_mean: Tensor | None, running_var: Tensor | None, momentum: float
+    axes: tuple[int, ...],
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    momentum: float | Callable[[], float],
+    x: Array,
 ) -> None:
     """Move the running mean and variance towards the batch's."""
-    axes = (0, *range(2, x.ndim))
-    count = x.size // max(1, x.shape[1])
-    if count < 2:
-        raise ValueError(
-            "batch_norm: training needs more than one element for each channel, got input of shape "
-            f"{x.shape}; give larger batches, or call eval()"
-        )
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None:
+            beside("batch_norm", name, running.data, x)
+    if callable(momentum):
+        momentum = momentum()
     for running, statistic in (
         (running_mean, np.mean(x, axis=axes)),
         (running_var, np.var(x, axis=axes, ddof=1)),
@@ -171,9 +178,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     x = as_tensor(input)
     if p == 0 or not training:
         return x
-    kept = uniform(x.data) >= p
-    scale = 1 / (1 - p) if p < 1 else 0.0
-    return apply(Dropout(kept * x.dtype.type(scale)), x)
+    return apply(RandomDropout(p), x)
 
 
 def _of_shape(argument: str, value: Any, lengths: tuple[int, ...]) -> Tensor:

@@ -45,14 +45,21 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
         )
     _require_floating("embedding", "weight", weight)
     count = weight.shape[0]
-    ids = _ids(input, weight)
+    if not isinstance(input, Tensor):
+        input = beside("embedding", "input", plain(input), weight.data)
+    ids = as_tensor(input)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(
+            f"embedding: input must hold integer ids, got {ids.dtype} of shape {ids.shape}; "
+            "convert it with astype(int)"
+        )
     if padding_idx is not None:
         if not -count <= padding_idx < count:
             raise ValueError(
                 f"embedding: padding_idx is {padding_idx}, weight has rows 0 to {count - 1}"
             )
         padding_idx %= count
-    return apply(Embedding(ids, padding_idx), weight)
+    return apply(Embedding(padding_idx), weight, ids)
 
 
 def global_max_pool1d(input: Any, mask: Any = None) -> Tensor:
@@ -98,24 +105,6 @@ def global_avg_pool1d(input: Any, mask: Any = None) -> Tensor:
 
 
 # -- arguments -----------------------------------------------------------------------------------
-
-
-def _ids(input: Any, weight: Tensor) -> Array:
-    """Return a copy of the ids, which the operation will hold."""
-    ids = beside("embedding", "input", plain(input), weight.data)
-    count = len(weight)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(
-            f"embedding: input must hold integer ids, got {ids.dtype} of shape {ids.shape}; "
-            "convert it with astype(int)"
-        )
-    wrong = ids[(ids < 0) | (ids >= count)]
-    if wrong.size:
-        raise ValueError(
-            f"embedding: input has the id {wrong[0]}, outside 0 to {count - 1}, "
-            f"the rows of weight; {wrong.size} of its {ids.size} ids are"
-        )
-    return ids.astype(np.int64)
 
 
 def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:

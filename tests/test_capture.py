@@ -1,0 +1,366 @@
+"""Captured functions: bit for bit what the function gives, and refused where they could not be."""
+
+import gc
+import tracemalloc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import agrad as ag
+import agrad.nn.functional as F
+from agrad import nn, optim
+from agrad.data import Batches
+from agrad.errors import AverageUndefinedError, CaptureError, FreedGraphError
+from agrad.ops.operation import Operation
+from agrad.tensor import apply
+from agrad.train import train
+
+RANDOM = np.random.default_rng(0)
+LABELS = RANDOM.integers(3, size=(6, 8))
+VECTORS = RANDOM.random((6, 8, 12), np.float32)
+IMAGES = RANDOM.random((6, 8, 1, 8, 8), np.float32)
+IDS = RANDOM.integers(20, size=(6, 8, 6))
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], NDArray[Any]]] = {
+    "dense": (
+        lambda: nn.Sequential(nn.Linear(12, 9), nn.Tanh(), nn.Linear(9, 9), nn.ReLU()),
+        VECTORS,
+    ),
+    "dropout and batch_norm": (
+        lambda: nn.Sequential(
+            *(nn.Linear(12, 9), nn.BatchNorm1d(9, momentum=None), nn.Dropout(0.4)),
+            *(nn.SiLU(), nn.Dropout(0.2)),
+        ),
+        VECTORS,
+    ),
+    "convolution": (
+        lambda: nn.Sequential(
+            *(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(36, 9)),
+        ),
+        IMAGES,
+    ),
+    "embedding": (
+        lambda: nn.Sequential(
+            nn.Embedding(20, 5), nn.Flatten(), nn.LayerNorm(30), nn.Linear(30, 9)
+        ),
+        IDS,
+    ),
+}
+
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "SGD": lambda p: optim.SGD(p, lr=0.1, momentum=0.9),
+    "RMSprop": lambda p: optim.RMSprop(p, lr=1e-2),
+    "Adam": lambda p: optim.Adam(p, lr=1e-2),
+    "AdamW": lambda p: optim.AdamW(p, lr=1e-2),
+    "average on RMSprop": lambda p: optim.AverageGradient(optim.RMSprop(p, lr=1e-2)),
+    "average by rows every 2": lambda p: optim.AverageGradient(
+        optim.Adam(p, lr=1e-2), granularity="row", every=2, repeats=2
+    ),
+    "automatic": lambda p: optim.AverageGradient(optim.Adam(p, lr=1e-3), lr="auto"),
+}
+
+
+def trained(
+    model: nn.Module, inputs: Any, make_optimizer: Callable[[Any], Any], captured: bool
+) -> list[Any]:
+    """Return the losses of a training, and what the model has become."""
+    optimizer = make_optimizer(model.parameters())
+    schedule = optim.StepLR(optimizer, step_size=2, gamma=0.5)
+    forward = ag.capture(model) if captured else model
+    losses = []
+    for batch, labels in zip(inputs, LABELS):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(forward(batch), labels)
+        losses.append(loss.data)
+        if isinstance(optimizer, optim.AverageGradient):
+            optimizer.step(loss)
+        else:
+            loss.backward()
+            optimizer.step()
+        schedule.step()
+    return [*losses, *(tensor.copy() for tensor in model.state_dict().values())]
+
+
+def assert_same(left: list[Any], right: list[Any]) -> None:
+    assert len(left) == len(right)
+    for a, b in zip(left, right):
+        np.testing.assert_array_equal(a, b, strict=True)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("kind", MODELS)
+def test_training_is_bit_identical(kind: str, optimizer: str) -> None:
+    make, inputs = MODELS[kind]
+    results = []
+    for captured in False, True:
+        ag.seed(1)
+        results.append(trained(make(), inputs, OPTIMIZERS[optimizer], captured))
+    assert_same(*results)
+
+
+def test_the_training_loop_captures_where_asked_to() -> None:
+    results = []
+    for capture in False, True:
+        ag.seed(2)
+        model = nn.Sequential(nn.Linear(12, 9), nn.Dropout(0.5), nn.Tanh(), nn.Linear(9, 3))
+        called = []
+        model.forward = lambda x, call=model.forward, called=called: called.append(x) or call(x)
+        batches = Batches(VECTORS[0], LABELS[0], batch_size=4, seed=0)
+        optimizer = optim.AverageGradient(optim.Adam(model.parameters()))
+        losses = [step.loss for step in train(model, optimizer, batches, 6, capture=capture)]
+        assert len(called) == (1 if capture else 6)
+        results.append([np.array(losses), *(p.data for p in model.parameters())])
+    assert_same(*results)
+
+
+changes = st.fixed_dictionaries(
+    {
+        "size": st.integers(2, 4),
+        "dtype": st.sampled_from([np.float32, np.float64]),
+        "training": st.booleans(),
+        "recording": st.booleans(),
+        "frozen": st.booleans(),
+        "argument": st.booleans(),
+    }
+)
+
+
+@given(st.lists(changes, min_size=2, max_size=6), st.integers(0, 2**32 - 1))
+def test_what_decided_the_recording_may_change_at_every_call(calls: list[Any], seed: int) -> None:
+    def outcome(captured: bool) -> list[Any]:
+        ag.seed(seed)
+        model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Tanh())
+        forward = ag.capture(model) if captured else model
+        arrays = []
+        for call in calls:
+            values = ag.random.generator().normal(size=(call["size"], 3)).astype(call["dtype"])
+            x = ag.tensor(values, requires_grad=call["argument"])
+            model.to(call["dtype"]).train(call["training"]).zero_grad()
+            model[0].weight.requires_grad = not call["frozen"]
+            if call["recording"]:
+                out = forward(x)
+                (out * out).sum().backward()
+            else:
+                with ag.no_grad():
+                    out = forward(x)
+            assert out.requires_grad == call["recording"]
+            grads = [tensor.grad for tensor in (x, *model.parameters())]
+            arrays += [out.data, *(np.array(grad) for grad in grads if grad is not None)]
+            arrays.append(np.array([grad is None for grad in grads]))
+        return [*arrays, *(array.copy() for array in model.state_dict().values())]
+
+    assert_same(outcome(False), outcome(True))
+
+
+def test_python_runs_once_for_each_kind_of_call() -> None:
+    calls = []
+
+    def function(x: ag.Tensor) -> ag.Tensor:
+        calls.append(x.shape)
+        return x * x
+
+    captured = ag.capture(function)
+    for size in 2, 3, 2, 3, 2:
+        np.testing.assert_array_equal(captured(np.full(size, 3.0)).data, 9.0)
+    assert calls == [(2,), (3,)]
+    for size in range(100):
+        captured(np.zeros(size))
+        captured(np.zeros(size))
+    plans = captured._plans.values()
+    assert len(plans) == 16
+    assert sum(bool(plan.kept) for plan in plans) <= 1
+
+
+def test_other_tensors_have_their_present_values() -> None:
+    scale = ag.tensor([2.0, 3.0], requires_grad=True)
+    captured = ag.capture(lambda x: x * scale)
+    assert captured([1.0, 1.0]).tolist() == [2.0, 3.0]
+    scale.data = [5.0, 7.0]
+    assert captured([1.0, 1.0]).tolist() == [5.0, 7.0]
+    with ag.no_grad():
+        scale[0] = 1.0
+    assert captured([1.0, 1.0]).tolist() == [1.0, 7.0]
+
+
+def test_constants_follow_the_dtype_of_other_tensors() -> None:
+    layer = nn.Linear(1, 1)
+    captured = ag.capture(lambda x: x * (layer.weight * 0.1))
+    for dtype in np.float32, np.float64:
+        layer.to(dtype).weight.data = [[1.0]]
+        assert captured([1.0]).data == layer.weight.data * 0.1
+
+
+def test_calls_have_graphs_of_their_own() -> None:
+    weight = ag.tensor([2.0], requires_grad=True)
+    captured = ag.capture(lambda x: ag.tanh(x * weight) * weight)
+    function = captured.function
+    results = []
+    for f in function, captured, captured:
+        weight.zero_grad()
+        first, second = f(ag.tensor([0.5])), f(ag.tensor([0.25]))
+        (f(first) + second).sum().backward()
+        results.append(weight.grad)
+    assert results[0] == results[1] == results[2]
+    loss = captured([1.0]).sum()
+    loss.backward()
+    with pytest.raises(FreedGraphError):
+        loss.backward()
+
+
+@pytest.mark.parametrize("options", [{}, {"segments": 3}, {"extrapolate": True}])
+def test_average_gradients_are_bit_identical(options: dict[str, Any]) -> None:
+    ag.seed(3)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 5), nn.Softmax(1))
+    x = RANDOM.normal(size=(3, 4)).astype(np.float32)
+    # The first layer stays: what does not move is not averaged.
+    updates = {p: 0.1 * np.ones_like(p.data) for p in model[2].parameters()}
+    results = []
+    for forward in model, ag.capture(model):
+        for _ in range(2):
+            model.zero_grad()
+            loss = (forward(x) ** 3).sum()
+            ends = [loss.average_backward(updates, retain_graph=True, **options)]
+            ends.append(loss.average_backward(updates, **options))
+            results.append([*ends, *(p.average_grad for p in model.parameters())])
+    for other in results[1:]:
+        assert_same(results[0], other)
+
+
+def test_the_values_at_an_end_are_kept_no_longer_than_a_sweep() -> None:
+    x = ag.tensor([1.0], requires_grad=True)
+    out = ag.capture(ag.exp)(x)
+    for _ in range(3):
+        out.average_backward({x: [1.0]}, retain_graph=True)
+    assert len(out._node.operation.runs) == 1
+
+
+def test_an_average_gradient_is_complete() -> None:
+    ag.seed(4)
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)).to(np.float64)
+    forward = ag.capture(model)
+    for _ in range(2):
+        loss = forward(np.ones((2, 4))).sum()
+        updates = {p: np.full_like(p.data, 0.3) for p in model.parameters()}
+        model.zero_grad()
+        end = loss.average_backward(updates)
+        change = sum(np.vdot(p.average_grad, delta) for p, delta in updates.items())
+        np.testing.assert_allclose(change, end - loss.data, rtol=1e-12)
+
+
+class Kindless(Operation):
+    def forward(self, x: Any) -> Any:
+        return x * 1
+
+    def backward(self, grad: Any, needs: Any, out: Any, x: Any) -> Any:
+        return (grad,)
+
+
+def test_an_operation_without_a_kind_is_refused_before_anything_changes() -> None:
+    weight = ag.tensor([1.0], requires_grad=True)
+    captured = ag.capture(lambda x: apply(Kindless(), ag.tanh(x * weight)))
+    base = optim.RMSprop([weight], lr=0.1)
+    for _ in range(2):
+        with pytest.raises(AverageUndefinedError, match="Kindless"):
+            optim.AverageGradient(base).step(captured([2.0]).sum())
+        weight.zero_grad()
+    assert base.state_bytes == 0
+    assert weight.tolist() == [1.0]
+
+
+OUTSIDE = ag.tensor([1.0], requires_grad=True)
+MASK = np.array([True])
+
+REFUSED: dict[str, tuple[Callable[[ag.Tensor], Any], str]] = {
+    "branch": (lambda x: x if x.sum() > 0 else -x, "looks at the values"),
+    "truth": (lambda x: x if x.sum() else -x, "looks at the values"),
+    "item": (lambda x: x * x.sum().item(), "looks at the values"),
+    "data": (lambda x: x * x.data, "looks at the values"),
+    "numpy": (lambda x: np.asarray(x), "looks at the values"),
+    "np function": (lambda x: x * np.sign(x), "looks at the values"),
+    "array": (lambda x: x * np.ones(1), "takes a ndarray"),
+    "result from outside": (lambda x, y=OUTSIDE * 2: x * y, "computed outside"),
+    "mask": (lambda x: ag.where(MASK, x, -x), "looks at the values"),
+    "index": (lambda x: x[np.array([0])], "GetItem holds an array of shape"),
+    "targets": (lambda x: F.mse_loss(x, x) + F.cross_entropy(x, x), "looks at the values"),
+    "change in place": (lambda x: x * OUTSIDE.writable(), "changes a Tensor of shape"),
+    "no tensor": (lambda x: 3.0, "returned a float"),
+    "constant": (lambda x: OUTSIDE, "returned a Tensor"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_replay_would_not_do_is_refused(case: str) -> None:
+    function, message = REFUSED[case]
+    captured = ag.capture(function)
+    for _ in range(2):
+        with pytest.raises(CaptureError, match=f"^capture: .*{message}"):
+            captured(ag.tensor([1.0]))
+    assert (OUTSIDE * 1).tolist() == [1.0]  # nothing is being captured any more
+
+
+def test_shapes_and_dtypes_may_be_looked_at() -> None:
+    def function(x: ag.Tensor) -> ag.Tensor:
+        assert (len(x), x.ndim, x.size, x.dtype) == (2, 2, 6, np.float32)
+        return sum(row for row in x.swapaxes(0, 1).reshape(3, 1, 2).squeeze(1)) / x.shape[1]
+
+    captured = ag.capture(function)
+    for _ in range(2):
+        assert captured([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]).tolist() == [2.0, 5.0]
+
+
+def test_captured_functions_nest_and_may_return_an_argument() -> None:
+    inner = ag.capture(lambda x: 2 * x)
+    outer = ag.capture(lambda x: inner(x) + 1)
+    same = ag.capture(lambda x: x)
+    for value in 1.0, 2.0:
+        assert outer([value]).tolist() == [2 * value + 1]
+        x = ag.tensor([value], requires_grad=True)
+        (3 * same(x)).sum().backward()
+        assert x.grad.tolist() == [3.0]
+
+
+def test_ids_are_checked_at_every_call() -> None:
+    captured = ag.capture(nn.Embedding(3, 2))
+    captured([0, 2])
+    with pytest.raises(ValueError, match="embedding: input has the id 3"):
+        captured([0, 3])
+
+
+@pytest.mark.parametrize("steps", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_memory_does_not_grow(steps: int) -> None:
+    model = nn.Sequential(nn.Linear(12, 32), nn.Tanh(), nn.Dropout(0.5), nn.Linear(32, 3))
+    optimizer = optim.AverageGradient(optim.RMSprop(model.parameters()))
+    forward = ag.capture(model)
+
+    def train(count: int) -> int:
+        for _ in range(count):
+            optimizer.zero_grad()
+            optimizer.step(F.cross_entropy(forward(VECTORS[0]), LABELS[0]))
+        arrays = tracemalloc.DomainFilter(inclusive=True, domain=np.lib.tracemalloc_domain)
+        statistics = tracemalloc.take_snapshot().filter_traces([arrays]).statistics("filename")
+        return sum(statistic.size for statistic in statistics)
+
+    gc.collect()
+    gc.disable()  # what a step leaves goes without the collector's help
+    tracemalloc.start()
+    try:
+        before = train(20)
+        assert train(steps) == before
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+def test_a_freed_graph_frees_the_values_of_the_call() -> None:
+    captured = ag.capture(lambda x: ag.tanh(ag.exp(x)))
+    out = captured(ag.tensor([1.0], requires_grad=True))
+    replay = weakref.ref(out._node.operation)
+    out.sum().backward()
+    assert replay() is None
