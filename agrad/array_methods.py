@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
-from agrad.backend import Array
+from agrad.backend import Array, beside
 from agrad.ops import arithmetic, linalg, reduction, shape
 from agrad.ops.operation import Operation
 
 if TYPE_CHECKING:
     from agrad.tensor import Tensor
 
-__all__ = ["ArrayMethods", "plain_index"]
+__all__ = ["ArrayMethods", "plain", "plain_index"]
 
 
 class ArrayMethods:
@@ -33,6 +33,9 @@ class ArrayMethods:
     @staticmethod
     def _apply(operation: Operation, *inputs: Any) -> Tensor:
         raise TypeError("ArrayMethods: what mixes this in defines _apply")
+
+    def numpy(self) -> Array:
+        raise TypeError("ArrayMethods: what mixes this in defines numpy")
 
     # -- arithmetic --------------------------------------------------------------------------------
 
@@ -84,22 +87,22 @@ class ArrayMethods:
     # -- comparison --------------------------------------------------------------------------------
 
     def __eq__(self, other: Any) -> Any:
-        return self._data == _plain(other)
+        return self._data == plain(other)
 
     def __ne__(self, other: Any) -> Any:
-        return self._data != _plain(other)
+        return self._data != plain(other)
 
     def __lt__(self, other: Any) -> Any:
-        return self._data < _plain(other)
+        return self._data < plain(other)
 
     def __le__(self, other: Any) -> Any:
-        return self._data <= _plain(other)
+        return self._data <= plain(other)
 
     def __gt__(self, other: Any) -> Any:
-        return self._data > _plain(other)
+        return self._data > plain(other)
 
     def __ge__(self, other: Any) -> Any:
-        return self._data >= _plain(other)
+        return self._data >= plain(other)
 
     # By identity, as for any object that can change: Tensors are keys of updates and gradients.
     __hash__ = object.__hash__
@@ -187,7 +190,13 @@ class ArrayMethods:
                     "clip: a bound requires a gradient, but bounds are constants; "
                     "use maximum and minimum"
                 )
-        return self._apply(arithmetic.Clip(_plain(min), _plain(max)), self)
+        low, high = (
+            bound
+            if bound is None or np.isscalar(bound)
+            else beside("clip", name, plain(bound), self._data)
+            for name, bound in (("min", min), ("max", max))
+        )
+        return self._apply(arithmetic.Clip(low, high), self)
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """Return the elements converted to `dtype`; between floating types gradients flow back."""
@@ -196,7 +205,7 @@ class ArrayMethods:
 
     def dot(self, other: Any) -> Tensor:
         """Return the product with `other` by the rules of np.dot."""
-        return self._apply(linalg.dot(self._data.shape, np.shape(_plain(other))), self, other)
+        return self._apply(linalg.dot(self._data.shape, np.shape(plain(other))), self, other)
 
     def __getitem__(self, index: Any) -> Tensor:
         return self._apply(shape.GetItem(plain_index(index)), self)
@@ -208,15 +217,16 @@ class ArrayMethods:
         return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
-        return np.array(self._data, dtype=dtype, copy=copy)
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
 
 
-def _plain(value: Any) -> ArrayLike:
+def plain(value: Any) -> Any:
+    """Return a Tensor's array, and anything else as it is."""
     return value._data if isinstance(value, ArrayMethods) else value
 
 
 def plain_index(index: Any) -> Any:
     """Return an index with arrays in place of its Tensors."""
     if isinstance(index, tuple):
-        return tuple(_plain(part) for part in index)
-    return _plain(index)
+        return tuple(plain(part) for part in index)
+    return plain(index)

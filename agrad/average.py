@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agrad.backend import Array
+from agrad.array_methods import plain
+from agrad.backend import Array, beside
 from agrad.quadrature import gauss_legendre
 from agrad.sweep import backward_sweep
 from agrad.tensor import Tensor
@@ -54,7 +55,7 @@ def average_gradient(
     """
     deltas = _checked_updates(params, update)
     starts = [param.data for param in params]
-    total = [np.zeros(start.shape) for start in starts]
+    total = [np.zeros_like(start, dtype=np.float64) for start in starts]
     reached = [False] * len(starts)
     with _values_restored(params):
         for position, weight in gauss_legendre(nodes):
@@ -92,12 +93,12 @@ def _gradients(loss: Tensor) -> Mapping[Tensor, Array]:
 @contextmanager
 def _values_restored(params: Sequence[Tensor]) -> Iterator[None]:
     # The arrays themselves come back, not copies: others may hold them, as a graph or an optimizer.
-    arrays = [param._data for param in params]
+    arrays = [(param._data, param._pin) for param in params]
     try:
         yield
     finally:
-        for param, array in zip(params, arrays, strict=True):
-            param._data = array
+        for param, (array, pin) in zip(params, arrays, strict=True):
+            param._data, param._pin = array, pin
 
 
 def _checked_updates(params: Sequence[Tensor], update: Mapping[Tensor, ArrayLike]) -> list[Array]:
@@ -110,11 +111,11 @@ def _checked_updates(params: Sequence[Tensor], update: Mapping[Tensor, ArrayLike
         if not param.is_leaf or not param.requires_grad:
             reason = "requires no gradient" if param.is_leaf else "is computed, not a leaf"
             raise ValueError(f"average_gradient: params[{i}], of shape {param.shape}, {reason}")
-    deltas = {param: np.zeros(param.shape, param.dtype) for param in params}
+    deltas = {param: np.zeros_like(param.data) for param in params}
     for i, (param, values) in enumerate(update.items()):
         if param not in deltas:
             raise ValueError(f"average_gradient: the tensor of update {i} is not in params")
-        delta = values.data if isinstance(values, Tensor) else np.asarray(values)
+        delta = beside("average_gradient", f"update {i}", plain(values), param.data)
         if delta.shape != param.shape:
             raise ValueError(
                 f"average_gradient: update {i} has shape {delta.shape}, its tensor {param.shape}"

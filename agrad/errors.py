@@ -4,6 +4,9 @@ __all__ = [
     "AnomalyError",
     "AverageUndefinedError",
     "CorruptDataError",
+    "DeviceError",
+    "DeviceLostError",
+    "DeviceMemoryError",
     "FolderInUseError",
     "FreedGraphError",
     "NonFiniteError",
@@ -32,3 +35,15 @@ class CorruptDataError(ValueError):
 
 class FolderInUseError(ValueError):
     """A folder of checkpoints that another run, in this process or another, writes to."""
+
+
+class DeviceError(ValueError):
+    """A device that cannot be used, or arrays on different ones where one is needed."""
+
+
+class DeviceMemoryError(DeviceError, MemoryError):
+    """A GPU without room for an array."""
+
+
+class DeviceLostError(DeviceError):
+    """A GPU that a failure has made useless to this process, with all that its memory holds."""

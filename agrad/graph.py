@@ -8,7 +8,7 @@ a change to what was recorded.
 
 from typing import Any
 
-from agrad.backend import Array
+from agrad.backend import Array, set_writable
 from agrad.errors import FreedGraphError
 from agrad.ops.operation import Operation
 
@@ -19,17 +19,18 @@ class Pin:
     """Keeps an array read-only for as long as a graph needs its values.
 
     A change in place between forward and backward would make gradients silently wrong; with the
-    array pinned, NumPy raises at the line that attempts it.
+    array pinned, NumPy raises at the line that attempts it. CuPy cannot: there it is agrad's own
+    ways of changing a tensor that ask for the pin.
     """
 
     __slots__ = ("__weakref__", "array")
 
     def __init__(self, array: Array) -> None:
         self.array = array
-        array.flags.writeable = False
+        set_writable(array, False)
 
     def __del__(self) -> None:
-        self.array.flags.writeable = True
+        set_writable(self.array, True)
 
 
 class Node:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from agrad import cuda
 from agrad.errors import CorruptDataError
 
 __all__ = ["atomic_write", "load", "remove_leftovers", "save"]
@@ -45,8 +46,9 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
         path: The file to write or replace.
         state: A dict with strings for keys. Its values are such dicts in turn; arrays of any shape
             of booleans, integers, float16, float32 or float64, or objects whose `.numpy()` gives
-            one, such as tensors; and None, booleans, integers, floats, strings, and lists of these
-            or of dicts of them. NumPy's scalars come back as 0-d arrays.
+            one, such as tensors, both from whatever device; and None, booleans, integers, floats,
+            strings, and lists of these or of dicts of them. NumPy's scalars come back as 0-d
+            arrays.
 
     Raises:
         TypeError: a key, a value or a dtype that cannot be saved; nothing is written.
@@ -197,7 +199,9 @@ def _outline(value: Any, keys: tuple[str, ...], arrays: dict[str, Any]) -> Any:
                 )
         return {key: _outline(item, (*keys, key), arrays) for key, item in value.items()}
     if not isinstance(value, np.ndarray | np.generic) and hasattr(value, "numpy"):
-        value = value.numpy()
+        value = (value.cpu() if hasattr(value, "cpu") else value).numpy()
+    elif cuda.is_array(value):
+        value = cuda.to_host(value)
     if not isinstance(value, np.ndarray | np.generic):
         _check_plain(value, keys)
         return [value]

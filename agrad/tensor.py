@@ -9,11 +9,23 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from agrad import cuda
 from agrad.anomaly import check_forward, detecting, remember
-from agrad.array_methods import ArrayMethods, plain_index
-from agrad.backend import Array, as_array
+from agrad.array_methods import ArrayMethods, plain, plain_index
+from agrad.backend import (
+    Array,
+    as_array,
+    beside,
+    device_of,
+    is_array,
+    is_on,
+    move,
+    scalar,
+    set_writable,
+)
 from agrad.graph import Node, Pin, topological_order
 from agrad.mode import is_grad_enabled
+from agrad.ops.device import Move, require_one_device
 from agrad.ops.operation import Operation
 from agrad.sweep import average_sweep, backward_sweep, recorded_leaves
 
@@ -81,7 +93,8 @@ class Tensor(ArrayMethods):
 
     @data.setter
     def data(self, value: ArrayLike | Tensor) -> None:
-        array = _as_owned_array(value, self.dtype)
+        here = beside("Tensor.data", "value", plain(value), self._data)
+        array = _as_owned_array(here, self.dtype)
         if self._node is not None:
             raise ValueError("Tensor.data: only a leaf's values can be replaced; this is a result")
         if array.shape != self.shape:
@@ -133,19 +146,49 @@ class Tensor(ArrayMethods):
 
     @property
     def device(self) -> str:
-        """Where the array lives, "cpu" so far."""
-        return "cpu"
+        """Where the array lives: "cpu", or "cuda:0" and so on."""
+        return device_of(self._data)
+
+    def to(self, device: str) -> Tensor:
+        """Return the Tensor on a device; itself, if it is there already.
+
+        Gradients flow back to where it came from.
+
+        Args:
+            device: "cpu"; "cuda" for CuPy's current GPU, or "cuda:1" and so on.
+
+        Raises:
+            DeviceError: there is no such device, or it cannot be used.
+
+        Example:
+            >>> import agrad as ag
+            >>> ag.tensor([1.0, 2.0]).to("cpu").device
+            'cpu'
+        """
+        return self if is_on(self._data, device) else apply(Move(device), self)
+
+    def cpu(self) -> Tensor:
+        """Return the Tensor in the computer's own memory: the same as `to("cpu")`."""
+        return self.to("cpu")
 
     def __repr__(self) -> str:
-        text = np.array2string(self._data, separator=", ", prefix="tensor(")
+        values = move(self._data, "cpu")
+        text = np.array2string(values, separator=", ", prefix="tensor(")
         extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        extra += "" if self._data is values else f", device={self.device!r}"
         return f"tensor({text}{extra}{', requires_grad=True' if self.requires_grad else ''})"
 
     def __bool__(self) -> bool:
         return bool(self._data)
 
     def numpy(self) -> Array:
-        """Return the array itself, not a copy."""
+        """Return the array itself, not a copy.
+
+        Raises:
+            TypeError: it is not on the CPU.
+        """
+        if not isinstance(self._data, np.ndarray):
+            raise TypeError(f"numpy: the tensor is on {self.device}; use .cpu().numpy()")
         return self._data
 
     def item(self) -> Any:
@@ -154,7 +197,8 @@ class Tensor(ArrayMethods):
         Raises:
             ValueError: there is not exactly one element.
         """
-        return self._data.item()
+        with cuda.failures_explained():
+            return self._data.item()
 
     def tolist(self) -> Any:
         """Return the elements as nested Python lists."""
@@ -163,14 +207,21 @@ class Tensor(ArrayMethods):
     def detach(self) -> Tensor:
         """Return a Tensor on a read-only view of the same values, which no graph knows of."""
         view = self._data.view()
-        view.flags.writeable = False
+        set_writable(view, False)
         return Tensor._wrap(view)
 
     def writable(self) -> Array:
         """Return the array to change in place: a copy, from now on, if a graph needs this one."""
-        if not self._data.flags.writeable:
+        if not self._is_writable():
             self._data = self._data.copy()
         return self._data
+
+    def _is_writable(self) -> bool:
+        if isinstance(self._data, np.ndarray):
+            return bool(self._data.flags.writeable)
+        # No flag says so: it must be pinned by no graph, and no view of what is.
+        pin = self._pin() if self._pin is not None else None
+        return self._data.base is None and (pin is None or pin.array is not self._data)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """Change elements of a leaf in place, where nothing records.
@@ -186,7 +237,8 @@ class Tensor(ArrayMethods):
                 "Tensor.__setitem__: gradients cannot follow a change in place; build the result "
                 "with where or concatenate, or change a leaf's values inside no_grad()"
             )
-        self.writable()[plain_index(index)] = value._data if isinstance(value, Tensor) else value
+        elements = beside("Tensor.__setitem__", "value", plain(value), self._data)
+        self.writable()[plain_index(index)] = elements
 
     # -- gradients ---------------------------------------------------------------------------------
 
@@ -206,7 +258,7 @@ class Tensor(ArrayMethods):
             self._require_scalar("backward", "pass grad, or reduce it with sum() or mean()")
             seed = np.ones_like(self._data)
         else:
-            seed = np.asarray(grad, dtype=self.dtype)
+            seed = beside("backward", "grad", plain(grad), self._data, self.dtype)
             if seed.shape != self.shape:
                 raise ValueError(
                     f"backward: grad has shape {seed.shape}, the tensor has shape {self.shape}"
@@ -214,7 +266,8 @@ class Tensor(ArrayMethods):
         if self._node is None:
             _accumulate("grad", {self: seed.copy()})
             return
-        _accumulate("grad", backward_sweep(self._node, seed, retain_graph))
+        with cuda.failures_explained():
+            _accumulate("grad", backward_sweep(self._node, seed, retain_graph))
 
     def average_backward(
         self,
@@ -269,11 +322,12 @@ class Tensor(ArrayMethods):
         nodes = topological_order(self._node)
         starts = recorded_leaves(nodes)
         moves = _checked_updates(updates, starts)
-        end, grads = average_sweep(nodes, starts, moves, segments, retain_graph or extrapolate)
-        if extrapolate:
-            end, fine = average_sweep(nodes, starts, moves, 2 * segments, retain_graph)
-            grads = {leaf: (4 * fine[leaf] - coarse) / 3 for leaf, coarse in grads.items()}
-        _accumulate("average_grad", grads)
+        with cuda.failures_explained():
+            end, grads = average_sweep(nodes, starts, moves, segments, retain_graph or extrapolate)
+            if extrapolate:
+                end, fine = average_sweep(nodes, starts, moves, 2 * segments, retain_graph)
+                grads = {leaf: (4 * fine[leaf] - coarse) / 3 for leaf, coarse in grads.items()}
+            _accumulate("average_grad", grads)
         return end.reshape(())
 
     def zero_grad(self) -> None:
@@ -342,10 +396,12 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
 
     Raises:
         ValueError, TypeError: the operation refuses its inputs; the message names it.
+        DeviceError: they are on different devices, or their GPU is out of memory.
     """
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     recording = is_grad_enabled() and any(t._requires_grad for t in tensors)
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
+    require_one_device(operation, arrays)
     if not recording:
         return Tensor._wrap(_forward(operation, arrays))
 
@@ -369,9 +425,10 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
 def _forward(operation: Operation, arrays: tuple[Array, ...]) -> Array:
     try:
         out = as_array(operation.forward(*arrays))
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:
         kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
         error.add_note(f"in {type(operation).__name__} of inputs {kinds}")
+        cuda.explain(error)
         raise
     if detecting():
         check_forward(operation, out, arrays)
@@ -383,7 +440,7 @@ def _pinned(tensor: Tensor) -> Pin | None:
     pin = tensor._pin() if tensor._pin is not None else None
     if pin is not None and pin.array is tensor._data:
         return pin
-    if not tensor._data.flags.writeable or _is_stray_view(tensor):
+    if not tensor._is_writable() or _is_stray_view(tensor):
         return None
     pin = Pin(tensor._data)
     tensor._pin = weakref.ref(pin)
@@ -402,16 +459,17 @@ def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
     if isinstance(value, bool | int | float) and tensors:
         # A Python number takes part in NumPy's promotion by its kind alone.
         kinds = [t.dtype for t in tensors]
-        return np.asarray(value, dtype=np.result_type(*kinds, value))
-    if isinstance(value, np.ndarray) and not recording:
-        return value
-    return _as_owned_array(value, None)
+        return scalar(value, np.result_type(*kinds, value), like=tensors[0]._data)
+    if is_array(value):
+        return _as_owned_array(value, None) if recording else value
+    array = _as_owned_array(value, None)
+    return np.asarray(array, like=tensors[0]._data) if tensors else array
 
 
 def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
     if isinstance(data, Tensor):
         data = data._data
-    array = np.array(data, dtype=dtype)
+    array = np.array(data, dtype=dtype, like=data if is_array(data) else None)
     if dtype is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
         array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
@@ -435,7 +493,7 @@ def _checked_updates(
                 f"average_backward: the tensor of update {i}, {leaf.shape}, is {reason}"
             )
         start = recorded[leaf]
-        delta = update._data if isinstance(update, Tensor) else np.asarray(update)
+        delta = beside("average_backward", f"update {i}", plain(update), start)
         if delta.shape != start.shape:
             raise ValueError(
                 f"average_backward: update {i} has shape {delta.shape}, its tensor {start.shape}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import agrad.nn.functional as F
-from agrad import random
+from agrad import cuda, random
 from agrad.anomaly import detect_anomaly
 from agrad.data import Batches
 from agrad.errors import AnomalyError, NonFiniteError
@@ -61,13 +61,14 @@ def train_step(
     Args:
         model: the network, in the mode in which it is.
         optimizer: a base rule or an `AverageGradient`, over the model's parameters.
-        inputs: what the model is given, (N, ...), an array or a Tensor.
+        inputs: what the model is given, (N, ...), an array or a Tensor on the model's device.
         targets: what the loss is given beside the model's output.
         loss_function: gives the loss, a single element, of output and targets.
 
     Raises:
         NonFiniteError: the loss or a gradient is NaN or infinite; the message names the first
             operation that gave one, and neither weights nor optimizer have changed.
+        DeviceError: model, inputs and targets are not on one device, or it fails.
 
     Example:
         >>> import agrad as ag
@@ -84,7 +85,8 @@ def train_step(
     """
     draws = random.get_state()
     try:
-        with np.errstate(all="ignore"):  # the error says it once, and better
+        # Of overflow the error speaks once, and better.
+        with np.errstate(all="ignore"), cuda.failures_explained():
             return _step(model, optimizer, inputs, targets, loss_function)
     except NonFiniteError as error:
         cause = _cause(model, inputs, targets, loss_function, draws)
@@ -207,7 +209,7 @@ def evaluate(model: Module, inputs: Any, labels: Any, batch_size: int = 1000) ->
 
     Args:
         model: gives logits of shape (N, classes); the mode of each module is restored afterwards.
-        inputs: the examples, (N, ...), at least one.
+        inputs: the examples, (N, ...), at least one; on the model's device, as the labels.
         labels: their classes, integers of shape (N,).
         batch_size: how many examples are computed at a time.
 

@@ -1,24 +1,24 @@
-"""Time convolutions, forward and backward: agrad's beside PyTorch's (oneDNN) and the bare GEMMs.
+"""Time convolutions, forward and backward: agrad's beside PyTorch's (oneDNN), and a roofline.
 
     python benchmarks/conv.py --threads 1 --out results/conv/threads-1.json
 
-All contestants share one process, the same float32 arrays and the same number of threads, and take
-turns: each round times a few calls of each, in an order that rotates. Reported are the medians over
-the rounds of each round's median and of the ratios within a round, with the quartiles beside them.
-"GEMM" is the time of agrad's three products alone, an image at a time, their operands ready in the
-cache: what is left for a convolution that packs windows into columns to gain on this BLAS. Needs
-the extras `demo` and `bench`.
+The contestants, float32, take turns (see `race`). Where agrad's time goes, the three kernels say:
+the output, the gradient of the input, and that of the weight. The roofline is the time that this
+machine needs at least: for the multiplications and additions, at the rate of the BLAS in a large
+matrix product, or for reading and writing each array once a pass, at the rate of a copy in memory,
+whichever is more. Both rates are measured in the same run; the BLAS's is not an upper bound on what
+the processor can do. Needs the extras `demo` and `bench`.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from dense_step import race
+from agrad.kernels.cpu import conv
+from race import Contestants, quartiles, race, ratios, show, write
 from threadpoolctl import threadpool_limits
 
 import agrad
@@ -27,7 +27,7 @@ from agrad.study.runs import machine
 
 
 class Shape(NamedTuple):
-    """A convolution: its input, its weight and its padding."""
+    """A convolution that keeps the size: its input, its weight and its padding."""
 
     input: tuple[int, ...]
     weight: tuple[int, ...]
@@ -50,35 +50,29 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def contestants(shape: Shape) -> dict[str, Callable[[], object]]:
-    """Return forward plus backward by each, from the same values."""
+def contestants(shape: Shape) -> Contestants:
+    """Return forward plus backward by each, from the same values, and agrad's kernels alone."""
     rng = np.random.default_rng(0)
-    arrays = [
+    output = (shape.input[0], shape.weight[0], *shape.input[2:])
+    x, weight, bias, cotangent = (
         rng.normal(size=size).astype(np.float32)
-        for size in (shape.input, shape.weight, shape.weight[:1])
-    ]
-    name = f"conv{len(shape.input) - 2}d"
-    leaves = [agrad.tensor(array, requires_grad=True) for array in arrays]
-    tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
-
-    def agrad_call() -> agrad.Tensor:
-        return getattr(F, name)(*leaves, padding=shape.padding)
-
-    def torch_call() -> torch.Tensor:
-        return getattr(torch.nn.functional, name)(*tensors, padding=shape.padding)
-
-    cotangent = rng.normal(size=agrad_call().shape).astype(np.float32)
+        for size in (shape.input, shape.weight, shape.weight[:1], output)
+    )
+    name = f"conv{x.ndim - 2}d"
+    leaves = [agrad.tensor(array, requires_grad=True) for array in (x, weight, bias)]
+    tensors = [torch.tensor(array, requires_grad=True) for array in (x, weight, bias)]
     torch_cotangent = torch.from_numpy(cotangent)
 
     def agrad_step() -> None:
         for leaf in leaves:
             leaf.zero_grad()
-        agrad_call().backward(cotangent)
+        getattr(F, name)(*leaves, padding=shape.padding).backward(cotangent)
 
     def torch_step() -> None:
         for tensor in tensors:
             tensor.grad = None
-        torch_call().backward(torch_cotangent)
+        out = getattr(torch.nn.functional, name)(*tensors, padding=shape.padding)
+        out.backward(torch_cotangent)
 
     agrad_step()
     torch_step()
@@ -87,26 +81,61 @@ def contestants(shape: Shape) -> dict[str, Callable[[], object]]:
         error = np.abs(leaf.grad - known).max() / np.abs(known).max()
         if error > 1e-4:
             raise SystemExit(f"{name}: gradients differ by {error:.1e} of the largest")
-    return {"agrad": agrad_step, "PyTorch": torch_step, "GEMM": gemm_step(shape, rng)}
+    return {"agrad": agrad_step, "PyTorch": torch_step} | kernels(x, weight, cotangent, shape)
 
 
-def gemm_step(shape: Shape, rng: np.random.Generator) -> Callable[[], object]:
-    """Return the products of a convolution that keeps the size, an image at a time."""
-    filters, window = shape.weight[0], int(np.prod(shape.weight[1:]))
-    pixels = int(np.prod(shape.input[2:]))
-    weight, columns, grad = (
-        rng.normal(size=size).astype(np.float32)
-        for size in ((filters, window), (window, pixels), (filters, pixels))
-    )
-    out, x_grad, weight_grad = np.empty_like(grad), np.empty_like(columns), np.empty_like(weight.T)
+def kernels(x: np.ndarray, weight: np.ndarray, grad: np.ndarray, shape: Shape) -> Contestants:
+    """Return agrad's three kernels, which take a sequence as an image of one row."""
+    before = (shape.padding, shape.padding)
+    if x.ndim == 3:
+        x, weight, grad = (array[:, :, np.newaxis] for array in (x, weight, grad))
+        before = (0, shape.padding)
+    size, geometry = x.shape[2:], conv.Geometry((1, 1), before, (1, 1), 1)
+    return {
+        "agrad, output": lambda: conv.convolve(x, weight, None, size, geometry),
+        "agrad, gradient of input": lambda: conv.input_gradient(grad, weight, size, geometry),
+        "agrad, gradient of weight": lambda: conv.weight_gradient(
+            grad, x, weight.shape[2:], geometry
+        ),
+    }
 
-    def step() -> None:
-        for _ in range(shape.input[0]):
-            np.matmul(weight, columns, out=out)
-            np.matmul(weight.T, grad, out=x_grad)
-            np.matmul(columns, grad.T, out=weight_grad)
 
-    return step
+def best_seconds(call: Callable[[], object]) -> float:
+    return float(np.min(race({"": call}, rounds=50, steps=1)[""]))
+
+
+def machine_rates() -> dict[str, float]:
+    """Return operations a second of a large product, and bytes a second of a copy in memory."""
+    rng = np.random.default_rng(0)
+    size = 512
+    a, b = rng.random((2, size, size), dtype=np.float32)
+    product = np.empty_like(a)
+    source, target = np.ones((2, 2**23), np.float32)
+    computing = best_seconds(lambda: np.matmul(a, b, out=product))
+    moving = best_seconds(lambda: np.copyto(target, source))
+    return {
+        "sgemm_operations_per_second": 2 * size**3 / computing,
+        "copy_bytes_per_second": 2 * source.nbytes / moving,
+    }
+
+
+def roofline(shape: Shape, rates: dict[str, float]) -> dict[str, float]:
+    """Return what forward plus backward computes and moves, and the least time for it."""
+    pixels = shape.input[0] * int(np.prod(shape.input[2:]))
+    x, weight = int(np.prod(shape.input)), int(np.prod(shape.weight))
+    out = pixels * shape.weight[0]
+    operations = 3 * 2 * weight * pixels
+    # Three passes, each over all three arrays: two are read and one is written.
+    moved = 3 * 4 * (x + weight + out)
+    computing = operations / rates["sgemm_operations_per_second"]
+    moving = moved / rates["copy_bytes_per_second"]
+    return {
+        "operations": operations,
+        "bytes": moved,
+        "seconds_computing": computing,
+        "seconds_moving": moving,
+        "seconds": max(computing, moving),
+    }
 
 
 def main() -> None:
@@ -115,30 +144,33 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     results = {}
     with threadpool_limits(options.threads):
+        rates = machine_rates()
         for name, shape in SHAPES.items():
+            least = roofline(shape, rates)
             seconds = race(contestants(shape), options.rounds, options.steps)
-            products = 3 * 2 * np.prod(shape.weight) * shape.input[0] * np.prod(shape.input[2:])
-            print(f"{name}, {options.threads} thread(s), {products / 1e9:.2f} GFLOP")
-            for contestant, times in seconds.items():
-                low, middle, high = 1e3 * np.quantile(times, (0.25, 0.5, 0.75))
-                rate = products / middle / 1e6
-                print(
-                    f"  {contestant:<8} {middle:7.2f} ms   ({low:.2f} to {high:.2f})"
-                    f"   {rate:5.0f} GFLOP/s"
-                )
-            results[name] = {"seconds_by_round": seconds}
-            for other in ("PyTorch", "GEMM"):
-                ratio = np.array(seconds["agrad"]) / np.array(seconds[other])
-                low, middle, high = np.quantile(ratio, (0.25, 0.5, 0.75))
-                results[name][f"agrad / {other}"] = [middle, low, high]
-                print(f"  agrad / {other}: {middle:.2f}   ({low:.2f} to {high:.2f})")
-    if options.out is not None:
-        content = {
-            "machine": machine() | {"torch": torch.__version__},
-            "options": {k: v for k, v in vars(options).items() if k != "out"},
-            "convolutions": results,
-        }
-        options.out.write_text(json.dumps(content, indent=2) + "\n")
+            seconds["roofline"] = [least["seconds"]] * options.rounds
+            compared = ratios(seconds, [("agrad", "PyTorch"), ("agrad", "roofline")])
+            show(
+                f"{name}, {options.threads} thread(s): {least['operations'] / 1e9:.2f} GFLOP, "
+                f"{least['bytes'] / 2**20:.0f} MiB",
+                seconds,
+                compared,
+            )
+            parts = [quartiles(seconds[key])[0] for key in seconds if key.startswith("agrad,")]
+            rate = least["operations"] / sum(parts)
+            print(f"  agrad's kernels: {rate / 1e9:.0f} GFLOP/s")
+            results[name] = {
+                "seconds_by_round": seconds,
+                "ratios_median_and_quartiles": compared,
+                "roofline": least | {"kernels_operations_per_second": rate},
+            }
+        print(", ".join(f"{name} {rate / 1e9:.1f}e9" for name, rate in rates.items()))
+    content = {
+        "machine": machine() | {"torch": torch.__version__} | rates,
+        "options": {k: v for k, v in vars(options).items() if k != "out"},
+        "convolutions": results,
+    }
+    write(options.out, content)
 
 
 if __name__ == "__main__":

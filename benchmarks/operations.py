@@ -60,7 +60,7 @@ def _contestants(
     jax_call: Callable | None,
     mygrad_call: Callable | None = None,
 ) -> Contestants:
-    """Return forward plus backward, from one fixed gradient of the output, by each that is given."""
+    """Return forward plus backward by each, from one fixed gradient of the output."""
     import jax
     import mygrad
     import numpy as np

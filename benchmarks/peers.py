@@ -90,9 +90,7 @@ def jax_steps(weights: Weights, images: np.ndarray, labels: np.ndarray, activati
     def rmsprop(params: list, state: list) -> tuple:
         loss, grads = jax.value_and_grad(loss_of)(params)
         state = [ALPHA * v + (1 - ALPHA) * g * g for v, g in zip(state, grads)]
-        params = [
-            p - LR * g / (jnp.sqrt(v) + RMS_EPS) for p, g, v in zip(params, grads, state)
-        ]
+        params = [p - LR * g / (jnp.sqrt(v) + RMS_EPS) for p, g, v in zip(params, grads, state)]
         return loss, params, state
 
     def adam(params: list, state: list) -> tuple:
@@ -101,9 +99,7 @@ def jax_steps(weights: Weights, images: np.ndarray, labels: np.ndarray, activati
         m = [first * a + (1 - first) * g for a, g in zip(m, grads)]
         v = [second * a + (1 - second) * g * g for a, g in zip(v, grads)]
         rate, scale = LR / (1 - first ** (t + 1)), jnp.sqrt(1 - second ** (t + 1))
-        params = [
-            p - rate * a / (jnp.sqrt(b) / scale + ADAM_EPS) for p, a, b in zip(params, m, v)
-        ]
+        params = [p - rate * a / (jnp.sqrt(b) / scale + ADAM_EPS) for p, a, b in zip(params, m, v)]
         return loss, params, [m, v, t + 1]
 
     def contestant(rule: Callable, state: list) -> Callable[[], float]:

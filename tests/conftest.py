@@ -15,6 +15,8 @@ settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True
 settings.register_profile(
     "mutation", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate]
 )
+# Under compute-sanitizer, where everything takes many times as long.
+settings.register_profile("brief", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
 
 

@@ -15,9 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operations import ENTRIES, Case
-from programs import INSTRUCTIONS, Program, programs
-from strategies import seeds
 
 import agrad as ag
 from agrad.backend import Array
@@ -26,8 +23,21 @@ from agrad.graph import topological_order
 from agrad.ops import activation, arithmetic, pooling, reduction
 from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Selection
 from agrad.tensor import apply
+from agrad.testing import check_average_gradients, measure_order
+from agrad.testing.strategies import (
+    INSTRUCTIONS,
+    OPERATIONS,
+    Case,
+    Model,
+    Program,
+    models,
+    operations,
+    programs,
+    seeds,
+    updates,
+)
 
-every_operation = pytest.mark.parametrize("name", ENTRIES)
+every_operation = pytest.mark.parametrize("name", OPERATIONS)
 few = settings(max_examples=10)
 both_dtypes = st.sampled_from([np.float32, np.float64])
 sizes = st.floats(-12, 1).map(lambda exponent: 10.0**exponent)
@@ -55,11 +65,11 @@ class Step:
             for x, domain in zip(self.starts, case.domains, strict=True)
         ]
         with ag.no_grad():
-            out = case.function(*map(ag.tensor, self.starts))
+            out = case(*map(ag.tensor, self.starts))
         self.cotangent = rng.normal(size=out.shape).astype(dtype)
 
     def loss(self, leaves: Leaves) -> ag.Tensor:
-        return (self.case.function(*leaves) * self.cotangent).sum()
+        return (self.case(*leaves) * self.cotangent).sum()
 
     def gradient(self) -> list[Array]:
         leaves = [ag.tensor(x, requires_grad=True) for x in self.starts]
@@ -74,7 +84,7 @@ class Step:
 
     def operations(self) -> list[Operation]:
         leaves = [ag.tensor(x, requires_grad=True) for x in self.starts]
-        return [n.operation for n in topological_order(self.case.function(*leaves)._node)]
+        return [n.operation for n in topological_order(self.case(*leaves)._node)]
 
 
 def absolute_sum(*pairs: tuple[Array, Array]) -> float:
@@ -106,16 +116,14 @@ def test_operation_is_complete(name: str, data: Any, size: float, seed: int, dty
 
     They are |cotangent · y| of the values that are subtracted, and |ĝ · x|: the end is rounded.
     """
-    step = Step(data.draw(ENTRIES[name].cases), size, seed, dtype)
+    step = Step(data.draw(operations(name)), size, seed, dtype)
     leaves = [ag.tensor(x, requires_grad=True) for x in step.starts]
     updates = {leaf: end - leaf.data for leaf, end in zip(leaves, step.ends, strict=True)}
     loss = step.loss(leaves)
     end = loss.average_backward(updates)
     averages = [leaf.average_grad for leaf in leaves]
     with ag.no_grad():
-        values = [
-            step.case.function(*map(ag.tensor, inputs)).data for inputs in (step.starts, step.ends)
-        ]
+        values = [step.case(*map(ag.tensor, inputs)).data for inputs in (step.starts, step.ends)]
     scale = absolute_sum(
         *[(step.cotangent, value) for value in values],
         *zip(averages, step.starts, strict=True),
@@ -135,7 +143,7 @@ def test_operation_agrees_with_quadrature(name: str, data: Any, size: float, see
 
     Quadrature of a step function errs by the weight of a node, 0.024 of 64, for each jump.
     """
-    step = Step(data.draw(ENTRIES[name].cases), size, seed)
+    step = Step(data.draw(operations(name)), size, seed)
     curved = [op for op in step.operations() if not isinstance(op, Linear)]
     exact = (Linear, Multilinear, Elementwise, Selection, pooling.MaxPool)
     if len(curved) > 1 or not all(averages_as(op, exact) for op in curved):
@@ -164,7 +172,7 @@ def averages_as(operation: Operation, kinds: tuple[type[Operation], ...]) -> boo
 @few
 @given(data=st.data(), size=sizes, seed=seeds)
 def test_start_and_end_may_be_exchanged(name: str, data: Any, size: float, seed: int) -> None:
-    step = Step(data.draw(ENTRIES[name].cases), size, seed)
+    step = Step(data.draw(operations(name)), size, seed)
     there = step.average(step.starts, step.ends)
     back = step.average(step.ends, step.starts)
     assert_close(there, back, 1e-9 * largest(*there, step.cotangent))
@@ -181,7 +189,7 @@ def test_start_and_end_may_be_exchanged(name: str, data: Any, size: float, seed:
 def test_a_tiny_step_gives_the_gradient(
     name: str, data: Any, size: float, seed: int, dtype: Any
 ) -> None:
-    step = Step(data.draw(ENTRIES[name].cases), size, seed, dtype)
+    step = Step(data.draw(operations(name)), size, seed, dtype)
     averages, gradients = step.average(step.starts, step.ends), step.gradient()
     scale = largest(*gradients, step.cotangent)
     assert_close(averages, gradients, max(64 * np.finfo(dtype).eps, 1e3 * size) * scale)
@@ -193,7 +201,7 @@ def test_a_tiny_step_gives_the_gradient(
 def test_linear_operations_give_the_gradient_for_any_step(
     name: str, data: Any, size: float, seed: int
 ) -> None:
-    step = Step(data.draw(ENTRIES[name].cases), size, seed)
+    step = Step(data.draw(operations(name)), size, seed)
     if all(isinstance(op, Linear) for op in step.operations()):
         for average, gradient in zip(
             step.average(step.starts, step.ends), step.gradient(), strict=True
@@ -209,7 +217,7 @@ def test_float32_average_agrees_with_float64(name: str, data: Any, size: float, 
 
     The naive quotient errs by eps / size here.
     """
-    step = Step(data.draw(ENTRIES[name].cases), size, seed, np.float32)
+    step = Step(data.draw(operations(name)), size, seed, np.float32)
     results = step.average(step.starts, step.ends)
     rng, eps = np.random.default_rng(seed), np.finfo(np.float32).eps
     cotangent = step.cotangent.astype(np.float64)
@@ -226,6 +234,16 @@ def test_float32_average_agrees_with_float64(name: str, data: Any, size: float, 
     for i, (result, reference) in enumerate(zip(results, references, strict=True)):
         spread = max(largest(other[i] - reference) for other in perturbed)
         assert largest(result - reference) <= 64 * (spread + eps * largest(reference))
+
+
+@every_operation
+@settings(max_examples=5)
+@given(data=st.data(), size=st.floats(-3, 0).map(lambda exponent: 10.0**exponent), seed=seeds)
+def test_operation_passes_the_check(name: str, data: Any, size: float, seed: int) -> None:
+    step = Step(data.draw(operations(name)), size, seed)
+    leaves = [ag.tensor(x, requires_grad=True) for x in step.starts]
+    moves = {leaf: end - leaf.data for leaf, end in zip(leaves, step.ends, strict=True)}
+    check_average_gradients(step.case, leaves, moves, seed=seed)
 
 
 @pytest.mark.parametrize("factors", [5, 6, 16])
@@ -250,25 +268,15 @@ def test_products_of_many_factors_are_averaged_exactly(operation: str, factors: 
 # -- random whole graphs -------------------------------------------------------------------------
 
 
-def random_updates(program: Program, leaves: Leaves, size: float, seed: int) -> dict[Any, Array]:
-    rng = np.random.default_rng(seed)
-    return {
-        leaf: (size * rng.uniform(-1, 1, leaf.shape)).astype(leaf.dtype)
-        for leaf, moves in zip(leaves, program.moving, strict=True)
-        if moves
-    }
-
-
 @settings(max_examples=250)
 @given(
     program=programs(),
-    size=sizes,
-    seed=seeds,
+    data=st.data(),
     dtype=both_dtypes,
     path=st.sampled_from([{}, {}, {"segments": 3}, {"extrapolate": True}]),
 )
 def test_random_graphs_are_complete(
-    program: Program, size: float, seed: int, dtype: Any, path: dict[str, Any]
+    program: Program, data: Any, dtype: Any, path: dict[str, Any]
 ) -> None:
     """To 1e-12 in float64 and 256 eps in float32, relative to a sum of absolute terms.
 
@@ -276,16 +284,16 @@ def test_random_graphs_are_complete(
     rounding does to the loss, ĝ says. Probes, zeros added to each value, tell ĝ there.
     """
     leaves = program.leaves(dtype)
-    updates = random_updates(program, leaves, size, seed)
+    moves = data.draw(updates(leaves))
     with ag.no_grad():
         shapes = [value.shape for value in program.run(leaves)[len(leaves) :]]
     probes = [ag.tensor(np.zeros(shape, dtype), requires_grad=True) for shape in shapes]
     values = program.run(leaves, probes)
     loss = program.loss(values)
-    end = loss.average_backward(updates, **path)
+    end = loss.average_backward(moves, **path)
 
     with ag.no_grad():
-        moved = [ag.tensor(leaf.data + updates.get(leaf, dtype(0))) for leaf in leaves]
+        moved = [ag.tensor(leaf.data + moves.get(leaf, dtype(0))) for leaf in leaves]
         end_values = program.run(moved)
         end_loss = program.loss(end_values).data
     averages = [tensor.average_grad for tensor in (*leaves, *probes)]
@@ -293,25 +301,33 @@ def test_random_graphs_are_complete(
         absolute_sum((average, before.data), (average, after.data))
         for average, before, after in zip(averages, values, end_values, strict=True)
     )
-    got = inner([leaf.average_grad for leaf in updates], list(updates.values()))
+    got = inner([leaf.average_grad for leaf in moves], list(moves.values()))
     tolerance = 1e-12 if dtype == np.float64 else 256 * np.finfo(dtype).eps
     assert abs(float(end) - float(end_loss)) <= tolerance * scale
     assert abs(got - (float(end) - float(loss.data))) <= tolerance * scale
 
 
 @settings(max_examples=60)
-@given(program=programs(smooth=True), seed=seeds, size=st.sampled_from([0.0, 1e-12, 1e-10]))
+@given(program=programs(smooth=True), data=st.data(), size=st.sampled_from([1e-300, 1e-12, 1e-10]))
 def test_random_graphs_have_the_gradient_for_a_tiny_step(
-    program: Program, seed: int, size: float
+    program: Program, data: Any, size: float
 ) -> None:
-    leaves = program.leaves(np.float64)
-    loss = program.loss(program.run(leaves))
-    loss.average_backward(random_updates(program, leaves, size, seed), retain_graph=True)
+    leaves = program.leaves()
+    loss = program(*leaves)
+    moves = data.draw(updates(leaves, smallest=size, largest=size))
+    loss.average_backward(moves, retain_graph=True)
     loss.backward()
     gradients = [leaf.grad for leaf in leaves]
     assert_close(
         [leaf.average_grad for leaf in leaves], gradients, 1e-6 * (1 + largest(*gradients))
     )
+
+
+@settings(max_examples=15)
+@given(model=models(), data=st.data(), seed=seeds)
+def test_models_pass_the_check(model: Model, data: Any, seed: int) -> None:
+    moves = data.draw(updates(list(model.module.parameters()), smallest=1e-3, largest=1.0))
+    check_average_gradients(model.module, [ag.tensor(model.input)], moves, seed=seed)
 
 
 def error(
@@ -325,41 +341,19 @@ def error(
     return largest(*[leaf.average_grad - reference[leaf] for leaf in leaves])
 
 
-def order(
-    f: Callable[[], ag.Tensor], leaves: Leaves, updates: dict[Any, Array], **path: Any
-) -> float:
-    """Return the exponent with which the error falls as the updates are halved.
-
-    Errors close to rounding are left out; where hardly any are left, it is infinite.
-    """
-    scale = largest(*ag.average_gradient(f, leaves, updates).values(), np.ones(1))
-    errors = []
-    for halvings in range(7):
-        shorter = {leaf: update / 2**halvings for leaf, update in updates.items()}
-        errors.append(error(f, leaves, shorter, **path))
-        if errors[-1] < 1e-12 * scale:
-            break
-    clear = [e for e in errors if e > 1e-11 * scale]
-    if len(clear) < 3:
-        return math.inf
-    return math.log2(clear[-3] / clear[-1]) / 2
-
-
 def test_random_graphs_have_the_order_promised() -> None:
     """Most have: a few may still be far from the limit, or have errors that change sign."""
     orders: dict[str, list[float]] = {"one segment": [], "extrapolated": []}
 
-    @settings(max_examples=40, derandomize=True, database=None)
-    @given(program=programs(smooth=True, min_steps=6, max_steps=12), seed=seeds)
-    def measure(program: Program, seed: int) -> None:
-        leaves = program.leaves(np.float64)
-        updates = random_updates(program, leaves, 0.4, seed)
-
-        def f() -> ag.Tensor:
-            return program.loss(program.run(leaves))
-
-        orders["one segment"].append(order(f, leaves, updates))
-        orders["extrapolated"].append(order(f, leaves, updates, extrapolate=True))
+    @settings(max_examples=50, derandomize=True, database=None)
+    @given(program=programs(smooth=True, min_steps=10, max_steps=16), data=st.data())
+    def measure(program: Program, data: Any) -> None:
+        leaves = program.leaves()
+        moves = data.draw(updates(leaves, smallest=0.4, largest=0.4))
+        for name, path in ("one segment", {}), ("extrapolated", {"extrapolate": True}):
+            order = measure_order(lambda: program(*leaves), leaves, moves, **path)
+            assert order is not None
+            orders[name].append(order)
 
     measure()
     for name, least in ("one segment", 1.8), ("extrapolated", 3.5):
@@ -375,7 +369,7 @@ def test_each_instruction_has_the_order_promised(name: str) -> None:
     instruction = next(i for i in INSTRUCTIONS if i.name == name)
     rng = np.random.default_rng(1)
     leaves = [ag.tensor(rng.uniform(-1, 1, (3, 3)), requires_grad=True) for _ in range(2)]
-    updates = {leaf: 0.2 * rng.uniform(-1, 1, (3, 3)) for leaf in leaves}
+    moves = {leaf: 0.2 * rng.uniform(-1, 1, (3, 3)) for leaf in leaves}
     weights = rng.normal(size=(3, 3))
 
     def f() -> ag.Tensor:
@@ -384,8 +378,8 @@ def test_each_instruction_has_the_order_promised(name: str) -> None:
         out = instruction.function(*inputs)
         return (ag.tanh(out) * x * weights[: out.shape[0], : out.shape[1]]).sum()
 
-    assert order(f, leaves, updates) >= 1.8
-    assert order(f, leaves, updates, extrapolate=True) >= 3.5
+    assert measure_order(f, leaves, moves) >= 1.8
+    assert measure_order(f, leaves, moves, extrapolate=True) >= 3.5
 
 
 # -- examples ------------------------------------------------------------------------------------

@@ -10,23 +10,34 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from operations import ENTRIES, Case
-from strategies import lay_out, layouts, seeds
 
 import agrad as ag
 import agrad.ops
 from agrad.backend import Array
 from agrad.graph import Node, topological_order
 from agrad.ops.operation import Operation
+from agrad.testing import check_gradients
+from agrad.testing.strategies import (
+    OPERATIONS,
+    Case,
+    Model,
+    Program,
+    lay_out,
+    layouts,
+    models,
+    operations,
+    programs,
+    seeds,
+)
 
-every_operation = pytest.mark.parametrize("name", ENTRIES)
+every_operation = pytest.mark.parametrize("name", OPERATIONS)
 few = settings(max_examples=20)
 
 
 def evaluate(case: Case, inputs: Sequence[Array], layouts: Sequence[str] = ()) -> Array:
     tensors = [ag.tensor(array) for array in inputs]
     with ag.no_grad():
-        return case.function(*with_layouts(tensors, layouts)).data
+        return case(*with_layouts(tensors, layouts)).data
 
 
 def with_layouts(tensors: Sequence[ag.Tensor], layouts: Sequence[str]) -> list[ag.Tensor]:
@@ -40,12 +51,8 @@ def pull_back(
 ) -> list[Array]:
     """Return the gradients of ⟨cotangent, case(inputs)⟩."""
     leaves = [ag.tensor(array, requires_grad=True) for array in inputs]
-    case.function(*with_layouts(leaves, layouts)).backward(cotangent)
+    case(*with_layouts(leaves, layouts)).backward(cotangent)
     return [leaf.grad for leaf in leaves]
-
-
-def absolute_sum(*pairs: tuple[Array, Array]) -> float:
-    return sum(float(np.abs(x * y).sum()) for x, y in pairs)
 
 
 def concrete_operations() -> Iterator[type[Operation]]:
@@ -62,43 +69,47 @@ def concrete_operations() -> Iterator[type[Operation]]:
 
 @pytest.mark.parametrize("operation", list(concrete_operations()), ids=lambda op: op.__qualname__)
 def test_every_operation_is_tested(operation: type[Operation]) -> None:
-    assert operation in {entry.operation for entry in ENTRIES.values()}, "add it to operations.py"
+    assert operation in {entry.operation for entry in OPERATIONS.values()}, (
+        "add it to agrad/testing/strategies/operations"
+    )
 
 
 @every_operation
 @settings(max_examples=5)
 @given(data=st.data())
 def test_an_entry_records_the_operation_it_names(name: str, data: Any) -> None:
-    case = data.draw(ENTRIES[name].cases)
-    node = case.function(*[ag.tensor(x, requires_grad=True) for x in case.inputs])._node
+    case = data.draw(operations(name))
+    node = case(*[ag.tensor(x, requires_grad=True) for x in case.inputs])._node
     assert isinstance(node, Node)
     recorded = {type(node.operation) for node in topological_order(node)}
-    assert ENTRIES[name].operation in recorded
+    assert OPERATIONS[name].operation in recorded
 
 
 @every_operation
 @few
 @given(data=st.data(), seed=seeds)
 def test_backward_agrees_with_central_differences(name: str, data: Any, seed: int) -> None:
-    case = data.draw(ENTRIES[name].cases)
-    inputs = case.inputs
-    drawn = [data.draw(layouts) for _ in inputs]
-    rng = np.random.default_rng(seed)
-    cotangent = rng.normal(size=evaluate(case, inputs).shape)
-    direction = [rng.uniform(-1, 1, array.shape) for array in inputs]
+    case = data.draw(operations(name))
+    drawn = [data.draw(layouts) for _ in case.inputs]
 
-    def along(step: float) -> Any:
-        moved = [array + step * d for array, d in zip(inputs, direction, strict=True)]
-        return (cotangent * evaluate(case, moved)).sum()
+    def laid_out(*tensors: ag.Tensor) -> ag.Tensor:
+        return case(*with_layouts(tensors, drawn))
 
-    # The five-point stencil errs by h⁴f⁽⁵⁾/30, below 1e-9 f where f⁽⁵⁾ is below 4e6 f, and by
-    # rounding, eps f / h, near 1e-12 f. Kinks are 0.01 away, out of its reach.
-    h = 3e-4
-    difference = (8 * (along(h) - along(-h)) - (along(2 * h) - along(-2 * h))) / (12 * h)
-    grads = pull_back(case, inputs, cotangent, drawn)
-    derivative = sum(float((g * d).sum()) for g, d in zip(grads, direction, strict=True))
-    scale = absolute_sum((cotangent, evaluate(case, inputs)), *zip(grads, direction, strict=True))
-    assert abs(derivative - difference) <= 1e-8 * scale
+    # Points are away from kinks, so that none may be left out.
+    report = check_gradients(laid_out, *case.inputs, directions=1, tolerance=1e-8, seed=seed)
+    assert not report.kinks
+
+
+@settings(max_examples=100)
+@given(program=programs(), seed=seeds)
+def test_gradients_of_random_graphs(program: Program, seed: int) -> None:
+    check_gradients(program, *program.starts, directions=1, seed=seed)
+
+
+@settings(max_examples=50)
+@given(model=models(), seed=seeds)
+def test_gradients_of_models(model: Model, seed: int) -> None:
+    assert not check_gradients(model.module, model.input, directions=1, seed=seed).kinks
 
 
 @every_operation
@@ -111,7 +122,7 @@ def test_float32_agrees_with_float64(name: str, data: Any, seed: int) -> None:
     random perturbations of the inputs and the cotangent by one eps of float32; and an eps of the
     largest element, which the operation's own roundings may cost.
     """
-    case = data.draw(ENTRIES[name].cases)
+    case = data.draw(operations(name))
     inputs = [array.astype(np.float32) for array in case.inputs]
     rng = np.random.default_rng(seed)
     cotangent = rng.normal(size=evaluate(case, inputs).shape).astype(np.float32)
@@ -139,10 +150,10 @@ def test_float32_agrees_with_float64(name: str, data: Any, seed: int) -> None:
 @few
 @given(data=st.data(), dtype=st.sampled_from([np.float32, np.float64]))
 def test_no_array_is_changed_or_shared(name: str, data: Any, dtype: Any) -> None:
-    case = data.draw(ENTRIES[name].cases)
+    case = data.draw(operations(name))
     leaves = [ag.tensor(array.astype(dtype), requires_grad=True) for array in case.inputs]
     operands = with_layouts(leaves, [data.draw(layouts) for _ in leaves])
-    out = case.function(*operands)
+    out = case(*operands)
     cotangent = np.ones(out.shape, dtype)
     arrays = [out.data, cotangent, *[tensor.data for tensor in (*leaves, *operands)]]
     before = [array.tobytes() for array in arrays]
@@ -169,11 +180,11 @@ def test_no_array_is_changed_or_shared(name: str, data: Any, dtype: Any) -> None
 @few
 @given(data=st.data())
 def test_only_what_is_needed_gets_a_gradient(name: str, data: Any) -> None:
-    case = data.draw(ENTRIES[name].cases)
+    case = data.draw(operations(name))
     wanted = data.draw(st.sets(st.integers(0, len(case.inputs) - 1), min_size=1))
     cotangent = np.ones_like(evaluate(case, case.inputs))
     leaves = [ag.tensor(array, requires_grad=i in wanted) for i, array in enumerate(case.inputs)]
-    case.function(*leaves).backward(cotangent)
+    case(*leaves).backward(cotangent)
     for i, expected in enumerate(pull_back(case, case.inputs, cotangent)):
         if i in wanted:
             np.testing.assert_array_equal(leaves[i].grad, expected)
@@ -185,15 +196,15 @@ def test_only_what_is_needed_gets_a_gradient(name: str, data: Any) -> None:
 @few
 @given(data=st.data(), dtype=st.sampled_from([np.float32, np.float64]))
 def test_forward_agrees_with_numpy(name: str, data: Any, dtype: Any) -> None:
-    case = data.draw(ENTRIES[name].cases)
+    case = data.draw(operations(name))
     if case.reference is None:
         return
     inputs = [array.astype(dtype) for array in case.inputs]
-    expected = np.asarray(case.reference(*inputs))
+    expected = np.asarray(case.reference(*inputs, **case.options))
     result = evaluate(case, inputs, [data.draw(layouts) for _ in inputs])
     assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
     # The same sums in another order, or the same function by another formula: a few ulps of the
     # largest element, or where terms cancel, of what their absolute values give.
-    terms = np.asarray(case.reference(*map(np.abs, inputs)))
+    terms = np.asarray(case.reference(*map(np.abs, inputs), **case.options))
     scale = np.abs(expected).max(initial=0) + np.abs(terms).max(initial=0)
     np.testing.assert_allclose(result, expected, rtol=0, atol=8 * np.finfo(dtype).eps * scale)

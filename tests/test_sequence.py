@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import seeds, shapes
 
 import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn
+from agrad.testing.strategies import seeds, shapes
 
 POOLS = pytest.mark.parametrize("pool", [F.global_max_pool1d, F.global_avg_pool1d])
 

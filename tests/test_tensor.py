@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from operations import indices
-from strategies import shapes
 
 import agrad as ag
 from agrad.backend import Array
+from agrad.testing.strategies import shapes
+from agrad.testing.strategies.operations.shapes import indices
 
 DTYPES = [np.dtype(code) for code in "?bBhHiIlLefd"]
 SCALARS = [True, 3, 2.5]

@@ -8,7 +8,7 @@ from agrad.cli.interrupt import Interrupted, interrupts_raise
 __all__ = ["main"]
 
 # What the extra `demo` brings and a command imports, perhaps only after the training.
-_NEEDED = ("click", "matplotlib", "pooch", "rich", "sklearn", "threadpoolctl")
+_NEEDED = ("click", "matplotlib", "pooch", "rich", "sklearn")
 
 
 def main() -> int:

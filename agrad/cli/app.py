@@ -6,6 +6,7 @@ import click
 
 import agrad
 from agrad.cli.demo import demo
+from agrad.cli.doctor import doctor
 from agrad.cli.study import study
 from agrad.cli.train import train
 
@@ -24,6 +25,7 @@ def app() -> None:
 app.add_command(demo)
 app.add_command(train)
 app.add_command(study)
+app.add_command(doctor)
 
 
 def run() -> int:

@@ -9,9 +9,11 @@ from typing import Any
 import click
 from rich.console import Console
 
+from agrad import cuda
 from agrad.serialization import atomic_write
 
 __all__ = [
+    "device_option",
     "make_console",
     "require_writable",
     "say",
@@ -19,6 +21,22 @@ __all__ = [
     "single_threaded",
     "write_json",
 ]
+
+
+def _usable(context: click.Context, option: click.Parameter, device: str) -> str:
+    if device != "cpu":
+        cuda.number_of(device)
+    return device
+
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    callback=_usable,
+    help="Where to compute; cuda is an NVIDIA GPU, see agrad doctor.",
+)
 
 seed_option = click.option(
     "--seed",

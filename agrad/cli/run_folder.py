@@ -63,7 +63,10 @@ class RunFolder:
         """Bring the files to where the run stands."""
         remove_leftovers(self.path)
         self.save_checkpoint()
-        write_json(self.path / "settings.json", {**self._settings, "machine": machine()})
+        write_json(
+            self.path / "settings.json",
+            {**self._settings, "machine": machine(self._settings["device"])},
+        )
         metrics = self.path / "metrics.jsonl"
         with atomic_write(metrics) as file:
             for i, values in enumerate(zip(*self._series.values()), 1):

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
 import click
 
-from agrad.cli.output import make_console, require_writable, say
+from agrad.cli.output import device_option, make_console, require_writable, say
 from agrad.cli.progress import duration
 from agrad.study import conv as conv_study
 from agrad.study import dense as dense_study
@@ -57,14 +58,26 @@ def study() -> None:
 )
 @click.option("--ablations", is_flag=True, help="Other uses of the average gradient as well.")
 @_workers
+@device_option
 @_out
-def dense(data: str, seeds: int, iterations: int, ablations: bool, workers: int, out: Path) -> None:
+def dense(
+    data: str,
+    seeds: int,
+    iterations: int,
+    ablations: bool,
+    workers: int,
+    device: str,
+    out: Path,
+) -> None:
     """Compare methods and learning rates on 30 hidden layers of 64 units, tanh and ReLU.
 
     Each run is written to results.json as it ends. Runs that the folder holds already are not made
     again, so an interrupted study goes on where it stopped, and seeds can be added.
     """
-    plan = dense_study.experiments(data, range(seeds), iterations, ablations)
+    plan = [
+        replace(experiment, device=device)
+        for experiment in dense_study.experiments(data, range(seeds), iterations, ablations)
+    ]
     results = _make_runs(data, plan, workers, out)
     _announce(write_dense_report(results))
 

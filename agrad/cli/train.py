@@ -13,7 +13,14 @@ import agrad
 from agrad import optim
 from agrad.checkpoint import Checkpoint, Checkpoints
 from agrad.cli.interrupt import interrupts_between_steps
-from agrad.cli.output import make_console, require_writable, say, seed_option, single_threaded
+from agrad.cli.output import (
+    device_option,
+    make_console,
+    require_writable,
+    say,
+    seed_option,
+    single_threaded,
+)
 from agrad.cli.progress import step_progress
 from agrad.cli.run_folder import CHECKPOINTS, FILES, RunFolder
 from agrad.data import Batches
@@ -119,6 +126,7 @@ class _LearningRate(click.ParamType):
     "--iterations", type=click.IntRange(1), help=f"Steps to make.  [default: {_ITERATIONS}]"
 )
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data, for --iterations.")
+@device_option
 @seed_option
 @click.option(
     "--out",
@@ -267,10 +275,10 @@ def _train(
     every: int,
     console: Console,
 ) -> None:
-    data = load_data(settings["data"])
+    data = load_data(settings["data"]).to(settings["device"])
     agrad.seed(settings["seed"])
     options = {name: settings[name] for name in ("depth", "width", "activation", "init")}
-    model = make_network(settings["model"], data, **options)
+    model = make_network(settings["model"], data, **options).to(settings["device"])
     optimizer = _optimizer(model.parameters(), settings)
     batches = Batches(
         *data.train, batch_size=settings["batch_size"], seed=settings["seed"], drop_last=True

@@ -20,7 +20,8 @@ class Batches:
     or whose state a new object has loaded, is continued with the very next batch.
 
     Args:
-        arrays: Arrays whose first axis counts the examples.
+        arrays: Arrays or Tensors whose first axis counts the examples; batches of those on a GPU
+            are on it too.
         batch_size: Examples in a batch.
         shuffle: Whether each epoch has an order of its own, rather than the arrays' order.
         seed: Of the order, not negative; by default drawn from `agrad.random.generator()`, so that

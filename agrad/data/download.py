@@ -9,7 +9,7 @@ from typing import Any
 from agrad.errors import CorruptDataError
 from agrad.serialization import atomic_write
 
-__all__ = ["DownloadError", "corrupt", "fetch", "require", "user_cache"]
+__all__ = ["DownloadError", "corrupt", "fetch", "folder", "require", "user_cache"]
 
 
 class DownloadError(OSError):
@@ -31,6 +31,11 @@ def user_cache() -> Path:
     return Path(require("pooch").os_cache("agrad"))
 
 
+def folder() -> Path:
+    """Return the folder that `AGRAD_DATA` names, else the user's cache folder."""
+    return Path(os.environ.get("AGRAD_DATA") or user_cache())
+
+
 def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
     """Return the path of a published file, downloaded at the first call.
 
@@ -47,7 +52,7 @@ def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
         OSError: the file cannot be written.
         ImportError: pooch or rich is missing.
     """
-    path = Path(os.environ.get("AGRAD_DATA") or user_cache()) / name
+    path = folder() / name
     if path.exists():
         return path
     failures = []

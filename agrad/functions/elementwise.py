@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from agrad.array_methods import plain
+from agrad.backend import beside, is_array
 from agrad.functions.registry import implements
 from agrad.ops import activation, arithmetic, transcendental
 from agrad.tensor import Tensor, apply, as_tensor
@@ -299,7 +301,9 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
         >>> ag.where(x > 0, x, 0)
         tensor([0., 2.])
     """
-    return apply(arithmetic.Where(np.array(condition, dtype=bool)), x, y)
+    like = next(filter(is_array, map(plain, (x, y, condition))), np.empty(0))
+    chosen = beside("where", "condition", plain(condition), like).astype(bool)
+    return apply(arithmetic.Where(chosen), x, y)
 
 
 @implements(np.positive)

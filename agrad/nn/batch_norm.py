@@ -59,8 +59,8 @@ class _BatchNorm(Module):
         training = self.training or not self.track_running_stats
         momentum = 0.0 if self.momentum is None else self.momentum
         if training and self.track_running_stats:
-            batches = int(self.num_batches_tracked.data) + 1
-            momentum = 1 / batches if self.momentum is None else momentum
+            batches = self.num_batches_tracked.data + 1
+            momentum = 1 / int(batches) if self.momentum is None else momentum
         out = F.batch_norm(
             *(x, self.running_mean, self.running_var, self.weight, self.bias),
             *(training, momentum, self.eps),

@@ -274,5 +274,6 @@ def _check(operation: str, tensor: Tensor) -> None:
 
 
 def _fill(tensor: _T, values: ArrayLike) -> _T:
-    tensor.writable()[...] = values
+    array = tensor.writable()
+    array[...] = np.asarray(values, like=array)
     return tensor

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from agrad.backend import Array
+from agrad.array_methods import plain
+from agrad.backend import Array, is_array, move
 from agrad.tensor import Tensor, as_tensor
 
 __all__ = ["IncompatibleKeys", "Module", "Parameter"]
@@ -228,7 +229,7 @@ class Module:
         """Copy values by name into the parameters and the persistent buffers.
 
         Args:
-            state: what `state_dict` returned: arrays or Tensors by name.
+            state: what `state_dict` returned: arrays or Tensors by name, on whatever device.
             strict: whether each name of the module must be in `state`, and no other.
 
         Returns:
@@ -255,8 +256,8 @@ class Module:
             unexpected=[name for name in state if name not in own],
         )
         values = {
-            name: value.data if isinstance(value, Tensor) else np.asarray(value)
-            for name, value in state.items()
+            name: value if is_array(value) else np.asarray(value)
+            for name, value in ((name, plain(value)) for name, value in state.items())
             if name in own
         }
         problems = [
@@ -273,40 +274,44 @@ class Module:
                 + "".join(f"\n  {problem}" for problem in problems)
             )
         for name, value in values.items():
-            own[name].writable()[...] = value
+            own[name].writable()[...] = move(value, own[name].device)
         return keys
 
     def to(self, target: DTypeLike) -> Self:
-        """Convert every parameter, gradient and floating-point buffer to a dtype, in place.
+        """Move every parameter, gradient and buffer to a device, or convert what is floating-point.
 
-        The Parameters stay the same objects. Make an optimizer after the conversion, since its
-        state has the dtype of the parameters it was made for.
+        The Parameters stay the same objects. Make an optimizer afterwards: its state is of the
+        dtype, and on the device, of the parameters it was made for.
 
         Args:
-            target: float32 or float64; or the device "cpu", where everything is already.
+            target: a device: "cpu", "cuda" for CuPy's current GPU, or "cuda:1" and so on; or the
+                dtype to convert to, float32 or float64.
 
         Raises:
+            DeviceError: a device that cannot be used, or has no room.
             TypeError: a dtype that gradients are not defined for.
-            ValueError: a string that is neither a dtype nor "cpu".
+            ValueError: a string that is neither a dtype nor a device. After any of these all is as
+                it was.
 
         Example:
             >>> from agrad import nn
             >>> nn.Linear(3, 2).to("float64").weight.dtype
             dtype('float64')
         """
-        if isinstance(target, str) and target == "cpu":
+        tensors = (*self.parameters(), *self.buffers())
+        if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda"):
+            _change(tensors, lambda array: move(array, target))
             return self
         try:
             dtype = np.dtype(target)
         except TypeError:
             raise ValueError(
-                f'to: {target!r} is neither a dtype nor a device; the only device is "cpu"'
+                f'to: {target!r} is neither a dtype nor a device, such as "cpu", "cuda" or "cuda:1"'
             ) from None
         if dtype not in (np.float32, np.float64):
             raise TypeError(f"to: a module's dtype can be float32 or float64, not {dtype}")
-        for tensor in (*self.parameters(), *self.buffers()):
-            if tensor.dtype.kind == "f":
-                _convert(tensor, dtype)
+        floating = [tensor for tensor in tensors if tensor.dtype.kind == "f"]
+        _change(floating, lambda array: array.astype(dtype, copy=False))
         return self
 
     def zero_grad(self) -> None:
@@ -365,10 +370,16 @@ def _describe(array: Array) -> str:
     return f"{array.dtype}{list(array.shape)}"
 
 
-def _convert(tensor: Tensor, dtype: np.dtype[Any]) -> None:
-    """Give a tensor another dtype: the one change that assigning to `.data` does not allow."""
-    tensor._data = tensor._data.astype(dtype, copy=False)
-    for name in ("grad", "average_grad"):
-        grad = getattr(tensor, name)
-        if grad is not None:
-            setattr(tensor, name, grad.astype(dtype, copy=False))
+def _change(tensors: Iterable[Tensor], function: Callable[[Array], Array]) -> None:
+    """Give tensors and their gradients what a function makes of the arrays; all, or none.
+
+    The arrays may be of another dtype or device then, which assigning to `.data` does not allow.
+    """
+    changed = [
+        (tensor, name, function(array))
+        for tensor in tensors
+        for name in ("_data", "grad", "average_grad")
+        if (array := getattr(tensor, name)) is not None
+    ]
+    for tensor, name, array in changed:
+        setattr(tensor, name, array)

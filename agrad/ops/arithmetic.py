@@ -225,7 +225,6 @@ class Where(Linear):
         return np.where(self.condition, x, y)
 
     def backward(self, grad, needs, out, x, y):
-        zero = np.zeros((), grad.dtype)
-        x_grad = np.where(self.condition, grad, zero) if needs[0] else None
-        y_grad = np.where(self.condition, zero, grad) if needs[1] else None
+        x_grad = np.where(self.condition, grad, 0) if needs[0] else None
+        y_grad = np.where(self.condition, 0, grad) if needs[1] else None
         return x_grad, y_grad

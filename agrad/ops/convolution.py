@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from agrad.backend import kernels
+from agrad.backend import kernels, ones
 from agrad.ops.operation import Multilinear
 
 __all__ = ["Convolution", "TransposedConvolution"]
@@ -104,4 +104,4 @@ def _like(known, array):
 def _sum_by_channel(grad):
     # As a product, the sum over the pixels runs in the BLAS.
     pixels = grad.reshape(*grad.shape[:2], grad.shape[2] * grad.shape[3])
-    return (pixels @ np.ones(pixels.shape[2], grad.dtype)).sum(axis=0)
+    return (pixels @ ones(pixels.shape[2], like=pixels)).sum(axis=0)

@@ -7,6 +7,7 @@ from itertools import chain
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from agrad.backend import ones
 from agrad.ops.arithmetic import Multiply
 from agrad.ops.operation import Multilinear, midpoint
 
@@ -29,7 +30,7 @@ class Affine(Multilinear):
         if bias is None:
             return x_grad, weight_grad
         # As a product, the sum over the rows runs in the BLAS.
-        bias_grad = np.ones(len(rows), rows.dtype) @ rows if needs[2] else None
+        bias_grad = ones(len(rows), like=rows) @ rows if needs[2] else None
         return x_grad, weight_grad, bias_grad
 
     def average_backward(self, grad, needs, start, end):
@@ -148,7 +149,7 @@ def _operand_gradient(grad, i, terms, result, operands):
     if len(lengths) == x.ndim:
         return x_grad
     # A letter twice in one term is a diagonal, of which NumPy's einsum gives a view.
-    full = np.zeros(x.shape, x_grad.dtype)
+    full = np.zeros(x.shape, x_grad.dtype, like=x_grad)
     np.einsum(f"{terms[i]}->{''.join(lengths)}", full)[...] = x_grad
     return full
 

@@ -18,8 +18,8 @@ class NegativeLogLikelihood(Linear):
     """
 
     def __init__(self, target, weight=None, scale=None):
-        first, *rest = np.indices(target.shape, sparse=True) or [None]
-        self.picked = (target,) if first is None else (first, target, *rest)
+        grid = [np.asarray(axis, like=target) for axis in np.indices(target.shape, sparse=True)]
+        self.picked = (*grid[:1], target, *grid[1:])
         self.weight = weight
         self.scale = scale
 
@@ -51,7 +51,7 @@ class SoftNegativeLogLikelihood(Linear):
 
     def forward(self, x):
         # Where q is zero, log p may be minus infinity.
-        products = np.multiply(self.target, x, where=self.target != 0, out=np.zeros_like(x))
+        products = self.target * np.where(self.target != 0, x, 0)
         losses = -products.sum(axis=min(1, x.ndim - 1))
         return losses if self.scale is None else losses.sum() * self.scale
 

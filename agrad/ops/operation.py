@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agrad.backend import Array, as_array
+from agrad.backend import Array, as_array, largest
 from agrad.errors import AverageUndefinedError
 from agrad.quadrature import gauss_legendre
 
@@ -190,7 +190,7 @@ class Smooth(Operation):
         x0, x1, y0, y1 = map(_finite, (*start.inputs, *end.inputs, start.out, end.out))
         step = x1 - x0
         # Scaled by its largest entry, the square of the step can neither underflow nor overflow.
-        scale = np.abs(step).max(axis=self.axis, keepdims=True, initial=0)
+        scale = largest(np.abs(step), self.axis)
         scale = np.where(scale > 0, scale, 1)
         unit = step / scale
 

@@ -88,7 +88,8 @@ class AvgPool(Linear):
         area = np.multiply.outer(height, width)
         if self.divisor is not None:
             area = np.full_like(area, self.divisor)
-        return np.stack(rows), np.stack(columns), area.astype(planes.dtype)
+        windows = np.stack(rows), np.stack(columns), area.astype(planes.dtype)
+        return [np.asarray(array, like=planes) for array in windows]
 
 
 class AdaptiveAvgPool(AvgPool):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from agrad.backend import kernels
+from agrad.backend import kernels, largest
 from agrad.ops.operation import Linear, Multilinear, Operation, Selection, Smooth
 
 __all__ = ["LogSumExp", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"]
@@ -35,14 +35,14 @@ class Reduction(Operation):
     def rows(self, x):
         """Return `x` with the reduced axes last and merged into one."""
         axes = self.axes(x)
-        moved = np.moveaxis(x, axes, range(-len(axes), 0))
+        moved = np.moveaxis(x, axes, tuple(range(-len(axes), 0)))
         return moved.reshape(*moved.shape[: x.ndim - len(axes)], self.count(x))
 
     def from_rows(self, rows, x):
         """Undo `rows`: return what it made of an array like `x` in that array's shape."""
         axes = self.axes(x)
         moved = rows.reshape(rows.shape[:-1] + tuple(x.shape[axis] for axis in axes))
-        return np.moveaxis(moved, range(-len(axes), 0), axes)
+        return np.moveaxis(moved, tuple(range(-len(axes), 0)), axes)
 
 
 class Sum(Reduction, Linear):
@@ -105,7 +105,7 @@ class Std(Var):
 
 def _inverse(x):
     """1 / x, and 0 where x is 0."""
-    return np.divide(1, x, out=np.zeros_like(x), where=x != 0)
+    return np.where(x == 0, 0, 1 / np.where(x == 0, 1, x))
 
 
 class Max(Reduction, Selection):
@@ -172,7 +172,7 @@ class LogSumExp(Reduction, Smooth):
     """log Σ exp(x), the largest element taken out before it can overflow; -inf where all are."""
 
     def forward(self, x):
-        top = np.max(x, axis=self.axes(x), keepdims=True, initial=-np.inf)
+        top = largest(x, self.axes(x))
         top = np.where(np.isfinite(top), top, np.zeros_like(top))
         with np.errstate(divide="ignore", over="ignore"):
             total = np.sum(np.exp(x - top), axis=self.axes(x), keepdims=True)

@@ -23,8 +23,8 @@ class Embedding(Linear):
         return np.take(weight, self.indices, axis=0)
 
     def backward(self, grad, needs, out, weight):
-        weight_grad = np.zeros(weight.shape, grad.dtype)
-        rows = np.ascontiguousarray(grad).reshape(self.indices.size, weight.shape[1])
+        weight_grad = np.zeros_like(weight, dtype=grad.dtype, order="C")
+        rows = np.ascontiguousarray(grad, like=grad).reshape(self.indices.size, weight.shape[1])
         skipped = -1 if self.padding is None else self.padding
         kernels(weight).embedding.add_rows(self.indices.ravel(), rows, skipped, weight_grad)
         return (weight_grad,)

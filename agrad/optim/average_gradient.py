@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, move
 from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
 from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, search
@@ -267,6 +267,7 @@ class AverageGradient:
                 if self.every > 1:
                     fractions *= cut
                     self._fractions[param] = fractions * self._fractions[param] if i else fractions
+            kept, whole = float(kept), float(whole)  # a GPU's are still on it
             if i == 0:
                 proposed = whole / cut if cut > 0 else math.inf
         return kept / proposed if proposed > 0 else None
@@ -340,7 +341,7 @@ class AverageGradient:
             if str(i) in saved:
                 like = np.empty(len(by_group(param.data, self.granularity)), param.dtype)
                 require_array(name, f"the fractions of parameter {i}", saved[str(i)], like)
-                fractions[param] = saved[str(i)].copy()
+                fractions[param] = move(saved[str(i)], param.device).copy()
         self.base.load_state_dict(state["base"])
         self._steps = steps
         self._fractions = fractions

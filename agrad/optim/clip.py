@@ -44,7 +44,7 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, norm_type: float 
         require("clip_grad_norm_", "be positive", lambda x: x > 0, norm_type=norm_type)
     grads = [param.grad for param in params if param.grad is not None]
     # In double precision the square of a large float32 does not overflow.
-    norms = [np.linalg.norm(grad.ravel().astype(np.float64), norm_type) for grad in grads]
+    norms = [float(np.linalg.norm(grad.ravel().astype(np.float64), norm_type)) for grad in grads]
     total = float(np.linalg.norm(norms, norm_type)) if norms else 0.0
     if not math.isfinite(total):
         raise NonFiniteError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, move
 from agrad.optim.optimizer import checked_params, require
 from agrad.optim.state import require_array, require_count, require_dict
 from agrad.tensor import Tensor
@@ -115,5 +115,7 @@ class EMA:
             )
         for name, param in zip(names, self.params):
             require_array("EMA", f"average {name}", saved[name], param.data)
-        self._averages = [saved[name].copy() for name in names]
+        self._averages = [
+            move(saved[name], param.device).copy() for name, param in zip(names, self.params)
+        ]
         self._updates = updates

@@ -1,6 +1,7 @@
 """How far each part of an update should go, by the gradient and the average gradient along it."""
 
 from collections.abc import Iterator
+from functools import reduce
 from typing import Literal, get_args
 
 import numpy as np
@@ -54,16 +55,16 @@ def _search_groups(updates: dict[Tensor, Array], granularity: Granularity, cap: 
     shares = {}
     for param, delta in updates.items():
         grad, average_grad, rows = (
-            by_group(np.ascontiguousarray(array), granularity)
+            by_group(np.ascontiguousarray(array, like=array), granularity)
             for array in (param.grad, param.average_grad, delta)
         )
-        shares[param] = np.empty((3, len(rows)))
+        shares[param] = np.empty((3, len(rows)), like=rows)
         kernels(delta).optimizer.loss_shares(grad, average_grad, rows, shares[param])
     if granularity == "model":
-        shares = dict.fromkeys(shares, np.sum(list(shares.values()), axis=0))
+        shares = dict.fromkeys(shares, reduce(np.add, shares.values()))
     for param, delta in updates.items():
         rows = by_group(delta, granularity)
-        fractions = np.empty(len(rows), delta.dtype)
+        fractions = np.empty(len(rows), delta.dtype, like=delta)
         kept, whole = kernels(delta).optimizer.search_groups(shares[param], cap, fractions)
         rows *= fractions[:, None]
         yield param, fractions, kept, whole

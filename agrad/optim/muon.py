@@ -139,4 +139,4 @@ def orthogonalize(
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return np.ascontiguousarray(x if wide is matrix else x.T)
+    return np.ascontiguousarray(x if wide is matrix else x.T, like=x)

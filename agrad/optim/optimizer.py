@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, as_array, kernels
-from agrad.errors import NonFiniteError
+from agrad.backend import Array, as_array, device_of, kernels, move, same_device
+from agrad.errors import DeviceError, NonFiniteError
 from agrad.optim.state import require_array, require_count, require_dict
 from agrad.tensor import Tensor
 
@@ -104,6 +104,7 @@ class Optimizer:
 
         Raises:
             ValueError: a gradient is not of its parameter's shape and dtype; nothing has changed.
+            DeviceError: a gradient or the rule's state is not where its parameter is.
         """
         for slot in self._ready():
             _move(slot.param, self._propose(slot))
@@ -135,6 +136,13 @@ class Optimizer:
                     f"{self._name}: parameter {self._slots.index(slot)} is {data.dtype}"
                     f"{list(data.shape)}, its grad {grad.dtype}{list(grad.shape)}"  # type: ignore[union-attr]
                 )
+            for name, array in (("grad", grad), *slot.state.items()):
+                if not same_device(array, data):  # type: ignore[arg-type]
+                    raise DeviceError(
+                        f"{self._name}: parameter {self._slots.index(slot)} is on "
+                        f"{device_of(data)}, its {name} on {device_of(array)}; make the optimizer "
+                        "after the model has been moved"
+                    )
         return ready
 
     def _propose(self, slot: Slot) -> Array:
@@ -197,7 +205,7 @@ class Optimizer:
             )
         for name, like in expected.items():
             require_array(self._name, f"{name} of parameter {i}", saved[name], like)
-            like[...] = saved[name]
+            like[...] = move(saved[name], param.device)
         steps = require_count(self._name, f"steps of parameter {i}", saved["steps"])
         return Slot(param, steps, expected)
 

@@ -1,9 +1,10 @@
 """The data that the studies and `agrad train` learn from, by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agrad import data as data_sets
+from agrad.backend import move
 
 __all__ = ["IMAGES", "NAMES", "DataSet", "load_data"]
 
@@ -30,6 +31,14 @@ class DataSet:
     train: tuple[Any, Any]
     test: tuple[Any, Any]
     vocabulary: int | None = None
+
+    def to(self, device: str) -> "DataSet":
+        """Return the data set on a device."""
+        train, test = (
+            (move(inputs, device), move(labels, device))
+            for inputs, labels in (self.train, self.test)
+        )
+        return replace(self, train=train, test=test)
 
     @property
     def classes(self) -> int:

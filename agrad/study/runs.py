@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import agrad
+from agrad import cuda
 from agrad.data import Batches
 from agrad.errors import NonFiniteError
 from agrad.serialization import atomic_write
@@ -58,6 +59,7 @@ class Experiment:
     depth: int = 30
     width: int = 64
     target: Target | None = None
+    device: str = "cpu"
 
     @property
     def model(self) -> str:
@@ -72,9 +74,10 @@ class Experiment:
     def run(self, data: DataSet, on_step: Callable[[Step], object] = lambda step: None) -> "Run":
         """Train, and evaluate at the end. A loss that is no longer finite ends the run early."""
         agrad.seed(self.seed)
+        data = data.to(self.device)
         model = make_network(
             self.network, data, depth=self.depth, width=self.width, activation=self.activation
-        )
+        ).to(self.device)
         optimizer = make_optimizer(self.method, model.parameters(), self.lr)
         batches = Batches(*data.train, batch_size=self.batch_size, seed=self.seed, drop_last=True)
         losses, seconds = [], []
@@ -101,7 +104,7 @@ class Experiment:
             seconds=sum(seconds),
             seconds_per_iteration=median(seconds) if seconds else 0.0,
             optimizer_state_bytes=optimizer.state_bytes,
-            machine=machine(),
+            machine=machine(self.device),
         )
 
 
@@ -200,8 +203,11 @@ def split_by_completeness(
     return whole, [run for run in runs if lacking[run.seed]]
 
 
-def machine() -> dict[str, Any]:
-    """Return what a figure's reader should know of the machine: processor, cores, versions."""
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """Return what a figure's reader should know of the machine: processor, cores, versions.
+
+    And, where it was used, the GPU.
+    """
     processor = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -214,6 +220,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "agrad": agrad.__version__,
+        **({} if device == "cpu" else {"gpu": cuda.gpus()[cuda.number_of(device)].name}),
     }
 
 

@@ -1,37 +1,26 @@
-"""Convolution in two dimensions: windows packed into columns, products by the BLAS.
+"""Convolution in two dimensions, straight from the planes of x: no columns are packed.
 
-A tile of the output, some images or some rows of one, is computed at a time. What its windows
-cover is packed into a buffer of columns, (channels · kernel) × pixels, that stays in the cache and
-is used again for the next tile: the weight times the buffer is the tile as it lies in memory, and
-neither factor has to be transposed. A 1×1 kernel's columns are the image itself, never packed.
+Planes are laid out so that what a tap of the kernel meets, from one pixel of the output to the
+next, is one contiguous run (see `planes`). The output is the sum of these runs, each times a
+weight; the gradient of x is a convolution of the output's gradient with the kernel turned around;
+and a weight's gradient is the product of its run with the gradient of its filter's plane.
 """
 
+import functools
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import inline, kernel
+from .jit import kernel
+from .microkernel import FILTERS, VECTOR_BYTES, summed_products, weighted_sums, widest
+from .planes import Geometry, layout
+from .threads import in_parallel
 
 __all__ = ["Geometry", "convolve", "input_gradient", "weight_gradient"]
-
-_BUFFER_BYTES = 2**20
-"""About what the second-level cache of a core holds; larger tiles mean fewer calls."""
-
-_LEAST_PIXELS = 128
-"""Of a tile, however many channels there are: products with fewer columns are slow."""
-
-
-class Geometry(NamedTuple):
-    """How windows lie on an image: pairs, of the vertical axis and the horizontal one."""
-
-    stride: tuple[int, int]
-    before: tuple[int, int]
-    """Zeros before the image; how many follow it, the size of the output says."""
-    dilation: tuple[int, int]
-    groups: int
 
 
 def convolve(
@@ -51,15 +40,21 @@ def convolve(
         >>> convolve(x, weight, None, (1, 3), Geometry((1, 1), (0, 0), (1, 1), 1)).ravel()
         array([3., 6., 9.])
     """
-    columns = _Columns(x, weight.shape, size, geometry)
+    x = np.ascontiguousarray(x)
     out = np.empty((len(x), len(weight), *size), x.dtype)
-    factors = columns.factors(weight)
-    for tile in columns.tiles():
-        product = columns.images_first(np.matmul(factors, columns.pack(x, tile)), tile)
-        if bias is None:
-            out[tile.images, :, tile.rows] = product
-        else:
-            np.add(product, bias[:, None, None], out=out[tile.images, :, tile.rows])
+    where = layout(x.shape[1:], x.itemsize, weight.shape[2:], size, geometry)
+    factors = _by_block(weight, geometry.groups)
+    initial = _by_block(np.zeros(len(weight), x.dtype) if bias is None else bias, geometry.groups)
+
+    def work(images: slice) -> None:
+        planes = where.planes(x)
+        sums = np.empty(FILTERS * where.room, x.dtype)
+        for tile in where.tiles(images):
+            rows = tile.rows.start, tile.rows.stop
+            arrays = planes.of(tile), where.offsets, factors, initial, out[tile.images], sums
+            _convolve(*arrays, *rows, where.pitch, widest())
+
+    in_parallel(work, len(x), out.size * where.taps)
     return out
 
 
@@ -73,14 +68,28 @@ def input_gradient(
         >>> input_gradient(grad, weight, (1, 5), Geometry((1, 1), (0, 0), (1, 1), 1)).ravel()
         array([1., 2., 3., 2., 1.])
     """
-    grad = np.ascontiguousarray(grad)
-    x_grad = np.zeros((len(grad), weight.shape[1] * geometry.groups, *size), grad.dtype)
-    columns = _Columns(x_grad, weight.shape, grad.shape[2:], geometry)
-    factors = columns.factors(weight).mT
-    for tile in columns.tiles():
-        part = columns.filters_first(grad, tile)
-        np.matmul(factors, part, out=columns.room(x_grad, tile))
-        columns.unpack(x_grad, tile)
+    filters, channels, *kernel = weight.shape
+    groups = geometry.groups
+    # Each channel of x becomes a filter, on channels that were the filters of its group.
+    weight = weight.reshape(groups, filters // groups, channels, *kernel).swapaxes(1, 2)
+    weight = weight.reshape(groups * channels, filters // groups, *kernel)
+
+    def pulled_to(rows: _Phase, columns: _Phase) -> NDArray[Any]:
+        before, dilation = (rows.before, columns.before), (rows.dilation, columns.dilation)
+        return convolve(
+            grad,
+            weight[:, :, rows.taps][:, :, :, columns.taps],
+            None,
+            (len(range(size[0])[rows.pixels]), len(range(size[1])[columns.pixels])),
+            Geometry((1, 1), before, dilation, groups),
+        )
+
+    phases = list(product(*(_phases(axis, size, kernel, geometry) for axis in (0, 1))))
+    if phases and geometry.stride == (1, 1):
+        return pulled_to(*phases[0])
+    x_grad = np.zeros((len(grad), len(weight), *size), grad.dtype)
+    for rows, columns in phases:
+        x_grad[:, :, rows.pixels, columns.pixels] = pulled_to(rows, columns)
     return x_grad
 
 
@@ -94,201 +103,130 @@ def weight_gradient(
         >>> weight_gradient(grad, x, (1, 3), Geometry((1, 1), (0, 0), (1, 1), 1)).ravel()
         array([3., 6., 9.])
     """
-    grad = np.ascontiguousarray(grad)
+    x, grad = np.ascontiguousarray(x), np.ascontiguousarray(grad)
     filters, channels = grad.shape[1], x.shape[1] // geometry.groups
-    shape = filters, channels, *kernel
-    columns = _Columns(x, shape, grad.shape[2:], geometry)
-    # Its transpose is what the BLAS computes faster: the buffer is the left factor as it lies.
-    total = np.zeros_like(columns.factors(np.empty(shape, grad.dtype)).mT, order="C")
-    for tile in columns.tiles():
-        total += columns.pack(x, tile) @ columns.filters_first(grad, tile).mT
-    return np.ascontiguousarray(total.mT).reshape(shape)
+    where = layout(x.shape[1:], x.itemsize, kernel, grad.shape[2:], geometry, filters)
+    # Taps go `widest()` at a time, the last one more than once; what is too many is dropped.
+    tiles = -(-where.taps // widest())
+    taps = np.minimum(np.arange(tiles * widest()), where.taps - 1)
+    offsets = np.take(where.offsets, taps, axis=1).reshape(geometry.groups, tiles, widest())
+
+    def work(images: slice) -> NDArray[Any]:
+        planes, grads = where.planes(x), where.output_planes(grad)
+        sums = np.empty(FILTERS * widest(), x.dtype)
+        total = np.zeros((filters, taps.size), x.dtype)
+        for tile in where.tiles(images):
+            count = tile.images.stop - tile.images.start
+            _correlate(planes.of(tile), offsets, grads.of(tile), count, where.room, sums, total)
+        return total
+
+    totals = in_parallel(work, len(x), grad.size * where.taps)
+    total = functools.reduce(np.add, totals)[:, : where.taps]
+    return np.ascontiguousarray(total).reshape(filters, channels, *kernel)
 
 
-class _Tile(NamedTuple):
-    """Some images' rows of the output: all rows, or those of one image only."""
+class _Phase(NamedTuple):
+    """Pixels of x, one stride apart on an axis: their gradients are a convolution of their own."""
 
-    images: slice
-    rows: slice
-
-
-class _Columns:
-    """The windows of x as the columns of a matrix for each group, a tile at a time."""
-
-    def __init__(
-        self,
-        x: NDArray[Any],
-        weight_shape: tuple[int, ...],
-        size: tuple[int, ...],
-        geometry: Geometry,
-    ) -> None:
-        self.images, self.channels = x.shape[:2]
-        self.kernel = weight_shape[2:]
-        self.size = size
-        self.geometry = geometry
-        window = self.channels * self.kernel[0] * self.kernel[1]
-        rest = (geometry.stride, geometry.before, self.size)
-        self.packed = self.kernel != (1, 1) or rest != ((1, 1), (0, 0), x.shape[2:])
-        pixels = max(_LEAST_PIXELS, _BUFFER_BYTES // (x.itemsize * max(1, window)))
-        rows, width = size
-        if self.packed:
-            self.tile_images = max(1, min(self.images, pixels // (rows * width)))
-            self.tile_rows = _even(rows, max(1, pixels // width))
-            pixels = self.tile_images * self.tile_rows * width
-            self.buffer = np.empty(window * pixels, x.dtype)
-        else:
-            self.tile_images, self.tile_rows = 1, rows
-
-    def tiles(self) -> Iterator[_Tile]:
-        for image in range(0, self.images, self.tile_images):
-            for row in range(0, self.size[0], self.tile_rows):
-                yield _Tile(
-                    slice(image, min(image + self.tile_images, self.images)),
-                    slice(row, min(row + self.tile_rows, self.size[0])),
-                )
-
-    def factors(self, weight: NDArray[Any]) -> NDArray[Any]:
-        """Return the weight as a matrix for each group."""
-        groups = self.geometry.groups
-        window = weight.shape[1] * self.kernel[0] * self.kernel[1]
-        return weight.reshape(groups, len(weight) // groups, window)
-
-    def room(self, x: NDArray[Any], tile: _Tile) -> NDArray[Any]:
-        """Return the matrices that the columns of a tile fill: those of x itself if not packed."""
-        groups = self.geometry.groups
-        if not self.packed:
-            return x[tile.images].reshape(groups, self.channels // groups, -1)
-        columns = self._columns(tile)
-        return columns.reshape(groups, -1, columns[0, 0, 0].size)
-
-    def pack(self, x: NDArray[Any], tile: _Tile) -> NDArray[Any]:
-        """Return the columns of a tile."""
-        if self.packed:
-            images = np.ascontiguousarray(x[tile.images])
-            _pack(images, self._columns(tile), tile.rows.start, *self._placing())
-        return self.room(x, tile)
-
-    def unpack(self, x: NDArray[Any], tile: _Tile) -> None:
-        """Add the columns of a tile to where in x they come from."""
-        if self.packed:
-            _unpack(self._columns(tile), x[tile.images], tile.rows.start, *self._placing())
-
-    def images_first(self, product: NDArray[Any], tile: _Tile) -> NDArray[Any]:
-        """Return what stands filter by filter image by image."""
-        images = tile.images.stop - tile.images.start
-        return product.reshape(-1, images, *self._shape(tile)[1:]).swapaxes(0, 1)
-
-    def filters_first(self, grad: NDArray[Any], tile: _Tile) -> NDArray[Any]:
-        """Return a tile of the output's gradient as a matrix for each group."""
-        filters = grad.shape[1]
-        part = grad[tile.images, :, tile.rows].swapaxes(0, 1)
-        pixels = part[0].size
-        return part.reshape(self.geometry.groups, filters // self.geometry.groups, pixels)
-
-    def _columns(self, tile: _Tile) -> NDArray[Any]:
-        shape = (self.channels, *self.kernel, *self._shape(tile))
-        return self.buffer[: math.prod(shape)].reshape(shape)
-
-    def _shape(self, tile: _Tile) -> tuple[int, int, int]:
-        images, rows = (part.stop - part.start for part in tile)
-        return images, rows, self.size[1]
-
-    def _placing(self) -> tuple[int, ...]:
-        return (*self.geometry.stride, *self.geometry.before, *self.geometry.dilation)
+    pixels: slice
+    taps: list[int]
+    """Those that ever meet these pixels, the last one first."""
+    before: int
+    dilation: int
 
 
-def _even(length: int, most: int) -> int:
-    """Return the length of the parts, no longer than `most`, that are as equal as can be."""
-    parts = -(-length // most)
-    return -(-length // parts)
+def _phases(
+    axis: int, size: tuple[int, int], kernel: list[int], geometry: Geometry
+) -> Iterator[_Phase]:
+    """Yield the pixels of x that any tap meets."""
+    stride, before, dilation = (pair[axis] for pair in geometry[:3])
+    for first in range(min(stride, size[axis])):
+        # Tap i meets pixel p for the output's pixel (p + before - i · dilation) / stride.
+        distances = [first + before - tap * dilation for tap in range(kernel[axis])]
+        taps = [tap for tap, distance in enumerate(distances) if distance % stride == 0][::-1]
+        if taps:
+            yield _Phase(
+                slice(first, None, stride),
+                taps,
+                -(distances[taps[0]] // stride),
+                dilation // math.gcd(stride, dilation),
+            )
 
 
-@kernel("const real[:, :, :, :], real[:, :, :, :, :, :]" + ", int64" * 7)
-def _pack(x, columns, row, stride_y, stride_x, before_y, before_x, dilation_y, dilation_x):
-    images, channels, height, width = x.shape
-    _, kernel_y, kernel_x, _, rows, out_width = columns.shape
-    shifts = stride_y == stride_x == 1 and out_width == width
-    for channel in range(channels):
-        for i in range(kernel_y):
-            top = row * stride_y - before_y + i * dilation_y
-            first_row, stop_row = _inside(top, stride_y, height, rows)
-            for j in range(kernel_x):
-                left = j * dilation_x - before_x
-                first, stop = _inside(left, stride_x, width, out_width)
-                for image in range(images):
-                    block = columns[channel, i, j, image]
-                    block[:first_row] = 0
-                    block[stop_row:] = 0
-                    if shifts:
-                        target, source = _shifted(
-                            block, x[image, channel], first_row, stop_row, top, left
-                        )
-                        for k in range(target.size):
-                            target[k] = source[k]
-                        _clear_sides(block[first_row:stop_row], first, stop)
-                        continue
-                    for r in range(first_row, stop_row):
-                        line, pixels = block[r], x[image, channel, top + r * stride_y]
-                        line[:first] = 0
-                        inner, pixels = line[first:stop], pixels[first * stride_x + left :]
-                        for k in range(inner.size):
-                            inner[k] = pixels[k * stride_x]
-                        line[stop:] = 0
+def _by_block(values: NDArray[Any], groups: int) -> NDArray[Any]:
+    """Return what filters have, (filters, ...), as (groups, blocks, values of a filter, FILTERS).
 
-
-@kernel("real[:, :, :, :, :, :], real[:, :, :, :]" + ", int64" * 7)
-def _unpack(columns, x, row, stride_y, stride_x, before_y, before_x, dilation_y, dilation_x):
-    images, channels, height, width = x.shape
-    _, kernel_y, kernel_x, _, rows, out_width = columns.shape
-    shifts = stride_y == stride_x == 1 and out_width == width
-    for channel in range(channels):
-        for i in range(kernel_y):
-            top = row * stride_y - before_y + i * dilation_y
-            first_row, stop_row = _inside(top, stride_y, height, rows)
-            for j in range(kernel_x):
-                left = j * dilation_x - before_x
-                first, stop = _inside(left, stride_x, width, out_width)
-                for image in range(images):
-                    block = columns[channel, i, j, image]
-                    if shifts:
-                        _clear_sides(block[first_row:stop_row], first, stop)
-                        source, target = _shifted(
-                            block, x[image, channel], first_row, stop_row, top, left
-                        )
-                        for k in range(target.size):
-                            target[k] += source[k]
-                        continue
-                    for r in range(first_row, stop_row):
-                        inner = block[r, first:stop]
-                        pixels = x[image, channel, top + r * stride_y, first * stride_x + left :]
-                        for k in range(inner.size):
-                            pixels[k * stride_x] += inner[k]
-
-
-@inline
-def _shifted(block, plane, first_row, stop_row, top, left):
-    """Return the pixels of some rows in one run, and those of the image that they stand for.
-
-    Rows as long as the image's follow each other as there: only at their sides, where one row's
-    pixels run into the next one's, are they not what the window covers.
+    A group's last block is filled up with zeros.
     """
-    shift = top * plane.shape[1] + left
-    first = max(first_row * plane.shape[1], -shift)
-    stop = max(first, min(stop_row * plane.shape[1], plane.size - shift))
-    return block.reshape(-1)[first:stop], plane.reshape(-1)[first + shift : stop + shift]
+    filters, each = len(values) // groups, math.prod(values.shape[1:])
+    blocks = -(-filters // FILTERS)
+    padded = np.zeros((groups, blocks * FILTERS, each), values.dtype)
+    padded[:, :filters] = values.reshape(groups, filters, each)
+    by_block = padded.reshape(groups, blocks, FILTERS, each)
+    return np.ascontiguousarray(by_block.swapaxes(2, 3))
 
 
-@inline
-def _clear_sides(block, first, stop):
-    for r in range(block.shape[0]):
-        for k in range(first):
-            block[r, k] = 0
-        for k in range(stop, block.shape[1]):
-            block[r, k] = 0
+@kernel(
+    "const real[:, :], const int64[:, :], const real[:, :, :, :], const real[:, :, :, :],"
+    "real[:, :, :, :], real[:], int64, int64, int64, int64"
+)
+def _convolve(planes, offsets, factors, initial, out, sums, first_row, stop_row, pitch, widest):
+    images, filters, _, width = out.shape
+    groups, blocks, taps, _ = factors.shape
+    filters //= groups
+    lanes = VECTOR_BYTES // sums.itemsize
+    room = sums.size // FILTERS
+    rows = stop_row - first_row
+    vectors = ((rows - 1) * pitch + width + lanes - 1) // lanes
+    parts = (vectors + widest - 1) // widest
+    for image in range(images):
+        for group in range(groups):
+            for block in range(blocks):
+                for part in range(parts):
+                    first, stop = vectors * part // parts, vectors * (part + 1) // parts
+                    weighted_sums(
+                        planes[image, first * lanes :],
+                        offsets[group],
+                        factors[group, block, 0],
+                        taps,
+                        initial[group, block, 0],
+                        stop - first,
+                        sums[first * lanes :],
+                        room,
+                    )
+                first_filter = block * FILTERS
+                for f in range(min(FILTERS, filters - first_filter)):
+                    plane = out[image, group * filters + first_filter + f]
+                    for row in range(rows):
+                        line, source = plane[first_row + row], sums[f * room + row * pitch :]
+                        for k in range(width):
+                            line[k] = source[k]
 
 
-@inline
-def _inside(left, stride, width, count):
-    """Return the first and the end of those k < count that have 0 <= left + k · stride < width."""
-    first = min(max(0, -(left // stride)), count)
-    return first, max(first, min(count, (width - left + stride - 1) // stride))
+@kernel(
+    "const real[:, :], const int64[:, :, :], const real[:, :], int64, int64, real[:], real[:, :]"
+)
+def _correlate(planes, offsets, grads, images, room, sums, total):
+    groups, tiles, taps = offsets.shape
+    filters = total.shape[0] // groups
+    lanes = VECTOR_BYTES // sums.itemsize
+    for group in range(groups):
+        for first in range(0, filters, FILTERS):
+            several = min(FILTERS, filters - first)
+            for tile in range(tiles):
+                summed_products(
+                    grads[0, (group * filters + first) * room :],
+                    grads.shape[1],
+                    room,
+                    several,
+                    planes[0],
+                    planes.shape[1],
+                    offsets[group, tile],
+                    images,
+                    room // lanes,
+                    sums,
+                )
+                for f in range(several):
+                    for k in range(taps):
+                        place = group * filters + first + f, tile * taps + k
+                        total[place] += sums[f * taps + k]

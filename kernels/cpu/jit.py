@@ -1,13 +1,14 @@
 """Numba kernels compiled at their first call, for declared types only, and cached on disk.
 
-Three decorators. `kernel` compiles a function of arrays; `inline` marks a scalar function that
-kernels call; `elementwise` makes a function of two arrays from a scalar formula. None of them
-imports Numba before the first call.
+Four decorators. `kernel` compiles a function of arrays; `inline` marks a scalar function that
+kernels call, and `emitted` one that writes LLVM code for them; `elementwise` makes a function of
+two arrays from a scalar formula. None of them imports Numba before the first call.
 """
 
 import contextlib
 import functools
 import hashlib
+import inspect
 import re
 import threading
 from collections.abc import Callable
@@ -97,6 +98,50 @@ class inline:
     def _numba_type_(self) -> "Type":
         """What Numba asks of a global that it meets in a kernel and does not know."""
         return self._dispatcher._numba_type_
+
+
+class emitted(inline):
+    """Mark a function that writes the LLVM code which is to stand where a kernel calls it.
+
+    When that kernel is compiled, the function is called with llvmlite's builder and the values of
+    the arguments: of an array, the pointer to its first element. Its code returns nothing.
+
+    Example:
+        >>> @emitted
+        ... def double(builder, x):
+        ...     number = builder.load(x)
+        ...     builder.store(builder.fadd(number, number), x)
+        >>> @kernel("real[:]")
+        ... def double_second(x):
+        ...     double(x[1:])
+        >>> x = np.ones(3)
+        >>> double_second(x)
+        >>> x
+        array([1., 2., 1.])
+    """
+
+    @functools.cached_property
+    def _dispatcher(self) -> Any:
+        import numba
+        from numba import types
+        from numba.extending import intrinsic
+
+        def typed(typing: Any, *arguments: "Type") -> Any:
+            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+                operands = (
+                    context.make_array(kind)(context, builder, value).data
+                    if isinstance(kind, types.Array)
+                    else value
+                    for kind, value in zip(signature.args, values)
+                )
+                self.__wrapped__(builder, *operands)
+                return context.get_dummy_value()
+
+            return types.void(*arguments), generate
+
+        typed.__signature__ = inspect.signature(self.__wrapped__)  # type: ignore[attr-defined]
+        write = intrinsic(typed)
+        return numba.njit(lambda *arguments: write(*arguments), forceinline=True)
 
 
 class elementwise(inline):

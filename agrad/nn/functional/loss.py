@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.array_methods import plain
+from agrad.backend import Array, beside
 from agrad.ops.loss import BinaryCrossEntropy, NegativeLogLikelihood, SoftNegativeLogLikelihood
 from agrad.ops.operation import Operation
 from agrad.ops.softmax import LogSoftmax
@@ -50,7 +51,7 @@ def cross_entropy(
     """
     name = "cross_entropy"
     logits = _floating(name, input)
-    target = _constant(name, target)
+    target = _constant(name, target, logits)
     weight = _class_weight(name, weight, logits)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{name}: label_smoothing must lie in [0, 1], got {label_smoothing}")
@@ -105,7 +106,8 @@ def nll_loss(
     name = "nll_loss"
     logs = _floating(name, input)
     weight = _class_weight(name, weight, logs)
-    classes, weights, total = _examples(name, logs, _constant(name, target), weight, ignore_index)
+    target = _constant(name, target, logs)
+    classes, weights, total = _examples(name, logs, target, weight, ignore_index)
     return apply(NegativeLogLikelihood(classes, weights, _scale(name, reduction, total)), logs)
 
 
@@ -156,7 +158,7 @@ def binary_cross_entropy_with_logits(
     """
     name = "binary_cross_entropy_with_logits"
     logits = _floating(name, input)
-    target = _constant(name, target)
+    target = _constant(name, target, logits)
     _check_reduction(name, reduction)
     _check_shape(name, "target", target.shape, logits.shape)
     positive = target.astype(logits.dtype)
@@ -181,13 +183,13 @@ def _floating(name: str, input: Any) -> Tensor:
     return tensor
 
 
-def _constant(name: str, target: Any) -> Array:
+def _constant(name: str, target: Any, like: Tensor) -> Array:
     """Return a copy of the target, which the operation will hold."""
     if isinstance(target, Tensor) and target.requires_grad:
         raise ValueError(
             f"{name}: target is a constant, but requires a gradient; pass target.detach()"
         )
-    return np.array(target)
+    return beside(name, "target", plain(target), like.data).copy()
 
 
 def _class_axis(logits: Tensor) -> int:
@@ -203,7 +205,7 @@ def _class_weight(name: str, weight: Any, logits: Tensor) -> Array | None:
         raise ValueError(f"{name}: input must have an axis of classes, got a single number")
     if weight is None:
         return None
-    weight = np.asarray(weight, dtype=logits.dtype)
+    weight = beside(name, "weight", plain(weight), logits.data, logits.dtype)
     _check_shape(name, "weight", weight.shape, (_classes(logits),))
     return weight
 
@@ -254,7 +256,7 @@ def _check_shape(
 
 
 def _broadcast(name: str, argument: str, value: Any, like: Tensor) -> Array:
-    value = np.asarray(value, dtype=like.dtype)
+    value = beside(name, argument, plain(value), like.data, like.dtype)
     try:
         return np.broadcast_to(value, like.shape)
     except ValueError:

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, beside, uniform
 from agrad.nn.functional.windows import floating
 from agrad.ops.dropout import Dropout
 from agrad.ops.normalization import Normalize
-from agrad.random import generator
 from agrad.tensor import Tensor, apply, as_tensor
 
 __all__ = ["batch_norm", "dropout", "layer_norm"]
@@ -69,6 +68,9 @@ def batch_norm(
                 f"batch_norm: {name} must have shape {x.shape[1:2]}, one element for each channel "
                 f"of input, of shape {x.shape}; got {np.shape(value)}"
             )
+    for name, running in zip(names, (running_mean, running_var)):
+        if running is not None:
+            beside("batch_norm", name, running.data, x.data)
     channel = (1, -1) + (1,) * (x.ndim - 2)
     if training:
         _follow(x.data, running_mean, running_var, momentum)
@@ -148,9 +150,9 @@ def layer_norm(
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Set each element to zero with probability `p` and divide the others by 1 - p.
 
-    The mask is drawn by the call, from the generator that `agrad.seed` seeds: an average backward
-    pass runs the recorded graph again with the same mask. Where nothing is dropped, with `p` = 0 or
-    outside training, the input itself is returned.
+    The mask is drawn by the call, where the input lives, and `agrad.seed` decides it: an average
+    backward pass runs the recorded graph again with the same mask. Where nothing is dropped, with
+    `p` = 0 or outside training, the input itself is returned.
 
     Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
 
@@ -169,7 +171,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     x = as_tensor(input)
     if p == 0 or not training:
         return x
-    kept = generator().random(x.shape, dtype=np.float32) >= p
+    kept = uniform(x.data) >= p
     scale = 1 / (1 - p) if p < 1 else 0.0
     return apply(Dropout(kept * x.dtype.type(scale)), x)
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.array_methods import plain
+from agrad.backend import Array, beside
 from agrad.ops.operation import Operation
 from agrad.ops.reduction import Max, Mean
 from agrad.ops.sequence import Embedding, MaskedMax, MaskedMean
@@ -44,7 +45,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
         )
     _require_floating("embedding", "weight", weight)
     count = weight.shape[0]
-    ids = _ids(input, count)
+    ids = _ids(input, weight)
     if padding_idx is not None:
         if not -count <= padding_idx < count:
             raise ValueError(
@@ -99,9 +100,10 @@ def global_avg_pool1d(input: Any, mask: Any = None) -> Tensor:
 # -- arguments -----------------------------------------------------------------------------------
 
 
-def _ids(input: Any, count: int) -> Array:
+def _ids(input: Any, weight: Tensor) -> Array:
     """Return a copy of the ids, which the operation will hold."""
-    ids = _array(input)
+    ids = beside("embedding", "input", plain(input), weight.data)
+    count = len(weight)
     if ids.dtype.kind not in "iu":
         raise TypeError(
             f"embedding: input must hold integer ids, got {ids.dtype} of shape {ids.shape}; "
@@ -127,7 +129,7 @@ def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
         )
     if mask is None:
         return x, None
-    mask = np.array(_array(mask))
+    mask = beside(name, "mask", plain(mask), x.data).copy()
     if mask.dtype != bool:
         raise TypeError(f"{name}: mask must be boolean, got {mask.dtype}; pass e.g. ids != 0")
     expected = (*x.shape[:-2], x.shape[-1])
@@ -143,10 +145,6 @@ def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
             "leave such sequences out"
         )
     return x, np.expand_dims(mask, -2)
-
-
-def _array(value: Any) -> Array:
-    return value.data if isinstance(value, Tensor) else np.asarray(value)
 
 
 def _require_floating(name: str, argument: str, tensor: Tensor) -> None:

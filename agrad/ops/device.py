@@ -1,0 +1,43 @@
+"""Devices: from one to another, and never two in one operation."""
+
+import inspect
+
+import numpy as np
+
+from agrad import cuda
+from agrad.backend import Array, device_of, move
+from agrad.errors import DeviceError
+from agrad.ops.operation import Linear, Operation
+
+__all__ = ["Move", "require_one_device"]
+
+_ON_HOST = frozenset([np.ndarray])
+
+
+class Move(Linear):
+    """The same elements on another device; gradients come back to where the elements were."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def forward(self, x):
+        return move(x, self.device)
+
+    def backward(self, grad, needs, out, x):
+        return (move(grad, device_of(x)),)
+
+
+def require_one_device(operation: Operation, arrays: tuple[Array, ...]) -> None:
+    """Raise a DeviceError unless an operation's inputs are all where it can be computed."""
+    if _ON_HOST.issuperset(map(type, arrays)):
+        return
+    name = type(operation).__name__
+    devices = [device_of(array) for array in arrays]
+    if len(set(devices)) > 1:
+        names = list(inspect.signature(operation.forward).parameters)
+        if len(names) < len(arrays):
+            names = [f"{names[-1]}[{i}]" for i in range(len(arrays))]
+        places = ", ".join(f"{argument} is on {device}" for argument, device in zip(names, devices))
+        raise DeviceError(f"{name}: {places}; move them to one device with .to()")
+    if devices[0] != "cpu" and type(operation) is not Move:
+        cuda.require_current(name, arrays[0])

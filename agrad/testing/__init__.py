@@ -1,0 +1,12 @@
+"""Checks of gradients and average gradients, for operations, functions and modules of one's own.
+
+The strategies in `agrad.testing.strategies`, which need Hypothesis, draw what to check them with.
+"""
+
+from agrad.testing.average import check_average_gradients as check_average_gradients
+from agrad.testing.gradients import check_gradients as check_gradients
+from agrad.testing.order import measure_order as measure_order
+from agrad.testing.report import AverageReport as AverageReport
+from agrad.testing.report import CheckError as CheckError
+from agrad.testing.report import GradientReport as GradientReport
+from agrad.testing.report import Kink as Kink

@@ -1,0 +1,83 @@
+"""Derivatives by central differences, with an estimate of their error, and kinks told apart."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Slope", "slope"]
+
+FACTOR = 4.0
+STEPS = tuple(2.0**-5 / FACTOR**k for k in range(9))
+"""From 0.03, where rounding costs 14 digits less than all, to 5e-7, which few kinks are within."""
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+class Slope(NamedTuple):
+    """A derivative at 0.
+
+    Attributes:
+        value: the derivative, NaN where the function is not finite around 0.
+        error: an estimate of its error.
+        noise: what of it the rounding of the function's values explains.
+        jump: by how much the slopes on the two sides of 0 differ, which for a smooth function is
+            rounding alone; infinite where there are no two sides.
+    """
+
+    value: float
+    error: float
+    noise: float
+    jump: float
+
+
+def slope(phi: Callable[[float], float], scale: float) -> Slope:
+    """Return φ'(0) by Ridders' method: central differences extrapolated to step 0.
+
+    Of all steps and extrapolations the one is taken that agrees best with its neighbours, so that
+    kinks and the border of the domain do no harm unless they are next to 0.
+
+    Source: C. J. F. Ridders, "Accurate computation of F'(x) and F'(x)F''(x)", 1982.
+
+    Args:
+        phi: the function of a step.
+        scale: the sum of the magnitudes that φ sums, which says how it rounds.
+
+    Example:
+        >>> import math
+        >>> from agrad.testing.differences import slope
+        >>> abs(slope(math.sin, 1.0).value - 1) < 1e-12
+        True
+        >>> slope(abs, 1.0).jump
+        2.0
+    """
+    middle = phi(0.0)
+    best = Slope(float("nan"), float("inf"), float("inf"), float("inf"))
+    row: list[float] = []
+    gaps: list[float] = []
+    for step in STEPS:
+        above, below = phi(step), phi(-step)
+        if not (np.isfinite(above) and np.isfinite(below)):
+            row, gaps = [], []
+            continue
+        gaps.append(abs((above - middle) - (middle - below)) / step)
+        noise = EPS * scale / step
+        previous, row = row, [(above - below) / (2 * step)]
+        for i, coarse in enumerate(previous):
+            power = FACTOR ** (2 * (i + 1))
+            row.append((power * row[i] - coarse) / (power - 1))
+            error = max(abs(row[i + 1] - row[i]), abs(row[i + 1] - coarse))
+            if max(error, noise) < max(best.error, best.noise):
+                best = best._replace(value=row[i + 1], error=error, noise=noise)
+    return best._replace(jump=_jump(gaps))
+
+
+def _jump(gaps: list[float]) -> float:
+    """Return what the gaps between the slopes of the two sides tend to as the steps shrink.
+
+    At a kink they stay; otherwise they fall with the step, until rounding makes them grow again.
+    """
+    short = gaps[len(gaps) // 2 :]
+    if len(short) < 2:
+        return float("inf")
+    return min(short) if min(short) > short[0] / 8 else 0.0

@@ -1,0 +1,203 @@
+"""Gradients against central differences."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from agrad.backend import Array
+from agrad.ops.operation import Operation
+from agrad.tensor import Tensor
+from agrad.testing.differences import Slope, slope
+from agrad.testing.report import CheckError, GradientReport, Kink
+from agrad.testing.subject import Subject
+
+__all__ = ["check_gradients"]
+
+MOST_KINKS = 100
+
+
+def check_gradients(
+    f: Callable[..., Tensor] | Operation,
+    *inputs: Any,
+    directions: int = 3,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> GradientReport:
+    """Check the gradients of a function against central differences along random directions.
+
+    Along each direction of all elements together, the derivative of a randomly weighted sum of
+    f's elements must be what `backward` says. Where it is not, the direction is halved until a
+    single element is left, which the error names. A kink within reach is avoided by shorter steps.
+    Elements at which f has one are left out and reported: no gradient is right there or wrong.
+
+    It cannot detect: an error of a gradient smaller than `tolerance` relative to the terms that
+    are summed, such as one of a small element among large ones (check at inputs of one magnitude);
+    an error at other inputs, shapes or options than those given (draw them, with
+    `agrad.testing.strategies`); a wrong `forward`, of which it takes the derivative as it is; a
+    wrong choice at a kink; rounding in float32, overflow, or a loss of digits that float64 hides;
+    anything about average gradients (`check_average_gradients`).
+
+    Args:
+        f: a function of Tensors, of which it returns one; a Module, whose parameters are then
+            checked as well; or an `Operation`. It must give the same at every call.
+        inputs: what f is called with. Float64 arrays, and Tensors that require a gradient, are
+            differentiated by; whatever else (Tensors that require none, integers) is constant.
+            Values, gradients and a Module's buffers are afterwards what they were.
+        directions: how many, each with other weights.
+        tolerance: relative to the sum of the absolute terms of the derivative.
+        seed: of directions and weights; the same seed repeats a check.
+
+    Raises:
+        CheckError: a gradient is wrong, or not finite.
+        TypeError: an input or parameter in float32, which is too coarse; a result that is no
+            float64 Tensor.
+        ValueError: nothing to differentiate by; f gives different values for the same inputs, or
+            ones that are not finite; more than 100 elements are at kinks.
+
+    Example:
+        >>> import numpy as np
+        >>> import agrad.nn.functional as F
+        >>> from agrad.testing import check_gradients
+        >>> check_gradients(F.relu, np.array([-1.0, 0.0, 2.0]))
+        GradientReport(elements=3, kinks=(Kink(input='input 0', index=(1,)),))
+    """
+    if directions < 1:
+        raise ValueError(f"check_gradients: directions must be at least 1, got {directions}")
+    subject = Subject("check_gradients", f, inputs)
+    rng = np.random.default_rng(seed)
+    with subject.restored():
+        out = subject.record_twice()
+        elements = _Elements(subject)
+        kinks: set[int] = set()
+        for _ in range(directions):
+            _Search(subject, elements, out.data, tolerance, rng, kinks).examine()
+        return GradientReport(elements.count, tuple(Kink(*elements.name(i)) for i in sorted(kinks)))
+
+
+class _Elements:
+    """The elements of all leaves, numbered from the first to the last."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.names = list(subject.leaves)
+        self.shapes = [leaf.shape for leaf in subject.leaves.values()]
+        self.ends = np.cumsum([leaf.size for leaf in subject.leaves.values()])
+        self.count = int(self.ends[-1])
+
+    def name(self, i: int) -> tuple[str, tuple[int, ...]]:
+        """Return an element's leaf, by name, and its index there."""
+        leaf = int(np.searchsorted(self.ends, i, side="right"))
+        i -= int(self.ends[leaf - 1]) if leaf else 0
+        return self.names[leaf], tuple(int(n) for n in np.unravel_index(i, self.shapes[leaf]))
+
+    def join(self, arrays: list[Array]) -> Array:
+        return np.concatenate([np.ravel(array) for array in arrays])
+
+    def split(self, flat: Array) -> list[Array]:
+        parts = np.split(flat, self.ends[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+
+class _Search:
+    """The search for an element whose gradient of one weighted sum of f's elements is wrong."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        elements: _Elements,
+        out: Array,
+        tolerance: float,
+        rng: np.random.Generator,
+        kinks: set[int],
+    ) -> None:
+        self.subject = subject
+        self.elements = elements
+        self.tolerance = tolerance
+        self.rng = rng
+        self.kinks = kinks
+        self.start = self.elements.join(subject.values)
+        self.weights = self._signs(out.shape)
+        self.scale = float(np.abs(self.weights * out).sum())
+        subject.move(self.elements.split(self.start))
+        gradients = subject.gradients(subject.record(), self.weights)
+        self.gradient = self.elements.join(gradients)
+
+    def _signs(self, shape: Any) -> Array:
+        """Return numbers from ±½ to ±1: random ones, of which none hides an element."""
+        size = self.rng.uniform(0.5, 1, shape)
+        return np.asarray(size * self.rng.choice([-1.0, 1.0], shape))
+
+    def examine(self) -> None:
+        """Raise if an element is wrong; add to `kinks` those which have no derivative."""
+        unusable = ~np.isfinite(self.gradient)
+        if unusable.any():
+            self._blame(int(np.argmax(unusable)))
+        left = np.setdiff1d(np.arange(self.elements.count), sorted(self.kinks))
+        self._examine(left)
+
+    def _examine(self, elements: Array) -> None:
+        if not elements.size:
+            return
+        direction = self._signs(elements.size) * np.maximum(1, np.abs(self.start[elements]))
+        discrepancy, kinked = self._compare(elements, direction)
+        if not discrepancy:
+            return
+        if kinked and elements.size > 1:
+            for half in np.array_split(elements, 2):
+                self._examine(half)
+            return
+        worst = elements
+        while worst.size > 1:
+            halves = zip(np.array_split(worst, 2), np.array_split(direction, 2), strict=True)
+            worst, direction = max(halves, key=lambda half: self._compare(*half)[0])
+        if not self._compare(worst, direction)[1]:
+            self._blame(int(worst[0]))
+        self._leave_out(int(worst[0]))
+        self._examine(np.setdiff1d(elements, worst))
+
+    def _leave_out(self, i: int) -> None:
+        self.kinks.add(i)
+        if len(self.kinks) > MOST_KINKS:
+            name, index = self.elements.name(min(self.kinks))
+            raise ValueError(
+                f"check_gradients: more than {MOST_KINKS} elements are at kinks, the first at "
+                f"{index} of {name}; check at inputs away from them, such as random ones"
+            )
+
+    def _compare(self, elements: Array, direction: Array) -> tuple[float, bool]:
+        """Return how far the slope along a direction is off, 0 if not, and if a kink may be why."""
+        measured = self._measure(elements, direction)
+        terms = self.gradient[elements] * direction
+        allowed = self.tolerance * (np.abs(terms).sum() + abs(measured.value)) + 8 * measured.noise
+        if not measured.error <= allowed:  # no step resolves it: kinks, or the border of the domain
+            return math.inf, True
+        discrepancy = abs(float(terms.sum()) - measured.value)
+        if discrepancy <= allowed + measured.error:
+            return 0.0, False
+        return discrepancy, measured.jump > 1e-3 * discrepancy
+
+    def _measure(self, elements: Array, direction: Array) -> Slope:
+        def along(step: float) -> float:
+            values = self.start.copy()
+            values[elements] += step * direction
+            out = self.subject.evaluate(self.elements.split(values))
+            return float((self.weights * out).sum())
+
+        with np.errstate(all="ignore"):  # a step may leave the domain
+            return slope(along, self.scale)
+
+    def _blame(self, i: int) -> None:
+        element = np.array([i])
+        unit = np.maximum(1, np.abs(self.start[element]))
+        measured = self._measure(element, unit)
+        name, index = self.elements.name(i)
+        shape = self.subject.leaves[name].shape
+        raise CheckError(
+            f"check_gradients: the gradient by {name}, of shape {shape}, is wrong at index {index} "
+            "(of a random weighted sum of f's elements; expected by central differences)",
+            expected=float(measured.value / unit[0]),
+            found=float(self.gradient[i]),
+            input=name,
+            index=index,
+        )

@@ -1,0 +1,122 @@
+"""The order in which the factorized average gradient approaches the true one."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from agrad.average import average_gradient
+from agrad.backend import Array
+from agrad.quadrature import gauss_legendre
+from agrad.tensor import Tensor
+from agrad.testing.subject import swept_average
+
+__all__ = ["largest", "length", "measure_order"]
+
+HALVINGS = 30
+NODES = 12
+
+Updates = Mapping[Tensor, ArrayLike]
+
+
+def measure_order(
+    f: Callable[[], Tensor], params: Sequence[Tensor], update: Updates, **path: Any
+) -> float | None:
+    """Return the exponent with which the error of the average gradient falls as Δ is halved.
+
+    The error is the distance of `average_backward` from Gauss-Legendre quadrature of the gradient.
+    Errors close to rounding are left out, as are updates too long for the quadrature to converge.
+
+    Args:
+        f: computes a scalar from the present values of `params`; called without arguments.
+        params: the leaves to differentiate by, float64.
+        update: for each moving one its Δ.
+        path: `segments` and `extrapolate`, as for `Tensor.average_backward`.
+
+    Returns:
+        The exponent; inf where hardly any error is left to measure; None where the quadrature
+        converges for no update, since kinks lie on their paths.
+
+    Example:
+        >>> import numpy as np
+        >>> import agrad as ag
+        >>> from agrad.testing import measure_order
+        >>> x = ag.tensor(np.eye(2), requires_grad=True)
+        >>> update = {x: np.full((2, 2), 0.1)}
+        >>> round(measure_order(lambda: ag.tanh(x @ x).sum(), [x], update), 1)
+        2.0
+    """
+    scale = largest(*_gradient_at(0.5, f, params, update).values(), np.ones(1))
+    moves = {leaf: np.asarray(delta, dtype=float) for leaf, delta in update.items()}
+    errors: list[float] = []
+    converged = False
+    for _ in range(HALVINGS):
+        average = _smooth_average(f, params, moves, 1e-8 * scale)
+        if average is not None:
+            converged = True
+            _, found = swept_average(f(), params, moves, **path)
+            errors.append(norm([found[leaf] - average[leaf] for leaf in params]))
+        if (errors and errors[-1] < 1e-12 * scale) or (converged and average is None):
+            break
+        moves = {leaf: delta / 2 for leaf, delta in moves.items()}
+        # Of shorter updates, ends next to the start could not be told from it.
+        if length(moves) < 1e-3:
+            break
+    if not converged:
+        return None
+    clear = [error for error in errors if error > 1e-11 * scale]
+    return math.log2(clear[-3] / clear[-1]) / 2 if len(clear) >= 3 else math.inf
+
+
+def _smooth_average(
+    f: Callable[[], Tensor], params: Sequence[Tensor], update: Updates, tolerance: float
+) -> dict[Tensor, Array] | None:
+    """Return the true average gradient, None if the gradient is no polynomial along the path.
+
+    It is not where there is a kink. Between the nodes of the quadrature a kink shows in the
+    polynomial through them; before the first and after the last, at the path's ends, where the
+    polynomial must give the gradient as well.
+    """
+    nodes = gauss_legendre(NODES)
+    gradients = [_gradient_at(t, f, params, update) for t, _ in nodes]
+    for t in (1e-12, 1 - 1e-12):  # beside the ends, so that a kink right there does no harm
+        actual = _gradient_at(t, f, params, update)
+        shares = [
+            math.prod((t - other) / (node - other) for other, _ in nodes if other != node)
+            for node, _ in nodes
+        ]
+        for leaf in params:
+            expected = _combination(shares, [g[leaf] for g in gradients])
+            if not largest(actual[leaf] - expected) <= tolerance:
+                return None
+    return {
+        leaf: _combination([weight for _, weight in nodes], [g[leaf] for g in gradients])
+        for leaf in params
+    }
+
+
+def _gradient_at(
+    t: float, f: Callable[[], Tensor], params: Sequence[Tensor], update: Updates
+) -> dict[Tensor, Array]:
+    """Return the gradient at θ + tΔ: the average over a path of twice that length by one node."""
+    there = {leaf: 2 * t * np.asarray(delta) for leaf, delta in update.items()}
+    return average_gradient(f, params, there, nodes=1)
+
+
+def _combination(shares: Sequence[float], arrays: Sequence[Array]) -> Array:
+    return np.asarray(np.tensordot(shares, arrays, axes=1))
+
+
+def length(update: Mapping[Tensor, Array]) -> float:
+    """Return the largest element of the update, relative to the value that it moves or to 1."""
+    return largest(*[delta / np.maximum(1, np.abs(leaf.data)) for leaf, delta in update.items()])
+
+
+def largest(*arrays: Array) -> float:
+    return max((float(np.abs(array).max(initial=0)) for array in arrays), default=0.0)
+
+
+def norm(arrays: Sequence[Array]) -> float:
+    return math.sqrt(sum(float((a * a).sum()) for a in arrays))

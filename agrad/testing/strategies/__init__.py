@@ -1,0 +1,40 @@
+"""Hypothesis strategies for arrays, operations, random graphs, models and updates.
+
+What they draw shrinks to the shortest example that still fails, has a text that can be read, and
+comes again from the seed, or the blob, that Hypothesis prints with a failure. They need Hypothesis:
+`pip install "agrad[testing]"`.
+"""
+
+try:
+    import hypothesis  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'agrad.testing.strategies needs Hypothesis: pip install "agrad[testing]"', name=error.name
+    ) from error
+
+from agrad.testing.strategies.arrays import MAGNITUDES as MAGNITUDES
+from agrad.testing.strategies.arrays import arrays as arrays
+from agrad.testing.strategies.arrays import axes as axes
+from agrad.testing.strategies.arrays import broadcastable as broadcastable
+from agrad.testing.strategies.arrays import elements as elements
+from agrad.testing.strategies.arrays import seeds as seeds
+from agrad.testing.strategies.arrays import shapes as shapes
+from agrad.testing.strategies.instructions import INSTRUCTIONS as INSTRUCTIONS
+from agrad.testing.strategies.instructions import Instruction as Instruction
+from agrad.testing.strategies.layouts import LAYOUTS as LAYOUTS
+from agrad.testing.strategies.layouts import lay_out as lay_out
+from agrad.testing.strategies.layouts import layouts as layouts
+from agrad.testing.strategies.models import Model as Model
+from agrad.testing.strategies.models import models as models
+from agrad.testing.strategies.models import updates as updates
+from agrad.testing.strategies.operations import OPERATIONS as OPERATIONS
+from agrad.testing.strategies.operations import Case as Case
+from agrad.testing.strategies.operations import elementwise as elementwise
+from agrad.testing.strategies.operations import operations as operations
+from agrad.testing.strategies.points import NONZERO as NONZERO
+from agrad.testing.strategies.points import POSITIVE as POSITIVE
+from agrad.testing.strategies.points import REAL as REAL
+from agrad.testing.strategies.points import Domain as Domain
+from agrad.testing.strategies.points import points as points
+from agrad.testing.strategies.programs import Program as Program
+from agrad.testing.strategies.programs import programs as programs

@@ -1,0 +1,177 @@
+"""What is checked: a function of Tensors, the leaves it is differentiated by, and their values."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from agrad.backend import Array
+from agrad.graph import topological_order
+from agrad.mode import no_grad
+from agrad.nn import Module
+from agrad.ops.operation import Operation
+from agrad.sweep import recorded_leaves
+from agrad.tensor import Tensor, apply
+
+__all__ = ["Subject", "fresh_gradients", "swept_average"]
+
+
+class Subject:
+    """A function at its inputs.
+
+    Args:
+        owner: the check, which errors name.
+        f: a function of Tensors, a Module or an Operation.
+        inputs: what it is called with. Arrays and numbers of floating type become leaves, others
+            are passed as they are; Tensors are leaves if they require a gradient.
+
+    Attributes:
+        leaves: by name, what the function is differentiated by: its inputs and, of a Module, the
+            parameters.
+
+    Raises:
+        TypeError: `f` is not callable; a leaf is not float64.
+        ValueError: nothing requires a gradient; an input is the result of a recorded operation.
+    """
+
+    def __init__(
+        self, owner: str, f: Callable[..., Tensor] | Operation, inputs: Sequence[Any]
+    ) -> None:
+        self.owner = owner
+        self.leaves: dict[str, Tensor] = {}
+        if isinstance(f, Operation):
+            f = partial(apply, f)
+        if isinstance(f, type) or not callable(f):
+            raise TypeError(
+                f"{owner}: f must be a function of Tensors, a Module or an Operation, got {f!r}"
+            )
+        self._arguments = [self._argument(f"input {i}", value) for i, value in enumerate(inputs)]
+        self._f = f
+        self._buffers: list[Tensor] = []
+        if isinstance(f, Module):
+            self._buffers = list(f.buffers())
+            for name, parameter in f.named_parameters():
+                if parameter.requires_grad:
+                    self.leaves[f"parameter {name}"] = parameter
+        if not self.leaves:
+            raise ValueError(
+                f"{owner}: nothing to differentiate by; pass float64 arrays, or Tensors with "
+                "requires_grad=True"
+            )
+        for name, leaf in self.leaves.items():
+            if leaf.dtype != np.float64:
+                raise TypeError(
+                    f"{owner}: {name} is {leaf.dtype}, which is too coarse to tell a wrong "
+                    "gradient from rounding; convert it to float64 (a Module by .to('float64'))"
+                )
+
+    def _argument(self, name: str, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            array = np.asarray(value)
+            if array.dtype.kind != "f":
+                return value
+            value = Tensor(array, requires_grad=array.dtype in (np.float32, np.float64))
+        if not value.is_leaf:
+            raise ValueError(f"{self.owner}: {name} is computed, not a leaf; pass x.detach()")
+        # One Tensor passed twice is one leaf.
+        if value.requires_grad and not any(value is leaf for leaf in self.leaves.values()):
+            self.leaves[name] = value
+        return value
+
+    @property
+    def values(self) -> list[Array]:
+        """The leaves' arrays."""
+        return [leaf.data for leaf in self.leaves.values()]
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Put back at the end what the leaves and a Module's buffers were at the start."""
+        leaves = [(leaf, leaf.data) for leaf in self.leaves.values()]
+        buffers = [(buffer, buffer.data.copy()) for buffer in self._buffers]
+        try:
+            yield
+        finally:
+            for leaf, array in leaves:
+                leaf._data = array  # the array itself: an optimizer may hold it
+            for buffer, copy in buffers:
+                buffer.writable()[...] = copy
+
+    def record(self) -> Tensor:
+        """Call the function, and check what it returns."""
+        out = self._f(*self._arguments)
+        if not isinstance(out, Tensor):
+            raise TypeError(f"{self.owner}: f returned a {type(out).__name__}, not a Tensor")
+        if out.dtype != np.float64:
+            raise TypeError(
+                f"{self.owner}: f returned {out.dtype} for float64 inputs; where it converts, "
+                "rounding hides its gradient: let it compute in the dtype of its inputs"
+            )
+        return out
+
+    def record_twice(self) -> Tensor:
+        """Return what two calls agree upon.
+
+        Raises:
+            ValueError: they differ, or are not finite.
+        """
+        first, out = self.record().data, self.record()
+        if not np.isfinite(first).all():
+            raise ValueError(f"{self.owner}: f is not finite at these inputs; check it elsewhere")
+        if first.shape != out.shape or (first != out.data).any():
+            raise ValueError(
+                f"{self.owner}: two calls of f gave different values; a check needs a function "
+                "without randomness (of a Module with Dropout, call eval() first)"
+            )
+        return out
+
+    def evaluate(self, values: Sequence[Array]) -> Array:
+        """Return the function's value at other values of the leaves."""
+        self.move(values)
+        with no_grad():
+            return self._f(*self._arguments).data
+
+    def move(self, values: Sequence[Array]) -> None:
+        """Give the leaves other values, until the end of `restored`."""
+        for leaf, array in zip(self.leaves.values(), values, strict=True):
+            leaf.data = array
+
+    def gradients(self, loss: Tensor, cotangent: Array) -> list[Array]:
+        """Return each leaf's gradient of ⟨cotangent, loss⟩; zeros where there is none."""
+        if not loss.requires_grad:
+            return [np.zeros(leaf.shape) for leaf in self.leaves.values()]
+        with fresh_gradients(loss):
+            loss.backward(cotangent)
+            return [
+                np.zeros(leaf.shape) if leaf.grad is None else leaf.grad
+                for leaf in self.leaves.values()
+            ]
+
+
+@contextmanager
+def fresh_gradients(loss: Tensor) -> Iterator[None]:
+    """Let sweeps start from no gradients at any leaf of `loss`, and put back those there were."""
+    recorded = [] if loss._node is None else recorded_leaves(topological_order(loss._node))
+    leaves: list[Tensor] = [loss, *recorded]
+    kept = [(leaf.grad, leaf.average_grad) for leaf in leaves]
+    for leaf in leaves:
+        leaf.zero_grad()
+    try:
+        yield
+    finally:
+        for leaf, (grad, average_grad) in zip(leaves, kept, strict=True):
+            leaf.grad, leaf.average_grad = grad, average_grad
+
+
+def swept_average(
+    loss: Tensor, leaves: Sequence[Tensor], update: Mapping[Tensor, ArrayLike], **path: Any
+) -> tuple[Array, dict[Tensor, Array]]:
+    """Return the loss at the end, and ĝ for each leaf; zeros where it does not depend on one."""
+    with fresh_gradients(loss):
+        end = loss.average_backward(update, **path)
+        return end, {
+            leaf: np.zeros(leaf.shape) if leaf.average_grad is None else leaf.average_grad
+            for leaf in leaves
+        }

@@ -1,0 +1,395 @@
+"""Run, on one NVIDIA GPU and in under nine minutes, all that is measured on a GPU.
+
+    python benchmarks/gpu.py --out results/gpu/results.json
+
+Needs a checkout with agrad installed from it (`pip install -e ".[test,cuda13x]"`), a build of
+PyTorch for CUDA, `compute-sanitizer` on the PATH, and MNIST in the folder that AGRAD_DATA names; no
+network. What a part lacks is written in its place, and the others are run all the same. The file is
+written anew after each part, so that one that is killed costs no other its figures.
+
+Parts: `tests`, the suite marked gpu; `sanitizer`, memcheck and racecheck on every operation;
+`step`, the dense network's training step beside PyTorch's; `convolution`, forward plus backward
+beside cuDNN's; `roofline`, the kernels' bandwidth beside that of a copy; `memory`, 10,000 steps;
+`mnist`, `agrad study dense --device cuda` with one seed, in the folder `dense-mnist` beside the
+file, where a later call goes on with it.
+
+Float32, no TF32. Steps are timed by the clock, the GPU synchronized before and after; kernels by
+CUDA events. Medians, over rounds in which the contestants take turns.
+"""
+
+import argparse
+import gc
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from race import quartiles, race, ratios, show, write
+
+import agrad
+import agrad.nn.functional as F
+from agrad import cuda, nn, optim
+from agrad.backend import kernels, move
+from agrad.data.download import folder
+from agrad.errors import DeviceError
+from agrad.study.networks import dense_network
+from agrad.study.runs import machine
+from agrad.train import train_step
+
+ROOT = Path(__file__).resolve().parent.parent
+BUDGET = 520.0
+"""Seconds for all parts."""
+
+
+class Missing(Exception):
+    """What a part needs is not here."""
+
+
+def main() -> int:
+    """Run the parts and return the exit code: 1 where there is no GPU or a part has failed."""
+    options = parse()
+    try:
+        found = [asdict(gpu) for gpu in cuda.gpus()]
+    except DeviceError as error:
+        print(error, file=sys.stderr)
+        return 1
+    import cupy
+
+    deadline = time.monotonic() + BUDGET
+    content: dict[str, Any] = {
+        "machine": machine("cuda") | {"cupy": cupy.__version__, "gpus": found},
+        "driver_cuda": cuda.driver_version(),
+        "runtime_cuda": cupy.cuda.runtime.runtimeGetVersion(),
+    }
+    failed = False
+    for name in options.parts:
+        print(f"-- {name}", flush=True)
+        start = time.monotonic()
+        try:
+            outcome = PARTS[name](deadline, options.out)
+        except Missing as missing:
+            outcome = {"missing": str(missing)}
+        except Exception as error:
+            outcome = {"failed": repr(error)}
+        outcome["seconds"] = round(time.monotonic() - start, 1)
+        failed |= "failed" in outcome
+        content[name] = outcome
+        print({key: outcome[key] for key in ("missing", "failed", "seconds") if key in outcome})
+        write(options.out, content)
+        gc.collect()
+        cupy.get_default_memory_pool().free_all_blocks()
+    return int(failed)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="the results file, JSON")
+    parser.add_argument(
+        "--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="all by default"
+    )
+    return parser.parse_args()
+
+
+def require(*packages: str) -> None:
+    """Raise Missing unless the packages are installed; of torch, a build for CUDA."""
+    lacking = [name for name in packages if find_spec(name) is None]
+    if lacking:
+        raise Missing(f"pip install {' '.join(lacking)}")
+    if "torch" in packages:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise Missing(f"a build of PyTorch for CUDA (this is {torch.__version__})")
+
+
+def run(command: list[str], deadline: float, most: float) -> dict[str, Any]:
+    """Run a command in the checkout, and return its exit code and the end of what it said."""
+    seconds = max(1.0, min(most, deadline - time.monotonic()))
+    try:
+        result = subprocess.run(
+            command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        said = (error.stdout or b"").decode(errors="replace")
+        return {"failed": f"not done after {seconds:.0f} s", "output": said.splitlines()[-20:]}
+    outcome = {"exit_code": result.returncode, "output": result.stdout.splitlines()[-20:]}
+    print("\n".join(outcome["output"]), flush=True)
+    return outcome | ({"failed": "see output"} if result.returncode else {})
+
+
+# -- is it right -----------------------------------------------------------------------------------
+
+
+def tests(deadline: float, out: Path) -> dict[str, Any]:
+    """Run what is marked gpu."""
+    require("pytest", "hypothesis")
+    return run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-rs"], deadline, most=150)
+
+
+def sanitizer(deadline: float, out: Path) -> dict[str, Any]:
+    """Run every operation, and the tests of kernels by themselves, under memcheck and racecheck."""
+    require("pytest", "hypothesis")
+    tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if not Path(tool).exists():
+        raise Missing("compute-sanitizer, of the CUDA toolkit")
+    words = ["-q", "-x", "-m", "gpu", "-k", "agrees_with_the_cpu or device", "tests"]
+    operations = [sys.executable, "-m", "pytest", "--hypothesis-profile", "brief", *words]
+    checks = {
+        check: run([tool, "--tool", check, "--error-exitcode", "9", *operations], deadline, most=70)
+        for check in ("memcheck", "racecheck")
+    }
+    unclean = [check for check, outcome in checks.items() if "failed" in outcome]
+    return checks | ({"failed": " and ".join(unclean)} if unclean else {})
+
+
+def memory(deadline: float, out: Path) -> dict[str, Any]:
+    """Look whether the pool holds as much after 10,000 steps as after the first thousand."""
+    import cupy
+
+    agrad.seed(0)
+    model = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 4)).to("cuda")
+    optimizer = optim.AverageGradient(optim.RMSprop(model.parameters(), lr=1e-5))
+    inputs, labels = _batch(32, 16, 4)
+    pool = cupy.get_default_memory_pool()
+    used = []
+    until = min(deadline, time.monotonic() + 60)
+    while len(used) < 10 and time.monotonic() < until:
+        for _ in range(1000):
+            train_step(model, optimizer, inputs, labels)
+        gc.collect()
+        used.append(pool.used_bytes())
+    outcome = {"steps": 1000 * len(used), "used_bytes_after_each_1000": used}
+    return outcome | ({"failed": "memory has grown"} if used[-1] > used[0] else {})
+
+
+def mnist(deadline: float, out: Path) -> dict[str, Any]:
+    """Make the foundation's comparison, as the command line makes it."""
+    require("click", "matplotlib", "pooch", "rich", "sklearn", "threadpoolctl")
+    if not (folder() / "mnist").is_dir():
+        raise Missing(f"MNIST in {folder() / 'mnist'}; `agrad train --data mnist` downloads it")
+    results = out.resolve().parent / "dense-mnist"
+    words = ["study", "dense", "--data", "mnist", "--device", "cuda", "--seeds", "1"]
+    command = [sys.executable, "-m", "agrad", *words, "--out", str(results)]
+    outcome = run(command, deadline, most=BUDGET)
+    file = results / "results.json"
+    runs = json.loads(file.read_text()) if file.exists() else []
+    return outcome | {"runs_made": len(runs), "results": str(file)}
+
+
+# -- is it fast ------------------------------------------------------------------------------------
+
+
+def step(deadline: float, out: Path) -> dict[str, Any]:
+    """Race a step of the dense network, 30 hidden layers, with PyTorch's eager one."""
+    require("torch")
+    results = {}
+    for width, batch_size in ((64, 128), (64, 1024), (256, 128), (1024, 128), (1024, 1024)):
+        seconds = race(_steps(width, batch_size), rounds=6, steps=5)
+        title = f"30 x {width}, tanh, batch {batch_size}"
+        of_ratios = ratios(
+            seconds,
+            [
+                ("agrad RMSprop", "PyTorch RMSprop"),
+                ("agrad average gradient on RMSprop", "PyTorch RMSprop"),
+                ("agrad average gradient on RMSprop", "agrad RMSprop"),
+            ],
+        )
+        show(title, seconds, of_ratios)
+        results[title] = {"seconds_by_round": seconds, "ratios": of_ratios}
+        if time.monotonic() > deadline - 200:
+            return results | {"failed": f"out of time after {title}"}
+    return results
+
+
+def _steps(width: int, batch_size: int) -> dict[str, Callable[[], object]]:
+    import cupy
+    import torch
+
+    def network() -> nn.Module:
+        agrad.seed(0)
+        return dense_network(784, 10, width=width).to("cuda")
+
+    inputs, labels = _batch(batch_size, 784, 10)
+    wait = cupy.cuda.runtime.deviceSynchronize
+
+    def contestant(make_optimizer: Callable[[Any], Any]) -> Callable[[], object]:
+        model = network()
+        optimizer = make_optimizer(model.parameters())
+        return lambda: (train_step(model, optimizer, inputs, labels), wait())
+
+    def rmsprop(params: Any) -> optim.RMSprop:
+        return optim.RMSprop(params, lr=1e-4, alpha=0.9)
+
+    layers: list[torch.nn.Module] = []
+    parameters = [parameter.cpu().numpy() for parameter in network().parameters()]
+    for weight in parameters[::2]:
+        layers += [torch.nn.Linear(weight.shape[1], weight.shape[0]), torch.nn.Tanh()]
+    peer = torch.nn.Sequential(*layers[:-1]).cuda()
+    with torch.no_grad():
+        for parameter, values in zip(peer.parameters(), parameters):
+            parameter.copy_(torch.from_numpy(values))
+    optimizer = torch.optim.RMSprop(peer.parameters(), lr=1e-4, alpha=0.9)
+    torch_inputs, torch_labels = (torch.from_dlpack(array) for array in (inputs, labels))
+
+    def torch_step() -> None:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(peer(torch_inputs), torch_labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        wait()
+
+    return {
+        "agrad RMSprop": contestant(rmsprop),
+        "agrad average gradient on RMSprop": contestant(
+            lambda params: optim.AverageGradient(rmsprop(params))
+        ),
+        "PyTorch RMSprop": torch_step,
+    }
+
+
+def convolution(deadline: float, out: Path) -> dict[str, Any]:
+    """Race convolutions, forward plus backward, with cuDNN's, at the shapes of the CPU's race."""
+    require("torch")
+    import torch
+    from conv import SHAPES
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    results = {}
+    for title, shape in SHAPES.items():
+        seconds = race(_convolutions(shape), rounds=10, steps=10)
+        of_ratios = ratios(seconds, [("agrad", "cuDNN")])
+        show(title, seconds, of_ratios)
+        results[title] = {"seconds_by_round": seconds, "ratios": of_ratios}
+    return results
+
+
+def _convolutions(shape: Any) -> dict[str, Callable[[], object]]:
+    import cupy
+    import torch
+
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.normal(size=size).astype(np.float32)
+        for size in (shape.input, shape.weight, shape.weight[:1])
+    ]
+    leaves = [agrad.tensor(move(array, "cuda"), requires_grad=True) for array in arrays]
+    peers = [torch.tensor(array, device="cuda", requires_grad=True) for array in arrays]
+    name = f"conv{len(shape.input) - 2}d"
+    convolve, peer_convolve = getattr(F, name), getattr(torch.nn.functional, name)
+    wait = cupy.cuda.runtime.deviceSynchronize
+
+    def agrad_step() -> None:
+        for leaf in leaves:
+            leaf.zero_grad()
+        result = convolve(*leaves, padding=shape.padding)
+        result.backward(np.ones_like(result.data))
+        wait()
+
+    def torch_step() -> None:
+        for peer in peers:
+            peer.grad = None
+        result = peer_convolve(*peers, padding=shape.padding)
+        result.backward(torch.ones_like(result))
+        wait()
+
+    agrad_step()
+    torch_step()
+    for leaf, peer in zip(leaves, peers):
+        known = peer.grad.cpu().numpy()
+        error = np.abs(leaf.grad.get() - known).max() / np.abs(known).max()
+        if error > 1e-4:
+            raise ArithmeticError(f"{name}: gradients differ by {error:.1e} of the largest")
+    return {"agrad": agrad_step, "cuDNN": torch_step}
+
+
+def roofline(deadline: float, out: Path) -> dict[str, Any]:
+    """Time kernels, and say which share they have of the bandwidth that a copy has."""
+    import cupy
+    from cupyx.profiler import benchmark
+
+    x = _normal(2**26)
+    out_array = cupy.empty_like(x)
+
+    def seconds(function: Callable[[], object]) -> float:
+        times = benchmark(function, n_repeat=20, n_warmup=3).gpu_times[0]
+        return quartiles(times)[0]
+
+    copying = 2 * x.nbytes / seconds(lambda: cupy.copyto(out_array, x))
+    print(f"  copy: {copying / 1e9:.0f} GB/s")
+    results: dict[str, Any] = {"copy_bytes_per_second": copying}
+    for name, arrays, function in _hot_kernels(x):
+        median = seconds(function)
+        rate = arrays * x.nbytes / median
+        results[name] = {"seconds": median, "bytes_per_second": rate, "of_copy": rate / copying}
+        print(f"  {name:<36} {rate / 1e9:6.0f} GB/s, {rate / copying:.2f} of a copy", flush=True)
+    side = 8192
+    square = _normal(side * side).reshape(side, side)
+    rate = 2 * side**3 / seconds(lambda: square @ square)
+    print(f"  matmul {side}: {rate / 1e12:.1f} TFLOP/s")
+    return results | {f"matmul {side}": {"flops_per_second": rate}}
+
+
+def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:
+    """Yield names, how many arrays like `x` are read or written at the least, and the calls."""
+    from agrad.ops import activation
+
+    own = kernels(x)
+    y, z = _normal(x.size), _normal(x.size)
+    square = y * y
+    delta = np.empty_like(x)
+    yield "np.add", 3, lambda: np.add(x, y, out=delta)
+    for operation in (activation.Tanh(), activation.ReLU(), activation.GELU()):
+        name = type(operation).__name__
+        yield f"{name} forward", 2, lambda f=operation: f.forward(x)
+        yield f"{name} backward", 3, lambda f=operation: f.backward(y, (True,), z, x)
+        yield f"{name} divided difference", 3, lambda f=operation: f.divided_difference(x, y)
+    rule = own.optimizer
+    yield "heavy_ball", 4, lambda: rule.heavy_ball(delta, x, y, 1e-3, 0.9, 1.0, False)
+    yield "rmsprop", 4, lambda: rule.rmsprop(delta, x, square, 1e-3, 0.9, 1e-8)
+    yield "adam", 6, lambda: rule.adam(delta, x, y, square, 1e-3, 0.9, 0.999, 1e-8, 1.0)
+    yield "search_elements", 5, lambda: rule.search_elements(x, y, z, 1.0)
+    planes = x.reshape(-1, 64, 64)
+    window = own.pooling.Window((2, 2), (2, 2), (0, 0), (1, 1))
+    yield "max_pool", 1.25, lambda: own.pooling.max_pool(planes, (32, 32), window)
+
+
+def _normal(size: int) -> Any:
+    import cupy
+
+    return cupy.random.default_rng(0).standard_normal(size, dtype=np.float32)
+
+
+def _batch(examples: int, features: int, classes: int) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    inputs = rng.random((examples, features), dtype=np.float32)
+    return move(inputs, "cuda"), move(rng.integers(classes, size=examples), "cuda")
+
+
+PARTS = {
+    "tests": tests,
+    "sanitizer": sanitizer,
+    "step": step,
+    "convolution": convolution,
+    "roofline": roofline,
+    "memory": memory,
+    "mnist": mnist,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Work on parts of a batch at the same time, in as many threads as NumPy's BLAS would use."""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+__all__ = ["in_parallel"]
+
+Result = TypeVar("Result")
+
+_LEAST_PRODUCTS = 2_000_000
+"""Of a thread: it computes fewer in about the time that handing them over takes."""
+
+
+def in_parallel(work: Callable[[slice], Result], count: int, products: int) -> list[Result]:
+    """Return what `work` returns for equal parts of a batch, in their order.
+
+    Kernels release the GIL, so that threads do run them at the same time. How many threads there
+    are is for the BLAS to say (`OMP_NUM_THREADS`, threadpoolctl), so that one setting limits all.
+
+    Args:
+        work: called with each part of the batch.
+        count: the examples in the batch.
+        products: the multiplications in all; a batch with few of them is not divided.
+
+    Example:
+        >>> in_parallel(lambda part: sum(range(10)[part]), 10, products=10)
+        [45]
+    """
+    parts = min(count, products // _LEAST_PRODUCTS)
+    if parts > 1:
+        parts = min(parts, _blas_threads())
+    if parts <= 1:
+        return [work(slice(0, count))]
+    slices = [slice(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
+    others = [_pool(os.getpid()).submit(work, part) for part in slices[1:]]
+    return [work(slices[0]), *(other.result() for other in others)]
+
+
+def _blas_threads() -> int:
+    return max((library.num_threads for library in _blas_libraries()), default=1)
+
+
+@functools.cache
+def _blas_libraries() -> list[Any]:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas").lib_controllers
+
+
+@functools.cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Return the threads of a process: one that was forked has none of its parent's."""
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="agrad")

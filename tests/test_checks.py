@@ -1,0 +1,518 @@
+"""The checks of agrad.testing: they pass what is right, and name what is wrong."""
+
+import math
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import agrad as ag
+import agrad.nn.functional as F
+from agrad import nn
+from agrad.backend import Array
+from agrad.errors import AverageUndefinedError
+from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Smooth
+from agrad.tensor import apply
+from agrad.testing import (
+    CheckError,
+    GradientReport,
+    Kink,
+    check_average_gradients,
+    check_gradients,
+    measure_order,
+)
+from agrad.testing.differences import slope
+from agrad.testing.strategies import Model, models
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(3, 4))
+Y = RNG.normal(size=(3, 4))
+
+
+def leaf(array: Array) -> ag.Tensor:
+    return ag.tensor(array, requires_grad=True)
+
+
+class Square(Smooth):
+    """x², with room for faults."""
+
+    def forward(self, x):
+        return x * x
+
+    def backward(self, grad, needs, out, x):
+        return (2 * x * grad,)
+
+
+# -- slope ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("phi", "expected", "precision"),
+    [
+        (math.exp, 1.0, 1e-12),
+        (lambda t: math.sin(10 * t), 10.0, 1e-12),
+        (lambda t: math.log(1e-3 + t) if t > -1e-3 else math.nan, 1e3, 1e-10),
+        (lambda t: abs(t - 1e-4), -1.0, 1e-10),
+    ],
+)
+def test_slopes_are_exact_to_most_digits(phi: Any, expected: float, precision: float) -> None:
+    """Steps alone, without extrapolation, would cost half of the digits."""
+    found = slope(phi, 1.0)
+    assert found.value == pytest.approx(expected, rel=precision)
+    assert abs(found.value - expected) <= 10 * max(found.error, found.noise)
+    assert max(found.error, found.noise) <= 10 * precision * abs(expected)
+    assert found.jump == 0
+
+
+@pytest.mark.parametrize("near", [0.0, 1e-8])
+def test_a_jump_of_the_slope_is_measured(near: float) -> None:
+    found = slope(lambda t: math.sin(t) + abs(t - near), 1.0)
+    assert found.jump == pytest.approx(2, rel=0.1)
+
+
+# -- check_gradients -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("f", "inputs", "elements"),
+    [
+        (ag.tanh, [X], 12),
+        (lambda x, y: ag.tanh(x * y) @ x.T, [X, Y], 24),
+        (Square(), [X], 12),
+        (nn.Linear(4, 2).to("float64"), [X], 12 + 10),
+        (lambda x: x, [X], 12),
+        (lambda x, y: x + 0.0, [X, Y], 24),
+        (lambda x, ids: F.nll_loss(x, ids), [X, np.array([0, 3, 1])], 12),
+        (lambda x, y: x * y, [leaf(X), ag.tensor(Y)], 12),
+        (lambda x, y: x * y, [leaf(X)] * 2, 12),
+        (lambda x: x * 1e-9, [X], 12),
+        (lambda x: ag.exp(x) * 1e9, [X], 12),
+        (ag.log, [np.array([1e-3, 1e8])], 2),
+        (ag.sum, [np.zeros((0, 3))], 0),
+    ],
+)
+def test_right_gradients_pass(f: Any, inputs: Any, elements: int) -> None:
+    if elements == 0:
+        assert check_gradients(lambda x, y: x.sum() + y, *inputs, 1.0).elements == 1
+    else:
+        assert check_gradients(f, *inputs) == GradientReport(elements, ())
+
+
+class OneSign(Square):
+    def backward(self, grad, needs, out, x):
+        gradient = 2 * x * grad
+        gradient[1, 2] *= -1
+        return (gradient,)
+
+
+class Factor(Square):
+    def backward(self, grad, needs, out, x):
+        return (x * grad,)
+
+
+class Rounded(Square):
+    """Off by a part in 10⁵."""
+
+    def backward(self, grad, needs, out, x):
+        return (2.00002 * x * grad,)
+
+
+class NotANumber(Square):
+    def backward(self, grad, needs, out, x):
+        gradient = 2 * x * grad
+        gradient[0, 3] = np.nan
+        return (gradient,)
+
+
+class Forgotten(Square):
+    def backward(self, grad, needs, out, x):
+        return (None,)
+
+
+class Swapped(Multilinear):
+    def forward(self, x, y):
+        return x * y
+
+    def backward(self, grad, needs, out, x, y):
+        return grad * x, grad * y
+
+
+class Hinge(Linear):
+    """max(x, 0) with a wrong gradient in one corner."""
+
+    def forward(self, x):
+        return np.maximum(x, 0)
+
+    def backward(self, grad, needs, out, x):
+        gradient = grad * (x > 0)
+        gradient[0, 0] += 1
+        return (gradient,)
+
+
+@pytest.mark.parametrize("fault", [Factor(), Rounded(), Forgotten()])
+def test_wrong_gradients_fail(fault: Operation) -> None:
+    with pytest.raises(CheckError, match="by input 0, of shape") as caught:
+        check_gradients(fault, X)
+    error = caught.value
+    # A weight is from ½ to 1 in magnitude.
+    assert 0.5 <= abs(error.expected / (2 * X[error.index])) <= 1
+    assert error.found != pytest.approx(error.expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e3, 1e12])
+def test_small_errors_are_found_at_any_magnitude(size: float) -> None:
+    with pytest.raises(CheckError):
+        check_gradients(Rounded(), size * X)
+
+
+def test_the_error_names_input_index_and_values() -> None:
+    with pytest.raises(CheckError) as caught:
+        check_gradients(lambda x, y: apply(OneSign(), y) + x, X, Y)
+    error = caught.value
+    assert (error.input, error.index) == ("input 1", (1, 2))
+    assert error.found == pytest.approx(-error.expected)
+    for part in ("check_gradients", "input 1", "(3, 4)", "(1, 2)", repr(error.expected)):
+        assert part in str(error)
+
+
+def test_swapped_gradients_fail() -> None:
+    with pytest.raises(CheckError):
+        check_gradients(Swapped(), X, Y)
+
+
+def test_a_gradient_that_is_no_number_fails() -> None:
+    with pytest.raises(CheckError) as caught:
+        check_gradients(NotANumber(), X)
+    assert caught.value.index == (0, 3)
+    assert math.isnan(caught.value.found)
+
+
+def test_a_wrong_parameter_of_a_module_is_named() -> None:
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            self.inner = nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> ag.Tensor:
+            return x @ self.inner.weight.T + apply(OneSign(), self.inner.weight).sum()
+
+    layer = Layer().to("float64")
+    with pytest.raises(CheckError) as caught:
+        check_gradients(layer, X)
+    assert (caught.value.input, caught.value.index) == ("parameter inner.weight", (1, 2))
+
+
+def test_one_wrong_element_among_many_is_found() -> None:
+    with pytest.raises(CheckError) as caught:
+        check_gradients(OneSign(), RNG.normal(size=(300, 300)), directions=1)
+    assert caught.value.index == (1, 2)
+
+
+@pytest.mark.parametrize("near", [0.0, 1e-9, -1e-9, 1e-300])
+def test_kinks_are_reported(near: float) -> None:
+    x = X.copy()
+    x[2, 1] = near
+    report = check_gradients(lambda x: F.relu(x) * 3.0, x)
+    assert report.kinks == (Kink("input 0", (2, 1)),)
+
+
+@pytest.mark.parametrize("near", [1e-2, 1e-4, -1e-5])
+def test_kinks_farther_away_do_no_harm(near: float) -> None:
+    x = X.copy()
+    x[2, 1] = near
+    assert check_gradients(abs, x).kinks == ()
+
+
+def test_kinks_hide_no_wrong_gradient() -> None:
+    x = X.copy()
+    x[2, 1] = x[1, 1] = 0
+    with pytest.raises(CheckError) as caught:
+        check_gradients(Hinge(), x)
+    assert caught.value.index == (0, 0)
+
+
+def test_kinks_that_cancel_are_told_apart() -> None:
+    """Of x = (0, 0) both elements have kinks; in some directions the sum of both has none."""
+    weights = ag.tensor(np.array([1.0, -1.0]))
+    report = check_gradients(lambda x: (abs(x) * weights).sum() + F.relu(x).sum(), np.zeros(2))
+    assert len(report.kinks) == 2
+
+
+def test_ties_and_borders_are_kinks() -> None:
+    report = check_gradients(lambda x: F.max_pool1d(x, 3), np.array([[1.0, 1.0, 0.0]]))
+    assert report.kinks == (Kink("input 0", (0, 0)), Kink("input 0", (0, 1)))
+    # The gradient of equal elements is shared: what central differences give, too.
+    assert check_gradients(ag.max, np.array([1.0, 1.0, 0.0])).kinks == ()
+    assert check_gradients(ag.log, np.array([1e-9, 1.0])).kinks == (Kink("input 0", (0,)),)
+
+
+def test_kinks_everywhere_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"more than 100 .* away"):
+        check_gradients(F.relu, np.zeros(1000))
+
+
+def test_a_check_leaves_everything_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).to("float64")
+    bystander = leaf(Y)
+    tensors = [*model.parameters(), bystander, x := leaf(X)]
+    for i, tensor in enumerate(tensors):
+        tensor.grad = np.full(tensor.shape, float(i))
+        tensor.average_grad = np.full(tensor.shape, -float(i))
+    arrays = [(t.data, t.data.copy(), t.grad, t.average_grad) for t in tensors]
+    state = model.state_dict()
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            self.model = model
+
+        def forward(self, x: Any) -> ag.Tensor:
+            return self.model(x).sum() + (bystander * 2.0).sum()
+
+    check_gradients(Both(), x)
+    check_average_gradients(Both(), [x], {x: 0.1 * Y, model[0].weight: 0.1 * X[:3]})
+    for tensor, (array, values, grad, average_grad) in zip(tensors, arrays, strict=True):
+        assert tensor.data is array
+        np.testing.assert_array_equal(array, values)
+        assert array.flags.writeable
+        assert tensor.grad is grad
+        assert tensor.average_grad is average_grad
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, state[name])
+
+
+def test_the_same_seed_repeats_a_check() -> None:
+    def failure(seed: int) -> str:
+        with pytest.raises(CheckError) as caught:
+            check_gradients(Factor(), X, seed=seed)
+        return str(caught.value)
+
+    assert failure(1) == failure(1) != failure(2)
+
+
+BOTH_CHECKS = pytest.mark.parametrize(
+    "check",
+    [
+        lambda f, *inputs: check_gradients(f, *inputs),
+        lambda f, *inputs: check_average_gradients(f, inputs, {}),
+    ],
+    ids=["check_gradients", "check_average_gradients"],
+)
+
+
+@BOTH_CHECKS
+@pytest.mark.parametrize(
+    ("f", "inputs", "error", "message"),
+    [
+        (ag.tanh, [X.astype("f")], TypeError, r"input 0 is float32.*convert it to float64"),
+        (ag.tanh, [leaf(X.astype("f"))], TypeError, "input 0 is float32"),
+        (nn.Linear(4, 2), [X], TypeError, r"parameter weight is float32.*to\('float64'\)"),
+        (lambda x: x.astype("f"), [X], TypeError, "f returned float32"),
+        (lambda x: x.data, [X], TypeError, "f returned a ndarray"),
+        (Square, [X], TypeError, "a Module or an Operation, got <class"),
+        (3, [X], TypeError, "a Module or an Operation, got 3"),
+        (ag.tanh, [np.array([1, 2])], ValueError, "nothing to differentiate by"),
+        (ag.tanh, [ag.tensor(X)], ValueError, "nothing to differentiate by"),
+        (ag.tanh, [leaf(X) * 2.0], ValueError, "input 0 is computed"),
+        (lambda x: F.dropout(x), [X], ValueError, "without randomness"),
+        (ag.log, [np.zeros(3)], ValueError, "not finite"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_what_cannot_be_checked(check: Any, f: Any, inputs: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        check(f, *inputs)
+
+
+def test_directions_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="directions"):
+        check_gradients(ag.tanh, X, directions=0)
+
+
+# -- check_average_gradients ---------------------------------------------------------------------
+
+
+def test_right_averages_pass() -> None:
+    x, y = leaf(X), leaf(Y)
+    moves = {x: RNG.normal(size=X.shape), y: RNG.normal(size=Y.shape)}
+    report = check_average_gradients(lambda x, y: ag.tanh(x) * ag.exp(y), [x, y], moves)
+    assert report.order == pytest.approx(2, abs=0.01)
+    assert report.incompleteness < 1e-14
+    assert check_average_gradients(ag.multiply, [x, y], moves).order == math.inf
+    assert check_average_gradients(F.relu, [x], {x: moves[x]}).order == math.inf
+    assert check_average_gradients(lambda x: x, [x], {x: moves[x]}).order == math.inf
+    assert check_average_gradients(ag.tanh, [x], {}).change == 0
+
+
+def test_the_change_is_that_of_the_weighted_sum() -> None:
+    x = leaf(np.array(1.0))
+    report = check_average_gradients(Square(), [x], {x: 2.0})
+    assert 0.5 <= abs(report.change / 8) <= 1
+
+
+@settings(max_examples=15)
+@given(model=models(smooth=True), seed=st.integers(0, 100))
+def test_the_order_of_models_is_two_or_they_are_exact(model: Model, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    moves = {p: 0.3 * rng.normal(size=p.shape) for p in model.module.parameters()}
+    report = check_average_gradients(model.module, [ag.tensor(model.input)], moves)
+    assert report.order is not None
+    assert report.order >= 1.9
+
+
+@pytest.mark.parametrize("near", [1e-3, 1e-8, 0.0, -1e-8])
+def test_kinks_on_the_path_are_no_error(near: float) -> None:
+    """They are crossed first or last thing on the path, where quadrature would not see them."""
+    x = X.copy()
+    x[2, 1] = -near
+    moving = leaf(x)
+    for move in Y, Y - x:
+        move[2, 1] = 1.0
+        report = check_average_gradients(lambda x: F.relu(x).sum() ** 2, [moving], {moving: move})
+        assert report.order is None or report.order >= 1.9
+
+
+class NaiveQuotient(Elementwise):
+    def forward(self, x):
+        return np.tanh(x)
+
+    def derivative(self, out, x):
+        return 1 - out * out
+
+    def divided_difference(self, a, b):
+        same = a == b
+        quotient = (np.tanh(b) - np.tanh(a)) / np.where(same, 1, b - a)
+        return np.where(same, self.derivative(np.tanh(a), a), quotient)
+
+
+class WrongKind(Linear, Square):
+    pass
+
+
+class Ends(Multilinear):
+    """Complete, but one factor at the start and the other at the end: right to first order."""
+
+    def forward(self, x, y):
+        return x * y
+
+    def backward(self, grad, needs, out, x, y):
+        return grad * y, grad * x
+
+    def average_backward(self, grad, needs, start, end):
+        return grad * start.inputs[1], grad * end.inputs[0]
+
+
+class Doubled(Square):
+    """Complete for any update but 0."""
+
+    def average_backward(self, grad, needs, start, end):
+        x0, x1 = start.inputs[0], end.inputs[0]
+        return (grad * (x0 + x1) * (2 if (x0 == x1).all() else 1),)
+
+
+class Skewed(Linear):
+    """2x, whose average has a part across the update: complete, and the gradient where it is 0."""
+
+    def forward(self, x):
+        return 2 * x
+
+    def backward(self, grad, needs, out, x):
+        return (2 * grad,)
+
+    def average_backward(self, grad, needs, start, end):
+        step = end.inputs[0] - start.inputs[0]
+        across = np.zeros_like(step)
+        across[0, 0], across[0, 1] = -step[0, 1], step[0, 0]
+        return (2 * grad + across,)
+
+
+class Remembering(Linear):
+    """The first input's mean, kept, times x."""
+
+    def forward(self, x):
+        self.mean = getattr(self, "mean", x.mean())
+        return x * self.mean
+
+    def backward(self, grad, needs, out, x):
+        return (grad * self.mean,)
+
+
+@pytest.mark.parametrize(
+    ("f", "message"),
+    [
+        (lambda x, y: apply(NaiveQuotient(), x) + y, "by input 0.*scaled to 1e-12"),
+        (lambda x, y: apply(WrongKind(), x) + y, "not complete"),
+        (lambda x, y: apply(Ends(), x, y), "power shown here"),
+        (lambda x, y: apply(Doubled(), y) + x, "by input 1.*update of 0"),
+        (lambda x, y: apply(Skewed(), x) + y, r"at index \(0, [01]\).*all Linear"),
+        (lambda x, y: apply(Remembering(), x) + y, "run again"),
+    ],
+)
+def test_wrong_averages_fail(f: Any, message: str) -> None:
+    x, y = leaf(X), leaf(Y)
+    with pytest.raises(CheckError, match=message):
+        check_average_gradients(f, [x, y], {x: 0.5 * Y, y: 0.2 * X})
+
+
+def test_an_operation_without_a_kind_has_no_average() -> None:
+    class Kindless(Operation):
+        forward, backward = Square.forward, Square.backward
+
+    x = leaf(X)
+    with pytest.raises(AverageUndefinedError, match="Kindless"):
+        check_average_gradients(Kindless(), [x], {x: Y})
+
+
+@pytest.mark.parametrize("update", [{leaf(X): X}, {"x": X}])
+def test_updates_must_be_of_the_leaves(update: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="update 0"):
+        check_average_gradients(ag.tanh, [leaf(X)], update)
+
+
+def test_updates_must_have_their_leaves_shapes() -> None:
+    x = leaf(X)
+    with pytest.raises(ValueError, match="shape"):
+        check_average_gradients(ag.tanh, [x], {x: X[0]})
+
+
+def test_measured_orders() -> None:
+    x = leaf(X)
+
+    def f() -> ag.Tensor:
+        return ag.tanh(x @ x.T).sum()
+
+    assert measure_order(f, [x], {x: 0.1 * Y}) == pytest.approx(2, abs=0.01)
+    assert measure_order(f, [x], {x: 0.5 * Y}, extrapolate=True) == pytest.approx(4, abs=0.2)
+    assert measure_order(lambda: (x * x).sum(), [x], {x: Y}) == math.inf
+
+
+def test_no_order_where_kinks_lie_on_every_path() -> None:
+    x = leaf(np.array(1.0))
+
+    def sawtooth() -> ag.Tensor:
+        return abs(ag.sin(1e9 * x))
+
+    assert measure_order(sawtooth, [x], {x: 1.0}) is None
+
+
+# -- without Hypothesis --------------------------------------------------------------------------
+
+
+def test_the_checks_need_no_hypothesis_and_the_strategies_say_so() -> None:
+    script = """
+import sys
+sys.modules["hypothesis"] = None
+import numpy as np
+import agrad as ag
+from agrad.testing import check_gradients
+assert check_gradients(ag.tanh, np.ones(3)).elements == 3
+try:
+    import agrad.testing.strategies
+except ModuleNotFoundError as error:
+    assert 'pip install "agrad[testing]"' in str(error), error
+else:
+    raise AssertionError("imported")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

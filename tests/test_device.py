@@ -1,0 +1,584 @@
+"""Tensors on a device, and what happens where there is none: on a stand-in for CuPy."""
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fake_cupy
+import numpy as np
+import pytest
+from devices import drawn, results
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import agrad as ag
+import agrad.nn.functional as F
+from agrad import cuda, nn, optim
+from agrad.backend import Array, move
+from agrad.data import Batches, digits
+from agrad.errors import DeviceError, DeviceLostError, DeviceMemoryError
+from agrad.ops.operation import Operation
+from agrad.tensor import apply
+from agrad.testing.strategies import OPERATIONS
+from agrad.train import evaluate, train, train_step
+
+try:
+    import cupy as real_cupy
+except ImportError:
+    real_cupy = None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cupy() -> Iterator[Any]:
+    with fake_cupy.installed() as module:
+        yield module
+
+
+def on_gpu(values: Any, **options: Any) -> ag.Tensor:
+    tensor = ag.tensor(values).to("cuda")
+    tensor.requires_grad = options.get("requires_grad", False)
+    return tensor
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    ag.seed(seed)
+    return nn.Sequential(
+        *(nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()),
+        *(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48, 16), nn.LayerNorm(16), nn.Tanh()),
+        *(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 10)),
+    )
+
+
+# -- every operation -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@settings(max_examples=10)
+@given(data=st.data())
+def test_an_operation_stays_on_its_device(name: str, data: Any) -> None:
+    """All of it is computed from and by the device's arrays, and to the same bits."""
+    case = data.draw(drawn(name))
+    expected = results(case, "cpu")
+    for result, known in zip(results(case, "cuda"), expected, strict=True):
+        assert type(result) is fake_cupy.ndarray
+        assert (result.shape, result.dtype) == (known.shape, known.dtype)
+        np.testing.assert_array_equal(result.get(), known)
+
+
+@pytest.mark.skipif(real_cupy is None, reason="CuPy is not installed")
+@pytest.mark.parametrize("name", fake_cupy.SIGNATURES)
+def test_the_stand_in_takes_the_arguments_of_cupys_functions(name: str) -> None:
+    function = real_cupy
+    for part in name.split("."):
+        function = getattr(function, part)
+    own = [p.replace(annotation=p.empty) for p in parameters(inspect.signature(function))]
+    assert own == parameters(fake_cupy.signature(fake_cupy.SIGNATURES[name]))
+
+
+@pytest.mark.skipif(real_cupy is None, reason="CuPy is not installed")
+@pytest.mark.parametrize("name", fake_cupy.METHODS)
+def test_the_stand_in_takes_the_arguments_of_cupys_methods(name: str) -> None:
+    method = getattr(real_cupy.ndarray, name)
+    if name == "view":  # in Python
+        own = str(inspect.signature(method)).strip("()").removeprefix("self, ")
+    else:  # in Cython, which writes it into the docstring
+        own = re.search(r"\(self(?:, )?(.*?)\)", method.__doc__.splitlines()[0])[1]
+    assert own == fake_cupy.METHODS[name]
+
+
+def parameters(signature: inspect.Signature) -> list[inspect.Parameter]:
+    return list(signature.parameters.values())
+
+
+# -- tensors ---------------------------------------------------------------------------------------
+
+
+def test_to_a_device_and_back() -> None:
+    x = ag.tensor([1.0, 2.0])
+    assert x.to("cpu") is x
+    y = x.to("cuda")
+    assert (x.device, y.device, y.to("cuda:1").device) == ("cpu", "cuda:0", "cuda:1")
+    assert y.to("cuda") is y.to("cuda:0") is y
+    assert type(y.data) is fake_cupy.ndarray
+    assert y.cpu().tolist() == y.tolist() == [1.0, 2.0]
+    assert repr(y) == "tensor([1., 2.], device='cuda:0')"
+    assert y.sum().item() == 3.0
+    assert ag.tensor(y).device == ag.tensor(y.data).device == "cuda:0"
+    assert ag.tensor(np.arange(3)).to("cuda").dtype == np.int64
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CUDA", "", "cpu:0"])
+def test_to_no_device(device: str) -> None:
+    with pytest.raises(DeviceError, match=r'must be "cpu", "cuda", or "cuda:0"'):
+        ag.tensor(1.0).to(device)
+
+
+def test_to_a_device_that_is_not_there() -> None:
+    with pytest.raises(DeviceError, match="numbered from 0 to 1"):
+        ag.tensor(1.0).to("cuda:2")
+
+
+@pytest.mark.parametrize("convert", [ag.Tensor.numpy, np.asarray, np.array])
+def test_no_array_of_numpys_unasked(convert: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match=r"on cuda:0; use \.cpu\(\)\.numpy\(\)"):
+        convert(on_gpu([1.0]))
+
+
+def test_gradients_flow_between_devices() -> None:
+    x = ag.tensor([1.0, 2.0], requires_grad=True)
+    loss = (x.to("cuda") ** 2).sum()
+    loss.backward(retain_graph=True)
+    assert loss.device == "cuda:0"
+    assert type(x.grad) is np.ndarray
+    assert x.grad.tolist() == [2.0, 4.0]
+    end = loss.average_backward({x: [1.0, 0.0]})
+    assert float(end) == 8.0
+    assert x.average_grad.tolist() == [3.0, 4.0]
+
+
+def test_arrays_and_tensors_of_the_device_serve_alike() -> None:
+    x = on_gpu([1.0, 2.0], requires_grad=True)
+    chosen = x > 1.5
+    assert ag.where(chosen, x.data, x.data * 0).tolist() == [0.0, 2.0]
+    assert x[chosen].tolist() == x[x.data > 1.5].tolist() == [2.0]
+    for grad in (on_gpu([1.0, 3.0]), on_gpu([1.0, 3.0]).data):
+        x.zero_grad()
+        (x * x.data).backward(grad)
+        assert x.grad.tolist() == [1.0, 6.0]
+
+
+def test_numbers_and_sequences_go_where_the_tensors_are() -> None:
+    x = on_gpu([1.0, 2.0])
+    assert (x + 1).tolist() == (1 + x).tolist() == [2.0, 3.0]
+    assert ag.add(x, [1.0, 1.0]).tolist() == [2.0, 3.0]
+    assert ag.where([True, False], x, 0).tolist() == [1.0, 0.0]
+    assert x.clip([1.5, 0.0], 1.75).tolist() == [1.5, 1.75]
+    assert F.cross_entropy(on_gpu([[0.0, 0.0]]), [1]).device == "cuda:0"
+    x.data = [3.0, 4.0]
+    x[0] = 5
+    assert (x.device, x.tolist()) == ("cuda:0", [5.0, 4.0])
+
+
+HOST = np.ones((2, 2), np.float32)
+IDS = np.zeros(2, np.int64)
+STATISTICS = ag.tensor([0.0, 0.0]), ag.tensor([1.0, 1.0])
+bce = F.binary_cross_entropy_with_logits
+
+
+@pytest.mark.parametrize(
+    ("words", "use"),
+    [
+        ("Multiply: x is on cuda:0, y is on cpu", lambda x: x * HOST),
+        ("Add: x is on cpu, y is on cuda:0", lambda x: ag.tensor(HOST) + x),
+        ("Affine: x is on cuda:0, weight is on cpu, bias is", lambda x: F.linear(x, HOST, IDS)),
+        (r"Stack: arrays\[0\] is on cuda:0, arrays\[1\]", lambda x: np.stack([x, HOST])),
+        ("where: condition is on cpu", lambda x: ag.where(HOST > 0, x, 0)),
+        ("clip: min is on cpu", lambda x: x.clip(HOST, None)),
+        ("cross_entropy: target is on cpu", lambda x: F.cross_entropy(x, IDS)),
+        ("cross_entropy: weight is on cpu", lambda x: F.cross_entropy(x, [0, 1], HOST[0])),
+        ("nll_loss: target is on cpu", lambda x: F.nll_loss(x, IDS)),
+        ("with_logits: pos_weight", lambda x: bce(x, [[0, 1]] * 2, pos_weight=HOST)),
+        ("embedding: input is on cpu", lambda x: F.embedding(IDS, x)),
+        ("global_avg_pool1d: mask is on cpu", lambda x: F.global_avg_pool1d(x, HOST[0] > 0)),
+        (
+            "batch_norm: running_mean is on cpu",
+            lambda x: F.batch_norm(x, *STATISTICS, training=True),
+        ),
+        ("backward: grad is on cpu", lambda x: x.backward(HOST)),
+        ("average_backward: update 0 is on cpu", lambda x: x.sum().average_backward({x: HOST})),
+        ("average_gradient: update 0 is", lambda x: ag.average_gradient(x.sum, [x], {x: HOST})),
+        ("Tensor.data: value is on cpu", lambda x: setattr(x, "data", HOST)),
+        ("__setitem__: value is on cpu", lambda x: x.detach().__setitem__(0, IDS)),
+    ],
+)
+def test_devices_do_not_mix(words: str, use: Callable[[ag.Tensor], Any]) -> None:
+    x = on_gpu(HOST, requires_grad=True)
+    with pytest.raises(DeviceError, match=words):
+        use(x)
+    assert x.grad is None
+    assert x.tolist() == HOST.tolist()
+
+
+def test_another_device_than_the_current_one(cupy: Any) -> None:
+    x = ag.tensor([1.0]).to("cuda:1")
+    with pytest.raises(DeviceError, match=r"Add: .* on cuda:1, .*`with cupy.cuda.Device\(1\):`"):
+        x + x
+    with pytest.raises(DeviceError, match="x is on cuda:1, y is on cuda:0"):
+        x + on_gpu([1.0])
+    with cupy.cuda.Device(1):
+        assert (x + x).device == x.to("cuda").device == "cuda:1"
+
+
+def test_what_a_graph_needs_is_not_changed_in_place() -> None:
+    """NumPy's flag is not there to refuse it: agrad's own ways must copy."""
+    x = on_gpu([3.0], requires_grad=True)
+    loss = (x * x).sum()
+    recorded = x.data
+    x.writable()[...] = 7
+    with ag.no_grad():
+        x[0] = 8
+    assert x.data is not recorded
+    loss.backward()
+    assert x.grad.tolist() == [6.0]
+    known = x.data
+    assert x.writable() is known  # no graph needs it any more
+
+    view = x.detach()
+    view.writable()[...] = 9
+    assert x.tolist() == [8.0]
+
+
+def test_average_gradient_keeps_the_pins() -> None:
+    x = on_gpu([3.0], requires_grad=True)
+    loss = (x * x).sum()
+    ag.average_gradient(lambda: (x * x).sum(), [x], {x: [1.0]})
+    x.writable()[...] = 7
+    loss.backward()
+    assert x.grad.tolist() == [6.0]
+
+
+def test_masks_are_drawn_on_the_device_as_the_seed_says() -> None:
+    x = on_gpu(np.ones(1000, np.float32))
+
+    def masks(seed: int) -> list[Any]:
+        ag.seed(seed)
+        return [F.dropout(x, 0.25).tolist() for _ in range(2)]
+
+    first, second = masks(0)
+    assert first != second
+    assert masks(0) == [first, second] != masks(1)
+    assert {round(value, 4) for value in first} == {0.0, 1.3333}
+    assert 650 < np.count_nonzero(first) < 850
+    ag.seed(0)
+    F.dropout(x)
+    state = ag.random.get_state()
+    known = F.dropout(x).tolist()
+    ag.random.set_state(state)
+    assert F.dropout(x).tolist() == known
+
+
+# -- modules and training --------------------------------------------------------------------------
+
+
+def test_a_module_moves_whole() -> None:
+    model = network()
+    parameters = list(model.parameters())
+    F.cross_entropy(model(np.ones((4, 8, 8), np.float32)), [0, 1, 2, 3]).backward()
+    state = model.state_dict()
+    assert model.to("cuda") is model
+    assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    assert {t.device for t in (*model.parameters(), *model.buffers())} == {"cuda:0"}
+    assert all(type(p.grad) is fake_cupy.ndarray for p in parameters)
+    for name, array in model.state_dict().items():
+        assert type(array) is fake_cupy.ndarray
+        np.testing.assert_array_equal(array.get(), state[name])
+    assert {t.device for t in model.to("cpu").parameters()} == {"cpu"}
+    with pytest.raises(ValueError, match=r"'gpu' is neither a dtype nor a device"):
+        model.to("gpu")
+
+
+def test_a_module_moves_whole_or_not_at_all(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls = network(), iter(range(10))
+
+    def full_after_three(array: Array) -> Any:
+        if next(calls) == 3:
+            raise cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 512 bytes")
+        return fake_cupy.ndarray(array)
+
+    monkeypatch.setattr(cupy, "asarray", full_after_three)
+    with pytest.raises(DeviceMemoryError, match="allocating 512 bytes"):
+        model.to("cuda")
+    assert {t.device for t in (*model.parameters(), *model.buffers())} == {"cpu"}
+
+
+@pytest.mark.parametrize("name", [n for n in nn.init.__all__ if n.endswith("_")])
+def test_initial_values_are_the_same_everywhere(name: str) -> None:
+    fill = getattr(nn.init, name)
+    arguments = [0.5] if name == "constant_" else []
+    values = []
+    for device in ("cpu", "cuda"):
+        ag.seed(0)
+        tensor = fill(ag.tensor(np.empty((3, 4), np.float32)).to(device), *arguments)
+        assert tensor.device.startswith(device)
+        values.append(tensor.tolist())
+    assert values[0] == values[1]
+
+
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "SGD": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
+    "plain SGD": lambda p: optim.SGD(p, lr=0.1),
+    "RMSprop": lambda p: optim.RMSprop(p, centered=True, momentum=0.5),
+    "Adam": lambda p: optim.Adam(p, amsgrad=True),
+    "AdamW": optim.AdamW,
+    "Muon": lambda p: optim.Muon(p, lr=0.01),
+    **{
+        f"average by {granularity}": lambda p, g=granularity: optim.AverageGradient(
+            optim.Adam(p, lr=1e-3), granularity=g, every=2, repeats=2, lr="auto"
+        )
+        for granularity in ("element", "row", "tensor", "model")
+    },
+}
+
+
+def trained(make_optimizer: Callable[[Any], Any], device: str) -> tuple[list[float], Any, Any]:
+    """Return the losses of some steps, the final state, and the optimizer's."""
+    model = network().to(device)
+    optimizer = make_optimizer(model.parameters())
+    ema = optim.EMA(model.parameters(), decay=0.9)
+    images, labels = (move(array[:64], device) for array in digits())
+    losses = []
+    for step in train(model, optimizer, Batches(images, labels, batch_size=32, seed=0), 6):
+        losses.append(step.loss)
+        ema.update()
+    with ema.averaged():
+        losses.append(evaluate(model, images, labels).loss)
+    return losses, model.state_dict(), optimizer.state_dict()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_is_the_same_everywhere(name: str) -> None:
+    """Wholly on the device: its arrays would refuse what is not."""
+    losses, state, _ = trained(OPTIMIZERS[name], "cpu")
+    others, moved, moments = trained(OPTIMIZERS[name], "cuda")
+    assert others == losses
+    assert moved.keys() == state.keys()
+    for key, array in moved.items():
+        np.testing.assert_array_equal(array.get(), state[key])
+    assert not list(arrays_of_host(moments))
+
+
+def arrays_of_host(state: Any) -> Iterator[Array]:
+    if isinstance(state, dict):
+        for value in state.values():
+            yield from arrays_of_host(value)
+    elif isinstance(state, np.ndarray):
+        yield state
+
+
+def test_texts_train_on_a_device() -> None:
+    ag.seed(0)
+    embedding, head = nn.Embedding(20, 4, padding_idx=0).to("cuda"), nn.Linear(8, 2).to("cuda")
+    pools = nn.GlobalAvgPool1d(), nn.GlobalMaxPool1d()
+    ids = on_gpu(np.random.default_rng(0).integers(1, 20, (6, 5)))
+    vectors = embedding(ids).swapaxes(1, 2)
+    pooled = ag.concatenate([pool(vectors, ids != 0) for pool in pools], axis=1)
+    loss = F.cross_entropy(head(F.dropout(pooled, 0.1)), on_gpu(np.array([0, 1] * 3)))
+    optim.AverageGradient(optim.RMSprop([embedding.weight, *head.parameters()])).step(loss)
+    assert embedding.weight.device == "cuda:0"
+    assert embedding.weight[0].tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("norm_type", [2.0, 1.0, np.inf])
+def test_clipping_on_a_device(norm_type: float) -> None:
+    x, y = on_gpu([3.0, 4.0], requires_grad=True), on_gpu([-1.0], requires_grad=True)
+    (x.sum() * 5 + y.sum()).backward()
+    norm = optim.clip_grad_norm_([x, y], 1.0, norm_type)
+    assert norm == pytest.approx(np.linalg.norm([5.0, 5.0, 1.0], norm_type))
+    assert x.grad.tolist() == pytest.approx([5 / norm] * 2, rel=1e-5)
+    optim.clip_grad_value_([x], 0.1)
+    assert x.grad.tolist() == pytest.approx([0.1, 0.1])
+
+
+def test_an_optimizer_made_before_the_move_says_so() -> None:
+    model, (images, labels) = network(), (array[:32] for array in digits())
+    optimizer = optim.Adam(model.parameters())
+    train_step(model, optimizer, images, labels)
+    model.to("cuda")
+    before = optimizer.state_dict()
+    message = "Adam: parameter 0 is on cuda:0, its average on cpu; make the optimizer after"
+    with pytest.raises(DeviceError, match=message):
+        train_step(model, optimizer, move(images, "cuda"), move(labels, "cuda"))
+    np.testing.assert_equal(optimizer.state_dict(), before)
+
+
+def test_states_go_to_a_file_and_back(tmp_path: Path) -> None:
+    """What was saved on a device can be loaded on the CPU, and the other way round."""
+    make = OPTIMIZERS["average by row"]
+    _, weights, moments = trained(make, "cuda")
+    ag.save(tmp_path / "state", {"model": weights, "optimizer": moments, "x": on_gpu([1.0])})
+    loaded = ag.load(tmp_path / "state")
+    assert loaded["x"].tolist() == [1.0]
+    for device in ("cpu", "cuda"):
+        model = network(seed=1).to(device)
+        model.load_state_dict(loaded["model"])
+        optimizer = make(model.parameters())
+        optimizer.load_state_dict(loaded["optimizer"])
+        assert bool(list(arrays_of_host(optimizer.state_dict()))) == (device == "cpu")
+        images, labels = (move(array[:32], device) for array in digits())
+        loss = train_step(model, optimizer, images, labels)
+        state = optimizer.state_dict()
+        known = (loss, *(p.tolist() for p in model.parameters()), state["base"]["lr"])
+        if device == "cpu":
+            expected = known
+    assert known == expected
+    assert not list(arrays_of_host(state))
+    with pytest.raises(ValueError, match=r"float32\[3, 1, 3, 3\] in the module"):
+        network().load_state_dict({**weights, "1.weight": on_gpu([1.0])})
+    ema = optim.EMA(model.parameters())
+    ema.update()
+    averages = {key: move(array, "cpu") for key, array in ema.state_dict()["averages"].items()}
+    ema.load_state_dict({"updates": 1, "averages": averages})
+    with ema.averaged():
+        assert {p.device for p in model.parameters()} == {"cuda:0"}
+
+
+# -- what is missing, and what fails ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("driver", "advice"),
+    [
+        (None, "no NVIDIA driver: install one"),
+        ((11, 8), "CUDA 11.8, and 12 is needed"),
+        ((12, 4), r'CUDA 12.4: pip install "agrad\[cuda12x\]"'),
+        ((13, 0), r'CUDA 13.0: pip install "agrad\[cuda13x\]"'),
+    ],
+)
+def test_without_cupy(driver: Any, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "driver_version", lambda: driver)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(DeviceError, match=f"CuPy cannot be imported .*{advice}"):
+        ag.tensor(1.0).to("cuda")
+    with pytest.raises(DeviceError, match=advice):
+        nn.Linear(2, 2).to("cuda:1")
+    assert ag.tensor([1.0]).sum().item() == 1.0
+
+
+def test_without_a_gpu(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> int:
+        raise cupy.cuda.runtime.CUDARuntimeError("cudaErrorNoDevice")
+
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceCount", none)
+    with pytest.raises(DeviceError, match=r"CuPy finds no GPU .cudaErrorNoDevice.*install"):
+        ag.tensor(1.0).to("cuda")
+
+
+class Fails(Operation):
+    """Raises where other operations compute."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def forward(self, x: Array) -> Array:
+        raise self.error
+
+
+def test_out_of_memory_is_explained(cupy: Any) -> None:
+    failing = Fails(cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 512 bytes"))
+    with pytest.raises(DeviceMemoryError, match="512 bytes; take smaller batches") as caught:
+        apply(failing, on_gpu([1.0]))
+    assert isinstance(caught.value, MemoryError)
+    assert caught.value.__notes__ == ["in Fails of inputs float32[1]"]
+
+
+def test_a_lost_gpu_is_explained(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = cupy.cuda.runtime.CUDARuntimeError("cudaErrorIllegalAddress")
+
+    def fail(*arguments: Any) -> Any:
+        raise error
+
+    x = on_gpu([1.0], requires_grad=True)
+    with pytest.raises(RuntimeError) as caught:
+        apply(Fails(error), x)  # the device still answers: it is not lost
+    assert caught.value is error
+    monkeypatch.setattr(cupy.cuda.runtime, "deviceSynchronize", fail)
+    with pytest.raises(DeviceLostError, match=r"IllegalAddress.*what it held is lost"):
+        apply(Fails(error), x)
+    loss = (x * x).sum()
+    monkeypatch.setattr(fake_cupy.ndarray, "__mul__", fail)
+    with pytest.raises(DeviceLostError):
+        loss.backward(retain_graph=True)
+    monkeypatch.setattr(fake_cupy.ndarray, "item", fail)
+    with pytest.raises(DeviceLostError):
+        loss.item()
+    monkeypatch.setattr(fake_cupy.ndarray, "get", fail)
+    with pytest.raises(DeviceLostError):
+        x.cpu()
+
+
+def test_other_errors_are_left_alone() -> None:
+    with pytest.raises(MemoryError) as caught:
+        apply(Fails(MemoryError("Unable to allocate")), on_gpu([1.0]))
+    assert not isinstance(caught.value, DeviceError)
+    with pytest.raises(TypeError, match="no kernels for arrays of type list"):
+        ag.backend.kernels([1.0])
+
+
+# -- the command line ------------------------------------------------------------------------------
+
+
+def invoke(*words: object) -> Any:
+    testing = pytest.importorskip("click.testing")
+    from agrad.cli.app import app
+
+    return testing.CliRunner().invoke(app, list(map(str, words)))
+
+
+@pytest.mark.parametrize("model", ["dense", "conv"])
+def test_agrad_train_on_a_device(model: str, tmp_path: Path) -> None:
+    states = []
+    for device in ("cpu", "cuda"):
+        out = tmp_path / device
+        size = ("--depth", 1, "--width", 4, "--iterations", 3, "--model", model)
+        result = invoke("train", *size, "--device", device, "--out", out)
+        assert result.exit_code == 0, result.exception
+        states.append((ag.load(out / "weights.safetensors"), result.output.splitlines()[-2]))
+    np.testing.assert_equal(*states)
+    said = json.loads((tmp_path / "cuda" / "settings.json").read_text())
+    assert (said["device"], said["machine"]["gpu"]) == ("cuda", "Stand-in")
+
+
+def test_a_study_on_a_device() -> None:
+    from agrad.study.data import load_data
+    from agrad.study.runs import Experiment
+
+    runs = [
+        Experiment("x", "tanh", "average-rmsprop", 1e-3, 0, 3, depth=2, device=device).run(
+            load_data("digits")
+        )
+        for device in ("cpu", "cuda")
+    ]
+    assert runs[0].train_loss == runs[1].train_loss
+    assert runs[0].test_loss == runs[1].test_loss
+    assert "gpu" not in runs[0].machine
+    assert runs[1].machine["gpu"] == "Stand-in"
+
+
+@pytest.mark.parametrize("words", [["train"], ["study", "dense"]])
+def test_no_device_no_work(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    result = invoke(*words, "--device", "cuda", "--out", tmp_path / "out")
+    assert isinstance(result.exception, DeviceError)  # a line and exit code 1 by `agrad.cli.main`
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_doctor_finds_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AGRAD_DATA", str(tmp_path))
+    monkeypatch.setattr(cuda, "driver_version", lambda: (13, 0))
+    result = invoke("doctor")
+    assert result.exit_code == 0
+    found = dict(line.split(maxsplit=1) for line in result.output.splitlines())
+    assert found["agrad"].startswith(ag.__version__)
+    assert found["NumPy"] == np.__version__
+    assert "threads: " in found["BLAS"]
+    assert found["data"] == f"{tmp_path} (as AGRAD_DATA says)"
+    assert found["driver"] == "for CUDA 13.0"
+    assert found["CuPy"] == "14.2.0"
+    line = "Stand-in, compute capability 9.0, 3.0 of 4.0 GiB free"
+    assert found["cuda:0"] == found["cuda:1"] == line
+
+
+def test_the_doctor_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AGRAD_DATA", raising=False)
+    monkeypatch.setattr(cuda, "driver_version", lambda: (12, 9))
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    result = invoke("doctor")
+    assert result.exit_code == 0
+    assert "(AGRAD_DATA is not set)" in result.output
+    assert 'pip install "agrad[cuda12x]"' in result.output.splitlines()[-1]

@@ -1,0 +1,115 @@
+"""On a real GPU: run with `pytest -m gpu`. Everything else about devices: see test_device.py."""
+
+import gc
+from typing import Any
+
+import numpy as np
+import pytest
+from devices import Drawn, drawn, results
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import agrad as ag
+import agrad.nn.functional as F
+from agrad import cuda, nn, optim
+from agrad.backend import Array, move
+from agrad.errors import DeviceError, DeviceMemoryError
+from agrad.testing.strategies import OPERATIONS
+from agrad.train import train_step
+
+try:
+    cuda.number_of("cuda")
+except DeviceError as error:
+    pytestmark = [pytest.mark.gpu, pytest.mark.skip(reason=str(error))]
+else:
+    pytestmark = pytest.mark.gpu
+
+
+def perturbed(drawn: Drawn, rng: np.random.Generator) -> Drawn:
+    """Return the case at inputs that differ by what rounding them may change."""
+    eps = np.finfo(drawn.cotangent.dtype).eps
+    inputs = [x + x * eps * rng.choice([-1, 1], x.shape).astype(x.dtype) for x in drawn.inputs]
+    return drawn._replace(inputs=inputs)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@settings(max_examples=settings.default.max_examples // 10)
+@given(data=st.data())
+def test_an_operation_agrees_with_the_cpu(name: str, data: Any) -> None:
+    """Values, gradients and average gradients: within 32 times what rounding the inputs changes.
+
+    That is the largest change of an element under four random perturbations of the inputs by an
+    eps, and an eps of the largest element.
+    """
+    case = data.draw(drawn(name))
+    expected = results(case, "cpu")
+    rng = np.random.default_rng(0)
+    others = [results(perturbed(case, rng), "cpu") for _ in range(4)]
+    eps = np.finfo(case.cotangent.dtype).eps
+    for i, (result, known) in enumerate(zip(results(case, "cuda"), expected, strict=True)):
+        assert cuda.is_array(result)
+        assert (result.shape, result.dtype) == (known.shape, known.dtype)
+        if known.size:
+            spread = max(np.abs(other[i] - known).max() for other in others)
+            tolerance = 32 * (spread + eps * np.abs(known).max())
+            assert np.abs(result.get() - known).max() <= tolerance
+
+
+def network(dtype: str, seed: int = 0) -> nn.Module:
+    ag.seed(seed)
+    layers = [nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 32), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(32, 10)).to(dtype).to("cuda")
+
+
+def batch(dtype: str) -> tuple[Array, Array]:
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(128, 8, 8)).astype(dtype)
+    return move(images, "cuda"), move(rng.integers(10, size=128), "cuda")
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-13), ("float32", 1e-5)])
+def test_average_gradients_are_complete(dtype: str, tolerance: float) -> None:
+    model, (images, labels) = network(dtype), batch(dtype)
+    loss = F.cross_entropy(model(ag.tensor(images)), labels)
+    rng = np.random.default_rng(1)
+    updates = {
+        p: move(rng.normal(scale=0.03, size=p.shape).astype(dtype), "cuda")
+        for p in model.parameters()
+    }
+    start = loss.item()
+    end = float(loss.average_backward(updates))
+    change = sum(float((p.average_grad * delta).sum()) for p, delta in updates.items())
+    assert abs(change - (end - start)) <= tolerance * (abs(start) + abs(end))
+
+
+def test_memory_does_not_grow() -> None:
+    """The pool holds as much after many steps as after the first; benchmarks/gpu.py takes more."""
+    import cupy
+
+    model, (images, labels) = network("float32"), batch("float32")
+    optimizer = optim.AverageGradient(optim.RMSprop(model.parameters(), lr=1e-4))
+    used = []
+    for _ in range(100):
+        train_step(model, optimizer, images, labels)
+        gc.collect()
+        used.append(cupy.get_default_memory_pool().used_bytes())
+    assert used[-1] == used[10]
+
+
+def test_a_full_gpu_says_so() -> None:
+    (gpu, *_) = cuda.gpus()
+    size = gpu.total_bytes // 4
+    x = ag.tensor(move(np.ones((1, 1), np.float32), "cuda"))
+    with pytest.raises(DeviceMemoryError, match="smaller batches"):
+        ag.broadcast_to(x, (2, size)) + 1
+
+
+def test_the_same_masks_from_the_same_seed() -> None:
+    x = ag.tensor(np.ones(1000, np.float32)).to("cuda")
+    masks = []
+    for seed in (0, 0, 1):
+        ag.seed(seed)
+        masks.append(F.dropout(x, 0.25).cpu().numpy())
+    assert (masks[0] == masks[1]).all()
+    assert (masks[0] != masks[2]).any()
+    assert 600 < np.count_nonzero(masks[0]) < 900
