@@ -159,7 +159,7 @@ def _sweep(
                 known: LeafArrays = pending if type(parent) is Node else leaves
                 if parent in known:
                     known[parent] = known[parent] + gradient
-                elif known is leaves and _is_shared(gradient, i, gradients, node, grad):
+                elif known is leaves and _is_shared(gradient, i, grad, gradients):
                     known[parent] = gradient.copy()
                 else:
                     known[parent] = gradient
@@ -168,10 +168,13 @@ def _sweep(
     return {leaf: as_array(grad) for leaf, grad in leaves.items()}
 
 
-def _is_shared(gradient: Array, i: int, gradients: Gradients, node: Node, grad: Array) -> bool:
+def _is_shared(gradient: Array, i: int, grad: Array, gradients: Gradients) -> bool:
     """Whether a leaf's gradient might share memory with another array that outlives this step."""
-    others = [*node.inputs, node.out, grad, *gradients[:i], *gradients[i + 1 :]]
-    return any(other is not None and np.may_share_memory(gradient, other) for other in others)
+    return (
+        gradient is grad
+        or getattr(gradient, "base", None) is not None
+        or any(other is gradient for j, other in enumerate(gradients) if j != i)
+    )
 
 
 def _unbroadcast(grad: Array, like: Array) -> Array:

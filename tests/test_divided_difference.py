@@ -38,12 +38,13 @@ class Case:
     saturates: bool = True  # to a value other than 0
     ulps: float = 4
     scale: Callable[[mpf, mpf], mpf] = none
+    kernels: Any = divided_difference
 
     def __str__(self) -> str:
         return "-".join(map(str, (self.name, *self.parameters)))
 
     def __call__(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-        return getattr(divided_difference, self.name)(a, b, *self.parameters)
+        return getattr(self.kernels, self.name)(a, b, *self.parameters)
 
     def reference(self, a: float, b: float) -> tuple[mpf, mpf]:
         """The exact divided difference, and the scale of its error, from the quotient itself."""

@@ -1,0 +1,21 @@
+"""How windows lie along one axis of an image, as CUDA's `struct Axis` takes it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+AXIS = np.dtype(
+    [(name, np.int64) for name in ("length", "windows", "kernel", "stride", "before", "dilation")]
+)
+
+
+def axes(
+    lengths: tuple[int, ...],
+    windows: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, int],
+    before: tuple[int, int],
+    dilation: tuple[int, int],
+) -> list[NDArray[np.void]]:
+    """Return the vertical axis and the horizontal one; each argument is a pair of the two."""
+    pairs = zip(lengths, windows, kernel, stride, before, dilation)
+    return [np.array(numbers, AXIS) for numbers in pairs]

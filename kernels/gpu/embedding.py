@@ -1,0 +1,30 @@
+"""Rows of a table summed where they are named more than once."""
+
+import cupy
+
+from .launch import Kernel, over
+
+__all__ = ["add_rows"]
+
+_add_runs = Kernel(
+    "embedding.cu",
+    "add_runs",
+    "const int64*, const int64*, const real*, real*, int64, int64, int64",
+)
+
+
+def add_rows(indices: cupy.ndarray, rows: cupy.ndarray, skipped: int, table: cupy.ndarray) -> None:
+    """Add each of `rows` to the row of `table` that `indices` names, but never to row `skipped`.
+
+    In the order of the indices, so that the sums are the same in every run. The indices are those
+    of rows that exist; a negative `skipped` skips none.
+
+    Example:
+        >>> table = cupy.zeros((2, 1))
+        >>> add_rows(cupy.array([1, 0, 1]), cupy.array([[1.0], [2.0], [4.0]]), -1, table)
+        >>> table.ravel()
+        array([2., 5.])
+    """
+    count, width = rows.shape
+    order = cupy.argsort(indices, kind="stable")
+    _add_runs(over(width, count), indices[order], order, rows, table, count, width, skipped)

@@ -1,0 +1,14 @@
+// The loops of every kernel: over any number of elements, whatever the size of the grid.
+//
+// `real` is float or double, by an option of the compiler. Sizes and offsets have 64 bits.
+
+#pragma once
+
+using int64 = long long;
+
+// Neighbouring threads take neighbouring elements, so that their accesses coalesce.
+#define FOR_ELEMENTS(i, count)                                             \
+    for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < (count); \
+         i += (int64)gridDim.x * blockDim.x)
+
+#define FOR_ROWS(i, count) for (int64 i = blockIdx.y; i < (count); i += gridDim.y)

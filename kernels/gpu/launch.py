@@ -1,0 +1,112 @@
+"""CUDA kernels of the files beside this one: compiled when first called, checked at each call."""
+
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cupy
+import numpy as np
+
+THREADS = 256
+"""Of every block; `reduction.cuh` counts on it."""
+
+OPTIONS = ("-std=c++17", "-fmad=false")
+"""With multiplications left as they stand, what ran on the host in the tests is what runs here.
+
+Some formulas need it so: a product fused into a sum where its rounding error is asked for would
+hide that error. Where fusing pays, in series, the sources say `fma`.
+"""
+
+_MOST_BLOCKS = 65535
+"""Along an axis of the grid, as CUDA limits the second; kernels loop over what is beyond."""
+
+
+def over(elements: int, rows: int = 1) -> tuple[int, int]:
+    """Return the grid of a kernel that loops over elements along x and over rows along y."""
+    return min(-(-elements // THREADS), _MOST_BLOCKS), min(rows, _MOST_BLOCKS)
+
+
+class Kernel:
+    """A kernel of a CUDA file, for float32 or float64, as the arrays it is called with are.
+
+    Args:
+        source: The file, as in `"optimizer.cu"`.
+        name: The kernel's.
+        parameters: The types that it declares, as in `"const real*, real*, int64, real"`. An
+            array stands for a pointer; it is C-contiguous and of that very type, where `real` is
+            float32 for all or float64 for all. Numbers are converted.
+    """
+
+    def __init__(self, source: str, name: str, parameters: str) -> None:
+        self.source = source
+        self.name = name
+        self.parameters = parameters.split(", ")
+
+    def __call__(self, grid: tuple[int, int], *arguments: Any) -> None:
+        """Launch blocks of `THREADS` threads on the current stream; without any, do nothing.
+
+        Raises:
+            TypeError: An array's dtype or layout is not what the kernel takes.
+        """
+        real = self._real(arguments)
+        passed = tuple(
+            self._passed(argument, parameter, real)
+            for argument, parameter in zip(arguments, self.parameters, strict=True)
+        )
+        if 0 not in grid:
+            _compiled(self.source, self.name, real)(grid, (THREADS,), passed)
+
+    def _real(self, arguments: tuple[Any, ...]) -> np.dtype[Any]:
+        arrays = zip(arguments, self.parameters, strict=True)
+        dtype = next(array.dtype for array, parameter in arrays if parameter.endswith("real*"))
+        if dtype not in (np.float32, np.float64):
+            raise TypeError(f"{self.name}: arrays are float32 or float64, not {dtype}")
+        return dtype
+
+    def _passed(self, argument: Any, parameter: str, real: np.dtype[Any]) -> Any:
+        name = parameter.removeprefix("const ").removesuffix("*")
+        if name not in _TYPES and name != "real":
+            return argument
+        dtype = real if name == "real" else _TYPES[name]
+        if not parameter.endswith("*"):
+            return dtype.type(argument)
+        if argument.dtype != dtype or not argument.flags.c_contiguous:
+            raise TypeError(
+                f"{self.name}: {argument.dtype} array of shape {argument.shape} and strides "
+                f"{argument.strides} where a C-contiguous {dtype} one is taken; convert it"
+            )
+        return argument
+
+
+_TYPES = {
+    "bool": np.dtype(np.bool_),
+    "double": np.dtype(np.float64),
+    "int64": np.dtype(np.int64),
+}
+
+
+@functools.cache
+def _compiled(source: str, name: str, real: np.dtype[Any]) -> Any:
+    options = (*OPTIONS, f"-Dreal={'float' if real == np.float32 else 'double'}")
+    return cupy.RawModule(code=text_of(source), options=options).get_function(name)
+
+
+def text_of(source: str) -> str:
+    """Return a CUDA file with the files that it includes in place of its directives, each once.
+
+    CuPy files what it compiled under the text that it was given, and would not notice a change in
+    an included file.
+    """
+    return "".join(_pieces(source, set()))
+
+
+def _pieces(source: str, included: set[str]) -> Iterator[str]:
+    included.add(source)
+    for line in (Path(__file__).parent / source).read_text(encoding="utf-8").splitlines(True):
+        directive = re.fullmatch(r'#include "(.+)"\s*', line)
+        if not directive:
+            yield line if line.strip() != "#pragma once" else ""
+        elif directive[1] not in included:
+            yield from _pieces(directive[1], included)

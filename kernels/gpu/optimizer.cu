@@ -1,0 +1,148 @@
+// Updates of the optimizers and the line search of the average gradient, one pass over memory each.
+//
+// Decays come in double precision: 1 - 0.999 taken in float32 would be wrong in its fourth digit.
+
+#include "grid.cuh"
+#include "reduction.cuh"
+#include "segment.cuh"
+
+extern "C" __global__ void heavy_ball(real* delta, const real* direction, real* buffer, int64 count,
+                                      real lr, real momentum, real fresh, bool nesterov) {
+    FOR_ELEMENTS(i, count) {
+        real average = momentum * buffer[i] + fresh * direction[i];
+        buffer[i] = average;
+        delta[i] = -lr * (nesterov ? direction[i] + momentum * average : average);
+    }
+}
+
+extern "C" __global__ void rmsprop(real* delta, const real* grad, real* square_average,
+                                   int64 count, real lr, double alpha, real eps) {
+    real keep = alpha, fresh = 1 - alpha;
+    FOR_ELEMENTS(i, count) {
+        real g = grad[i];
+        real square = keep * square_average[i] + fresh * (g * g);
+        square_average[i] = square;
+        delta[i] = -lr * g / (sqrt(square) + eps);
+    }
+}
+
+extern "C" __global__ void centered_rmsprop(real* delta, const real* grad, real* square_average,
+                                            real* grad_average, int64 count, real lr, double alpha,
+                                            real eps) {
+    real keep = alpha, fresh = 1 - alpha;
+    FOR_ELEMENTS(i, count) {
+        real g = grad[i];
+        real square = keep * square_average[i] + fresh * (g * g);
+        real average = grad_average[i] + fresh * (g - grad_average[i]);
+        square_average[i] = square;
+        grad_average[i] = average;
+        // Rounding can make the variance of a constant gradient negative.
+        real variance = at_least(square - average * average, 0);
+        delta[i] = -lr * g / (sqrt(variance) + eps);
+    }
+}
+
+extern "C" __global__ void adam(real* delta, const real* grad, real* average, real* square_average,
+                                int64 count, real lr, double beta1, double beta2, real eps,
+                                real root_correction) {
+    real fresh = 1 - beta1, keep = beta2, fresh_square = 1 - beta2;
+    FOR_ELEMENTS(i, count) {
+        real g = grad[i];
+        real mean = average[i] + fresh * (g - average[i]);
+        real square = keep * square_average[i] + fresh_square * (g * g);
+        average[i] = mean;
+        square_average[i] = square;
+        delta[i] = -lr * mean / (sqrt(square) / root_correction + eps);
+    }
+}
+
+extern "C" __global__ void amsgrad(real* delta, const real* grad, real* average,
+                                   real* square_average, real* peak, int64 count, real lr,
+                                   double beta1, double beta2, real eps, real root_correction) {
+    real fresh = 1 - beta1, keep = beta2, fresh_square = 1 - beta2;
+    FOR_ELEMENTS(i, count) {
+        real g = grad[i];
+        real mean = average[i] + fresh * (g - average[i]);
+        real square = keep * square_average[i] + fresh_square * (g * g);
+        real most = larger(peak[i], square);
+        average[i] = mean;
+        square_average[i] = square;
+        peak[i] = most;
+        delta[i] = -lr * mean / (sqrt(most) / root_correction + eps);
+    }
+}
+
+// The t in [0, cap] that minimizes t * slope + t^2 * curvature; 0 where that is not finite.
+template <typename T>
+__device__ inline T best_fraction(T slope, T curvature, T cap) {
+    T end = slope + cap * curvature;
+    if (!(curvature > 0)) return -INF < end && end < 0 ? cap : 0;
+    T vertex = -slope / (curvature + curvature);
+    return vertex < 0 ? 0 : vertex > cap ? cap : vertex;
+}
+
+// `sums` holds for each block its part of the sum of t|gd|, then for each that of |gd|.
+extern "C" __global__ void search_elements(const real* grad, real* average_grad, real* delta,
+                                           double* sums, int64 count, real cap) {
+    double kept = 0, whole = 0;
+    FOR_ELEMENTS(i, count) {
+        real g = grad[i], d = delta[i];
+        real rise = average_grad[i] - g;
+        real t = d > 0 ? best_fraction(g, rise, cap) : best_fraction(-g, -rise, cap);
+        double size = fabs((double)g * (double)d);
+        whole += size;
+        kept += t * size;
+        average_grad[i] = t;
+        delta[i] = d * t;
+    }
+    kept = block_sum(kept);
+    whole = block_sum(whole);
+    if (threadIdx.x == 0) {
+        sums[blockIdx.x] = kept;
+        sums[gridDim.x + blockIdx.x] = whole;
+    }
+}
+
+// `sums` is (3, rows, blocks along a row): the parts of the sums of gd, (average - g)d and |gd|.
+extern "C" __global__ void loss_shares(const real* grad, const real* average_grad,
+                                       const real* delta, double* sums, int64 rows, int64 columns) {
+    FOR_ROWS(row, rows) {
+        double slope = 0, curvature = 0, size = 0;
+        FOR_ELEMENTS(column, columns) {
+            int64 i = row * columns + column;
+            double d = delta[i];
+            double share = grad[i] * d;
+            slope += share;
+            curvature += (average_grad[i] - grad[i]) * d;
+            size += fabs(share);
+        }
+        slope = block_sum(slope);
+        curvature = block_sum(curvature);
+        size = block_sum(size);
+        if (threadIdx.x == 0) {
+            int64 part = row * gridDim.x + blockIdx.x;
+            sums[part] = slope;
+            sums[rows * gridDim.x + part] = curvature;
+            sums[2 * rows * gridDim.x + part] = size;
+        }
+    }
+}
+
+// `shares` is what the sums of `loss_shares` come to, (3, count); `sums` is as in search_elements.
+extern "C" __global__ void search_groups(const double* shares, real* fractions, double* sums,
+                                         int64 count, real cap) {
+    double kept = 0, whole = 0;
+    FOR_ELEMENTS(i, count) {
+        double size = shares[2 * count + i];
+        real t = best_fraction<double>(shares[i], shares[count + i], cap);
+        fractions[i] = t;
+        kept += t * size;
+        whole += size;
+    }
+    kept = block_sum(kept);
+    whole = block_sum(whole);
+    if (threadIdx.x == 0) {
+        sums[blockIdx.x] = kept;
+        sums[gridDim.x + blockIdx.x] = whole;
+    }
+}

@@ -1,0 +1,201 @@
+"""Updates of the optimizers and the line search of the average gradient, one pass over memory each.
+
+The arrays of one call have one shape and one dtype, float32 or float64, and are C-contiguous, since
+some are changed in place. What is one number comes back as an array without axes, still on the
+device: to look at it is to wait for it.
+"""
+
+import cupy
+
+from .launch import Kernel, over
+
+__all__ = [
+    "adam",
+    "all_finite",
+    "amsgrad",
+    "centered_rmsprop",
+    "heavy_ball",
+    "loss_shares",
+    "rmsprop",
+    "search_elements",
+    "search_groups",
+]
+
+_SUMMED = 16
+"""How many elements a thread sums before its block does: a tree over the block costs as much."""
+
+
+def _update(name: str, parameters: str) -> Kernel:
+    return Kernel("optimizer.cu", name, f"real*, const real*, {parameters}")
+
+
+_heavy_ball = _update("heavy_ball", "real*, int64, real, real, real, bool")
+_rmsprop = _update("rmsprop", "real*, int64, real, double, real")
+_centered_rmsprop = _update("centered_rmsprop", "real*, real*, int64, real, double, real")
+_adam = _update("adam", "real*, real*, int64, real, double, double, real, real")
+_amsgrad = _update("amsgrad", "real*, real*, real*, int64, real, double, double, real, real")
+_search_elements = Kernel(
+    "optimizer.cu", "search_elements", "const real*, real*, real*, double*, int64, real"
+)
+_loss_shares = Kernel(
+    "optimizer.cu", "loss_shares", "const real*, const real*, const real*, double*, int64, int64"
+)
+_search_groups = Kernel(
+    "optimizer.cu", "search_groups", "const double*, real*, double*, int64, real"
+)
+
+
+def heavy_ball(
+    delta: cupy.ndarray,
+    direction: cupy.ndarray,
+    buffer: cupy.ndarray,
+    lr: float,
+    momentum: float,
+    fresh: float,
+    nesterov: bool,
+) -> None:
+    """delta = -lr · buffer, where buffer = momentum · buffer + fresh · direction."""
+    count = delta.size
+    _heavy_ball(over(count), delta, direction, buffer, count, lr, momentum, fresh, nesterov)
+
+
+def rmsprop(
+    delta: cupy.ndarray,
+    grad: cupy.ndarray,
+    square_average: cupy.ndarray,
+    lr: float,
+    alpha: float,
+    eps: float,
+) -> None:
+    """delta = -lr · grad / (√square_average + eps).
+
+    Example:
+        >>> delta, square_average = cupy.empty(2), cupy.zeros(2)
+        >>> rmsprop(delta, cupy.array([2.0, -4.0]), square_average, 0.5, 0.75, 0.0)
+        >>> delta, square_average
+        (array([-1.,  1.]), array([1., 4.]))
+    """
+    _rmsprop(over(delta.size), delta, grad, square_average, delta.size, lr, alpha, eps)
+
+
+def centered_rmsprop(
+    delta: cupy.ndarray,
+    grad: cupy.ndarray,
+    square_average: cupy.ndarray,
+    grad_average: cupy.ndarray,
+    lr: float,
+    alpha: float,
+    eps: float,
+) -> None:
+    """As `rmsprop`, by the gradient's variance in place of its mean square."""
+    arrays = delta, grad, square_average, grad_average
+    _centered_rmsprop(over(delta.size), *arrays, delta.size, lr, alpha, eps)
+
+
+def adam(
+    delta: cupy.ndarray,
+    grad: cupy.ndarray,
+    average: cupy.ndarray,
+    square_average: cupy.ndarray,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    root_correction: float,
+) -> None:
+    """delta = -lr · average / (√square_average / root_correction + eps)."""
+    arrays = delta, grad, average, square_average
+    _adam(over(delta.size), *arrays, delta.size, lr, beta1, beta2, eps, root_correction)
+
+
+def amsgrad(
+    delta: cupy.ndarray,
+    grad: cupy.ndarray,
+    average: cupy.ndarray,
+    square_average: cupy.ndarray,
+    peak: cupy.ndarray,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    root_correction: float,
+) -> None:
+    """As `adam`, by the largest square average so far."""
+    arrays = delta, grad, average, square_average, peak
+    _amsgrad(over(delta.size), *arrays, delta.size, lr, beta1, beta2, eps, root_correction)
+
+
+def all_finite(values: cupy.ndarray) -> cupy.ndarray:
+    """Return whether no element is NaN or infinite.
+
+    Example:
+        >>> bool(all_finite(cupy.array([1.0, -2.0]))), bool(all_finite(cupy.array([1.0, cupy.inf])))
+        (True, False)
+    """
+    return cupy.isfinite(values).all()
+
+
+def search_elements(
+    grad: cupy.ndarray, average_grad: cupy.ndarray, delta: cupy.ndarray, cap: float
+) -> tuple[cupy.ndarray, cupy.ndarray]:
+    """Shorten each element of `delta` to the minimizer t of its share of the loss along it.
+
+    The share of element i is t·gΔ + t²·(ĝ - g)Δ, in which only the sign of Δ matters to t: with
+    the sign alone nothing can underflow. The fractions t take the place of `average_grad`.
+    Returns Σ t|gΔ| and Σ |gΔ|.
+
+    Example:
+        >>> grad, average_grad = cupy.array([-1.0, -1.0]), cupy.array([0.0, -1.0])
+        >>> delta = cupy.array([2.0, 2.0])
+        >>> kept, whole = search_elements(grad, average_grad, delta, 1.0)
+        >>> average_grad, delta
+        (array([0.5, 1. ]), array([1., 2.]))
+        >>> float(kept), float(whole)
+        (3.0, 4.0)
+    """
+    grid = _summing(delta.size)
+    sums = cupy.empty((2, grid[0]))
+    _search_elements(grid, grad, average_grad, delta, sums, delta.size, cap)
+    kept, whole = sums.sum(axis=1)
+    return kept, whole
+
+
+def loss_shares(
+    grad: cupy.ndarray, average_grad: cupy.ndarray, delta: cupy.ndarray, shares: cupy.ndarray
+) -> None:
+    """Fill `shares` with Σ gΔ, Σ (ĝ - g)Δ and Σ |gΔ| over each row: what a joint search needs.
+
+    Example:
+        >>> shares = cupy.empty((3, 1))
+        >>> grad, delta = cupy.array([[1.0, -2.0]]), cupy.array([[3.0, 4.0]])
+        >>> loss_shares(grad, grad + 1, delta, shares)
+        >>> shares.ravel()
+        array([-5.,  7., 11.])
+    """
+    rows, columns = delta.shape
+    grid = _summing(columns, rows)
+    sums = cupy.empty((3, rows, grid[0]))
+    _loss_shares(grid, grad, average_grad, delta, sums, rows, columns)
+    cupy.sum(sums, axis=2, out=shares)
+
+
+def search_groups(
+    shares: cupy.ndarray, cap: float, fractions: cupy.ndarray
+) -> tuple[cupy.ndarray, cupy.ndarray]:
+    """Find each group's best fraction from its `loss_shares`; return Σ t|gΔ| and Σ |gΔ|.
+
+    Example:
+        >>> shares, fractions = cupy.array([[-2.0], [2.0], [4.0]]), cupy.empty(1)
+        >>> kept, whole = search_groups(shares, 1.0, fractions)
+        >>> fractions, float(kept), float(whole)
+        (array([0.5]), 2.0, 4.0)
+    """
+    grid = _summing(fractions.size)
+    sums = cupy.empty((2, grid[0]))
+    _search_groups(grid, shares, fractions, sums, fractions.size, cap)
+    kept, whole = sums.sum(axis=1)
+    return kept, whole
+
+
+def _summing(elements: int, rows: int = 1) -> tuple[int, int]:
+    return over(-(-elements // _SUMMED), rows)

@@ -1,0 +1,159 @@
+// CUDA C on the host: one block after the other, its threads as fibers that take turns at barriers.
+//
+// What a GPU would leave to chance is an order here, forth or back, that the caller chooses: what
+// differs between the two misses a barrier.
+
+#pragma once
+
+#include <math.h>
+#include <ucontext.h>
+
+#include <cstring>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#define __device__
+#define __global__
+#define __shared__ static
+
+struct Dim3 {
+    unsigned x, y, z;
+};
+
+static Dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+inline long long __double_as_longlong(double x) {
+    long long bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+inline double __longlong_as_double(long long bits) {
+    double x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+// Without a name, lest two libraries that are loaded at once share what is static here.
+namespace {
+namespace host {
+
+constexpr int MOST_THREADS = 1024;
+constexpr int STACK_BYTES = 1 << 16;
+
+enum State { READY, WAITING, DONE };
+
+struct Fiber {
+    ucontext_t context;
+    State state;
+    std::vector<char> stack;
+};
+
+static std::vector<Fiber> fibers(MOST_THREADS);
+static ucontext_t scheduler;
+static void (*body)(void**);
+static void** arguments;
+
+inline void run_body() {
+    body(arguments);
+    fibers[threadIdx.x].state = DONE;
+}
+
+inline void wait() {
+    Fiber& fiber = fibers[threadIdx.x];
+    fiber.state = WAITING;
+    swapcontext(&fiber.context, &scheduler);
+}
+
+// Runs the threads of a block; false if some end while others wait for them.
+inline bool run_block(bool backward) {
+    const unsigned count = blockDim.x;
+    for (unsigned i = 0; i < count; ++i) {
+        Fiber& fiber = fibers[i];
+        fiber.stack.resize(STACK_BYTES);
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.data();
+        fiber.context.uc_stack.ss_size = STACK_BYTES;
+        fiber.context.uc_link = &scheduler;
+        makecontext(&fiber.context, run_body, 0);
+        fiber.state = READY;
+    }
+    for (unsigned done = 0; done < count;) {
+        done = 0;
+        for (unsigned i = 0; i < count; ++i) {
+            threadIdx.x = backward ? count - 1 - i : i;
+            swapcontext(&scheduler, &fibers[threadIdx.x].context);
+            done += fibers[threadIdx.x].state == DONE;
+        }
+        if (0 < done && done < count) return false;
+    }
+    return true;
+}
+
+template <typename T>
+std::string name_of() {
+    using Plain = std::remove_const_t<std::remove_pointer_t<T>>;
+    std::string name = std::is_same_v<Plain, real>        ? "real"
+                       : std::is_same_v<Plain, double>    ? "double"
+                       : std::is_same_v<Plain, long long> ? "int64"
+                       : std::is_same_v<Plain, bool>      ? "bool"
+                       : std::is_class_v<Plain>           ? "struct"
+                                                          : "?";
+    return (std::is_const_v<std::remove_pointer_t<T>> ? "const " : "") + name +
+           (std::is_pointer_v<T> ? "*" : "");
+}
+
+template <auto kernel>
+struct Launch;
+
+template <typename... P, void (*kernel)(P...)>
+struct Launch<kernel> {
+    template <std::size_t... I>
+    static void unpack(void** args, std::index_sequence<I...>) {
+        kernel(*static_cast<std::remove_const_t<P>*>(args[I])...);
+    }
+
+    static void call(void** args) { unpack(args, std::index_sequence_for<P...>()); }
+
+    // Separated by commas.
+    static const char* parameters() {
+        static const std::string names = [] {
+            std::string joined;
+            ((joined += (joined.empty() ? "" : ", ") + name_of<P>()), ...);
+            return joined;
+        }();
+        return names.c_str();
+    }
+
+    static bool run(unsigned grid_x, unsigned grid_y, unsigned threads, bool backward,
+                    void** args) {
+        gridDim = {grid_x, grid_y, 1};
+        blockDim = {threads, 1, 1};
+        body = call;
+        arguments = args;
+        const unsigned blocks = grid_x * grid_y;
+        for (unsigned i = 0; i < blocks; ++i) {
+            const unsigned block = backward ? blocks - 1 - i : i;
+            blockIdx = {block % grid_x, block / grid_x, 0};
+            if (!run_block(backward)) return false;
+        }
+        return true;
+    }
+};
+
+}  // namespace host
+}  // namespace
+
+inline void __syncthreads() { host::wait(); }
+
+// What Python calls of a kernel.
+#define LAUNCH_FROM_PYTHON(kernel)                                                        \
+    extern "C" bool launch_##kernel(unsigned grid_x, unsigned grid_y, unsigned threads,   \
+                                    bool backward, void** args) {                         \
+        return host::Launch<kernel>::run(grid_x, grid_y, threads, backward, args);        \
+    }                                                                                     \
+    extern "C" const char* parameters_of_##kernel() {                                     \
+        return host::Launch<kernel>::parameters();                                        \
+    }

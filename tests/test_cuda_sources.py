@@ -1,0 +1,98 @@
+"""Each CUDA source compiles for each architecture that agrad means to run on; no GPU is needed."""
+
+import ctypes
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import host_cuda
+import numpy as np
+import pytest
+
+ARCHITECTURES = ["sm_80", "sm_90", "sm_120"]
+CUPYS_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
+"""What CuPy 14 adds to those of a RawModule."""
+
+
+class Compiler:
+    """NVIDIA's runtime compiler, by its C interface."""
+
+    def __init__(self, library: Path) -> None:
+        self.library = ctypes.CDLL(str(library))
+
+    def compile(self, text: str, options: tuple[str, ...]) -> tuple[int, str]:
+        """Return the size of the machine code, and what the compiler has to say."""
+        program = ctypes.c_void_p()
+        at = ctypes.byref(program)
+        self.check(self.library.nvrtcCreateProgram(at, text.encode(), None, 0, None, None))
+        try:
+            encoded = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+            result = self.library.nvrtcCompileProgram(program, len(options), encoded)
+            log = ctypes.create_string_buffer(self.size("ProgramLog", program))
+            self.check(self.library.nvrtcGetProgramLog(program, log))
+            return (0 if result else self.size("CUBIN", program)), log.value.decode()
+        finally:
+            self.check(self.library.nvrtcDestroyProgram(at))
+
+    def size(self, of: str, program: ctypes.c_void_p) -> int:
+        size = ctypes.c_size_t()
+        self.check(getattr(self.library, f"nvrtcGet{of}Size")(program, ctypes.byref(size)))
+        return size.value
+
+    @staticmethod
+    def check(result: int) -> None:
+        assert result == 0, f"NVRTC error {result}"
+
+
+def libraries() -> Iterator[Path]:
+    """Yield the shared libraries of the package nvidia-cuda-nvrtc."""
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations if spec else []:
+        yield from Path(folder).glob("cu*/lib/libnvrtc.so.*")
+        yield from Path(folder).glob("cu*/bin/**/nvrtc64_*.dll")
+
+
+@pytest.fixture(scope="module")
+def nvrtc() -> Compiler:
+    library = next(libraries(), None)
+    if library is None:
+        pytest.skip("no CUDA compiler: the package nvidia-cuda-nvrtc is not installed")
+    return Compiler(library)
+
+
+@pytest.fixture(scope="module")
+def launch() -> ModuleType:
+    cupy = ModuleType("cupy")
+    cupy.ndarray = np.ndarray
+    return host_cuda.import_over(cupy)["agrad.kernels.gpu.launch"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("real", host_cuda.REALS)
+@pytest.mark.parametrize("source", host_cuda.SOURCES)
+def test_compiles(
+    source: str, real: str, architecture: str, nvrtc: Compiler, launch: ModuleType
+) -> None:
+    options = (*launch.OPTIONS, *CUPYS_OPTIONS, f"-Dreal={real}", f"-arch={architecture}")
+    size, log = nvrtc.compile(launch.text_of(source), options)
+    assert size > 0, log
+    assert not log.strip("\n\0"), log  # no warnings either
+
+
+def test_compiler_finds_faults(nvrtc: Compiler) -> None:
+    size, log = nvrtc.compile("__global__ void kernel(real* x) {}", ("-arch=sm_90",))
+    assert size == 0
+    assert 'identifier "real" is undefined' in log
+
+
+def test_included_files_are_part_of_the_text_once(launch: ModuleType) -> None:
+    text = launch.text_of("divided_difference.cu")
+    assert "#include" not in text
+    assert text.count("struct Segment {") == 1
+    assert text.index("struct Segment {") < text.index("double softplus(double a")
+
+
+@pytest.mark.parametrize("source", host_cuda.SOURCES)
+def test_nothing_is_added_up_by_atomics(source: str, launch: ModuleType) -> None:
+    assert "atomic" not in launch.text_of(source)

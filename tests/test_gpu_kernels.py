@@ -1,0 +1,601 @@
+"""The kernels for the GPU against those for the CPU: on the host everywhere, on a GPU with -m gpu.
+
+On the host the launchers run on NumPy arrays and the CUDA sources as C++ (see host_cuda.py), so
+that shapes, indices, barriers and formulas are tested; what a GPU alone can show is not.
+"""
+
+import dataclasses
+import doctest
+import inspect
+import itertools
+import math
+from collections.abc import Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+
+import host_cuda
+import numpy as np
+import pytest
+from agrad.kernels import cpu
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from test_divided_difference import CASES, Case, check, pairs
+
+from agrad.testing.strategies import LAYOUTS, seeds
+
+Array = NDArray[Any]
+DTYPES = [np.float32, np.float64]
+# A block has 256 threads; those that sum take 16 elements each.
+SIZES = [0, 1, 7, 255, 256, 257, 1000, 16 * 256 - 1, 16 * 256 + 1, 9000]
+dtypes = st.sampled_from(DTYPES)
+
+
+class OnNumpy:
+    """The GPU's kernels with NumPy arrays in and out; what they change in place changes."""
+
+    def __init__(self, cupy: Any, modules: dict[str, ModuleType]) -> None:
+        self.cupy = cupy
+        self.modules = {name.rpartition(".")[2]: module for name, module in modules.items()}
+
+    def __getattr__(self, module: str) -> Any:
+        return OnNumpyModule(self.cupy, self.modules[module])
+
+
+class OnNumpyModule:
+    def __init__(self, cupy: Any, module: ModuleType) -> None:
+        self.cupy = cupy
+        self.module = module
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self.module, name)
+
+        def call(*arguments: Any) -> Any:
+            moved = [
+                self.cupy.asarray(value) if isinstance(value, np.ndarray) else value
+                for value in arguments
+            ]
+            result = function(*moved)
+            for value, there in zip(arguments, moved):
+                if isinstance(value, np.ndarray) and value.flags.writeable:
+                    value[...] = self.cupy.asnumpy(there)
+            if isinstance(result, tuple):
+                return tuple(map(self.cupy.asnumpy, result))
+            return self.cupy.asnumpy(result)
+
+        return call
+
+
+@pytest.fixture(scope="module")
+def host_cupy(tmp_path_factory: pytest.TempPathFactory) -> host_cuda.HostCupy:
+    return host_cuda.HostCupy(host_cuda.build(tmp_path_factory.mktemp("cuda")))
+
+
+@pytest.fixture(scope="module")
+def host(host_cupy: host_cuda.HostCupy) -> OnNumpy:
+    return OnNumpy(host_cupy, host_cuda.import_over(host_cupy))
+
+
+@pytest.fixture(scope="module", params=["host", pytest.param("device", marks=pytest.mark.gpu)])
+def gpu(request: pytest.FixtureRequest) -> OnNumpy:
+    if request.param == "host":
+        return request.getfixturevalue("host")
+    cupy = pytest.importorskip("cupy")
+    from agrad.kernels import gpu
+
+    return OnNumpy(cupy, {name: getattr(gpu, name) for name in gpu.__all__})
+
+
+def assert_ulps(actual: Any, expected: Any, ulps: float, least: float = 0.0) -> None:
+    """Compare within ulps of what is expected, or of `least` where that is more."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.dtype == expected.dtype
+    assert actual.shape == expected.shape
+    info = np.finfo(expected.dtype)
+    scale = np.maximum(np.abs(expected), max(least, float(info.tiny)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        close = np.abs(actual - expected) <= ulps * info.eps * scale
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    if expected.dtype == np.float32:
+        # As CuPy compiles, a device takes subnormal numbers for zero.
+        same |= (np.abs(actual) < info.tiny) & (np.abs(expected) < info.tiny)
+    np.testing.assert_array_equal(
+        np.where(close | same, expected, actual), expected, err_msg=f"more than {ulps} ulps off"
+    )
+
+
+def integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: type, most: int) -> Array:
+    """Sums and products of a few of these are exact, in whatever order they are taken."""
+    return rng.integers(-most, most + 1, shape).astype(dtype)
+
+
+# Interface ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", cpu.__all__)
+def test_names_and_signatures_are_the_cpus(host: OnNumpy, module: str) -> None:
+    ours, theirs = host.modules[module], getattr(cpu, module)
+    names = getattr(theirs, "__all__", None) or [
+        name
+        for name, value in vars(theirs).items()
+        if isinstance(value, FunctionType) and value.__module__ == theirs.__name__
+    ]
+    assert set(names) <= set(ours.__all__)
+    for name in names:
+        parameters = inspect.signature(getattr(theirs, name)).parameters
+        assert list(inspect.signature(getattr(ours, name)).parameters) == list(parameters)
+
+
+@pytest.mark.parametrize("module", cpu.__all__)
+def test_examples(host: OnNumpy, module: str, doctest_flags: int) -> None:
+    results = doctest.testmod(host.modules[module], optionflags=doctest_flags)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_every_kernel_has_a_launcher(host: OnNumpy) -> None:
+    launched = {
+        value.name
+        for module in host.modules.values()
+        for value in vars(module).values()
+        if type(value).__name__ == "Kernel"
+    }
+    names = set(host.modules["divided_difference"].__all__) - {"expm1"}
+    launched |= {f"{name}_over_arrays" for name in names}
+    assert set(host_cuda.kernels()) == launched
+
+
+def test_wrong_arrays_are_refused(gpu: OnNumpy) -> None:
+    x = np.ones(4, np.float32)
+    with pytest.raises(TypeError, match="gelu: arrays are float32 or float64, not int64"):
+        gpu.activation.gelu(np.ones(4, np.int64))
+    with pytest.raises(TypeError, match="tanh_over_arrays: float64 array of shape"):
+        gpu.divided_difference.tanh(x, np.ones(4))
+    with pytest.raises(ValueError, match=r"tanh: a has shape \(4,\), b \(3,\); pass one shape"):
+        gpu.divided_difference.tanh(x, x[:3])
+    rmsprop = gpu.optimizer.module.rmsprop
+    x, spread = gpu.cupy.asarray(x), gpu.cupy.zeros(8, np.float32)[::2]
+    with pytest.raises(TypeError, match=r"rmsprop: float32 array .* C-contiguous"):
+        rmsprop(x, x, spread, 0.1, 0.9, 1e-8)
+
+
+# Elementwise --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_divided_differences_are_exact(case: Case, dtype: type, host: OnNumpy) -> None:
+    case = dataclasses.replace(case, kernels=host.divided_difference)
+
+    @settings(max_examples=5)
+    @given(st.lists(pairs(dtype), min_size=1, max_size=20))
+    def property(examples: list[tuple[float, float]]) -> None:
+        a, b = np.array(examples, dtype).T
+        check(case, a, b)
+
+    property()
+
+
+SPECIAL = [0.0, 1e-3, 0.7, 1.3, 6.0, 40.0, 300.0, 1e30, math.inf]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_divided_differences_are_the_cpus(case: Case, dtype: type, gpu: OnNumpy) -> None:
+    rng = np.random.default_rng(0)
+    values = [math.nan, *SPECIAL, *(-x for x in SPECIAL)]
+    special = np.array(list(itertools.product(values, repeat=2))).T
+    a = rng.normal(size=700) * 10 ** rng.uniform(-6, 2, 700)
+    b = a * (1 + rng.choice([-1, 1], 700) * 10 ** rng.uniform(-16, 1, 700))
+    a, b = np.concatenate([special, [a, b]], axis=1).astype(dtype)
+    theirs = dataclasses.replace(case, kernels=gpu.divided_difference)
+    # The CPU's are within their ulps; float32 adds one here, and float64 as many and the 5 by which
+    # a device's erfc may be off. Where the result goes through zero without a factor that does, 1
+    # is its scale.
+    through_zero = case.name in ("silu", "gelu", "sin", "cos")
+    with np.errstate(all="ignore"):
+        ulps = case.ulps + 1 if dtype == np.float32 else 16
+        assert_ulps(theirs(a, b), case(a, b), ulps, least=float(through_zero))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_layout(layout: str, dtype: type, gpu: OnNumpy) -> None:
+    a, b = np.random.default_rng(0).uniform(0.1, 2, (2, 4, 6)).astype(dtype)
+    a, b = LAYOUTS[layout](a), LAYOUTS[layout](b)
+    expected = cpu.divided_difference.relu(a, b - 1)
+    assert_ulps(gpu.divided_difference.relu(a, b - 1), expected, 1)
+    assert_ulps(gpu.activation.gelu(a), cpu.activation.gelu(a), 8)
+    empty = np.empty((3, 0), dtype)
+    assert gpu.activation.gelu(empty).shape == gpu.divided_difference.exp(empty, empty).shape
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["gelu", "gelu_derivative"])
+def test_gelu(name: str, dtype: type, gpu: OnNumpy) -> None:
+    x = np.concatenate([np.linspace(-40, 40, 3001), [math.inf, math.nan, 1e-30, -0.0]])
+    x = x.astype(dtype)
+    with np.errstate(all="ignore"):
+        expected = getattr(cpu.activation, name)(x)
+    ulps = 1 if dtype == np.float32 else 8
+    # The derivative goes through zero.
+    least = 0.2 if name == "gelu_derivative" else 0
+    assert_ulps(getattr(gpu.activation, name)(x), expected, ulps, least)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_of_activations(dtype: type, size: int, gpu: OnNumpy) -> None:
+    grad, x = np.random.default_rng(size).normal(size=(2, size)).astype(dtype)
+    x[::3] = 0
+    expected = np.where(x > 0, grad, dtype(0))
+    np.testing.assert_array_equal(gpu.activation.relu_backward(grad, x), expected)
+    out = np.tanh(x)
+    expected = grad * (1 - out * out)
+    np.testing.assert_array_equal(gpu.activation.tanh_backward(grad, out), expected)
+
+
+POWER_SHAPES = [
+    ((3, 4), ()),
+    ((), ()),
+    ((300,), (1,)),
+    ((1,), (2, 3)),
+    ((3, 1), (4,)),
+    ((0, 2), (2,)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shapes", POWER_SHAPES, ids=str)
+@pytest.mark.parametrize("name", ["in_base", "in_exponent"])
+def test_powers(name: str, shapes: tuple[Any, Any], dtype: type, gpu: OnNumpy) -> None:
+    rng = np.random.default_rng(1)
+    ends, others = shapes
+    a, b, other = (np.asarray(rng.uniform(0.1, 4, s), dtype) for s in (ends, ends, others))
+    b.flat[::2] = a.flat[::2] * dtype(1 + 1e-5)
+    for signs in itertools.product([1, -1, 0], repeat=3):
+        arrays = [np.asarray(x * dtype(sign)) for x, sign in zip((a, b, other), signs)]
+        with np.errstate(all="ignore"):
+            expected = getattr(cpu.power, name)(*arrays)
+        # Of powers taken for float64, two logarithms and an exponential are off.
+        ulps = 1 if dtype == np.float32 else 24
+        assert_ulps(getattr(gpu.power, name)(*arrays), expected, ulps)
+    mixed = getattr(gpu.power, name)(a, b, other.astype(np.float64))
+    assert mixed.dtype == np.float64
+
+
+# Selection and sums of rows -----------------------------------------------------------------------
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> tuple[Array, Array]:
+    """Rows of lines from small integers to small integers: many meet, and many are equal."""
+    shape = draw(st.sampled_from([(0, 3), (1, 1), (5, 2), (300, 3), (2, 3, 17), (3, 0)]))
+    rng = np.random.default_rng(draw(seeds))
+    dtype = draw(dtypes)
+    start, end = (integers(rng, shape, dtype, 3) for _ in range(2))
+    for value in draw(st.lists(st.sampled_from([math.nan, math.inf, -math.inf]), max_size=3)):
+        if start.size:
+            array = rng.choice([0, 1])
+            (start, end)[array].flat[rng.integers(start.size)] = value
+    return start, end
+
+
+def test_average_shares(gpu: OnNumpy) -> None:
+    @settings(max_examples=40)
+    @given(lines())
+    def property(drawn: tuple[Array, Array]) -> None:
+        expected = cpu.selection.average_shares(*drawn)
+        # Sums of a few times of crossing, each right to an ulp or two.
+        assert_ulps(gpu.selection.average_shares(*drawn), expected, 8, least=1.0)
+
+    property()
+
+
+def test_rows_of_an_embedding(gpu: OnNumpy) -> None:
+    @settings(max_examples=20)
+    @given(
+        st.sampled_from([0, 1, 5, 60]), st.sampled_from([1, 3, 257]), dtypes, seeds, st.booleans()
+    )
+    def property(count: int, width: int, dtype: type, seed: int, skips: bool) -> None:
+        rng = np.random.default_rng(seed)
+        indices = rng.integers(0, 7, count)
+        rows, table = (rng.normal(size=(n, width)).astype(dtype) for n in (count, 7))
+        expected = table.copy()
+        skipped = 2 if skips else -1
+        cpu.embedding.add_rows(indices, rows, skipped, expected)
+        gpu.embedding.add_rows(indices, rows, skipped, table)
+        np.testing.assert_array_equal(table, expected)  # the same sums in the same order
+
+    property()
+
+
+# Convolution --------------------------------------------------------------------------------------
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[Any, ...]:
+    """x, weight, bias, the size of the output and how windows lie."""
+    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    kernel, stride, dilation = draw(pair), draw(pair), draw(pair)
+    before, after = (draw(st.tuples(st.integers(0, 4), st.integers(0, 4))) for _ in range(2))
+    groups = draw(st.integers(1, 3))
+    size = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    # Of the least length that has so many windows, or more that the last does not reach.
+    spare = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    spans = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(size, stride, kernel, dilation)]
+    lengths = [max(1, span - b - a + rest) for span, b, a, rest in zip(spans, before, after, spare)]
+    images, channels, filters = (draw(st.integers(least, 3)) for least in (0, 1, 1))
+    rng, dtype = np.random.default_rng(draw(seeds)), draw(dtypes)
+    x = integers(rng, (images, groups * channels, *lengths), dtype, 5)
+    weight = integers(rng, (groups * filters, channels, *kernel), dtype, 5)
+    bias = draw(st.none() | st.just(integers(rng, (groups * filters,), dtype, 5)))
+    return x, weight, bias, size, cpu.conv.Geometry(stride, before, dilation, groups)
+
+
+def check_convolution(
+    gpu: OnNumpy, x: Array, weight: Array, bias: Array | None, size: Any, geometry: Any
+) -> None:
+    """All is integer and small, so that sums are exact in any order."""
+    expected = cpu.conv.convolve(x, weight, bias, size, geometry)
+    np.testing.assert_array_equal(gpu.conv.convolve(x, weight, bias, size, geometry), expected)
+    grad = np.arange(expected.size, dtype=x.dtype).reshape(expected.shape) % 11 - 5
+    for name, inputs in {
+        "input_gradient": (grad, weight, x.shape[2:]),
+        "weight_gradient": (grad, x, weight.shape[2:]),
+    }.items():
+        expected = getattr(cpu.conv, name)(*inputs, geometry)
+        np.testing.assert_array_equal(getattr(gpu.conv, name)(*inputs, geometry), expected)
+
+
+def test_convolutions(gpu: OnNumpy) -> None:
+    @given(convolutions())
+    def property(drawn: tuple[Any, ...]) -> None:
+        check_convolution(gpu, *drawn)
+
+    property()
+
+
+def test_convolution_of_images_that_do_not_fit_at_once(
+    gpu: OnNumpy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu.conv.module, "_COLUMN_BYTES", 3 * 8 * 2 * 9 * 25)
+    rng = np.random.default_rng(0)
+    x, weight = (integers(rng, shape, np.float64, 5) for shape in ((7, 2, 7, 7), (3, 2, 3, 3)))
+    geometry = cpu.conv.Geometry((1, 1), (0, 0), (1, 1), 1)
+    check_convolution(gpu, x, weight, np.ones(3), (5, 5), geometry)
+
+
+# Pooling ------------------------------------------------------------------------------------------
+
+
+@st.composite
+def poolings(draw: st.DrawFn) -> tuple[Any, ...]:
+    """x, the gradient of the output and how windows lie, some of them in the padding alone."""
+    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    kernel, stride, dilation = draw(pair), draw(pair), draw(pair)
+    padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+    size = draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    lengths = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    rng, dtype = np.random.default_rng(draw(seeds)), draw(dtypes)
+    planes = draw(st.integers(0, 9))
+    x, end = (integers(rng, (planes, *lengths), dtype, 2) for _ in range(2))
+    if x.size and draw(st.booleans()):
+        x.flat[rng.integers(x.size)] = math.nan
+    grad = integers(rng, (planes, *size), dtype, 5)
+    return x, end, grad, cpu.pooling.Window(kernel, stride, padding, dilation)
+
+
+def test_pooling_of_the_largest(gpu: OnNumpy) -> None:
+    @given(poolings())
+    def property(drawn: tuple[Any, ...]) -> None:
+        x, end, grad, window = drawn
+        size = grad.shape[1:]
+        pool, pool_there = cpu.pooling, gpu.pooling
+        expected = pool.max_pool(x, size, window)
+        np.testing.assert_array_equal(pool_there.max_pool(x, size, window), expected)
+        expected = pool.max_gradient(grad, x, window)
+        np.testing.assert_array_equal(pool_there.max_gradient(grad, x, window), expected)
+        expected = pool.average_max_gradient(grad, x, end, window)
+        # Up to nine windows' parts of at most 5, added in another order.
+        result = pool_there.average_max_gradient(grad, x, end, window)
+        assert_ulps(result, expected, 8, least=45.0)
+
+    property()
+
+
+@st.composite
+def spans(draw: st.DrawFn, length: int) -> Array:
+    """Starts and stops of windows along an axis, both ascending; some windows may be empty."""
+    count = draw(st.integers(1, 5))
+    ends = draw(st.lists(st.integers(0, length), min_size=2 * count, max_size=2 * count))
+    starts, stops = sorted(ends[:count]), sorted(ends[count:])
+    return np.array([starts, stops], np.int64)
+
+
+@st.composite
+def mean_poolings(draw: st.DrawFn) -> tuple[Any, ...]:
+    height, width = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    rows, columns = draw(spans(height)), draw(spans(width))
+    rng, dtype = np.random.default_rng(draw(seeds)), draw(dtypes)
+    size = rows.shape[1], columns.shape[1]
+    planes = draw(st.integers(0, 9))
+    x, grad = (rng.normal(size=(planes, *s)).astype(dtype) for s in ((height, width), size))
+    return x, grad, rows, columns, rng.integers(1, 9, size).astype(dtype)
+
+
+def test_pooling_of_means(gpu: OnNumpy) -> None:
+    @given(mean_poolings())
+    def property(drawn: tuple[Any, ...]) -> None:
+        x, grad, *windows = drawn
+        expected = cpu.pooling.mean_pool(x, *windows)
+        np.testing.assert_array_equal(gpu.pooling.mean_pool(x, *windows), expected)
+        expected = cpu.pooling.mean_gradient(grad, x.shape[1:], *windows)
+        result = gpu.pooling.mean_gradient(grad, x.shape[1:], *windows)
+        np.testing.assert_array_equal(result, expected)
+
+    property()
+
+
+# Optimizers ---------------------------------------------------------------------------------------
+
+UPDATES = {
+    "heavy_ball": (1, (0.1, 0.9, 0.7, True)),
+    "rmsprop": (1, (0.1, 0.999, 1e-8)),
+    "centered_rmsprop": (2, (0.1, 0.99, 1e-3)),
+    "adam": (2, (0.1, 0.9, 0.999, 1e-8, 0.3)),
+    "amsgrad": (3, (0.1, 0.9, 0.999, 1e-8, 0.3)),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", UPDATES)
+def test_updates(name: str, dtype: type, size: int, gpu: OnNumpy) -> None:
+    states, numbers = UPDATES[name]
+    rng = np.random.default_rng(size)
+    # A variance, not the difference of two numbers that cancel.
+    square, small = 1 + rng.random(size), 0.1 * rng.normal(size=size)
+    ours = [
+        np.zeros(size, dtype),
+        *(x.astype(dtype) for x in (rng.normal(size=size), square, small, square)[: 1 + states]),
+    ]
+    if name in ("adam", "amsgrad"):
+        ours[2], ours[3] = ours[3], ours[2]
+    theirs = [x.copy() for x in ours]
+    getattr(cpu.optimizer, name)(*ours, *numbers)
+    getattr(gpu.optimizer, name)(*theirs, *numbers)
+    for actual, expected in zip(theirs, ours):
+        # Sums of two products, fused or not, of which one may be the smaller by cancellation.
+        assert_ulps(actual, expected, 8, least=0.1)
+
+
+def search_problem(size: int, dtype: type) -> list[Array]:
+    rng = np.random.default_rng(size)
+    return [rng.normal(size=size).astype(dtype) for _ in range(3)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_search_of_elements(dtype: type, size: int, gpu: OnNumpy) -> None:
+    ours = search_problem(size, dtype)
+    ours[0][::7] = 0
+    ours[2][::5] = 0
+    theirs = [x.copy() for x in ours]
+    expected = cpu.optimizer.search_elements(*ours, 1.5)
+    sums = gpu.optimizer.search_elements(*theirs, 1.5)
+    for actual, array in zip(theirs, ours):
+        assert_ulps(actual, array, 4, least=1e-3)
+    # Fractions in float32 may differ by an ulp of theirs.
+    np.testing.assert_allclose(sums, expected, rtol=1e-6 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_search_of_what_is_not_finite(dtype: type, gpu: OnNumpy) -> None:
+    values = [0.0, 1.0, -2.0, math.inf, -math.inf, math.nan]
+    ours = list(np.array(list(itertools.product(values, repeat=3)), dtype).T.copy())
+    theirs = [x.copy() for x in ours]
+    with np.errstate(all="ignore"):
+        cpu.optimizer.search_elements(*ours, 1.0)
+        gpu.optimizer.search_elements(*theirs, 1.0)
+    for actual, expected in zip(theirs, ours):
+        np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize(
+    "shape", [(0, 3), (3, 0), (1, 1), (5, 300), (1, 9000), (40, 1), (2, 4097)], ids=str
+)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_search_of_groups(dtype: type, shape: tuple[int, int], gpu: OnNumpy) -> None:
+    arrays = [x.reshape(shape) for x in search_problem(math.prod(shape), dtype)]
+    ours, theirs = np.empty((3, shape[0])), np.empty((3, shape[0]))
+    cpu.optimizer.loss_shares(*arrays, ours)
+    gpu.optimizer.loss_shares(*arrays, theirs)
+    # Sums of up to 9000 numbers around 1 of either sign, in another order.
+    np.testing.assert_allclose(theirs, ours, rtol=1e-12, atol=1e-11)
+    fractions, fractions_there = np.empty(shape[0], dtype), np.empty(shape[0], dtype)
+    expected = cpu.optimizer.search_groups(ours, 1.5, fractions)
+    sums = gpu.optimizer.search_groups(ours, 1.5, fractions_there)
+    assert_ulps(fractions_there, fractions, 2)
+    np.testing.assert_allclose(sums, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_all_finite(value: float, gpu: OnNumpy) -> None:
+    x = np.ones(1000, np.float32)
+    assert gpu.optimizer.all_finite(x)
+    assert gpu.optimizer.all_finite(x[:0])
+    x[777] = value
+    assert not gpu.optimizer.all_finite(x)
+
+
+# Grids and barriers -------------------------------------------------------------------------------
+
+
+def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
+    """Results of every kernel, at sizes of several blocks."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 30, 30))
+    yield gpu.divided_difference.tanh(a, b)
+    yield gpu.divided_difference.elu(a, b, 0.5)
+    yield gpu.divided_difference.clip(a, b, -0.5, 0.5)
+    yield gpu.activation.gelu(a)
+    yield gpu.activation.gelu_derivative(a)
+    yield gpu.activation.relu_backward(a, b)
+    yield gpu.activation.tanh_backward(a, b)
+    yield gpu.power.in_base(abs(a), abs(b), b)
+    yield gpu.power.in_exponent(a, b, abs(b))
+    yield gpu.selection.average_shares(a.reshape(-1, 2), b.reshape(-1, 2))
+    table = np.zeros((5, 300))
+    gpu.embedding.add_rows(rng.integers(0, 5, 40), rng.normal(size=(40, 300)), 3, table)
+    yield table
+    x, weight = rng.normal(size=(5, 4, 9, 9)), rng.normal(size=(2, 4, 3, 3))
+    geometry = cpu.conv.Geometry((1, 1), (1, 1), (1, 1), 1)
+    out = gpu.conv.convolve(x, weight, None, (9, 9), geometry)
+    yield out
+    yield gpu.conv.input_gradient(out, weight, (9, 9), geometry)
+    planes = x.reshape(-1, 9, 9)
+    window = cpu.pooling.Window((3, 3), (2, 2), (1, 1), (1, 1))
+    grad = gpu.pooling.max_pool(planes, (5, 5), window)
+    yield grad
+    yield gpu.pooling.max_gradient(grad, planes, window)
+    yield gpu.pooling.average_max_gradient(grad, planes, planes[::-1], window)
+    windows = np.array([[0, 3, 5], [4, 7, 9]])
+    yield gpu.pooling.mean_pool(planes, windows, windows, np.full((3, 3), 9.0))
+    yield gpu.pooling.mean_gradient(planes[:, :3, :3], (9, 9), windows, windows, np.ones((3, 3)))
+    for name, (states, numbers) in UPDATES.items():
+        arrays = [np.ones(900), *abs(rng.normal(size=(1 + states, 900)))]
+        getattr(gpu.optimizer, name)(*arrays, *numbers)
+        yield from arrays
+    shares = np.empty((3, 30))
+    gpu.optimizer.loss_shares(a, b, a * b, shares)
+    yield shares
+
+
+def sums_of_each(gpu: OnNumpy) -> Iterator[Any]:
+    """Results of the kernels that sum over a block: their grid is part of their result."""
+    grad, average_grad, delta = arrays = search_problem(9000, np.float64)
+    yield gpu.optimizer.search_elements(grad.copy(), average_grad.copy(), delta.copy(), 1.0)
+    shares, fractions = np.empty((3, 2)), np.empty(2)
+    gpu.optimizer.loss_shares(*(x.reshape(2, 4500) for x in arrays), shares)
+    yield shares
+    yield gpu.optimizer.search_groups(shares, 1.0, fractions)
+    yield fractions
+
+
+def test_kernels_loop_over_what_is_beyond_the_grid(
+    host: OnNumpy, host_cupy: host_cuda.HostCupy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = list(one_of_each(host))
+    monkeypatch.setattr(host_cupy, "largest_grid", 2)
+    for actual, value in zip(one_of_each(host), expected, strict=True):
+        np.testing.assert_array_equal(actual, value)
+
+
+def test_the_order_of_threads_and_blocks_does_not_matter(
+    host: OnNumpy, host_cupy: host_cuda.HostCupy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [*one_of_each(host), *sums_of_each(host)]
+    monkeypatch.setattr(host_cupy, "backward", True)
+    for actual, value in zip([*one_of_each(host), *sums_of_each(host)], expected, strict=True):
+        np.testing.assert_array_equal(actual, value)
