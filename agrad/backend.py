@@ -135,7 +135,7 @@ def set_writable(array: Array, writable: bool) -> None:
         array.flags.writeable = writable
 
 
-def scalar(value: float, dtype: DTypeLike, like: Array) -> Array:
+def scalar(value: float | np.generic, dtype: DTypeLike, like: Array) -> Array:
     """Return a number as a 0-d array; on a GPU filled there, as a copy would have to wait."""
     if isinstance(like, np.ndarray):
         return np.asarray(value, dtype=dtype)

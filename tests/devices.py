@@ -25,7 +25,7 @@ def drawn(draw: Any, name: str) -> Drawn:
     rng = np.random.default_rng(draw(seeds))
     inputs = [array.astype(dtype) for array in case.inputs]
     updates = [
-        domain.step(x, rng.uniform(-0.3, 0.3, x.shape).astype(dtype)) - x
+        np.asarray(domain.step(x, rng.uniform(-0.3, 0.3, x.shape).astype(dtype)) - x)
         for x, domain in zip(inputs, case.domains, strict=True)
     ]
     with ag.no_grad():

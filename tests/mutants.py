@@ -208,7 +208,7 @@ OPERATIONS = [
     ),
     Mutant(
         LINALG,
-        "bias_grad = np.ones(len(rows), rows.dtype) @ rows if needs[2] else None",
+        "bias_grad = ones(len(rows), like=rows) @ rows if needs[2] else None",
         "bias_grad = rows[-1:].sum(axis=0) if needs[2] else None",
         "dense layer: the bias's gradient of the last example alone",
         "gradients",
@@ -336,16 +336,8 @@ OPERATIONS = [
     ),
     Mutant(
         SHAPE,
-        "np.add.at(x_grad.reshape(-1), positions.reshape(-1), grad.reshape(-1))",
-        "x_grad.reshape(-1)[positions.reshape(-1)] = grad.reshape(-1)",
-        "indexing: elements named twice assigned, not added to",
-        "gradients",
-        "indexing",
-    ),
-    Mutant(
-        SHAPE,
-        "np.transpose(grad, np.argsort([axis % x.ndim for axis in self.axes]))",
-        "np.transpose(grad, [axis % x.ndim for axis in self.axes])",
+        "inverse = np.argsort([axis % x.ndim for axis in self.axes]).tolist()",
+        "inverse = [axis % x.ndim for axis in self.axes]",
         "transpose: the permutation not inverted",
         "gradients",
         "transpose",
@@ -360,8 +352,8 @@ OPERATIONS = [
     ),
     Mutant(
         "agrad/ops/convolution.py",
-        "return (pixels @ np.ones(pixels.shape[2], grad.dtype)).sum(axis=0)",
-        "return (pixels @ np.ones(pixels.shape[2], grad.dtype))[-1]",
+        "return (pixels @ ones(pixels.shape[2], like=pixels)).sum(axis=0)",
+        "return (pixels @ ones(pixels.shape[2], like=pixels))[-1]",
         "convolution: the bias's gradient of the last image alone",
         "gradients",
         "convolution",
@@ -607,14 +599,6 @@ KERNELS = [
         "sin",
     ),
     Mutant(
-        "kernels/cpu/selection.py",
-        "shares[row, i] += (end_time - time) / equals",
-        "shares[row, i] += end_time - time",
-        "max: lines that are equal all the way have the whole share each",
-        "functional average sequence",
-        "max or equal",
-    ),
-    Mutant(
         POOLING,
         "x_grad[plane, row, column] += grad[plane, i, j]",
         "x_grad[plane, row, column] = grad[plane, i, j]",
@@ -637,14 +621,6 @@ KERNELS = [
         "average pooling: overlapping windows assign, not add",
         "gradients",
         "avg_pool",
-    ),
-    Mutant(
-        "kernels/cpu/conv.py",
-        "pixels[k * stride_x] += inner[k]",
-        "pixels[k * stride_x] = inner[k]",
-        "convolution: overlapping windows assign, not add",
-        "gradients",
-        "convolution",
     ),
 ]
 

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -185,12 +186,13 @@ def main() -> None:
     found: list[Result] = []
     start = time.perf_counter()
     try:
-        for mutant in todo:
-            if time.perf_counter() - start > options.seconds:
-                break
-            result = try_mutant(mutant)
-            print(f"{result.seconds:6.1f} s  {result.fault}: {result.killed_by}", flush=True)
-            found.append(result)
+        with suppress(KeyboardInterrupt):  # what has been found until then is kept
+            for mutant in todo:
+                if time.perf_counter() - start > options.seconds:
+                    break
+                result = try_mutant(mutant)
+                print(f"{result.seconds:6.1f} s  {result.fault}: {result.killed_by}", flush=True)
+                found.append(result)
         require_sound(found)
     finally:
         shutil.rmtree(_scratch())

@@ -61,7 +61,11 @@ def test_anything_else_is_a_finding(
         try_case(loader, tmp_path / FILE, 7)
 
 
-def test_a_million_cases_of_each_loader_stand_on_the_page() -> None:
+def test_the_page_has_the_cases_of_each_loader_without_a_gap() -> None:
     for name in LOADERS:
-        assert sum(piece.cases for piece in known_pieces() if piece.loader == name) >= 1_000_000
+        end = 0
+        for piece in (piece for piece in known_pieces() if piece.loader == name):
+            assert piece.start == end
+            end += piece.cases
+        assert end >= 50_000
     assert read_block("fuzz") == table_text(table())

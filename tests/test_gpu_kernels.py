@@ -20,8 +20,9 @@ from agrad.kernels import cpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from strategies import LAYOUTS, seeds
 from test_divided_difference import CASES, Case, check, pairs
+
+from agrad.testing.strategies import LAYOUTS, seeds
 
 Array = NDArray[Any]
 DTYPES = [np.float32, np.float64]
@@ -119,7 +120,7 @@ def test_names_and_signatures_are_the_cpus(host: OnNumpy, module: str) -> None:
         for name, value in vars(theirs).items()
         if isinstance(value, FunctionType) and value.__module__ == theirs.__name__
     ]
-    assert sorted(ours.__all__) == sorted(names)
+    assert set(names) <= set(ours.__all__)
     for name in names:
         parameters = inspect.signature(getattr(theirs, name)).parameters
         assert list(inspect.signature(getattr(ours, name)).parameters) == list(parameters)
@@ -188,11 +189,12 @@ def test_divided_differences_are_the_cpus(case: Case, dtype: type, gpu: OnNumpy)
     b = a * (1 + rng.choice([-1, 1], 700) * 10 ** rng.uniform(-16, 1, 700))
     a, b = np.concatenate([special, [a, b]], axis=1).astype(dtype)
     theirs = dataclasses.replace(case, kernels=gpu.divided_difference)
-    # Each side is within its ulps; on a device erfc alone may be 5 off, and those of float32 stay
-    # one. Where the result goes through zero without a factor that does, 1 is its scale.
+    # The CPU's are within their ulps; float32 adds one here, and float64 as many and the 5 by which
+    # a device's erfc may be off. Where the result goes through zero without a factor that does, 1
+    # is its scale.
     through_zero = case.name in ("silu", "gelu", "sin", "cos")
     with np.errstate(all="ignore"):
-        ulps = 1 if dtype == np.float32 else 16
+        ulps = case.ulps + 1 if dtype == np.float32 else 16
         assert_ulps(theirs(a, b), case(a, b), ulps, least=float(through_zero))
 
 
@@ -219,6 +221,18 @@ def test_gelu(name: str, dtype: type, gpu: OnNumpy) -> None:
     # The derivative goes through zero.
     least = 0.2 if name == "gelu_derivative" else 0
     assert_ulps(getattr(gpu.activation, name)(x), expected, ulps, least)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_of_activations(dtype: type, size: int, gpu: OnNumpy) -> None:
+    grad, x = np.random.default_rng(size).normal(size=(2, size)).astype(dtype)
+    x[::3] = 0
+    expected = np.where(x > 0, grad, dtype(0))
+    np.testing.assert_array_equal(gpu.activation.relu_backward(grad, x), expected)
+    out = np.tanh(x)
+    expected = grad * (1 - out * out)
+    np.testing.assert_array_equal(gpu.activation.tanh_backward(grad, out), expected)
 
 
 POWER_SHAPES = [
@@ -527,6 +541,8 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
     yield gpu.divided_difference.clip(a, b, -0.5, 0.5)
     yield gpu.activation.gelu(a)
     yield gpu.activation.gelu_derivative(a)
+    yield gpu.activation.relu_backward(a, b)
+    yield gpu.activation.tanh_backward(a, b)
     yield gpu.power.in_base(abs(a), abs(b), b)
     yield gpu.power.in_exponent(a, b, abs(b))
     yield gpu.selection.average_shares(a.reshape(-1, 2), b.reshape(-1, 2))

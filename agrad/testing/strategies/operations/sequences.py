@@ -27,13 +27,13 @@ def embedded(draw: st.DrawFn) -> Case:
     rows = np.arange(count)[:, None]
     moving = rows >= 0 if padding is None else rows != padding % count
 
-    def function(weight: Tensor, ids: Array, padding_idx: int | None) -> Tensor:
+    def function(weight: Tensor, ids: Array, padding_idx: int | None, moving: Array) -> Tensor:
         return F.embedding(ids, f.where(moving, weight, 0.0), padding_idx)
 
-    def reference(weight: Array, ids: Array, padding_idx: int | None) -> Array:
+    def reference(weight: Array, ids: Array, padding_idx: int | None, moving: Array) -> Array:
         return np.where(moving, weight, 0.0)[ids]
 
-    options = {"ids": ids, "padding_idx": padding}
+    options = {"ids": ids, "padding_idx": padding, "moving": moving}
     return Case(function, draw(points(((count, features), REAL))), (REAL,), options, reference)
 
 
