@@ -153,7 +153,7 @@ def _sweep(
         if node in pending:
             grad = as_array(pending.pop(node))
             gradients = pull(node, grad)
-            taken = {_memory(array) for array in (*node.inputs, node.out, grad)}
+            taken = {id(array) for array in (*node.inputs, node.out, grad)}
             for i, parent in enumerate(node.parents):
                 if parent is None or gradients[i] is None:
                     continue
@@ -161,21 +161,24 @@ def _sweep(
                 known: LeafArrays = pending if type(parent) is Node else leaves
                 if parent in known:
                     known[parent] = known[parent] + gradient
-                elif known is leaves and _memory(gradient) in taken:
+                elif known is leaves and (
+                    id(gradient) in taken or _is_shared(gradient, i, gradients, node, grad)
+                ):
                     known[parent] = gradient.copy()
                 else:
                     known[parent] = gradient
-                    taken.add(_memory(gradient))
+                    taken.add(id(gradient))
         if not retain_graph:
             node.free()
     return {leaf: as_array(grad) for leaf, grad in leaves.items()}
 
 
-def _memory(array: Any) -> int:
-    """Return what arrays that might share memory have in common: who owns it."""
-    while getattr(array, "base", None) is not None:
-        array = array.base
-    return id(array)
+def _is_shared(gradient: Array, i: int, gradients: Gradients, node: Node, grad: Array) -> bool:
+    """Whether a leaf's gradient might share memory with another array that outlives this step."""
+    if isinstance(gradient, np.ndarray) and gradient.base is None:
+        return False  # others may be views of it, and are copied themselves
+    others = [*node.inputs, node.out, grad, *gradients[:i], *gradients[i + 1 :]]
+    return any(other is not None and np.may_share_memory(gradient, other) for other in others)
 
 
 def unbroadcast(grad: Array, like: Array) -> Array:
