@@ -343,6 +343,14 @@ OPERATIONS = [
         "transpose",
     ),
     Mutant(
+        SHAPE,
+        "if self.repeats:",
+        "if False:",
+        "indexing: elements named twice assigned, not added to",
+        "tensor",
+        "index",
+    ),
+    Mutant(
         "agrad/ops/dropout.py",
         "return (grad * self.mask,)",
         "return (grad,)",
@@ -359,9 +367,9 @@ OPERATIONS = [
         "convolution",
     ),
     Mutant(
-        "agrad/ops/activation.py",
-        "return 1 - out * out",
-        "return 1 - out",
+        "kernels/cpu/activation.py",
+        "grad[i] * (one - out[i] * out[i])",
+        "grad[i] * (one - out[i])",
         "tanh: the square in the derivative dropped",
         "gradients",
         "tanh",
@@ -536,16 +544,20 @@ KERNELS = [
     ),
     Mutant(
         DIFFERENCE,
-        "nearest = max(exp_a, exp_b) if a * b > 0 else 1.0",
-        "nearest = min(exp_a, exp_b) if a * b > 0 else 1.0",
+        """(power_a, rest_a) if abs(a) < abs(b) else (power_b, rest_b)
+    power, rest = (power, rest) if (a > _ZERO)""",
+        """(power_b, rest_b) if abs(a) < abs(b) else (power_a, rest_a)
+    power, rest = (power, rest) if (a > _ZERO)""",
         "tanh, float32: the farther end factored out",
         "divided_difference",
         "tanh",
     ),
     Mutant(
         DIFFERENCE,
-        "mean = (drop + drop * rest) / (half_gap * both_one_plus)",
-        "mean = drop / (half_gap * both_one_plus)",
+        """if half_gap > 0 else (4.0, 1.0)
+    mean = (drop + drop * rest)""",
+        """if half_gap > 0 else (4.0, 1.0)
+    mean = drop""",
         "tanh, float64: the rest of the exponential dropped",
         "divided_difference",
         "tanh",
