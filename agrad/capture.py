@@ -244,7 +244,7 @@ class Tape:
             kinds = [tensor.dtype for tensor in tensors]
             like = self._arrays[self._slot(operation, tensors[0], tensors)]
             slot = Slot("constant", len(self.constants))
-            self.constants.append(scalar(value, np.result_type(*kinds, value), like))  # type: ignore[arg-type]
+            self.constants.append(scalar(value, np.result_type(*kinds, value), like))
             self._arrays[slot] = self.constants[-1]
             return slot
         raise CaptureError(

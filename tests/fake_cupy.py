@@ -45,6 +45,7 @@ SIGNATURES = {
     "full_like": _LIKE.replace("a,", "a, fill_value,", 1),
     "linalg.norm": "x, ord=None, axis=None, keepdims=False",
     "max": _AXES,
+    "may_share_memory": "a, b, max_work=None",
     "mean": _SUMS,
     "min": _AXES,
     "moveaxis": "a, source, destination",
