@@ -99,3 +99,13 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
     ag.save(path, state)
     with pytest.raises(CorruptDataError, match="is no checkpoint of that name"):
         _read(path).restore(parts)
+
+
+def test_a_parameter_that_made_no_step_has_no_state() -> None:
+    part = make_parts()["rmsprop"]
+    before = part.state_dict()
+    state = part.state_dict()
+    state["parameters"]["1"]["steps"] = 0
+    with pytest.raises(ValueError, match="steps of parameter 1 must be a number of steps from 1"):
+        part.load_state_dict(state)
+    assert comparable(part.state_dict()) == comparable(before)

@@ -206,7 +206,8 @@ class Optimizer:
         for name, like in expected.items():
             require_array(self._name, f"{name} of parameter {i}", saved[name], like)
             like[...] = move(saved[name], param.device)
-        steps = require_count(self._name, f"steps of parameter {i}", saved["steps"])
+        # Of a parameter that has made no step there is nothing to save.
+        steps = require_count(self._name, f"steps of parameter {i}", saved["steps"], least=1)
         return Slot(param, steps, expected)
 
     @property

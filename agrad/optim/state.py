@@ -28,15 +28,16 @@ def require_array(owner: str, name: str, saved: Any, like: Array) -> None:
         )
 
 
-def require_count(owner: str, name: str, saved: Any) -> int:
-    """Return what was saved if it is a number of steps that may have been made."""
+def require_count(owner: str, name: str, saved: Any, least: int = 0) -> int:
+    """Return what was saved if it is a number of steps, at least so many."""
     try:
         count = operator.index(saved)
     except TypeError:
         count = -1
-    if not 0 <= count < 2**63 or isinstance(saved, bool):
+    if not least <= count < 2**63 or isinstance(saved, bool):
         raise ValueError(
-            f"{owner}.load_state_dict: {name} must be a number of steps, got {_described(saved)}"
+            f"{owner}.load_state_dict: {name} must be a number of steps from {least} on, "
+            f"got {_described(saved)}"
         )
     return count
 
