@@ -10,7 +10,7 @@ from typing import Any
 from agrad.study import conv
 from agrad.study.figures import STYLES, loss_figure
 from agrad.study.report import Rows, introduction, picture, spread, table, write_page
-from agrad.study.runs import Run, at, load_runs, median_curve, split_by_completeness
+from agrad.study.runs import Run, at, load_whole_seeds, median_curve
 
 __all__ = ["comparison_row", "conv_figure", "count_rows", "write_conv_report"]
 
@@ -24,14 +24,9 @@ def write_conv_report(results: str | os.PathLike[str]) -> list[Path]:
         OSError: a file cannot be read or written.
         ValueError: the results are not a whole file of runs, or have no whole seed.
     """
-    runs = load_runs(results)
-    if not runs:
-        raise ValueError(f"{os.fspath(results)!r} holds no runs")
+    runs, left_out = load_whole_seeds(results, conv.experiments)
     study, iterations = runs[0].study, runs[0].iterations
     data = study.removeprefix("conv-")
-    runs, left_out = split_by_completeness(
-        runs, lambda seed: conv.experiments(data, [seed], iterations)
-    )
     seeds = len({run.seed for run in runs})
     target = conv.TARGETS[data]
     figure = conv_figure(runs)

@@ -10,7 +10,7 @@ from agrad.study import dense
 from agrad.study.figures import STYLES, loss_figure
 from agrad.study.measures import WINDOW, final_loss
 from agrad.study.report import Rows, by_model, introduction, picture, spread, table, write_page
-from agrad.study.runs import Run, at, load_runs, median_curve, split_by_completeness
+from agrad.study.runs import Run, at, load_whole_seeds, median_curve
 
 __all__ = [
     "automatic_rows",
@@ -30,14 +30,9 @@ def write_dense_report(results: str | os.PathLike[str]) -> list[Path]:
         OSError: a file cannot be read or written.
         ValueError: the results are not a whole file of runs, or have no whole seed.
     """
-    runs = load_runs(results)
-    if not runs:
-        raise ValueError(f"{os.fspath(results)!r} holds no runs")
+    runs, left_out = load_whole_seeds(results, dense.experiments)
     study, iterations = runs[0].study, runs[0].iterations
     data = study.removeprefix("dense-")
-    runs, left_out = split_by_completeness(
-        runs, lambda seed: dense.experiments(data, [seed], iterations)
-    )
     ablations = any(run.method in dense.ABLATIONS for run in runs)
     seeds = len({run.seed for run in runs})
     command = (

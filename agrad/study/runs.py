@@ -30,11 +30,11 @@ __all__ = [
     "Run",
     "at",
     "load_runs",
+    "load_whole_seeds",
     "machine",
     "median_curve",
     "paired",
     "save_runs",
-    "split_by_completeness",
 ]
 
 Key = tuple[str, str, str, float, int, int]
@@ -179,19 +179,30 @@ def median_curve(runs: Sequence[Run], method: str, lr: float) -> NDArray[Any]:
     return np.median(list(zip(*(run.train_loss for run in at(runs, method, lr)))), axis=1)
 
 
-def split_by_completeness(
-    runs: Sequence[Run], plan: Callable[[int], list[Experiment]]
+def load_whole_seeds(
+    path: str | os.PathLike[str], experiments: Callable[[str, list[int], int], list[Experiment]]
 ) -> tuple[list[Run], list[Run]]:
-    """Return the runs of the seeds of which there are all that `plan` gives, and the others.
+    """Return the file's runs of the seeds of which it has all of a study's, and the others.
+
+    Args:
+        path: of a file that `save_runs` wrote.
+        experiments: the study's, for the name of the data, seeds, and the number of iterations.
 
     Raises:
-        ValueError: there are no runs, or no whole seed; the message names a missing run then.
+        OSError: there is no such file, or it cannot be read.
+        ValueError: the file is not a whole one, or holds no runs, or no whole seed; the message
+            names a missing run then.
     """
+    runs = load_runs(path)
     if not runs:
-        raise ValueError("study: the results file holds no runs")
+        raise ValueError(f"study: {os.fspath(path)!r} holds no runs")
+    data, iterations = runs[0].study.partition("-")[2], runs[0].iterations
     known = {run.key for run in runs}
     seeds = sorted({run.seed for run in runs})
-    lacking = {seed: [e for e in plan(seed) if e.key not in known] for seed in seeds}
+    lacking = {
+        seed: [e for e in experiments(data, [seed], iterations) if e.key not in known]
+        for seed in seeds
+    }
     whole = [run for run in runs if not lacking[run.seed]]
     if not whole:
         first = lacking[seeds[0]]
