@@ -12,6 +12,7 @@ from . import (
     pooling,
     power,
     selection,
+    softmax,
 )
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "pooling",
     "power",
     "selection",
+    "softmax",
 ]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import agrad.nn.functional as F
 from agrad.backend import Array
-from agrad.ops import arithmetic, loss, softmax
+from agrad.ops import arithmetic, loss
 from agrad.testing.strategies.arrays import seeds, shapes
 from agrad.testing.strategies.operations.case import Case, Entry
 from agrad.testing.strategies.points import REAL, points
@@ -75,7 +75,7 @@ def squared_error(draw: st.DrawFn) -> Case:
 
 ENTRIES = {
     "nll_loss": Entry(loss.NegativeLogLikelihood, likelihood()),
-    "cross_entropy": Entry(softmax.LogSoftmax, entropy()),
+    "cross_entropy": Entry(loss.CrossEntropy, entropy()),
     "cross_entropy of probabilities": Entry(loss.SoftNegativeLogLikelihood, soft_entropy()),
     "binary_cross_entropy_with_logits": Entry(loss.BinaryCrossEntropy, binary_entropy()),
     "mse_loss": Entry(arithmetic.Subtract, squared_error()),
