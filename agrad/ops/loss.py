@@ -1,4 +1,4 @@
-"""Losses against constant targets: classes are an input of cross-entropy, the others hold theirs."""
+"""Losses against constant targets: an input of cross-entropy, held by the other operations."""
 
 import numpy as np
 
@@ -33,8 +33,8 @@ class CrossEntropy(Operation):
     """-w log softmax(x)[class] of each example, over logits x (N, C, ...) or (C,).
 
     The classes are integers of the shape of x without C, the weights w, (C,), theirs; both are
-    constants. With p the softmax, the gradient for x is p less 1 at the class, and its average needs
-    that of p alone.
+    constants. With p the softmax, the gradient for x is p less 1 at the class, and its average
+    needs that of p alone.
 
     Args:
         ignored: the class that marks examples to leave out.
@@ -75,7 +75,8 @@ class CrossEntropy(Operation):
     def _rows(self, x, classes, weight=None):
         """Return the logits as rows, a class for each, and the classes' weights."""
         if x.ndim != 2:
-            x = np.moveaxis(x, class_axis(x), -1).reshape(classes.size, -1 if x.size else 0)
+            axis = class_axis(x)
+            x = np.moveaxis(x, axis, -1).reshape(classes.size, x.shape[axis])
         if weight is not None:
             weight = weight.astype(x.dtype, copy=False)
         return x, classes.ravel().astype(np.int64, copy=False), weight

@@ -157,9 +157,7 @@ def _cross_entropy(x, classes, weight, ignored, reduction, out):
         out[0] = total / divisor if reduction == 2 else total
 
 
-@kernel(
-    "const real[:], const real[:, :], const int64[:], const real[:], int64, int64, real[:, :]"
-)
+@kernel("const real[:], const real[:, :], const int64[:], const real[:], int64, int64, real[:, :]")
 def _cross_entropy_backward(grad, x, classes, weight, ignored, reduction, x_grad):
     most, size = _block(x)
     scratch, tops, sums = np.empty(size, x.dtype), np.empty(size, x.dtype), np.empty(size)
@@ -176,9 +174,7 @@ def _cross_entropy_backward(grad, x, classes, weight, ignored, reduction, x_grad
     "const real[:], const real[:, :], const real[:, :], const int64[:], const real[:],"
     " int64, int64, real[:, :]"
 )
-def _cross_entropy_average_backward(
-    grad, start, end, classes, weight, ignored, reduction, x_grad
-):
+def _cross_entropy_average_backward(grad, start, end, classes, weight, ignored, reduction, x_grad):
     most, size = _block(start)
     scratch = np.empty((4, size), start.dtype)
     tops, sums, others = np.empty(size, start.dtype), np.empty(size), np.empty(size)
