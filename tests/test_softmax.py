@@ -103,7 +103,7 @@ def test_losses_and_gradients(
     actual = softmax.cross_entropy(*arguments)
     assert actual.dtype == dtype
     assert actual.shape == np.shape(expected)
-    # Each loss is rounded once, but for the sums in double precision; the sum of all, once an example.
+    # Each loss is rounded once, after sums in double precision; the sum of all once an example.
     digits = 2 if reduction == "none" else 8
     np.testing.assert_allclose(actual, expected.astype(dtype), rtol=digits * eps, atol=16 * 2**-52)
 

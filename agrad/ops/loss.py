@@ -61,7 +61,7 @@ class CrossEntropy(Operation):
     def backward(self, grad, needs, out, x, classes, weight=None):
         examples = *self._rows(x, classes, weight), self.ignored, self.reduction
         x_grad = kernels(x).softmax.cross_entropy_backward(grad.ravel(), *examples)
-        return self._restored(x_grad, x), None, None
+        return self._gradients(x_grad, x, needs)
 
     def average_backward(self, grad, needs, start, end):
         (x0, classes, *weight), (x1, *_) = start.inputs, end.inputs
@@ -70,7 +70,7 @@ class CrossEntropy(Operation):
         x_grad = kernels(x0).softmax.cross_entropy_average_backward(
             grad.ravel(), start_rows, *examples
         )
-        return self._restored(x_grad, x0), None, None
+        return self._gradients(x_grad, x0, needs)
 
     def _rows(self, x, classes, weight=None):
         """Return the logits as rows, a class for each, and the classes' weights."""
@@ -81,13 +81,13 @@ class CrossEntropy(Operation):
             weight = weight.astype(x.dtype, copy=False)
         return x, classes.ravel().astype(np.int64, copy=False), weight
 
-    def _restored(self, rows, x):
-        """Return rows in the place that they have in `x`."""
-        if x.ndim == 2:
-            return rows
-        axis = class_axis(x)
-        examples = x.shape[:axis] + x.shape[axis + 1 :]
-        return np.moveaxis(rows.reshape(*examples, x.shape[axis]), -1, axis)
+    def _gradients(self, rows, x, needs):
+        """Return the gradient of the logits, in their shape, and none of the constants."""
+        if x.ndim != 2:
+            axis = class_axis(x)
+            examples = x.shape[:axis] + x.shape[axis + 1 :]
+            rows = np.moveaxis(rows.reshape(*examples, x.shape[axis]), -1, axis)
+        return rows, *[None] * (len(needs) - 1)
 
 
 class NegativeLogLikelihood(Linear):

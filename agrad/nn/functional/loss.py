@@ -35,8 +35,9 @@ def cross_entropy(
     Args:
         input: logits (N, C), (N, C, d1, ...) or (C,); minus infinity rules a class out.
         target: the classes, integers of the shape of `input` without C, or the classes'
-            probabilities, of the shape of `input`; a constant.
-        weight: (C,), a factor for each class.
+            probabilities, of the shape of `input`; a constant. Without label smoothing, classes can
+            be an argument of a captured function.
+        weight: (C,), a factor for each class; a constant.
         ignore_index: the class that marks examples to leave out.
         reduction: "mean", "sum", or "none" for the loss of each example. With classes as targets
             the mean is weighted with the examples' weights.
