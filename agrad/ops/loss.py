@@ -41,6 +41,8 @@ class CrossEntropy(Operation):
         reduction: "mean", by the sum of the examples' weights; "sum"; "none".
     """
 
+    owns_gradients = True
+
     def __init__(self, ignored, reduction):
         self.ignored = ignored
         self.reduction = reduction
