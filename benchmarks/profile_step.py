@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from agrad.kernels import cpu
-from peers import gemm_steps
+from floor import gemm_steps
 from threadpoolctl import threadpool_limits
 
 import agrad
