@@ -168,9 +168,10 @@ def draw(cells: Sequence[Cell]) -> Any:
             axis.set_xticks(widths, map(str, widths))
     for axis in axes[-1]:
         axis.set_xlabel("width")
-    figure.supylabel("time of a step over PyTorch's RMSprop step")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("step time over PyTorch RMSprop's")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(batches))
     return figure
 
 
