@@ -74,7 +74,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=BATCH_SIZES)
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
     parser.add_argument("--activations", choices=ACTIVATIONS, nargs="+", default=ACTIVATIONS)
-    parser.add_argument("--seconds", type=float, default=30, help="about as long is each race")
+    parser.add_argument("--seconds", type=float, default=25, help="about as long is each race")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the files")
     return parser.parse_args(arguments)
 

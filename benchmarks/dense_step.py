@@ -47,7 +47,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--activation", choices=("tanh", "relu"), default="tanh")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="race torch.compile too")
-    parser.add_argument("--seconds", type=float, default=30, help="about as long is the race")
+    parser.add_argument("--seconds", type=float, default=25, help="about as long is the race")
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     return parser.parse_args()
 

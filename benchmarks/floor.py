@@ -94,6 +94,6 @@ def step_bytes(weights: Sequence[Shape], examples: int) -> dict[str, int]:
         "RMSprop": sweeps + 5 * parameters,
         "Adam": sweeps + 7 * parameters,
         "average gradient on RMSprop": measured,
-        "average gradient every 2": (measured + parameters + sweeps + 6 * parameters) // 2,
+        "average gradient every 2": (measured + parameters + sweeps + 6 * parameters) / 2,
     }
-    return {name: 4 * count for name, count in numbers.items()}
+    return {name: int(4 * count) for name, count in numbers.items()}
