@@ -1,11 +1,10 @@
 """What the benchmarks share: threads, turns, and the figures of a race.
 
 All contestants of a race share one process and the same cores, and take turns: each round times a
-few steps of each, in an order that rotates, with a pause before each turn in which the last one's
-threads go to sleep: those of a BLAS look for more work for some 30 ms, on the next one's cores.
-Reported are the medians over the rounds of each round's median and of the ratios within a round,
-with the quartiles beside them: a ratio within a round compares what the machine did at nearly one
-time.
+few steps of each, in an order that rotates. Before each turn all threads have gone to sleep: those
+of a BLAS look for more work for a tenth of a second, on the cores that the next one needs. Reported
+are the medians over the rounds of each round's median and of the ratios within a round, with the
+quartiles beside them: a ratio within a round compares what the machine did at nearly one time.
 
 Nothing that computes is imported here: a library makes its threads when it is loaded, which has to
 be after `pin`. `refuse_other_threads` looks whether it was.
@@ -20,8 +19,6 @@ from statistics import median, quantiles
 
 Contestants = dict[str, Callable[[], object]]
 Figures = dict[str, list[float]]
-
-PAUSE = 0.05
 
 
 def pin(threads: int) -> None:
@@ -58,13 +55,22 @@ def race(contestants: Contestants, rounds: int, steps: int) -> Figures:
     for i in range(rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
             times = []
-            time.sleep(PAUSE)
+            settle()
             for _ in range(steps):
                 start = time.perf_counter()
                 contestants[name]()
                 times.append(time.perf_counter() - start)
             seconds[name].append(median(times))
     return seconds
+
+
+def settle() -> None:
+    """Wait until no thread of this process computes, a second at the most."""
+    for _ in range(100):
+        before = time.process_time()
+        time.sleep(0.01)
+        if time.process_time() - before < 0.002:
+            break
 
 
 def plan(contestants: Contestants, seconds: float) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 import time
 from itertools import cycle
 from pathlib import Path
@@ -43,8 +44,22 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert race.ratios(seconds, [("a", "b"), ("a", "absent")]) == {"a / b": [2.0, 1.5, 2.5]}
 
 
+def test_a_turn_waits_for_threads_that_still_compute() -> None:
+    end = time.perf_counter() + 0.1
+
+    def compute() -> None:
+        while time.perf_counter() < end:
+            pass
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    race.settle()
+    assert time.perf_counter() > end
+    thread.join()
+
+
 def test_pairs_of_steps_are_timed_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(race, "PAUSE", 0)
+    monkeypatch.setattr(race, "settle", lambda: None)
     pauses = cycle((0.002, 0.006))
     times = dense_step.race_pairs({"every second": lambda: time.sleep(next(pauses))}, seconds=0.1)
     assert 0.004 <= min(times["every second"]) < 0.007
