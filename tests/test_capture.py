@@ -207,7 +207,9 @@ def test_calls_have_graphs_of_their_own() -> None:
         first, second = f(ag.tensor([0.5])), f(ag.tensor([0.25]))
         (f(first) + second).sum().backward()
         results.append(weight.grad)
-    assert results[0] == results[1] == results[2]
+    assert results[1] == results[2]
+    # Each call sums its own shares of the gradient first, which rounds otherwise.
+    np.testing.assert_allclose(results[0], results[1], rtol=4 * np.finfo(np.float32).eps)
     loss = captured([1.0]).sum()
     loss.backward()
     with pytest.raises(FreedGraphError):

@@ -4,14 +4,17 @@ The derivatives of Tanh and Sigmoid are taken from their outputs, as in PyTorch:
 they saturate accurate only to the output's rounding. The averaged Jacobians are accurate there too.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
-from agrad.backend import kernels
+from agrad.backend import Array, kernels
 from agrad.ops.operation import Elementwise
 
 __all__ = [
     "ELU",
     "GELU",
+    "Looped",
     "SELU",
     "LeakyReLU",
     "ReLU",
@@ -23,17 +26,36 @@ __all__ = [
 ]
 
 
-class ReLU(Elementwise):
-    """max(x, 0); at 0 the slope is 0."""
+class Looped(Elementwise):
+    """An activation whose kernels can also take a dense layer's bias with them, see `agrad.ops.dense`.
+
+    `name` is what the kernels call it; `function` computes it for other dtypes than theirs.
+    """
+
+    name: str
+    function: Callable[[Array], Array]
+
+    def loops(self, x):
+        return getattr(kernels(x).dense, self.name)
 
     def forward(self, x):
-        return np.maximum(x, 0)
+        if x.dtype in (np.float32, np.float64):
+            return self.loops(x).forward(x)
+        return self.function(x)
 
     def backward(self, grad, needs, out, x):
-        return (kernels(x).activation.relu_backward(grad, x),)
+        return (self.loops(x).backward(grad, out),)
 
-    def divided_difference(self, a, b):
-        return kernels(a).divided_difference.relu(a, b)
+    def average_backward(self, grad, needs, start, end):
+        (a,), (b,) = start.inputs, end.inputs
+        return (self.loops(a).average_backward(grad, a, start.out, b, end.out),)
+
+
+class ReLU(Looped):
+    """max(x, 0); at 0 the slope is 0."""
+
+    name = "relu"
+    function = staticmethod(lambda x: np.maximum(x, 0))
 
 
 class LeakyReLU(Elementwise):
@@ -84,15 +106,9 @@ class SELU(Elementwise):
         return kernels(a).divided_difference.selu(a, b)
 
 
-class Tanh(Elementwise):
-    def forward(self, x):
-        return np.tanh(x)
-
-    def backward(self, grad, needs, out, x):
-        return (kernels(out).activation.tanh_backward(grad, out),)
-
-    def divided_difference(self, a, b):
-        return kernels(a).divided_difference.tanh(a, b)
+class Tanh(Looped):
+    name = "tanh"
+    function = staticmethod(np.tanh)
 
 
 class Sigmoid(Elementwise):

@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from agrad.backend import ones
+from agrad.backend import kernels
 from agrad.ops.arithmetic import Multiply
 from agrad.ops.operation import Multilinear, midpoint
 
@@ -19,8 +19,10 @@ class Affine(Multilinear):
 
     def forward(self, x, weight, bias=None):
         out = _as_matrix(x) @ weight.T
-        if bias is not None:
-            out = np.add(out, bias, out=out if out.dtype == bias.dtype else None)
+        if bias is not None and out.dtype == bias.dtype in (np.float32, np.float64):
+            kernels(out).dense.add_bias(out, bias)
+        elif bias is not None:
+            out = out + bias
         return out if x.ndim == 2 else out.reshape(*x.shape[:-1], len(weight))
 
     def backward(self, grad, needs, out, x, weight, bias=None):
@@ -31,8 +33,7 @@ class Affine(Multilinear):
         weight_grad = rows.T @ _as_matrix(x) if needs[1] else None
         if bias is None:
             return x_grad, weight_grad
-        # As a product, the sum over the rows runs in the BLAS.
-        bias_grad = ones(len(rows), like=rows) @ rows if needs[2] else None
+        bias_grad = kernels(rows).dense.sum_rows(rows) if needs[2] else None
         return x_grad, weight_grad, bias_grad
 
     def average_backward(self, grad, needs, start, end):

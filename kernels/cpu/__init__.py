@@ -6,6 +6,7 @@ Nothing is compiled on import: `agrad.kernels.cpu.jit` compiles a kernel at its 
 from . import (
     activation,
     conv,
+    dense,
     divided_difference,
     embedding,
     optimizer,
@@ -17,6 +18,7 @@ from . import (
 __all__ = [
     "activation",
     "conv",
+    "dense",
     "divided_difference",
     "embedding",
     "optimizer",

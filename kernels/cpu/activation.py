@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .exponential import power_of_two, split_exp
 from .jit import inline, kernel
 
-__all__ = ["gelu", "gelu_derivative", "relu_backward", "tanh_backward"]
+__all__ = ["gelu", "gelu_derivative"]
 
 _SQRT_2PI = math.sqrt(2 * math.pi)
 
@@ -47,44 +47,6 @@ _MILLS = np.array(
         0.18882128260393788,
     ]
 )
-
-
-def tanh_backward(grad: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
-    """Return grad · (1 - out²), for out = tanh x: arrays of one shape and dtype.
-
-    Example:
-        >>> tanh_backward(np.array([8.0, 8.0]), np.array([0.0, 0.5]))
-        array([8., 6.])
-    """
-    x_grad = np.empty(out.shape, out.dtype)
-    _tanh_backward(grad.ravel(), out.ravel(), x_grad.ravel())
-    return x_grad
-
-
-def relu_backward(grad: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
-    """Return grad where x > 0, else 0: arrays of one shape and dtype.
-
-    Example:
-        >>> relu_backward(np.array([8.0, 8.0]), np.array([0.0, 0.5]))
-        array([0., 8.])
-    """
-    x_grad = np.empty(x.shape, x.dtype)
-    _relu_backward(grad.ravel(), x.ravel(), x_grad.ravel())
-    return x_grad
-
-
-@kernel("const real[:], const real[:], real[:]")
-def _tanh_backward(grad, out, x_grad):
-    one = x_grad.dtype.type(1)
-    for i in range(x_grad.size):
-        x_grad[i] = grad[i] * (one - out[i] * out[i])
-
-
-@kernel("const real[:], const real[:], real[:]")
-def _relu_backward(grad, x, x_grad):
-    zero = x_grad.dtype.type(0)
-    for i in range(x_grad.size):
-        x_grad[i] = grad[i] if x[i] > 0 else zero
 
 
 def gelu(x: NDArray[Any]) -> NDArray[Any]:

@@ -4,6 +4,8 @@ A call of libm in a loop keeps the loop scalar.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,3 +104,29 @@ def split_single_exp(x):
     series = series * r + _C3
     series = series * r + _C2
     return n, (series * (r * r) + rounding) + r
+
+
+class Precision(NamedTuple):
+    """The parts that a formula in either precision is written with.
+
+    Attributes:
+        split_exp: takes x from `lowest` to 0 to n and e^r - 1.
+        lowest: where e^x is 0 in all that it is multiplied with.
+        power_of_two: for integers n from `least` on.
+        least: below which 1 + 2^n is 1 in any case.
+        round_to_integer: as a real number.
+    """
+
+    split_exp: Callable[..., Any]
+    lowest: np.floating[Any]
+    power_of_two: Callable[..., Any]
+    least: np.floating[Any]
+    round_to_integer: Callable[..., Any]
+
+
+DOUBLE = Precision(
+    split_exp, np.float64(-1400), power_of_two, np.float64(-1000), round_to_integer
+)
+SINGLE = Precision(
+    split_single_exp, _LOWEST_32, single_power_of_two, np.float32(-100), round_single_to_integer
+)

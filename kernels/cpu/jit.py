@@ -175,7 +175,7 @@ class elementwise(inline):
         """
         self._loop = self._loop_of(self.__wrapped__, "float64", self)
         self._float32_loop = kernel("const float32[:], const float32[:], float32[:]")(
-            _at_the_place_of(formula, _single_loop, {"formula": inline(formula)})
+            at_the_place_of(formula, _single_loop, {"formula": inline(formula)})
         )
         return formula
 
@@ -185,7 +185,7 @@ class elementwise(inline):
         template = (_loop, _loop_with_one, _loop_with_two)[parameters]
         array = f"{dtype}[:]"
         signature = f"const {array}, const {array}, {array}" + ", float64" * parameters
-        return kernel(signature)(_at_the_place_of(formula, template, {"formula": called, "np": np}))
+        return kernel(signature)(at_the_place_of(formula, template, {"formula": called, "np": np}))
 
     @overload  # inside a formula
     def __call__(self, a: float, b: float, *parameters: float) -> float: ...
@@ -223,7 +223,7 @@ def _loop_with_two(a, b, out, first, second):
         out[i] = formula(np.float64(a[i]), np.float64(b[i]), first, second)
 
 
-def _at_the_place_of(
+def at_the_place_of(
     original: Callable[..., Any], template: Callable[..., Any], names: dict[str, Any]
 ) -> FunctionType:
     """Copy `template` with global `names`, posing as `original`.
