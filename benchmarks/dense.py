@@ -7,7 +7,7 @@ are loaded, and a file of its own. Those whose file is there are not run again, 
 goes on where it was interrupted; to run a cell again, remove its file. It ends with the table and
 the figure (benchmarks/dense_report.py). ReLU is raced at width 64 only, torch.compile, which takes
 up to a minute, at width 64 and at 512 with batches of 128. All 30 cells take about 40 minutes on
-two cores, two of them (`--widths 64 512 --batch-sizes 128 --threads 1 --activations tanh`) about 3.
+two cores, two of them (`--widths 64 512 --batch-sizes 128 --threads 1 --activations tanh`) about 4.
 """
 
 import argparse

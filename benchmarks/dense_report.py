@@ -26,7 +26,7 @@ STYLES = {
     EVERY_2: Style("agrad average gradient every 2, captured", "#e69f00"),
     PLAIN: Style("agrad RMSprop, captured", "#0072b2"),
     "MyGrad RMSprop": Style("MyGrad RMSprop", "#56b4e9", "--"),
-    "PyTorch RMSprop, compiled": Style("PyTorch RMSprop, compiled", "#cc79a7", "--"),
+    "PyTorch RMSprop, compiled": Style("PyTorch RMSprop, compiled", "#cc79a7", "none"),
     "JAX RMSprop": Style("JAX RMSprop, jitted", "#009e73", "--"),
     "GEMMs alone": Style("a plain step's matrix products alone", "#7f7f7f", ":"),
 }
@@ -185,7 +185,7 @@ def draw_panel(axis: Any, cells: Sequence[Cell]) -> None:
         points = [(c.width, ratio) for c in cells if (ratio := c.ratio(name, BASELINE))]
         if not points:
             continue
-        x = [width * 1.03 ** (k - len(STYLES) / 2) for width, _ in points]
+        x = [width * 1.02 ** (k - len(STYLES) / 2) for width, _ in points]
         middle, low, high = zip(*(ratio for _, ratio in points))
         spread = [
             [m - q for m, q in zip(middle, low)],

@@ -26,6 +26,7 @@ import agrad
 import agrad.nn.functional as F
 from agrad import optim
 from agrad.capture import Replay
+from agrad.ops.dense import Dense
 from agrad.ops.operation import Operation
 from agrad.study.networks import dense_network
 
@@ -92,7 +93,7 @@ class Profile:
 
 def watch(profile: Profile) -> None:
     """Time every operation but a captured function as a whole, and the optimizers' kernels."""
-    kinds = [Operation]
+    kinds = [Operation, Dense]
     for kind in kinds:  # which grows as it is gone through
         kinds += [child for child in kind.__subclasses__() if child not in (*kinds, Replay)]
         for name in ("forward", "backward", "average_backward"):
