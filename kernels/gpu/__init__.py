@@ -17,6 +17,7 @@ from . import (
     pooling,
     power,
     selection,
+    softmax,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "pooling",
     "power",
     "selection",
+    "softmax",
 ]
