@@ -3,9 +3,9 @@
     python benchmarks/profile_step.py --width 64 --method average --capture
 
 First the step as it is, by phases, with its page faults: memory that went back to the system after
-one step and has to be fetched again in the next. Then the same step with every operation and every
-kernel of the optimizers timed on its own (which itself costs time): what a phase takes beyond them
-is Python. Beside them the floor, the matrix products of a plain step alone. Medians over the steps
+one step and has to be fetched again in the next. Then the same step with every operation, joint
+dense step and kernel of the optimizers timed on its own (which itself costs time): what a phase
+takes beyond them is Python. Beside them the floor, the matrix products of a plain step alone. Medians over the steps
 of the time that the main thread computes, which other programs disturb little. Needs the extra
 `demo`.
 """
@@ -26,8 +26,8 @@ import agrad
 import agrad.nn.functional as F
 from agrad import optim
 from agrad.capture import Replay
-from agrad.ops.dense import Dense
 from agrad.ops.operation import Operation
+from agrad.steps import DenseStep
 from agrad.study.networks import dense_network
 
 
@@ -93,11 +93,13 @@ class Profile:
 
 def watch(profile: Profile) -> None:
     """Time every operation but a captured function as a whole, and the optimizers' kernels."""
-    kinds = [Operation, Dense]
+    kinds = [Operation]
     for kind in kinds:  # which grows as it is gone through
         kinds += [child for child in kind.__subclasses__() if child not in (*kinds, Replay)]
         for name in ("forward", "backward", "average_backward"):
             setattr(kind, name, profile.timed(f"{kind.__name__}.{name}", getattr(kind, name)))
+    for name in ("run", "run_again", "pull", "average_pull"):
+        setattr(DenseStep, name, profile.timed(f"DenseStep.{name}", getattr(DenseStep, name)))
     for name, function in vars(cpu.optimizer).items():
         if hasattr(function, "__wrapped__"):
             setattr(cpu.optimizer, name, profile.timed(f"optimizer.{name}", function))
