@@ -5,9 +5,9 @@
 First the step as it is, by phases, with its page faults: memory that went back to the system after
 one step and has to be fetched again in the next. Then the same step with every operation, joint
 dense step and kernel of the optimizers timed on its own (which itself costs time): what a phase
-takes beyond them is Python. Beside them the floor, the matrix products of a plain step alone. Medians over the steps
-of the time that the main thread computes, which other programs disturb little. Needs the extra
-`demo`.
+takes beyond them is Python. Beside them the floor, the matrix products of a plain step alone.
+Medians over the steps of the time that the main thread computes, which other programs disturb
+little. Needs the extra `demo`.
 """
 
 import argparse
