@@ -49,10 +49,7 @@ class Step:
 
     def moves(self, start: Values, end: Values) -> bool:
         """Return whether an input is another array at the end."""
-        for slot in self.slots:
-            if start[slot] is not end[slot]:
-                return True
-        return False
+        return any(start[slot] is not end[slot] for slot in self.slots)
 
     def pull(
         self, grads: Values, rooms: Values, values: Values, called: dict[Step, Operation]
