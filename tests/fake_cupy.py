@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -232,14 +232,14 @@ def _index(index: Any) -> Any:
 class Kernels:
     """The kernels for the CPU, refusing arrays that are not on the device."""
 
-    def __init__(self, module: ModuleType) -> None:
+    def __init__(self, module: Any) -> None:
         self._module = module
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         found = getattr(self._module, name)
-        if isinstance(found, ModuleType):
+        if not callable(found):  # a module, or an activation
             return Kernels(found)
         if isinstance(found, type):
             return found
