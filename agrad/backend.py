@@ -4,6 +4,7 @@ Operations are written against NumPy's functions; CuPy's arrays answer those the
 dispatch protocols. What is left to choose by the array's type stands here, and here alone.
 """
 
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -129,10 +130,11 @@ def beside(
 # -- what the libraries do not share ---------------------------------------------------------------
 
 
-def set_writable(array: Array, writable: bool) -> None:
+def set_writable(arrays: Iterable[Array], writable: bool) -> None:
     """Let NumPy allow or refuse changes in place; CuPy's arrays have no such flag."""
-    if isinstance(array, np.ndarray):
-        array.flags.writeable = writable
+    for array in arrays:
+        if isinstance(array, np.ndarray):
+            array.setflags(write=writable)
 
 
 def scalar(value: float | np.generic, dtype: DTypeLike, like: Array) -> Array:

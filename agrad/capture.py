@@ -11,7 +11,6 @@ whatever else a graph can do stays as it is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -19,9 +18,10 @@ from numpy.typing import ArrayLike
 from agrad.anomaly import detecting
 from agrad.errors import CaptureError
 from agrad.mode import active_tape, is_grad_enabled, no_grad, taping
+from agrad.ops.device import require_one_device
 from agrad.plan import Plan, Replay
 from agrad.tape import Tape, Traced
-from agrad.tensor import Tensor, apply, as_tensor
+from agrad.tensor import Tensor, apply, as_tensor, is_stray_view, record
 
 __all__ = ["Captured", "capture"]
 
@@ -90,7 +90,8 @@ class Captured:
         tensors = [as_tensor(argument) for argument in arguments]
         key = (is_grad_enabled(), *((t.shape, t.dtype, t.requires_grad) for t in tensors))
         plan = self._plans.get(key)
-        if plan is not None and plan.holds():
+        arrays = plan.leaf_arrays() if plan is not None else None
+        if plan is not None and arrays is not None:
             replay = Replay(plan)
         else:
             plan, replay = self._record(tensors)
@@ -101,8 +102,16 @@ class Captured:
         if self._last is not None and self._last is not plan:
             self._last.kept.clear()
         self._last = plan
-        with nullcontext() if plan.differentiable else no_grad():
+        if not plan.differentiable:
+            with no_grad():
+                return apply(replay, *tensors, *plan.leaves)
+        if arrays is None or plan.has_stray_views or any(map(is_stray_view, tensors)):
             return apply(replay, *tensors, *plan.leaves)
+        # As `apply` would, but for what is known of the leaves.
+        inputs = (*(tensor._data for tensor in tensors), *arrays)
+        require_one_device(replay, inputs)
+        parents = [(t._node or t) if t._requires_grad else None for t in tensors]
+        return record(replay, inputs, (*parents, *plan.parents), [*tensors, *plan.leaves])
 
     def _record(self, arguments: list[Tensor]) -> tuple[Plan, Replay]:
         tape = Tape(arguments)

@@ -6,6 +6,7 @@ loss, and hold arrays rather than Tensors, so that a Tensor may be given other v
 a change to what was recorded.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from agrad.backend import Array, set_writable
@@ -16,21 +17,25 @@ __all__ = ["Node", "Pin", "topological_order"]
 
 
 class Pin:
-    """Keeps an array read-only for as long as a graph needs its values.
+    """Keeps arrays read-only for as long as a graph needs their values.
 
     A change in place between forward and backward would make gradients silently wrong; with the
     array pinned, NumPy raises at the line that attempts it. CuPy cannot: there it is agrad's own
     ways of changing a tensor that ask for the pin.
     """
 
-    __slots__ = ("__weakref__", "array")
+    __slots__ = ("__weakref__", "arrays")
 
-    def __init__(self, array: Array) -> None:
-        self.array = array
-        set_writable(array, False)
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self.arrays = arrays
+        set_writable(arrays, False)
 
     def __del__(self) -> None:
-        set_writable(self.array, True)
+        set_writable(self.arrays, True)
+
+    def holds(self, array: Array) -> bool:
+        """Return whether it is one of these arrays."""
+        return any(pinned is array for pinned in self.arrays)
 
 
 class Node:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, as_array
+from agrad.flat import Buffer, Flat
 from agrad.graph import Node, topological_order
 from agrad.ops.activation import Looped
 from agrad.ops.dense import Dense
@@ -19,12 +20,14 @@ from agrad.ops.linalg import Affine
 from agrad.ops.operation import Gradients, Operation, Point
 from agrad.sweep import unbroadcast
 from agrad.tape import Slot, Tape
-from agrad.tensor import Tensor, compute
+from agrad.tensor import compute, is_stray_view
 
 __all__ = ["Plan", "Replay"]
 
 Values = list[Any]
 """An array for each slot of a plan."""
+Rooms = list[Any]
+"""For each input of a step an array to put its gradient into, or None."""
 
 
 class Step:
@@ -53,13 +56,20 @@ class Step:
         """Fill the slot of the result by the operation as it was for the call."""
         values[self.result] = as_array(called[self].forward(*self._inputs(values)))
 
-    def pull(self, grad: Array, values: Values, called: dict[Step, Operation]) -> Gradients:
-        """Return the gradients of the inputs."""
+    def pull(
+        self, grad: Array, values: Values, called: dict[Step, Operation], rooms: Rooms
+    ) -> Gradients:
+        """Return the gradients of the inputs, in their rooms if that saves a copy."""
         inputs = self._inputs(values)
         return called[self].backward(grad, self.needs, values[self.result], *inputs)
 
     def average_pull(
-        self, grad: Array, before: Values, after: Values, called: dict[Step, Operation]
+        self,
+        grad: Array,
+        before: Values,
+        after: Values,
+        called: dict[Step, Operation],
+        rooms: Rooms,
     ) -> Gradients:
         """Return the gradients of the inputs through the averaged Jacobian."""
         return called[self].average_backward(grad, self.needs, self._at(before), self._at(after))
@@ -84,16 +94,23 @@ class DenseStep(Step):
 
     run_again = run
 
-    def pull(self, grad: Array, values: Values, called: dict[Step, Operation]) -> Gradients:
+    def pull(
+        self, grad: Array, values: Values, called: dict[Step, Operation], rooms: Rooms
+    ) -> Gradients:
         x, weight, _ = self._inputs(values)
-        return self.dense.backward(grad, self.needs, values[self.result], x, weight)
+        return self.dense.backward(grad, self.needs, values[self.result], x, weight, rooms)
 
     def average_pull(
-        self, grad: Array, before: Values, after: Values, called: dict[Step, Operation]
+        self,
+        grad: Array,
+        before: Values,
+        after: Values,
+        called: dict[Step, Operation],
+        rooms: Rooms,
     ) -> Gradients:
         start, end = self._at(before), self._at(after)
         z0, z1 = before[self.inner], after[self.inner]
-        return self.dense.average_backward(grad, self.needs, start, end, z0, z1)
+        return self.dense.average_backward(grad, self.needs, start, end, z0, z1, rooms)
 
 
 class Plan:
@@ -137,7 +154,16 @@ class Plan:
         )
         self._modules = [module for module, _ in tape.modules]
         self._modes = [mode for _, mode in tape.modules]
-        self._kinds = [_kind(tensor) for tensor in self.leaves]
+        self._arrays: list[Array | None] = [None] * len(self.leaves)
+        self._kinds = [_kind(leaf._data) for leaf in self.leaves]
+        self._wants = [leaf._requires_grad for leaf in self.leaves]
+        self.parents = [leaf if leaf._requires_grad else None for leaf in self.leaves]
+        self._wanting = [
+            (slot, leaf)
+            for slot, leaf in enumerate(self.leaves, start=tape.argument_count)
+            if leaf._requires_grad
+        ]
+        self.has_stray_views = True
         self.kept: dict[str, Values] = {}
 
     @contextmanager
@@ -150,16 +176,40 @@ class Plan:
         yield self.kept.get(what) or [None] * self.size
         self.kept[what] = list(arrays)
 
-    def holds(self) -> bool:
-        """Return whether what decided the recording is as it was, but for the arguments."""
-        return [module.training for module in self._modules] == self._modes and [
-            _kind(tensor) for tensor in self.leaves
-        ] == self._kinds
+    def leaf_arrays(self) -> list[Array] | None:
+        """Return the arrays of the leaves; None if what decided the recording is as it no more is.
+
+        The arguments are not looked at.
+        """
+        arrays = [leaf._data for leaf in self.leaves]
+        if not all(map(is_, arrays, self._arrays)):
+            if [_kind(array) for array in arrays] != self._kinds:
+                return None
+            self._arrays = arrays
+            self.has_stray_views = any(map(is_stray_view, self.leaves))
+        as_recorded = self._wants == [leaf._requires_grad for leaf in self.leaves] and (
+            self._modes == [module.training for module in self._modules]
+        )
+        return arrays if as_recorded else None
+
+    def rooms(self) -> Values:
+        """Return for each slot of a leaf an array for its gradient, beside those of the others.
+
+        Only leaves that lie side by side themselves have one.
+        """
+        rooms: Values = [None] * self.size
+        buffers: dict[Flat, Buffer] = {}
+        for slot, leaf in self._wanting:
+            flat = leaf._home.flat() if leaf._home is not None else None
+            if flat is not None:
+                if flat not in buffers:
+                    buffers[flat] = flat.buffer()
+                rooms[slot] = buffers[flat].views[leaf._home.part]
+        return rooms
 
 
-def _kind(tensor: Tensor) -> tuple[Any, ...]:
-    data = tensor._data
-    return data.shape, data.dtype, tensor._requires_grad
+def _kind(array: Array) -> tuple[Any, ...]:
+    return array.shape, array.dtype
 
 
 def _dense_pairs(steps: list[Step], result: int, values: Sequence[Array]) -> dict[Step, Step]:
@@ -194,6 +244,8 @@ class Replay(Operation):
         plan: what to run.
         recorded: all values of the recording, if the call has been recorded just now.
     """
+
+    owns_gradients = True
 
     def __init__(self, plan: Plan, recorded: Values | None = None) -> None:
         self.plan = plan
@@ -254,8 +306,8 @@ class Replay(Operation):
     ) -> Gradients:
         values = self.runs[id(out)][1]
 
-        def pull(step: Step, grad: Array) -> Gradients:
-            return step.pull(grad, values, self.called)
+        def pull(step: Step, grad: Array, rooms: Rooms) -> Gradients:
+            return step.pull(grad, values, self.called, rooms)
 
         return self._sweep("grad", grad, values, pull)
 
@@ -264,10 +316,10 @@ class Replay(Operation):
     ) -> Gradients:
         before, after = (self.runs[id(point.out)][1] for point in (start, end))
 
-        def pull(step: Step, grad: Array) -> Gradients:
+        def pull(step: Step, grad: Array, rooms: Rooms) -> Gradients:
             if _moves(step, before, after):
-                return step.average_pull(grad, before, after, self.called)
-            return step.pull(grad, before, self.called)
+                return step.average_pull(grad, before, after, self.called, rooms)
+            return step.pull(grad, before, self.called, rooms)
 
         return self._sweep("average grad", grad, before, pull)
 
@@ -277,9 +329,14 @@ class Replay(Operation):
         return self.plan.without_average
 
     def _sweep(
-        self, kind: str, grad: Array, values: Values, pull: Callable[[Step, Array], Gradients]
+        self,
+        kind: str,
+        grad: Array,
+        values: Values,
+        pull: Callable[[Step, Array, Rooms], Gradients],
     ) -> Gradients:
         plan = self.plan
+        rooms = plan.rooms()
         grads: Values = [None] * len(values)
         grads[plan.result] = grad
         with plan.keeping(kind, grads) as old:
@@ -287,16 +344,29 @@ class Replay(Operation):
                 grad, grads[step.result] = grads[step.result], None
                 if grad is None:
                     continue
-                gradients = pull(step, as_array(grad))
+                # What is there already must not be written over by what is to be added to it.
+                free = [rooms[slot] if grads[slot] is None else None for slot in step.slots]
+                gradients = pull(step, as_array(grad), free)
                 for slot, need, gradient in zip(step.slots, step.needs, gradients):
                     if need and gradient is not None:
                         old[slot] = None
                         gradient = unbroadcast(gradient, values[slot])
                         known = grads[slot]
                         grads[slot] = gradient if known is None else known + gradient
+        for slot, (grad, room) in enumerate(zip(grads[: plan.inputs], rooms)):
+            if grad is not None and grad is not room:
+                grads[slot] = _moved(grad, room)
         return grads[: plan.inputs]
+
+
+def _moved(array: Array, room: Array | None) -> Array:
+    """Return the array in its room, or a copy: in memory that is nobody else's."""
+    if room is None:
+        return as_array(array).copy()
+    room[...] = array
+    return room
 
 
 def _moves(step: Step, start: Values, end: Values) -> bool:
     """Return whether an input of a step is another at the end."""
-    return not all([start[slot] is end[slot] for slot in step.slots])
+    return any(start[slot] is not end[slot] for slot in step.slots)

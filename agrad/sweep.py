@@ -21,6 +21,8 @@ __all__ = ["average_sweep", "backward_sweep", "recorded_leaves", "require_kinds"
 
 LeafArrays = dict[Any, Array]
 """An array for each leaf."""
+Path = Callable[[float], Mapping[Hashable, Array]]
+"""The leaves' arrays at any share, from 0 to 1, of the way to their ends."""
 
 
 def backward_sweep(root: Node, grad: Array, retain_graph: bool) -> LeafArrays:
@@ -33,18 +35,14 @@ def backward_sweep(root: Node, grad: Array, retain_graph: bool) -> LeafArrays:
 
 
 def average_sweep(
-    nodes: list[Node],
-    starts: LeafArrays,
-    updates: Mapping[Hashable, Array],
-    segments: int,
-    retain_graph: bool,
+    nodes: list[Node], path: Path, segments: int, retain_graph: bool
 ) -> tuple[Array, LeafArrays]:
-    """Pull 1 back through the Jacobians averaged along `updates`.
+    """Pull 1 back through the Jacobians averaged along a path of the leaves.
 
-    `nodes` are those of a graph in topological order; the last, the root, is a scalar. The path of
-    the leaves, from their recorded values `starts` to their ends, is cut into `segments`; leaves
-    without an update stay put. Returns the root's value at the end, and for each leaf the mean of
-    its factorized average gradients over the segments.
+    `nodes` are those of a graph in topological order; the last, the root, is a scalar. The path
+    gives the arrays of the leaves that move at any share of it, from the recorded ones on, and is
+    cut into `segments`. Returns the root's value at the end, and for each leaf the mean of its
+    factorized average gradients over the segments.
 
     Raises:
         AverageUndefinedError: an operation has no kind.
@@ -57,12 +55,7 @@ def average_sweep(
     total: LeafArrays = {}
     for i in range(1, segments + 1):
         last = i == segments
-        share = i / segments
-        ends = {
-            leaf: as_array(starts[leaf] + (update if last else share * update))
-            for leaf, update in updates.items()
-        }
-        end = _replay(nodes, ends)
+        end = _replay(nodes, path(i / segments))
         value = end[root].out
         if not np.isfinite(value).all():
             raise NonFiniteError(
@@ -161,6 +154,8 @@ def _sweep(
                 known: LeafArrays = pending if type(parent) is Node else leaves
                 if parent in known:
                     known[parent] = known[parent] + gradient
+                elif node.operation.owns_gradients:
+                    known[parent] = gradient
                 elif known is leaves and (
                     id(gradient) in taken or _is_shared(gradient, i, gradients, node, grad)
                 ):

@@ -32,7 +32,7 @@ class Traced(Tensor):
     def __init__(self, slot: Slot, array: Array, requires_grad: bool) -> None:
         self.slot = slot
         self._array = array
-        self._node = self._pin = self.grad = self.average_grad = None
+        self._node = self._pin = self._home = self.grad = self.average_grad = None
         self._requires_grad = requires_grad
 
     @property

@@ -24,13 +24,23 @@ from agrad.backend import (
     set_writable,
 )
 from agrad.errors import CaptureError
+from agrad.flat import Home
 from agrad.graph import Node, Pin, topological_order
 from agrad.mode import active_tape, is_grad_enabled
 from agrad.ops.device import Move, require_one_device
 from agrad.ops.operation import Operation
 from agrad.sweep import average_sweep, backward_sweep, recorded_leaves
 
-__all__ = ["Tensor", "apply", "as_tensor", "compute", "tensor"]
+__all__ = [
+    "Tensor",
+    "accumulate",
+    "apply",
+    "as_tensor",
+    "compute",
+    "is_stray_view",
+    "record",
+    "tensor",
+]
 
 
 class Tensor(ArrayMethods):
@@ -59,7 +69,10 @@ class Tensor(ArrayMethods):
         array([[2., 4.]], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_data", "_node", "_pin", "_requires_grad", "average_grad", "grad")
+    __slots__ = (
+        *("__weakref__", "_data", "_home", "_node", "_pin", "_requires_grad"),
+        *("average_grad", "grad"),
+    )
 
     implementations: ClassVar[dict[Any, Callable[..., Any]]] = {}
     """NumPy's functions and ufuncs, and what stands in for each when it is called on a Tensor."""
@@ -70,6 +83,7 @@ class Tensor(ArrayMethods):
         self._data = _as_owned_array(data, dtype)
         self._node: Node | None = None
         self._pin: weakref.ref[Pin] | None = None
+        self._home: Home | None = None
         self.grad: Array | None = None
         self.average_grad: Array | None = None
         self._requires_grad = False
@@ -81,7 +95,7 @@ class Tensor(ArrayMethods):
         """Return a Tensor on `array` itself, which belongs to no one else."""
         self = Tensor.__new__(Tensor)
         self._data = array
-        self._node = self._pin = self.grad = self.average_grad = None
+        self._node = self._pin = self._home = self.grad = self.average_grad = None
         self._requires_grad = False
         return self
 
@@ -203,7 +217,7 @@ class Tensor(ArrayMethods):
     def detach(self) -> Tensor:
         """Return a Tensor on a read-only view of the same values, which no graph knows of."""
         view = self._data.view()
-        set_writable(view, False)
+        set_writable([view], False)
         return Tensor._wrap(view)
 
     def writable(self) -> Array:
@@ -226,7 +240,12 @@ class Tensor(ArrayMethods):
             return bool(self._data.flags.writeable)
         # No flag says so: it must be pinned by no graph, and no view of what is.
         pin = self._pin() if self._pin is not None else None
-        return self._data.base is None and (pin is None or pin.array is not self._data)
+        return not self._is_view() and (pin is None or not pin.holds(self._data))
+
+    def _is_view(self) -> bool:
+        """Whether the array is part of another, but for one of which Tensors alone have parts."""
+        base = self._data.base
+        return base is not None and (self._home is None or self._home.array() is not base)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """Change elements of a leaf in place, where nothing records.
@@ -269,10 +288,10 @@ class Tensor(ArrayMethods):
                     f"backward: grad has shape {seed.shape}, the tensor has shape {self.shape}"
                 )
         if self._node is None:
-            _accumulate("grad", {self: seed.copy()})
+            accumulate("grad", {self: seed.copy()})
             return
         with cuda.failures_explained():
-            _accumulate("grad", backward_sweep(self._node, seed, retain_graph))
+            accumulate("grad", backward_sweep(self._node, seed, retain_graph))
 
     def average_backward(
         self,
@@ -327,12 +346,19 @@ class Tensor(ArrayMethods):
         nodes = topological_order(self._node)
         starts = recorded_leaves(nodes)
         moves = _checked_updates(updates, starts)
+
+        def path(share: float) -> dict[Any, Array]:
+            return {
+                leaf: as_array(starts[leaf] + (update if share == 1 else share * update))
+                for leaf, update in moves.items()
+            }
+
         with cuda.failures_explained():
-            end, grads = average_sweep(nodes, starts, moves, segments, retain_graph or extrapolate)
+            end, grads = average_sweep(nodes, path, segments, retain_graph or extrapolate)
             if extrapolate:
-                end, fine = average_sweep(nodes, starts, moves, 2 * segments, retain_graph)
+                end, fine = average_sweep(nodes, path, 2 * segments, retain_graph)
                 grads = {leaf: (4 * fine[leaf] - coarse) / 3 for leaf, coarse in grads.items()}
-            _accumulate("average_grad", grads)
+            accumulate("average_grad", grads)
         return end.reshape(())
 
     def zero_grad(self) -> None:
@@ -413,17 +439,25 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     if not recording:
         return Tensor._wrap(compute(operation, arrays)[1])
 
-    # Inputs are pinned before they are used, so that a view of one is born read-only.
-    pins = [pin for pin in map(_pinned, tensors) if pin is not None]
-    operation, out = compute(operation, arrays)
-    result = Tensor._wrap(out)
-    pin = _pinned(result)
-    if pin is not None:
-        pins.append(pin)
     parents = tuple(
         (value._node or value) if isinstance(value, Tensor) and value._requires_grad else None
         for value in inputs
     )
+    return record(operation, arrays, parents, tensors)
+
+
+def record(
+    operation: Operation, arrays: tuple[Array, ...], parents: tuple[Any, ...], tensors: list[Tensor]
+) -> Tensor:
+    """Compute an operation and record it, `parents` being where its inputs come from.
+
+    The arrays of `tensors`, those of the inputs that are Tensors, become read-only.
+    """
+    # Pinned before they are used, so that a view of one is born read-only.
+    pins = _pinned(tensors)
+    operation, out = compute(operation, arrays)
+    result = Tensor._wrap(out)
+    pins += _pinned([result])
     result._node = Node(operation, arrays, result._data, parents, pins)
     result._requires_grad = True
     if detecting():
@@ -446,27 +480,33 @@ def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, A
     return operation, out
 
 
-def _pinned(tensor: Tensor) -> Pin | None:
-    """Return the pin on the tensor's array, made if need be; None if it is read-only by itself."""
-    pin = tensor._pin() if tensor._pin is not None else None
-    if pin is not None and pin.array is tensor._data:
-        return pin
-    if not tensor._is_writable() or _is_stray_view(tensor):
-        return None
-    pin = Pin(tensor._data)
-    tensor._pin = weakref.ref(pin)
-    return pin
+def _pinned(tensors: list[Tensor]) -> list[Pin]:
+    """Return the pins on the tensors' arrays, one made for those that are not read-only yet."""
+    pins = []
+    loose = []
+    for tensor in tensors:
+        pin = tensor._pin() if tensor._pin is not None else None
+        if pin is not None and pin.holds(tensor._data):
+            pins.append(pin)
+        elif tensor._is_writable() and not is_stray_view(tensor):
+            loose.append(tensor)
+    if loose:
+        pin = Pin([tensor._data for tensor in loose])
+        for tensor in loose:
+            tensor._pin = weakref.ref(pin)
+        pins.append(pin)
+    return pins
 
 
-def _is_stray_view(tensor: Tensor) -> bool:
+def is_stray_view(tensor: Tensor) -> bool:
     """Whether the array is a view whose source no graph knows of, so that no pin can protect it."""
-    return tensor._node is None and tensor._data.base is not None
+    return tensor._node is None and tensor._is_view()
 
 
 def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
     """Return an operand as an array; a graph needs one that nobody can change unnoticed."""
     if isinstance(value, Tensor):
-        return value._data.copy() if recording and _is_stray_view(value) else value._data
+        return value._data.copy() if recording and is_stray_view(value) else value._data
     if isinstance(value, bool | int | float) and tensors:
         # A Python number takes part in NumPy's promotion by its kind alone.
         kinds = [t.dtype for t in tensors]
@@ -515,7 +555,8 @@ def _checked_updates(
     return moves
 
 
-def _accumulate(name: str, grads: Mapping[Any, Array]) -> None:
+def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
+    """Add to the leaves' `.grad` or `.average_grad`."""
     for leaf, grad in grads.items():
         known = getattr(leaf, name)
         # 0-d arrays add up to scalars.

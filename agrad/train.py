@@ -18,7 +18,6 @@ from agrad.errors import AnomalyError, NonFiniteError
 from agrad.mode import no_grad
 from agrad.nn import Module
 from agrad.optim import AverageGradient, Optimizer
-from agrad.optim.optimizer import require_finite_gradients
 from agrad.tensor import Tensor, as_tensor
 
 __all__ = ["Evaluation", "Step", "evaluate", "train", "train_step"]
@@ -114,7 +113,7 @@ def _step(
         optimizer.step(loss)
     else:
         loss.backward()
-        require_finite_gradients("train", optimizer.params)
+        optimizer.require_finite_gradients("train")
         optimizer.step()
     return value
 

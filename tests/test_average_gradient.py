@@ -281,7 +281,8 @@ def test_granularities_agree_on_a_single_number():
             optimizer.zero_grad()
             optimizer.step(np.tanh(theta) * theta)
         ends.append(theta.item())
-    assert len(set(ends)) == 1
+    # Single elements are searched by the sign of the update, groups by products with it.
+    np.testing.assert_allclose(ends, ends[0], rtol=8 * np.finfo(np.float64).eps)
 
 
 @each_granularity
@@ -430,8 +431,9 @@ def test_fractions_are_kept_between_measurements_alone(granularity, fractions):
 def test_a_step_leaves_the_gradient_frees_the_graph_and_moves_in_place(every):
     net = Net()
     optimizer = optim.AverageGradient(optim.SGD(net.params, lr=0.01), every=every)
-    arrays = [param.data for param in net.params]
-    for step in range(2):
+    for step in range(3):
+        if step == 1:  # from the first step on they are parts of one array
+            arrays = [param.data for param in net.params]
         optimizer.zero_grad()
         loss = net.loss(step)
         assert optimizer.step(loss) is None
@@ -723,7 +725,7 @@ def test_refuses_states_of_others():
     rows = optim.AverageGradient(optim.SGD(net.params), granularity="row", every=2)
     net.train(rows, 1)
     elements = optim.AverageGradient(optim.SGD(other.params), every=2)
-    with pytest.raises(ValueError, match=r"fractions of parameter 0 must be float64\[32\]"):
+    with pytest.raises(ValueError, match=r"fractions of parameter 0 must be float64\[4, 8\]"):
         elements.load_state_dict(rows.state_dict())
     with pytest.raises(ValueError, match="expected base, steps and fractions"):
         elements.load_state_dict(elements.base.state_dict())

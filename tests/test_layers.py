@@ -15,7 +15,7 @@ LAYERS = [
     {"ops"},
     {
         *("graph", "mode", "anomaly", "sweep", "array_methods", "tensor", "functions", "average"),
-        "capture",
+        *("flat", "capture", "plan", "tape"),
     },
     {"nn"},
     {"optim"},

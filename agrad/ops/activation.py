@@ -14,9 +14,9 @@ from agrad.ops.operation import Elementwise
 __all__ = [
     "ELU",
     "GELU",
-    "Looped",
     "SELU",
     "LeakyReLU",
+    "Looped",
     "ReLU",
     "SiLU",
     "Sigmoid",
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class Looped(Elementwise):
-    """An activation whose kernels can also take a dense layer's bias with them, see `agrad.ops.dense`.
+    """An activation whose kernels can take a dense layer's bias with them; see `agrad.ops.dense`.
 
     `name` is what the kernels call it; `function` computes it for other dtypes than theirs.
     """

@@ -53,6 +53,9 @@ class Operation:
     that pass through it, so `forward` and `backward` can be evaluated again at any inputs.
     """
 
+    owns_gradients: bool = False
+    """Whether no gradient that it returns shares memory with any other array."""
+
     def forward(self, *inputs: Array) -> Array:
         """Return the output. It may be a view of an input; inputs are never written to."""
         raise TypeError(f"{type(self).__name__}: the operation defines no forward")

@@ -3,10 +3,8 @@
 import math
 from collections.abc import Iterable
 
-import numpy as np
-
 from agrad.backend import Array, kernels
-from agrad.optim.optimizer import Optimizer, Slot, require, with_decay
+from agrad.optim.optimizer import Optimizer, Part, require, with_decay
 from agrad.tensor import Tensor
 
 __all__ = ["Adam", "AdamW"]
@@ -62,30 +60,25 @@ class Adam(Optimizer):
         self.weight_decay = weight_decay
         self.amsgrad = amsgrad
 
-    def _begin(self, param: Tensor) -> dict[str, Array]:
-        names = ["average", "square_average"] + (["peak"] if self.amsgrad else [])
-        return {name: np.zeros_like(param.data, order="C") for name in names}
+    def _state(self, param: Tensor) -> list[str]:
+        return ["average", "square_average"] + (["peak"] if self.amsgrad else [])
 
-    def _rule(self, slot: Slot, grad: Array) -> Array:
-        grad = with_decay(grad, self.weight_decay, slot.param)
-        return self._adam(slot, grad)
+    def _rule(self, part: Part, grad: Array, out: Array) -> None:
+        self._adam(part, with_decay(grad, self.weight_decay, part.values), out)
 
-    def _adam(self, slot: Slot, grad: Array) -> Array:
-        delta = np.empty_like(grad, order="C")
+    def _adam(self, part: Part, grad: Array, out: Array) -> None:
         beta1, beta2 = self.betas
-        state = [array.ravel() for array in slot.state.values()]
         rule = kernels(grad).optimizer
         (rule.amsgrad if self.amsgrad else rule.adam)(
-            delta.ravel(),
-            grad.ravel(),
-            *state,
-            self.rate / (1 - beta1**slot.steps),
+            out,
+            grad,
+            *part.state.values(),
+            self.rate / (1 - beta1**part.steps),
             beta1,
             beta2,
             self.eps,
-            math.sqrt(1 - beta2**slot.steps),
+            math.sqrt(1 - beta2**part.steps),
         )
-        return delta
 
 
 class AdamW(Adam):
@@ -115,8 +108,7 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
 
-    def _rule(self, slot: Slot, grad: Array) -> Array:
-        delta = self._adam(slot, grad)
+    def _rule(self, part: Part, grad: Array, out: Array) -> None:
+        self._adam(part, grad, out)
         if self.weight_decay:
-            delta -= (self.rate * self.weight_decay) * slot.param.data
-        return delta
+            out -= (self.rate * self.weight_decay) * part.values

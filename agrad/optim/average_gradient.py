@@ -7,14 +7,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from agrad import cuda
 from agrad.backend import Array, move
 from agrad.errors import NonFiniteError
+from agrad.flat import Buffer, Flat
 from agrad.graph import Node, topological_order
-from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, search
-from agrad.optim.optimizer import Optimizer, require, require_finite_gradients
+from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, scale, search
+from agrad.optim.optimizer import Optimizer, require
 from agrad.optim.state import require_array, require_count, require_dict
-from agrad.sweep import require_kinds
-from agrad.tensor import Tensor
+from agrad.sweep import average_sweep, recorded_leaves, require_kinds
+from agrad.tensor import Tensor, accumulate
 
 __all__ = ["AverageGradient"]
 
@@ -186,22 +188,24 @@ class AverageGradient:
         """
         measured = self._steps % self.every == 0
         nodes = self._prepare(loss, measured)
-        updates = self.base.propose()
-        self._used_grad = weakref.ref(self._first_grad())
+        blocks = self.base.ready()
+        updates = [(block.flat, self.base.proposal(block)) for block in blocks]
+        self._mark_gradients()
         if measured:
-            self.fraction = self._measure(loss, updates)
+            self.fraction = self._measure(nodes, updates)
             if not nodes[-1].freed:  # no end was finite, so no sweep has freed the graph
                 for node in nodes:
                     node.free()
         else:
-            for param, delta in updates.items():
-                if param in self._fractions:
-                    groups = by_group(delta, self.granularity)
-                    groups *= self._fractions[param][:, None]
-        if self.automatic and self._scale != 1:
-            for delta in updates.values():
-                delta *= self._scale
-        self.base.apply(updates)
+            for flat, delta in updates:
+                if all(param in self._fractions for param in flat.tensors):
+                    fractions = [self._fractions[param] for param in flat.tensors]
+                    scale(delta, flat, fractions, self.granularity)
+        for flat, delta in updates:
+            if self.automatic and self._scale != 1:
+                np.multiply(delta.array, self._scale, out=delta.array)
+            values = flat.writable()
+            np.add(values, delta.array, out=values)
         self._steps += 1
         if measured and self.automatic and self.fraction is not None:
             self.base.lr *= math.exp(self.gain * (self.fraction - self.target))
@@ -237,11 +241,17 @@ class AverageGradient:
                 raise ValueError("AverageGradient.step: the loss depends on none of the parameters")
         elif measured:
             self._require_reached(nodes)
-        require_finite_gradients("AverageGradient.step", self.params)
+        self.base.require_finite_gradients("AverageGradient.step")
         return nodes
 
     def _first_grad(self) -> Array | None:
         return next((param.grad for param in self.params if param.grad is not None), None)
+
+    def _mark_gradients(self) -> None:
+        """Note which gradients have been used, by a view that no other can be taken for."""
+        param = next(param for param in self.params if param.grad is not None)
+        param.grad = param.grad.view()  # type: ignore[union-attr]
+        self._used_grad = weakref.ref(param.grad)
 
     def _require_reached(self, nodes: list[Node]) -> None:
         reached = {parent for node in nodes for parent in node.parents}
@@ -252,49 +262,55 @@ class AverageGradient:
                     "of this loss; pass the loss whose gradient it is, be it the sum of several"
                 )
 
-    def _measure(self, loss: Tensor, updates: dict[Tensor, Array]) -> float | None:
+    def _measure(self, nodes: list[Node], updates: list[tuple[Flat, Buffer]]) -> float | None:
         """Scale the updates by what the average gradients along them say, and return τ."""
         self._fractions = {}
         proposed = 0.0
         for i in range(self.repeats):
-            cut = self._average_backward(loss, updates, retain_graph=i + 1 < self.repeats)
+            cut = self._average_backward(nodes, updates, retain_graph=i + 1 < self.repeats)
             kept = whole = 0.0
             found = search(updates, self.granularity, self.cap if i == 0 else 1.0)
-            for param, fractions, kept_here, whole_here in found:
-                param.average_grad = None
+            for params, fractions, kept_here, whole_here in found:
                 kept += kept_here
                 whole += whole_here
-                if self.every > 1:
-                    fractions *= cut
-                    self._fractions[param] = fractions * self._fractions[param] if i else fractions
+                for param, own in zip(params, fractions):
+                    param.average_grad = None
+                    if self.every > 1:
+                        own *= cut
+                        self._fractions[param] = own * self._fractions[param] if i else own
             kept, whole = float(kept), float(whole)  # a GPU's are still on it
             if i == 0:
                 proposed = whole / cut if cut > 0 else math.inf
         return kept / proposed if proposed > 0 else None
 
     def _average_backward(
-        self, loss: Tensor, updates: dict[Tensor, Array], retain_graph: bool
+        self, nodes: list[Node], updates: list[tuple[Flat, Buffer]], retain_graph: bool
     ) -> float:
         """Fill the average gradients along the updates, cut until the loss at their end is finite.
 
         Returns the factor that the updates were cut by.
         """
         cut = 1.0
-        for param in updates:
-            param.average_grad = None
+        starts = recorded_leaves(nodes)
+        for flat, _ in updates:
+            for param in flat.tensors:
+                param.average_grad = None
         for _ in range(_RETREATS):
+            ends = _ends(starts, updates)
             try:
-                with np.errstate(all="ignore"):
-                    loss.average_backward(updates, retain_graph=retain_graph)
+                with np.errstate(all="ignore"), cuda.failures_explained():
+                    _, grads = average_sweep(nodes, lambda _, ends=ends: ends, 1, retain_graph)
             except NonFiniteError:
                 cut *= _RETREAT
-                for delta in updates.values():
-                    delta *= _RETREAT
+                for _, delta in updates:
+                    np.multiply(delta.array, _RETREAT, out=delta.array)
             else:
+                accumulate("average_grad", grads)
                 return cut
-        for param, delta in updates.items():
-            param.average_grad = np.zeros_like(delta)
-            delta[...] = 0
+        for flat, delta in updates:
+            delta.array[...] = 0
+            for param in flat.tensors:
+                param.average_grad = np.zeros_like(param.data)
         return 0.0
 
     # -- its state ---------------------------------------------------------------------------------
@@ -339,9 +355,22 @@ class AverageGradient:
         fractions = {}
         for i, param in enumerate(self.params):
             if str(i) in saved:
-                like = np.empty(len(by_group(param.data, self.granularity)), param.dtype)
+                each = self.granularity == "element"
+                groups = param.data if each else by_group(param.data, self.granularity)[:, 0]
+                like = np.empty(groups.shape, param.dtype)
                 require_array(name, f"the fractions of parameter {i}", saved[str(i)], like)
                 fractions[param] = move(saved[str(i)], param.device).copy()
         self.base.load_state_dict(state["base"])
         self._steps = steps
         self._fractions = fractions
+
+
+def _ends(starts: Mapping[Any, Array], updates: list[tuple[Flat, Buffer]]) -> dict[Tensor, Array]:
+    """Return where the updates lead from the values that the graph was recorded with."""
+    ends = {}
+    for flat, delta in updates:
+        end = flat.buffer()
+        start = flat.gather([starts.get(param, param.data) for param in flat.tensors])
+        np.add(start, delta.array, out=end.array)
+        ends |= dict(zip(flat.tensors, end.views))
+    return ends

@@ -1,59 +1,72 @@
 """How far each part of an update should go, by the gradient and the average gradient along it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Literal, get_args
 
 import numpy as np
 
 from agrad.backend import Array, kernels
+from agrad.flat import Buffer, Flat
 from agrad.tensor import Tensor
 
-__all__ = ["GRANULARITIES", "Granularity", "by_group", "search"]
+__all__ = ["GRANULARITIES", "Granularity", "by_group", "scale", "search"]
 
 Granularity = Literal["element", "row", "tensor", "model"]
 GRANULARITIES = get_args(Granularity)
 
-Search = Iterator[tuple[Tensor, Array, float, float]]
+Found = Iterator[tuple[tuple[Tensor, ...], tuple[Array, ...], float, float]]
 
 
 def by_group(array: Array, granularity: Granularity) -> Array:
     """Return a view of a parameter's C-contiguous array with one group a row."""
-    if granularity == "element":
-        groups = array.size
-    elif granularity == "row" and array.ndim > 0:
-        groups = array.shape[0]
-    else:
-        groups = 1
-    return array.reshape(groups, array.size // max(groups, 1))
+    rows = array.shape[0] if granularity == "row" and array.ndim > 0 else 1
+    return array.reshape(rows, array.size // max(rows, 1))
 
 
-def search(updates: dict[Tensor, Array], granularity: Granularity, cap: float) -> Search:
+def search(updates: Sequence[tuple[Flat, Buffer]], granularity: Granularity, cap: float) -> Found:
     """Scale each group of the updates to the minimizer of the sum of its shares of the loss.
 
     The share of coordinate i at the fraction t is φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ, from `.grad` and
     `.average_grad` of the parameters; the latter's memory is used up.
 
     Yields:
-        For each parameter, as it is done: the parameter, its groups' fractions in [0, cap], and
-        Σ t|gΔ| and Σ |gΔ| over it; with "model", over all for each.
+        For some parameters at a time, as they are done: the parameters, their groups' fractions in
+        [0, cap] (of single elements in the parameter's shape, else one for each group), and
+        Σ t|gΔ| and Σ |gΔ| over them; with "model", over all for each.
     """
     if granularity == "element":
         return _search_elements(updates, cap)
     return _search_groups(updates, granularity, cap)
 
 
-def _search_elements(updates: dict[Tensor, Array], cap: float) -> Search:
-    for param, delta in updates.items():
-        grad, fractions = param.grad.ravel(), param.average_grad.ravel()  # type: ignore[union-attr]
-        kernel = kernels(delta).optimizer.search_elements
-        kept, whole = kernel(grad, fractions, delta.ravel(), cap)
-        yield param, fractions, kept, whole
+def scale(updates: Buffer, flat: Flat, fractions: list[Array], granularity: Granularity) -> None:
+    """Scale the updates of all leaves by fractions found before."""
+    if granularity == "element":
+        np.multiply(updates.array, flat.gather(fractions), out=updates.array)
+        return
+    for delta, own in zip(updates.views, fractions):
+        rows = by_group(delta, granularity)
+        rows *= own[:, None]
 
 
-def _search_groups(updates: dict[Tensor, Array], granularity: Granularity, cap: float) -> Search:
+def _search_elements(updates: Sequence[tuple[Flat, Buffer]], cap: float) -> Found:
+    for flat, delta in updates:
+        grad, average_grad = (
+            flat.gather([getattr(param, name) for param in flat.tensors])
+            for name in ("grad", "average_grad")
+        )
+        kernel = kernels(grad).optimizer.search_elements
+        kept, whole = kernel(grad, average_grad, delta.array, cap)
+        yield flat.tensors, flat.split(average_grad), kept, whole
+
+
+def _search_groups(
+    updates: Sequence[tuple[Flat, Buffer]], granularity: Granularity, cap: float
+) -> Found:
+    deltas = {p: delta for flat, part in updates for p, delta in zip(flat.tensors, part.views)}
     shares = {}
-    for param, delta in updates.items():
+    for param, delta in deltas.items():
         grad, average_grad, rows = (
             by_group(np.ascontiguousarray(array, like=array), granularity)
             for array in (param.grad, param.average_grad, delta)
@@ -62,9 +75,9 @@ def _search_groups(updates: dict[Tensor, Array], granularity: Granularity, cap: 
         kernels(delta).optimizer.loss_shares(grad, average_grad, rows, shares[param])
     if granularity == "model":
         shares = dict.fromkeys(shares, reduce(np.add, shares.values()))
-    for param, delta in updates.items():
+    for param, delta in deltas.items():
         rows = by_group(delta, granularity)
         fractions = np.empty(len(rows), delta.dtype, like=delta)
         kept, whole = kernels(delta).optimizer.search_groups(shares[param], cap, fractions)
         rows *= fractions[:, None]
-        yield param, fractions, kept, whole
+        yield (param,), (fractions,), kept, whole

@@ -1,13 +1,13 @@
 """Muon: momentum with every direction of a matrix given the same length."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from agrad.backend import Array
-from agrad.optim.optimizer import Optimizer, Slot, require
+from agrad.optim.optimizer import Optimizer, Part, require
 from agrad.optim.rmsprop import RMSprop
 from agrad.tensor import Tensor
 
@@ -87,32 +87,34 @@ class Muon(Optimizer):
         self.eps = eps
         self.ns_steps = ns_steps
         self.adjust_lr_fn = adjust_lr_fn
-        # It lends its rule alone: the slots, and with them the state, are kept here.
+        # It lends its rule alone: the blocks, and with them the state, are kept here.
         self._rmsprop = RMSprop(self.params, **{"lr": lr, **(rmsprop or {})})
         self._rmsprop_lr = self._rmsprop.lr / lr if lr else 1.0
 
-    def _begin(self, param: Tensor) -> dict[str, Array]:
-        if param.ndim != 2:
-            return self._rmsprop._begin(param)
-        return {"average": np.zeros_like(param.data, order="C")}
+    def _state(self, param: Tensor) -> list[str]:
+        return ["average"] if param.ndim == 2 else self._rmsprop._state(param)
 
-    def _rule(self, slot: Slot, grad: Array) -> Array:
-        if slot.param.ndim != 2:
+    def _alike(self, param: Tensor) -> Hashable:
+        return param if param.ndim == 2 else None
+
+    def _rule(self, part: Part, grad: Array, out: Array) -> None:
+        if "average" not in part.state:
             self._rmsprop.lr = self.rate * self._rmsprop_lr
-            return self._rmsprop._rule(slot, grad)
-        average = slot.state["average"]
+            self._rmsprop._rule(part, grad, out)
+            return
+        average = part.state["average"]
         average += (1 - self.momentum) * (grad - average)
         direction = grad + self.momentum * (average - grad) if self.nesterov else average
-        rows, columns = grad.shape
+        rows, columns = part.shape  # type: ignore[misc]
         if self.adjust_lr_fn == "match_rms_adamw":
             factor = 0.2 * math.sqrt(max(rows, columns))
         else:
             factor = math.sqrt(max(1, rows / max(columns, 1)))
-        delta = orthogonalize(direction, self.ns_coefficients, self.ns_steps, self.eps)
-        delta *= -self.rate * factor
+        matrix = direction.reshape(rows, columns)
+        nearly = orthogonalize(matrix, self.ns_coefficients, self.ns_steps, self.eps)
+        np.multiply(nearly.ravel(), -self.rate * factor, out=out)
         if self.weight_decay:
-            delta -= (self.rate * self.weight_decay) * slot.param.data
-        return delta
+            out -= (self.rate * self.weight_decay) * part.values
 
 
 def orthogonalize(

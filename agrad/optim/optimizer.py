@@ -1,23 +1,28 @@
-"""What the optimizers share: their parameters, their states, and how an update is applied."""
+"""What the optimizers share: their parameters, their states, and how an update is applied.
+
+Parameters that step together lie side by side in one array, and so do their gradients and the
+rule's state: a rule is computed over all of them at once, whatever their number.
+"""
 
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from agrad.backend import Array, as_array, device_of, kernels, move, same_device
 from agrad.errors import DeviceError, NonFiniteError
+from agrad.flat import Buffer, Flat
 from agrad.optim.state import require_array, require_count, require_dict
 from agrad.tensor import Tensor
 
 __all__ = [
+    "Block",
     "Optimizer",
-    "Slot",
+    "Part",
     "checked_params",
     "require",
-    "require_finite_gradients",
     "with_decay",
 ]
 
@@ -25,26 +30,55 @@ __all__ = [
 _LARGEST = sys.float_info.max
 
 
-@dataclass(slots=True, eq=False)
-class Slot:
-    """A parameter, the number of steps it has made, and the rule's arrays for it, by name."""
+_CHUNK = 1 << 16
+"""So many elements are gone through at a time: one pass finds in the cache what another left."""
 
-    param: Tensor
-    steps: int = 0
-    state: dict[str, Array] = field(default_factory=dict)
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Parameters that have made the same number of steps, and the rule's arrays for them, by name.
+
+    The arrays have one dimension, and the layout of `flat`.
+    """
+
+    flat: Flat
+    steps: int
+    state: dict[str, Array]
+
+    def grads(self) -> list[Any]:
+        """Return the gradients of the parameters, None where there is none."""
+        return [param.grad for param in self.flat.tensors]
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """What a rule is given of a block: as many elements of the values and of each state's array.
+
+    Attributes:
+        shape: the parameter's, if the part is all of one.
+        values: the parameters', to be read.
+        steps: how many the parameters have made, with this one.
+        state: the rule's arrays, to be brought up to date.
+    """
+
+    shape: tuple[int, ...] | None
+    values: Array
+    steps: int
+    state: dict[str, Array]
 
 
 class Optimizer:
     """A rule that proposes an update of the parameters from their gradients.
 
-    A subclass defines `_begin`, the arrays it keeps for a parameter, and `_rule`, the update. Every
-    rule's update is proportional to the learning rate.
+    A subclass defines `_state`, the names of the arrays that it keeps for a parameter, and `_rule`,
+    the update. Every rule's update is proportional to the learning rate.
 
     Args:
         params: the Tensors to train, leaves that require a gradient, none of them twice.
         lr: the learning rate.
 
     Attributes:
+        params: the parameters, in the order given.
         lr: the learning rate, to read and to set.
         scale: the factor on it that a schedule sets.
 
@@ -55,29 +89,29 @@ class Optimizer:
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
-        self._slots = [Slot(param) for param in checked_params(self._name, params)]
+        self.params = tuple(checked_params(self._name, params))
+        self._blocks: list[Block] = []
         self.lr = lr
         self.scale = 1.0
 
     # -- a rule ------------------------------------------------------------------------------------
 
-    def _begin(self, param: Tensor) -> dict[str, Array]:
-        """Return the arrays to keep for `param`, as they are before its first step."""
-        return {}
+    def _state(self, param: Tensor) -> list[str]:
+        """Return the names of the arrays to keep for `param`, which begin as zeros."""
+        return []
 
-    def _rule(self, slot: Slot, grad: Array) -> Array:
-        """Return the update as a new C-contiguous array, and bring the slot's state up to date.
+    def _alike(self, param: Tensor) -> Hashable:
+        """Return what parameters must have in common, beside dtype and device, to be one block.
 
-        `slot.steps` counts this step already.
+        The rule of a block with something in common is not computed in parts.
         """
+        return None
+
+    def _rule(self, part: Part, grad: Array, out: Array) -> None:
+        """Put the update into `out`, and bring the part's state up to date."""
         raise TypeError(f"{self._name}: the optimizer defines no rule")
 
     # -- its use -----------------------------------------------------------------------------------
-
-    @property
-    def params(self) -> tuple[Tensor, ...]:
-        """The parameters, in the order given."""
-        return tuple(slot.param for slot in self._slots)
 
     @property
     def lr(self) -> float:
@@ -96,8 +130,8 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget the gradients and average gradients of the parameters."""
-        for slot in self._slots:
-            slot.param.zero_grad()
+        for param in self.params:
+            param.grad = param.average_grad = None
 
     def step(self) -> None:
         """Update the parameters that have a gradient.
@@ -106,8 +140,14 @@ class Optimizer:
             ValueError: a gradient is not of its parameter's shape and dtype; nothing has changed.
             DeviceError: a gradient or the rule's state is not where its parameter is.
         """
-        for slot in self._ready():
-            _move(slot.param, self._propose(slot))
+        for block in self.ready():
+            values = block.flat.writable()
+            grad = block.flat.gather(block.grads())
+            delta = np.empty_like(values, shape=(min(_CHUNK, values.size),))
+            for where, part in self._parts(block, values):
+                update = delta[: part.values.size]
+                self._rule(part, grad[where], update)
+                part.values += update
 
     def propose(self) -> dict[Tensor, Array]:
         """Return the update of each parameter that has a gradient, without applying it.
@@ -118,57 +158,122 @@ class Optimizer:
         Raises:
             ValueError: a gradient is not of its parameter's shape and dtype; nothing has changed.
         """
-        return {slot.param: self._propose(slot) for slot in self._ready()}
+        proposals = [(block.flat.tensors, self.proposal(block).views) for block in self.ready()]
+        return {param: delta for pairs in proposals for param, delta in zip(*pairs)}
 
     @staticmethod
     def apply(updates: Mapping[Tensor, Array]) -> None:
         """Add the updates to their parameters."""
         for param, delta in updates.items():
-            _move(param, delta)
+            data = param.writable()
+            np.add(data, delta, out=data)
 
-    def _ready(self) -> list[Slot]:
-        """Return the slots whose parameters have a gradient, each of which fits."""
-        ready = [slot for slot in self._slots if slot.param.grad is not None]
-        for slot in ready:
-            data, grad = slot.param.data, slot.param.grad
-            if grad.shape != data.shape or grad.dtype != data.dtype:  # type: ignore[union-attr]
+    def require_finite_gradients(self, owner: str) -> None:
+        """Raise unless the gradients that are there are finite.
+
+        Raises:
+            NonFiniteError: one is not; the message names its parameter.
+        """
+        for block in self.ready():
+            grad = block.flat.gather(block.grads())
+            if kernels(grad).optimizer.all_finite(grad):
+                continue
+            wrong = next(p for p in block.flat.tensors if not np.isfinite(p.grad).all())
+            raise NonFiniteError(
+                f"{owner}: the gradient of parameter {self._number(wrong)}, {wrong.shape}, is "
+                "not finite; lower the learning rate, or look for NaN in the inputs"
+            )
+
+    # -- its blocks --------------------------------------------------------------------------------
+
+    def ready(self) -> list[Block]:
+        """Return the blocks of the parameters that have a gradient, each of which fits.
+
+        A block of which only some parameters have one is cut in two.
+
+        Raises:
+            ValueError: a gradient is not of its parameter's shape and dtype; nothing has changed.
+            DeviceError: a gradient or the rule's state is not where its parameter is.
+        """
+        if not self._blocks:
+            self._blocks = self._begun(self.params)
+        for block in self._blocks:
+            grads = block.grads()
+            if block.flat.buffer_of(grads) is None:
+                self._require_fit(block)
+        self._blocks = [part for block in self._blocks for part in _by_gradient(block)]
+        return [block for block in self._blocks if block.flat.tensors[0].grad is not None]
+
+    def proposal(self, block: Block) -> Buffer:
+        """Return the block's update in a buffer, and bring its state up to date."""
+        values = block.flat.adopt()
+        grad, out = block.flat.gather(block.grads()), block.flat.buffer()
+        for where, part in self._parts(block, values):
+            self._rule(part, grad[where], out.array[where])
+        return out
+
+    def _begun(self, params: Iterable[Tensor]) -> list[Block]:
+        """Return the blocks of parameters that have made no step."""
+        kinds: dict[Hashable, list[Tensor]] = {}
+        for param in params:
+            kinds.setdefault((param.dtype, param.device, self._alike(param)), []).append(param)
+        return [Block(Flat(alike), 0, {}) for alike in kinds.values()]
+
+    def _parts(self, block: Block, values: Array) -> Iterator[tuple[slice, Part]]:
+        """Count a step of the block, and yield its parts and where they are."""
+        tensors = block.flat.tensors
+        if block.steps == 0:
+            names = self._state(tensors[0])
+            block.state = {name: block.flat.zeros() for name in names}
+        block.steps += 1
+        size = values.size if self._alike(tensors[0]) is not None else _CHUNK
+        shape = tensors[0].shape if len(tensors) == 1 and size >= values.size else None
+        for start in range(0, values.size, max(size, 1)):
+            where = slice(start, start + size)
+            state = {name: array[where] for name, array in block.state.items()}
+            yield where, Part(shape, values[where], block.steps, state)
+
+    def _require_fit(self, block: Block) -> None:
+        for param, grad in zip(block.flat.tensors, block.grads()):
+            if grad is None:
+                continue
+            data, number = param.data, self._number(param)
+            if grad.shape != data.shape or grad.dtype != data.dtype:
                 raise ValueError(
-                    f"{self._name}: parameter {self._slots.index(slot)} is {data.dtype}"
-                    f"{list(data.shape)}, its grad {grad.dtype}{list(grad.shape)}"  # type: ignore[union-attr]
+                    f"{self._name}: parameter {number} is {data.dtype}{list(data.shape)}, "
+                    f"its grad {grad.dtype}{list(grad.shape)}"
                 )
-            for name, array in (("grad", grad), *slot.state.items()):
-                if not same_device(array, data):  # type: ignore[arg-type]
+            for name, array in (("grad", grad), ("state", block.flat.zeros(0))):
+                if not same_device(array, data):
                     raise DeviceError(
-                        f"{self._name}: parameter {self._slots.index(slot)} is on "
-                        f"{device_of(data)}, its {name} on {device_of(array)}; make the optimizer "
-                        "after the model has been moved"
+                        f"{self._name}: parameter {number} is on {device_of(data)}, its {name} on "
+                        f"{device_of(array)}; make the optimizer after the model has been moved"
                     )
-        return ready
-
-    def _propose(self, slot: Slot) -> Array:
-        if slot.steps == 0:
-            slot.state = self._begin(slot.param)
-        slot.steps += 1
-        return self._rule(slot, slot.param.grad)  # type: ignore[arg-type]
 
     # -- its state ---------------------------------------------------------------------------------
 
     @property
     def state_bytes(self) -> int:
         """The size of the arrays kept from one step to the next."""
-        return sum(array.nbytes for slot in self._slots for array in slot.state.values())
+        return sum(array.nbytes for block in self._blocks for array in block.state.values())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the learning rate and copies of the state's arrays, for `agrad.save`.
 
         The rule's other arguments, and the factor that a schedule sets, are not in it.
         """
-        slots = {
-            str(i): {"steps": slot.steps, **{k: array.copy() for k, array in slot.state.items()}}
-            for i, slot in enumerate(self._slots)
-            if slot.steps
+        saved: dict[Tensor, dict[str, Any]] = {}
+        for block in self._blocks:
+            states = {name: block.flat.split(array) for name, array in block.state.items()}
+            for i, param in enumerate(block.flat.tensors):
+                saved[param] = {name: parts[i].copy() for name, parts in states.items()}
+                saved[param]["steps"] = block.steps
+        parameters = {
+            str(i): saved[param]
+            for i, param in enumerate(self.params)
+            if param in saved and saved[param]["steps"]
         }
-        return {"lr": self.lr, "parameters": slots}
+        return {"lr": self.lr, "parameters": parameters}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a state that `state_dict` returned, of the same rule over like parameters.
@@ -183,32 +288,49 @@ class Optimizer:
                 f"{self._name}.load_state_dict: expected lr and parameters, got {sorted(state)}"
             )
         saved = require_dict(self._name, "parameters", state["parameters"])
-        known = {str(i) for i in range(len(self._slots))}
-        if not saved.keys() <= known:
+        known = {str(i): param for i, param in enumerate(self.params)}
+        if not saved.keys() <= known.keys():
             raise ValueError(
                 f"{self._name}.load_state_dict: the state has parameters "
-                f"{sorted(saved.keys() - known)}, the optimizer only {len(known)}"
+                f"{sorted(saved.keys() - known.keys())}, the optimizer only {len(known)}"
             )
-        loaded = [
-            self._loaded(i, slot.param, saved[str(i)]) if str(i) in saved else Slot(slot.param)
-            for i, slot in enumerate(self._slots)
-        ]
+        steps = {
+            param: self._loaded_steps(i, param, saved[i]) if i in saved else 0
+            for i, param in known.items()
+        }
         self.lr = state["lr"]
-        self._slots = loaded
+        states = {param: saved[i] for i, param in known.items() if i in saved}
+        self._blocks = []
+        for count in sorted(set(steps.values())):
+            for block in self._begun(param for param in steps if steps[param] == count):
+                if count:
+                    self._load(block, count, [states[param] for param in block.flat.tensors])
+                self._blocks.append(block)
 
-    def _loaded(self, i: int, param: Tensor, saved: Any) -> Slot:
-        expected = self._begin(param)
-        if require_dict(self._name, f"parameter {i}", saved).keys() != {"steps", *expected}:
+    def _loaded_steps(self, i: str, param: Tensor, saved: Any) -> int:
+        """Return the steps that a parameter has made, after a look at all that was saved of it."""
+        names = self._state(param)
+        if require_dict(self._name, f"parameter {i}", saved).keys() != {"steps", *names}:
             raise ValueError(
-                f"{self._name}.load_state_dict: parameter {i} needs steps and {sorted(expected)}, "
+                f"{self._name}.load_state_dict: parameter {i} needs steps and {sorted(names)}, "
                 f"the state has {sorted(saved)}; is it of another rule?"
             )
-        for name, like in expected.items():
-            require_array(self._name, f"{name} of parameter {i}", saved[name], like)
-            like[...] = move(saved[name], param.device)
+        for name in names:
+            require_array(self._name, f"{name} of parameter {i}", saved[name], param.data)
         # Of a parameter that has made no step there is nothing to save.
-        steps = require_count(self._name, f"steps of parameter {i}", saved["steps"], least=1)
-        return Slot(param, steps, expected)
+        return require_count(self._name, f"steps of parameter {i}", saved["steps"], least=1)
+
+    def _load(self, block: Block, steps: int, saved: list[Any]) -> None:
+        tensors = block.flat.tensors
+        block.steps = steps
+        for name in self._state(tensors[0]):
+            array = block.flat.zeros()
+            for param, part, own in zip(tensors, block.flat.split(array), saved):
+                part[...] = move(own[name], param.device)
+            block.state[name] = array
+
+    def _number(self, param: Tensor) -> int:
+        return next(i for i, known in enumerate(self.params) if known is param)
 
     @property
     def _name(self) -> str:
@@ -229,29 +351,28 @@ def require(owner: str, what: str, holds: Any, **arguments: Any) -> None:
             raise ValueError(f"{owner}: {name} must {what}, got {value}")
 
 
-def require_finite_gradients(owner: str, params: Iterable[Tensor]) -> None:
-    """Raise unless the gradients that are there are finite.
-
-    Raises:
-        NonFiniteError: one is not; the message names its parameter.
-    """
-    for i, param in enumerate(params):
-        grad = param.grad
-        if grad is not None and not kernels(grad).optimizer.all_finite(grad.ravel()):
-            raise NonFiniteError(
-                f"{owner}: the gradient of parameter {i}, {param.shape}, is not finite; lower the "
-                "learning rate, or look for NaN in the inputs"
-            )
-
-
-def with_decay(grad: Array, weight_decay: float, param: Tensor) -> Array:
+def with_decay(grad: Array, weight_decay: float, values: Array) -> Array:
     """Return the gradient of the loss plus ½ weight_decay |θ|²."""
-    return as_array(grad + weight_decay * param.data) if weight_decay else grad
+    return as_array(grad + weight_decay * values) if weight_decay else grad
 
 
-def _move(param: Tensor, delta: Array) -> None:
-    data = param.writable()
-    np.add(data, delta, out=data)
+def _by_gradient(block: Block) -> list[Block]:
+    """Return the block; two, where some of its parameters have a gradient and others have none."""
+    tensors, grads = block.flat.tensors, block.grads()
+    missing = [grad is None for grad in grads]
+    if not any(missing) or all(missing):
+        return [block]
+    states = {name: block.flat.split(array) for name, array in block.state.items()}
+    blocks = []
+    for lacks in False, True:
+        chosen = [i for i, lacking in enumerate(missing) if lacking == lacks]
+        flat = Flat([tensors[i] for i in chosen])
+        state = {
+            name: np.concatenate([parts[i].ravel() for i in chosen])
+            for name, parts in states.items()
+        }
+        blocks.append(Block(flat, block.steps, state))
+    return blocks
 
 
 def checked_params(owner: str, params: Iterable[Tensor]) -> list[Tensor]:

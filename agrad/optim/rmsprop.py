@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.optim.optimizer import Optimizer, Slot, require, with_decay
+from agrad.optim.optimizer import Optimizer, Part, require, with_decay
 from agrad.tensor import Tensor
 
 __all__ = ["RMSprop"]
@@ -65,47 +65,30 @@ class RMSprop(Optimizer):
         self.momentum = momentum
         self.centered = centered
 
-    def _begin(self, param: Tensor) -> dict[str, Array]:
+    def _state(self, param: Tensor) -> list[str]:
         names = ["square_average"]
         if self.centered:
             names.append("grad_average")
         if self.momentum:
             names.append("momentum")
-        return {name: np.zeros_like(param.data, order="C") for name in names}
+        return names
 
-    def _rule(self, slot: Slot, grad: Array) -> Array:
-        grad = with_decay(grad, self.weight_decay, slot.param)
+    def _rule(self, part: Part, grad: Array, out: Array) -> None:
+        grad = with_decay(grad, self.weight_decay, part.values)
         if not self.momentum:
-            return self._scaled(slot, grad, self.rate)
-        direction = self._scaled(slot, grad, -1.0)
-        delta = np.empty_like(direction)
+            self._scale(part.state, grad, self.rate, out)
+            return
+        direction = np.empty_like(grad)
+        self._scale(part.state, grad, -1.0, direction)
         kernels(grad).optimizer.heavy_ball(
-            delta.ravel(),
-            direction.ravel(),
-            slot.state["momentum"].ravel(),
-            self.rate,
-            self.momentum,
-            1.0,
-            False,
+            out, direction, part.state["momentum"], self.rate, self.momentum, 1.0, False
         )
-        return delta
 
-    def _scaled(self, slot: Slot, grad: Array, lr: float) -> Array:
-        """Return -lr · g / (√v + eps)."""
-        delta = np.empty_like(grad, order="C")
-        flat, square_average = delta.ravel(), slot.state["square_average"].ravel()
+    def _scale(self, state: dict[str, Array], grad: Array, lr: float, out: Array) -> None:
+        """Put -lr · g / (√v + eps) into `out`."""
+        averages = [state["square_average"]]
+        rule = kernels(grad).optimizer.rmsprop
         if self.centered:
-            kernels(grad).optimizer.centered_rmsprop(
-                flat,
-                grad.ravel(),
-                square_average,
-                slot.state["grad_average"].ravel(),
-                lr,
-                self.alpha,
-                self.eps,
-            )
-        else:
-            kernels(grad).optimizer.rmsprop(
-                flat, grad.ravel(), square_average, lr, self.alpha, self.eps
-            )
-        return delta
+            averages.append(state["grad_average"])
+            rule = kernels(grad).optimizer.centered_rmsprop
+        rule(out, grad, *averages, lr, self.alpha, self.eps)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.optim.optimizer import Optimizer, Slot, require, with_decay
+from agrad.optim.optimizer import Optimizer, Part, require, with_decay
 from agrad.tensor import Tensor
 
 __all__ = ["SGD"]
@@ -64,23 +64,15 @@ class SGD(Optimizer):
         self.weight_decay = weight_decay
         self.nesterov = nesterov
 
-    def _begin(self, param: Tensor) -> dict[str, Array]:
-        return {"momentum": np.zeros_like(param.data, order="C")} if self.momentum else {}
+    def _state(self, param: Tensor) -> list[str]:
+        return ["momentum"] if self.momentum else []
 
-    def _rule(self, slot: Slot, grad: Array) -> Array:
-        grad = with_decay(grad, self.weight_decay, slot.param)
-        delta = np.empty_like(grad, order="C")
+    def _rule(self, part: Part, grad: Array, out: Array) -> None:
+        grad = with_decay(grad, self.weight_decay, part.values)
         if self.momentum:
-            fresh = 1.0 if slot.steps == 1 else 1 - self.dampening
+            fresh = 1.0 if part.steps == 1 else 1 - self.dampening
             kernels(grad).optimizer.heavy_ball(
-                delta.ravel(),
-                grad.ravel(),
-                slot.state["momentum"].ravel(),
-                self.rate,
-                self.momentum,
-                fresh,
-                self.nesterov,
+                out, grad, part.state["momentum"], self.rate, self.momentum, fresh, self.nesterov
             )
         else:
-            np.multiply(grad, -self.rate, out=delta)
-        return delta
+            np.multiply(grad, -self.rate, out=out)

@@ -130,22 +130,35 @@ class Activation:
         self._loops[z.dtype].forward_biased(z, bias, out)
         return out
 
-    def backward_biased(self, grad: Array, out: Array) -> tuple[Array, Array]:
+    def backward_biased(
+        self, grad: Array, out: Array, room: Array | None = None
+    ) -> tuple[Array, Array]:
         """Return grad · f'(z) (m, n) and the sum of its rows (n,), given out = f(z).
+
+        The sum is put into `room`, if there is one.
 
         Example:
             >>> relu.backward_biased(np.array([[8.0], [8.0]]), np.array([[1.0], [0.0]]))
             (array([[8.],
                    [0.]]), array([8.]))
         """
-        z_grad, bias_grad = np.empty(out.shape, out.dtype), np.zeros(out.shape[1], out.dtype)
+        z_grad = np.empty(out.shape, out.dtype)
+        bias_grad = np.empty(out.shape[1], out.dtype) if room is None else room
         self._loops[out.dtype].backward_biased(np.ascontiguousarray(grad), out, z_grad, bias_grad)
         return z_grad, bias_grad
 
     def average_backward_biased(
-        self, grad: Array, a: Array, f_a: Array, b: Array, f_b: Array
+        self,
+        grad: Array,
+        a: Array,
+        f_a: Array,
+        b: Array,
+        f_b: Array,
+        room: Array | None = None,
     ) -> tuple[Array, Array]:
         """Return what `average_backward` does (m, n), and the sum of its rows (n,).
+
+        The sum is put into `room`, if there is one.
 
         Example:
             >>> a, b = np.array([[-1.0]]), np.array([[3.0]])
@@ -153,7 +166,8 @@ class Activation:
             >>> relu.average_backward_biased(np.array([[8.0]]), a, f_a, b, f_b)
             (array([[6.]]), array([6.]))
         """
-        z_grad, bias_grad = np.empty(a.shape, a.dtype), np.zeros(a.shape[1], a.dtype)
+        z_grad = np.empty(a.shape, a.dtype)
+        bias_grad = np.empty(a.shape[1], a.dtype) if room is None else room
         self._loops[a.dtype].average_backward_biased(
             np.ascontiguousarray(grad), a, f_a, b, f_b, z_grad, bias_grad
         )
@@ -208,6 +222,7 @@ def _forward_biased(z, bias, out):
 
 
 def _backward_biased(grad, out, z_grad, bias_grad):
+    bias_grad[:] = 0
     part = np.empty_like(bias_grad)
     for start in range(0, out.shape[0], _ROWS):
         part[:] = 0
@@ -219,6 +234,7 @@ def _backward_biased(grad, out, z_grad, bias_grad):
 
 
 def _average_backward_biased(grad, a, f_a, b, f_b, z_grad, bias_grad):
+    bias_grad[:] = 0
     part = np.empty_like(bias_grad)
     for start in range(0, a.shape[0], _ROWS):
         part[:] = 0

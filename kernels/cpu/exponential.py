@@ -124,9 +124,7 @@ class Precision(NamedTuple):
     round_to_integer: Callable[..., Any]
 
 
-DOUBLE = Precision(
-    split_exp, np.float64(-1400), power_of_two, np.float64(-1000), round_to_integer
-)
+DOUBLE = Precision(split_exp, np.float64(-1400), power_of_two, np.float64(-1000), round_to_integer)
 SINGLE = Precision(
     split_single_exp, _LOWEST_32, single_power_of_two, np.float32(-100), round_single_to_integer
 )
