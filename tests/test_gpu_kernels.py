@@ -324,9 +324,10 @@ def test_activations(name: str, dtype: type, shape: tuple[int, int], gpu: OnNump
 def test_a_bias_with_an_activation_is_one_without(
     name: str, dtype: type, shape: tuple[int, int], gpu: OnNumpy
 ) -> None:
-    """To the same bits: what is captured is what was recorded."""
+    """To the same bits: what is captured is what was recorded. Gradients of biases have rooms."""
     activation = getattr(gpu.dense, name)
     grad, a, b, bias = table_problem(shape, dtype)
+    room = np.full_like(bias, 7)
     z, sums = a.copy(), a.copy()
     out = activation.forward_biased(z, bias)
     gpu.dense.add_bias(sums, bias)
@@ -336,9 +337,10 @@ def test_a_bias_with_an_activation_is_one_without(
     np.testing.assert_array_equal(z_grad, activation.backward(grad, out))
     np.testing.assert_array_equal(bias_grad, gpu.dense.sum_rows(z_grad))
     ends = ends_of(activation, a, b)
-    z_grad, bias_grad = activation.average_backward_biased(grad, *ends)
+    z_grad, bias_grad = activation.average_backward_biased(grad, *ends, room)
     np.testing.assert_array_equal(z_grad, activation.average_backward(grad, *ends))
     np.testing.assert_array_equal(bias_grad, gpu.dense.sum_rows(z_grad))
+    np.testing.assert_array_equal(bias_grad, room)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -42,9 +42,7 @@ def sum_rows(rows: cupy.ndarray) -> cupy.ndarray:
         >>> sum_rows(cupy.array([[1.0, 2.0], [3.0, 4.0]]))
         array([4., 6.])
     """
-    sums = _chunk_sums(rows)
-    _sum_rows(_over_chunks(sums), cupy.ascontiguousarray(rows), sums, *rows.shape, len(sums))
-    return _total(sums)
+    return _summed_rows(rows, None)
 
 
 class Activation:
@@ -123,16 +121,18 @@ class Activation:
         return out
 
     def backward_biased(
-        self, grad: cupy.ndarray, out: cupy.ndarray
+        self, grad: cupy.ndarray, out: cupy.ndarray, room: cupy.ndarray | None = None
     ) -> tuple[cupy.ndarray, cupy.ndarray]:
         """Return grad · f'(z) (m, n) and the sum of its rows (n,), given out = f(z).
+
+        The sum is put into `room`, if there is one.
 
         Example:
             >>> relu.backward_biased(cupy.array([[8.0], [8.0]]), cupy.array([[1.0], [0.0]]))
             (array([[8.],
                    [0.]]), array([8.]))
         """
-        return _summed(self._backward_biased, grad, out)
+        return _summed(self._backward_biased, room, grad, out)
 
     def average_backward_biased(
         self,
@@ -141,8 +141,11 @@ class Activation:
         f_a: cupy.ndarray,
         b: cupy.ndarray,
         f_b: cupy.ndarray,
+        room: cupy.ndarray | None = None,
     ) -> tuple[cupy.ndarray, cupy.ndarray]:
         """Return what `average_backward` does (m, n), and the sum of its rows (n,).
+
+        The sum is put into `room`, if there is one.
 
         Example:
             >>> a, b = cupy.array([[-1.0]]), cupy.array([[3.0]])
@@ -150,26 +153,38 @@ class Activation:
             >>> relu.average_backward_biased(cupy.array([[8.0]]), a, f_a, b, f_b)
             (array([[6.]]), array([6.]))
         """
-        return _summed(self._average_backward_biased, grad, a, f_a, b, f_b)
+        return _summed(self._average_backward_biased, room, grad, a, f_a, b, f_b)
 
 
-def _summed(kernel: Kernel, *arrays: cupy.ndarray) -> tuple[cupy.ndarray, cupy.ndarray]:
+def _summed(
+    kernel: Kernel, room: cupy.ndarray | None, *arrays: cupy.ndarray
+) -> tuple[cupy.ndarray, cupy.ndarray]:
     """Return what a kernel makes of arrays (m, n), and the sum of its rows."""
     result = cupy.empty(arrays[-1].shape, arrays[-1].dtype)
-    sums = _chunk_sums(result)
+    sums = _chunk_sums(result, room)
     given = map(cupy.ascontiguousarray, arrays)
     kernel(_over_chunks(sums), *given, result, sums, *result.shape, len(sums))
-    return result, _total(sums)
+    return result, _total(sums, room)
 
 
-def _chunk_sums(rows: cupy.ndarray) -> cupy.ndarray:
+def _summed_rows(rows: cupy.ndarray, room: cupy.ndarray | None) -> cupy.ndarray:
+    sums = _chunk_sums(rows, room)
+    _sum_rows(_over_chunks(sums), cupy.ascontiguousarray(rows), sums, *rows.shape, len(sums))
+    return _total(sums, room)
+
+
+def _chunk_sums(rows: cupy.ndarray, room: cupy.ndarray | None) -> cupy.ndarray:
     """Return where the sums of each `_ROWS` rows are to go; without rows, where zeros are."""
     chunks = max(1, -(-len(rows) // _ROWS))
+    if chunks == 1 and room is not None:
+        return room[None]
     return cupy.empty((chunks, rows.shape[1]), rows.dtype)
 
 
-def _total(sums: cupy.ndarray) -> cupy.ndarray:
-    return sums[0] if len(sums) == 1 else sum_rows(sums)
+def _total(sums: cupy.ndarray, room: cupy.ndarray | None) -> cupy.ndarray:
+    if len(sums) > 1:
+        return _summed_rows(sums, room)
+    return sums[0] if room is None else room
 
 
 def _over_places(z: cupy.ndarray) -> tuple[int, int]:
