@@ -11,6 +11,7 @@ Importing this package without CuPy raises ImportError; a device is needed by th
 from . import (
     activation,
     conv,
+    dense,
     divided_difference,
     embedding,
     optimizer,
@@ -23,6 +24,7 @@ from . import (
 __all__ = [
     "activation",
     "conv",
+    "dense",
     "divided_difference",
     "embedding",
     "optimizer",
