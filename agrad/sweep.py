@@ -146,7 +146,8 @@ def _sweep(
         if node in pending:
             grad = as_array(pending.pop(node))
             gradients = pull(node, grad)
-            taken = {id(array) for array in (*node.inputs, node.out, grad)}
+            owned = node.operation.owns_gradients
+            taken = set() if owned else {id(array) for array in (*node.inputs, node.out, grad)}
             for i, parent in enumerate(node.parents):
                 if parent is None or gradients[i] is None:
                     continue
@@ -154,7 +155,7 @@ def _sweep(
                 known: LeafArrays = pending if type(parent) is Node else leaves
                 if parent in known:
                     known[parent] = known[parent] + gradient
-                elif node.operation.owns_gradients:
+                elif owned:
                     known[parent] = gradient
                 elif known is leaves and (
                     id(gradient) in taken or _is_shared(gradient, i, gradients, node, grad)

@@ -319,6 +319,14 @@ OPERATIONS = [
         "nll_loss",
     ),
     Mutant(
+        "kernels/cpu/softmax.py",
+        "p[j, i] *= 1 - real(sums[i]) * (step[j, i] - tops[i])",
+        "p[j, i] *= 1",
+        "cross-entropy: no correction to completeness",
+        "softmax",
+        "completeness",
+    ),
+    Mutant(
         LOSS,
         "self.negative * softplus(a, b) - self.positive * softplus(-a, -b)",
         "self.negative * softplus(a, b) - self.positive * softplus(a, b)",

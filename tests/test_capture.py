@@ -105,6 +105,52 @@ def test_training_is_bit_identical(kind: str, optimizer: str) -> None:
     assert_same(*results)
 
 
+CLASS_WEIGHT = ag.tensor([0.5, 2.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        F.cross_entropy,
+        lambda x, y: F.cross_entropy(x, y, CLASS_WEIGHT, ignore_index=1),
+        lambda x, y: F.cross_entropy(x, y, reduction="none").sum(),
+    ],
+)
+@pytest.mark.parametrize("kind", ["plain", "average"])
+def test_the_loss_may_be_captured_too(loss: Callable[..., ag.Tensor], kind: str) -> None:
+    results = []
+    for captured in False, True:
+        ag.seed(1)
+        model = nn.Sequential(nn.Linear(12, 9), nn.Tanh(), nn.Linear(9, 3))
+        base = optim.RMSprop(model.parameters(), lr=1e-2)
+        optimizer: Any = optim.AverageGradient(base) if kind == "average" else base
+
+        def step(x: Any, y: Any, model: nn.Module = model) -> ag.Tensor:
+            return loss(model(x), y)
+
+        forward, losses = ag.capture(step) if captured else step, []
+        for batch, labels in zip(VECTORS, LABELS):
+            optimizer.zero_grad()
+            value = forward(batch, labels)
+            losses.append(value.data)
+            if kind == "average":
+                optimizer.step(value)
+            else:
+                value.backward()
+                optimizer.step()
+        results.append([*losses, *(p.data.copy() for p in model.parameters())])
+    assert_same(*results)
+
+
+def test_labels_are_checked_in_every_call_of_a_captured_loss() -> None:
+    loss = ag.capture(lambda x, y: F.cross_entropy(x, y))
+    logits = ag.tensor(np.zeros((2, 3)), requires_grad=True)
+    for _ in range(2):
+        assert loss(logits, [0, 2]).item() == pytest.approx(np.log(3))
+    with pytest.raises(ValueError, match="target has class 3, outside 0 to 2"):
+        loss(logits, [0, 3])
+
+
 def test_the_training_loop_captures_where_asked_to() -> None:
     results = []
     for capture in False, True:

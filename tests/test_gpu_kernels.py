@@ -424,6 +424,54 @@ def test_rows_of_an_embedding(gpu: OnNumpy) -> None:
     property()
 
 
+# Softmax ------------------------------------------------------------------------------------------
+
+
+@st.composite
+def classified(draw: st.DrawFn) -> tuple[Any, ...]:
+    """Logits at the start and at the end, and what else `cross_entropy` takes."""
+    rows = draw(st.sampled_from([0, 1, 5, 70]))
+    n = draw(st.sampled_from([1, 3, 10, 64, 65, 257, 700]))
+    rng, dtype = np.random.default_rng(draw(seeds)), draw(dtypes)
+    start, step = 3 * rng.normal(size=(2, rows, n))
+    if draw(st.booleans()):
+        start[:, 1:2] = -math.inf
+    classes = rng.integers(0, n, rows)
+    classes[1:][rng.random(max(0, rows - 1)) < 0.2] = -1
+    weight = draw(st.none() | st.just(rng.uniform(0.5, 2, n).astype(dtype)))
+    ends = [x.astype(dtype) for x in (start, start + step)]
+    return *ends, classes, weight, -1, draw(st.sampled_from(["none", "sum", "mean"]))
+
+
+def test_cross_entropy(gpu: OnNumpy) -> None:
+    @settings(max_examples=40)
+    @given(classified())
+    def property(drawn: tuple[Any, ...]) -> None:
+        start, end, *rest = drawn
+        rows, reduction = len(start), rest[-1]
+        if reduction == "mean" and rows == 0:
+            return  # without examples it is not defined, and NumPy, but not CuPy, warns
+        expected = cpu.softmax.cross_entropy(start, *rest)
+        # The CPU's exponentials are right to an ulp, and its logarithms.
+        assert_ulps(gpu.softmax.cross_entropy(start, *rest), expected, 8, least=1.0)
+        grad = np.linspace(1, 2, rows if reduction == "none" else 1).astype(start.dtype)
+        expected = cpu.softmax.cross_entropy_backward(grad, start, *rest)
+        result = gpu.softmax.cross_entropy_backward(grad, start, *rest)
+        largest = np.abs(expected).max(initial=0)
+        assert_ulps(result, expected, 8, least=largest)
+        expected = cpu.softmax.cross_entropy_average_backward(grad, start, end, *rest)
+        result = gpu.softmax.cross_entropy_average_backward(grad, start, end, *rest)
+        # The correction is a small quotient of what the rounding of the logarithms leaves.
+        assert_ulps(result, expected, 256, least=np.abs(expected).max(initial=0))
+
+    property()
+
+
+def test_the_first_class_outside(gpu: OnNumpy) -> None:
+    for classes, expected in ([], -1), ([0, -1, 2], -1), ([0, -1, 3, 9], 2), ([-2, 3], 0):
+        assert gpu.softmax.first_outside(np.array(classes, np.int64), 3, -1) == expected
+
+
 # Convolution --------------------------------------------------------------------------------------
 
 
@@ -670,6 +718,10 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
     yield gpu.power.in_base(abs(a), abs(b), b)
     yield gpu.power.in_exponent(a, b, abs(b))
     yield gpu.selection.average_shares(a.reshape(-1, 2), b.reshape(-1, 2))
+    examples = rng.integers(0, 30, 30), abs(a[0]), -1, "mean"
+    yield gpu.softmax.cross_entropy(a, *examples)
+    yield gpu.softmax.cross_entropy_backward(np.ones(1), a, *examples)
+    yield gpu.softmax.cross_entropy_average_backward(np.ones(1), a, b, *examples)
     table = np.zeros((5, 300))
     gpu.embedding.add_rows(rng.integers(0, 5, 40), rng.normal(size=(40, 300)), 3, table)
     yield table

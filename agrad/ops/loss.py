@@ -1,11 +1,95 @@
-"""Losses against constant targets, which the operation holds."""
+"""Losses against constant targets: an input of cross-entropy, held by the other operations."""
 
 import numpy as np
 
 from agrad.backend import kernels
-from agrad.ops.operation import Elementwise, Linear
+from agrad.ops.operation import Elementwise, Linear, Operation
 
-__all__ = ["BinaryCrossEntropy", "NegativeLogLikelihood", "SoftNegativeLogLikelihood"]
+__all__ = [
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "NegativeLogLikelihood",
+    "SoftNegativeLogLikelihood",
+    "class_axis",
+    "class_error",
+]
+
+
+def class_axis(x):
+    """Return where the classes lie in logits (N, C, ...) or (C,)."""
+    return min(1, x.ndim - 1)
+
+
+def class_error(name, label, x):
+    """Return the error for a class that `x` does not have."""
+    axis = class_axis(x)
+    return ValueError(
+        f"{name}: target has class {label}, outside 0 to {x.shape[axis] - 1} (input has shape "
+        f"{x.shape}, its classes on axis {axis})"
+    )
+
+
+class CrossEntropy(Operation):
+    """-w log softmax(x)[class] of each example, over logits x (N, C, ...) or (C,).
+
+    The classes are integers of the shape of x without C, the weights w, (C,), theirs; both are
+    constants. With p the softmax, the gradient for x is p less 1 at the class, and its average
+    needs that of p alone.
+
+    Args:
+        ignored: the class that marks examples to leave out.
+        reduction: "mean", by the sum of the examples' weights; "sum"; "none".
+    """
+
+    owns_gradients = True
+
+    def __init__(self, ignored, reduction):
+        self.ignored = ignored
+        self.reduction = reduction
+
+    def for_call(self, x, classes, weight=None):
+        _, classes, _ = self._rows(x, classes, weight)
+        count = x.shape[class_axis(x)]
+        wrong = kernels(x).softmax.first_outside(classes, count, self.ignored)
+        if wrong >= 0:
+            raise class_error("cross_entropy", classes[wrong], x)
+        return self
+
+    def forward(self, x, classes, weight=None):
+        examples = *self._rows(x, classes, weight), self.ignored, self.reduction
+        out = kernels(x).softmax.cross_entropy(*examples)
+        return out.reshape(classes.shape) if self.reduction == "none" else out
+
+    def backward(self, grad, needs, out, x, classes, weight=None):
+        examples = *self._rows(x, classes, weight), self.ignored, self.reduction
+        x_grad = kernels(x).softmax.cross_entropy_backward(grad.ravel(), *examples)
+        return self._gradients(x_grad, x, needs)
+
+    def average_backward(self, grad, needs, start, end):
+        (x0, classes, *weight), (x1, *_) = start.inputs, end.inputs
+        start_rows, *_ = self._rows(x0, classes, *weight)
+        examples = *self._rows(x1, classes, *weight), self.ignored, self.reduction
+        x_grad = kernels(x0).softmax.cross_entropy_average_backward(
+            grad.ravel(), start_rows, *examples
+        )
+        return self._gradients(x_grad, x0, needs)
+
+    def _rows(self, x, classes, weight=None):
+        """Return the logits as rows, a class for each, and the classes' weights."""
+        if x.ndim != 2:
+            axis = class_axis(x)
+            x = np.moveaxis(x, axis, -1).reshape(classes.size, x.shape[axis])
+        if weight is not None:
+            weight = weight.astype(x.dtype, copy=False)
+        return x, classes.ravel().astype(np.int64, copy=False), weight
+
+    def _gradients(self, rows, x, needs):
+        """Return the gradient of the logits, in their shape, and none of the constants."""
+        if x.ndim != 2:
+            axis = class_axis(x)
+            examples = x.shape[:axis] + x.shape[axis + 1 :]
+            rows = np.moveaxis(rows.reshape(*examples, x.shape[axis]), -1, axis)
+        return rows, *[None] * (len(needs) - 1)
 
 
 class NegativeLogLikelihood(Linear):

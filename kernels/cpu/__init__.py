@@ -13,6 +13,7 @@ from . import (
     pooling,
     power,
     selection,
+    softmax,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "pooling",
     "power",
     "selection",
+    "softmax",
 ]

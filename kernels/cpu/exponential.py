@@ -1,4 +1,4 @@
-"""e^x in parts and e^x - 1 for x <= 0, without branches, so that LLVM vectorizes a loop of them.
+"""e^x, in parts or whole, and e^x - 1 for x <= 0, without branches, so that LLVM vectorizes loops.
 
 A call of libm in a loop keeps the loop scalar.
 """
@@ -54,6 +54,14 @@ def split_exp(x: float) -> tuple[float, float]:
 
 
 @inline
+def exp(x: float) -> float:
+    """Return e^x for x <= 0, and 0 below -708, where numbers become subnormal."""
+    n, rest = split_exp(max(x, -708.0))
+    power = power_of_two(n)
+    return 0.0 if x < -708 else power + power * rest
+
+
+@inline
 def expm1(x: float) -> float:
     """Return e^x - 1 for x <= 0."""
     n, rest = split_exp(-700.0 if x < -700 else x)
@@ -70,7 +78,9 @@ _LN2_HIGH_32 = np.float32(
 _LN2_LOW_32 = np.float32(float.fromhex("0x1.7f7d1cf79abcap-20"))
 _SHIFT_32 = np.float32(1.5 * 2**23)
 _ONE_32 = np.float32(1)
+_ZERO_32 = np.float32(0)
 _LOWEST_32 = np.float32(-174)
+_LEAST_NORMAL_32 = np.float32(-87)
 # 1 / 7!, 1 / 6! and so on to 1 / 2!
 _C7, _C6, _C5, _C4, _C3, _C2 = (np.float32(1 / math.factorial(k)) for k in range(7, 1, -1))
 
@@ -104,6 +114,23 @@ def split_single_exp(x):
     series = series * r + _C3
     series = series * r + _C2
     return n, (series * (r * r) + rounding) + r
+
+
+@inline
+def single_exp(x):
+    """Return e^x for x <= 0, and 0 below -87, where numbers become subnormal."""
+    n, rest = split_single_exp(max(x, _LEAST_NORMAL_32))
+    power = single_power_of_two(n)
+    return _ZERO_32 if x < _LEAST_NORMAL_32 else power + power * rest
+
+
+@inline
+def exponentials(values):
+    """Put e^x in the place of each x <= 0 of an array without gaps, in its own precision."""
+    for i in range(values.size):
+        x = values[i]
+        # One of the two is compiled.
+        values[i] = single_exp(x) if values.itemsize == 4 else exp(x)
 
 
 class Precision(NamedTuple):

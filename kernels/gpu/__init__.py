@@ -18,6 +18,7 @@ from . import (
     pooling,
     power,
     selection,
+    softmax,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "pooling",
     "power",
     "selection",
+    "softmax",
 ]

@@ -1,17 +1,46 @@
-// The sum over a block, by a tree whose shape is that of the block.
+// Sums and largest numbers over a block, by a tree whose shape is that of the block.
 
 #pragma once
 
+#include "segment.cuh"
+
 constexpr unsigned THREADS = 256;  // of every block, as launch.py says
 
-// Returns the sum of what the threads of the block have to the first of them, 0 to the others.
-__device__ inline double block_sum(double value) {
+struct Plus {
+    __device__ double operator()(double x, double y) const { return x + y; }
+};
+
+struct Larger {
+    __device__ double operator()(double x, double y) const { return larger(x, y); }
+};
+
+// Combines what the threads of the block have; the first of them gets the result, the others 0.
+template <typename Combine>
+__device__ inline double block_reduce(double value, Combine combine) {
     __shared__ double partial[THREADS];
-    __syncthreads();  // an earlier sum may still be read
+    __syncthreads();  // an earlier result may still be read
     partial[threadIdx.x] = value;
     for (unsigned half = THREADS / 2; half > 0; half /= 2) {
         __syncthreads();
-        if (threadIdx.x < half) partial[threadIdx.x] += partial[threadIdx.x + half];
+        if (threadIdx.x < half) {
+            partial[threadIdx.x] = combine(partial[threadIdx.x], partial[threadIdx.x + half]);
+        }
     }
     return threadIdx.x == 0 ? partial[0] : 0;
 }
+
+__device__ inline double block_sum(double value) { return block_reduce(value, Plus()); }
+
+// As `block_reduce`, with the result for all threads.
+template <typename Combine>
+__device__ inline double block_share(double value, Combine combine) {
+    __shared__ double shared;
+    double result = block_reduce(value, combine);
+    if (threadIdx.x == 0) shared = result;
+    __syncthreads();
+    return shared;
+}
+
+__device__ inline double shared_sum(double value) { return block_share(value, Plus()); }
+
+__device__ inline double shared_max(double value) { return block_share(value, Larger()); }

@@ -7,8 +7,15 @@ import numpy as np
 
 from agrad.array_methods import plain
 from agrad.backend import Array, beside
-from agrad.ops.loss import BinaryCrossEntropy, NegativeLogLikelihood, SoftNegativeLogLikelihood
-from agrad.ops.operation import Operation
+from agrad.nn.functional.windows import floating
+from agrad.ops.loss import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    NegativeLogLikelihood,
+    SoftNegativeLogLikelihood,
+    class_axis,
+    class_error,
+)
 from agrad.ops.softmax import LogSoftmax
 from agrad.tensor import Tensor, apply, as_tensor
 
@@ -28,8 +35,9 @@ def cross_entropy(
     Args:
         input: logits (N, C), (N, C, d1, ...) or (C,); minus infinity rules a class out.
         target: the classes, integers of the shape of `input` without C, or the classes'
-            probabilities, of the shape of `input`; a constant.
-        weight: (C,), a factor for each class.
+            probabilities, of the shape of `input`; a constant. Without label smoothing, classes can
+            be an argument of a captured function.
+        weight: (C,), a factor for each class; a constant.
         ignore_index: the class that marks examples to leave out.
         reduction: "mean", "sum", or "none" for the loss of each example. With classes as targets
             the mean is weighted with the examples' weights.
@@ -39,7 +47,7 @@ def cross_entropy(
     Raises:
         ValueError: a class out of range; shapes that do not fit; a label smoothing outside [0, 1];
             an unknown reduction; a target that requires a gradient.
-        TypeError: logits that are not floating-point, or classes that are no integers.
+        TypeError: logits that are neither float32 nor float64, or classes that are no integers.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -50,32 +58,35 @@ def cross_entropy(
         tensor([ 0.6931472, 50.       ])
     """
     name = "cross_entropy"
-    logits = _floating(name, input)
-    target = _constant(name, target, logits)
-    weight = _class_weight(name, weight, logits)
+    logits = floating(name, "input", input)
+    target = _beside(name, "target", target, logits)
+    _require_classes(name, logits)
+    _check_reduction(name, reduction)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{name}: label_smoothing must lie in [0, 1], got {label_smoothing}")
-    operation: Operation
-    if target.dtype.kind == "f" and target.shape == logits.shape:
+    soft = target.dtype.kind == "f" and target.shape == logits.shape
+    if not soft and label_smoothing == 0:
+        _check_classes(name, logits, target)
+        operation = CrossEntropy(ignore_index, reduction)
+        if weight is None:
+            return apply(operation, logits, target)
+        weight = _beside(name, "weight", weight, logits)
+        _check_shape(name, "weight", weight.shape, (_classes(logits),))
+        return apply(operation, logits, target, weight)
+    target = _constant(name, target, logits)
+    weight = _class_weight(name, weight, logits)
+    if soft:
         examples = target.size // max(1, _classes(logits))
-        operation = SoftNegativeLogLikelihood(
-            _smooth(target.astype(logits.dtype), label_smoothing, weight),
-            _scale(name, reduction, examples),
-        )
+        shares = _smooth(target.astype(logits.dtype), label_smoothing, weight)
     else:
-        classes, weights, total = _examples(name, logits, target, weight, ignore_index)
-        scale = _scale(name, reduction, total)
-        if label_smoothing == 0:
-            operation = NegativeLogLikelihood(classes, weights, scale)
-        else:
-            axis = _class_axis(logits)
-            classes = np.expand_dims(classes, axis)
-            shares = np.zeros_like(logits.data)
-            np.put_along_axis(shares, classes, 1, axis)
-            shares = _smooth(shares, label_smoothing, weight)
-            shares *= np.expand_dims(target != ignore_index, axis)
-            operation = SoftNegativeLogLikelihood(shares, scale)
-    return apply(operation, apply(LogSoftmax(_class_axis(logits)), logits))
+        classes, _, examples = _examples(name, logits, target, weight, ignore_index)
+        axis = class_axis(logits)
+        shares = np.zeros_like(logits.data)
+        np.put_along_axis(shares, np.expand_dims(classes, axis), 1, axis)
+        shares = _smooth(shares, label_smoothing, weight)
+        shares *= np.expand_dims(target != ignore_index, axis)
+    likelihood = SoftNegativeLogLikelihood(shares, _scale(name, reduction, examples))
+    return apply(likelihood, apply(LogSoftmax(class_axis(logits)), logits))
 
 
 def nll_loss(
@@ -185,24 +196,32 @@ def _floating(name: str, input: Any) -> Tensor:
 
 def _constant(name: str, target: Any, like: Tensor) -> Array:
     """Return a copy of the target, which the operation will hold."""
-    if isinstance(target, Tensor) and target.requires_grad:
+    target = plain(_beside(name, "target", target, like))
+    return beside(name, "target", target, like.data).copy()
+
+
+def _beside(name: str, argument: str, value: Any, logits: Tensor) -> Any:
+    """Return a constant to be an operation's input: a Tensor, or an array beside the logits."""
+    if not isinstance(value, Tensor):
+        return beside(name, argument, value, logits.data)
+    if value.requires_grad:
         raise ValueError(
-            f"{name}: target is a constant, but requires a gradient; pass target.detach()"
+            f"{name}: {argument} is a constant, but requires a gradient; pass {argument}.detach()"
         )
-    return beside(name, "target", plain(target), like.data).copy()
-
-
-def _class_axis(logits: Tensor) -> int:
-    return min(1, logits.ndim - 1)
+    return value
 
 
 def _classes(logits: Tensor) -> int:
-    return logits.shape[_class_axis(logits)]
+    return logits.shape[class_axis(logits)]
+
+
+def _require_classes(name: str, logits: Tensor) -> None:
+    if logits.ndim == 0:
+        raise ValueError(f"{name}: input must have an axis of classes, got a single number")
 
 
 def _class_weight(name: str, weight: Any, logits: Tensor) -> Array | None:
-    if logits.ndim == 0:
-        raise ValueError(f"{name}: input must have an axis of classes, got a single number")
+    _require_classes(name, logits)
     if weight is None:
         return None
     weight = beside(name, "weight", plain(weight), logits.data, logits.dtype)
@@ -210,25 +229,26 @@ def _class_weight(name: str, weight: Any, logits: Tensor) -> Array | None:
     return weight
 
 
-def _examples(
-    name: str, logits: Tensor, target: Array, class_weight: Array | None, ignore_index: int
-) -> tuple[Array, Array | None, float]:
-    """Return the classes (0 where ignored), the examples' weights (None for ones) and their sum."""
+def _check_classes(name: str, logits: Tensor, target: Any) -> None:
     if target.dtype.kind not in "iu":
         raise TypeError(
             f"{name}: target must hold integer classes or probabilities of shape {logits.shape}, "
             f"got {target.dtype} of shape {target.shape}"
         )
-    axis = _class_axis(logits)
+    axis = class_axis(logits)
     _check_shape(name, "target", target.shape, logits.shape[:axis] + logits.shape[axis + 1 :])
+
+
+def _examples(
+    name: str, logits: Tensor, target: Array, class_weight: Array | None, ignore_index: int
+) -> tuple[Array, Array | None, float]:
+    """Return the classes (0 where ignored), the examples' weights (None for ones) and their sum."""
+    _check_classes(name, logits, target)
     kept = target != ignore_index
     classes = target if kept.all() else np.where(kept, target, 0)
     if classes.size and not 0 <= classes.min() <= classes.max() < _classes(logits):
         wrong = classes[(classes < 0) | (classes >= _classes(logits))][0]
-        raise ValueError(
-            f"{name}: target has class {wrong}, outside 0 to {_classes(logits) - 1} (input has "
-            f"shape {logits.shape}, its classes on axis {axis})"
-        )
+        raise class_error(name, wrong, logits)
     if class_weight is not None:
         weights = class_weight[classes] * kept
     elif classes is not target:

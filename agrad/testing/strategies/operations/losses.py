@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import agrad.nn.functional as F
 from agrad.backend import Array
-from agrad.ops import arithmetic, loss, softmax
+from agrad.ops import arithmetic, loss
 from agrad.testing.strategies.arrays import seeds, shapes
 from agrad.testing.strategies.operations.case import Case, Entry
 from agrad.testing.strategies.points import REAL, points
@@ -40,9 +40,9 @@ def likelihood(draw: st.DrawFn) -> Case:
 
 
 @st.composite
-def entropy(draw: st.DrawFn) -> Case:
+def entropy(draw: st.DrawFn, *smoothing: float) -> Case:
     logits, target, options = draw(logits_and_classes())
-    options |= {"target": target, "label_smoothing": draw(st.sampled_from([0.0, 0.1, 1.0]))}
+    options |= {"target": target, "label_smoothing": draw(st.sampled_from(smoothing))}
     return Case(F.cross_entropy, (logits,), (REAL,), options)
 
 
@@ -75,7 +75,8 @@ def squared_error(draw: st.DrawFn) -> Case:
 
 ENTRIES = {
     "nll_loss": Entry(loss.NegativeLogLikelihood, likelihood()),
-    "cross_entropy": Entry(softmax.LogSoftmax, entropy()),
+    "cross_entropy": Entry(loss.CrossEntropy, entropy(0.0)),
+    "cross_entropy with label smoothing": Entry(loss.SoftNegativeLogLikelihood, entropy(0.1, 1.0)),
     "cross_entropy of probabilities": Entry(loss.SoftNegativeLogLikelihood, soft_entropy()),
     "binary_cross_entropy_with_logits": Entry(loss.BinaryCrossEntropy, binary_entropy()),
     "mse_loss": Entry(arithmetic.Subtract, squared_error()),

@@ -1,0 +1,361 @@
+"""Softmax over rows, what is averaged of it, and the cross-entropy of the classes.
+
+Rows are worked on in blocks that stay in the cache, each laid out with its rows as columns: what is
+done to all rows is then a loop along memory, which LLVM vectorizes however short the rows are. A
+long row is a block by itself, dealt out to many columns, whose sums are then added up. Sums are
+taken in double precision.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .exponential import exponentials
+from .jit import inline, kernel
+
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_average_backward",
+    "cross_entropy_backward",
+    "first_outside",
+]
+
+_BLOCK = 2048  # elements of a block of short rows
+_COLUMNS = 64  # of a long row, which has more elements than these
+_REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}
+
+_LOBATTO = (0.5 - math.sqrt(0.05), 0.5 + math.sqrt(0.05))
+"""Where Lobatto's quadrature with four nodes has its inner ones; they weigh 5/12, the ends 1/12."""
+
+
+def cross_entropy(
+    x: NDArray[Any],
+    classes: NDArray[np.int64],
+    weight: NDArray[Any] | None,
+    ignored: int,
+    reduction: str,
+) -> NDArray[Any]:
+    """Return -w log softmax(x)[class], w the weight of the class, over examples.
+
+    Args:
+        x: (N, C), float32 or float64.
+        classes: (N,), from 0 to C - 1, or `ignored` where the example is left out.
+        weight: (C,), of the dtype of x; None for ones. A weight of zero leaves examples out.
+        ignored: the class that marks examples to leave out.
+        reduction: "none" for (N,); "sum"; "mean", by the sum of the examples' weights.
+
+    Example:
+        >>> cross_entropy(np.zeros((3, 2)), np.array([0, 1, -1]), None, -1, "none").round(4)
+        array([0.6931, 0.6931, 0.    ])
+    """
+    out = np.empty(len(x) if reduction == "none" else (), x.dtype)
+    _cross_entropy(*_arrays(x, classes, weight), ignored, _REDUCTIONS[reduction], out.reshape(-1))
+    return out
+
+
+def cross_entropy_backward(
+    grad: NDArray[Any],
+    x: NDArray[Any],
+    classes: NDArray[np.int64],
+    weight: NDArray[Any] | None,
+    ignored: int,
+    reduction: str,
+) -> NDArray[Any]:
+    """Return the gradient for x, given that of what `cross_entropy` returns.
+
+    Example:
+        >>> grad, classes = np.ones(()), np.array([0])
+        >>> cross_entropy_backward(grad, np.zeros((1, 2)), classes, None, -1, "sum")
+        array([[-0.5,  0.5]])
+    """
+    x_grad = np.empty(x.shape, x.dtype)
+    arrays = _arrays(x, classes, weight)
+    _cross_entropy_backward(grad.ravel(), *arrays, ignored, _REDUCTIONS[reduction], x_grad)
+    return x_grad
+
+
+def cross_entropy_average_backward(
+    grad: NDArray[Any],
+    start: NDArray[Any],
+    end: NDArray[Any],
+    classes: NDArray[np.int64],
+    weight: NDArray[Any] | None,
+    ignored: int,
+    reduction: str,
+) -> NDArray[Any]:
+    """Return the gradient by the Jacobian averaged while x moves straight from start to end.
+
+    It has the averaged softmax where the gradient has the softmax. Lobatto's quadrature, which
+    includes the ends, gives that nearly. Completeness says that it is orthogonal to the step of the
+    logarithms of softmax: what is missing is made up for by the classes that have a share in it.
+
+    Example:
+        >>> grad, classes = np.ones(()), np.array([0])
+        >>> start, end = np.zeros((1, 2)), np.array([[0.0, 2.0]])
+        >>> x_grad = cross_entropy_average_backward(grad, start, end, classes, None, -1, "sum")
+        >>> before, after = (cross_entropy(x, classes, None, -1, "sum") for x in (start, end))
+        >>> bool(np.isclose((x_grad * (end - start)).sum(), after - before, rtol=1e-14))
+        True
+    """
+    x_grad = np.empty(start.shape, start.dtype)
+    _cross_entropy_average_backward(
+        grad.ravel(),
+        np.ascontiguousarray(start),
+        *_arrays(end, classes, weight),
+        ignored,
+        _REDUCTIONS[reduction],
+        x_grad,
+    )
+    return x_grad
+
+
+@kernel("const int64[:], int64, int64")
+def first_outside(classes, count, ignored):
+    """Return where the first class is that is neither `ignored` nor from 0 to count - 1, or -1.
+
+    Example:
+        >>> first_outside(np.array([0, -1, 3, 2]), 3, -1)
+        2
+    """
+    for i in range(classes.size):
+        if classes[i] != ignored and not 0 <= classes[i] < count:
+            return i
+    return -1
+
+
+def _arrays(
+    x: NDArray[Any], classes: NDArray[np.int64], weight: NDArray[Any] | None
+) -> tuple[NDArray[Any], ...]:
+    weight = np.empty(0, x.dtype) if weight is None else np.ascontiguousarray(weight)
+    return np.ascontiguousarray(x), classes, weight
+
+
+@kernel("const real[:, :], const int64[:], const real[:], int64, int64, real[:]")
+def _cross_entropy(x, classes, weight, ignored, reduction, out):
+    most, size = _block(x)
+    scratch, tops, sums = np.empty(size, x.dtype), np.empty(size, x.dtype), np.empty(size)
+    total = divisor = 0.0
+    for first in range(0, len(x), most):
+        rows = x[first : first + most]
+        powers = _columns(rows, scratch)
+        _lay_out(rows, powers)
+        _exponentiate(powers, len(rows), tops, sums)
+        for i in range(len(rows)):
+            label = classes[first + i]
+            w = _weight_of(label, weight, ignored)
+            loss = 0.0
+            if w != 0:
+                below = np.float64(rows[i, label]) - np.float64(tops[i])
+                loss = w * (math.log(sums[i]) - below)
+            if reduction == 0:
+                out[first + i] = loss
+            total += loss
+            divisor += w
+    if reduction > 0:
+        out[0] = total / divisor if reduction == 2 else total
+
+
+@kernel("const real[:], const real[:, :], const int64[:], const real[:], int64, int64, real[:, :]")
+def _cross_entropy_backward(grad, x, classes, weight, ignored, reduction, x_grad):
+    most, size = _block(x)
+    scratch, tops, sums = np.empty(size, x.dtype), np.empty(size, x.dtype), np.empty(size)
+    divisor = _divisor(classes, weight, ignored, reduction)
+    for first in range(0, len(x), most):
+        rows = x[first : first + most]
+        p = _columns(rows, scratch)
+        _lay_out(rows, p)
+        _softmax(p, len(rows), tops, sums)
+        _pull(p, first, grad, classes, weight, ignored, reduction, divisor, x_grad)
+
+
+@kernel(
+    "const real[:], const real[:, :], const real[:, :], const int64[:], const real[:],"
+    " int64, int64, real[:, :]"
+)
+def _cross_entropy_average_backward(grad, start, end, classes, weight, ignored, reduction, x_grad):
+    most, size = _block(start)
+    scratch = np.empty((4, size), start.dtype)
+    tops, sums, others = np.empty(size, start.dtype), np.empty(size), np.empty(size)
+    divisor = _divisor(classes, weight, ignored, reduction)
+    for first in range(0, len(start), most):
+        rows = start[first : first + most]
+        y, step = _columns(rows, scratch[0]), _columns(rows, scratch[1])
+        p, work = _columns(rows, scratch[2]), _columns(rows, scratch[3])
+        _lay_out(rows, y)
+        _lay_out(end[first : first + most], step)
+        _average_softmax(y, step, len(rows), p, work, tops, sums, others)
+        _pull(p, first, grad, classes, weight, ignored, reduction, divisor, x_grad)
+
+
+@inline
+def _weight_of(label, weight, ignored):
+    if label == ignored:
+        return 0.0
+    return np.float64(weight[label]) if weight.size else 1.0
+
+
+@inline
+def _divisor(classes, weight, ignored, reduction):
+    """What the gradient is divided by: the sum of the examples' weights for a mean, else 1."""
+    if reduction != 2:
+        return 1.0
+    total = 0.0
+    for i in range(classes.size):
+        total += _weight_of(classes[i], weight, ignored)
+    return total
+
+
+@inline
+def _pull(p, first, grad, classes, weight, ignored, reduction, divisor, x_grad):
+    """Make of the columns of probabilities the rows of the losses' gradients."""
+    real = x_grad.dtype.type
+    rows = x_grad[first : first + _block(x_grad)[0]]
+    flat, between = p.reshape(-1), len(rows)
+    for i in range(len(rows)):
+        label = classes[first + i]
+        w = _weight_of(label, weight, ignored)
+        if w == 0:
+            rows[i] = 0
+            continue
+        factor = real(w * (grad[first + i] if reduction == 0 else grad[0]) / divisor)
+        for j in range(rows.shape[1]):
+            rows[i, j] = factor * flat[i + j * between]
+        rows[i, label] -= factor
+
+
+# Columns ------------------------------------------------------------------------------------------
+
+
+@inline
+def _block(x):
+    """Return how many rows of x are a block, and how many elements its columns have in all."""
+    rows, n = x.shape
+    if n > _COLUMNS:
+        return 1, n + -n % _COLUMNS
+    most = max(1, min(rows, _BLOCK // max(1, n)))
+    return most, most * max(1, n)
+
+
+@inline
+def _columns(rows, scratch):
+    """Return memory for the columns of a block: one for each row, or `_COLUMNS` for a long one."""
+    count, n = rows.shape
+    if n > _COLUMNS:
+        return scratch.reshape(-1, _COLUMNS)
+    return scratch[: n * count].reshape(n, count)
+
+
+@inline
+def _lay_out(rows, columns):
+    """Copy a block; what is left of the columns of a long row is minus infinity: no class."""
+    flat, between = columns.reshape(-1), len(rows)
+    for i in range(len(rows)):
+        for j in range(rows.shape[1]):
+            flat[i + j * between] = rows[i, j]
+    for i in range(rows.size, flat.size):
+        flat[i] = -math.inf
+
+
+@inline
+def _exponentiate(x, rows, tops, sums):
+    """Put e^(x - top) in the place of x, top being the largest of a row, and sum the rows."""
+    n, count = x.shape
+    for i in range(count):
+        tops[i] = -math.inf
+        sums[i] = 0
+    for j in range(n):
+        for i in range(count):
+            tops[i] = max(tops[i], x[j, i])
+    if count != rows:
+        tops[:count] = tops[:count].max()
+    for j in range(n):
+        for i in range(count):
+            x[j, i] -= tops[i]
+    exponentials(x.reshape(-1))
+    for j in range(n):
+        for i in range(count):
+            sums[i] += x[j, i]
+    _add_up(sums, rows, count)
+
+
+@inline
+def _add_up(sums, rows, count):
+    """Give all columns of a long row the sum of theirs."""
+    if count != rows:
+        sums[:count] = sums[:count].sum()
+
+
+@inline
+def _softmax(x, rows, tops, sums):
+    """Put the softmax of the rows in their place."""
+    n, count = x.shape
+    _exponentiate(x, rows, tops, sums)
+    for i in range(count):
+        sums[i] = 1 / sums[i]
+    for j in range(n):
+        for i in range(count):
+            x[j, i] *= x.dtype.type(sums[i])
+
+
+@inline
+def _log_softmax(x, rows, p, tops, sums):
+    """Put the softmax of the rows into p, and its logarithm in their place."""
+    n, count = x.shape
+    p[...] = x
+    _softmax(p, rows, tops, sums)
+    for i in range(count):
+        sums[i] = math.log(sums[i])
+    for j in range(n):
+        for i in range(count):
+            x[j, i] = (x[j, i] - tops[i]) + x.dtype.type(sums[i])
+
+
+@inline
+def _average_softmax(y, step, rows, p, work, tops, sums, others):
+    """Put the averaged softmax into p, while rows go from those of `y` to those of `step`.
+
+    From these to the logarithms of their softmax is a constant, which softmax does not see.
+    """
+    real, (n, count) = p.dtype.type, p.shape
+    finfo = np.finfo(p.dtype)
+    lowest = real(-math.sqrt(finfo.max) / 4)
+    _log_softmax(y, rows, p, tops, sums)
+    _log_softmax(step, rows, work, tops, sums)
+    for j in range(n):
+        for i in range(count):
+            p[j, i] = (p[j, i] + work[j, i]) / real(12)
+            # No infinities, which have no difference; p is 0 there, and squares do not overflow.
+            y[j, i] = max(y[j, i], lowest)
+            step[j, i] = max(step[j, i], lowest) - y[j, i]
+    for position in _LOBATTO:
+        for j in range(n):
+            for i in range(count):
+                work[j, i] = y[j, i] + real(position) * step[j, i]
+        _softmax(work, rows, tops, sums)
+        for j in range(n):
+            for i in range(count):
+                p[j, i] += real(5 / 12) * work[j, i]
+    for i in range(count):
+        sums[i] = others[i] = 0
+    for j in range(n):
+        for i in range(count):
+            sums[i] += p[j, i] * step[j, i]
+            others[i] += p[j, i] * (2 * y[j, i] + step[j, i])
+    _add_up(sums, rows, count)
+    _add_up(others, rows, count)
+    for i in range(count):
+        # A drift that the rounding of y explains is no evidence against the quadrature.
+        tops[i] = sums[i]
+        sums[i] = sums[i] if abs(sums[i]) > 4 * finfo.eps * (1 - others[i]) else 0
+        others[i] = 0
+    for j in range(n):
+        for i in range(count):
+            others[i] += p[j, i] * (step[j, i] - tops[i]) * step[j, i]
+    _add_up(others, rows, count)
+    for i in range(count):
+        sums[i] = sums[i] / others[i] if sums[i] != 0 else 0
+    for j in range(n):
+        for i in range(count):
+            p[j, i] *= 1 - real(sums[i]) * (step[j, i] - tops[i])

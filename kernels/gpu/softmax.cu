@@ -1,0 +1,121 @@
+// Cross-entropy of the softmax of rows, a block for each row; all in double precision.
+
+#include "exponential.cuh"
+#include "grid.cuh"
+#include "reduction.cuh"
+
+#define FOR_COLUMNS(j, n) for (int64 j = threadIdx.x; j < (n); j += blockDim.x)
+
+// e^x for x <= 0.
+__device__ inline double exp_of(double x) {
+    auto [n, rest] = exponential::split_exp(at_least(x, -708));
+    double power = exponential::power_of_two(n);
+    return x < -708 ? 0 : power + power * rest;
+}
+
+// A row of numbers, or a point on the way from one row to another.
+struct Logits {
+    const real *start, *end;
+    double position;
+    double top, total;  // the largest, and the sum of e^(x - top)
+
+    __device__ double at(int64 j) const {
+        return position == 0 ? start[j] : start[j] + position * ((double)end[j] - start[j]);
+    }
+
+    __device__ double power(int64 j) const { return exp_of(at(j) - top); }
+
+    // Called by all threads of a block.
+    __device__ void prepare(int64 n) {
+        double most = -INF;
+        FOR_COLUMNS(j, n) most = larger(most, at(j));
+        top = shared_max(most);
+        double sum = 0;
+        FOR_COLUMNS(j, n) sum += power(j);
+        total = shared_sum(sum);
+    }
+
+    __device__ double softmax(int64 j) const { return power(j) / total; }
+
+    __device__ double log_softmax(int64 j) const { return (at(j) - top) - log(total); }
+};
+
+__device__ inline Logits logits(const real* x, int64 row, int64 n) {
+    return {x + row * n, x + row * n, 0, 0, 0};
+}
+
+// `weights` are the examples', and 0 leaves one out.
+extern "C" __global__ void cross_entropy(const real* x, const int64* classes, const double* weights,
+                                         double* losses, int64 rows, int64 n) {
+    FOR_ROWS(row, rows) {
+        Logits example = logits(x, row, n);
+        example.prepare(n);
+        if (threadIdx.x != 0) continue;
+        double weight = weights[row];
+        losses[row] = weight == 0 ? 0 : -weight * example.log_softmax(classes[row]);
+    }
+}
+
+// `factors` are the gradients of the examples' losses, times their weights.
+extern "C" __global__ void cross_entropy_backward(const real* x, const int64* classes,
+                                                  const double* factors, real* x_grad, int64 rows,
+                                                  int64 n) {
+    FOR_ROWS(row, rows) {
+        Logits example = logits(x, row, n);
+        example.prepare(n);
+        double factor = factors[row];
+        FOR_COLUMNS(j, n) {
+            double share = example.softmax(j) - (j == classes[row]);
+            x_grad[row * n + j] = factor == 0 ? 0 : factor * share;
+        }
+    }
+}
+
+// From logits to the logarithms of their softmax is a constant, which softmax does not see.
+extern "C" __global__ void cross_entropy_average_backward(const real* start, const real* end,
+                                                          const int64* classes,
+                                                          const double* factors, real* x_grad,
+                                                          int64 rows, int64 n) {
+    constexpr double lowest = -3e153;  // in place of infinities, which have no difference
+    constexpr double eps = sizeof(real) == 4 ? 0x1p-23 : 0x1p-52;
+    constexpr double inner = 0.223606797749979;  // sqrt(0.05): Lobatto's nodes are 0.5 +- this
+    FOR_ROWS(row, rows) {
+        Logits from = logits(start, row, n), to = logits(end, row, n);
+        from.prepare(n);
+        to.prepare(n);
+        // Between the logarithms, as the logits may be infinite.
+        auto y0 = [&](int64 j) { return at_least(from.log_softmax(j), lowest); };
+        auto step = [&](int64 j) { return at_least(to.log_softmax(j), lowest) - y0(j); };
+        double tops[2], totals[2];
+        const double nodes[] = {0.5 - inner, 0.5 + inner};
+        for (int k = 0; k < 2; ++k) {
+            double most = -INF, sum = 0;
+            FOR_COLUMNS(j, n) most = larger(most, y0(j) + nodes[k] * step(j));
+            tops[k] = shared_max(most);
+            FOR_COLUMNS(j, n) sum += exp_of(y0(j) + nodes[k] * step(j) - tops[k]);
+            totals[k] = shared_sum(sum);
+        }
+        // The probabilities, for the time being where the gradient will be.
+        real* p = x_grad + row * n;
+        double drift = 0, level = 0, spread = 0;
+        FOR_COLUMNS(j, n) {
+            double y = y0(j), d = step(j);
+            double mean = (from.softmax(j) + to.softmax(j)) / 12;
+            for (int k = 0; k < 2; ++k) mean += exp_of(y + nodes[k] * d - tops[k]) / totals[k] * 5 / 12;
+            p[j] = mean;
+            drift += p[j] * d;
+            level += p[j] * (2 * y + d);
+        }
+        drift = shared_sum(drift);
+        level = shared_sum(level);
+        FOR_COLUMNS(j, n) spread += p[j] * (step(j) - drift) * step(j);
+        spread = shared_sum(spread);
+        // A drift that the rounding of the loss explains is no evidence against the quadrature.
+        double slope = fabs(drift) > 4 * eps * (1 - level) ? drift / spread : 0;
+        double factor = factors[row];
+        FOR_COLUMNS(j, n) {
+            double share = p[j] * (1 - slope * (step(j) - drift)) - (j == classes[row]);
+            p[j] = factor == 0 ? 0 : factor * share;
+        }
+    }
+}

@@ -1,0 +1,142 @@
+"""The cross-entropy of softmax and classes, its gradient and its average, a block for each row."""
+
+import cupy
+
+from .launch import Kernel, over
+
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_average_backward",
+    "cross_entropy_backward",
+    "first_outside",
+]
+
+_EXAMPLES = "const int64*, const double*"
+_cross_entropy = Kernel(
+    "softmax.cu", "cross_entropy", f"const real*, {_EXAMPLES}, double*, int64, int64"
+)
+_cross_entropy_backward = Kernel(
+    "softmax.cu", "cross_entropy_backward", f"const real*, {_EXAMPLES}, real*, int64, int64"
+)
+_cross_entropy_average_backward = Kernel(
+    "softmax.cu",
+    "cross_entropy_average_backward",
+    f"const real*, const real*, {_EXAMPLES}, real*, int64, int64",
+)
+
+
+def cross_entropy(
+    x: cupy.ndarray,
+    classes: cupy.ndarray,
+    weight: cupy.ndarray | None,
+    ignored: int,
+    reduction: str,
+) -> cupy.ndarray:
+    """Return -w log softmax(x)[class], w the weight of the class, over examples.
+
+    Args:
+        x: (N, C), float32 or float64.
+        classes: (N,), from 0 to C - 1, or `ignored` where the example is left out.
+        weight: (C,), of the dtype of x; None for ones. A weight of zero leaves examples out.
+        ignored: the class that marks examples to leave out.
+        reduction: "none" for (N,); "sum"; "mean", by the sum of the examples' weights.
+
+    Example:
+        >>> cross_entropy(cupy.zeros((3, 2)), cupy.array([0, 1, -1]), None, -1, "none").round(4)
+        array([0.6931, 0.6931, 0.    ])
+    """
+    rows, n = x.shape
+    weights = _weights(classes, weight, ignored)
+    losses = cupy.empty(rows)
+    _cross_entropy(over(1, rows), cupy.ascontiguousarray(x), classes, weights, losses, rows, n)
+    if reduction != "none":
+        losses = losses.sum() / weights.sum() if reduction == "mean" else losses.sum()
+    return losses.astype(x.dtype)
+
+
+def cross_entropy_backward(
+    grad: cupy.ndarray,
+    x: cupy.ndarray,
+    classes: cupy.ndarray,
+    weight: cupy.ndarray | None,
+    ignored: int,
+    reduction: str,
+) -> cupy.ndarray:
+    """Return the gradient for x, given that of what `cross_entropy` returns.
+
+    Example:
+        >>> grad, classes = cupy.ones(()), cupy.array([0])
+        >>> cross_entropy_backward(grad, cupy.zeros((1, 2)), classes, None, -1, "sum")
+        array([[-0.5,  0.5]])
+    """
+    rows, n = x.shape
+    x_grad = cupy.empty(x.shape, x.dtype)
+    factors = _factors(grad, classes, weight, ignored, reduction)
+    x = cupy.ascontiguousarray(x)
+    _cross_entropy_backward(over(1, rows), x, classes, factors, x_grad, rows, n)
+    return x_grad
+
+
+def cross_entropy_average_backward(
+    grad: cupy.ndarray,
+    start: cupy.ndarray,
+    end: cupy.ndarray,
+    classes: cupy.ndarray,
+    weight: cupy.ndarray | None,
+    ignored: int,
+    reduction: str,
+) -> cupy.ndarray:
+    """Return the gradient by the Jacobian averaged while x moves straight from start to end.
+
+    It has the averaged softmax where the gradient has the softmax. Lobatto's quadrature, which
+    includes the ends, gives that nearly. Completeness says that it is orthogonal to the step of the
+    logarithms of softmax: what is missing is made up for by the classes that have a share in it.
+
+    Example:
+        >>> grad, classes = cupy.ones(()), cupy.array([0])
+        >>> start, end = cupy.zeros((1, 2)), cupy.array([[0.0, 2.0]])
+        >>> x_grad = cross_entropy_average_backward(grad, start, end, classes, None, -1, "sum")
+        >>> before, after = (cross_entropy(x, classes, None, -1, "sum") for x in (start, end))
+        >>> bool(cupy.isclose((x_grad * (end - start)).sum(), after - before, rtol=1e-14))
+        True
+    """
+    rows, n = start.shape
+    x_grad = cupy.empty(start.shape, start.dtype)
+    factors = _factors(grad, classes, weight, ignored, reduction)
+    ends = map(cupy.ascontiguousarray, (start, end))
+    _cross_entropy_average_backward(over(1, rows), *ends, classes, factors, x_grad, rows, n)
+    return x_grad
+
+
+def first_outside(classes: cupy.ndarray, count: int, ignored: int) -> int:
+    """Return where the first class is that is neither `ignored` nor from 0 to count - 1, or -1.
+
+    Example:
+        >>> first_outside(cupy.array([0, -1, 3, 2]), 3, -1)
+        2
+    """
+    wrong = cupy.flatnonzero((classes != ignored) & ((classes < 0) | (classes >= count)))
+    return int(wrong[0]) if wrong.size else -1
+
+
+def _weights(classes: cupy.ndarray, weight: cupy.ndarray | None, ignored: int) -> cupy.ndarray:
+    """Return the examples' weights, 0 for those to leave out."""
+    kept = classes != ignored
+    if weight is None:
+        return kept.astype(cupy.float64)
+    return weight[cupy.where(kept, classes, 0)].astype(cupy.float64) * kept
+
+
+def _factors(
+    grad: cupy.ndarray,
+    classes: cupy.ndarray,
+    weight: cupy.ndarray | None,
+    ignored: int,
+    reduction: str,
+) -> cupy.ndarray:
+    """Return what the gradient of each example's own loss is multiplied by."""
+    weights = _weights(classes, weight, ignored)
+    scale = grad.astype(cupy.float64)
+    if reduction == "mean":
+        scale = scale / cupy.maximum(weights.sum(), cupy.finfo(cupy.float64).tiny)
+    return weights * scale

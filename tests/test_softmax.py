@@ -1,0 +1,229 @@
+"""Softmax and cross-entropy of classes as kernels: their digits, and what is averaged of them."""
+
+import math
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+from agrad.kernels.cpu import exponential, softmax
+from agrad.kernels.cpu.jit import kernel
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import agrad as ag
+import agrad.nn.functional as F
+from agrad.quadrature import gauss_legendre
+from agrad.testing.strategies import seeds
+
+Array = NDArray[Any]
+DTYPES = [np.float32, np.float64]
+REDUCTIONS = ["mean", "sum", "none"]
+# Short rows are columns of a block, long ones blocks of columns: one more element, one more row.
+SHAPES = [
+    (0, 3),
+    (1, 1),
+    (3, 1),
+    (5, 2),
+    (128, 10),
+    (300, 7),
+    (70, 64),
+    (3, 65),
+    (2, 128),
+    (1, 700),
+]
+IGNORED = -100
+
+
+@kernel("real[:]")
+def exponentials(values):
+    exponential.exponentials(values)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exponentials(dtype: type) -> None:
+    info = np.finfo(dtype)
+    least = -87 if dtype == np.float32 else -708
+    x = np.concatenate([np.linspace(least, 0, 3001), -np.logspace(-12, 0, 200)]).astype(dtype)
+    out = x.copy()
+    exponentials(out)
+    with mpmath.workdps(40):
+        expected = [mpmath.exp(mpmath.mpf(float(value))) for value in x]
+        errors = [abs(float((mpmath.mpf(float(a)) - e) / e)) for a, e in zip(out, expected)]
+    assert max(errors) <= info.eps  # an ulp is between half of it and all of it
+    special = np.array([-0.0, least * 1.01, -1e30, -math.inf, math.nan], dtype)
+    exponentials(special)
+    np.testing.assert_array_equal(special, np.array([1, 0, 0, 0, math.nan], dtype))
+
+
+def examples(
+    shape: tuple[int, int], seed: int, dtype: type, size: float = 1.0
+) -> tuple[Array, Array, Array, Array]:
+    """Logits at the start and at the end, classes of which some are to be ignored, weights."""
+    rng = np.random.default_rng(seed)
+    start = (size * rng.normal(size=shape)).astype(dtype)
+    end = (start + 10 ** rng.uniform(-6, 1) * rng.normal(size=shape)).astype(dtype)
+    classes = rng.integers(0, shape[1], shape[0])
+    classes[rng.random(shape[0]) < 0.1] = IGNORED
+    return start, end, classes, rng.uniform(0.1, 2, shape[1]).astype(dtype)
+
+
+def losses_of(x: Array, classes: Array, weight: Array | None) -> tuple[Array, Array]:
+    """Return the losses and weights of the examples, by the definition, in long double."""
+    kept = classes != IGNORED
+    labels = np.where(kept, classes, 0)
+    weights = kept * (np.ones(len(x)) if weight is None else weight[labels].astype(np.longdouble))
+    wide = x.astype(np.longdouble)
+    top = wide.max(axis=1, keepdims=True)
+    logs = wide - top - np.log(np.exp(wide - top).sum(axis=1, keepdims=True))
+    return -weights * logs[np.arange(len(x)), labels], weights
+
+
+def reduced(losses: Array, weights: Array, reduction: str) -> Any:
+    if reduction == "none":
+        return losses
+    return losses.sum() / weights.sum() if reduction == "mean" else losses.sum()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_losses_and_gradients(
+    shape: tuple[int, int], reduction: str, weighted: bool, dtype: type
+) -> None:
+    x, _, classes, weight = examples(shape, 0, dtype, size=3.0)
+    used = weight if weighted else None
+    with np.errstate(invalid="ignore"):
+        losses, weights = losses_of(x, classes, used)
+        expected = reduced(losses, weights, reduction)
+    eps = np.finfo(dtype).eps
+    arguments = x, classes, used, IGNORED, reduction
+    actual = softmax.cross_entropy(*arguments)
+    assert actual.dtype == dtype
+    assert actual.shape == np.shape(expected)
+    # Each loss is rounded once, after sums in double precision; the sum of all once an example.
+    digits = 2 if reduction == "none" else 8
+    np.testing.assert_allclose(actual, expected.astype(dtype), rtol=digits * eps, atol=16 * 2**-52)
+
+    grad = np.ones(np.shape(expected), dtype)
+    wide = x.astype(np.longdouble)
+    p = np.exp(wide - wide.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    kept = classes != IGNORED
+    p[np.arange(len(x))[kept], classes[kept]] -= 1
+    scale = max(weights.sum(), 1e-300) if reduction == "mean" else 1
+    expected = (p * weights[:, np.newaxis] / scale).astype(dtype)
+    actual = softmax.cross_entropy_backward(grad, *arguments)
+    largest = np.abs(expected).max(initial=0)
+    np.testing.assert_allclose(actual, expected, rtol=8 * eps, atol=2 * eps * largest)
+
+
+def average(start: Array, end: Array, classes: Array) -> Array:
+    """Return the averaged gradient of the sum of losses by quadrature, in many pieces."""
+    total = np.zeros(start.shape)
+    pieces = 40
+    for piece in range(pieces):
+        for position, weight in gauss_legendre(6):
+            x = start + (piece + position) / pieces * (end - start)
+            p = np.exp(x - x.max(axis=1, keepdims=True))
+            total += weight / pieces * p / p.sum(axis=1, keepdims=True)
+    kept = classes != IGNORED
+    total[np.arange(len(start))[kept], classes[kept]] -= 1
+    return total * kept[:, np.newaxis]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_average_is_that_along_the_segment(shape: tuple[int, int]) -> None:
+    start, _, classes, _ = examples(shape, 1, np.float64)
+    end = start + np.random.default_rng(2).normal(size=shape) / 4
+    actual = softmax.cross_entropy_average_backward(
+        np.ones(()), start, end, classes, None, IGNORED, "sum"
+    )
+    # Lobatto's quadrature with four nodes leaves a sixth derivative's share of steps of 1/4.
+    np.testing.assert_allclose(actual, average(start, end, classes), atol=1e-5)
+
+
+@given(st.sampled_from(SHAPES), seeds, st.sampled_from(DTYPES), st.sampled_from([1e-3, 1, 30, 1e4]))
+def test_completeness(shape: tuple[int, int], seed: int, dtype: type, size: float) -> None:
+    start, end, classes, weight = examples(shape, seed, dtype, size)
+    grad = np.ones(shape[0], dtype)
+    x_grad = softmax.cross_entropy_average_backward(
+        grad, start, end, classes, weight, IGNORED, "none"
+    )
+    products = x_grad.astype(np.float64) * (end.astype(np.float64) - start)
+    with np.errstate(invalid="ignore"):
+        changes = losses_of(end, classes, weight)[0] - losses_of(start, classes, weight)[0]
+    # What is rounded: each element of the gradient, and the logarithms of softmax at both ends.
+    scale = np.abs(products).sum(axis=1) + np.abs(start).max(axis=1) + np.abs(end).max(axis=1) + 1
+    limit = 16 * np.finfo(dtype).eps * scale * weight.max()
+    assert np.all(np.abs(products.sum(axis=1) - changes) <= limit)
+
+
+def test_equal_ends_have_the_gradient() -> None:
+    start, _, classes, weight = examples((50, 10), 3, np.float64)
+    arguments = classes, weight, IGNORED, "mean"
+    average = softmax.cross_entropy_average_backward(np.ones(()), start, start, *arguments)
+    gradient = softmax.cross_entropy_backward(np.ones(()), start, *arguments)
+    np.testing.assert_allclose(average, gradient, rtol=1e-14, atol=1e-17)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [3, 100])
+def test_infinite_and_equal_logits(n: int, dtype: type) -> None:
+    x = np.zeros((3, n), dtype)
+    x[0, 1:] = -math.inf  # one class alone
+    x[1, 0] = -math.inf  # the label's is ruled out
+    classes = np.zeros(3, np.int64)
+    arguments = classes, None, IGNORED, "none"
+    losses = softmax.cross_entropy(x, *arguments)
+    np.testing.assert_allclose(losses, np.array([0, math.inf, math.log(n)], dtype), rtol=1e-6)
+    p = np.full((3, n), 1 / n)
+    p[0], p[1] = np.arange(n) == 0, (np.arange(n) > 0) / (n - 1)
+    expected = p - (np.arange(n) == 0)
+    gradient = softmax.cross_entropy_backward(np.ones(3, dtype), x, *arguments)
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
+    average = softmax.cross_entropy_average_backward(np.ones(3, dtype), x, x, *arguments)
+    np.testing.assert_allclose(average, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [3, 100])
+def test_not_a_number_stays_in_its_row_and_out_of_those_left_out(n: int) -> None:
+    x = np.zeros((3, n))
+    x[:2, 1] = math.nan
+    classes = np.array([0, IGNORED, 0])
+    losses = softmax.cross_entropy(x, classes, None, IGNORED, "none")
+    np.testing.assert_array_equal(np.isnan(losses), [True, False, False])
+    gradient = softmax.cross_entropy_backward(np.ones(3), x, classes, None, IGNORED, "none")
+    np.testing.assert_array_equal(np.isnan(gradient).any(axis=1), [True, False, False])
+    assert not gradient[1].any()
+
+
+def test_a_weight_of_zero_leaves_an_example_out() -> None:
+    logits = ag.tensor([[-math.inf, 0.0], [0.0, 0.0]], requires_grad=True)
+    loss = F.cross_entropy(logits, [0, 1], weight=[0.0, 2.0])
+    assert loss.item() == pytest.approx(math.log(2))
+    loss.backward()
+    np.testing.assert_allclose(logits.grad, [[0, 0], [0.5, -0.5]])
+
+
+def test_without_examples_the_sum_is_zero_and_the_mean_is_none() -> None:
+    for target in [IGNORED, IGNORED], []:
+        logits = np.zeros((len(target), 3))
+        classes = np.array(target, np.int64)
+        assert F.cross_entropy(logits, classes, reduction="sum").item() == 0
+        assert math.isnan(F.cross_entropy(logits, classes).item())
+
+
+def test_classes_of_any_integer_type() -> None:
+    logits = np.random.default_rng(0).normal(size=(4, 300))
+    expected = F.cross_entropy(logits, [0, 1, 200, 255]).item()
+    for dtype in np.uint8, np.int16, np.int32, np.uint64:
+        assert F.cross_entropy(logits, np.array([0, 1, 200, 255], dtype)).item() == expected
+
+
+def test_weights_are_constants() -> None:
+    weight = ag.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(ValueError, match="weight is a constant, but requires a gradient"):
+        F.cross_entropy([[0.0, 1.0]], [1], weight)
