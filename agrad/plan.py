@@ -53,12 +53,12 @@ class Plan:
         self.without_average = next(filter(None, kindless), None)
         joined = join_dense(steps, self.result, tape.values())
         self.steps, self.backwards = (
-            [joined.get(step, step) for step in part if joined.get(step, step) is not None]
+            [made for step in part if (made := joined.get(step, step)) is not None]
             for part in (steps, backwards)
         )
         self._modules = [module for module, _ in tape.modules]
         self._modes = [mode for _, mode in tape.modules]
-        self._arrays: list[Array | None] = [None] * len(self.leaves)
+        self._arrays: Values = [None] * len(self.leaves)
         self._kinds = [_kind(leaf._data) for leaf in self.leaves]
         self._wants = [leaf._requires_grad for leaf in self.leaves]
         self.parents = [leaf if leaf._requires_grad else None for leaf in self.leaves]
@@ -104,11 +104,12 @@ class Plan:
         rooms: Values = [None] * self.size
         buffers: dict[Flat, Buffer] = {}
         for slot, leaf in self._wanting:
-            flat = leaf._home.flat() if leaf._home is not None else None
-            if flat is not None:
+            home = leaf._home
+            flat = home.flat() if home is not None else None
+            if home is not None and flat is not None and flat.has(leaf._data, home.part):
                 if flat not in buffers:
                     buffers[flat] = flat.buffer()
-                rooms[slot] = buffers[flat].views[leaf._home.part]
+                rooms[slot] = buffers[flat].views[home.part]
         return rooms
 
 

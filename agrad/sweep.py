@@ -21,7 +21,7 @@ __all__ = ["average_sweep", "backward_sweep", "recorded_leaves", "require_kinds"
 
 LeafArrays = dict[Any, Array]
 """An array for each leaf."""
-Path = Callable[[float], Mapping[Hashable, Array]]
+Path = Callable[[float], Mapping[Any, Array]]
 """The leaves' arrays at any share, from 0 to 1, of the way to their ends."""
 
 
@@ -151,7 +151,7 @@ def _sweep(
             for i, parent in enumerate(node.parents):
                 if parent is None or gradients[i] is None:
                     continue
-                gradient = unbroadcast(gradients[i], node.inputs[i])
+                gradient = gradients[i] if owned else unbroadcast(gradients[i], node.inputs[i])
                 known: LeafArrays = pending if type(parent) is Node else leaves
                 if parent in known:
                     known[parent] = known[parent] + gradient

@@ -483,9 +483,9 @@ def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, A
 def _pinned(tensors: list[Tensor]) -> list[Pin]:
     """Return the pins on the tensors' arrays, one made for those that are not read-only yet."""
     loose = [tensor for tensor in tensors if tensor._is_writable() and not is_stray_view(tensor)]
-    pins = []
+    pins: list[Pin] = []
     if len(loose) < len(tensors):
-        known = ((tensor._pin and tensor._pin(), tensor._data) for tensor in tensors)
+        known = [(tensor._pin(), tensor._data) for tensor in tensors if tensor._pin is not None]
         pins = list({pin for pin, array in known if pin is not None and pin.holds(array)})
     if loose:
         pin = Pin([tensor._data for tensor in loose])

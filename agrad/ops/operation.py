@@ -54,7 +54,7 @@ class Operation:
     """
 
     owns_gradients: bool = False
-    """Whether no gradient that it returns shares memory with any other array."""
+    """Whether its gradients have the inputs' shapes and dtypes, and memory that is theirs alone."""
 
     def forward(self, *inputs: Array) -> Array:
         """Return the output. It may be a view of an input; inputs are never written to."""
