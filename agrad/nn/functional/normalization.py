@@ -125,7 +125,7 @@ def layer_norm(
     Ba et al., "Layer Normalization", 2016.
 
     Args:
-        input: (..., *normalized_shape), floating-point.
+        input: (..., *normalized_shape), float32 or float64.
         normalized_shape: the lengths of the axes to normalize over.
         weight: the scales, of shape normalized_shape.
         bias: the shifts, likewise.
@@ -133,13 +133,14 @@ def layer_norm(
 
     Raises:
         ValueError: shapes that do not fit together.
+        TypeError: an input that is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
         >>> F.layer_norm([[1.0, 3.0]], normalized_shape=2, eps=0.0)
         tensor([[-1.,  1.]])
     """
-    x = as_tensor(input)
+    x = floating("layer_norm", "input", input)
     lengths = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not lengths or x.shape[-len(lengths) :] != lengths:
         raise ValueError(
@@ -148,10 +149,11 @@ def layer_norm(
         )
     scale = None if weight is None else _of_shape("weight", weight, lengths)
     shift = None if bias is None else _of_shape("bias", bias, lengths)
-    out = apply(Normalize(tuple(range(-len(lengths), 0)), eps), x)
-    if scale is not None:
-        out = out * scale
-    return out if shift is None else out + shift
+    normalize = Normalize(tuple(range(-len(lengths), 0)), eps)
+    if scale is None:
+        out = apply(normalize, x)
+        return out if shift is None else out + shift
+    return apply(normalize, x, scale, *([] if shift is None else [shift]))
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
