@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import kernel
+from .jit import inline, kernel
 
 __all__ = ["layer_norm", "layer_norm_average_backward", "layer_norm_backward"]
 
@@ -100,20 +100,27 @@ def _gradients(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any
     return np.empty(x.shape, x.dtype), np.empty(n, x.dtype), np.empty(n, x.dtype)
 
 
+@inline
+def _centred(x, mean, rest):
+    """x less its mean, of which `rest` is what rounding left out: never to be added up first."""
+    return (x - mean) - rest
+
+
 @kernel("const real[:, :], const real[:], const real[:], float64, real[:, :]", reassociate=True)
 def _layer_norm(x, weight, bias, eps, out):
-    rows, n = x.shape
+    real, (rows, n) = x.dtype.type, x.shape
     for row in range(rows):
-        mean = variance = 0.0
+        total = variance = 0.0
         for j in range(n):
-            mean += x[row, j]
-        mean /= n
+            total += x[row, j]
+        mean = real(total / n)
+        rest = real(total / n - mean)
         for j in range(n):
-            centred = x[row, j] - mean
-            variance += centred * centred
-        scale = 1 / math.sqrt(variance / n + eps)
+            c = _centred(x[row, j], mean, rest)
+            variance += c * c
+        scale = real(1 / math.sqrt(variance / n + eps))
         for j in range(n):
-            out[row, j] = (x[row, j] - mean) * scale * weight[j] + bias[j]
+            out[row, j] = _centred(x[row, j], mean, rest) * scale * weight[j] + bias[j]
 
 
 @kernel(
@@ -121,23 +128,27 @@ def _layer_norm(x, weight, bias, eps, out):
     reassociate=True,
 )
 def _layer_norm_backward(grad, x, weight, eps, x_grad, weight_grad, bias_grad):
-    rows, n = x.shape
+    real, (rows, n) = x.dtype.type, x.shape
     weight_sum, bias_sum = np.zeros(n), np.zeros(n)
     for row in range(rows):
-        mean = cc = g1 = gc = 0.0
+        total = cc = g1 = gc = 0.0
         for j in range(n):
-            mean += x[row, j]
-        mean /= n
+            total += x[row, j]
+        mean = real(total / n)
+        rest = real(total / n - mean)
         for j in range(n):
-            c, g = x[row, j] - mean, np.float64(grad[row, j]) * weight[j]
+            c, g = _centred(x[row, j], mean, rest), grad[row, j] * weight[j]
             cc += c * c
             g1 += g
             gc += g * c
-        scale = 1 / math.sqrt(cc / n + eps)
-        along, common = scale * scale * gc / n, g1 / n
+            x_grad[row, j] = g
+        inverse = 1 / math.sqrt(cc / n + eps)
+        scale, common = real(inverse), real(g1 / n)
+        along = real(inverse * inverse * gc / n)
         for j in range(n):
-            c, g = x[row, j] - mean, np.float64(grad[row, j]) * weight[j]
-            x_grad[row, j] = scale * (g - common - along * c)
+            c = _centred(x[row, j], mean, rest)
+            # The product from memory: a fused one would differ from what has been added up.
+            x_grad[row, j] = scale * ((x_grad[row, j] - common) - along * c)
             weight_sum[j] += grad[row, j] * (scale * c)
             bias_sum[j] += grad[row, j]
     for j in range(n):
@@ -153,7 +164,8 @@ def _layer_norm_average_backward(
     grad, start, end, start_weight, end_weight, eps, x_grad, weight_grad, bias_grad
 ):
     rows, n = start.shape
-    weight_sum, bias_sum, weight = np.zeros(n), np.zeros(n), np.empty(n)
+    weight_sum, bias_sum = np.zeros(n), np.zeros(n)
+    weight, products = np.empty(n), np.empty(n)
     for j in range(n):
         weight[j] = (np.float64(start_weight[j]) + np.float64(end_weight[j])) / 2
     for row in range(rows):
@@ -173,6 +185,7 @@ def _layer_norm_average_backward(
             g1 += g
             gc += g * c
             gd += g * d
+            products[j] = g
         cc, cd, dd, g1, gc, gd = cc / n, cd / n, dd / n, g1 / n, gc / n, gd / n
         along_g = along_c = along_d = 0.0
         for position, share in _GAUSS:
@@ -189,9 +202,9 @@ def _layer_norm_average_backward(
             along_d -= (change - (along_g * gd - along_c * cd - along_d * dd)) / dd
         first, last = 0.5 / at_start, 0.5 / at_end
         for j in range(n):
-            c, g = start[row, j] - mean, grad[row, j] * weight[j]
+            c = start[row, j] - mean
             d = np.float64(end[row, j]) - np.float64(start[row, j]) - drift
-            x_grad[row, j] = along_g * (g - g1) - along_c * c - along_d * d
+            x_grad[row, j] = along_g * (products[j] - g1) - along_c * c - along_d * d
             weight_sum[j] += grad[row, j] * (first * c + last * (c + d))
             bias_sum[j] += grad[row, j]
     for j in range(n):

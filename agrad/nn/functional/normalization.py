@@ -104,13 +104,12 @@ def _follow(
             beside("batch_norm", name, running.data, x)
     if callable(momentum):
         momentum = momentum()
-    for running, statistic in (
-        (running_mean, np.mean(x, axis=axes)),
-        (running_var, np.var(x, axis=axes, ddof=1)),
-    ):
-        if running is not None:
-            values = running.writable()
-            values += momentum * (statistic - values)
+    if running_mean is not None:
+        values = running_mean.writable()
+        values += momentum * (np.mean(x, axis=axes) - values)
+    if running_var is not None:
+        values = running_var.writable()
+        values += momentum * (np.var(x, axis=axes, ddof=1) - values)
 
 
 def layer_norm(
