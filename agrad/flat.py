@@ -87,6 +87,10 @@ class Flat:
             self._move_in()
         return self._values.array
 
+    def has(self, array: Array, part: int) -> bool:
+        """Return whether an array is that part of the leaves' values."""
+        return bool(self._values.views) and self._values.views[part] is array
+
     def _move_in(self) -> None:
         self._values = self._new()
         for i, (tensor, part) in enumerate(zip(self.tensors, self._values.views)):

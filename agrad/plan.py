@@ -3,114 +3,20 @@
 from __future__ import annotations
 
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import is_
 from typing import Any
 
-import numpy as np
-
 from agrad.backend import Array, as_array
 from agrad.flat import Buffer, Flat
 from agrad.graph import Node, topological_order
-from agrad.ops.activation import Looped
-from agrad.ops.dense import Dense
-from agrad.ops.linalg import Affine
 from agrad.ops.operation import Gradients, Operation, Point
-from agrad.sweep import unbroadcast
+from agrad.steps import Step, Values, join_dense
 from agrad.tape import Slot, Tape
-from agrad.tensor import compute, is_stray_view
+from agrad.tensor import is_stray_view
 
 __all__ = ["Plan", "Replay"]
-
-Values = list[Any]
-"""An array for each slot of a plan."""
-Rooms = list[Any]
-"""For each input of a step an array to put its gradient into, or None."""
-
-
-class Step:
-    """One operation of a plan: the slots that it reads, and the one that it fills.
-
-    Attributes:
-        operation: as the function called it, before `for_call`.
-        slots: of its inputs.
-        needs: whether each of them wants a gradient.
-        result: the slot of its output.
-    """
-
-    def __init__(
-        self, operation: Operation, slots: tuple[int, ...], needs: tuple[bool, ...], result: int
-    ) -> None:
-        self.operation = operation
-        self.slots = slots
-        self.needs = needs
-        self.result = result
-
-    def run(self, values: Values, called: dict[Step, Operation]) -> None:
-        """Fill the slot of the result, and note the operation as it is for this call."""
-        called[self], values[self.result] = compute(self.operation, self._inputs(values))
-
-    def run_again(self, values: Values, called: dict[Step, Operation]) -> None:
-        """Fill the slot of the result by the operation as it was for the call."""
-        values[self.result] = as_array(called[self].forward(*self._inputs(values)))
-
-    def pull(
-        self, grad: Array, values: Values, called: dict[Step, Operation], rooms: Rooms
-    ) -> Gradients:
-        """Return the gradients of the inputs, in their rooms if that saves a copy."""
-        inputs = self._inputs(values)
-        return called[self].backward(grad, self.needs, values[self.result], *inputs)
-
-    def average_pull(
-        self,
-        grad: Array,
-        before: Values,
-        after: Values,
-        called: dict[Step, Operation],
-        rooms: Rooms,
-    ) -> Gradients:
-        """Return the gradients of the inputs through the averaged Jacobian."""
-        return called[self].average_backward(grad, self.needs, self._at(before), self._at(after))
-
-    def _inputs(self, values: Values) -> tuple[Array, ...]:
-        return tuple([values[slot] for slot in self.slots])
-
-    def _at(self, values: Values) -> Point:
-        return Point(values[self.result], self._inputs(values))
-
-
-class DenseStep(Step):
-    """An affine map and the activation after it; `inner` is the slot of what is between them."""
-
-    def __init__(self, affine: Step, activation: Step) -> None:
-        super().__init__(affine.operation, affine.slots, affine.needs, activation.result)
-        self.inner = affine.result
-        self.dense = Dense(affine.operation, activation.operation)  # type: ignore[arg-type]
-
-    def run(self, values: Values, called: dict[Step, Operation]) -> None:
-        values[self.inner], values[self.result] = self.dense.forward(*self._inputs(values))
-
-    run_again = run
-
-    def pull(
-        self, grad: Array, values: Values, called: dict[Step, Operation], rooms: Rooms
-    ) -> Gradients:
-        x, weight, _ = self._inputs(values)
-        return self.dense.backward(grad, self.needs, values[self.result], x, weight, rooms)
-
-    def average_pull(
-        self,
-        grad: Array,
-        before: Values,
-        after: Values,
-        called: dict[Step, Operation],
-        rooms: Rooms,
-    ) -> Gradients:
-        start, end = self._at(before), self._at(after)
-        z0, z1 = before[self.inner], after[self.inner]
-        return self.dense.average_backward(grad, self.needs, start, end, z0, z1, rooms)
 
 
 class Plan:
@@ -145,16 +51,14 @@ class Plan:
         backwards = [steps[numbers[node]] for node in reversed(order)]
         kindless = (self.called[step].without_average for step in reversed(backwards))
         self.without_average = next(filter(None, kindless), None)
-        pairs = _dense_pairs(steps, self.result, tape.values())
-        dense = {affine: DenseStep(affine, activation) for affine, activation in pairs.items()}
-        gone = set(pairs.values())
+        joined = join_dense(steps, self.result, tape.values())
         self.steps, self.backwards = (
-            [dense.get(step, step) for step in part if step not in gone]
+            [made for step in part if (made := joined.get(step, step)) is not None]
             for part in (steps, backwards)
         )
         self._modules = [module for module, _ in tape.modules]
         self._modes = [mode for _, mode in tape.modules]
-        self._arrays: list[Array | None] = [None] * len(self.leaves)
+        self._arrays: Values = [None] * len(self.leaves)
         self._kinds = [_kind(leaf._data) for leaf in self.leaves]
         self._wants = [leaf._requires_grad for leaf in self.leaves]
         self.parents = [leaf if leaf._requires_grad else None for leaf in self.leaves]
@@ -200,38 +104,17 @@ class Plan:
         rooms: Values = [None] * self.size
         buffers: dict[Flat, Buffer] = {}
         for slot, leaf in self._wanting:
-            flat = leaf._home.flat() if leaf._home is not None else None
-            if flat is not None:
+            home = leaf._home
+            flat = home.flat() if home is not None else None
+            if home is not None and flat is not None and flat.has(leaf._data, home.part):
                 if flat not in buffers:
                     buffers[flat] = flat.buffer()
-                rooms[slot] = buffers[flat].views[leaf._home.part]
+                rooms[slot] = buffers[flat].views[home.part]
         return rooms
 
 
 def _kind(array: Array) -> tuple[Any, ...]:
     return array.shape, array.dtype
-
-
-def _dense_pairs(steps: list[Step], result: int, values: Sequence[Array]) -> dict[Step, Step]:
-    """Return the affine steps to be joined with an activation, and that activation's step."""
-    users = Counter(slot for step in steps for slot in step.slots)
-    made = {step.result: step for step in steps}
-    pairs = {}
-    for step in steps:
-        affine = made.get(step.slots[0])
-        if (
-            isinstance(step.operation, Looped)
-            and affine is not None
-            and type(affine.operation) is Affine
-            and len(affine.slots) == 3
-            and users[affine.result] == 1
-            and affine.result != result
-            and values[step.result].ndim == 2
-            and len({values[slot].dtype for slot in (*affine.slots, step.result)}) == 1
-            and values[step.result].dtype in (np.float32, np.float64)
-        ):
-            pairs[affine] = step
-    return pairs
 
 
 class Replay(Operation):
@@ -291,7 +174,7 @@ class Replay(Operation):
         with self.plan.keeping("end", values) as old:
             for step in self.plan.steps:
                 old[step.result] = None
-                if _moves(step, start, values):
+                if step.moves(start, values):
                     step.run_again(values, self.called)
                 else:
                     values[step.result] = start[step.result]
@@ -305,58 +188,44 @@ class Replay(Operation):
         self, grad: Array, needs: tuple[bool, ...], out: Array, *inputs: Array
     ) -> Gradients:
         values = self.runs[id(out)][1]
-
-        def pull(step: Step, grad: Array, rooms: Rooms) -> Gradients:
-            return step.pull(grad, values, self.called, rooms)
-
-        return self._sweep("grad", grad, values, pull)
+        rooms, grads = self._begun_sweep(grad)
+        for step in self.plan.backwards:
+            if grads[step.result] is not None:
+                step.pull(grads, rooms, values, self.called)
+        return self._own_gradients(grads, rooms)
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
         before, after = (self.runs[id(point.out)][1] for point in (start, end))
-
-        def pull(step: Step, grad: Array, rooms: Rooms) -> Gradients:
-            if _moves(step, before, after):
-                return step.average_pull(grad, before, after, self.called, rooms)
-            return step.pull(grad, before, self.called, rooms)
-
-        return self._sweep("average grad", grad, before, pull)
+        rooms, grads = self._begun_sweep(grad)
+        for step in self.plan.backwards:
+            if grads[step.result] is None:
+                continue
+            if step.moves(before, after):
+                step.average_pull(grads, rooms, before, after, self.called)
+            else:
+                step.pull(grads, rooms, before, self.called)
+        return self._own_gradients(grads, rooms)
 
     @property
     def without_average(self) -> Operation | None:
         """The first operation of the plan whose averaged Jacobian is unknown, or None."""
         return self.plan.without_average
 
-    def _sweep(
-        self,
-        kind: str,
-        grad: Array,
-        values: Values,
-        pull: Callable[[Step, Array, Rooms], Gradients],
-    ) -> Gradients:
-        plan = self.plan
-        rooms = plan.rooms()
-        grads: Values = [None] * len(values)
-        grads[plan.result] = grad
-        with plan.keeping(kind, grads) as old:
-            for step in plan.backwards:
-                grad, grads[step.result] = grads[step.result], None
-                if grad is None:
-                    continue
-                # What is there already must not be written over by what is to be added to it.
-                free = [rooms[slot] if grads[slot] is None else None for slot in step.slots]
-                gradients = pull(step, as_array(grad), free)
-                for slot, need, gradient in zip(step.slots, step.needs, gradients):
-                    if need and gradient is not None:
-                        old[slot] = None
-                        gradient = unbroadcast(gradient, values[slot])
-                        known = grads[slot]
-                        grads[slot] = gradient if known is None else known + gradient
-        for slot, (grad, room) in enumerate(zip(grads[: plan.inputs], rooms)):
+    def _begun_sweep(self, grad: Array) -> tuple[Values, Values]:
+        """Return the rooms, and the gradients before a sweep."""
+        grads: Values = [None] * self.plan.size
+        grads[self.plan.result] = grad
+        return self.plan.rooms(), grads
+
+    def _own_gradients(self, grads: Values, rooms: Values) -> Gradients:
+        """Return the inputs' gradients after a sweep, none in memory of another array."""
+        own = grads[: self.plan.inputs]
+        for slot, (grad, room) in enumerate(zip(own, rooms)):
             if grad is not None and grad is not room:
-                grads[slot] = _moved(grad, room)
-        return grads[: plan.inputs]
+                own[slot] = _moved(grad, room)
+        return own
 
 
 def _moved(array: Array, room: Array | None) -> Array:
@@ -365,8 +234,3 @@ def _moved(array: Array, room: Array | None) -> Array:
         return as_array(array).copy()
     room[...] = array
     return room
-
-
-def _moves(step: Step, start: Values, end: Values) -> bool:
-    """Return whether an input of a step is another at the end."""
-    return any(start[slot] is not end[slot] for slot in step.slots)

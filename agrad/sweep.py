@@ -21,7 +21,7 @@ __all__ = ["average_sweep", "backward_sweep", "recorded_leaves", "require_kinds"
 
 LeafArrays = dict[Any, Array]
 """An array for each leaf."""
-Path = Callable[[float], Mapping[Hashable, Array]]
+Path = Callable[[float], Mapping[Any, Array]]
 """The leaves' arrays at any share, from 0 to 1, of the way to their ends."""
 
 
@@ -146,15 +146,16 @@ def _sweep(
         if node in pending:
             grad = as_array(pending.pop(node))
             gradients = pull(node, grad)
-            taken = {id(array) for array in (*node.inputs, node.out, grad)}
+            owned = node.operation.owns_gradients
+            taken = set() if owned else {id(array) for array in (*node.inputs, node.out, grad)}
             for i, parent in enumerate(node.parents):
                 if parent is None or gradients[i] is None:
                     continue
-                gradient = unbroadcast(gradients[i], node.inputs[i])
+                gradient = gradients[i] if owned else unbroadcast(gradients[i], node.inputs[i])
                 known: LeafArrays = pending if type(parent) is Node else leaves
                 if parent in known:
                     known[parent] = known[parent] + gradient
-                elif node.operation.owns_gradients:
+                elif owned:
                     known[parent] = gradient
                 elif known is leaves and (
                     id(gradient) in taken or _is_shared(gradient, i, gradients, node, grad)

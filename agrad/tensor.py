@@ -482,18 +482,16 @@ def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, A
 
 def _pinned(tensors: list[Tensor]) -> list[Pin]:
     """Return the pins on the tensors' arrays, one made for those that are not read-only yet."""
-    pins = []
-    loose = []
-    for tensor in tensors:
-        pin = tensor._pin() if tensor._pin is not None else None
-        if pin is not None and pin.holds(tensor._data):
-            pins.append(pin)
-        elif tensor._is_writable() and not is_stray_view(tensor):
-            loose.append(tensor)
+    loose = [tensor for tensor in tensors if tensor._is_writable() and not is_stray_view(tensor)]
+    pins: list[Pin] = []
+    if len(loose) < len(tensors):
+        known = [(tensor._pin(), tensor._data) for tensor in tensors if tensor._pin is not None]
+        pins = list({pin for pin, array in known if pin is not None and pin.holds(array)})
     if loose:
         pin = Pin([tensor._data for tensor in loose])
+        reference = weakref.ref(pin)
         for tensor in loose:
-            tensor._pin = weakref.ref(pin)
+            tensor._pin = reference
         pins.append(pin)
     return pins
 

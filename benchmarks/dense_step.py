@@ -1,21 +1,25 @@
 """Time a training step of the deep dense network: agrad's beside other frameworks'.
 
-    python benchmarks/dense_step.py --width 64 --batch-size 128 --threads 1 --out results.json
+    python benchmarks/dense_step.py --width 64 --batch-size 128 --threads 1 --out cell.json
 
 The contestants start from the same weights on the same batch: agrad as recorded and captured,
-PyTorch eager, JAX jitted, MyGrad, with --compile also torch.compile (a minute more), and the step's
-matrix products alone through NumPy, which no framework on the same BLAS can be faster than. How the
-figures are taken: see benchmarks/race.py; what each peer does: benchmarks/peers.py. Needs the
-extras `demo` and `bench`.
+PyTorch eager, JAX jitted, MyGrad, with --compile also torch.compile (up to a minute more), and what
+a step costs at the least (benchmarks/floor.py). They must begin with the same loss. How the figures
+are taken: see benchmarks/race.py; what each peer does: benchmarks/peers.py. Steps are timed two at
+a time, so that one that does more every second time is measured as a whole; how many, the time
+given to the race decides. benchmarks/dense.py runs this for all widths, batches and threads. Needs
+the extras `demo` and `bench`.
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 
-from race import Contestants, pin, race, ratios, show, write
+from race import Contestants, Figures, pin, plan, race, ratios, refuse_other_threads, show, write
 
 PLAIN, AVERAGE = "agrad RMSprop", "agrad average gradient on RMSprop"
+EVERY_2 = "agrad average gradient every 2"
 PEERS = ("PyTorch RMSprop", "PyTorch RMSprop, foreach", "PyTorch RMSprop, compiled", "JAX RMSprop")
 RATIOS = (
     *((f"{PLAIN}{captured}", peer) for captured in ("", ", captured") for peer in PEERS),
@@ -27,10 +31,11 @@ RATIOS = (
     ("agrad Adam, captured", "JAX Adam"),
     (AVERAGE, PLAIN),
     (f"{AVERAGE}, captured", f"{PLAIN}, captured"),
-    ("agrad average gradient every 2, captured", f"{PLAIN}, captured"),
+    (f"{EVERY_2}, captured", f"{PLAIN}, captured"),
     ("agrad average gradient on Adam, captured", "agrad Adam, captured"),
     (AVERAGE, "PyTorch RMSprop"),
     (f"{AVERAGE}, captured", "PyTorch RMSprop"),
+    (f"{EVERY_2}, captured", "PyTorch RMSprop"),
 )
 
 
@@ -42,8 +47,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--activation", choices=("tanh", "relu"), default="tanh")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="race torch.compile too")
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=10, help="steps of each contestant in a round")
+    parser.add_argument("--seconds", type=float, default=25, help="about as long is the race")
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     return parser.parse_args()
 
@@ -82,7 +86,7 @@ def agrad_steps(options: argparse.Namespace, images, labels) -> tuple[Contestant
         "agrad Adam": adam,
         AVERAGE: lambda p: optim.AverageGradient(rmsprop(p)),
         "agrad average gradient on Adam": lambda p: optim.AverageGradient(adam(p)),
-        "agrad average gradient every 2": lambda p: optim.AverageGradient(rmsprop(p), every=2),
+        EVERY_2: lambda p: optim.AverageGradient(rmsprop(p), every=2),
     }
     contestants = {
         name + suffix: contestant(method, captured=bool(suffix))
@@ -92,6 +96,32 @@ def agrad_steps(options: argparse.Namespace, images, labels) -> tuple[Contestant
     return contestants, [parameter.data for parameter in network().parameters()]
 
 
+def refuse_other_losses(contestants: Contestants) -> None:
+    """Make one step of each, and end here if their losses are not one."""
+    losses = {name: loss for name, step in contestants.items() if (loss := step()) is not None}
+    middle = sorted(losses.values())[len(losses) // 2]
+    others = {
+        name: loss for name, loss in losses.items() if not math.isclose(loss, middle, rel_tol=1e-4)
+    }
+    if others:
+        raise SystemExit(f"first losses differ from {middle:.6g}: {others}")
+
+
+def race_pairs(contestants: Contestants, seconds: float) -> Figures:
+    """Return for each contestant its seconds a step in each round, from steps two at a time."""
+
+    def twice(step: Callable[[], object]) -> Callable[[], object]:
+        def pair() -> None:
+            step()
+            step()
+
+        return pair
+
+    pairs = {name: twice(step) for name, step in contestants.items()}
+    times = race(pairs, *plan(pairs, seconds))
+    return {name: [float(f"{value / 2:.5g}") for value in values] for name, values in times.items()}
+
+
 def main() -> None:
     options = parse()
     pin(options.threads)
@@ -99,23 +129,28 @@ def main() -> None:
     import mygrad
     import numpy as np
     import torch
-    from peers import gemm_steps, jax_steps, mygrad_steps, torch_steps
+    from floor import copy_steps, gemm_steps, step_bytes
+    from peers import jax_steps, mygrad_steps, torch_steps
 
     from agrad.study.runs import machine
 
     torch.set_num_threads(options.threads)
+    refuse_other_threads(options.threads)
     random = np.random.default_rng(0)
     images = random.random((options.batch_size, 784), dtype=np.float32)
     labels = random.integers(10, size=options.batch_size)
     contestants, weights = agrad_steps(options, images, labels)
     network = weights, images, labels, options.activation
     contestants |= torch_steps(*network, compiled=options.compile)
-    contestants |= jax_steps(*network) | mygrad_steps(*network) | gemm_steps(weights, images)
-    seconds = race(contestants, options.rounds, options.steps)
+    contestants |= jax_steps(*network) | mygrad_steps(*network)
+    refuse_other_losses(contestants)
+    moved = step_bytes([weight.shape for weight in weights[::2]], options.batch_size)
+    contestants |= gemm_steps(weights, images) | copy_steps(moved["RMSprop"])
+    seconds = race_pairs(contestants, options.seconds)
 
     title = (
         f"{options.depth} x {options.width}, {options.activation}, batch {options.batch_size}, "
-        f"{options.threads} thread(s), {options.rounds} rounds of {options.steps} steps"
+        f"{options.threads} thread(s), {len(seconds[PLAIN])} rounds"
     )
     compared = ratios(seconds, RATIOS)
     show(title, seconds, compared)
@@ -125,6 +160,7 @@ def main() -> None:
         "options": {k: v for k, v in vars(options).items() if k != "out"},
         "seconds_per_step_by_round": seconds,
         "ratios_median_and_quartiles": compared,
+        "bytes_that_must_move": moved,
     }
     write(options.out, content)
 

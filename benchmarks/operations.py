@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from race import Contestants, pin, race, ratios, show, write
+from race import Contestants, pin, race, ratios, refuse_other_threads, show, write
 
 PEERS = ("PyTorch", "JAX", "MyGrad")
 
@@ -248,6 +248,7 @@ def main() -> None:
     from agrad.study.runs import machine
 
     torch.set_num_threads(options.threads)
+    refuse_other_threads(options.threads)
     found = {}
     for name, contestants in operations().items():
         seconds = race(contestants, options.rounds, options.steps)

@@ -6,6 +6,7 @@ the memory of what it updates; PyTorch compiles the loss, and the optimizer's st
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,21 @@ LR, ALPHA, RMS_EPS = 1e-4, 0.9, 1e-8
 BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 
 
+def torch_network(weights: Weights, activation: str) -> Any:
+    """Return PyTorch's network of these weights and biases, for inputs that are flat."""
+    import torch
+
+    kind = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[activation]
+    layers: list[torch.nn.Module] = []
+    for weight in weights[::2]:
+        layers += [torch.nn.Linear(weight.shape[1], weight.shape[0]), kind()]
+    model = torch.nn.Sequential(*layers[:-1])
+    with torch.no_grad():
+        for parameter, values in zip(model.parameters(), weights):
+            parameter.copy_(torch.from_numpy(np.array(values)))
+    return model
+
+
 def torch_steps(
     weights: Weights, images: np.ndarray, labels: np.ndarray, activation: str, compiled: bool
 ) -> Contestants:
@@ -23,17 +39,6 @@ def torch_steps(
     import torch
 
     inputs, targets = torch.from_numpy(images), torch.from_numpy(labels)
-    kind = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[activation]
-
-    def network() -> torch.nn.Module:
-        layers: list[torch.nn.Module] = []
-        for weight in weights[::2]:
-            layers += [torch.nn.Linear(weight.shape[1], weight.shape[0]), kind()]
-        model = torch.nn.Sequential(*layers[:-1])
-        with torch.no_grad():
-            for parameter, values in zip(model.parameters(), weights):
-                parameter.copy_(torch.from_numpy(np.array(values)))
-        return model
 
     def rmsprop(parameters, **options):
         return torch.optim.RMSprop(parameters, lr=LR, alpha=ALPHA, eps=RMS_EPS, **options)
@@ -42,7 +47,7 @@ def torch_steps(
         return torch.optim.Adam(parameters, lr=LR, betas=BETAS, eps=ADAM_EPS, **options)
 
     def contestant(make_optimizer: Callable, compiled: bool = False) -> Callable[[], float]:
-        model = network()
+        model = torch_network(weights, activation)
         optimizer = make_optimizer(model.parameters())
 
         def loss_of(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -151,26 +156,3 @@ def mygrad_steps(weights: Weights, images: np.ndarray, labels: np.ndarray, activ
         return loss.item()
 
     return {"MyGrad RMSprop": rmsprop}
-
-
-def gemm_steps(weights: Weights, images: np.ndarray) -> dict:
-    """Return the floor: the step's matrix products alone through NumPy, into memory at hand.
-
-    Three a layer, but for the first, whose input needs no gradient.
-    """
-    examples = len(images)
-    products = []
-    for i, weight in enumerate(weights[::2]):
-        x = images if i == 0 else np.ones((examples, weight.shape[1]), np.float32)
-        y = np.empty((examples, weight.shape[0]), np.float32)
-        products += [(x, weight.T, y), (y.T, x, np.empty_like(weight))]
-        if i:
-            products.append((y, weight, np.empty_like(x)))
-    for *_, out in products:
-        out[...] = 1e-3  # nothing is left to chance: denormal numbers are slow
-
-    def gemms() -> None:
-        for a, b, out in products:
-            np.matmul(a, b, out=out)
-
-    return {"GEMMs alone": gemms}

@@ -3,11 +3,11 @@
     python benchmarks/profile_step.py --width 64 --method average --capture
 
 First the step as it is, by phases, with its page faults: memory that went back to the system after
-one step and has to be fetched again in the next. Then the same step with every operation and every
-kernel of the optimizers timed on its own (which itself costs time): what a phase takes beyond them
-is Python. Beside them the floor, the matrix products of a plain step alone. Medians over the steps
-of the time that the main thread computes, which other programs disturb little. Needs the extra
-`demo`.
+one step and has to be fetched again in the next. Then the same step with every operation, joint
+dense step and kernel of the optimizers timed on its own (which itself costs time): what a phase
+takes beyond them is Python. Beside them the floor, the matrix products of a plain step alone.
+Medians over the steps of the time that the main thread computes, which other programs disturb
+little. Needs the extra `demo`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from agrad.kernels import cpu
-from peers import gemm_steps
+from floor import gemm_steps
 from threadpoolctl import threadpool_limits
 
 import agrad
@@ -27,6 +27,7 @@ import agrad.nn.functional as F
 from agrad import optim
 from agrad.capture import Replay
 from agrad.ops.operation import Operation
+from agrad.steps import DenseStep
 from agrad.study.networks import dense_network
 
 
@@ -97,6 +98,8 @@ def watch(profile: Profile) -> None:
         kinds += [child for child in kind.__subclasses__() if child not in (*kinds, Replay)]
         for name in ("forward", "backward", "average_backward"):
             setattr(kind, name, profile.timed(f"{kind.__name__}.{name}", getattr(kind, name)))
+    for name in ("run", "run_again", "pull", "average_pull"):
+        setattr(DenseStep, name, profile.timed(f"DenseStep.{name}", getattr(DenseStep, name)))
     for name, function in vars(cpu.optimizer).items():
         if hasattr(function, "__wrapped__"):
             setattr(cpu.optimizer, name, profile.timed(f"optimizer.{name}", function))

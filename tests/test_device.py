@@ -69,6 +69,13 @@ def test_an_operation_stays_on_its_device(name: str, data: Any) -> None:
         np.testing.assert_array_equal(result.get(), known)
 
 
+def test_a_view_refers_to_the_array_that_owns_its_memory() -> None:
+    """As CuPy's do: buffers that nobody refers to are handed out again."""
+    array = ag.tensor(np.arange(6.0)).to("cuda").data
+    assert array.base is None
+    assert array[1:].base is array[1:].reshape(1, 5)[0].base is array
+
+
 @pytest.mark.skipif(real_cupy is None, reason="CuPy is not installed")
 @pytest.mark.parametrize("name", fake_cupy.SIGNATURES)
 def test_the_stand_in_takes_the_arguments_of_cupys_functions(name: str) -> None:
@@ -389,7 +396,7 @@ def test_an_optimizer_made_before_the_move_says_so() -> None:
     train_step(model, optimizer, images, labels)
     model.to("cuda")
     before = optimizer.state_dict()
-    message = "Adam: parameter 0 is on cuda:0, its average on cpu; make the optimizer after"
+    message = "Adam: parameter 0 is on cuda:0, its state on cpu; make the optimizer after"
     with pytest.raises(DeviceError, match=message):
         train_step(model, optimizer, move(images, "cuda"), move(labels, "cuda"))
     np.testing.assert_equal(optimizer.state_dict(), before)

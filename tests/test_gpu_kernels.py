@@ -10,7 +10,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Iterator
-from types import FunctionType, ModuleType
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 import host_cuda
@@ -43,12 +43,16 @@ class OnNumpy:
 
 
 class OnNumpyModule:
-    def __init__(self, cupy: Any, module: ModuleType) -> None:
+    """A module, or an activation in one."""
+
+    def __init__(self, cupy: Any, module: Any) -> None:
         self.cupy = cupy
         self.module = module
 
     def __getattr__(self, name: str) -> Any:
         function = getattr(self.module, name)
+        if not callable(function):
+            return OnNumpyModule(self.cupy, function)
 
         def call(*arguments: Any) -> Any:
             moved = [
@@ -122,8 +126,14 @@ def test_names_and_signatures_are_the_cpus(host: OnNumpy, module: str) -> None:
     ]
     assert set(names) <= set(ours.__all__)
     for name in names:
-        parameters = inspect.signature(getattr(theirs, name)).parameters
-        assert list(inspect.signature(getattr(ours, name)).parameters) == list(parameters)
+        assert parameters_of(getattr(ours, name)) == parameters_of(getattr(theirs, name))
+
+
+def parameters_of(value: Any) -> Any:
+    """Return the names of a function's parameters; of an activation, those of its methods."""
+    if callable(value):
+        return list(inspect.signature(value).parameters)
+    return {name: parameters_of(getattr(value, name)) for name in dir(value) if name[0] != "_"}
 
 
 @pytest.mark.parametrize("module", cpu.__all__)
@@ -134,10 +144,11 @@ def test_examples(host: OnNumpy, module: str, doctest_flags: int) -> None:
 
 
 def test_every_kernel_has_a_launcher(host: OnNumpy) -> None:
+    activations = host.modules["dense"].relu, host.modules["dense"].tanh
     launched = {
         value.name
-        for module in host.modules.values()
-        for value in vars(module).values()
+        for holder in (*host.modules.values(), *activations)
+        for value in vars(holder).values()
         if type(value).__name__ == "Kernel"
     }
     names = set(host.modules["divided_difference"].__all__) - {"expm1"}
@@ -223,18 +234,6 @@ def test_gelu(name: str, dtype: type, gpu: OnNumpy) -> None:
     assert_ulps(getattr(gpu.activation, name)(x), expected, ulps, least)
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gradients_of_activations(dtype: type, size: int, gpu: OnNumpy) -> None:
-    grad, x = np.random.default_rng(size).normal(size=(2, size)).astype(dtype)
-    x[::3] = 0
-    expected = np.where(x > 0, grad, dtype(0))
-    np.testing.assert_array_equal(gpu.activation.relu_backward(grad, x), expected)
-    out = np.tanh(x)
-    expected = grad * (1 - out * out)
-    np.testing.assert_array_equal(gpu.activation.tanh_backward(grad, out), expected)
-
-
 POWER_SHAPES = [
     ((3, 4), ()),
     ((), ()),
@@ -262,6 +261,121 @@ def test_powers(name: str, shapes: tuple[Any, Any], dtype: type, gpu: OnNumpy) -
         assert_ulps(getattr(gpu.power, name)(*arrays), expected, ulps)
     mixed = getattr(gpu.power, name)(a, b, other.astype(np.float64))
     assert mixed.dtype == np.float64
+
+
+# Dense layers -------------------------------------------------------------------------------------
+
+# A block is 16 columns wide and sums 128 rows, of which each thread takes every 16th.
+TABLES = [(0, 3), (3, 0), (1, 1), (5, 17), (128, 16), (129, 33), (300, 5), (16500, 2)]
+
+
+def ends_of(activation: Any, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+    """Return a, f(a), b, f(b), by the activation's own f."""
+    return a, activation.forward(a), b, activation.forward(b)
+
+
+def table_problem(shape: tuple[int, int], dtype: type) -> list[Array]:
+    """A gradient, two ends, equal here and there, and a bias."""
+    rng = np.random.default_rng(shape)
+    grad, a, b = 2 * rng.normal(size=(3, *shape)).astype(dtype)
+    a.flat[::3], b.flat[::5] = 0, a.flat[::5]
+    return [grad, a, b, rng.normal(size=shape[1]).astype(dtype)]
+
+
+def assert_sums(actual: Array, expected: Array, rows: Array) -> None:
+    """Of some thousand numbers around 1, in any order, an ulp of the sum of their sizes is off."""
+    scale = np.abs(rows).sum(axis=0) + np.finfo(rows.dtype).tiny
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    assert (np.abs(actual - expected) <= 4 * np.finfo(rows.dtype).eps * scale).all()
+
+
+@pytest.mark.parametrize("shape", TABLES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_and_biases_of_rows(dtype: type, shape: tuple[int, int], gpu: OnNumpy) -> None:
+    rows, z, _, bias = table_problem(shape, dtype)
+    assert_sums(gpu.dense.sum_rows(rows), rows.sum(axis=0, dtype=np.float64).astype(dtype), rows)
+    expected = z + bias
+    gpu.dense.add_bias(z, bias)
+    np.testing.assert_array_equal(z, expected)
+
+
+@pytest.mark.parametrize("shape", TABLES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_activations(name: str, dtype: type, shape: tuple[int, int], gpu: OnNumpy) -> None:
+    """ReLU has the CPU's bits; of tanh the CPU's may be off by 3 ulps, and a device's by 2."""
+    ours, theirs = getattr(gpu.dense, name), getattr(cpu.dense, name)
+    grad, a, b, _ = table_problem(shape, dtype)
+    exact = name == "relu"
+    out = theirs.forward(a)
+    assert_ulps(ours.forward(a), out, 0 if exact else 5)
+    expected = theirs.backward(grad, out)
+    # The CPU fuses 1 - out^2, which is small where out is not.
+    assert_ulps(ours.backward(grad, out), expected, 0 if exact else 2, least=4)
+    ends = ends_of(theirs, a, b)
+    expected = theirs.average_backward(grad, *ends)
+    assert_ulps(ours.average_backward(grad, *ends), expected, 1 if exact else 16)
+
+
+@pytest.mark.parametrize("shape", TABLES, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_a_bias_with_an_activation_is_one_without(
+    name: str, dtype: type, shape: tuple[int, int], gpu: OnNumpy
+) -> None:
+    """To the same bits: what is captured is what was recorded. Gradients of biases have rooms."""
+    activation = getattr(gpu.dense, name)
+    grad, a, b, bias = table_problem(shape, dtype)
+    room = np.full_like(bias, 7)
+    z, sums = a.copy(), a.copy()
+    out = activation.forward_biased(z, bias)
+    gpu.dense.add_bias(sums, bias)
+    np.testing.assert_array_equal(z, sums)
+    np.testing.assert_array_equal(out, activation.forward(sums))
+    z_grad, bias_grad = activation.backward_biased(grad, out)
+    np.testing.assert_array_equal(z_grad, activation.backward(grad, out))
+    np.testing.assert_array_equal(bias_grad, gpu.dense.sum_rows(z_grad))
+    ends = ends_of(activation, a, b)
+    z_grad, bias_grad = activation.average_backward_biased(grad, *ends, room)
+    np.testing.assert_array_equal(z_grad, activation.average_backward(grad, *ends))
+    np.testing.assert_array_equal(bias_grad, gpu.dense.sum_rows(z_grad))
+    np.testing.assert_array_equal(bias_grad, room)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tanh_and_its_mean_slope_from_values(dtype: type, host: OnNumpy) -> None:
+    """The mean slope has the factors 1 + |tanh| of both ends, which are a device's to an ulp."""
+    tanh = host.dense.tanh
+
+    def mean_slope(a: Array, b: Array) -> Array:
+        return tanh.average_backward(np.ones_like(a), *ends_of(tanh, a, b))
+
+    case = next(case for case in CASES if case.name == "tanh")
+    case = dataclasses.replace(case, kernels=SimpleNamespace(tanh=mean_slope), ulps=8)
+
+    @settings(max_examples=30)
+    @given(st.lists(pairs(dtype), min_size=1, max_size=20))
+    def property(examples: list[tuple[float, float]]) -> None:
+        a, b = np.array(examples, dtype).T
+        check(case, a, b)
+
+    property()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_activations_of_what_is_not_finite(name: str, dtype: type, gpu: OnNumpy) -> None:
+    ours, theirs = getattr(gpu.dense, name), getattr(cpu.dense, name)
+    values = [math.nan, *SPECIAL, *(-x for x in SPECIAL)]
+    a, b = np.array(list(itertools.product(values, repeat=2)), dtype).T.copy()
+    grad = np.ones_like(a)
+    with np.errstate(all="ignore"):
+        ends = ends_of(theirs, a, b)
+        assert_ulps(ours.forward(a), ends[1], 5)
+        assert_ulps(ours.backward(grad, ends[1]), theirs.backward(grad, ends[1]), 2, least=1)
+        expected = theirs.average_backward(grad, *ends)
+        assert_ulps(ours.average_backward(grad, *ends), expected, 16)
 
 
 # Selection and sums of rows -----------------------------------------------------------------------
@@ -612,13 +726,23 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
     """Results of every kernel, at sizes of several blocks."""
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 30, 30))
+    wide = rng.normal(size=(400, 50))
     yield gpu.divided_difference.tanh(a, b)
     yield gpu.divided_difference.elu(a, b, 0.5)
     yield gpu.divided_difference.clip(a, b, -0.5, 0.5)
     yield gpu.activation.gelu(a)
     yield gpu.activation.gelu_derivative(a)
-    yield gpu.activation.relu_backward(a, b)
-    yield gpu.activation.tanh_backward(a, b)
+    for activation in (gpu.dense.relu, gpu.dense.tanh):
+        yield activation.forward(a)
+        yield activation.backward(a, b)
+        yield activation.average_backward(b, *ends_of(activation, a, b))
+        rows, bias = wide[:, ::-1].copy(), wide[0]
+        yield activation.forward_biased(rows, bias)
+        yield rows
+        yield from activation.backward_biased(wide, rows)
+        yield from activation.average_backward_biased(wide, *ends_of(activation, wide, rows))
+    gpu.dense.add_bias(wide, wide[1].copy())
+    yield gpu.dense.sum_rows(wide)
     yield gpu.power.in_base(abs(a), abs(b), b)
     yield gpu.power.in_exponent(a, b, abs(b))
     yield gpu.selection.average_shares(a.reshape(-1, 2), b.reshape(-1, 2))
@@ -681,4 +805,8 @@ def test_the_order_of_threads_and_blocks_does_not_matter(
     expected = [*one_of_each(host), *sums_of_each(host)]
     monkeypatch.setattr(host_cupy, "backward", True)
     for actual, value in zip([*one_of_each(host), *sums_of_each(host)], expected, strict=True):
+        np.testing.assert_array_equal(actual, value)
+    # Also where a block goes on to the next piece: nothing may be written that is still read.
+    monkeypatch.setattr(host_cupy, "largest_grid", 2)
+    for actual, value in zip(one_of_each(host), expected):
         np.testing.assert_array_equal(actual, value)

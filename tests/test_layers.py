@@ -15,7 +15,7 @@ LAYERS = [
     {"ops"},
     {
         *("graph", "mode", "anomaly", "sweep", "array_methods", "tensor", "functions", "average"),
-        *("flat", "capture", "plan", "tape"),
+        *("flat", "capture", "plan", "steps", "tape"),
     },
     {"nn"},
     {"optim"},

@@ -5,10 +5,11 @@ they saturate accurate only to the output's rounding. The averaged Jacobians are
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, kernels
+from agrad.backend import kernels
 from agrad.ops.operation import Elementwise
 
 __all__ = [
@@ -33,7 +34,7 @@ class Looped(Elementwise):
     """
 
     name: str
-    function: Callable[[Array], Array]
+    function: Callable[..., Any]
 
     def loops(self, x):
         return getattr(kernels(x).dense, self.name)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agrad.backend import Array, as_array, largest
+from agrad.backend import Array, as_array, kernels, largest
 from agrad.errors import AverageUndefinedError
 from agrad.quadrature import gauss_legendre
 
@@ -54,7 +54,7 @@ class Operation:
     """
 
     owns_gradients: bool = False
-    """Whether no gradient that it returns shares memory with any other array."""
+    """Whether its gradients have the inputs' shapes and dtypes, and memory that is theirs alone."""
 
     def forward(self, *inputs: Array) -> Array:
         """Return the output. It may be a view of an input; inputs are never written to."""
@@ -253,11 +253,7 @@ def _mean_backward(
 
 def midpoint(x0: Array, x1: Array) -> Array:
     """Return (x⁰ + x¹) / 2, which is x⁰ itself where nothing has moved."""
-    if x0 is x1:
-        return x0
-    x = x0 + x1
-    x *= 0.5
-    return as_array(x)
+    return x0 if x0 is x1 else kernels(x0).dense.midpoint(x0, x1)
 
 
 def _between(x0: Array, x1: Array, position: float) -> Array:

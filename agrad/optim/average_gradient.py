@@ -3,6 +3,7 @@
 import math
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -296,10 +297,10 @@ class AverageGradient:
             for param in flat.tensors:
                 param.average_grad = None
         for _ in range(_RETREATS):
-            ends = _ends(starts, updates)
+            path = partial(_ends, starts, updates)
             try:
                 with np.errstate(all="ignore"), cuda.failures_explained():
-                    _, grads = average_sweep(nodes, lambda _, ends=ends: ends, 1, retain_graph)
+                    _, grads = average_sweep(nodes, path, 1, retain_graph)
             except NonFiniteError:
                 cut *= _RETREAT
                 for _, delta in updates:
@@ -365,9 +366,11 @@ class AverageGradient:
         self._fractions = fractions
 
 
-def _ends(starts: Mapping[Any, Array], updates: list[tuple[Flat, Buffer]]) -> dict[Tensor, Array]:
-    """Return where the updates lead from the values that the graph was recorded with."""
-    ends = {}
+def _ends(
+    starts: Mapping[Any, Array], updates: list[tuple[Flat, Buffer]], share: float
+) -> dict[Tensor, Array]:
+    """Return where the whole updates lead from the values that were recorded."""
+    ends: dict[Tensor, Array] = {}
     for flat, delta in updates:
         end = flat.buffer()
         start = flat.gather([starts.get(param, param.data) for param in flat.tensors])

@@ -178,7 +178,8 @@ class Optimizer:
             grad = block.flat.gather(block.grads())
             if kernels(grad).optimizer.all_finite(grad):
                 continue
-            wrong = next(p for p in block.flat.tensors if not np.isfinite(p.grad).all())
+            pairs = zip(block.flat.tensors, block.grads())
+            wrong = next(param for param, grad in pairs if not np.isfinite(grad).all())
             raise NonFiniteError(
                 f"{owner}: the gradient of parameter {self._number(wrong)}, {wrong.shape}, is "
                 "not finite; lower the learning rate, or look for NaN in the inputs"

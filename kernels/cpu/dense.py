@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .exponential import DOUBLE, SINGLE, Precision
 from .jit import at_the_place_of, inline, kernel
 
-__all__ = ["add_bias", "relu", "sum_rows", "tanh"]
+__all__ = ["add_bias", "midpoint", "relu", "sum_rows", "tanh"]
 
 Array = NDArray[Any]
 
@@ -32,6 +32,25 @@ def sum_rows(rows: Array) -> Array:
     total = np.zeros(rows.shape[1], rows.dtype)
     _sum_rows(np.ascontiguousarray(rows), total)
     return total
+
+
+def midpoint(a: Array, b: Array) -> Array:
+    """Return (a + b) / 2 for arrays of one shape and dtype, float32 or float64.
+
+    Example:
+        >>> midpoint(np.array([1.0, 2.0]), np.array([3.0, 2.0]))
+        array([2., 2.])
+    """
+    middle = np.empty(a.shape, a.dtype)
+    _midpoint(a.ravel(), b.ravel(), middle.ravel())
+    return middle
+
+
+@kernel("const real[:], const real[:], real[:]")
+def _midpoint(a, b, middle):
+    half = middle.dtype.type(0.5)
+    for i in range(middle.size):
+        middle[i] = half * (a[i] + b[i])
 
 
 @kernel("real[:, :], const real[:]")
@@ -118,14 +137,19 @@ class Activation:
         self._loops[a.dtype].average_backward(*arrays, x_grad.ravel())
         return x_grad
 
-    def forward_biased(self, z: Array, bias: Array) -> Array:
+    def forward_biased(self, z: Array, bias: Array, in_place: bool = False) -> Array:
         """Add `bias` (n,) to the rows of `z` (m, n), in place, and return f of them.
+
+        With `in_place`, that takes the place of `z` too.
 
         Example:
             >>> z = np.zeros((1, 2))
             >>> relu.forward_biased(z, np.array([-1.0, 2.0])), z
             (array([[0., 2.]]), array([[-1.,  2.]]))
         """
+        if in_place:
+            self._loops[z.dtype].forward_in_place(z, bias)
+            return z
         out = np.empty(z.shape, z.dtype)
         self._loops[z.dtype].forward_biased(z, bias, out)
         return out
@@ -191,6 +215,7 @@ class _Loops:
         self.backward = compiled(_backward, pull, read, read, vector)
         self.average_backward = compiled(_average_backward, average_pull, *[read] * 5, vector)
         self.forward_biased = compiled(_forward_biased, value, matrix, read, matrix)
+        self.forward_in_place = compiled(_forward_in_place, value, matrix, read)
         self.backward_biased = compiled(_backward_biased, pull, table, table, matrix, vector)
         self.average_backward_biased = compiled(
             _average_backward_biased, average_pull, *[table] * 5, matrix, vector
@@ -219,6 +244,12 @@ def _forward_biased(z, bias, out):
         for j in range(out.shape[1]):
             z[i, j] += bias[j]
             out[i, j] = formula(z[i, j])
+
+
+def _forward_in_place(z, bias):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            z[i, j] = formula(z[i, j] + bias[j])
 
 
 def _backward_biased(grad, out, z_grad, bias_grad):

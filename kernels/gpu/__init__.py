@@ -11,6 +11,7 @@ Importing this package without CuPy raises ImportError; a device is needed by th
 from . import (
     activation,
     conv,
+    dense,
     divided_difference,
     embedding,
     normalization,
@@ -24,6 +25,7 @@ from . import (
 __all__ = [
     "activation",
     "conv",
+    "dense",
     "divided_difference",
     "embedding",
     "normalization",

@@ -47,13 +47,3 @@ extern "C" __global__ void gelu_derivative(const real* x, real* out, int64 count
         out[i] = distribution(value, density) + value * (density / gaussian::SQRT_2PI);
     }
 }
-
-extern "C" __global__ void tanh_backward(const real* grad, const real* out, real* x_grad,
-                                         int64 count) {
-    FOR_ELEMENTS(i, count) x_grad[i] = grad[i] * (1 - out[i] * out[i]);
-}
-
-extern "C" __global__ void relu_backward(const real* grad, const real* x, real* x_grad,
-                                         int64 count) {
-    FOR_ELEMENTS(i, count) x_grad[i] = x[i] > 0 ? grad[i] : 0;
-}

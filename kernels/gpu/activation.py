@@ -7,12 +7,10 @@ import cupy
 
 from .launch import Kernel, over
 
-__all__ = ["gelu", "gelu_derivative", "relu_backward", "tanh_backward"]
+__all__ = ["gelu", "gelu_derivative"]
 
 _gelu = Kernel("activation.cu", "gelu", "const real*, real*, int64")
 _gelu_derivative = Kernel("activation.cu", "gelu_derivative", "const real*, real*, int64")
-_relu_backward = Kernel("activation.cu", "relu_backward", "const real*, const real*, real*, int64")
-_tanh_backward = Kernel("activation.cu", "tanh_backward", "const real*, const real*, real*, int64")
 
 
 def gelu(x: cupy.ndarray) -> cupy.ndarray:
@@ -37,29 +35,3 @@ def gelu_derivative(x: cupy.ndarray) -> cupy.ndarray:
     out = cupy.empty(x.shape, x.dtype)
     _gelu_derivative(over(out.size), cupy.ascontiguousarray(x), out, out.size)
     return out
-
-
-def tanh_backward(grad: cupy.ndarray, out: cupy.ndarray) -> cupy.ndarray:
-    """Return grad · (1 - out²), for out = tanh x: arrays of one shape and dtype.
-
-    Example:
-        >>> tanh_backward(cupy.array([8.0, 8.0]), cupy.array([0.0, 0.5]))
-        array([8., 6.])
-    """
-    x_grad = cupy.empty(out.shape, out.dtype)
-    arrays = map(cupy.ascontiguousarray, (grad, out))
-    _tanh_backward(over(x_grad.size), *arrays, x_grad, x_grad.size)
-    return x_grad
-
-
-def relu_backward(grad: cupy.ndarray, x: cupy.ndarray) -> cupy.ndarray:
-    """Return grad where x > 0, else 0: arrays of one shape and dtype.
-
-    Example:
-        >>> relu_backward(cupy.array([8.0, 8.0]), cupy.array([0.0, 0.5]))
-        array([0., 8.])
-    """
-    x_grad = cupy.empty(x.shape, x.dtype)
-    arrays = map(cupy.ascontiguousarray, (grad, x))
-    _relu_backward(over(x_grad.size), *arrays, x_grad, x_grad.size)
-    return x_grad
