@@ -457,12 +457,12 @@ def test_cross_entropy(gpu: OnNumpy) -> None:
         grad = np.linspace(1, 2, rows if reduction == "none" else 1).astype(start.dtype)
         expected = cpu.softmax.cross_entropy_backward(grad, start, *rest)
         result = gpu.softmax.cross_entropy_backward(grad, start, *rest)
-        largest = np.abs(expected).max(initial=0)
-        assert_ulps(result, expected, 8, least=largest)
+        # A probability near 1, less 1, has no digits but the first ones.
+        assert_ulps(result, expected, 16, least=1.0)
         expected = cpu.softmax.cross_entropy_average_backward(grad, start, end, *rest)
         result = gpu.softmax.cross_entropy_average_backward(grad, start, end, *rest)
         # The correction is a small quotient of what the rounding of the logarithms leaves.
-        assert_ulps(result, expected, 256, least=np.abs(expected).max(initial=0))
+        assert_ulps(result, expected, 256, least=1.0)
 
     property()
 

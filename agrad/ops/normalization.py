@@ -56,7 +56,7 @@ class Normalize(Operation):
         moved = rows.reshape(self._moved(x).shape)
         if self.axis == self._last:
             return moved
-        return np.ascontiguousarray(np.moveaxis(moved, self._last, self.axis))
+        return np.ascontiguousarray(np.moveaxis(moved, self._last, self.axis), like=rows)
 
     def _moved(self, x):
         return x if self.axis == self._last else np.moveaxis(x, self.axis, self._last)
