@@ -702,7 +702,7 @@ JOINED = [
         "if buffer.views and arrays[0] is buffer.views[0]:",
         "gradients taken to lie in their places by the first of them",
         "flat",
-        "swapped or gathering or accumulate",
+        "place_of_another",
     ),
 ]
 
