@@ -254,7 +254,9 @@ class Kernels:
             return Kernels(found)
         if isinstance(found, type):
             return found
-        return lambda *arguments: _given(found(*map(_taken, arguments)))
+        return lambda *arguments, **options: _given(
+            found(*map(_taken, arguments), **_taken(options))
+        )
 
 
 def make() -> SimpleNamespace:

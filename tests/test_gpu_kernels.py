@@ -313,6 +313,7 @@ def test_sums_and_biases_of_rows(dtype: type, shape: tuple[int, int], gpu: OnNum
     expected = z + bias
     gpu.dense.add_bias(z, bias)
     np.testing.assert_array_equal(z, expected)
+    np.testing.assert_array_equal(gpu.dense.midpoint(rows, z), (rows + z) / 2)
 
 
 @pytest.mark.parametrize("shape", TABLES, ids=str)
@@ -348,6 +349,9 @@ def test_a_bias_with_an_activation_is_one_without(
     gpu.dense.add_bias(sums, bias)
     np.testing.assert_array_equal(z, sums)
     np.testing.assert_array_equal(out, activation.forward(sums))
+    in_place = a.copy()
+    activation.forward_biased(in_place, bias, True)
+    np.testing.assert_array_equal(in_place, out)
     z_grad, bias_grad = activation.backward_biased(grad, out)
     np.testing.assert_array_equal(z_grad, activation.backward(grad, out))
     np.testing.assert_array_equal(bias_grad, gpu.dense.sum_rows(z_grad))
@@ -758,9 +762,11 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
         rows, bias = wide[:, ::-1].copy(), wide[0]
         yield activation.forward_biased(rows, bias)
         yield rows
+        yield activation.forward_biased(rows.copy(), bias, True)
         yield from activation.backward_biased(wide, rows)
         yield from activation.average_backward_biased(wide, *ends_of(activation, wide, rows))
     gpu.dense.add_bias(wide, wide[1].copy())
+    yield gpu.dense.midpoint(a, b)
     yield gpu.dense.sum_rows(wide)
     yield gpu.power.in_base(abs(a), abs(b), b)
     yield gpu.power.in_exponent(a, b, abs(b))

@@ -99,6 +99,10 @@ extern "C" __global__ void sum_rows(const real* values, real* sums, int64 rows, 
     dense::sum_chunks(rows, columns, chunks, sums, [=](int64 i) { return values[i]; });
 }
 
+extern "C" __global__ void midpoint(const real* a, const real* b, real* middle, int64 count) {
+    FOR_ELEMENTS(i, count) middle[i] = (a[i] + b[i]) / 2;
+}
+
 #define ACTIVATION(name, Formulas)                                                               \
     extern "C" __global__ void name##_forward(const real* x, real* out, int64 count) {           \
         FOR_ELEMENTS(i, count) out[i] = dense::Formulas::value(x[i]);                            \
@@ -119,6 +123,12 @@ extern "C" __global__ void sum_rows(const real* values, real* sums, int64 rows, 
             real x = z[i] + bias[column];                                                        \
             z[i] = x;                                                                            \
             out[i] = dense::Formulas::value(x);                                                  \
+        });                                                                                      \
+    }                                                                                            \
+    extern "C" __global__ void name##_forward_in_place(real* z, const real* bias, int64 rows,    \
+                                                       int64 columns) {                          \
+        dense::for_each(rows, columns, [=](int64 i, int64 column) {                              \
+            z[i] = dense::Formulas::value(z[i] + bias[column]);                                  \
         });                                                                                      \
     }                                                                                            \
     extern "C" __global__ void name##_backward_biased(const real* grad, const real* out,         \

@@ -9,7 +9,7 @@ import cupy
 
 from .launch import Kernel, over
 
-__all__ = ["add_bias", "relu", "sum_rows", "tanh"]
+__all__ = ["add_bias", "midpoint", "relu", "sum_rows", "tanh"]
 
 _LANES = 16
 """How many threads share a column: as many as a block has columns."""
@@ -19,6 +19,7 @@ _ROWS = 128
 
 _READ = "const real*"
 _add_bias = Kernel("dense.cu", "add_bias", "real*, const real*, int64, int64")
+_midpoint = Kernel("dense.cu", "midpoint", "const real*, const real*, real*, int64")
 _sum_rows = Kernel("dense.cu", "sum_rows", "const real*, real*, int64, int64, int64")
 
 
@@ -45,6 +46,18 @@ def sum_rows(rows: cupy.ndarray) -> cupy.ndarray:
     return _summed_rows(rows, None)
 
 
+def midpoint(a: cupy.ndarray, b: cupy.ndarray) -> cupy.ndarray:
+    """Return (a + b) / 2 for arrays of one shape and dtype, float32 or float64.
+
+    Example:
+        >>> midpoint(cupy.array([1.0, 2.0]), cupy.array([3.0, 2.0]))
+        array([2., 2.])
+    """
+    middle = cupy.empty(a.shape, a.dtype)
+    _midpoint(over(middle.size), *map(cupy.ascontiguousarray, (a, b)), middle, middle.size)
+    return middle
+
+
 class Activation:
     """The kernels of an activation f, alone and together with a dense layer's bias.
 
@@ -62,6 +75,7 @@ class Activation:
         self._backward = kernel("backward", "const real*, const real*, real*, int64")
         self._average_backward = kernel("average_backward", f"{ends}, real*, int64")
         self._forward_biased = kernel("forward_biased", "real*, const real*, real*, int64, int64")
+        self._forward_in_place = kernel("forward_in_place", "real*, const real*, int64, int64")
         self._backward_biased = kernel("backward_biased", f"const real*, const real*, {sums}")
         self._average_backward_biased = kernel("average_backward_biased", f"{ends}, {sums}")
 
@@ -108,16 +122,24 @@ class Activation:
         self._average_backward(over(x_grad.size), *arrays, x_grad, x_grad.size)
         return x_grad
 
-    def forward_biased(self, z: cupy.ndarray, bias: cupy.ndarray) -> cupy.ndarray:
+    def forward_biased(
+        self, z: cupy.ndarray, bias: cupy.ndarray, in_place: bool = False
+    ) -> cupy.ndarray:
         """Add `bias` (n,) to the rows of `z` (m, n), in place, and return f of them.
+
+        With `in_place`, that takes the place of `z` too.
 
         Example:
             >>> z = cupy.zeros((1, 2))
             >>> relu.forward_biased(z, cupy.array([-1.0, 2.0])), z
             (array([[0., 2.]]), array([[-1.,  2.]]))
         """
+        bias = cupy.ascontiguousarray(bias)
+        if in_place:
+            self._forward_in_place(_over_places(z), z, bias, *z.shape)
+            return z
         out = cupy.empty(z.shape, z.dtype)
-        self._forward_biased(_over_places(z), z, cupy.ascontiguousarray(bias), out, *z.shape)
+        self._forward_biased(_over_places(z), z, bias, out, *z.shape)
         return out
 
     def backward_biased(
