@@ -266,6 +266,24 @@ def test_a_copy_of_a_model_is_on_its_own() -> None:
     assert any((p.data != values).any() for p, values in zip(twin.parameters(), before))
 
 
+@pytest.mark.parametrize("gradient_first", [False, True])
+def test_a_model_converted_after_a_step_needs_another_optimizer(gradient_first: bool) -> None:
+    model = network()
+    optimizer = optim.SGD(model.parameters())
+    train(model, optimizer, 1, captured=True)
+    if not gradient_first:
+        optimizer.zero_grad()
+    model.to("float64")
+    if not gradient_first:
+        (model(np.ones((5, 4))) ** 2).mean().backward()
+    message = "SGD: parameter 0 is float64, its state float32; make the optimizer after"
+    with pytest.raises(ValueError, match=message):
+        optimizer.step()
+    assert all(parameter.dtype == np.float64 for parameter in model.parameters())
+    train_on = optim.SGD(model.parameters())
+    train_on.step()
+
+
 def test_two_optimizers_may_share_a_parameter() -> None:
     shared, own = (ag.tensor([1.0], requires_grad=True) for _ in range(2))
     first, second = optim.SGD([shared, own], lr=1.0), optim.SGD([shared], lr=1.0)

@@ -193,14 +193,16 @@ class Optimizer:
         A block of which only some parameters have one is cut in two.
 
         Raises:
-            ValueError: a gradient is not of its parameter's shape and dtype; nothing has changed.
+            ValueError: a gradient is not of its parameter's shape and dtype, or the rule's state not
+                of its dtype; nothing has changed.
             DeviceError: a gradient or the rule's state is not where its parameter is.
         """
         if not self._blocks:
             self._blocks = self._begun(self.params)
         for block in self._blocks:
-            grads = block.grads()
-            if block.flat.buffer_of(grads) is None:
+            # What is in its place has been looked at when it came there.
+            values = [param.data for param in block.flat.tensors]
+            if None in map(block.flat.buffer_of, (block.grads(), values)):
                 self._require_fit(block)
         self._blocks = [part for block in self._blocks for part in _by_gradient(block)]
         return [block for block in self._blocks if block.flat.tensors[0].grad is not None]
@@ -250,7 +252,13 @@ class Optimizer:
                     f"{self._name}: parameter {number} is {data.dtype}{list(data.shape)}, "
                     f"its grad {grad.dtype}{list(grad.shape)}"
                 )
-            for name, array in (("grad", grad), ("state", block.flat.zeros(0))):
+            state = block.flat.zeros(0)
+            if state.dtype != data.dtype:
+                raise ValueError(
+                    f"{self._name}: parameter {number} is {data.dtype}, its state {state.dtype}; "
+                    "make the optimizer after the model has been converted"
+                )
+            for name, array in (("grad", grad), ("state", state)):
                 if not same_device(array, data):
                     raise DeviceError(
                         f"{self._name}: parameter {number} is on {device_of(data)}, its {name} on "
