@@ -193,8 +193,8 @@ class Optimizer:
         A block of which only some parameters have one is cut in two.
 
         Raises:
-            ValueError: a gradient is not of its parameter's shape and dtype, or the rule's state not
-                of its dtype; nothing has changed.
+            ValueError: a gradient is not of its parameter's shape and dtype, or the state not of
+                its dtype; nothing has changed.
             DeviceError: a gradient or the rule's state is not where its parameter is.
         """
         if not self._blocks:
