@@ -50,6 +50,9 @@ DIFFERENCE = "kernels/cpu/divided_difference.py"
 ELEMENTARY = "kernels/cpu/elementary_difference.py"
 POOLING = "kernels/cpu/pooling.py"
 STEPS = "kernels/cpu/optimizer.py"
+CAPTURED = "agrad/steps.py"
+FLAT = "agrad/flat.py"
+DENSE = "kernels/cpu/dense.py"
 
 KINDS = [
     Mutant(
@@ -74,7 +77,7 @@ KINDS = [
         "return self.backward(grad, needs, start.out, *start.inputs)",
         "elementwise: the derivative at the start",
         "average",
-        "tanh",
+        "sigmoid",
     ),
     Mutant(
         OPERATION,
@@ -85,7 +88,7 @@ KINDS = [
         return (grad * np.where(a == b, derivative, quotient),)""",
         "elementwise: the naive quotient, the derivative where it is 0/0",
         "average",
-        "tanh",
+        "sigmoid",
     ),
     Mutant(
         OPERATION,
@@ -208,7 +211,7 @@ OPERATIONS = [
     ),
     Mutant(
         LINALG,
-        "bias_grad = ones(len(rows), like=rows) @ rows if needs[2] else None",
+        "bias_grad = kernels(rows).dense.sum_rows(rows) if needs[2] else None",
         "bias_grad = rows[-1:].sum(axis=0) if needs[2] else None",
         "dense layer: the bias's gradient of the last example alone",
         "gradients",
@@ -375,9 +378,9 @@ OPERATIONS = [
         "convolution",
     ),
     Mutant(
-        "kernels/cpu/activation.py",
-        "grad[i] * (one - out[i] * out[i])",
-        "grad[i] * (one - out[i])",
+        DENSE,
+        "return grad * (_ONE - out * out)",
+        "return grad * (_ONE - out)",
         "tanh: the square in the derivative dropped",
         "gradients",
         "tanh",
@@ -418,8 +421,8 @@ SWEEPS = [
     ),
     Mutant(
         SWEEP,
-        "share = i / segments",
-        "share = 1 / segments",
+        "end = _replay(nodes, path(i / segments))",
+        "end = _replay(nodes, path(1 / segments))",
         "average sweep: segments of unequal lengths",
         "average",
         "segments",
@@ -477,8 +480,8 @@ OPTIMIZERS = [
     ),
     Mutant(
         OPTIMIZER,
-        "groups *= self._fractions[param][:, None]",
-        "groups *= 1",
+        "scale(delta, flat, fractions, self.granularity)",
+        "fractions.clear()",
         "every: the kept fractions not used between measurements",
         "average_gradient",
         "definition or kept",
@@ -493,8 +496,8 @@ OPTIMIZERS = [
     ),
     Mutant(
         SEARCH,
-        "groups = array.shape[0]",
-        "groups = array.shape[-1]",
+        "rows = array.shape[0] if",
+        "rows = array.shape[-1] if",
         "row: groups along the wrong axis",
         "average_gradient",
         "row",
@@ -644,4 +647,55 @@ KERNELS = [
     ),
 ]
 
-MUTANTS = [*KINDS, *OPERATIONS, *SWEEPS, *OPTIMIZERS, *KERNELS]
+JOINED = [
+    Mutant(
+        DENSE,
+        "* ((_ONE + abs(f_a)) * (_ONE + abs(f_b)))",
+        "* ((_ONE + f_a) * (_ONE + f_b))",
+        "tanh, averaged with its values: their signs left in",
+        "dense_kernels average",
+        "tanh",
+    ),
+    Mutant(
+        DENSE,
+        "return grad * (_ZERO if whole == 0 else share)",
+        "return grad * (_ONE if whole == 0 else share)",
+        "ReLU, averaged: a slope of 1 where both ends are zero",
+        "dense_kernels average",
+        "relu",
+    ),
+    Mutant(
+        CAPTURED,
+        "middle_x = midpoint(before[x], after[x]) if self.needs[1] else before[x]",
+        "middle_x = before[x]",
+        "captured dense layer: the inputs' start in place of their midpoint",
+        "capture",
+        "average",
+    ),
+    Mutant(
+        CAPTURED,
+        "return rooms[slot] if grads[slot] is None else None",
+        "return rooms[slot]",
+        "captured: the gradient of a weight of two layers written over",
+        "flat",
+        "two_layers",
+    ),
+    Mutant(
+        FLAT,
+        "if _references(buffer) == self._idle:",
+        "if self._idle:",
+        "a buffer of gradients handed out while somebody has a part of it",
+        "flat",
+        "handed_out or holds",
+    ),
+    Mutant(
+        FLAT,
+        "if views and arrays[0] is views[0] and all(map(is_, arrays, views)):",
+        "if views and arrays[0] is views[0]:",
+        "gradients taken to lie in their places by the first of them",
+        "flat",
+        "swapped or gathering or accumulate",
+    ),
+]
+
+MUTANTS = [*KINDS, *OPERATIONS, *SWEEPS, *OPTIMIZERS, *KERNELS, *JOINED]

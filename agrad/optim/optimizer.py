@@ -143,7 +143,7 @@ class Optimizer:
         for block in self.ready():
             values = block.flat.writable()
             grad = block.flat.gather(block.grads())
-            delta = np.empty_like(values, shape=(min(_CHUNK, values.size),))
+            delta = np.empty_like(values, shape=(self._part_size(block),))
             for where, part in self._parts(block, values):
                 update = delta[: part.values.size]
                 self._rule(part, grad[where], update)
@@ -227,12 +227,17 @@ class Optimizer:
             names = self._state(tensors[0])
             block.state = {name: block.flat.zeros() for name in names}
         block.steps += 1
-        size = values.size if self._alike(tensors[0]) is not None else _CHUNK
-        shape = tensors[0].shape if len(tensors) == 1 and size >= values.size else None
+        size = self._part_size(block)
+        shape = tensors[0].shape if len(tensors) == 1 and size == values.size else None
         for start in range(0, values.size, max(size, 1)):
             where = slice(start, start + size)
             state = {name: array[where] for name, array in block.state.items()}
             yield where, Part(shape, values[where], block.steps, state)
+
+    def _part_size(self, block: Block) -> int:
+        """Return how many elements the rule is given at a time."""
+        whole = self._alike(block.flat.tensors[0]) is not None
+        return block.flat.size if whole else min(_CHUNK, block.flat.size)
 
     def _require_fit(self, block: Block) -> None:
         for param, grad in zip(block.flat.tensors, block.grads()):

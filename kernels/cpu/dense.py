@@ -53,9 +53,21 @@ def _midpoint(a, b, middle):
         middle[i] = half * (a[i] + b[i])
 
 
+def add_bias(z: Array, bias: Array) -> None:
+    """Add `bias` (n,) to each row of a C-contiguous `z` (m, n), in place.
+
+    Example:
+        >>> z = np.zeros((2, 2))
+        >>> add_bias(z, np.array([1.0, 2.0]))
+        >>> z
+        array([[1., 2.],
+               [1., 2.]])
+    """
+    _add_bias(z, np.ascontiguousarray(bias))
+
+
 @kernel("real[:, :], const real[:]")
-def add_bias(z, bias):
-    """Add `bias` (n,) to each row of `z` (m, n), in place."""
+def _add_bias(z, bias):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             z[i, j] += bias[j]
@@ -147,6 +159,7 @@ class Activation:
             >>> relu.forward_biased(z, np.array([-1.0, 2.0])), z
             (array([[0., 2.]]), array([[-1.,  2.]]))
         """
+        bias = np.ascontiguousarray(bias)
         if in_place:
             self._loops[z.dtype].forward_in_place(z, bias)
             return z

@@ -1,0 +1,134 @@
+"""The kernels of dense layers: the activations against exact ones, and the joined passes."""
+
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+from agrad.kernels.cpu import dense, divided_difference
+from numpy.typing import NDArray
+
+RANDOM = np.random.default_rng(0)
+REALS = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+ACTIVATIONS = pytest.mark.parametrize("name", ["relu", "tanh"])
+
+
+def values(dtype: type, size: int = 20_000) -> NDArray[Any]:
+    """Return numbers of both signs and of all magnitudes that matter, and the special ones."""
+    sizes = 10 ** RANDOM.uniform(-8, 1.6, size)
+    special = [0.0, -0.0, 1e-30, -1e-30, 30.0, -30.0, 1e30, -1e30, np.inf, -np.inf]
+    return np.append(sizes * RANDOM.choice([-1, 1], size), special).astype(dtype)
+
+
+def neighbours(a: NDArray[Any]) -> NDArray[Any]:
+    """Return second ends, near to the first ones and far, some of them the same."""
+    near = a * (1 + 10 ** RANDOM.uniform(-8, 0, a.size))
+    far = RANDOM.permutation(a)
+    choice = RANDOM.integers(3, size=a.size)
+    return np.choose(choice, [near, far, a]).astype(a.dtype)
+
+
+def ulps(found: NDArray[Any], exact: NDArray[Any]) -> float:
+    spacing = np.spacing(np.abs(exact).astype(found.dtype)).astype(np.float64)
+    return float(np.max(np.abs(found.astype(np.float64) - exact.astype(np.float64)) / spacing))
+
+
+@REALS
+def test_tanh_is_within_3_ulps(dtype: type) -> None:
+    x = values(dtype)
+    with mpmath.workdps(40):
+        # Float64 alone needs more digits than NumPy has.
+        exact = np.tanh(x.astype(np.float64))
+        if dtype == np.float64:
+            exact = np.array([float(mpmath.tanh(mpmath.mpf(float(value)))) for value in x])
+    assert ulps(dense.tanh.forward(x), exact) <= 3
+    signs = np.signbit(dense.tanh.forward(x))
+    np.testing.assert_array_equal(signs, np.signbit(x))
+
+
+@REALS
+def test_relu_is_exact(dtype: type) -> None:
+    x = values(dtype)
+    out = dense.relu.forward(x)
+    np.testing.assert_array_equal(out, np.maximum(x, 0))
+    grad = np.append(x[1:], np.inf).astype(dtype)
+    np.testing.assert_array_equal(dense.relu.backward(grad, out), np.where(x > 0, grad, 0))
+
+
+@REALS
+@ACTIVATIONS
+def test_nan_stays(name: str, dtype: type) -> None:
+    assert np.isnan(getattr(dense, name).forward(np.array([np.nan], dtype))).all()
+
+
+@REALS
+@ACTIVATIONS
+def test_averaged_slopes_are_those_of_the_divided_differences(name: str, dtype: type) -> None:
+    """Within 8 ulps: 5 are those of tanh's divided difference itself, in double precision."""
+    a = values(dtype)
+    a = a[np.abs(a) < 1e6]
+    b = neighbours(a)
+    activation = getattr(dense, name)
+    found = activation.average_backward(
+        np.ones_like(a), a, activation.forward(a), b, activation.forward(b)
+    )
+    exact = getattr(divided_difference, name)(a.astype(np.float64), b.astype(np.float64))
+    normal = np.abs(exact) > np.finfo(dtype).tiny
+    assert ulps(found[normal], exact[normal]) <= 8
+    assert np.abs(found[~normal]).max(initial=0) <= np.finfo(dtype).tiny
+
+
+@REALS
+@ACTIVATIONS
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 7), (300, 17), (600, 64), (4, 0)])
+def test_joined_passes_give_what_single_ones_do(
+    name: str, shape: tuple[int, int], dtype: type
+) -> None:
+    activation = getattr(dense, name)
+    z, w, grad = (RANDOM.standard_normal(shape).astype(dtype) for _ in range(3))
+    bias = RANDOM.standard_normal(2 * shape[1]).astype(dtype)[::2]
+    x, added = z.copy(), z.copy()
+    dense.add_bias(added, bias)
+    np.testing.assert_array_equal(added, z + bias)
+    out = activation.forward_biased(x, bias)
+    np.testing.assert_array_equal(x, added)
+    np.testing.assert_array_equal(out, activation.forward(added))
+    in_place = z.copy()
+    assert activation.forward_biased(in_place, bias, in_place=True) is in_place
+    np.testing.assert_array_equal(in_place, out)
+
+    f_w = activation.forward(w)
+    room = np.full(shape[1], 7, dtype)
+    for single, joined in (
+        (
+            activation.backward(grad, out),
+            lambda *room: activation.backward_biased(grad, out, *room),
+        ),
+        (
+            activation.average_backward(grad, x, out, w, f_w),
+            lambda *room: activation.average_backward_biased(grad, x, out, w, f_w, *room),
+        ),
+    ):
+        for z_grad, bias_grad in joined(), joined(room):
+            np.testing.assert_array_equal(z_grad, single)
+            np.testing.assert_array_equal(bias_grad, dense.sum_rows(single))
+        assert joined(room)[1] is room
+
+
+@REALS
+def test_sums_of_many_rows_are_accurate(dtype: type) -> None:
+    """256 rows at a time: some 400 roundings a number here, not 40,000."""
+    rows = RANDOM.random((40_000, 3)).astype(dtype)
+    exact = rows.astype(np.longdouble).sum(axis=0)
+    relative = np.abs(dense.sum_rows(rows) - exact) / exact
+    assert relative.max() < 40 * np.finfo(dtype).eps
+
+
+@REALS
+def test_the_midpoint_is_rounded_once_or_twice(dtype: type) -> None:
+    a, b = values(dtype, 100)[:100], values(dtype, 100)[:100]
+    expected = (a.astype(np.longdouble) + b) / 2
+    assert ulps(dense.midpoint(a, b), (a + b).astype(dtype) * dtype(0.5)) == 0
+    np.testing.assert_allclose(dense.midpoint(a, b), expected.astype(dtype), rtol=1e-6)
+    strided = dense.midpoint(np.eye(3, 4, dtype=dtype).T, np.zeros((4, 3), dtype))
+    np.testing.assert_array_equal(strided, np.eye(4, 3) / 2)

@@ -1,0 +1,265 @@
+"""Leaves side by side in one array: their values stay theirs, and nothing is written over."""
+
+import copy
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agrad as ag
+from agrad import nn, optim
+from agrad.flat import Flat
+from agrad.optim import optimizer as optimizer_module
+
+RANDOM = np.random.default_rng(0)
+
+
+def leaves() -> list[ag.Tensor]:
+    arrays = [RANDOM.standard_normal(shape, np.float32) for shape in ((3, 2), (), (4,), (0, 5))]
+    return [ag.Tensor(array, requires_grad=True) for array in arrays]
+
+
+def test_adopted_leaves_have_their_values_in_one_array() -> None:
+    tensors = leaves()
+    before = [tensor.data.copy() for tensor in tensors]
+    flat = Flat(tensors)
+    whole = flat.adopt()
+    assert whole.size == flat.size == 11
+    for tensor, values in zip(tensors, before):
+        np.testing.assert_array_equal(tensor.data, values, strict=True)
+        assert tensor.size == 0 or np.shares_memory(tensor.data, whole)
+    assert flat.adopt() is whole
+    flat.writable()[...] = 7
+    assert all((tensor.data == 7).all() for tensor in tensors)
+
+
+def test_a_leaf_that_is_given_values_brings_them_along() -> None:
+    tensors = leaves()
+    flat = Flat(tensors)
+    flat.adopt()
+    tensors[2].data = [1.0, 2.0, 3.0, 4.0]
+    own = tensors[0].data.copy()
+    assert flat.adopt()[-4:].tolist() == [1, 2, 3, 4]
+    np.testing.assert_array_equal(tensors[0].data, own)
+
+
+def test_a_graph_keeps_the_values_that_it_was_recorded_with() -> None:
+    tensors = leaves()
+    flat = Flat(tensors)
+    flat.adopt()
+    loss = (tensors[0] * tensors[0]).sum()
+    before = tensors[0].data.copy()
+    flat.writable()[...] = 0
+    assert not tensors[0].data.any()
+    loss.backward()
+    np.testing.assert_array_equal(tensors[0].grad, 2 * before)
+    whole = flat.adopt()
+    assert flat.writable() is whole  # no graph is left
+
+
+def test_adopted_leaves_are_protected_while_a_graph_needs_them() -> None:
+    tensors = leaves()
+    flat = Flat(tensors)
+    flat.adopt()
+    loss = (tensors[0] * tensors[0]).sum()
+    with pytest.raises(ValueError, match="read-only"):
+        tensors[0].data[0] = 1
+    assert np.shares_memory(tensors[0].data, flat.adopt())
+    del loss  # the graph is gone
+    tensors[0].data[0] = 1
+
+
+@pytest.mark.parametrize("held", ["buffer", "array", "view", "part of a view"])
+def test_a_buffer_is_handed_out_again_when_nobody_has_any_of_it(held: str) -> None:
+    flat = Flat(leaves())
+    flat.adopt()
+    buffer = flat.buffer()
+    kept: Any = {
+        "buffer": buffer,
+        "array": buffer.array,
+        "view": buffer.views[2],
+        "part of a view": buffer.views[0][1:],
+    }[held]
+    array = weakref.ref(buffer.array)
+    del buffer
+    other = flat.buffer()
+    assert other.array is not array()
+    del kept, other
+    assert flat.buffer().array is array()
+
+
+def test_gathering_copies_what_is_not_in_its_place() -> None:
+    flat = Flat([leaves()[0], leaves()[0]])
+    flat.adopt()
+    buffer = flat.buffer()
+    buffer.array[...] = np.arange(12)
+    assert flat.gather(buffer.views) is buffer.array
+    swapped = flat.gather(buffer.views[::-1])
+    assert swapped.tolist() == [*range(6, 12), *range(6)]
+    fresh = [view.copy() for view in buffer.views]
+    np.testing.assert_array_equal(flat.gather(fresh), buffer.array)
+
+
+def network() -> nn.Module:
+    ag.seed(3)
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2))
+
+
+RULES = {
+    "SGD": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
+    "RMSprop": lambda p: optim.RMSprop(p, lr=0.1, momentum=0.5, centered=True),
+    "Adam": lambda p: optim.Adam(p, lr=0.1, amsgrad=True),
+    "AdamW": lambda p: optim.AdamW(p, lr=0.1),
+    "Muon": lambda p: optim.Muon(p, lr=0.1),
+}
+
+
+def train(model: nn.Module, optimizer: Any, steps: int, captured: bool = False) -> list[Any]:
+    forward = ag.capture(model) if captured else model
+    inputs = np.random.default_rng(1).standard_normal((steps, 5, 4)).astype(np.float32)
+    for batch in inputs:
+        optimizer.zero_grad()
+        loss = (forward(batch) ** 2).mean()
+        if isinstance(optimizer, optim.AverageGradient):
+            optimizer.step(loss)
+        else:
+            loss.backward()
+            optimizer.step()
+    return [parameter.data.copy() for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_gives_the_same_in_parts(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for chunk in 1 << 16, 7:
+        monkeypatch.setattr(optimizer_module, "_CHUNK", chunk)
+        model = network()
+        results.append(train(model, RULES[rule](model.parameters()), 4))
+    for whole, parts in zip(*results):
+        # The last elements of a part are not computed in a vector, with other fused operations.
+        np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_parameters_side_by_side_step_as_if_alone(rule: str) -> None:
+    together, alone = network(), network()
+    whole = train(together, RULES[rule](together.parameters()), 4)
+    rules = [RULES[rule]([parameter]) for parameter in alone.parameters()]
+
+    class Each:
+        def zero_grad(self) -> None:
+            for each in rules:
+                each.zero_grad()
+
+        def step(self) -> None:
+            for each in rules:
+                each.step()
+
+    for one, other in zip(whole, train(alone, Each(), 4)):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_swapped_gradients_move_the_parameters_that_have_them() -> None:
+    a, b = (ag.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    optimizer = optim.SGD([a, b], lr=1.0)
+    loss = ag.capture(lambda: (a * 2.0 + b * 20.0).sum())
+    loss().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    loss().backward()
+    a.grad, b.grad = b.grad, a.grad
+    optimizer.step()
+    assert (a.tolist(), b.tolist()) == ([-21.0, -20.0], [-21.0, -20.0])
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_gradients_that_somebody_holds_are_not_written_over(average: bool) -> None:
+    model = network()
+    optimizer: Any = optim.RMSprop(model.parameters(), lr=0.01)
+    if average:
+        optimizer = optim.AverageGradient(optimizer)
+    train(model, optimizer, 2, captured=True)
+    held = [parameter.grad for parameter in model.parameters()]
+    rows = held[0][0]
+    values, first = [grad.copy() for grad in held], rows.copy()
+    del held[0]
+    train(model, optimizer, 3, captured=True)
+    np.testing.assert_array_equal(rows, first)
+    for grad, value in zip(held, values[1:]):
+        np.testing.assert_array_equal(grad, value)
+
+
+def test_gradients_accumulate_over_captured_calls() -> None:
+    results = []
+    for captured in False, True:
+        model = network()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        forward = ag.capture(model) if captured else model
+        batches = np.random.default_rng(2).standard_normal((3, 2, 5, 4)).astype(np.float32)
+        for pair in batches:
+            optimizer.zero_grad()
+            for batch in pair:
+                (forward(batch) ** 2).mean().backward()
+            optimizer.step()
+        results.append([parameter.data for parameter in model.parameters()])
+    for one, other in zip(*results):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_weight_of_two_layers_gets_both_gradients() -> None:
+    x = RANDOM.standard_normal((5, 4)).astype(np.float32)
+    results = []
+    for captured in False, True:
+        ag.seed(0)
+        layer = nn.Linear(4, 4)
+        model = nn.Sequential(layer, nn.Tanh(), layer, nn.Tanh(), layer, nn.ReLU())
+        forward = ag.capture(model) if captured else model
+        optimizer = optim.AverageGradient(optim.SGD(layer.parameters(), lr=0.5))
+        for _ in range(3):
+            optimizer.zero_grad()
+            optimizer.step((forward(x) ** 2).sum())
+        results.append([parameter.data for parameter in layer.parameters()])
+    for one, other in zip(*results):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_first_average_after_plain_steps() -> None:
+    """What an activation was computed of is not kept by then, and is computed anew."""
+    results = []
+    for captured in False, True:
+        model = network()
+        forward = ag.capture(model) if captured else model
+        x = np.ones((5, 4), np.float32)
+        for _ in range(2):
+            (forward(x) ** 2).mean().backward()
+        loss = (forward(x) ** 2).mean()
+        updates = {p: np.full(p.shape, 0.01, np.float32) for p in model.parameters()}
+        loss.average_backward(updates)
+        results.append([p.average_grad for p in model.parameters()])
+    for one, other in zip(*results):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_copy_of_a_model_is_on_its_own() -> None:
+    model = network()
+    train(model, optim.RMSprop(model.parameters()), 2, captured=True)
+    twin = copy.deepcopy(model)
+    before = [parameter.data.copy() for parameter in model.parameters()]
+    held = [parameter.grad.copy() for parameter in model.parameters()]
+    train(twin, optim.RMSprop(twin.parameters()), 2, captured=True)
+    for parameter, values, grad in zip(model.parameters(), before, held):
+        np.testing.assert_array_equal(parameter.data, values)
+        np.testing.assert_array_equal(parameter.grad, grad)
+    assert any((p.data != values).any() for p, values in zip(twin.parameters(), before))
+
+
+def test_two_optimizers_may_share_a_parameter() -> None:
+    shared, own = (ag.tensor([1.0], requires_grad=True) for _ in range(2))
+    first, second = optim.SGD([shared, own], lr=1.0), optim.SGD([shared], lr=1.0)
+    for _ in range(2):
+        (shared * 2.0 + own).sum().backward()
+        first.step()
+        second.step()
+        first.zero_grad()
+    assert (shared.item(), own.item()) == (-7.0, -1.0)
