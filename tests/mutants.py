@@ -338,12 +338,20 @@ OPERATIONS = [
         "binary",
     ),
     Mutant(
-        "agrad/ops/normalization.py",
-        "x_grad = grad - self._mean(grad) - out * self._mean(grad * out)",
-        "x_grad = grad - self._mean(grad)",
+        "kernels/cpu/normalization.py",
+        "x_grad[row, j] = scale * ((x_grad[row, j] - common) - along * c)",
+        "x_grad[row, j] = scale * (x_grad[row, j] - common)",
         "normalization: the way through the deviation dropped",
         "gradients",
         "layer_norm",
+    ),
+    Mutant(
+        "kernels/cpu/normalization.py",
+        "if dd > 0:",
+        "if dd < 0:",
+        "normalization: no correction to completeness",
+        "normalization",
+        "completeness",
     ),
     Mutant(
         SHAPE,

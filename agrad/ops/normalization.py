@@ -1,36 +1,86 @@
 """Normalization: zero mean and unit variance over some axes."""
 
+import math
+
 import numpy as np
 
-from agrad.ops.operation import Operation, Smooth
+from agrad.backend import kernels
+from agrad.ops.operation import Operation
 
 __all__ = ["FollowedNormalize", "Normalize"]
 
 
-class Normalize(Smooth):
-    """(x - mean) / √(mean square of x - mean, plus eps), with means over `axis`."""
+class Normalize(Operation):
+    """(x - mean) / √(mean square of x - mean, plus eps) · weight + bias, with means over `axis`.
+
+    Weight and bias, each of which may be left out together with what follows it, have the lengths
+    of these axes, all counted from the last. The average of what is normalized is its own, see
+    `agrad.kernels.cpu.normalization`; that of the product with the weight is the one at the
+    midpoint, as of any two factors.
+    """
+
+    owns_gradients = True
 
     def __init__(self, axis, eps):
         self.axis = axis
         self.eps = eps
 
-    def forward(self, x):
-        centered = x - self._mean(x)
-        return centered / self._deviation(centered)
+    def forward(self, x, weight=None, bias=None):
+        dtype = np.result_type(*(array for array in (x, weight, bias) if array is not None))
+        arguments = self._rows(x, dtype), _row(weight, dtype), _row(bias, dtype), self.eps
+        return self._restored(kernels(x).normalization.layer_norm(*arguments), x)
 
-    def backward(self, grad, needs, out, x):
-        centered = x - self._mean(x)
-        x_grad = grad - self._mean(grad) - out * self._mean(grad * out)
-        x_grad /= self._deviation(centered)
-        return (x_grad,)
+    def backward(self, grad, needs, out, x, weight=None, bias=None):
+        rows = (self._rows(array, out.dtype) for array in (grad, x))
+        arguments = *rows, _row(weight, out.dtype), self.eps
+        gradients = kernels(x).normalization.layer_norm_backward(*arguments)
+        return self._in_place(gradients, x, weight, bias)[: len(needs)]
 
-    def _deviation(self, centered):
-        return np.sqrt(self._mean(centered * centered) + self.eps)
+    def average_backward(self, grad, needs, start, end):
+        dtype = start.out.dtype
+        (x, weight, bias), (x1, weight1, _) = map(_three, (start.inputs, end.inputs))
+        rows = (self._rows(array, dtype) for array in (grad, x, x1))
+        arguments = *rows, _row(weight, dtype), _row(weight1, dtype), self.eps
+        gradients = kernels(x).normalization.layer_norm_average_backward(*arguments)
+        return self._in_place(gradients, x, weight, bias)[: len(needs)]
 
-    def _mean(self, x):
-        # Not x.mean, which warns where there is nothing to normalize.
-        total = x.sum(axis=self.axis, keepdims=True)
-        return total * (total.size / max(1, x.size))
+    def _rows(self, x, dtype):
+        """Return an array like x with what is normalized as rows."""
+        moved = self._moved(x)
+        lengths = moved.shape[-len(self.axis) :]
+        rows = math.prod(moved.shape[: x.ndim - len(lengths)])
+        return moved.reshape(rows, math.prod(lengths)).astype(dtype, copy=False)
+
+    def _restored(self, rows, x):
+        """Return what `_rows` made of an array like x in that array's shape."""
+        moved = rows.reshape(self._moved(x).shape)
+        if self.axis == self._last:
+            return moved
+        return np.ascontiguousarray(np.moveaxis(moved, self._last, self.axis), like=rows)
+
+    def _moved(self, x):
+        return x if self.axis == self._last else np.moveaxis(x, self.axis, self._last)
+
+    @property
+    def _last(self):
+        return tuple(range(-len(self.axis), 0))
+
+    def _in_place(self, gradients, x, weight, bias):
+        """Return the gradients in the shapes of the inputs."""
+        x_grad, weight_grad, bias_grad = gradients
+        return (
+            self._restored(x_grad, x),
+            None if weight is None else weight_grad.reshape(weight.shape),
+            None if bias is None else bias_grad.reshape(bias.shape),
+        )
+
+
+def _three(inputs):
+    return (*inputs, None, None)[:3]
+
+
+def _row(weight, dtype):
+    return None if weight is None else weight.ravel().astype(dtype, copy=False)
 
 
 class FollowedNormalize(Operation):

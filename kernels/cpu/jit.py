@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from numba.core.types import Type
 
-# Fused multiply-adds are welcome; every other licence of fastmath breaks NaN and inf.
+# Fused multiply-adds are welcome; other licences of fastmath break NaN, inf or compensated sums.
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
 # One for all kernels: they share inline functions, each to be compiled once. (Numba compiles one
@@ -30,7 +30,9 @@ _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 _COMPILING = threading.Lock()
 
 
-def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def kernel(
+    signature: str, reassociate: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a function of arrays with Numba when it is first called.
 
     The compiled code releases the GIL and is kept on disk: beside the module or, where that
@@ -40,6 +42,8 @@ def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         signature: The arguments' types, as in `"const real[:, :], int64, real[:]"`. `real`
             stands for float32 and float64, each of which is compiled. Arrays are C-contiguous.
             `const` ones are only read, and accept arrays that are read-only or unaligned.
+        reassociate: Whether what the kernel itself adds up may be added in any order, so that LLVM
+            vectorizes sums: the same order whenever it runs on one kind of machine.
 
     Returns:
         A decorator. What it returns raises TypeError when called with other types.
@@ -62,7 +66,7 @@ def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
             nonlocal compiled
             with _COMPILING:
                 if compiled is None:
-                    compiled = _compile(function, signature)
+                    compiled = _compile(function, signature, reassociate)
                 return compiled
 
         @functools.wraps(function)
@@ -240,12 +244,14 @@ def at_the_place_of(
     return copy
 
 
-def _compile(function: Callable[..., Any], signature: str) -> Callable[..., Any]:
+def _compile(function: Callable[..., Any], signature: str, reassociate: bool) -> Callable[..., Any]:
     import numba
 
     arguments: list[tuple[str, str, str]] = re.findall(r"(const )?(\w+)(\[[:, ]+\])?", signature)
     reals = ("float32", "float64") if re.search(r"\breal\b", signature) else ("float64",)
-    dispatcher = numba.njit(nogil=True, **_OPTIONS)(_stamped(function))
+    licences = _OPTIONS["fastmath"] | ({"reassoc"} if reassociate else set())
+    options = _OPTIONS | {"fastmath": licences}
+    dispatcher = numba.njit(nogil=True, **options)(_stamped(function))
     # Without a source file or a folder to write to, each process compiles for itself.
     with contextlib.suppress(RuntimeError):
         dispatcher.enable_caching()

@@ -4,8 +4,6 @@
 #include "grid.cuh"
 #include "reduction.cuh"
 
-#define FOR_COLUMNS(j, n) for (int64 j = threadIdx.x; j < (n); j += blockDim.x)
-
 // e^x for x <= 0.
 __device__ inline double exp_of(double x) {
     auto [n, rest] = exponential::split_exp(at_least(x, -708));

@@ -104,13 +104,12 @@ def _follow(
             beside("batch_norm", name, running.data, x)
     if callable(momentum):
         momentum = momentum()
-    for running, statistic in (
-        (running_mean, np.mean(x, axis=axes)),
-        (running_var, np.var(x, axis=axes, ddof=1)),
-    ):
-        if running is not None:
-            values = running.writable()
-            values += momentum * (statistic - values)
+    if running_mean is not None:
+        values = running_mean.writable()
+        values += momentum * (np.mean(x, axis=axes) - values)
+    if running_var is not None:
+        values = running_var.writable()
+        values += momentum * (np.var(x, axis=axes, ddof=1) - values)
 
 
 def layer_norm(
@@ -125,7 +124,7 @@ def layer_norm(
     Ba et al., "Layer Normalization", 2016.
 
     Args:
-        input: (..., *normalized_shape), floating-point.
+        input: (..., *normalized_shape), float32 or float64.
         normalized_shape: the lengths of the axes to normalize over.
         weight: the scales, of shape normalized_shape.
         bias: the shifts, likewise.
@@ -133,13 +132,14 @@ def layer_norm(
 
     Raises:
         ValueError: shapes that do not fit together.
+        TypeError: an input that is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
         >>> F.layer_norm([[1.0, 3.0]], normalized_shape=2, eps=0.0)
         tensor([[-1.,  1.]])
     """
-    x = as_tensor(input)
+    x = floating("layer_norm", "input", input)
     lengths = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not lengths or x.shape[-len(lengths) :] != lengths:
         raise ValueError(
@@ -148,10 +148,11 @@ def layer_norm(
         )
     scale = None if weight is None else _of_shape("weight", weight, lengths)
     shift = None if bias is None else _of_shape("bias", bias, lengths)
-    out = apply(Normalize(tuple(range(-len(lengths), 0)), eps), x)
-    if scale is not None:
-        out = out * scale
-    return out if shift is None else out + shift
+    normalize = Normalize(tuple(range(-len(lengths), 0)), eps)
+    if scale is None:
+        out = apply(normalize, x)
+        return out if shift is None else out + shift
+    return apply(normalize, x, scale, *([] if shift is None else [shift]))
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:

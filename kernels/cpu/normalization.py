@@ -1,0 +1,211 @@
+"""Rows brought to mean 0 and variance 1, scaled and shifted; all in double precision, rounded once.
+
+With c a row less its mean and d the part of its step that is not common to all its elements, a row
+on the way is c + t d, and its variance a polynomial of t. What a pass needs to sum up is therefore
+the same for a gradient averaged on the way as for one at its start: the products of c, d and it.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .jit import inline, kernel
+
+__all__ = ["layer_norm", "layer_norm_average_backward", "layer_norm_backward"]
+
+_ROOT = math.sqrt(0.15)
+_GAUSS = ((0.5 - _ROOT, 5 / 18), (0.5, 8 / 18), (0.5 + _ROOT, 5 / 18))
+"""Positions and weights of Gauss-Legendre quadrature with three nodes."""
+
+
+def layer_norm(
+    x: NDArray[Any], weight: NDArray[Any] | None, bias: NDArray[Any] | None, eps: float
+) -> NDArray[Any]:
+    """Return (x - mean) / √(variance + eps) · weight + bias for each row.
+
+    Args:
+        x: (rows, n), float32 or float64.
+        weight: (n,), of the dtype of x; None for ones.
+        bias: likewise; None for zeros.
+        eps: added to the variance.
+
+    Example:
+        >>> layer_norm(np.array([[1.0, 3.0]]), None, np.array([0.0, 1.0]), 0.0)
+        array([[-1.,  2.]])
+    """
+    out = np.empty(x.shape, x.dtype)
+    bias = np.zeros(x.shape[1], x.dtype) if bias is None else np.ascontiguousarray(bias)
+    _layer_norm(np.ascontiguousarray(x), _or_ones(weight, x), bias, eps, out)
+    return out
+
+
+def layer_norm_backward(
+    grad: NDArray[Any], x: NDArray[Any], weight: NDArray[Any] | None, eps: float
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return the gradients for x, weight and bias.
+
+    Example:
+        >>> grad, x = np.array([[1.0, 0.0]]), np.array([[1.0, 3.0]])
+        >>> for gradient in layer_norm_backward(grad, x, None, 1.0):
+        ...     print(gradient.round(4))
+        [[ 0.1768 -0.1768]]
+        [-0.7071  0.    ]
+        [1. 0.]
+    """
+    gradients = _gradients(x)
+    arrays = np.ascontiguousarray(grad), np.ascontiguousarray(x), _or_ones(weight, x)
+    _layer_norm_backward(*arrays, eps, *gradients)
+    return gradients
+
+
+def layer_norm_average_backward(
+    grad: NDArray[Any],
+    start: NDArray[Any],
+    end: NDArray[Any],
+    start_weight: NDArray[Any] | None,
+    end_weight: NDArray[Any] | None,
+    eps: float,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return the gradients by the Jacobian averaged while x and weight move straight to their ends.
+
+    That of the normalized rows by quadrature, and the change along d that makes it complete: to it
+    J̄ d is what normalization makes of the step. That of their product with the weight is the one
+    at the midpoint of the two.
+
+    Example:
+        >>> grad, start, end = np.ones((1, 2)), np.array([[1.0, 3.0]]), np.array([[0.0, 5.0]])
+        >>> x_grad, *_ = layer_norm_average_backward(grad, start, end, None, None, 1.0)
+        >>> bool(abs((x_grad * (end - start)).sum()) < 1e-15)
+        True
+    """
+    gradients = _gradients(start)
+    _layer_norm_average_backward(
+        *map(np.ascontiguousarray, (grad, start, end)),
+        _or_ones(start_weight, start),
+        _or_ones(end_weight, start),
+        eps,
+        *gradients,
+    )
+    return gradients
+
+
+def _or_ones(weight: NDArray[Any] | None, x: NDArray[Any]) -> NDArray[Any]:
+    return np.ones(x.shape[1], x.dtype) if weight is None else np.ascontiguousarray(weight)
+
+
+def _gradients(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    n = x.shape[1]
+    return np.empty(x.shape, x.dtype), np.empty(n, x.dtype), np.empty(n, x.dtype)
+
+
+@inline
+def _centred(x, mean, rest):
+    """x less its mean, of which `rest` is what rounding left out: never to be added up first."""
+    return (x - mean) - rest
+
+
+@kernel("const real[:, :], const real[:], const real[:], float64, real[:, :]", reassociate=True)
+def _layer_norm(x, weight, bias, eps, out):
+    real, (rows, n) = x.dtype.type, x.shape
+    for row in range(rows):
+        total = variance = 0.0
+        for j in range(n):
+            total += x[row, j]
+        mean = real(total / n)
+        rest = real(total / n - mean)
+        for j in range(n):
+            c = _centred(x[row, j], mean, rest)
+            variance += c * c
+        scale = real(1 / math.sqrt(variance / n + eps))
+        for j in range(n):
+            out[row, j] = _centred(x[row, j], mean, rest) * scale * weight[j] + bias[j]
+
+
+@kernel(
+    "const real[:, :], const real[:, :], const real[:], float64, real[:, :], real[:], real[:]",
+    reassociate=True,
+)
+def _layer_norm_backward(grad, x, weight, eps, x_grad, weight_grad, bias_grad):
+    real, (rows, n) = x.dtype.type, x.shape
+    weight_sum, bias_sum = np.zeros(n), np.zeros(n)
+    for row in range(rows):
+        total = cc = g1 = gc = 0.0
+        for j in range(n):
+            total += x[row, j]
+        mean = real(total / n)
+        rest = real(total / n - mean)
+        for j in range(n):
+            c, g = _centred(x[row, j], mean, rest), grad[row, j] * weight[j]
+            cc += c * c
+            g1 += g
+            gc += g * c
+            x_grad[row, j] = g
+        inverse = 1 / math.sqrt(cc / n + eps)
+        scale, common = real(inverse), real(g1 / n)
+        along = real(inverse * inverse * gc / n)
+        for j in range(n):
+            c = _centred(x[row, j], mean, rest)
+            # The product from memory: a fused one would differ from what has been added up.
+            x_grad[row, j] = scale * ((x_grad[row, j] - common) - along * c)
+            weight_sum[j] += grad[row, j] * (scale * c)
+            bias_sum[j] += grad[row, j]
+    for j in range(n):
+        weight_grad[j], bias_grad[j] = weight_sum[j], bias_sum[j]
+
+
+@kernel(
+    "const real[:, :], const real[:, :], const real[:, :], const real[:], const real[:], float64,"
+    " real[:, :], real[:], real[:]",
+    reassociate=True,
+)
+def _layer_norm_average_backward(
+    grad, start, end, start_weight, end_weight, eps, x_grad, weight_grad, bias_grad
+):
+    rows, n = start.shape
+    weight_sum, bias_sum = np.zeros(n), np.zeros(n)
+    weight, products = np.empty(n), np.empty(n)
+    for j in range(n):
+        weight[j] = (np.float64(start_weight[j]) + np.float64(end_weight[j])) / 2
+    for row in range(rows):
+        mean = drift = 0.0
+        for j in range(n):
+            mean += start[row, j]
+            drift += np.float64(end[row, j]) - np.float64(start[row, j])
+        mean /= n
+        drift /= n
+        cc = cd = dd = g1 = gc = gd = 0.0
+        for j in range(n):
+            c, g = start[row, j] - mean, grad[row, j] * weight[j]
+            d = np.float64(end[row, j]) - np.float64(start[row, j]) - drift
+            cc += c * c
+            cd += c * d
+            dd += d * d
+            g1 += g
+            gc += g * c
+            gd += g * d
+            products[j] = g
+        cc, cd, dd, g1, gc, gd = cc / n, cd / n, dd / n, g1 / n, gc / n, gd / n
+        along_g = along_c = along_d = 0.0
+        for position, share in _GAUSS:
+            inverse = 1 / math.sqrt(cc + position * (2 * cd + position * dd) + eps)
+            cube = share * inverse * inverse * inverse * (gc + position * gd)
+            along_g += share * inverse
+            along_c += cube
+            along_d += position * cube
+        at_start = math.sqrt(cc + eps)
+        at_end = math.sqrt(cc + 2 * cd + dd + eps)
+        # What ⟨g, normalized end - normalized start⟩ is, without a difference that cancels.
+        change = gd / at_end - gc * (2 * cd + dd) / (at_start * at_end * (at_start + at_end))
+        if dd > 0:
+            along_d -= (change - (along_g * gd - along_c * cd - along_d * dd)) / dd
+        first, last = 0.5 / at_start, 0.5 / at_end
+        for j in range(n):
+            c = start[row, j] - mean
+            d = np.float64(end[row, j]) - np.float64(start[row, j]) - drift
+            x_grad[row, j] = along_g * (products[j] - g1) - along_c * c - along_d * d
+            weight_sum[j] += grad[row, j] * (first * c + last * (c + d))
+            bias_sum[j] += grad[row, j]
+    for j in range(n):
+        weight_grad[j], bias_grad[j] = weight_sum[j], bias_sum[j]
