@@ -86,7 +86,8 @@ class AvgPool(Linear):
 
     def _windows_on(self, planes):
         options = tuple(vars(self).values())
-        return _windows(type(self), options, planes.shape[1:], planes.dtype, device_of(planes))
+        where = planes.shape[1:], planes.dtype, device_of(planes)
+        return _windows(type(self), options, *where)  # type: ignore[arg-type]  # it is hashable
 
 
 class AdaptiveAvgPool(AvgPool):
