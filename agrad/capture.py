@@ -21,7 +21,7 @@ from agrad.mode import active_tape, is_grad_enabled, no_grad, taping
 from agrad.ops.device import require_one_device
 from agrad.plan import Plan, Replay
 from agrad.tape import Tape, Traced
-from agrad.tensor import Tensor, apply, as_tensor, is_stray_view, record
+from agrad.tensor import Tensor, apply, as_tensor, is_stray_view, pinned, record
 
 __all__ = ["Captured", "capture"]
 
@@ -111,7 +111,7 @@ class Captured:
         inputs = (*(tensor._data for tensor in tensors), *arrays)
         require_one_device(replay, inputs)
         parents = [(t._node or t) if t._requires_grad else None for t in tensors]
-        return record(replay, inputs, (*parents, *plan.parents), [*tensors, *plan.leaves])
+        return record(replay, inputs, (*parents, *plan.parents), [*pinned(tensors), *plan.pins()])
 
     def _record(self, arguments: list[Tensor]) -> tuple[Plan, Replay]:
         tape = Tape(arguments)

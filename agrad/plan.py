@@ -9,12 +9,12 @@ from operator import is_
 from typing import Any
 
 from agrad.backend import Array, as_array
-from agrad.flat import Buffer, Flat
-from agrad.graph import Node, topological_order
+from agrad.flat import Flat
+from agrad.graph import Node, Pin, topological_order
 from agrad.ops.operation import Gradients, Operation, Point
 from agrad.steps import Step, Values, join_dense
 from agrad.tape import Slot, Tape
-from agrad.tensor import is_stray_view
+from agrad.tensor import Tensor, is_stray_view, pin_together, pinned
 
 __all__ = ["Plan", "Replay"]
 
@@ -68,6 +68,7 @@ class Plan:
             if leaf._requires_grad
         ]
         self.has_stray_views = True
+        self._homes: Homes = []
         self.kept: dict[str, Values] = {}
 
     @contextmanager
@@ -91,10 +92,17 @@ class Plan:
                 return None
             self._arrays = arrays
             self.has_stray_views = any(map(is_stray_view, self.leaves))
+            self._homes = _homes(self._wanting)
         as_recorded = self._wants == [leaf._requires_grad for leaf in self.leaves] and (
             self._modes == [module.training for module in self._modules]
         )
         return arrays if as_recorded else None
+
+    def pins(self) -> list[Pin]:
+        """Return the pins on the arrays of the leaves, none of which is a stray view."""
+        if all(leaf._is_writable() for leaf in self.leaves):
+            return [pin_together(self.leaves)]
+        return pinned(self.leaves)
 
     def rooms(self) -> Values:
         """Return for each slot of a leaf an array for its gradient, beside those of the others.
@@ -102,15 +110,27 @@ class Plan:
         Only leaves that lie side by side themselves have one.
         """
         rooms: Values = [None] * self.size
-        buffers: dict[Flat, Buffer] = {}
-        for slot, leaf in self._wanting:
-            home = leaf._home
-            flat = home.flat() if home is not None else None
-            if home is not None and flat is not None and flat.has(leaf._data, home.part):
-                if flat not in buffers:
-                    buffers[flat] = flat.buffer()
-                rooms[slot] = buffers[flat].views[home.part]
+        for reference, places in self._homes:
+            flat = reference()
+            if flat is not None:
+                views = flat.buffer().views
+                for slot, part in places:
+                    rooms[slot] = views[part]
         return rooms
+
+
+Homes = list[tuple[weakref.ref[Flat], list[tuple[int, int]]]]
+
+
+def _homes(leaves: list[tuple[int, Tensor]]) -> Homes:
+    """Return in which arrays leaves lie side by side: their slots, and which parts they are."""
+    found: dict[Flat, list[tuple[int, int]]] = {}
+    for slot, leaf in leaves:
+        home = leaf._home
+        flat = home.flat() if home is not None else None
+        if home is not None and flat is not None and flat.has(leaf._data, home.part):
+            found.setdefault(flat, []).append((slot, home.part))
+    return [(weakref.ref(flat), places) for flat, places in found.items()]
 
 
 def _kind(array: Array) -> tuple[Any, ...]:

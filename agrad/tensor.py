@@ -38,6 +38,8 @@ __all__ = [
     "as_tensor",
     "compute",
     "is_stray_view",
+    "pin_together",
+    "pinned",
     "record",
     "tensor",
 ]
@@ -443,21 +445,24 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         (value._node or value) if isinstance(value, Tensor) and value._requires_grad else None
         for value in inputs
     )
-    return record(operation, arrays, parents, tensors)
+    # Pinned before they are used, so that a view of one is born read-only.
+    return record(operation, arrays, parents, pinned(tensors))
 
 
 def record(
-    operation: Operation, arrays: tuple[Array, ...], parents: tuple[Any, ...], tensors: list[Tensor]
+    operation: Operation, arrays: tuple[Array, ...], parents: tuple[Any, ...], pins: list[Pin]
 ) -> Tensor:
-    """Compute an operation and record it, `parents` being where its inputs come from.
+    """Compute an operation and record it.
 
-    The arrays of `tensors`, those of the inputs that are Tensors, become read-only.
+    Args:
+        operation: what to compute.
+        arrays: its inputs.
+        parents: where each of them comes from, as a `Node` has it.
+        pins: what keeps them read-only.
     """
-    # Pinned before they are used, so that a view of one is born read-only.
-    pins = _pinned(tensors)
     operation, out = compute(operation, arrays)
     result = Tensor._wrap(out)
-    pins += _pinned([result])
+    pins = [*pins, *pinned([result])]
     result._node = Node(operation, arrays, result._data, parents, pins)
     result._requires_grad = True
     if detecting():
@@ -480,7 +485,7 @@ def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, A
     return operation, out
 
 
-def _pinned(tensors: list[Tensor]) -> list[Pin]:
+def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
     """Return the pins on the tensors' arrays, one made for those that are not read-only yet."""
     loose = [tensor for tensor in tensors if tensor._is_writable() and not is_stray_view(tensor)]
     pins: list[Pin] = []
@@ -488,12 +493,17 @@ def _pinned(tensors: list[Tensor]) -> list[Pin]:
         known = [(tensor._pin(), tensor._data) for tensor in tensors if tensor._pin is not None]
         pins = list({pin for pin, array in known if pin is not None and pin.holds(array)})
     if loose:
-        pin = Pin([tensor._data for tensor in loose])
-        reference = weakref.ref(pin)
-        for tensor in loose:
-            tensor._pin = reference
-        pins.append(pin)
+        pins.append(pin_together(loose))
     return pins
+
+
+def pin_together(tensors: Sequence[Tensor]) -> Pin:
+    """Return a new pin on the tensors' arrays, which nothing has made read-only yet."""
+    pin = Pin([tensor._data for tensor in tensors])
+    reference = weakref.ref(pin)
+    for tensor in tensors:
+        tensor._pin = reference
+    return pin
 
 
 def is_stray_view(tensor: Tensor) -> bool:
