@@ -122,11 +122,7 @@ class Flat:
     def buffer_of(self, arrays: Sequence[Array]) -> Buffer | None:
         """Return the buffer of which these arrays are the parts, or None."""
         for buffer in (self._values, *self._buffers):
-            if (
-                buffer.views
-                and arrays[0] is buffer.views[0]
-                and all(map(is_, arrays, buffer.views))
-            ):
+            if buffer.views and all(map(is_, arrays, buffer.views)):
                 return buffer
         return None
 

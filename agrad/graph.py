@@ -17,7 +17,7 @@ __all__ = ["Node", "Pin", "topological_order"]
 
 
 class Pin:
-    """Keeps arrays read-only for as long as a graph needs their values.
+    """Keeps arrays read-only for as long as a graph needs the values of one of them.
 
     A change in place between forward and backward would make gradients silently wrong; with the
     array pinned, NumPy raises at the line that attempts it. CuPy cannot: there it is agrad's own

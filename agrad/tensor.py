@@ -492,9 +492,7 @@ def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
     if len(loose) < len(tensors):
         known = [(tensor._pin(), tensor._data) for tensor in tensors if tensor._pin is not None]
         pins = list({pin for pin, array in known if pin is not None and pin.holds(array)})
-    if loose:
-        pins.append(pin_together(loose))
-    return pins
+    return pins + [pin_together([tensor]) for tensor in dict.fromkeys(loose)]
 
 
 def pin_together(tensors: Sequence[Tensor]) -> Pin:

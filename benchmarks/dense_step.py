@@ -4,8 +4,9 @@
 
 The contestants start from the same weights on the same batch: agrad as recorded and captured,
 PyTorch eager, JAX jitted, MyGrad, with --compile also torch.compile (up to a minute more), and what
-a step costs at the least (benchmarks/floor.py). They must begin with the same loss. How the figures
-are taken: see benchmarks/race.py; what each peer does: benchmarks/peers.py. Steps are timed two at
+a step costs at the least (benchmarks/floor.py). They must begin with the same loss. A step is
+what each framework's user would write, without the checks of `agrad.train`. How the figures are
+taken: see benchmarks/race.py; what each peer does: benchmarks/peers.py. Steps are timed two at
 a time, so that one that does more every second time is measured as a whole; how many, the time
 given to the race decides. benchmarks/dense.py runs this for all widths, batches and threads. Needs
 the extras `demo` and `bench`.
@@ -55,9 +56,11 @@ def parse() -> argparse.Namespace:
 def agrad_steps(options: argparse.Namespace, images, labels) -> tuple[Contestants, list]:
     """Return agrad's contestants and the initial weights of their networks."""
     import agrad
+    import agrad.nn.functional as F
     from agrad import optim
     from agrad.study.networks import dense_network
-    from agrad.train import train_step
+
+    inputs, targets = agrad.tensor(images), agrad.tensor(labels)
 
     def network():
         agrad.seed(0)
@@ -72,8 +75,23 @@ def agrad_steps(options: argparse.Namespace, images, labels) -> tuple[Contestant
     def contestant(make_optimizer: Callable, captured: bool) -> Callable[[], object]:
         model = network()
         optimizer = make_optimizer(model.parameters())
-        forward = agrad.capture(model) if captured else model
-        return lambda: train_step(forward, optimizer, images, labels)
+
+        def loss_of(inputs: agrad.Tensor, targets: agrad.Tensor) -> agrad.Tensor:
+            return F.cross_entropy(model(inputs), targets)
+
+        compute = agrad.capture(loss_of) if captured else loss_of
+
+        def step() -> float:
+            optimizer.zero_grad()
+            loss = compute(inputs, targets)
+            if isinstance(optimizer, optim.AverageGradient):
+                optimizer.step(loss)
+            else:
+                loss.backward()
+                optimizer.step()
+            return loss.item()
+
+        return step
 
     def rmsprop(params):
         return optim.RMSprop(params, lr=1e-4, alpha=0.9)

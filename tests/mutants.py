@@ -698,11 +698,11 @@ JOINED = [
     ),
     Mutant(
         FLAT,
-        "if views and arrays[0] is views[0] and all(map(is_, arrays, views)):",
-        "if views and arrays[0] is views[0]:",
+        "if buffer.views and all(map(is_, arrays, buffer.views)):",
+        "if buffer.views and arrays[0] is buffer.views[0]:",
         "gradients taken to lie in their places by the first of them",
         "flat",
-        "swapped or gathering or accumulate",
+        "place_of_another",
     ),
 ]
 

@@ -173,6 +173,18 @@ def test_swapped_gradients_move_the_parameters_that_have_them() -> None:
     assert (a.tolist(), b.tolist()) == ([-21.0, -20.0], [-21.0, -20.0])
 
 
+def test_a_gradient_in_the_place_of_another_is_used() -> None:
+    a, b = (ag.tensor([1.0], requires_grad=True) for _ in range(2))
+    optimizer = optim.SGD([a, b], lr=1.0)
+    loss = ag.capture(lambda: (a * 2.0 + b * 20.0).sum())
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss().backward()
+        b.grad = 2 * b.grad
+        optimizer.step()
+    assert (a.item(), b.item()) == (-3.0, -79.0)
+
+
 @pytest.mark.parametrize("average", [False, True])
 def test_gradients_that_somebody_holds_are_not_written_over(average: bool) -> None:
     model = network()

@@ -222,6 +222,21 @@ def test_any_layout(layout: str, dtype: type, gpu: OnNumpy) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_the_logistic_function(dtype: type, gpu: OnNumpy) -> None:
+    x = np.concatenate([np.linspace(-80, 80, 3001), [-1e4, 1e4, math.nan, 1e-30, -0.0]])
+    x, grad = x.astype(dtype), np.linspace(-2, 2, 3006).astype(dtype)
+    for name in "sigmoid", "silu":
+        expected = getattr(cpu.activation, name)(x)
+        assert_ulps(getattr(gpu.activation, name)(x), expected, 4)
+    expected = cpu.activation.silu_backward(grad, x)
+    # The derivative goes through zero.
+    assert_ulps(gpu.activation.silu_backward(grad, x), expected, 8, least=0.2)
+    out = cpu.activation.sigmoid(x)
+    expected = cpu.activation.sigmoid_backward(grad, out)
+    assert_ulps(gpu.activation.sigmoid_backward(grad, out), expected, 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["gelu", "gelu_derivative"])
 def test_gelu(name: str, dtype: type, gpu: OnNumpy) -> None:
     x = np.concatenate([np.linspace(-40, 40, 3001), [math.inf, math.nan, 1e-30, -0.0]])
@@ -736,6 +751,10 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
     yield gpu.divided_difference.clip(a, b, -0.5, 0.5)
     yield gpu.activation.gelu(a)
     yield gpu.activation.gelu_derivative(a)
+    yield gpu.activation.sigmoid(a)
+    yield gpu.activation.sigmoid_backward(a, b)
+    yield gpu.activation.silu(a)
+    yield gpu.activation.silu_backward(a, b)
     for activation in (gpu.dense.relu, gpu.dense.tanh):
         yield activation.forward(a)
         yield activation.backward(a, b)

@@ -282,7 +282,7 @@ def test_of_two_runs_on_one_folder_the_second_is_refused(tmp_path: Path) -> None
 
 
 def test_a_lost_run_names_the_cause_and_keeps_its_checkpoints(tmp_path: Path) -> None:
-    words = "--no-average --optimizer sgd --lr 1e9 --activation relu --checkpoint-every 1 --keep 9"
+    words = "--no-average --optimizer sgd --lr 1e10 --activation relu --checkpoint-every 1 --keep 9"
     result = run("train", *TINY, *words.split(), "--out", tmp_path)
     assert one_line(result, "(iteration ", "first, ", " gave a result with ", "operands: float32[")
     steps = lines(tmp_path / "metrics.jsonl")

@@ -156,7 +156,8 @@ def test_completeness(shape: tuple[int, int], seed: int, dtype: type, size: floa
     with np.errstate(invalid="ignore"):
         changes = losses_of(end, classes, weight)[0] - losses_of(start, classes, weight)[0]
     # What is rounded: each element of the gradient, and the logarithms of softmax at both ends.
-    scale = np.abs(products).sum(axis=1) + np.abs(start).max(axis=1) + np.abs(end).max(axis=1) + 1
+    scale = np.abs(products).sum(axis=1) + np.abs(start).max(axis=1) + np.abs(end).max(axis=1)
+    scale += 1 + 2 * math.log(shape[1])
     limit = 16 * np.finfo(dtype).eps * scale * weight.max()
     assert np.all(np.abs(products.sum(axis=1) - changes) <= limit)
 

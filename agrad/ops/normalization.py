@@ -19,8 +19,6 @@ class Normalize(Operation):
     midpoint, as of any two factors.
     """
 
-    owns_gradients = True
-
     def __init__(self, axis, eps):
         self.axis = axis
         self.eps = eps

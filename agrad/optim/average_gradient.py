@@ -279,7 +279,8 @@ class AverageGradient:
                     if self.every > 1:
                         own *= cut
                         self._fractions[param] = own * self._fractions[param] if i else own
-            kept, whole = float(kept), float(whole)  # a GPU's are still on it
+            if not isinstance(whole, float):  # a GPU's are still on it, to be waited for once
+                kept, whole = np.stack([kept, whole]).tolist()
             if i == 0:
                 proposed = whole / cut if cut > 0 else math.inf
         return kept / proposed if proposed > 0 else None

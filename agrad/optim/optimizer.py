@@ -31,7 +31,7 @@ _LARGEST = sys.float_info.max
 
 
 _CHUNK = 1 << 16
-"""So many elements are gone through at a time: one pass finds in the cache what another left."""
+"""So many elements at a time go through a CPU: one pass finds in the cache what another left."""
 
 
 @dataclass(slots=True, eq=False)
@@ -235,8 +235,9 @@ class Optimizer:
             yield where, Part(shape, values[where], block.steps, state)
 
     def _part_size(self, block: Block) -> int:
-        """Return how many elements the rule is given at a time."""
-        whole = self._alike(block.flat.tensors[0]) is not None
+        """Return how many elements the rule is given at a time: on a GPU all, in one launch."""
+        first = block.flat.tensors[0]
+        whole = first.device != "cpu" or self._alike(first) is not None
         return block.flat.size if whole else min(_CHUNK, block.flat.size)
 
     def _require_fit(self, block: Block) -> None:

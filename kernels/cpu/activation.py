@@ -1,9 +1,14 @@
 """Activations and their gradients, one pass over memory each.
 
+All is free of branches and of calls of libm, so that LLVM vectorizes the loops.
+
 GELU is x Φ(x) with the standard normal distribution function Φ, which NumPy lacks.
-Φ(-u) = e^(-u²/2) M(u) for u >= 0, M being Mills' ratio over √(2π). All is free of branches and of
-calls of libm, so that LLVM vectorizes the loops: within 1 ulp for float32, within 6 for float64, in
-the lower tail too. (`gaussian` takes more time and is accurate to the last digit.)
+Φ(-u) = e^(-u²/2) M(u) for u >= 0, M being Mills' ratio over √(2π): within 1 ulp for float32, within
+6 for float64, in the lower tail too. (`gaussian` takes more time and is accurate to the last
+digit.)
+
+The logistic function is computed in the precision of its argument, from e^-|x|, which is 0 where it
+would be subnormal: within 3 ulps.
 """
 
 import math
@@ -12,10 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .exponential import power_of_two, split_exp
+from .exponential import exp, power_of_two, single_exp, split_exp
 from .jit import inline, kernel
 
-__all__ = ["gelu", "gelu_derivative"]
+__all__ = [
+    "gelu",
+    "gelu_derivative",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+]
 
 _SQRT_2PI = math.sqrt(2 * math.pi)
 
@@ -107,3 +119,87 @@ def _distribution(x, bell):
         series = series * (t - 0.5) + coefficient
     tail = bell * (t * series)
     return tail if x <= 0 else 1 - tail
+
+
+def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
+    """Return 1 / (1 + e⁻ˣ) for float32 or float64 x.
+
+    Example:
+        >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
+        array([0. , 0.5, 1. ])
+    """
+    out = np.empty(x.shape, x.dtype)
+    _sigmoid(x.ravel(), out.ravel())
+    return out
+
+
+def sigmoid_backward(grad: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+    """Return grad · out · (1 - out), for out = sigmoid x: arrays of one shape and dtype.
+
+    Example:
+        >>> sigmoid_backward(np.array([8.0, 8.0]), np.array([0.5, 1.0]))
+        array([2., 0.])
+    """
+    x_grad = np.empty(out.shape, out.dtype)
+    _sigmoid_backward(grad.ravel(), out.ravel(), x_grad.ravel())
+    return x_grad
+
+
+def silu(x: NDArray[Any]) -> NDArray[Any]:
+    """Return x / (1 + e⁻ˣ) for float32 or float64 x.
+
+    Example:
+        >>> silu(np.array([-1.0, 0.0, 1.0])).round(8)
+        array([-0.26894142,  0.        ,  0.73105858])
+    """
+    out = np.empty(x.shape, x.dtype)
+    _silu(x.ravel(), out.ravel())
+    return out
+
+
+def silu_backward(grad: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+    """Return grad times the derivative of `silu`: arrays of one shape and dtype.
+
+    Example:
+        >>> silu_backward(np.array([8.0, 1.0]), np.array([0.0, 1.0])).round(8)
+        array([4.        , 0.92767051])
+    """
+    x_grad = np.empty(x.shape, x.dtype)
+    _silu_backward(grad.ravel(), x.ravel(), x_grad.ravel())
+    return x_grad
+
+
+@kernel("const real[:], real[:]")
+def _sigmoid(x, out):
+    real = out.dtype.type
+    for i in range(out.size):
+        size = abs(x[i])
+        small = real(single_exp(-size) if x.itemsize == 4 else exp(-size))
+        out[i] = (small if x[i] < 0 else real(1)) / (real(1) + small)
+
+
+@kernel("const real[:], const real[:], real[:]")
+def _sigmoid_backward(grad, out, x_grad):
+    real = out.dtype.type
+    for i in range(out.size):
+        x_grad[i] = grad[i] * (out[i] * (real(1) - out[i]))
+
+
+@kernel("const real[:], real[:]")
+def _silu(x, out):
+    real = out.dtype.type
+    for i in range(out.size):
+        size = abs(x[i])
+        small = real(single_exp(-size) if x.itemsize == 4 else exp(-size))
+        out[i] = x[i] * ((small if x[i] < 0 else real(1)) / (real(1) + small))
+
+
+@kernel("const real[:], const real[:], real[:]")
+def _silu_backward(grad, x, x_grad):
+    real = x.dtype.type
+    for i in range(x.size):
+        size = abs(x[i])
+        small = real(single_exp(-size) if x.itemsize == 4 else exp(-size))
+        near, far = real(1) / (real(1) + small), small / (real(1) + small)
+        share, rest = (far, near) if x[i] < 0 else (near, far)
+        x_grad[i] = grad[i] * (share * (real(1) + x[i] * rest))

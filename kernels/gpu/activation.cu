@@ -47,3 +47,41 @@ extern "C" __global__ void gelu_derivative(const real* x, real* out, int64 count
         out[i] = distribution(value, density) + value * (density / gaussian::SQRT_2PI);
     }
 }
+
+// The share of the logistic function on its side of zero, and the other's: sigmoid of |x| and -|x|.
+struct Sides {
+    double near, far;
+};
+
+__device__ inline Sides sides(double x) {
+    double small = exponential::exp_of(-fabs(x));
+    return {1 / (1 + small), small / (1 + small)};
+}
+
+extern "C" __global__ void sigmoid(const real* x, real* out, int64 count) {
+    FOR_ELEMENTS(i, count) {
+        auto [near, far] = sides(x[i]);
+        out[i] = x[i] < 0 ? far : near;
+    }
+}
+
+extern "C" __global__ void sigmoid_backward(const real* grad, const real* out, real* x_grad,
+                                            int64 count) {
+    FOR_ELEMENTS(i, count) x_grad[i] = grad[i] * (out[i] * (1 - out[i]));
+}
+
+extern "C" __global__ void silu(const real* x, real* out, int64 count) {
+    FOR_ELEMENTS(i, count) {
+        auto [near, far] = sides(x[i]);
+        out[i] = x[i] * (x[i] < 0 ? far : near);
+    }
+}
+
+extern "C" __global__ void silu_backward(const real* grad, const real* x, real* x_grad,
+                                         int64 count) {
+    FOR_ELEMENTS(i, count) {
+        auto [near, far] = sides(x[i]);
+        double share = x[i] < 0 ? far : near, rest = x[i] < 0 ? near : far;
+        x_grad[i] = grad[i] * (share * (1 + x[i] * rest));
+    }
+}

@@ -43,6 +43,13 @@ __device__ inline Parts split_exp(double x) {
     return {n, (series * (r * r) + rounding) + r};
 }
 
+// e^x for x <= 0, and 0 below -708, where numbers become subnormal.
+__device__ inline double exp_of(double x) {
+    auto [n, rest] = split_exp(at_least(x, -708));
+    double power = power_of_two(n);
+    return x < -708 ? 0 : power + power * rest;
+}
+
 // e^x - 1 for x <= 0.
 __device__ inline double expm1(double x) {
     auto [n, rest] = split_exp(at_least(x, -700));

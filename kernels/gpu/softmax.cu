@@ -4,13 +4,6 @@
 #include "grid.cuh"
 #include "reduction.cuh"
 
-// e^x for x <= 0.
-__device__ inline double exp_of(double x) {
-    auto [n, rest] = exponential::split_exp(at_least(x, -708));
-    double power = exponential::power_of_two(n);
-    return x < -708 ? 0 : power + power * rest;
-}
-
 // A row of numbers, or a point on the way from one row to another.
 struct Logits {
     const real *start, *end;
@@ -21,7 +14,7 @@ struct Logits {
         return position == 0 ? start[j] : start[j] + position * ((double)end[j] - start[j]);
     }
 
-    __device__ double power(int64 j) const { return exp_of(at(j) - top); }
+    __device__ double power(int64 j) const { return exponential::exp_of(at(j) - top); }
 
     // Called by all threads of a block.
     __device__ void prepare(int64 n) {
@@ -90,7 +83,7 @@ extern "C" __global__ void cross_entropy_average_backward(const real* start, con
             double most = -INF, sum = 0;
             FOR_COLUMNS(j, n) most = larger(most, y0(j) + nodes[k] * step(j));
             tops[k] = shared_max(most);
-            FOR_COLUMNS(j, n) sum += exp_of(y0(j) + nodes[k] * step(j) - tops[k]);
+            FOR_COLUMNS(j, n) sum += exponential::exp_of(y0(j) + nodes[k] * step(j) - tops[k]);
             totals[k] = shared_sum(sum);
         }
         // The probabilities, for the time being where the gradient will be.
@@ -99,7 +92,7 @@ extern "C" __global__ void cross_entropy_average_backward(const real* start, con
         FOR_COLUMNS(j, n) {
             double y = y0(j), d = step(j);
             double mean = (from.softmax(j) + to.softmax(j)) / 12;
-            for (int k = 0; k < 2; ++k) mean += exp_of(y + nodes[k] * d - tops[k]) / totals[k] * 5 / 12;
+            for (int k = 0; k < 2; ++k) mean += exponential::exp_of(y + nodes[k] * d - tops[k]) / totals[k] * 5 / 12;
             p[j] = mean;
             drift += p[j] * d;
             level += p[j] * (2 * y + d);
