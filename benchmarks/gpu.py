@@ -367,6 +367,10 @@ def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:
     yield "np.add", 3, lambda: np.add(x, y, out=delta)
     yield "gelu", 2, lambda: own.activation.gelu(x)
     yield "gelu_derivative", 2, lambda: own.activation.gelu_derivative(x)
+    for name in ("sigmoid", "silu"):
+        f, pull = getattr(own.activation, name), getattr(own.activation, f"{name}_backward")
+        yield name, 2, lambda f=f: f(x)
+        yield f"{name}_backward", 3, lambda f=pull: f(x, y)
     for name in ("gelu", "sigmoid", "silu", "softplus"):
         mean_slope = getattr(own.divided_difference, name)
         yield f"divided_difference.{name}", 3, lambda f=mean_slope: f(x, y)
@@ -405,6 +409,13 @@ def _dense_kernels(
             ),
         }
         yield from ((f"{name} {does}", *call) for does, call in calls.items())
+    norm, ends = own.normalization, (bias, bias)
+    yield "layer_norm", 2, lambda: norm.layer_norm(x, bias, bias, 1e-5)
+    yield "layer_norm_backward", 3, lambda: norm.layer_norm_backward(x, y, bias, 1e-5)
+    yield (
+        *("layer_norm_average_backward", 4),
+        lambda: norm.layer_norm_average_backward(x, y, z, *ends, 1e-5),
+    )
     loss, targets = own.softmax, (classes, None, -100, "mean")
     seed = np.ones_like(x, shape=())
     yield "cross_entropy", 1, lambda: loss.cross_entropy(x, *targets)

@@ -359,7 +359,7 @@ def test_training_is_the_same_everywhere(name: str) -> None:
 
 
 RULE = ["first_outside", "item", "bool"]
-AVERAGE = ["first_outside", "item", "item", "bool", "bool", "float", "float"]
+AVERAGE = ["first_outside", "item", "item", "bool", "bool", "tolist"]
 
 
 @pytest.mark.parametrize("capture", [False, True])
