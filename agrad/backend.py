@@ -21,6 +21,7 @@ __all__ = [
     "as_array",
     "beside",
     "device_of",
+    "finite_part",
     "is_array",
     "is_on",
     "kernels",
@@ -142,6 +143,20 @@ def scalar(value: float | np.generic, dtype: DTypeLike, like: Array) -> Array:
     if isinstance(like, np.ndarray):
         return np.asarray(value, dtype=dtype)
     return np.full_like(like, value, dtype=dtype, shape=())
+
+
+def finite_part(values: Array) -> Array:
+    """Return the values with 0 in the place of NaN and infinities.
+
+    Example:
+        >>> finite_part(np.array([1.0, -np.inf]))
+        array([1., 0.])
+    """
+    finite = np.isfinite(values)
+    # On a GPU to look would be to wait.
+    if isinstance(values, np.ndarray) and finite.all():
+        return values
+    return np.where(finite, values, 0)
 
 
 def uniform(like: Array) -> Any:

@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +204,10 @@ def step(deadline: float, out: Path) -> dict[str, Any]:
             seconds,
             [
                 ("agrad RMSprop", "PyTorch RMSprop"),
-                ("agrad average gradient on RMSprop", "PyTorch RMSprop"),
-                ("agrad average gradient on RMSprop", "agrad RMSprop"),
+                ("agrad RMSprop, captured", "PyTorch RMSprop"),
+                ("agrad average gradient", "PyTorch RMSprop"),
+                ("agrad average gradient, captured", "PyTorch RMSprop"),
+                ("agrad average gradient, captured", "agrad RMSprop, captured"),
             ],
         )
         show(title, seconds, of_ratios)
@@ -225,13 +228,19 @@ def _steps(width: int, batch_size: int) -> dict[str, Callable[[], object]]:
     inputs, labels = _batch(batch_size, 784, 10)
     wait = cupy.cuda.runtime.deviceSynchronize
 
-    def contestant(make_optimizer: Callable[[Any], Any]) -> Callable[[], object]:
+    def contestant(
+        make_optimizer: Callable[[Any], Any], capture: bool = False
+    ) -> Callable[[], object]:
         model = network()
         optimizer = make_optimizer(model.parameters())
-        return lambda: (train_step(model, optimizer, inputs, labels), wait())
+        forward = agrad.capture(model) if capture else model
+        return lambda: (train_step(forward, optimizer, inputs, labels), wait())
 
     def rmsprop(params: Any) -> optim.RMSprop:
         return optim.RMSprop(params, lr=1e-4, alpha=0.9)
+
+    def average(params: Any) -> optim.AverageGradient:
+        return optim.AverageGradient(rmsprop(params))
 
     layers: list[torch.nn.Module] = []
     parameters = [parameter.cpu().numpy() for parameter in network().parameters()]
@@ -254,9 +263,9 @@ def _steps(width: int, batch_size: int) -> dict[str, Callable[[], object]]:
 
     return {
         "agrad RMSprop": contestant(rmsprop),
-        "agrad average gradient on RMSprop": contestant(
-            lambda params: optim.AverageGradient(rmsprop(params))
-        ),
+        "agrad RMSprop, captured": contestant(rmsprop, capture=True),
+        "agrad average gradient": contestant(average),
+        "agrad average gradient, captured": contestant(average, capture=True),
         "PyTorch RMSprop": torch_step,
     }
 
@@ -337,6 +346,12 @@ def roofline(deadline: float, out: Path) -> dict[str, Any]:
         rate = arrays * x.nbytes / median
         results[name] = {"seconds": median, "bytes_per_second": rate, "of_copy": rate / copying}
         print(f"  {name:<36} {rate / 1e9:6.0f} GB/s, {rate / copying:.2f} of a copy", flush=True)
+    # As small as the layers of a step are: what a launch takes, and how few blocks there are.
+    for shape in ((128, 64), (1024, 64), (1024, 1024)):
+        for name, _, function in _dense_kernels(*(_normal(prod(shape)).reshape(shape),) * 5):
+            median = seconds(function)
+            results[f"{name}, {shape[0]} x {shape[1]}"] = {"seconds": median}
+            print(f"  {name:<36} {shape!s:<13} {1e6 * median:7.1f} us", flush=True)
     side = 8192
     square = _normal(side * side).reshape(side, side)
     rate = 2 * side**3 / seconds(lambda: square @ square)
@@ -346,18 +361,20 @@ def roofline(deadline: float, out: Path) -> dict[str, Any]:
 
 def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:
     """Yield names, how many arrays like `x` are read or written at the least, and the calls."""
-    from agrad.ops import activation
-
     own = kernels(x)
-    y, z = _normal(x.size), _normal(x.size)
-    square = y * y
-    delta = np.empty_like(x)
+    y, z, u, v = (_normal(x.size) for _ in range(4))
+    square, delta = y * y, np.empty_like(x)
     yield "np.add", 3, lambda: np.add(x, y, out=delta)
-    for operation in (activation.Tanh(), activation.ReLU(), activation.GELU()):
-        name = type(operation).__name__
-        yield f"{name} forward", 2, lambda f=operation: f.forward(x)
-        yield f"{name} backward", 3, lambda f=operation: f.backward(y, (True,), z, x)
-        yield f"{name} divided difference", 3, lambda f=operation: f.divided_difference(x, y)
+    yield "gelu", 2, lambda: own.activation.gelu(x)
+    yield "gelu_derivative", 2, lambda: own.activation.gelu_derivative(x)
+    for name in ("sigmoid", "silu"):
+        f, pull = getattr(own.activation, name), getattr(own.activation, f"{name}_backward")
+        yield name, 2, lambda f=f: f(x)
+        yield f"{name}_backward", 3, lambda f=pull: f(x, y)
+    for name in ("gelu", "sigmoid", "silu", "softplus"):
+        mean_slope = getattr(own.divided_difference, name)
+        yield f"divided_difference.{name}", 3, lambda f=mean_slope: f(x, y)
+    yield "midpoint", 3, lambda: own.dense.midpoint(x, y)
     rule = own.optimizer
     yield "heavy_ball", 4, lambda: rule.heavy_ball(delta, x, y, 1e-3, 0.9, 1.0, False)
     yield "rmsprop", 4, lambda: rule.rmsprop(delta, x, square, 1e-3, 0.9, 1e-8)
@@ -366,6 +383,47 @@ def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:
     planes = x.reshape(-1, 64, 64)
     window = own.pooling.Window((2, 2), (2, 2), (0, 0), (1, 1))
     yield "max_pool", 1.25, lambda: own.pooling.max_pool(planes, (32, 32), window)
+    yield from _dense_kernels(*(array.reshape(-1, 1024) for array in (x, y, z, u, v)))
+
+
+def _dense_kernels(
+    x: Any, y: Any, z: Any, u: Any, v: Any
+) -> Iterator[tuple[str, float, Callable[[], object]]]:
+    """Yield what `_hot_kernels` does for the kernels of matrices."""
+    own = kernels(x)
+    bias, classes = x[0].copy(), np.zeros_like(x, np.int64, shape=len(x))
+    yield "add_bias", 2, lambda: own.dense.add_bias(z, bias)
+    yield "sum_rows", 1, lambda: own.dense.sum_rows(x)
+    for name in ("relu", "tanh"):
+        loops = getattr(own.dense, name)
+        calls = {
+            "forward": (2, lambda f=loops: f.forward(x)),
+            "backward": (3, lambda f=loops: f.backward(x, y)),
+            "average_backward": (6, lambda f=loops: f.average_backward(x, y, z, u, v)),
+            "forward_biased": (3, lambda f=loops: f.forward_biased(z, bias)),
+            "forward_biased in place": (2, lambda f=loops: f.forward_biased(z, bias, True)),
+            "backward_biased": (3, lambda f=loops: f.backward_biased(x, y)),
+            "average_backward_biased": (
+                6,
+                lambda f=loops: f.average_backward_biased(x, y, z, u, v),
+            ),
+        }
+        yield from ((f"{name} {does}", *call) for does, call in calls.items())
+    norm, ends = own.normalization, (bias, bias)
+    yield "layer_norm", 2, lambda: norm.layer_norm(x, bias, bias, 1e-5)
+    yield "layer_norm_backward", 3, lambda: norm.layer_norm_backward(x, y, bias, 1e-5)
+    yield (
+        *("layer_norm_average_backward", 4),
+        lambda: norm.layer_norm_average_backward(x, y, z, *ends, 1e-5),
+    )
+    loss, targets = own.softmax, (classes, None, -100, "mean")
+    seed = np.ones_like(x, shape=())
+    yield "cross_entropy", 1, lambda: loss.cross_entropy(x, *targets)
+    yield "cross_entropy_backward", 2, lambda: loss.cross_entropy_backward(seed, x, *targets)
+    yield (
+        *("cross_entropy_average_backward", 3),
+        lambda: loss.cross_entropy_average_backward(seed, x, y, *targets),
+    )
 
 
 def _normal(size: int) -> Any:

@@ -91,6 +91,7 @@ METHODS = {
     "view": "dtype=None, type=None",
 }
 _FROM_HOST = {"array", "asarray", "ascontiguousarray"}
+_WAITING = {"array_equal", "flatnonzero"}
 _PLAIN_ARGUMENTS = {"pad", "split"}
 """Functions of which CuPy takes other arguments than arrays as NumPy's arrays."""
 
@@ -127,6 +128,25 @@ class Device:
         Device.current = self._before
 
 
+_noted: list[str] | None = None
+
+
+@contextmanager
+def waits() -> Iterator[list[str]]:
+    """Note inside the block for what Python waits for the device, or copies to it."""
+    global _noted
+    _noted = []
+    try:
+        yield _noted
+    finally:
+        _noted = None
+
+
+def _note(what: str) -> None:
+    if _noted is not None:
+        _noted.append(what)
+
+
 _OWNERS: WeakValueDictionary[int, "ndarray"] = WeakValueDictionary()
 
 
@@ -154,6 +174,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     mT = property(lambda self: ndarray(self.host.mT))
 
     def get(self) -> Any:
+        _note("get")
         return self.host.copy()
 
     def __array__(self, *arguments: Any, **options: Any) -> Any:
@@ -171,8 +192,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         if name not in SIGNATURES:
             raise TypeError(f"{name}: look whether CuPy has it, then add it to SIGNATURES")
         _BOUND[name].bind(*args, **options)
-        if name in _FROM_HOST:
+        if name in _FROM_HOST and any(isinstance(arg, np.ndarray) for arg in args):
+            _note(f"copy by {name}")
             args = [_given(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
+        if name in _WAITING:
+            _note(name)
         first, *rest = args
         rest = rest if name in _PLAIN_ARGUMENTS else map(_taken, rest)
         return _given(function(_taken(first), *rest, **_taken(options)))
@@ -190,21 +214,27 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return map(ndarray, self.host)
 
     def __bool__(self) -> bool:
+        _note("bool")
         return bool(self.host)
 
     def __int__(self) -> int:
+        _note("int")
         return int(self.host)
 
     def __float__(self) -> float:
+        _note("float")
         return float(self.host)
 
     def __format__(self, specification: str) -> str:
+        _note("format")
         return format(self.host, specification)
 
 
 def _method(name: str) -> Callable[..., Any]:
     def call(self: ndarray, *args: Any, **options: Any) -> Any:
         _BOUND_METHODS[name].bind(*args, **options)
+        if name in ("item", "tobytes", "tolist"):
+            _note(name)
         result = getattr(self.host, name)(*map(_taken, args), **_taken(options))
         return _given(result) if isinstance(result, np.ndarray | np.generic) else result
 
@@ -212,7 +242,7 @@ def _method(name: str) -> Callable[..., Any]:
 
 
 for _name in METHODS:
-    setattr(ndarray, _name, _method(_name) if _name != "item" else lambda self: self.host.item())
+    setattr(ndarray, _name, _method(_name))
 
 
 def _taken(value: Any) -> Any:
@@ -237,6 +267,10 @@ def _index(index: Any) -> Any:
     """Return an index for the host's array; CuPy copies those of the host to the device."""
     if isinstance(index, tuple):
         return tuple(map(_index, index))
+    if isinstance(index, np.ndarray | list):
+        _note("copy of an index")
+    if isinstance(index, ndarray) and index.dtype.kind == "b":
+        _note("index by booleans")
     return index.host if isinstance(index, ndarray) else index
 
 
@@ -254,9 +288,26 @@ class Kernels:
             return Kernels(found)
         if isinstance(found, type):
             return found
-        return lambda *arguments, **options: _given(
-            found(*map(_taken, arguments), **_taken(options))
+        return lambda *arguments, **options: _of_kernel(
+            name, found(*map(_taken, arguments), **_taken(options))
         )
+
+
+def _of_kernel(name: str, result: Any) -> Any:
+    """Return what a kernel gives; the GPU's leave single numbers on the device, but for indices."""
+    if isinstance(result, tuple):
+        return tuple(_of_kernel(name, part) for part in result)
+    if isinstance(result, int) and not isinstance(result, bool):
+        _note(name)
+        return result
+    return ndarray(result) if isinstance(result, bool | float) else _given(result)
+
+
+def _asarray(array: Any) -> ndarray:
+    if isinstance(array, ndarray):
+        return ndarray(array.host)
+    _note("copy by asarray")
+    return ndarray(array.copy())
 
 
 def make() -> SimpleNamespace:
@@ -278,7 +329,7 @@ def make() -> SimpleNamespace:
     return SimpleNamespace(
         __version__="14.2.0",
         ndarray=ndarray,
-        asarray=lambda array: ndarray(array.host if isinstance(array, ndarray) else array.copy()),
+        asarray=_asarray,
         random=random,
         cuda=SimpleNamespace(
             Device=Device,

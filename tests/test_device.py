@@ -358,6 +358,32 @@ def test_training_is_the_same_everywhere(name: str) -> None:
     assert not list(arrays_of_host(moments))
 
 
+RULE = ["first_outside", "item", "bool"]
+AVERAGE = ["first_outside", "item", "item", "bool", "bool", "tolist"]
+
+
+@pytest.mark.parametrize("capture", [False, True])
+@pytest.mark.parametrize(
+    ("make_optimizer", "expected"),
+    [(optim.Adam, RULE), (lambda params: optim.AverageGradient(optim.RMSprop(params)), AVERAGE)],
+    ids=["a rule", "average"],
+)
+def test_what_waits_for_the_gpu_in_a_step(
+    make_optimizer: Callable[..., Any], expected: list[str], capture: bool
+) -> None:
+    """Labels, the loss, whether gradients are finite; then the loss at the end, and two sums."""
+    model = nn.Sequential(network(), nn.Unflatten(1, (1, 10)), nn.AvgPool1d(2), nn.Flatten())
+    model.to("cuda")
+    optimizer = make_optimizer(model.parameters())
+    forward = ag.capture(model) if capture else model
+    images, labels = (move(array[:64], "cuda") for array in digits())
+    labels %= 5
+    for _ in range(3):  # what is made once is there from the second step on
+        with fake_cupy.waits() as noted:
+            train_step(forward, optimizer, images, labels)
+    assert noted == expected
+
+
 def arrays_of_host(state: Any) -> Iterator[Array]:
     if isinstance(state, dict):
         for value in state.values():

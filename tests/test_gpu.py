@@ -82,6 +82,20 @@ def test_average_gradients_are_complete(dtype: str, tolerance: float) -> None:
     assert abs(change - (end - start)) <= tolerance * (abs(start) + abs(end))
 
 
+@pytest.mark.parametrize("average", [False, True])
+def test_a_captured_model_trains_as_one_that_is_not(average: bool) -> None:
+    """Its kernels for dense layers give the same bits; products are cuBLAS's, the same for both."""
+    losses = []
+    for capture in (False, True):
+        model, (images, labels) = network("float32"), batch("float32")
+        optimizer: Any = optim.RMSprop(model.parameters(), lr=1e-3)
+        optimizer = optim.AverageGradient(optimizer) if average else optimizer
+        forward = ag.capture(model) if capture else model
+        losses.append([train_step(forward, optimizer, images, labels) for _ in range(20)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    assert losses[0][-1] < losses[0][0]
+
+
 def test_memory_does_not_grow() -> None:
     """The pool holds as much after many steps as after the first; benchmarks/gpu.py takes more."""
     import cupy

@@ -67,9 +67,10 @@ class _BatchNorm(Module):
         """Count one batch more, and return its share in the running averages."""
         if not self.track_running_stats:
             return 0.0
-        batches = int(self.num_batches_tracked.data) + 1
-        self.num_batches_tracked.writable()[...] = batches
-        return 1 / batches if self.momentum is None else self.momentum
+        batches = self.num_batches_tracked.writable()
+        batches += 1
+        # Only where its value decides is a GPU waited for.
+        return 1 / int(batches) if self.momentum is None else self.momentum
 
     def extra_repr(self) -> str:
         return (

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agrad.backend import Array, as_array, kernels, largest
+from agrad.backend import Array, as_array, finite_part, kernels, largest
 from agrad.errors import AverageUndefinedError
 from agrad.quadrature import gauss_legendre
 
@@ -203,7 +203,8 @@ class Smooth(Operation):
         return (x_grad + self._correction(x_grad, grad, start, end),)
 
     def _correction(self, x_grad: Array, grad: Array, start: Point, end: Point) -> Array:
-        x0, x1, y0, y1 = map(_finite, (*start.inputs, *end.inputs, start.out, end.out))
+        # An infinity that stays the same does not move.
+        x0, x1, y0, y1 = map(finite_part, (*start.inputs, *end.inputs, start.out, end.out))
         step = x1 - x0
         # Scaled by its largest entry, the square of the step can neither underflow nor overflow.
         scale = largest(np.abs(step), self.axis)
@@ -223,12 +224,6 @@ class Smooth(Operation):
         noise = 4 * np.finfo(step.dtype).eps * rounding
         missing = np.where(np.abs(missing) > noise, missing, 0)
         return missing / scale / np.maximum(over_axis(unit * unit), 1) * unit
-
-
-def _finite(values: Array) -> Array:
-    """Put 0 in the place of infinities: one that stays the same does not move."""
-    finite = np.isfinite(values)
-    return values if finite.all() else np.where(finite, values, 0)
 
 
 def _mean_backward(

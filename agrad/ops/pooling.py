@@ -3,11 +3,12 @@
 Options are pairs, of the vertical axis and the horizontal one, which alone a sequence has.
 """
 
+import functools
 import math
 
 import numpy as np
 
-from agrad.backend import kernels
+from agrad.backend import device_of, kernels, move, set_writable
 from agrad.ops.operation import Linear, Selection
 
 __all__ = ["AdaptiveAvgPool", "AvgPool", "MaxPool"]
@@ -60,12 +61,12 @@ class AvgPool(Linear):
 
     def forward(self, x):
         planes = _planes(x)
-        return _like(x, kernels(x).pooling.mean_pool(planes, *self._windows(planes)))
+        return _like(x, kernels(x).pooling.mean_pool(planes, *self._windows_on(planes)))
 
     def backward(self, grad, needs, out, x):
         planes = _planes(x)
         x_grad = kernels(x).pooling.mean_gradient(
-            _planes(grad), planes.shape[1:], *self._windows(planes)
+            _planes(grad), planes.shape[1:], *self._windows_on(planes)
         )
         return (x_grad.reshape(x.shape),)
 
@@ -83,13 +84,10 @@ class AvgPool(Linear):
         starts, stops = np.maximum(starts, 0), np.minimum(stops, length)
         return starts, stops, counted if self.count_include_pad else stops - starts
 
-    def _windows(self, planes):
-        (*rows, height), (*columns, width) = map(self.spans, (0, 1), planes.shape[1:])
-        area = np.multiply.outer(height, width)
-        if self.divisor is not None:
-            area = np.full_like(area, self.divisor)
-        windows = np.stack(rows), np.stack(columns), area.astype(planes.dtype)
-        return [np.asarray(array, like=planes) for array in windows]
+    def _windows_on(self, planes):
+        options = tuple(vars(self).values())
+        where = planes.shape[1:], planes.dtype, device_of(planes)
+        return _windows(type(self), options, *where)  # type: ignore[arg-type]  # it is hashable
 
 
 class AdaptiveAvgPool(AvgPool):
@@ -105,6 +103,23 @@ class AdaptiveAvgPool(AvgPool):
         starts = count * length // self.size[axis]
         stops = -((count + 1) * -length // self.size[axis])
         return starts, stops, stops - starts
+
+
+@functools.lru_cache(maxsize=256)
+def _windows(kind, options, size, dtype, device):
+    """Return the spans of a pool's windows along both axes and their areas, on a device.
+
+    They are kept: the pool itself takes less time on a CPU, and a GPU would have to wait for copies
+    of them.
+    """
+    pool = kind(*options)
+    (*rows, height), (*columns, width) = map(pool.spans, (0, 1), size)
+    area = np.multiply.outer(height, width)
+    if pool.divisor is not None:
+        area = np.full_like(area, pool.divisor)
+    windows = np.stack(rows), np.stack(columns), area.astype(dtype)
+    set_writable(windows, False)
+    return [move(array, device) for array in windows]
 
 
 def _count(length, span, stride, padding, ceil_mode):

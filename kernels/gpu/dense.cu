@@ -1,5 +1,8 @@
 // What a dense layer does beside its products, in one pass over memory each.
 //
+// Where arrays are read and others written, __restrict__ says that these are not those: else a loop
+// that is unrolled could load nothing before the last element has been stored.
+//
 // Evaluated in `real`, by CUDA's own exponentials, which keep what they need of a fused
 // multiplication and addition; kernels/cpu/dense.py explains the formulas.
 
@@ -103,46 +106,47 @@ extern "C" __global__ void midpoint(const real* a, const real* b, real* middle, 
     FOR_ELEMENTS(i, count) middle[i] = (a[i] + b[i]) / 2;
 }
 
+using Read = const real* __restrict__;
+using Write = real* __restrict__;
+
 #define ACTIVATION(name, Formulas)                                                               \
-    extern "C" __global__ void name##_forward(const real* x, real* out, int64 count) {           \
+    extern "C" __global__ void name##_forward(Read x, Write out, int64 count) {                  \
         FOR_ELEMENTS(i, count) out[i] = dense::Formulas::value(x[i]);                            \
     }                                                                                            \
-    extern "C" __global__ void name##_backward(const real* grad, const real* out, real* x_grad,  \
-                                               int64 count) {                                    \
+    extern "C" __global__ void name##_backward(Read grad, Read out, Write x_grad, int64 count) { \
         FOR_ELEMENTS(i, count) x_grad[i] = dense::Formulas::pull(grad[i], out[i]);               \
     }                                                                                            \
     extern "C" __global__ void name##_average_backward(                                          \
-        const real* grad, const real* a, const real* f_a, const real* b, const real* f_b,        \
-        real* x_grad, int64 count) {                                                             \
+        Read grad, Read a, Read f_a, Read b, Read f_b, Write x_grad, int64 count) {              \
         FOR_ELEMENTS(i, count)                                                                   \
         x_grad[i] = dense::Formulas::average_pull(grad[i], a[i], f_a[i], b[i], f_b[i]);          \
     }                                                                                            \
-    extern "C" __global__ void name##_forward_biased(real* z, const real* bias, real* out,       \
-                                                     int64 rows, int64 columns) {                \
+    extern "C" __global__ void name##_forward_biased(                                            \
+        Write z, Read bias, Write out, int64 rows, int64 columns) {                              \
         dense::for_each(rows, columns, [=](int64 i, int64 column) {                              \
             real x = z[i] + bias[column];                                                        \
             z[i] = x;                                                                            \
             out[i] = dense::Formulas::value(x);                                                  \
         });                                                                                      \
     }                                                                                            \
-    extern "C" __global__ void name##_forward_in_place(real* z, const real* bias, int64 rows,    \
-                                                       int64 columns) {                          \
+    extern "C" __global__ void name##_forward_in_place(                                          \
+        Write z, Read bias, int64 rows, int64 columns) {                                         \
         dense::for_each(rows, columns, [=](int64 i, int64 column) {                              \
             z[i] = dense::Formulas::value(z[i] + bias[column]);                                  \
         });                                                                                      \
     }                                                                                            \
-    extern "C" __global__ void name##_backward_biased(const real* grad, const real* out,         \
-                                                      real* z_grad, real* sums, int64 rows,      \
-                                                      int64 columns, int64 chunks) {             \
+    extern "C" __global__ void name##_backward_biased(                                           \
+        Read grad, Read out, Write z_grad, Write sums, int64 rows, int64 columns, int64 chunks) {\
         dense::sum_chunks(rows, columns, chunks, sums, [=](int64 i) {                            \
             return z_grad[i] = dense::Formulas::pull(grad[i], out[i]);                           \
         });                                                                                      \
     }                                                                                            \
     extern "C" __global__ void name##_average_backward_biased(                                   \
-        const real* grad, const real* a, const real* f_a, const real* b, const real* f_b,        \
-        real* z_grad, real* sums, int64 rows, int64 columns, int64 chunks) {                     \
+        Read grad, Read a, Read f_a, Read b, Read f_b, Write z_grad, Write sums, int64 rows,     \
+        int64 columns, int64 chunks) {                                                           \
         dense::sum_chunks(rows, columns, chunks, sums, [=](int64 i) {                            \
-            return z_grad[i] = dense::Formulas::average_pull(grad[i], a[i], f_a[i], b[i], f_b[i]);\
+            z_grad[i] = dense::Formulas::average_pull(grad[i], a[i], f_a[i], b[i], f_b[i]);      \
+            return z_grad[i];                                                                    \
         });                                                                                      \
     }
 

@@ -13,6 +13,7 @@ strides, then the constants of f as numbers; it returns a new array of that shap
     array([1.00000000e+00, 4.19974341e-01, 1.48803039e-43])
 """
 
+import functools
 import math
 
 import cupy
@@ -48,15 +49,16 @@ __all__ = [
 def _call(name: str, a: cupy.ndarray, b: cupy.ndarray, *parameters: float) -> cupy.ndarray:
     if a.shape != b.shape:
         raise ValueError(f"{name}: a has shape {a.shape}, b {b.shape}; pass one shape")
-    kernel = Kernel(
-        "divided_difference.cu",
-        f"{name}_over_arrays",
-        "const real*, const real*, real*, int64" + ", double" * len(parameters),
-    )
     out = cupy.empty(a.shape, a.dtype)
     flat = map(cupy.ascontiguousarray, (a, b))
-    kernel(over(out.size), *flat, out, out.size, *parameters)
+    _kernel(name, len(parameters))(over(out.size), *flat, out, out.size, *parameters)
     return out
+
+
+@functools.cache
+def _kernel(name: str, parameters: int) -> Kernel:
+    types = "const real*, const real*, real*, int64" + ", double" * parameters
+    return Kernel("divided_difference.cu", f"{name}_over_arrays", types)
 
 
 def relu(a: cupy.ndarray, b: cupy.ndarray) -> cupy.ndarray:

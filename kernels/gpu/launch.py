@@ -1,6 +1,5 @@
 """CUDA kernels of the files beside this one: compiled when first called, checked at each call."""
 
-import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +41,11 @@ class Kernel:
     def __init__(self, source: str, name: str, parameters: str) -> None:
         self.source = source
         self.name = name
-        self.parameters = parameters.split(", ")
+        types = [parameter.removeprefix("const ") for parameter in parameters.split(", ")]
+        self._deciding = types.index("real*")
+        # Worked out once: a step of a deep network of small layers is bound by its launches.
+        self._forms = {real: [_form(type_, real) for type_ in types] for real in _REALS}
+        self._functions: dict[np.dtype[Any], Any] = {}
 
     def __call__(self, grid: tuple[int, int], *arguments: Any) -> None:
         """Launch blocks of `THREADS` threads on the current stream; without any, do nothing.
@@ -50,36 +53,25 @@ class Kernel:
         Raises:
             TypeError: An array's dtype or layout is not what the kernel takes.
         """
-        real = self._real(arguments)
-        passed = tuple(
-            self._passed(argument, parameter, real)
-            for argument, parameter in zip(arguments, self.parameters, strict=True)
-        )
-        if 0 not in grid:
-            _compiled(self.source, self.name, real)(grid, (THREADS,), passed)
-
-    def _real(self, arguments: tuple[Any, ...]) -> np.dtype[Any]:
-        arrays = zip(arguments, self.parameters, strict=True)
-        dtype = next(array.dtype for array, parameter in arrays if parameter.endswith("real*"))
-        if dtype not in (np.float32, np.float64):
-            raise TypeError(f"{self.name}: arrays are float32 or float64, not {dtype}")
-        return dtype
-
-    def _passed(self, argument: Any, parameter: str, real: np.dtype[Any]) -> Any:
-        name = parameter.removeprefix("const ").removesuffix("*")
-        if name not in _TYPES and name != "real":
-            return argument
-        dtype = real if name == "real" else _TYPES[name]
-        if not parameter.endswith("*"):
-            return dtype.type(argument)
-        if argument.dtype != dtype or not argument.flags.c_contiguous:
-            raise TypeError(
-                f"{self.name}: {argument.dtype} array of shape {argument.shape} and strides "
-                f"{argument.strides} where a C-contiguous {dtype} one is taken; convert it"
-            )
-        return argument
+        real = arguments[self._deciding].dtype
+        if real not in self._forms:
+            raise TypeError(f"{self.name}: arrays are float32 or float64, not {real}")
+        passed = []
+        for argument, (dtype, number) in zip(arguments, self._forms[real], strict=True):
+            if dtype is not None and (argument.dtype != dtype or not argument.flags.c_contiguous):
+                raise TypeError(
+                    f"{self.name}: {argument.dtype} array of shape {argument.shape} and strides "
+                    f"{argument.strides} where a C-contiguous {dtype} one is taken; convert it"
+                )
+            passed.append(argument if number is None else number(argument))
+        if 0 in grid:
+            return
+        if real not in self._functions:
+            self._functions[real] = _compiled(self.source, self.name, real)
+        self._functions[real](grid, (THREADS,), tuple(passed))
 
 
+_REALS = np.dtype(np.float32), np.dtype(np.float64)
 _TYPES = {
     "bool": np.dtype(np.bool_),
     "double": np.dtype(np.float64),
@@ -87,7 +79,14 @@ _TYPES = {
 }
 
 
-@functools.cache
+def _form(type_: str, real: np.dtype[Any]) -> tuple[np.dtype[Any] | None, Any]:
+    """Return of an array the dtype, of a number what converts it, of a structure neither."""
+    dtype = (_TYPES | {"real": real}).get(type_.removesuffix("*"))
+    if dtype is None:
+        return None, None
+    return (dtype, None) if type_.endswith("*") else (None, dtype.type)
+
+
 def _compiled(source: str, name: str, real: np.dtype[Any]) -> Any:
     options = (*OPTIONS, f"-Dreal={'float' if real == np.float32 else 'double'}")
     return cupy.RawModule(code=text_of(source), options=options).get_function(name)

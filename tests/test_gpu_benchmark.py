@@ -1,0 +1,45 @@
+"""What benchmarks/gpu.py calls exists: each kernel that it times runs, on NumPy's arrays."""
+
+from typing import Any
+
+import gpu
+import numpy as np
+import pytest
+from agrad.kernels import cpu
+
+
+@pytest.fixture
+def x(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(gpu, "_normal", lambda n: rng.normal(size=n).astype(np.float32))
+    return np.ones(64 * 64, np.float32)
+
+
+def test_every_kernel_that_is_timed_runs(x: np.ndarray) -> None:
+    names = set()
+    with np.errstate(all="ignore"):
+        for name, arrays, call in gpu._hot_kernels(x):
+            call()
+            assert arrays >= 1
+            assert name not in names
+            names.add(name)
+    assert {"tanh backward_biased", "cross_entropy", "rmsprop"} <= names
+
+
+def kernels_of(module: Any) -> set[str]:
+    """Return the names of a module's functions and of its activations' methods."""
+    found = set()
+    for name in module.__all__:
+        value = getattr(module, name)
+        if callable(value):
+            found.add(name)
+        else:
+            found |= {f"{name} {method}" for method in dir(value) if method[0] != "_"}
+    return found
+
+
+@pytest.mark.parametrize("module", ["activation", "dense", "normalization", "softmax"])
+def test_every_kernel_of_a_layer_is_timed(module: str, x: np.ndarray) -> None:
+    timed = {name for name, *_ in gpu._hot_kernels(x)}
+    # It looks at labels alone.
+    assert kernels_of(getattr(cpu, module)) <= timed | {"first_outside"}
