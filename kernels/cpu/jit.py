@@ -1,8 +1,9 @@
 """Numba kernels compiled at their first call, for declared types only, and cached on disk.
 
-Four decorators. `kernel` compiles a function of arrays; `inline` marks a scalar function that
-kernels call, and `emitted` one that writes LLVM code for them; `elementwise` makes a function of
-two arrays from a scalar formula. None of them imports Numba before the first call.
+Five decorators. `kernel` compiles a function of arrays; `inline` marks a scalar function that
+kernels call, `called` a longer one, and `emitted` one that writes LLVM code for them;
+`elementwise` makes a function of two arrays from a scalar formula. None of them imports Numba
+before the first call.
 """
 
 import contextlib
@@ -102,6 +103,19 @@ class inline:
     def _numba_type_(self) -> "Type":
         """What Numba asks of a global that it meets in a kernel and does not know."""
         return self._dispatcher._numba_type_
+
+
+class called(inline):
+    """Mark a function that kernels may call and that need not be inlined.
+
+    What is long and called in several places would otherwise be compiled as often.
+    """
+
+    @functools.cached_property
+    def _dispatcher(self) -> Any:
+        import numba
+
+        return numba.njit(self.__wrapped__, **_OPTIONS)
 
 
 class emitted(inline):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .exponential import exponentials
-from .jit import inline, kernel
+from .jit import called, inline, kernel
 
 __all__ = [
     "cross_entropy",
@@ -207,7 +207,7 @@ def _divisor(classes, weight, ignored, reduction):
     return total
 
 
-@inline
+@called
 def _pull(p, first, grad, classes, weight, ignored, reduction, divisor, x_grad):
     """Make of the columns of probabilities the rows of the losses' gradients."""
     real = x_grad.dtype.type
@@ -247,7 +247,7 @@ def _columns(rows, scratch):
     return scratch[: n * count].reshape(n, count)
 
 
-@inline
+@called
 def _lay_out(rows, columns):
     """Copy a block; what is left of the columns of a long row is minus infinity: no class."""
     flat, between = columns.reshape(-1), len(rows)
@@ -258,7 +258,7 @@ def _lay_out(rows, columns):
         flat[i] = -math.inf
 
 
-@inline
+@called
 def _exponentiate(x, rows, tops, sums):
     """Put e^(x - top) in the place of x, top being the largest of a row, and sum the rows."""
     n, count = x.shape
@@ -287,7 +287,7 @@ def _add_up(sums, rows, count):
         sums[:count] = sums[:count].sum()
 
 
-@inline
+@called
 def _softmax(x, rows, tops, sums):
     """Put the softmax of the rows in their place."""
     n, count = x.shape
@@ -299,7 +299,7 @@ def _softmax(x, rows, tops, sums):
             x[j, i] *= x.dtype.type(sums[i])
 
 
-@inline
+@called
 def _log_softmax(x, rows, p, tops, sums):
     """Put the softmax of the rows into p, and its logarithm in their place."""
     n, count = x.shape
@@ -312,7 +312,7 @@ def _log_softmax(x, rows, p, tops, sums):
             x[j, i] = (x[j, i] - tops[i]) + x.dtype.type(sums[i])
 
 
-@inline
+@called
 def _average_softmax(y, step, rows, p, work, tops, sums, others):
     """Put the averaged softmax into p, while rows go from those of `y` to those of `step`.
 
