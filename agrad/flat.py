@@ -61,8 +61,8 @@ class Flat:
         self._shapes = [tensor.shape for tensor in self.tensors]
         self._ends = np.cumsum([tensor.size for tensor in self.tensors]).tolist()
         self._values = Buffer(self.zeros(0), ())
-        self._buffers: list[Buffer] = []
-        for buffer in [self._new()]:
+        self._buffers = [self._new()]
+        for buffer in self._buffers:  # counted as `buffer` counts, whose loop refers to it too
             self._idle = _references(buffer)
 
     @property

@@ -81,9 +81,7 @@ class Step:
     def _add(self, gradients: Gradients, grads: Values, values: Values) -> None:
         for slot, need, gradient in zip(self.slots, self.needs, gradients):
             if need and gradient is not None:
-                gradient = unbroadcast(gradient, values[slot])
-                known = grads[slot]
-                grads[slot] = gradient if known is None else known + gradient
+                _add(grads, slot, unbroadcast(gradient, values[slot]))
 
 
 class DenseStep(Step):

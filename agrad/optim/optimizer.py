@@ -243,6 +243,7 @@ class Optimizer:
         return block.flat.size if whole else min(_CHUNK, block.flat.size)
 
     def _require_fit(self, block: Block) -> None:
+        state = block.flat.zeros(0)
         for param, grad in zip(block.flat.tensors, block.grads()):
             if grad is None:
                 continue
@@ -252,7 +253,6 @@ class Optimizer:
                     f"{self._name}: parameter {number} is {data.dtype}{list(data.shape)}, "
                     f"its grad {grad.dtype}{list(grad.shape)}"
                 )
-            state = block.flat.zeros(0)
             if state.dtype != data.dtype:
                 raise ValueError(
                     f"{self._name}: parameter {number} is {data.dtype}, its state {state.dtype}; "
