@@ -10,7 +10,7 @@ from source_tree import MODULES
 # From the bottom of the architecture to its top; what stands on one line may import each other.
 # "" is the package itself, agrad/__init__.py, which gathers the names that users see.
 LAYERS = [
-    {"cuda", "errors", "kernels", "quadrature", "random", "serialization"},
+    {"cuda", "deferred", "errors", "kernels", "quadrature", "random", "serialization"},
     {"backend"},
     {"ops"},
     {
