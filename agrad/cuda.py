@@ -19,11 +19,14 @@ from agrad.errors import DeviceError, DeviceLostError, DeviceMemoryError
 __all__ = [
     "Gpu",
     "advice",
+    "computing_on",
     "driver_version",
     "explain",
     "failures_explained",
     "gpus",
     "is_array",
+    "new_pool",
+    "new_stream",
     "number_of",
     "random",
     "require_current",
@@ -93,6 +96,26 @@ def random(shape: tuple[int, ...], key: int) -> Any:
     """Return float32 numbers on [0, 1), a function of `key`, on the current GPU."""
     generator = _cupy("cuda").random
     return generator.Generator(generator.Philox4x3210(key)).random(shape, dtype=np.float32)
+
+
+def new_stream() -> Any:
+    """Return a stream of the current GPU, on which launches can be recorded."""
+    return _cupy("cuda").cuda.Stream()
+
+
+def new_pool() -> Any:
+    """Return a pool of memory of the current GPU."""
+    return _cupy("cuda").cuda.MemoryPool()
+
+
+@contextmanager
+def computing_on(stream: Any, pool: Any) -> Iterator[None]:
+    """Compute inside the `with` block on that stream, on memory of that pool, apart from others."""
+    allocator = _cupy("cuda").cuda.using_allocator(pool.malloc)
+    _cupy("cuda").cuda.runtime.deviceSynchronize()
+    with stream, allocator:
+        yield
+    stream.synchronize()
 
 
 @contextmanager

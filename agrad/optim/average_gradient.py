@@ -330,6 +330,10 @@ class AverageGradient:
         """Return the arrays that steps change in place: the parameters' and the base rule's."""
         return self.base.changing()
 
+    def flats(self) -> list[Flat]:
+        """Return what holds the parameters side by side."""
+        return self.base.flats()
+
     def reading(self) -> list[Array]:
         """Return the arrays that the next step reads and leaves as they are."""
         return [] if self._measures else list(self._fractions.values())

@@ -290,6 +290,10 @@ class Optimizer:
             for array in (block.flat.writable(), *block.state.values())
         ]
 
+    def flats(self) -> list[Flat]:
+        """Return what holds the parameters side by side."""
+        return [block.flat for block in self._blocks]
+
     def reading(self) -> list[Array]:
         """Return the arrays that steps read and leave as they are."""
         return []
