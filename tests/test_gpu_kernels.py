@@ -679,6 +679,48 @@ def test_updates(name: str, dtype: type, size: int, gpu: OnNumpy) -> None:
         assert_ulps(actual, expected, 8, least=0.1)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", UPDATES)
+def test_updates_by_numbers_on_the_device(name: str, dtype: type, gpu: OnNumpy) -> None:
+    """To the same bits as by the host's numbers."""
+    states, numbers = UPDATES[name]
+    parameters = parameters_of(getattr(cpu.optimizer, name))[-len(numbers) :]
+    there = [
+        np.array(value) if parameter in ("lr", "root_correction") else value
+        for parameter, value in zip(parameters, numbers, strict=True)
+    ]
+    arrays = [x.astype(dtype) for x in np.random.default_rng(0).random((2 + states, 300))]
+    others = [x.copy() for x in arrays]
+    getattr(gpu.optimizer, name)(*arrays, *numbers)
+    getattr(gpu.optimizer, name)(*others, *there)
+    np.testing.assert_array_equal(others, arrays)
+
+
+def test_numbers_on_the_device_are_read_when_the_kernel_runs(
+    host: OnNumpy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch that is made again has what lies at the address then, as in a CUDA graph."""
+    optimizer, dtype = host.modules["optimizer"], np.dtype(np.float64)
+    delta, grad, square_average, rate = np.zeros(3), np.ones(3), np.ones(3), host.cupy.array(0.5)
+    optimizer.rmsprop(delta, grad, square_average, rate, 0.5, 0.0)
+    launch, launches = optimizer._rmsprop._functions[dtype], []
+    monkeypatch.setitem(
+        optimizer._rmsprop._functions, dtype, lambda *arguments: launches.append(arguments)
+    )
+    optimizer.rmsprop(delta, grad, square_average, rate, 0.5, 0.0)
+    rate[...] = 2
+    launch(*launches[0])
+    assert delta.tolist() == [-2.0] * 3
+
+
+@pytest.mark.parametrize("rate", [np.ones(1), np.array(1, np.float32), np.array(1)], ids=str)
+def test_numbers_on_the_device_are_of_one_kind(rate: Array, gpu: OnNumpy) -> None:
+    x = np.ones(3, np.float32)
+    message = r"rmsprop: \w+ array of shape .* where a number, or a float64 array without axes, is"
+    with pytest.raises(TypeError, match=message):
+        gpu.optimizer.rmsprop(x, x, x, rate, 0.9, 0.0)
+
+
 def search_problem(size: int, dtype: type) -> list[Array]:
     rng = np.random.default_rng(size)
     return [rng.normal(size=size).astype(dtype) for _ in range(3)]
