@@ -141,6 +141,10 @@ class Guarded:
             self.array.reshape(-1)[...] = self.inside
 
 
+SCRAMBLE = """
+extern "C" void scramble(Philox* random, uint64 key) { random->scramble(key); }
+"""
+
 TYPES = {"bool": "?", "double": "f8", "int64": "i8"}
 
 
@@ -190,6 +194,7 @@ def build(folder: Path) -> dict[str, ctypes.CDLL]:
     source = folder / "kernels.cpp"
     lines = [f'#include "{name}"' for name in ("host_cuda.h", *SOURCES)]
     lines += [f"LAUNCH_FROM_PYTHON({name})" for name in kernels()]
+    lines.append(SCRAMBLE)
     source.write_text("\n".join(lines))
     options = ["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Werror"]
     options += [f"-I{Path(__file__).parent}", f"-I{FOLDER}"]
