@@ -303,6 +303,14 @@ def _of_kernel(name: str, result: Any) -> Any:
     return ndarray(result) if isinstance(result, bool | float) else _given(result)
 
 
+def _uniform(shape: tuple[int, ...], key: Any) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(int(key))).random(shape, np.float32)
+
+
+_GPU = SimpleNamespace(**vars(kernels.cpu), random=SimpleNamespace(uniform=_uniform))
+"""The kernels for the CPU, and what those for GPUs have beyond."""
+
+
 def _asarray(array: Any) -> ndarray:
     if isinstance(array, ndarray):
         return ndarray(array.host)
@@ -320,17 +328,10 @@ def make() -> SimpleNamespace:
         getDeviceProperties=lambda number: {"name": b"Stand-in", "major": 9, "minor": 0},
         memGetInfo=lambda: (3 * 2**30, 4 * 2**30),
     )
-    random = SimpleNamespace(
-        Generator=lambda bits: SimpleNamespace(
-            random=lambda size, dtype: ndarray(np.random.Generator(bits).random(size, dtype))
-        ),
-        Philox4x3210=np.random.Philox,
-    )
     return SimpleNamespace(
         __version__="14.2.0",
         ndarray=ndarray,
         asarray=_asarray,
-        random=random,
         cuda=SimpleNamespace(
             Device=Device,
             driver=SimpleNamespace(CUDADriverError=type("CUDADriverError", (RuntimeError,), {})),
@@ -346,6 +347,6 @@ def installed() -> Iterator[SimpleNamespace]:
     module = make()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", module)
-        patch.setitem(sys.modules, "agrad.kernels.gpu", Kernels(kernels.cpu))
-        patch.setattr(kernels, "gpu", Kernels(kernels.cpu), raising=False)
+        patch.setitem(sys.modules, "agrad.kernels.gpu", Kernels(_GPU))
+        patch.setattr(kernels, "gpu", Kernels(_GPU), raising=False)
         yield module
