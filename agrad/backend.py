@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from agrad import cuda
+from agrad.deferred import fed
 from agrad.errors import DeviceError
 from agrad.kernels import cpu
 from agrad.random import generator
@@ -167,7 +168,8 @@ def uniform(like: Array) -> Any:
     """
     if isinstance(like, np.ndarray):
         return generator().random(like.shape, dtype=np.float32)
-    return cuda.random(like.shape, key=int(generator().integers(2**63)))
+    key = fed(lambda: int(generator().integers(2**63)), np.int64)
+    return kernels(like).random.uniform(like.shape, key)
 
 
 def ones(count: int, like: Array) -> Array:

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from agrad.errors import DeviceError, DeviceLostError, DeviceMemoryError
 
 __all__ = [
@@ -28,7 +26,6 @@ __all__ = [
     "new_pool",
     "new_stream",
     "number_of",
-    "random",
     "require_current",
     "to_device",
     "to_host",
@@ -90,12 +87,6 @@ def require_current(operation: str, array: Any) -> None:
             f"{operation}: its arrays are on cuda:{array.device.id}, while CuPy computes on "
             f"cuda:{current}; compute inside `with cupy.cuda.Device({array.device.id}):`"
         )
-
-
-def random(shape: tuple[int, ...], key: int) -> Any:
-    """Return float32 numbers on [0, 1), a function of `key`, on the current GPU."""
-    generator = _cupy("cuda").random
-    return generator.Generator(generator.Philox4x3210(key)).random(shape, dtype=np.float32)
 
 
 def new_stream() -> Any:

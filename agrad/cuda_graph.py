@@ -16,36 +16,19 @@ from agrad.backend import Array, kernels
 from agrad.deferred import Action, deferring
 from agrad.flat import Buffer, Flat
 
-__all__ = ["Graph", "GraphMemory"]
+__all__ = ["Graph", "Recorder"]
 
 Body = Callable[..., Array]
 
 
-class GraphMemory:
-    """What recorded functions that never run at the same time have in common.
+class Recorder:
+    """What graphs that never run at the same time share: a stream, cuBLAS, and copies of arrays."""
 
-    A stream to be recorded on, a pool of memory, a handle of cuBLAS, and buffers of `Flat`s.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, like: Array) -> None:
         self.stream = cuda.new_stream()
-        self._pool = cuda.new_pool()
-        self._products: Any = None
-        self._buffers: dict[Flat, list[Buffer]] = {}
+        self.products = kernels(like).product.Recordable()
         self._copied: list[Array] = []
         self._copies: list[Array] = []
-
-    @contextmanager
-    def in_use(self, like: Array, flats: Sequence[Flat]) -> Iterator[None]:
-        """Compute on the stream, and with this memory, inside the `with` block."""
-        if self._products is None:
-            self._products = kernels(like).product.Recordable()
-        with ExitStack() as stack:
-            stack.enter_context(cuda.computing_on(self.stream, self._pool))
-            stack.enter_context(self._products)
-            for flat in flats:
-                stack.enter_context(flat.with_buffers(self._buffers.setdefault(flat, [])))
-            yield
 
     def copies_of(self, arrays: list[Array]) -> list[Array]:
         """Return an array to copy each of these into, the same ones at each call."""
@@ -62,12 +45,15 @@ class Graph:
     pool, and by `record`, where nothing is. What it asks of the host is put off until each run has
     ended, see `agrad.deferred`, of which this is the `Deferral`.
 
+    The pool, and the buffers of `Flat`s, are this graph's alone: what one run leaves for another
+    graph's to read must not lie where that graph, recorded before, writes.
+
     Args:
         body: the function, which returns an array of one element.
         arguments: its arrays, copied into those that the graph reads.
         changing: all arrays that it changes, and that were there before.
         flats: those whose buffers it uses.
-        memory: what it has in common with other graphs.
+        recorder: what it shares with other graphs.
     """
 
     def __init__(
@@ -76,21 +62,34 @@ class Graph:
         arguments: Sequence[Array],
         changing: list[Array],
         flats: Sequence[Flat],
-        memory: GraphMemory,
+        recorder: Recorder,
     ) -> None:
         self._body = body
         self._changing = changing
-        self._flats = flats
-        self._memory = memory
+        self._buffers: dict[Flat, list[Buffer]] = {flat: [] for flat in flats}
+        self._recorder = recorder
+        self._pool = cuda.new_pool()
         self._graph: Any = None
         self._numbers: Array | None = None
-        with self._in_use(arguments[0]):
+        self._copies = recorder.copies_of(changing)
+        with self._own_memory():
             self._arguments = [array.copy() for array in arguments]
-            self._copies = memory.copies_of(changing)
+
+    @contextmanager
+    def _own_memory(self) -> Iterator[None]:
+        """Compute on the recorder's stream and in the graph's memory inside the `with` block."""
+        with ExitStack() as stack:
+            stack.enter_context(cuda.computing_on(self._recorder.stream, self._pool))
+            stack.enter_context(self._recorder.products)
+            for flat, buffers in self._buffers.items():
+                stack.enter_context(flat.with_buffers(buffers))
+            yield
+
+    # -- its two calls, and its runs ---------------------------------------------------------------
 
     def rehearse(self) -> float | None:
         """Run the function as it is, and return what `run` does."""
-        with self._in_use(self._arguments[0]):
+        with self._own_memory():
             self._call()
             return self._outcome()
 
@@ -100,8 +99,8 @@ class Graph:
         Raises:
             RuntimeError, TypeError: a CUDA graph cannot have what the function does.
         """
-        like, stream = self._arguments[0], self._memory.stream
-        with self._in_use(like):
+        like, stream = self._arguments[0], self._recorder.stream
+        with self._own_memory():
             self._numbers = np.empty_like(like, shape=(len(self._feeds),), dtype=np.float64)
             stream.begin_capture()
             try:
@@ -151,9 +150,6 @@ class Graph:
         for action, values in self._actions:
             action(*(next(read) if cuda.is_array(value) else float(value) for value in values))
         return result
-
-    def _in_use(self, like: Array) -> Any:
-        return self._memory.in_use(like, self._flats)
 
     # -- what is put off ---------------------------------------------------------------------------
 

@@ -13,11 +13,12 @@ from agrad import cuda, random
 from agrad.anomaly import detect_anomaly, detecting
 from agrad.backend import Array, beside, device_of
 from agrad.capture import Captured, capture
-from agrad.cuda_graph import Graph, GraphMemory
+from agrad.cuda_graph import Graph, Recorder
 from agrad.deferred import holds, number
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.nn import Module
 from agrad.optim import AverageGradient, Optimizer
+from agrad.plan import Plan
 from agrad.tensor import Tensor, as_tensor, plain
 
 __all__ = ["CapturedStep", "LossFunction", "capture_step", "train_step"]
@@ -129,8 +130,8 @@ def capture_step(
 
     On the CPU the model runs as `agrad.capture` makes it. On a GPU the whole step is one CUDA
     graph: both forward passes, both sweeps and the optimizer, launched at once, with one wait for
-    all that is to be known of it. For each combination of shapes, the first step is made as it is and the
-    second while the graph is recorded. A graph is recorded anew where the arrays of parameters or
+    all that is to be known of it. For each combination of shapes, the first step is made as it is,
+    and in the second the graph is recorded. It is recorded anew where the arrays of parameters or
     states are others, and where modes, options of the optimizer or the model's constants differ.
 
     Where a condition fails that the step looks at (a label that is no class, a loss that is not
@@ -168,7 +169,7 @@ def capture_step(
     return CapturedStep(model, optimizer, loss_function)
 
 
-_GRAPHS = 16  # one for each combination of shapes and options met, of which so many are kept
+_GRAPHS = 8  # one for each combination of shapes and options met, of which so many are kept
 
 
 class CapturedStep:
@@ -184,7 +185,7 @@ class CapturedStep:
         self._forward = capture(model)
         self._optimizer = optimizer
         self._loss_function = loss_function
-        self._memory: GraphMemory | None = None
+        self._recorder: Recorder | None = None
         self._recorded: dict[Hashable, _Recorded | None] = {}
         self._recordable = True
 
@@ -200,11 +201,13 @@ class CapturedStep:
                 del self._recorded[next(iter(self._recorded))]
             self._recorded[key] = None
             return self._as_it_is(inputs, targets)
+        self._optimizer.zero_grad()
         draws = random.get_state()
         with np.errstate(all="ignore"), cuda.failures_explained():
             recorded = self._recorded[key]
-            if recorded is None or not recorded.stands(self):
-                loss = self._record(key, arguments)
+            arrays = [*self._changing(), *self._optimizer.reading()]
+            if recorded is None or not recorded.stands(arrays):
+                loss = self._record(key, arguments, arrays)
             else:
                 loss = recorded.graph.run(arguments)
         if loss is None:
@@ -215,21 +218,24 @@ class CapturedStep:
     def _as_it_is(self, inputs: Any, targets: Any) -> float:
         return train_step(self._forward, self._optimizer, inputs, targets, self._loss_function)
 
-    def _record(self, key: Hashable, arguments: tuple[Array, Array]) -> float | None:
+    def _record(
+        self, key: Hashable, arguments: tuple[Array, Array], arrays: list[Array]
+    ) -> float | None:
         """Make a step, and record it for those that follow."""
         self._recorded[key] = None
-        if self._memory is None:
-            self._memory = GraphMemory()
+        if self._recorder is None:
+            self._recorder = Recorder(arguments[0])
         body = partial(_step, self._forward, self._optimizer, loss_function=self._loss_function)
-        flats = self._optimizer.flats()
-        graph = Graph(body, arguments, self.changing(), flats, self._memory)
+        changing, flats = self._changing(), self._optimizer.flats()
+        graph = Graph(body, arguments, changing, flats, self._recorder)
         loss = graph.rehearse()
         if loss is None:
             return None
-        recorded = _Recorded(self, graph)
+        plan: Any = self._forward.last
+        recorded = _Recorded(graph, plan, arrays)
         try:
             graph.record()
-        except (RuntimeError, TypeError) as error:
+        except (MemoryError, RuntimeError, TypeError) as error:
             self._recordable = False
             warnings.warn(
                 "capture_step: no CUDA graph can have the step, which is therefore launched one "
@@ -242,32 +248,33 @@ class CapturedStep:
         self._optimizer.zero_grad()
         return loss
 
-    def changing(self) -> list[Array]:
+    def _changing(self) -> list[Array]:
         """Return the arrays that a step changes: parameters, states and the model's buffers."""
         return [*self._optimizer.changing(), *(b.writable() for b in self._model.buffers())]
 
 
 class _Recorded:
-    """A recorded step, and what must be as it was for it to be right."""
+    """A recorded step, and what must be as it was for it to be right.
 
-    def __init__(self, step: CapturedStep, graph: Graph) -> None:
+    Args:
+        graph: of the step.
+        plan: of the model.
+        arrays: those that the graph has the addresses of, but for the plan's.
+    """
+
+    def __init__(self, graph: Graph, plan: Plan, arrays: list[Array]) -> None:
         self.graph = graph
-        self._plan = step._forward.last
-        self._arrays = self._present(step)
+        self._plan = plan
+        self._leaves = plan.leaf_arrays()
+        self._arrays = arrays
 
-    def stands(self, step: CapturedStep) -> bool:
-        """Return whether what decided the recording is still as it was."""
-        arrays = self._present(step)
+    def stands(self, arrays: list[Array]) -> bool:
+        """Return whether the plan, and all arrays, are still what they were."""
+        leaves = self._plan.leaf_arrays()
         return (
-            arrays is not None
-            and self._arrays is not None
+            leaves is not None
+            and self._leaves is not None
             and len(arrays) == len(self._arrays)
+            and all(map(is_, leaves, self._leaves))
             and all(map(is_, arrays, self._arrays))
         )
-
-    def _present(self, step: CapturedStep) -> list[Array] | None:
-        """Return the arrays that the graph knows the addresses of; None if its plan is outdated."""
-        leaves = self._plan.leaf_arrays()  # type: ignore[union-attr]
-        if leaves is None:
-            return None
-        return [*leaves, *step.changing(), *step._optimizer.reading()]

@@ -294,9 +294,8 @@ def _index(index: Any) -> Any:
 class Kernels:
     """The kernels for the CPU, refusing arrays that are not on the device."""
 
-    def __init__(self, module: Any, **others: Any) -> None:
+    def __init__(self, module: Any) -> None:
         self._module = module
-        vars(self).update(others)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -350,9 +349,16 @@ def _left(name: str, result: Any) -> Any:
     return np.asarray(result) if isinstance(result, bool | float) else result
 
 
-def _matmul(a: ndarray, b: ndarray, out: ndarray | None = None) -> ndarray:
-    factors, options = (a.host, b.host), {"out": _taken(out)}
-    return _given(fake_graphs.multiply(np.matmul, factors, options))
+def _uniform(shape: tuple[int, ...], key: Any) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(int(key))).random(shape, np.float32)
+
+
+_GPU = SimpleNamespace(
+    **vars(kernels.cpu),
+    product=SimpleNamespace(Recordable=fake_graphs.Recordable, matmul=fake_graphs.matmul),
+    random=SimpleNamespace(uniform=_uniform),
+)
+"""The kernels for the CPU, and what those for GPUs have beyond."""
 
 
 def _asarray(array: Any) -> ndarray:
@@ -361,14 +367,6 @@ def _asarray(array: Any) -> ndarray:
         return ndarray(array.copy())
     here = array.device.id == Device.current
     return array if here else _given(perform(np.copy, (array.host,)))
-
-
-def _random(bits: Any) -> SimpleNamespace:
-    def random(size: Any, dtype: Any) -> ndarray:
-        call_library("cuRAND")
-        return ndarray(np.random.Generator(bits).random(size, dtype))
-
-    return SimpleNamespace(random=random)
 
 
 def make() -> SimpleNamespace:
@@ -385,7 +383,6 @@ def make() -> SimpleNamespace:
         __version__="14.2.0",
         ndarray=ndarray,
         asarray=_asarray,
-        random=SimpleNamespace(Generator=_random, Philox4x3210=np.random.Philox),
         cuda=SimpleNamespace(
             Device=Device,
             MemoryPool=MemoryPool,
@@ -403,10 +400,8 @@ def make() -> SimpleNamespace:
 def installed() -> Iterator[SimpleNamespace]:
     """Let `import cupy`, and agrad's kernels for GPUs, give the stand-ins inside the block."""
     module = make()
-    product = SimpleNamespace(Recordable=fake_graphs.Recordable, matmul=_matmul)
-    gpu = Kernels(kernels.cpu, product=product)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", module)
-        patch.setitem(sys.modules, "agrad.kernels.gpu", gpu)
-        patch.setattr(kernels, "gpu", gpu, raising=False)
+        patch.setitem(sys.modules, "agrad.kernels.gpu", Kernels(_GPU))
+        patch.setattr(kernels, "gpu", Kernels(_GPU), raising=False)
         yield module

@@ -345,24 +345,22 @@ class Recordable:
 
 
 _recordables: list[tuple[Recordable, Stream]] = []
+"""Those entered, with their streams."""
 
 
-def multiply(
-    matmul: Callable[..., Any], factors: tuple[np.ndarray, ...], options: dict[str, Any]
-) -> Any:
-    """Return a product as that of `agrad.kernels.gpu.product`, on the stream that it would take."""
+def matmul(x1: np.ndarray, x2: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Multiply as that of `agrad.kernels.gpu.product`, in a kernel's place."""
     if not _recordables:
         call_library("cuBLAS")
-        return perform(matmul, factors, options, changes=True)
+        return np.matmul(x1, x2, out=out)
     recordable, stream = _recordables[-1]
-    dtypes = {factor.dtype for factor in factors}
-    if len(dtypes) > 1 or not dtypes <= {np.dtype(np.float32), np.dtype(np.float64)}:
-        raise TypeError(f"matmul: {dtypes} cannot be recorded in a CUDA graph")
-    out = options["out"]
+    if stream is not get_current_stream():
+        raise RuntimeError("matmul: it would be on the stream on which Recordable was entered")
+    if x1.dtype != x2.dtype or x1.dtype not in (np.float32, np.float64):
+        raise TypeError(f"matmul: {x1.dtype} and {x2.dtype} cannot be recorded in a CUDA graph")
     if out is not None and not out.flags.c_contiguous:
         raise ValueError("matmul: out is not C-contiguous")
-    with stream:
-        capture = _capture()
-        if capture is not None:
-            capture.workspaces.append(ref(recordable))
-        return perform(matmul, factors, options, changes=True)
+    capture = _capture()
+    if capture is not None:
+        capture.workspaces.append(ref(recordable))
+    return np.matmul(x1, x2, out=out)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,16 @@ class HostCupy(ModuleType):
         return getattr(np, name)
 
     @staticmethod
+    def array(value: Any, *arguments: Any) -> np.ndarray:
+        array = np.array(value, *arguments)
+        return array if array.ndim else array.view(Located)
+
+    @staticmethod
+    def asarray(value: Any) -> np.ndarray:
+        array = np.asarray(value)
+        return array if array.ndim else array.view(Located)
+
+    @staticmethod
     def asnumpy(array: Any) -> Any:
         return array
 
@@ -49,6 +59,12 @@ class HostCupy(ModuleType):
     def RawModule(self, *, code: str, options: tuple[str, ...]) -> "HostModule":
         (real,) = (option.removeprefix("-Dreal=") for option in options if "real" in option)
         return HostModule(self, self.libraries[real], {"float": "f4", "double": "f8"}[real])
+
+
+class Located(np.ndarray):
+    """An array without axes that has its address where CuPy's arrays have it."""
+
+    data = property(lambda self: SimpleNamespace(ptr=self.ctypes.data))
 
 
 class HostModule:
@@ -68,13 +84,21 @@ class HostModule:
 
         def run(grid: tuple[int, int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
             assert [self.type_of(value) for value in arguments] == parameters
-            guarded = [Guarded(value) for value in arguments if is_pointer(value)]
-            addresses = iter(guarded)
+            guarded: list[Guarded] = []
+
+            def address(array: np.ndarray) -> np.ndarray:
+                guarded.append(Guarded(array))
+                return np.array(guarded[-1].address)
+
             # A kernel is given where each argument lies; an array's argument is its address.
-            passed = [
-                np.array(next(addresses).address) if is_pointer(value) else np.asarray(value)
-                for value in arguments
-            ]
+            passed = []
+            for value in arguments:
+                if is_pointer(value):
+                    value = address(value)
+                elif is_number_elsewhere(value):
+                    value = value.copy()
+                    value["at"] = address(number_at(value))
+                passed.append(np.asarray(value))
             places = (ctypes.c_void_p * len(passed))(*(value.ctypes.data for value in passed))
             grid = tuple(min(blocks, self.cupy.largest_grid) for blocks in grid)
             assert launch(*grid, *block, self.cupy.backward, places), f"{name}: barrier not reached"
@@ -117,6 +141,10 @@ class Guarded:
             self.array.reshape(-1)[...] = self.inside
 
 
+SCRAMBLE = """
+extern "C" void scramble(Philox* random, uint64 key) { random->scramble(key); }
+"""
+
 TYPES = {"bool": "?", "double": "f8", "int64": "i8"}
 
 
@@ -130,6 +158,17 @@ def parameters_of(library: ctypes.CDLL, kernel: str) -> list[str]:
 def is_pointer(value: Any) -> bool:
     # CuPy passes NumPy's arrays of one element by value; here those are structures.
     return isinstance(value, np.ndarray) and value.dtype.names is None
+
+
+def is_number_elsewhere(value: Any) -> bool:
+    """Return whether a structure is a number by the address where it lies."""
+    return "at" in (value.dtype.names or ()) and value["at"] != 0
+
+
+def number_at(value: np.ndarray) -> np.ndarray:
+    """Return the number that a structure has the address of."""
+    room = ctypes.c_char * value.dtype["value"].itemsize
+    return np.frombuffer(room.from_address(int(value["at"])), value.dtype["value"])
 
 
 def compiler() -> str:
@@ -155,6 +194,7 @@ def build(folder: Path) -> dict[str, ctypes.CDLL]:
     source = folder / "kernels.cpp"
     lines = [f'#include "{name}"' for name in ("host_cuda.h", *SOURCES)]
     lines += [f"LAUNCH_FROM_PYTHON({name})" for name in kernels()]
+    lines.append(SCRAMBLE)
     source.write_text("\n".join(lines))
     options = ["-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", "-Werror"]
     options += [f"-I{Path(__file__).parent}", f"-I{FOLDER}"]

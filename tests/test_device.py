@@ -20,6 +20,7 @@ import agrad.nn.functional as F
 from agrad import cuda, nn, optim
 from agrad.backend import Array, move
 from agrad.data import Batches, digits
+from agrad.deferred import deferring
 from agrad.errors import DeviceError, DeviceLostError, DeviceMemoryError
 from agrad.ops.operation import Operation
 from agrad.tensor import apply
@@ -266,6 +267,36 @@ def test_masks_are_drawn_on_the_device_as_the_seed_says() -> None:
     known = F.dropout(x).tolist()
     ag.random.set_state(state)
     assert F.dropout(x).tolist() == known
+
+
+class Noted:
+    """Decisions that are put off: what feeds arrays, and the conditions that have to hold."""
+
+    def __init__(self) -> None:
+        self.makers: list[Callable[[], float]] = []
+        self.conditions: list[Any] = []
+
+    def feed(self, make: Callable[[], float], dtype: type) -> Any:
+        self.makers.append(make)
+        return fake_cupy.ndarray(np.array(make(), dtype))
+
+    def condition(self, condition: Any) -> None:
+        self.conditions.append(condition)
+
+    def action(self, action: Callable[..., None], numbers: tuple[Any, ...]) -> None:
+        raise AssertionError("no operation has anything to do after a step")
+
+
+def test_the_key_of_a_mask_can_be_put_off() -> None:
+    x, noted = on_gpu(np.ones(100, np.float32)), Noted()
+    ag.seed(0)
+    expected = F.dropout(x).tolist(), F.dropout(x).tolist()
+    ag.seed(0)
+    with deferring(noted), fake_cupy.waits() as waits:
+        masked = F.dropout(x), F.dropout(x)
+    assert not waits
+    assert len(noted.makers) == 2
+    assert tuple(map(ag.Tensor.tolist, masked)) == expected
 
 
 # -- modules and training --------------------------------------------------------------------------

@@ -4,6 +4,7 @@ On the host the launchers run on NumPy arrays and the CUDA sources as C++ (see h
 that shapes, indices, barriers and formulas are tested; what a GPU alone can show is not.
 """
 
+import ctypes
 import dataclasses
 import doctest
 import inspect
@@ -136,7 +137,7 @@ def parameters_of(value: Any) -> Any:
     return {name: parameters_of(getattr(value, name)) for name in dir(value) if name[0] != "_"}
 
 
-@pytest.mark.parametrize("module", cpu.__all__)
+@pytest.mark.parametrize("module", [*cpu.__all__, "random"])
 def test_examples(host: OnNumpy, module: str, doctest_flags: int) -> None:
     results = doctest.testmod(host.modules[module], optionflags=doctest_flags)
     assert results.attempted > 0
@@ -679,6 +680,48 @@ def test_updates(name: str, dtype: type, size: int, gpu: OnNumpy) -> None:
         assert_ulps(actual, expected, 8, least=0.1)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", UPDATES)
+def test_updates_by_numbers_on_the_device(name: str, dtype: type, gpu: OnNumpy) -> None:
+    """To the same bits as by the host's numbers."""
+    states, numbers = UPDATES[name]
+    parameters = parameters_of(getattr(cpu.optimizer, name))[-len(numbers) :]
+    there = [
+        np.array(value) if parameter in ("lr", "root_correction") else value
+        for parameter, value in zip(parameters, numbers, strict=True)
+    ]
+    arrays = [x.astype(dtype) for x in np.random.default_rng(0).random((2 + states, 300))]
+    others = [x.copy() for x in arrays]
+    getattr(gpu.optimizer, name)(*arrays, *numbers)
+    getattr(gpu.optimizer, name)(*others, *there)
+    np.testing.assert_array_equal(others, arrays)
+
+
+def test_numbers_on_the_device_are_read_when_the_kernel_runs(
+    host: OnNumpy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch that is made again has what lies at the address then, as in a CUDA graph."""
+    optimizer, dtype = host.modules["optimizer"], np.dtype(np.float64)
+    delta, grad, square_average, rate = np.zeros(3), np.ones(3), np.ones(3), host.cupy.array(0.5)
+    optimizer.rmsprop(delta, grad, square_average, rate, 0.5, 0.0)
+    launch, launches = optimizer._rmsprop._functions[dtype], []
+    monkeypatch.setitem(
+        optimizer._rmsprop._functions, dtype, lambda *arguments: launches.append(arguments)
+    )
+    optimizer.rmsprop(delta, grad, square_average, rate, 0.5, 0.0)
+    rate[...] = 2
+    launch(*launches[0])
+    assert delta.tolist() == [-2.0] * 3
+
+
+@pytest.mark.parametrize("rate", [np.ones(1), np.array(1, np.float32), np.array(1)], ids=str)
+def test_numbers_on_the_device_are_of_one_kind(rate: Array, gpu: OnNumpy) -> None:
+    x = np.ones(3, np.float32)
+    message = r"rmsprop: \w+ array of shape .* where a number, or a float64 array without axes, is"
+    with pytest.raises(TypeError, match=message):
+        gpu.optimizer.rmsprop(x, x, x, rate, 0.9, 0.0)
+
+
 def search_problem(size: int, dtype: type) -> list[Array]:
     rng = np.random.default_rng(size)
     return [rng.normal(size=size).astype(dtype) for _ in range(3)]
@@ -736,6 +779,76 @@ def test_all_finite(value: float, gpu: OnNumpy) -> None:
     assert gpu.optimizer.all_finite(x[:0])
     x[777] = value
     assert not gpu.optimizer.all_finite(x)
+
+
+# Random numbers -----------------------------------------------------------------------------------
+
+
+def scrambled(host_cupy: host_cuda.HostCupy, counter: Array, key: int) -> Array:
+    """Return what philox.cuh makes of a counter, four words, and a key."""
+    words = counter.astype(np.uint32)
+    host_cupy.libraries["float"].scramble(ctypes.c_void_p(words.ctypes.data), ctypes.c_uint64(key))
+    return words
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [
+        ("00000000 00000000 00000000 00000000", 0, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ("ffffffff ffffffff ffffffff ffffffff", -1, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (
+            "243f6a88 85a308d3 13198a2e 03707344",
+            0x299F31D0_A4093822,
+            "d16cfe09 94fdcceb 5001e420 24126ea1",
+        ),
+    ],
+)
+def test_known_answers_of_philox(
+    counter: str, key: int, expected: str, host_cupy: host_cuda.HostCupy
+) -> None:
+    """Those that its authors publish with Random123."""
+    given, answer = (np.array([int(word, 16) for word in w.split()]) for w in (counter, expected))
+    np.testing.assert_array_equal(scrambled(host_cupy, given, key), answer)
+
+
+def test_uniform_numbers_are_the_words_of_philox(
+    host: OnNumpy, host_cupy: host_cuda.HostCupy
+) -> None:
+    """The upper 24 bits of each, four for a counter."""
+    key = 0x123456789ABCDEF0
+    words = [scrambled(host_cupy, np.array([block, 0, 0, 0]), key) for block in range(700)]
+    numbers = host.random.uniform((5, 560), key)
+    np.testing.assert_array_equal(numbers.ravel() * 2**24, np.ravel(words) // 2**8)
+    assert numbers.dtype == np.float32
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (1,), (3,), (4,), (5,), (2, 3, 7), (2000,)], ids=str)
+def test_uniform_numbers_are_a_function_of_key_and_place(
+    shape: tuple[int, ...], gpu: OnNumpy
+) -> None:
+    for key in 0, -1, 2**63 - 1:
+        numbers = gpu.random.uniform(shape, key)
+        assert numbers.shape == shape
+        expected = gpu.random.uniform((3000,), key)[: numbers.size]
+        np.testing.assert_array_equal(numbers.ravel(), expected)
+        np.testing.assert_array_equal(gpu.random.uniform(shape, np.array(key)), numbers)
+
+
+def test_uniform_numbers_are_uniform(gpu: OnNumpy) -> None:
+    count = 1_000_000
+    numbers = gpu.random.uniform((count,), 7).astype(np.float64)
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
+    # Means of a million: five standard deviations of the mean, of the square and of a product.
+    assert abs(numbers.mean() - 1 / 2) < 5 * math.sqrt(1 / 12 / count)
+    assert abs((numbers**2).mean() - 1 / 3) < 5 * math.sqrt(4 / 45 / count)
+    centered = numbers - 1 / 2
+    for distance in 1, 2, 3, 4:
+        products = centered[distance:] * centered[:-distance]
+        assert abs(products.mean()) < 5 / 12 / math.sqrt(count)
+    # Of a million drawn from 2^24, birthdays leave 970,781 different ones, give or take 164.
+    assert abs(len(np.unique(numbers)) - 970_781) < 5 * 164
+    assert (gpu.random.uniform((count,), 8) != numbers).mean() > 0.999
 
 
 # Grids and barriers -------------------------------------------------------------------------------
@@ -802,6 +915,7 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
     shares = np.empty((3, 30))
     gpu.optimizer.loss_shares(a, b, a * b, shares)
     yield shares
+    yield gpu.random.uniform((9000,), 1)
 
 
 def sums_of_each(gpu: OnNumpy) -> Iterator[Any]:

@@ -139,7 +139,7 @@ class Optimizer:
     @property
     def rate(self) -> float:
         """The learning rate in force, lr · scale."""
-        return self._lr * self.scale
+        return fed(lambda: self._lr * self.scale)
 
     def zero_grad(self) -> None:
         """Forget the gradients and average gradients of the parameters."""
@@ -242,7 +242,7 @@ class Optimizer:
         if first:
             names = self._state(tensors[0])
             block.state = {name: block.flat.zeros() for name in names}
-        rate, steps = fed(lambda: self.rate), fed(lambda: block.steps + 1)
+        rate, steps = self.rate, fed(lambda: block.steps + 1)
         after(block.count)
         size = self._part_size(block)
         shape = tensors[0].shape if len(tensors) == 1 and size == values.size else None

@@ -1,5 +1,6 @@
 """Kernels for CuPy arrays, under the names and with the signatures of `agrad.kernels.cpu`.
 
+Only `random` is here alone: NumPy has generators of its own.
 Products are cuBLAS's, by `cupy.matmul`, which uses TF32 only where CuPy is told to. The rest is
 CUDA C in the `.cu` and `.cuh` files beside these modules. CuPy compiles a file when one of its
 kernels is first called, once for float32 and once for float64, and keeps the result on disk. No
@@ -18,6 +19,7 @@ from . import (
     optimizer,
     pooling,
     power,
+    random,
     selection,
     softmax,
 )
@@ -32,6 +34,7 @@ __all__ = [
     "optimizer",
     "pooling",
     "power",
+    "random",
     "selection",
     "softmax",
 ]

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cupy
 import numpy as np
+
+from .number import GIVEN, given
 
 THREADS = 256
 """Of every block; `reduction.cuh` counts on it."""
@@ -35,7 +38,8 @@ class Kernel:
         name: The kernel's.
         parameters: The types that it declares, as in `"const real*, real*, int64, real"`. An
             array stands for a pointer; it is C-contiguous and of that very type, where `real` is
-            float32 for all or float64 for all. Numbers are converted.
+            float32 for all or float64 for all. Numbers are converted. A `Number` (float64) or a
+            `Key` (int64) may also be an array without axes, which is read when the kernel runs.
     """
 
     def __init__(self, source: str, name: str, parameters: str) -> None:
@@ -44,7 +48,7 @@ class Kernel:
         types = [parameter.removeprefix("const ") for parameter in parameters.split(", ")]
         self._deciding = types.index("real*")
         # Worked out once: a step of a deep network of small layers is bound by its launches.
-        self._forms = {real: [_form(type_, real) for type_ in types] for real in _REALS}
+        self._forms = {real: [_form(name, type_, real) for type_ in types] for real in _REALS}
         self._functions: dict[np.dtype[Any], Any] = {}
 
     def __call__(self, grid: tuple[int, int], *arguments: Any) -> None:
@@ -79,8 +83,10 @@ _TYPES = {
 }
 
 
-def _form(type_: str, real: np.dtype[Any]) -> tuple[np.dtype[Any] | None, Any]:
-    """Return of an array the dtype, of a number what converts it, of a structure neither."""
+def _form(name: str, type_: str, real: np.dtype[Any]) -> tuple[np.dtype[Any] | None, Any]:
+    """Return of an array the dtype, of a number what converts it, of other structures neither."""
+    if type_ in GIVEN:
+        return None, partial(given, name, GIVEN[type_])
     dtype = (_TYPES | {"real": real}).get(type_.removesuffix("*"))
     if dtype is None:
         return None, None

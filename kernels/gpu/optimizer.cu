@@ -1,13 +1,16 @@
 // Updates of the optimizers and the line search of the average gradient, one pass over memory each.
 //
 // Decays come in double precision: 1 - 0.999 taken in float32 would be wrong in its fourth digit.
+// What changes from step to step, the rate and Adam's correction, may lie on the device.
 
 #include "grid.cuh"
+#include "number.cuh"
 #include "reduction.cuh"
 #include "segment.cuh"
 
 extern "C" __global__ void heavy_ball(real* delta, const real* direction, real* buffer, int64 count,
-                                      real lr, real momentum, real fresh, bool nesterov) {
+                                      Number rate, real momentum, real fresh, bool nesterov) {
+    real lr = rate.get();
     FOR_ELEMENTS(i, count) {
         real average = momentum * buffer[i] + fresh * direction[i];
         buffer[i] = average;
@@ -16,8 +19,8 @@ extern "C" __global__ void heavy_ball(real* delta, const real* direction, real* 
 }
 
 extern "C" __global__ void rmsprop(real* delta, const real* grad, real* square_average,
-                                   int64 count, real lr, double alpha, real eps) {
-    real keep = alpha, fresh = 1 - alpha;
+                                   int64 count, Number rate, double alpha, real eps) {
+    real lr = rate.get(), keep = alpha, fresh = 1 - alpha;
     FOR_ELEMENTS(i, count) {
         real g = grad[i];
         real square = keep * square_average[i] + fresh * (g * g);
@@ -27,9 +30,9 @@ extern "C" __global__ void rmsprop(real* delta, const real* grad, real* square_a
 }
 
 extern "C" __global__ void centered_rmsprop(real* delta, const real* grad, real* square_average,
-                                            real* grad_average, int64 count, real lr, double alpha,
-                                            real eps) {
-    real keep = alpha, fresh = 1 - alpha;
+                                            real* grad_average, int64 count, Number rate,
+                                            double alpha, real eps) {
+    real lr = rate.get(), keep = alpha, fresh = 1 - alpha;
     FOR_ELEMENTS(i, count) {
         real g = grad[i];
         real square = keep * square_average[i] + fresh * (g * g);
@@ -43,8 +46,9 @@ extern "C" __global__ void centered_rmsprop(real* delta, const real* grad, real*
 }
 
 extern "C" __global__ void adam(real* delta, const real* grad, real* average, real* square_average,
-                                int64 count, real lr, double beta1, double beta2, real eps,
-                                real root_correction) {
+                                int64 count, Number rate, double beta1, double beta2, real eps,
+                                Number correction) {
+    real lr = rate.get(), root_correction = correction.get();
     real fresh = 1 - beta1, keep = beta2, fresh_square = 1 - beta2;
     FOR_ELEMENTS(i, count) {
         real g = grad[i];
@@ -57,8 +61,9 @@ extern "C" __global__ void adam(real* delta, const real* grad, real* average, re
 }
 
 extern "C" __global__ void amsgrad(real* delta, const real* grad, real* average,
-                                   real* square_average, real* peak, int64 count, real lr,
-                                   double beta1, double beta2, real eps, real root_correction) {
+                                   real* square_average, real* peak, int64 count, Number rate,
+                                   double beta1, double beta2, real eps, Number correction) {
+    real lr = rate.get(), root_correction = correction.get();
     real fresh = 1 - beta1, keep = beta2, fresh_square = 1 - beta2;
     FOR_ELEMENTS(i, count) {
         real g = grad[i];

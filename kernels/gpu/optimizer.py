@@ -3,6 +3,9 @@
 The arrays of one call have one shape and one dtype, float32 or float64, and are C-contiguous, since
 some are changed in place. What is one number comes back as an array without axes, still on the
 device: to look at it is to wait for it.
+
+The learning rate `lr` and Adam's `root_correction`, which change from step to step, may be such
+arrays too, of float64: they are read when the kernel runs.
 """
 
 import cupy
@@ -29,11 +32,11 @@ def _update(name: str, parameters: str) -> Kernel:
     return Kernel("optimizer.cu", name, f"real*, const real*, {parameters}")
 
 
-_heavy_ball = _update("heavy_ball", "real*, int64, real, real, real, bool")
-_rmsprop = _update("rmsprop", "real*, int64, real, double, real")
-_centered_rmsprop = _update("centered_rmsprop", "real*, real*, int64, real, double, real")
-_adam = _update("adam", "real*, real*, int64, real, double, double, real, real")
-_amsgrad = _update("amsgrad", "real*, real*, real*, int64, real, double, double, real, real")
+_heavy_ball = _update("heavy_ball", "real*, int64, Number, real, real, bool")
+_rmsprop = _update("rmsprop", "real*, int64, Number, double, real")
+_centered_rmsprop = _update("centered_rmsprop", "real*, real*, int64, Number, double, real")
+_adam = _update("adam", "real*, real*, int64, Number, double, double, real, Number")
+_amsgrad = _update("amsgrad", "real*, real*, real*, int64, Number, double, double, real, Number")
 _search_elements = Kernel(
     "optimizer.cu", "search_elements", "const real*, real*, real*, double*, int64, real"
 )
@@ -49,7 +52,7 @@ def heavy_ball(
     delta: cupy.ndarray,
     direction: cupy.ndarray,
     buffer: cupy.ndarray,
-    lr: float,
+    lr: float | cupy.ndarray,
     momentum: float,
     fresh: float,
     nesterov: bool,
@@ -63,7 +66,7 @@ def rmsprop(
     delta: cupy.ndarray,
     grad: cupy.ndarray,
     square_average: cupy.ndarray,
-    lr: float,
+    lr: float | cupy.ndarray,
     alpha: float,
     eps: float,
 ) -> None:
@@ -74,6 +77,9 @@ def rmsprop(
         >>> rmsprop(delta, cupy.array([2.0, -4.0]), square_average, 0.5, 0.75, 0.0)
         >>> delta, square_average
         (array([-1.,  1.]), array([1., 4.]))
+        >>> rmsprop(delta, cupy.array([1.0, 2.0]), square_average, cupy.array(1.0), 0.75, 0.0)
+        >>> delta
+        array([-1., -1.])
     """
     _rmsprop(over(delta.size), delta, grad, square_average, delta.size, lr, alpha, eps)
 
@@ -83,7 +89,7 @@ def centered_rmsprop(
     grad: cupy.ndarray,
     square_average: cupy.ndarray,
     grad_average: cupy.ndarray,
-    lr: float,
+    lr: float | cupy.ndarray,
     alpha: float,
     eps: float,
 ) -> None:
@@ -97,11 +103,11 @@ def adam(
     grad: cupy.ndarray,
     average: cupy.ndarray,
     square_average: cupy.ndarray,
-    lr: float,
+    lr: float | cupy.ndarray,
     beta1: float,
     beta2: float,
     eps: float,
-    root_correction: float,
+    root_correction: float | cupy.ndarray,
 ) -> None:
     """delta = -lr · average / (√square_average / root_correction + eps)."""
     arrays = delta, grad, average, square_average
@@ -114,11 +120,11 @@ def amsgrad(
     average: cupy.ndarray,
     square_average: cupy.ndarray,
     peak: cupy.ndarray,
-    lr: float,
+    lr: float | cupy.ndarray,
     beta1: float,
     beta2: float,
     eps: float,
-    root_correction: float,
+    root_correction: float | cupy.ndarray,
 ) -> None:
     """As `adam`, by the largest square average so far."""
     arrays = delta, grad, average, square_average, peak
