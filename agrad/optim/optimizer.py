@@ -300,7 +300,7 @@ class Optimizer:
 
     def options(self) -> tuple[Hashable, ...]:
         """Return the numbers and words that a step depends on, but for those that go by `fed`."""
-        return options_of(self, {"_lr", "scale"})
+        return options_of(self, {"params", "_lr", "scale"})
 
     # -- its state ---------------------------------------------------------------------------------
 
