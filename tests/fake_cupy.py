@@ -8,7 +8,6 @@ of what is done on them, are in `fake_graphs`.
 """
 
 import inspect
-import operator
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,6 +108,7 @@ METHODS = {
 }
 _FROM_HOST = {"array", "asarray", "ascontiguousarray"}
 _WAITING = {"array_equal", "flatnonzero", "item", "tobytes", "tolist"}
+_ALLOCATING = {"empty", "empty_like"}
 _CHANGING = {"put_along_axis"}
 _PRODUCTS = {"dot", "einsum", "matmul", "tensordot"}
 _PLAIN_ARGUMENTS = {"pad", "split"}
@@ -210,11 +210,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return _called(name, function, args, options)
 
     def __getitem__(self, index: Any) -> "ndarray":
-        return _given(perform(operator.getitem, (self.host, _index(index))))
+        return _given(perform(_get, (self.host, _index(index))))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        arguments = self.host, _index(index), _taken(value)
-        perform(operator.setitem, arguments, changes=True)
+        perform(_set, (self.host, _index(index), _taken(value)), changes=True)
 
     def __len__(self) -> int:
         return len(self.host)
@@ -257,6 +256,12 @@ def _called(name: str, function: Any, args: Any, options: Any, changes: bool = F
         look(name)
     if name in _PRODUCTS:
         call_library("cuBLAS")
+    if name in _ALLOCATING:
+        array = _given(function(*_taken(tuple(args)), **_taken(options)))
+        memory_of(array.host).spoil()
+        return array
+    if name == "take":
+        options = options | {"mode": "wrap"}  # as CuPy always does
     changes = changes or name in _CHANGING or options.get("out") is not None
     return _given(perform(function, _taken(tuple(args)), _taken(options), changes))
 
@@ -289,6 +294,33 @@ def _index(index: Any) -> Any:
         look("index by booleans")
     ellipsis = () if any(part is Ellipsis for part in parts) else (Ellipsis,)
     return *(part.host if isinstance(part, ndarray) else part for part in parts), *ellipsis
+
+
+def _get(array: np.ndarray, index: tuple[Any, ...]) -> Any:
+    return array[_wrapped(array, index)]
+
+
+def _set(array: np.ndarray, index: tuple[Any, ...], value: Any) -> None:
+    array[_wrapped(array, index)] = value
+
+
+def _wrapped(array: np.ndarray, index: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return an index as CuPy reads it: what is out of range in its arrays is wrapped around."""
+    axis, parts = 0, []
+    spans = [_span(part) for part in index]
+    for part, span in zip(index, spans):
+        if isinstance(part, np.ndarray) and part.dtype.kind in "iu":
+            part = part % array.shape[axis]
+        axis += array.ndim - sum(spans) if part is Ellipsis else span
+        parts.append(part)
+    return tuple(parts)
+
+
+def _span(part: Any) -> int:
+    """Return how many axes a part of an index is for."""
+    if part is None or part is Ellipsis:
+        return 0
+    return part.ndim if isinstance(part, np.ndarray) and part.dtype.kind == "b" else 1
 
 
 class Kernels:

@@ -412,5 +412,3 @@ def test_train_captures(launches: list[Any]) -> None:
         losses.append([s.loss for s in train(model, optimizer, loader, 8, capture=capture)])
     assert_same(losses)
     assert len(launches) == 6
-
-
