@@ -7,8 +7,9 @@ be one of its own.
 import ctypes
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "new_pool",
     "new_stream",
     "number_of",
+    "record",
     "require_current",
     "to_device",
     "to_host",
@@ -109,6 +111,28 @@ def computing_on(stream: Any, pool: Any) -> Iterator[None]:
     stream.synchronize()
 
 
+_recording: ContextVar[bool] = ContextVar("agrad_recording", default=False)
+
+
+def record(stream: Any, launch: Callable[[], None]) -> Any:
+    """Return the CUDA graph of what a function launches on the stream, which is the current one.
+
+    Raises:
+        RuntimeError, NotImplementedError: the function does what a graph cannot have.
+    """
+    stream.begin_capture()
+    token = _recording.set(True)
+    try:
+        launch()
+    except BaseException:
+        with suppress(RuntimeError):  # what has been spoilt cannot be ended without
+            stream.end_capture()
+        raise
+    finally:
+        _recording.reset(token)
+    return stream.end_capture()
+
+
 @contextmanager
 def failures_explained() -> Iterator[None]:
     """Let `explain` speak of what fails inside the `with` block."""
@@ -127,7 +151,7 @@ def explain(error: Exception) -> None:
         DeviceLostError: it can compute nothing more for this process.
     """
     cupy = sys.modules.get("cupy")
-    if cupy is None:
+    if cupy is None or _recording.get():  # where nothing can be waited for
         return
     if isinstance(error, cupy.cuda.memory.OutOfMemoryError):
         message = (

@@ -5,7 +5,7 @@ recorded functions alone; what it reads and changes beyond that must be there, u
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from operator import is_
 from typing import Any
 
@@ -99,17 +99,10 @@ class Graph:
         Raises:
             RuntimeError, TypeError: a CUDA graph cannot have what the function does.
         """
-        like, stream = self._arguments[0], self._recorder.stream
+        like = self._arguments[0]
         with self._own_memory():
             self._numbers = np.empty_like(like, shape=(len(self._feeds),), dtype=np.float64)
-            stream.begin_capture()
-            try:
-                self._call()
-            except BaseException:
-                with suppress(RuntimeError):  # what has been spoilt cannot be ended without
-                    stream.end_capture()
-                raise
-            self._graph = stream.end_capture()
+            self._graph = cuda.record(self._recorder.stream, self._call)
 
     def run(self, arguments: Sequence[Array]) -> float | None:
         """Run what was recorded on other arguments of the same shapes and dtypes.
