@@ -2,9 +2,8 @@
 
 Its arrays hold NumPy's and let nothing out that CuPy's would not: no conversion unasked, no flag
 for writing, no mixing with arrays of the host, no function that CuPy lacks and no argument that its
-functions do not have. `SIGNATURES` and `METHODS` were taken from CuPy 14.2, and are compared with
-CuPy's own where it is installed. The kernels behind it are those for the CPU. Streams, and graphs
-of what is done on them, are in `fake_graphs`.
+functions do not have (`cupy_signatures`). The kernels behind it are those for the CPU. Streams, and
+graphs of what is done on them, are in `fake_graphs`, the memory in `fake_memory`.
 """
 
 import inspect
@@ -19,93 +18,14 @@ from weakref import WeakValueDictionary
 import fake_graphs
 import numpy as np
 import pytest
-from fake_graphs import (
-    CUDARuntimeError,
-    call_library,
-    copy_from_host,
-    look,
-    mapped,
-    perform,
-    waits,
-)
+from cupy_signatures import METHODS, SIGNATURES, signature
+from fake_graphs import call_library, copy_from_host, look, mapped, perform, waits
 from fake_memory import MemoryPool, memory_of, using_allocator
 
 from agrad import kernels
 
-__all__ = ["METHODS", "SIGNATURES", "installed", "make", "ndarray", "signature", "waits"]
+__all__ = ["installed", "make", "ndarray", "waits"]
 
-_LIKE = "a, dtype=None, order='K', subok=None, shape=None"
-_AXES = "a, axis=None, out=None, keepdims=False"
-_SUMS = "a, axis=None, dtype=None, out=None, keepdims=False"
-_MOMENTS = "a, axis=None, dtype=None, out=None, ddof=0, keepdims=False"
-
-SIGNATURES = {
-    "all": _AXES,
-    "arange": "start, stop=None, step=1, dtype=None",
-    "array": "obj, dtype=None, copy=True, order='K', subok=False, ndmin=0, *, blocking=False",
-    "array_equal": "a1, a2, equal_nan=False",
-    "asarray": "a, dtype=None, order=None, *, copy=None, blocking=False",
-    "ascontiguousarray": "a, dtype=None",
-    "broadcast_arrays": "*args",
-    "broadcast_to": "array, shape",
-    "clip": "a, a_min, a_max, out=None",
-    "concatenate": "tup, axis=0, out=None, *, dtype=None, casting='same_kind'",
-    "cumprod": "a, axis=None, dtype=None, out=None",
-    "einsum": "*operands, **kwargs",
-    "empty": "shape, dtype=float, order='C'",
-    "empty_like": _LIKE.replace("a,", "prototype,", 1),
-    "expand_dims": "a, axis",
-    "flatnonzero": "a",
-    "full": "shape, fill_value, dtype=None, order='C'",
-    "full_like": _LIKE.replace("a,", "a, fill_value,", 1),
-    "linalg.norm": "x, ord=None, axis=None, keepdims=False",
-    "max": _AXES,
-    "may_share_memory": "a, b, max_work=None",
-    "mean": _SUMS,
-    "min": _AXES,
-    "moveaxis": "a, source, destination",
-    "ndim": "a",
-    "ones": "shape, dtype=float, order='C'",
-    "ones_like": _LIKE,
-    "pad": "array, pad_width, mode='constant', **kwargs",
-    "prod": _SUMS,
-    "put_along_axis": "arr, indices, values, axis",
-    "ravel": "a, order='C'",
-    "reshape": "a, newshape, order='C', *, copy=None",
-    "result_type": "*arrays_and_dtypes",
-    "shape": "a",
-    "split": "ary, indices_or_sections, axis=0",
-    "squeeze": "a, axis=None",
-    "stack": "tup, axis=0, out=None, *, dtype=None, casting='same_kind'",
-    "std": _MOMENTS,
-    "sum": _SUMS,
-    "take": "a, indices, axis=None, out=None",
-    "transpose": "a, axes=None",
-    "var": _MOMENTS,
-    "where": "condition, x=None, y=None",
-    "zeros": "shape, dtype=float, order='C'",
-    "zeros_like": _LIKE,
-}
-METHODS = {
-    "all": "axis=None, out=None, keepdims=False",
-    "any": "axis=None, out=None, keepdims=False",
-    "argmax": "axis=None, out=None, dtype=None, keepdims=False",
-    "argmin": "axis=None, out=None, dtype=None, keepdims=False",
-    "astype": "dtype, order='K', casting=None, subok=None, copy=True",
-    "copy": "order='C'",
-    "item": "",
-    "max": "axis=None, out=None, keepdims=False",
-    "min": "axis=None, out=None, keepdims=False",
-    "ravel": "order='C'",
-    "reshape": "*shape, order='C', copy=None",
-    "set": "arr, stream=None",
-    "squeeze": "axis=None",
-    "sum": "axis=None, dtype=None, out=None, keepdims=False",
-    "tobytes": "order='C'",
-    "tolist": "",
-    "transpose": "*axes",
-    "view": "dtype=None, type=None",
-}
 _FROM_HOST = {"array", "asarray", "ascontiguousarray"}
 _WAITING = {"array_equal", "flatnonzero", "item", "tobytes", "tolist"}
 _ALLOCATING = {"empty", "empty_like"}
@@ -113,11 +33,6 @@ _CHANGING = {"put_along_axis"}
 _PRODUCTS = {"dot", "einsum", "matmul", "tensordot"}
 _PLAIN_ARGUMENTS = {"pad", "split"}
 """Functions of which CuPy takes other arguments than arrays as NumPy's arrays."""
-
-
-def signature(text: str) -> inspect.Signature:
-    return inspect.signature(eval(f"lambda {text}: None"))
-
 
 _BOUND = {name: signature(text) for name, text in SIGNATURES.items()}
 _BOUND_METHODS = {name: signature(text) for name, text in METHODS.items()}
@@ -194,8 +109,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or not options.keys() <= {"out", "dtype", "casting"}:
             raise TypeError(f"{ufunc.__name__}.{method}: wrong arguments {sorted(options)}")
-        (out,) = options.get("out", (None,))
-        return _called(ufunc.__name__, ufunc, inputs, options, changes=out is not None)
+        return _called(ufunc.__name__, ufunc, inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         name = f"{function.__module__}.{function.__name__}".removeprefix("numpy.")
@@ -250,20 +164,21 @@ for _name in METHODS.keys() - vars(ndarray).keys():
     setattr(ndarray, _name, _method(_name))
 
 
-def _called(name: str, function: Any, args: Any, options: Any, changes: bool = False) -> Any:
+def _called(name: str, function: Any, args: Any, options: Any) -> Any:
     """Return what a function of NumPy's gives, with what CuPy's has to do for it."""
+    arguments, options = _taken(tuple(args)), _taken(options)
+    if name in _ALLOCATING:
+        array = _given(function(*arguments, **options))
+        memory_of(array.host).spoil()
+        return array
     if name in _WAITING:
         look(name)
     if name in _PRODUCTS:
         call_library("cuBLAS")
-    if name in _ALLOCATING:
-        array = _given(function(*_taken(tuple(args)), **_taken(options)))
-        memory_of(array.host).spoil()
-        return array
     if name == "take":
-        options = options | {"mode": "wrap"}  # as CuPy always does
-    changes = changes or name in _CHANGING or options.get("out") is not None
-    return _given(perform(function, _taken(tuple(args)), _taken(options), changes))
+        options["mode"] = "wrap"  # as CuPy always does
+    changes = name in _CHANGING or options.get("out") is not None
+    return _given(perform(function, arguments, options, changes))
 
 
 def _taken(value: Any) -> Any:
@@ -385,11 +300,9 @@ def _uniform(shape: tuple[int, ...], key: Any) -> np.ndarray:
     return np.random.Generator(np.random.Philox(int(key))).random(shape, np.float32)
 
 
-_GPU = SimpleNamespace(
-    **vars(kernels.cpu),
-    product=SimpleNamespace(Recordable=fake_graphs.Recordable, matmul=fake_graphs.matmul),
-    random=SimpleNamespace(uniform=_uniform),
-)
+_PRODUCT = SimpleNamespace(Recordable=fake_graphs.Recordable, matmul=fake_graphs.matmul)
+_RANDOM = SimpleNamespace(uniform=_uniform)
+_GPU = SimpleNamespace(**vars(kernels.cpu) | {"product": _PRODUCT, "random": _RANDOM})
 """The kernels for the CPU, and what those for GPUs have beyond."""
 
 
@@ -404,7 +317,7 @@ def _asarray(array: Any) -> ndarray:
 def make() -> SimpleNamespace:
     """Return what stands for the module `cupy`, with two GPUs."""
     runtime = SimpleNamespace(
-        CUDARuntimeError=CUDARuntimeError,
+        CUDARuntimeError=fake_graphs.CUDARuntimeError,
         deviceSynchronize=fake_graphs.synchronize_device,
         driverGetVersion=lambda: 13000,
         getDeviceCount=lambda: 2,

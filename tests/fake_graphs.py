@@ -138,9 +138,27 @@ class Stream:
 _streams = [Stream()]
 """The default stream, and those that were made current, the last of which is."""
 
+_capturing: "Capture | None" = None
+
 
 def get_current_stream() -> Stream:
     return _streams[-1]
+
+
+def _capture() -> "Capture | None":
+    """Return what records the work on the current stream, None if it is to be done.
+
+    Raises:
+        CUDARuntimeError: it is the default stream, which would have to wait for one that captures;
+            or what has been recorded is invalid.
+    """
+    stream = get_current_stream()
+    if _capturing is None or stream not in (_streams[0], _capturing.stream):
+        return None
+    if stream is _streams[0]:
+        raise _capturing.spoiled("cudaErrorStreamCaptureImplicit: work on the default stream")
+    _capturing.require_valid()
+    return _capturing
 
 
 # -- graphs ----------------------------------------------------------------------------------------
@@ -164,6 +182,9 @@ def perform(
     if capture is None:
         return function(*arguments, **options or {})
     return capture.record(function, arguments, options or {}, changes)
+
+
+_VALUES = np.ndarray | np.generic
 
 
 def mapped(kind: Any, change: Callable[[Any], Any], value: Any) -> Any:
@@ -220,21 +241,6 @@ class Capture:
         """Raise if there has been such an error."""
         if self._invalid:
             raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated: by a previous error")
-
-
-_VALUES = np.ndarray | np.generic
-_capturing: Capture | None = None
-
-
-def _capture() -> Capture | None:
-    """Return what records the work on the current stream, None if it is to be done."""
-    stream = get_current_stream()
-    if _capturing is None or stream not in (_streams[0], _capturing.stream):
-        return None
-    if stream is _streams[0]:
-        raise _capturing.spoiled("cudaErrorStreamCaptureImplicit: work on the default stream")
-    _capturing.require_valid()
-    return _capturing
 
 
 def _compute(
