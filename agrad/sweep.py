@@ -13,6 +13,7 @@ import numpy as np
 
 from agrad.anomaly import checked, detecting, first_anomaly
 from agrad.backend import Array, as_array
+from agrad.deferred import holds
 from agrad.errors import NonFiniteError
 from agrad.graph import Node, topological_order
 from agrad.ops.operation import Gradients, Point
@@ -57,7 +58,7 @@ def average_sweep(
         last = i == segments
         end = _replay(nodes, path(i / segments))
         value = end[root].out
-        if not np.isfinite(value).all():
+        if not holds(np.isfinite(value).all()):
             raise NonFiniteError(
                 f"average_backward: the value at the end of the updates is {value.item()}, so no "
                 "average gradient exists; shorten the updates"

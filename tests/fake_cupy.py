@@ -197,6 +197,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
             args = [_given(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
         if name in _WAITING:
             _note(name)
+        if name == "take":
+            options = {**options, "mode": "wrap"}
         first, *rest = args
         rest = rest if name in _PLAIN_ARGUMENTS else map(_taken, rest)
         return _given(function(_taken(first), *rest, **_taken(options)))
@@ -289,18 +291,15 @@ class Kernels:
         if isinstance(found, type):
             return found
         return lambda *arguments, **options: _of_kernel(
-            name, found(*map(_taken, arguments), **_taken(options))
+            found(*map(_taken, arguments), **_taken(options))
         )
 
 
-def _of_kernel(name: str, result: Any) -> Any:
-    """Return what a kernel gives; the GPU's leave single numbers on the device, but for indices."""
+def _of_kernel(result: Any) -> Any:
+    """Return what a kernel gives; the GPU's leave single numbers on the device."""
     if isinstance(result, tuple):
-        return tuple(_of_kernel(name, part) for part in result)
-    if isinstance(result, int) and not isinstance(result, bool):
-        _note(name)
-        return result
-    return ndarray(result) if isinstance(result, bool | float) else _given(result)
+        return tuple(_of_kernel(part) for part in result)
+    return ndarray(result) if isinstance(result, bool | int | float) else _given(result)
 
 
 def _uniform(shape: tuple[int, ...], key: Any) -> np.ndarray:

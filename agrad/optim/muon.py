@@ -137,7 +137,7 @@ def orthogonalize(
     a, b, c = coefficients
     # XXᵀ is the smaller product where X is wider than tall.
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / max(float(np.linalg.norm(wide)), eps)
+    x = wide / np.maximum(np.linalg.norm(wide), eps)
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x
