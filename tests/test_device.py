@@ -351,9 +351,10 @@ def test_checks_of_values_can_be_put_off(
 
 def test_batch_norm_counts_batches_on_the_device() -> None:
     """With `momentum=None`, where the count decides."""
-    batches, means = [on_gpu(ROWS * k) for k in (1, 2, 4)], []
+    rows = np.random.default_rng(0).normal(size=(3, 300)).astype(np.float32)
+    batches, means = [on_gpu(rows * k) for k in (1, 2, 4)], []
     for block in nullcontext(), deferring(Noted()):
-        layer = nn.BatchNorm1d(4, momentum=None).to("cuda")
+        layer = nn.BatchNorm1d(300, momentum=None).to("cuda")
         with block, fake_cupy.waits() as waits:
             for batch in batches:
                 layer(batch)
@@ -475,6 +476,27 @@ def test_what_waits_for_the_gpu_in_a_step(
     for _ in range(3):  # what is made once is there from the second step on
         with fake_cupy.waits() as noted:
             train_step(forward, optimizer, images, labels)
+    assert noted == expected
+
+
+MUON = (3.4445, -4.775, 2.0315), 5, 1e-7
+OTHERS: dict[str, tuple[Callable[[ag.Tensor, ag.Tensor], Any], list[str]]] = {
+    "embedding": (lambda x, ids: F.embedding(ids, x), ["bool"]),
+    "pooling by a mask": (lambda x, ids: F.global_max_pool1d(x, x[0] == x[0]), ["bool"]),
+    "nll_loss": (lambda x, ids: F.nll_loss(x, ids), ["bool"]),
+    "smoothing": (lambda x, ids: F.cross_entropy(x, ids, label_smoothing=0.1), ["bool"]),
+    "dropout": (lambda x, ids: F.dropout(x), []),
+    "clipping by norm": (lambda x, ids: optim.clip_grad_norm_([x, x, x], 1.0), ["tolist"]),
+    "Muon's matrices": (lambda x, ids: optim.muon.orthogonalize(x.data, *MUON), []),
+}
+
+
+@pytest.mark.parametrize(("use", "expected"), OTHERS.values(), ids=OTHERS)
+def test_what_else_waits_for_the_gpu(use: Callable[..., Any], expected: list[str]) -> None:
+    x, ids = on_gpu(ROWS, requires_grad=True), on_gpu([0, 2, 1])
+    x.sum().backward()
+    with fake_cupy.waits() as noted:
+        use(x, ids)
     assert noted == expected
 
 
