@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, kernels
 from agrad.deferred import as_dtype
 from agrad.optim.optimizer import Optimizer, Part, require
 from agrad.optim.rmsprop import RMSprop
@@ -140,7 +140,8 @@ def orthogonalize(
     # XXᵀ is the smaller product where X is wider than tall.
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = wide / np.maximum(np.linalg.norm(wide), wide.dtype.type(eps))
+    matmul = kernels(x).product.matmul
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        gram = matmul(x, x.T)
+        x = a * x + matmul(b * gram + c * matmul(gram, gram), x)
     return np.ascontiguousarray(x if wide is matrix else x.T, like=x)
