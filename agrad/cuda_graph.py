@@ -137,7 +137,11 @@ class Graph:
         with deferring(self):
             result = self._body(*self._arguments)
         numbers = [value for _, values in self._actions for value in values if cuda.is_array(value)]
-        self._report = np.stack([result, *self._conditions, *numbers])
+        reported = [result, *self._conditions, *numbers]
+        # Not np.stack: of many arrays CuPy copies the addresses from the host.
+        self._report = np.empty_like(result, shape=(len(reported),), dtype=np.float64)
+        for i, value in enumerate(reported):
+            self._report[i] = value
 
     def _outcome(self) -> Conclusion | None:
         """Read what a run has left, the only wait for it, and return what does what was put off."""
