@@ -75,12 +75,13 @@ class Captured:
 
     Attributes:
         function: the function that was captured.
+        last: the plan of the last call, None before the first.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self.function = function
         self._plans: dict[Any, Plan] = {}
-        self._last: Plan | None = None
+        self.last: Plan | None = None
 
     def __call__(self, *arguments: ArrayLike | Tensor) -> Tensor:
         """Return what the function returns for these arguments."""
@@ -99,9 +100,9 @@ class Captured:
             if len(self._plans) == _PLANS:
                 del self._plans[next(iter(self._plans))]
             self._plans[key] = plan
-        if self._last is not None and self._last is not plan:
-            self._last.kept.clear()
-        self._last = plan
+        if self.last is not None and self.last is not plan:
+            self.last.kept.clear()
+        self.last = plan
         if not plan.differentiable:
             with no_grad():
                 return apply(replay, *tensors, *plan.leaves)

@@ -7,8 +7,9 @@ be one of its own.
 import ctypes
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +18,16 @@ from agrad.errors import DeviceError, DeviceLostError, DeviceMemoryError
 __all__ = [
     "Gpu",
     "advice",
+    "computing_on",
     "driver_version",
     "explain",
     "failures_explained",
     "gpus",
     "is_array",
+    "new_pool",
+    "new_stream",
     "number_of",
+    "record",
     "require_current",
     "to_device",
     "to_host",
@@ -86,6 +91,48 @@ def require_current(operation: str, array: Any) -> None:
         )
 
 
+def new_stream() -> Any:
+    """Return a stream of the current GPU, on which launches can be recorded."""
+    return _cupy("cuda").cuda.Stream()
+
+
+def new_pool() -> Any:
+    """Return a pool of memory of the current GPU."""
+    return _cupy("cuda").cuda.MemoryPool()
+
+
+@contextmanager
+def computing_on(stream: Any, pool: Any) -> Iterator[None]:
+    """Compute inside the `with` block on that stream, on memory of that pool, apart from others."""
+    allocator = _cupy("cuda").cuda.using_allocator(pool.malloc)
+    _cupy("cuda").cuda.runtime.deviceSynchronize()
+    with stream, allocator:
+        yield
+    stream.synchronize()
+
+
+_recording: ContextVar[bool] = ContextVar("agrad_recording", default=False)
+
+
+def record(stream: Any, launch: Callable[[], None]) -> Any:
+    """Return the CUDA graph of what a function launches on the stream, which is the current one.
+
+    Raises:
+        RuntimeError, NotImplementedError: the function does what a graph cannot have.
+    """
+    stream.begin_capture()
+    token = _recording.set(True)
+    try:
+        launch()
+    except BaseException:
+        with suppress(RuntimeError):  # what has been spoilt cannot be ended without
+            stream.end_capture()
+        raise
+    finally:
+        _recording.reset(token)
+    return stream.end_capture()
+
+
 @contextmanager
 def failures_explained() -> Iterator[None]:
     """Let `explain` speak of what fails inside the `with` block."""
@@ -104,7 +151,7 @@ def explain(error: Exception) -> None:
         DeviceLostError: it can compute nothing more for this process.
     """
     cupy = sys.modules.get("cupy")
-    if cupy is None:
+    if cupy is None or _recording.get():  # where nothing can be waited for
         return
     if isinstance(error, cupy.cuda.memory.OutOfMemoryError):
         message = (

@@ -2,7 +2,7 @@
 
 A CUDA graph launches a step's kernels without the Python that launched them one by one. Python
 between them may then neither look at what they compute nor give them numbers of its own. What a
-step needs of either goes through the four functions here. They do at once what they say, except
+step needs of either goes through the functions here. They do at once what they say, except
 inside `deferring`: there conditions are taken to hold, actions and numbers are noted, and whoever
 runs the recorded step sees to them before and after each run.
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from agrad.cuda import is_array
 
-__all__ = ["Deferral", "after", "as_dtype", "deferring", "fed", "holds", "number"]
+__all__ = ["Deferral", "after", "as_dtype", "deferring", "fed", "holds", "kept", "number"]
 
 Action = Callable[..., None]
 
@@ -32,6 +32,9 @@ class Deferral(Protocol):
 
     def action(self, action: Action, numbers: tuple[Any, ...]) -> None:
         """Note what is to be called after each run, with the values that the numbers have then."""
+
+    def keep(self, value: Any) -> None:
+        """Hold on to arrays, whose addresses are noted."""
 
 
 _deferral: ContextVar[Deferral | None] = ContextVar("agrad_deferral", default=None)
@@ -94,6 +97,19 @@ def after(action: Action, *numbers: Any) -> None:
         action(*values(numbers))
     else:
         deferral.action(action, numbers)
+
+
+def kept(value: Any) -> Any:
+    """Return what others may drop from a cache, or deferred hold on to it as well.
+
+    Example:
+        >>> kept([1, 2])
+        [1, 2]
+    """
+    deferral = _deferral.get()
+    if deferral is not None:
+        deferral.keep(value)
+    return value
 
 
 def values(numbers: tuple[Any, ...]) -> list[float]:

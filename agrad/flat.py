@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from operator import is_
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -106,6 +107,15 @@ class Flat:
         buffer = self._new()
         self._buffers.append(buffer)
         return buffer
+
+    @contextmanager
+    def with_buffers(self, buffers: list[Buffer]) -> Iterator[None]:
+        """Use these buffers, and no others, inside the `with` block; new ones are added to them."""
+        self._buffers, others = buffers, self._buffers
+        try:
+            yield
+        finally:
+            self._buffers = others
 
     def gather(self, arrays: Sequence[Array]) -> Array:
         """Return one array that has these, one for each leaf, in the layout of the leaves.

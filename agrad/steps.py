@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, as_array
+from agrad.backend import Array, as_array, kernels
 from agrad.ops.activation import Looped
 from agrad.ops.linalg import Affine
 from agrad.ops.operation import Gradients, Operation, Point, midpoint
@@ -96,10 +96,11 @@ class DenseStep(Step):
         self.between = affine.result
         self.kept = False
         self.loops = activation.operation.loops(like)  # type: ignore[attr-defined]
+        self.matmul = kernels(like).product.matmul
 
     def run(self, values: Values, called: dict[Step, Operation]) -> None:
         x, weight, bias = self.slots
-        z = values[x] @ values[weight].T
+        z = self.matmul(values[x], values[weight].T)
         if self.kept:
             values[self.between] = z
         values[self.result] = self.loops.forward_biased(z, values[bias], in_place=not self.kept)
@@ -159,9 +160,10 @@ class DenseStep(Step):
     ) -> None:
         to_x, to_weight, to_bias = self.slots
         if self.needs[0]:
-            _add(grads, to_x, np.matmul(z_grad, weight, out=_room(rooms, grads, to_x)))
+            _add(grads, to_x, self.matmul(z_grad, weight, out=_room(rooms, grads, to_x)))
         if self.needs[1]:
-            _add(grads, to_weight, np.matmul(z_grad.T, x, out=_room(rooms, grads, to_weight)))
+            room = _room(rooms, grads, to_weight)
+            _add(grads, to_weight, self.matmul(z_grad.T, x, out=room))
         if self.needs[2]:
             _add(grads, to_bias, bias_grad)
 

@@ -1,28 +1,31 @@
-"""The training loop: one step, many steps, and an evaluation."""
+"""The training loop: many steps, and an evaluation."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 import agrad.nn.functional as F
-from agrad import cuda, random
-from agrad.anomaly import detect_anomaly
-from agrad.capture import Captured
-from agrad.capture import capture as capture_function
 from agrad.data import Batches
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.mode import no_grad
 from agrad.nn import Module
 from agrad.optim import AverageGradient, Optimizer
-from agrad.tensor import Tensor, as_tensor
+from agrad.tensor import as_tensor
+from agrad.training_step import CapturedStep, LossFunction, capture_step, train_step
 
-__all__ = ["Evaluation", "Step", "evaluate", "train", "train_step"]
-
-LossFunction = Callable[[Tensor, Any], Tensor]
+__all__ = [
+    "CapturedStep",
+    "Evaluation",
+    "Step",
+    "capture_step",
+    "evaluate",
+    "train",
+    "train_step",
+]
 
 
 @dataclass(frozen=True)
@@ -50,101 +53,6 @@ class Evaluation:
     accuracy: float
 
 
-def train_step(
-    model: Module | Captured,
-    optimizer: Optimizer | AverageGradient,
-    inputs: Any,
-    targets: Any,
-    loss_function: LossFunction = F.cross_entropy,
-) -> float:
-    """Make one step on one batch and return the loss before it.
-
-    Args:
-        model: the network, in the mode in which it is, perhaps captured.
-        optimizer: a base rule or an `AverageGradient`, over the model's parameters.
-        inputs: what the model is given, (N, ...), an array or a Tensor on the model's device.
-        targets: what the loss is given beside the model's output.
-        loss_function: gives the loss, a single element, of output and targets.
-
-    Raises:
-        NonFiniteError: the loss or a gradient is NaN or infinite; the message names the first
-            operation that gave one, and neither weights nor optimizer have changed.
-        DeviceError: model, inputs and targets are not on one device, or it fails.
-
-    Example:
-        >>> import agrad as ag
-        >>> from agrad import nn, optim
-        >>> from agrad.train import train_step
-        >>> ag.seed(0)
-        >>> model = nn.Linear(2, 2)
-        >>> optimizer = optim.SGD(model.parameters(), lr=0.5)
-        >>> inputs, labels = ag.tensor([[1.0, 0.0], [0.0, 1.0]]), [0, 1]
-        >>> train_step(model, optimizer, inputs, labels) > train_step(
-        ...     model, optimizer, inputs, labels
-        ... )
-        True
-    """
-    draws = random.get_state()
-    try:
-        # Of overflow the error speaks once, and better.
-        with np.errstate(all="ignore"), cuda.failures_explained():
-            return _step(model, optimizer, inputs, targets, loss_function)
-    except NonFiniteError as error:
-        cause = _cause(model, inputs, targets, loss_function, draws)
-        optimizer.zero_grad()
-        raise NonFiniteError(f"{error}; {cause}") from error
-
-
-def _step(
-    model: Module | Captured,
-    optimizer: Optimizer | AverageGradient,
-    inputs: Any,
-    targets: Any,
-    loss_function: LossFunction,
-) -> float:
-    optimizer.zero_grad()
-    loss = loss_function(model(as_tensor(inputs)), targets)
-    value = loss.item()
-    if not math.isfinite(value):
-        raise NonFiniteError(
-            f"train: the loss is {value}; lower the learning rate, or look for NaN in the inputs"
-        )
-    if isinstance(optimizer, AverageGradient):
-        optimizer.step(loss)
-    else:
-        loss.backward()
-        optimizer.require_finite_gradients("train")
-        optimizer.step()
-    return value
-
-
-def _cause(
-    model: Module | Captured,
-    inputs: Any,
-    targets: Any,
-    loss_function: LossFunction,
-    draws: dict[str, Any],
-) -> str:
-    """Return in words what first was not finite: the step is computed again, and looked through."""
-    given = {"the inputs": as_tensor(inputs)}
-    module = model.function if isinstance(model, Captured) else model
-    if isinstance(module, Module):
-        given |= {f"the parameter {name}": p for name, p in module.named_parameters()}
-    for name, tensor in given.items():
-        if not np.isfinite(tensor.data).all():
-            return f"before any operation {name} had a NaN or an infinity"
-    after = random.get_state()
-    random.set_state(draws)  # for the same dropout masks
-    try:
-        with detect_anomaly():
-            loss_function(model(as_tensor(inputs)), targets).backward()
-    except AnomalyError as error:
-        return f"first, {str(error).removeprefix('detect_anomaly: ')}"
-    finally:
-        random.set_state(after)
-    return "computed again, it is finite: the model or the loss depends on more than its inputs"
-
-
 def train(
     model: Module,
     optimizer: Optimizer | AverageGradient,
@@ -167,8 +75,8 @@ def train(
         iterations: the number of the last step, 0 or more.
         loss_function: gives the loss, a single element, of the model's output and the targets.
         start: how many of these steps have been made before.
-        capture: run the model as `agrad.capture` makes it, faster where layers are small. Only for
-            a model whose Python does the same at every call.
+        capture: make steps as `capture_step` does, faster where layers are small. Only for a model
+            whose Python does the same at every call.
 
     Raises:
         ValueError: `iterations` or `start` is negative.
@@ -206,11 +114,15 @@ def _steps(
     capture: bool,
 ) -> Iterator[Step]:
     model.train()
-    forward = capture_function(model) if capture else model
+    step: Callable[[Any, Any], float] = (
+        capture_step(model, optimizer, loss_function)
+        if capture
+        else partial(train_step, model, optimizer, loss_function=loss_function)
+    )
     for iteration, (inputs, targets) in zip(iterations, batches.forever()):
         start = perf_counter()
         try:
-            loss = train_step(forward, optimizer, inputs, targets, loss_function)
+            loss = step(inputs, targets)
         except (AnomalyError, NonFiniteError) as error:
             raise type(error)(f"{error} (iteration {iteration})") from error
         yield Step(iteration, loss, perf_counter() - start, len(inputs))

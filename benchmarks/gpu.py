@@ -24,8 +24,10 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
@@ -42,7 +44,7 @@ from agrad.data.download import folder
 from agrad.errors import DeviceError
 from agrad.study.networks import dense_network
 from agrad.study.runs import machine
-from agrad.train import train_step
+from agrad.train import capture_step, train_step
 
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET = 520.0
@@ -164,16 +166,26 @@ def memory(deadline: float, out: Path) -> dict[str, Any]:
     model = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 4)).to("cuda")
     optimizer = optim.AverageGradient(optim.RMSprop(model.parameters(), lr=1e-5))
     inputs, labels = _batch(32, 16, 4)
-    pool = cupy.get_default_memory_pool()
-    used = []
-    until = min(deadline, time.monotonic() + 60)
-    while len(used) < 10 and time.monotonic() < until:
-        for _ in range(1000):
-            train_step(model, optimizer, inputs, labels)
-        gc.collect()
-        used.append(pool.used_bytes())
-    outcome = {"steps": 1000 * len(used), "used_bytes_after_each_1000": used}
-    return outcome | ({"failed": "memory has grown"} if used[-1] > used[0] else {})
+    steps = {
+        "as they are": partial(train_step, model, optimizer),
+        "by a graph": capture_step(model, optimizer),
+    }
+    outcome: dict[str, Any] = {}
+    for name, step in steps.items():
+        used = []
+        until = min(deadline, time.monotonic() + 40)
+        while len(used) < 10 and time.monotonic() < until:
+            for _ in range(1000):
+                step(inputs, labels)
+            gc.collect()
+            free, total = cupy.cuda.runtime.memGetInfo()
+            used.append(
+                {"pool": cupy.get_default_memory_pool().used_bytes(), "device": total - free}
+            )
+        outcome[name] = {"steps": 1000 * len(used), "bytes_after_each_1000": used}
+        if any(used[-1][where] > used[0][where] for where in used[0]):
+            outcome["failed"] = f"memory has grown, in steps {name}"
+    return outcome
 
 
 def mnist(deadline: float, out: Path) -> dict[str, Any]:
@@ -194,7 +206,7 @@ def mnist(deadline: float, out: Path) -> dict[str, Any]:
 
 
 def step(deadline: float, out: Path) -> dict[str, Any]:
-    """Race a step of the dense network, 30 hidden layers, with PyTorch's eager one."""
+    """Race a step of the dense network, 30 hidden layers, with PyTorch's, eager and as a graph."""
     require("torch")
     results = {}
     for width, batch_size in ((64, 128), (64, 1024), (256, 128), (1024, 128), (1024, 1024)):
@@ -204,10 +216,11 @@ def step(deadline: float, out: Path) -> dict[str, Any]:
             seconds,
             [
                 ("agrad RMSprop", "PyTorch RMSprop"),
-                ("agrad RMSprop, captured", "PyTorch RMSprop"),
+                ("agrad RMSprop, graph", "PyTorch RMSprop"),
+                ("agrad RMSprop, graph", "PyTorch RMSprop, graph"),
                 ("agrad average gradient", "PyTorch RMSprop"),
-                ("agrad average gradient, captured", "PyTorch RMSprop"),
-                ("agrad average gradient, captured", "agrad RMSprop, captured"),
+                ("agrad average gradient, graph", "PyTorch RMSprop"),
+                ("agrad average gradient, graph", "agrad RMSprop, graph"),
             ],
         )
         show(title, seconds, of_ratios)
@@ -218,7 +231,6 @@ def step(deadline: float, out: Path) -> dict[str, Any]:
 
 
 def _steps(width: int, batch_size: int) -> dict[str, Callable[[], object]]:
-    import cupy
     import torch
 
     def network() -> nn.Module:
@@ -226,15 +238,20 @@ def _steps(width: int, batch_size: int) -> dict[str, Callable[[], object]]:
         return dense_network(784, 10, width=width).to("cuda")
 
     inputs, labels = _batch(batch_size, 784, 10)
-    wait = cupy.cuda.runtime.deviceSynchronize
 
     def contestant(
         make_optimizer: Callable[[Any], Any], capture: bool = False
     ) -> Callable[[], object]:
         model = network()
         optimizer = make_optimizer(model.parameters())
-        forward = agrad.capture(model) if capture else model
-        return lambda: (train_step(forward, optimizer, inputs, labels), wait())
+        if not capture:
+            return lambda: (train_step(model, optimizer, inputs, labels), _wait())
+        step = capture_step(model, optimizer)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # that there is no graph is a failure here
+            for _ in range(3):
+                step(inputs, labels)
+        return lambda: (step(inputs, labels), _wait())
 
     def rmsprop(params: Any) -> optim.RMSprop:
         return optim.RMSprop(params, lr=1e-4, alpha=0.9)
@@ -242,32 +259,77 @@ def _steps(width: int, batch_size: int) -> dict[str, Callable[[], object]]:
     def average(params: Any) -> optim.AverageGradient:
         return optim.AverageGradient(rmsprop(params))
 
-    layers: list[torch.nn.Module] = []
     parameters = [parameter.cpu().numpy() for parameter in network().parameters()]
-    for weight in parameters[::2]:
-        layers += [torch.nn.Linear(weight.shape[1], weight.shape[0]), torch.nn.Tanh()]
-    peer = torch.nn.Sequential(*layers[:-1]).cuda()
-    with torch.no_grad():
-        for parameter, values in zip(peer.parameters(), parameters):
-            parameter.copy_(torch.from_numpy(values))
-    optimizer = torch.optim.RMSprop(peer.parameters(), lr=1e-4, alpha=0.9)
-    torch_inputs, torch_labels = (torch.from_dlpack(array) for array in (inputs, labels))
-
-    def torch_step() -> None:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(peer(torch_inputs), torch_labels)
-        loss.backward()
-        optimizer.step()
-        loss.item()
-        wait()
-
+    batch = [torch.from_dlpack(array) for array in (inputs, labels)]
     return {
         "agrad RMSprop": contestant(rmsprop),
-        "agrad RMSprop, captured": contestant(rmsprop, capture=True),
+        "agrad RMSprop, graph": contestant(rmsprop, capture=True),
         "agrad average gradient": contestant(average),
-        "agrad average gradient, captured": contestant(average, capture=True),
-        "PyTorch RMSprop": torch_step,
+        "agrad average gradient, graph": contestant(average, capture=True),
+        "PyTorch RMSprop": _torch_step(parameters, batch),
+        "PyTorch RMSprop, graph": _torch_graph(parameters, batch),
     }
+
+
+def _torch_step(parameters: list[Any], batch: list[Any]) -> Callable[[], object]:
+    """Return PyTorch's eager step of the same network from the same weights."""
+    launch = _torch_launches(parameters, batch, capturable=False)
+    return lambda: (launch().item(), _wait())
+
+
+def _torch_graph(parameters: list[Any], batch: list[Any]) -> Callable[[], object]:
+    """Return the same step as PyTorch's CUDA graph."""
+    import torch
+
+    own = [tensor.clone() for tensor in batch]
+    launch = _torch_launches(parameters, own, capturable=True)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            launch()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = launch()
+
+    def step() -> None:
+        for tensor, values in zip(own, batch):
+            tensor.copy_(values)
+        graph.replay()
+        loss.item()
+        _wait()
+
+    return step
+
+
+def _torch_launches(parameters: list[Any], batch: list[Any], capturable: bool) -> Callable[[], Any]:
+    """Return what launches a step of PyTorch's, and gives its loss."""
+    import torch
+
+    layers: list[torch.nn.Module] = []
+    for weight in parameters[::2]:
+        layers += [torch.nn.Linear(weight.shape[1], weight.shape[0]), torch.nn.Tanh()]
+    model = torch.nn.Sequential(*layers[:-1]).cuda()
+    with torch.no_grad():
+        for parameter, values in zip(model.parameters(), parameters):
+            parameter.copy_(torch.from_numpy(values))
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-4, alpha=0.9, capturable=capturable)
+
+    def launch() -> Any:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return launch
+
+
+def _wait() -> None:
+    import cupy
+
+    cupy.cuda.runtime.deviceSynchronize()
 
 
 def convolution(deadline: float, out: Path) -> dict[str, Any]:

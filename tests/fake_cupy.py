@@ -2,110 +2,40 @@
 
 Its arrays hold NumPy's and let nothing out that CuPy's would not: no conversion unasked, no flag
 for writing, no mixing with arrays of the host, no function that CuPy lacks and no argument that its
-functions do not have. `SIGNATURES` and `METHODS` were taken from CuPy 14.2, and are compared with
-CuPy's own where it is installed. The kernels behind it are those for the CPU.
+functions do not have (`cupy_signatures`). The kernels behind it are those for the CPU. Streams, and
+graphs of what is done on them, are in `fake_graphs`, the memory in `fake_memory`.
 """
 
 import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
+from functools import partial
+from types import FunctionType, SimpleNamespace
 from typing import Any
 from weakref import WeakValueDictionary
 
+import fake_graphs
 import numpy as np
 import pytest
+from cupy_signatures import METHODS, SIGNATURES, signature
+from fake_graphs import call_library, copy_from_host, look, mapped, perform, waits
+from fake_memory import MemoryPool, memory_of, using_allocator
 
 from agrad import kernels
 
-_LIKE = "a, dtype=None, order='K', subok=None, shape=None"
-_AXES = "a, axis=None, out=None, keepdims=False"
-_SUMS = "a, axis=None, dtype=None, out=None, keepdims=False"
-_MOMENTS = "a, axis=None, dtype=None, out=None, ddof=0, keepdims=False"
+__all__ = ["installed", "make", "ndarray", "waits"]
 
-SIGNATURES = {
-    "all": _AXES,
-    "arange": "start, stop=None, step=1, dtype=None",
-    "array": "obj, dtype=None, copy=True, order='K', subok=False, ndmin=0, *, blocking=False",
-    "array_equal": "a1, a2, equal_nan=False",
-    "asarray": "a, dtype=None, order=None, *, copy=None, blocking=False",
-    "ascontiguousarray": "a, dtype=None",
-    "broadcast_arrays": "*args",
-    "broadcast_to": "array, shape",
-    "clip": "a, a_min, a_max, out=None",
-    "concatenate": "tup, axis=0, out=None, *, dtype=None, casting='same_kind'",
-    "cumprod": "a, axis=None, dtype=None, out=None",
-    "einsum": "*operands, **kwargs",
-    "empty": "shape, dtype=float, order='C'",
-    "empty_like": _LIKE.replace("a,", "prototype,", 1),
-    "expand_dims": "a, axis",
-    "flatnonzero": "a",
-    "full": "shape, fill_value, dtype=None, order='C'",
-    "full_like": _LIKE.replace("a,", "a, fill_value,", 1),
-    "linalg.norm": "x, ord=None, axis=None, keepdims=False",
-    "max": _AXES,
-    "may_share_memory": "a, b, max_work=None",
-    "mean": _SUMS,
-    "min": _AXES,
-    "moveaxis": "a, source, destination",
-    "ndim": "a",
-    "ones": "shape, dtype=float, order='C'",
-    "ones_like": _LIKE,
-    "pad": "array, pad_width, mode='constant', **kwargs",
-    "prod": _SUMS,
-    "put_along_axis": "arr, indices, values, axis",
-    "ravel": "a, order='C'",
-    "reshape": "a, newshape, order='C', *, copy=None",
-    "result_type": "*arrays_and_dtypes",
-    "shape": "a",
-    "split": "ary, indices_or_sections, axis=0",
-    "squeeze": "a, axis=None",
-    "stack": "tup, axis=0, out=None, *, dtype=None, casting='same_kind'",
-    "std": _MOMENTS,
-    "sum": _SUMS,
-    "take": "a, indices, axis=None, out=None",
-    "transpose": "a, axes=None",
-    "var": _MOMENTS,
-    "where": "condition, x=None, y=None",
-    "zeros": "shape, dtype=float, order='C'",
-    "zeros_like": _LIKE,
-}
-METHODS = {
-    "all": "axis=None, out=None, keepdims=False",
-    "any": "axis=None, out=None, keepdims=False",
-    "argmax": "axis=None, out=None, dtype=None, keepdims=False",
-    "argmin": "axis=None, out=None, dtype=None, keepdims=False",
-    "astype": "dtype, order='K', casting=None, subok=None, copy=True",
-    "copy": "order='C'",
-    "item": "",
-    "max": "axis=None, out=None, keepdims=False",
-    "min": "axis=None, out=None, keepdims=False",
-    "ravel": "order='C'",
-    "reshape": "*shape, order='C', copy=None",
-    "squeeze": "axis=None",
-    "sum": "axis=None, dtype=None, out=None, keepdims=False",
-    "tobytes": "order='C'",
-    "tolist": "",
-    "transpose": "*axes",
-    "view": "dtype=None, type=None",
-}
 _FROM_HOST = {"array", "asarray", "ascontiguousarray"}
-_WAITING = {"array_equal", "flatnonzero"}
+_WAITING = {"array_equal", "flatnonzero", "item", "tobytes", "tolist"}
+_ALLOCATING = {"empty", "empty_like"}
+_CHANGING = {"put_along_axis"}
+_PRODUCTS = {"dot", "einsum", "matmul", "tensordot"}
 _PLAIN_ARGUMENTS = {"pad", "split"}
 """Functions of which CuPy takes other arguments than arrays as NumPy's arrays."""
 
-
-def signature(text: str) -> inspect.Signature:
-    return inspect.signature(eval(f"lambda {text}: None"))
-
-
 _BOUND = {name: signature(text) for name, text in SIGNATURES.items()}
 _BOUND_METHODS = {name: signature(text) for name, text in METHODS.items()}
-
-
-class CUDARuntimeError(RuntimeError):
-    pass
 
 
 class OutOfMemoryError(MemoryError):
@@ -128,25 +58,6 @@ class Device:
         Device.current = self._before
 
 
-_noted: list[str] | None = None
-
-
-@contextmanager
-def waits() -> Iterator[list[str]]:
-    """Note inside the block for what Python waits for the device, or copies to it."""
-    global _noted
-    _noted = []
-    try:
-        yield _noted
-    finally:
-        _noted = None
-
-
-def _note(what: str) -> None:
-    if _noted is not None:
-        _noted.append(what)
-
-
 _OWNERS: WeakValueDictionary[int, "ndarray"] = WeakValueDictionary()
 
 
@@ -164,6 +75,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         self.base = None if self.host.base is None else _owner(self.host.base)
         """The array whose memory a view is of, which lives as long as the view does."""
         _OWNERS[id(self.host)] = self
+        if self.base is None:
+            memory_of(self.host).belong_to(self)
 
     shape = property(lambda self: self.host.shape)
     dtype = property(lambda self: self.host.dtype)
@@ -174,8 +87,21 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     mT = property(lambda self: ndarray(self.host.mT))
 
     def get(self) -> Any:
-        _note("get")
+        look("get")
         return self.host.copy()
+
+    def set(self, arr: Any, stream: Any = None) -> None:
+        if not isinstance(arr, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if arr.dtype != self.dtype:
+            raise TypeError(f"{arr.dtype} array cannot be set to {self.dtype} array")
+        if arr.shape != self.shape:
+            raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
+        if not (self.host.flags.c_contiguous or self.host.flags.f_contiguous):
+            raise RuntimeError("Cannot set to non-contiguous array")
+        with stream or fake_graphs.get_current_stream():
+            copy_from_host("set")
+        self.host[...] = arr
 
     def __array__(self, *arguments: Any, **options: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
@@ -183,97 +109,133 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or not options.keys() <= {"out", "dtype", "casting"}:
             raise TypeError(f"{ufunc.__name__}.{method}: wrong arguments {sorted(options)}")
-        (out,) = options.get("out", (None,))
-        result = ufunc(*map(_taken, inputs), **_taken(options))
-        return _given(result) if out is None else out
+        return _called(ufunc.__name__, ufunc, inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
         name = f"{function.__module__}.{function.__name__}".removeprefix("numpy.")
         if name not in SIGNATURES:
             raise TypeError(f"{name}: look whether CuPy has it, then add it to SIGNATURES")
         _BOUND[name].bind(*args, **options)
-        if name in _FROM_HOST and any(isinstance(arg, np.ndarray) for arg in args):
-            _note(f"copy by {name}")
+        if name in _FROM_HOST and not isinstance(args[0], ndarray):
+            copy_from_host(f"copy by {name}")
             args = [_given(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
-        if name in _WAITING:
-            _note(name)
-        if name == "take":
-            options = {**options, "mode": "wrap"}
-        first, *rest = args
-        rest = rest if name in _PLAIN_ARGUMENTS else map(_taken, rest)
-        return _given(function(_taken(first), *rest, **_taken(options)))
+        if name in _PLAIN_ARGUMENTS:
+            args = [arg.tolist() if isinstance(arg, np.ndarray) else arg for arg in args]
+        return _called(name, function, args, options)
 
     def __getitem__(self, index: Any) -> "ndarray":
-        return ndarray(self.host[_index(index)])
+        return _given(perform(_get, (self.host, _index(index))))
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.host[_index(index)] = _taken(value)
+        perform(_set, (self.host, _index(index), _taken(value)), changes=True)
 
     def __len__(self) -> int:
         return len(self.host)
 
     def __iter__(self) -> Iterator["ndarray"]:
-        return map(ndarray, self.host)
+        return (self[i] for i in range(len(self)))
 
     def __bool__(self) -> bool:
-        _note("bool")
+        look("bool")
         return bool(self.host)
 
     def __int__(self) -> int:
-        _note("int")
+        look("int")
         return int(self.host)
 
     def __float__(self) -> float:
-        _note("float")
+        look("float")
         return float(self.host)
 
     def __format__(self, specification: str) -> str:
-        _note("format")
+        look("format")
         return format(self.host, specification)
 
 
 def _method(name: str) -> Callable[..., Any]:
     def call(self: ndarray, *args: Any, **options: Any) -> Any:
         _BOUND_METHODS[name].bind(*args, **options)
-        if name in ("item", "tobytes", "tolist"):
-            _note(name)
-        result = getattr(self.host, name)(*map(_taken, args), **_taken(options))
-        return _given(result) if isinstance(result, np.ndarray | np.generic) else result
+        return _called(name, getattr(np.ndarray, name), (self, *args), options)
 
     return call
 
 
-for _name in METHODS:
+for _name in METHODS.keys() - vars(ndarray).keys():
     setattr(ndarray, _name, _method(_name))
+
+
+def _called(name: str, function: Any, args: Any, options: Any) -> Any:
+    """Return what a function of NumPy's gives, with what CuPy's has to do for it."""
+    arguments, options = _taken(tuple(args)), _taken(options)
+    if name in _ALLOCATING:
+        array = _given(function(*arguments, **options))
+        memory_of(array.host).spoil()
+        return array
+    if name in _WAITING:
+        look(name)
+    if name in _PRODUCTS:
+        call_library("cuBLAS")
+    if name == "take":
+        options["mode"] = "wrap"  # as CuPy always does
+    changes = name in _CHANGING or options.get("out") is not None
+    return _given(perform(function, arguments, options, changes))
 
 
 def _taken(value: Any) -> Any:
     """Return what NumPy is to be called with, and refuse an array of the host."""
-    if isinstance(value, np.ndarray):
-        raise TypeError(f"Unsupported type {type(value)}")
-    if isinstance(value, ndarray):
-        return value.host
-    if type(value) in (list, tuple):
-        return type(value)(map(_taken, value))
-    return {k: _taken(v) for k, v in value.items()} if isinstance(value, dict) else value
+    return mapped(ndarray | np.ndarray, _host_of, value)
+
+
+def _host_of(array: Any) -> np.ndarray:
+    if isinstance(array, np.ndarray):
+        raise TypeError(f"Unsupported type {type(array)}")
+    return array.host
 
 
 def _given(result: Any) -> Any:
     """Return what NumPy gave as CuPy would: also a single number as an array."""
-    if isinstance(result, list | tuple) and any(isinstance(part, np.ndarray) for part in result):
-        return type(result)(map(_given, result))
-    return ndarray(result) if isinstance(result, np.ndarray | np.generic) else result
+    return mapped(np.ndarray | np.generic, _owner, result)
 
 
 def _index(index: Any) -> Any:
-    """Return an index for the host's array; CuPy copies those of the host to the device."""
-    if isinstance(index, tuple):
-        return tuple(map(_index, index))
-    if isinstance(index, np.ndarray | list):
-        _note("copy of an index")
-    if isinstance(index, ndarray) and index.dtype.kind == "b":
-        _note("index by booleans")
-    return index.host if isinstance(index, ndarray) else index
+    """Return an index for the host's array; CuPy copies those of the host to the device.
+
+    With an ellipsis a single element is a view too, as CuPy's are.
+    """
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(isinstance(part, np.ndarray | list) for part in parts):
+        copy_from_host("copy of an index")
+    if any(isinstance(part, ndarray) and part.dtype.kind == "b" for part in parts):
+        look("index by booleans")
+    ellipsis = () if any(part is Ellipsis for part in parts) else (Ellipsis,)
+    return *(part.host if isinstance(part, ndarray) else part for part in parts), *ellipsis
+
+
+def _get(array: np.ndarray, index: tuple[Any, ...]) -> Any:
+    return array[_wrapped(array, index)]
+
+
+def _set(array: np.ndarray, index: tuple[Any, ...], value: Any) -> None:
+    array[_wrapped(array, index)] = value
+
+
+def _wrapped(array: np.ndarray, index: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return an index as CuPy reads it: what is out of range in its arrays is wrapped around."""
+    axis, parts = 0, []
+    spans = [_span(part) for part in index]
+    for part, span in zip(index, spans):
+        if isinstance(part, np.ndarray) and part.dtype.kind in "iu":
+            part = part % array.shape[axis]
+        axis += array.ndim - sum(spans) if part is Ellipsis else span
+        parts.append(part)
+    return tuple(parts)
+
+
+def _span(part: Any) -> int:
+    """Return how many axes a part of an index is for."""
+    if part is None or part is Ellipsis:
+        return 0
+    return part.ndim if isinstance(part, np.ndarray) and part.dtype.kind == "b" else 1
 
 
 class Kernels:
@@ -290,38 +252,68 @@ class Kernels:
             return Kernels(found)
         if isinstance(found, type):
             return found
-        return lambda *arguments, **options: _of_kernel(
-            found(*map(_taken, arguments), **_taken(options))
-        )
+        return partial(_launch, found)
 
 
-def _of_kernel(result: Any) -> Any:
+def _launch(kernel: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    call = partial(_call, kernel, _numbers_of(kernel))
+    return _given(perform(call, _taken(arguments), _taken(options), changes=True))
+
+
+def _call(kernel: Callable[..., Any], numbers: set[int], *arguments: Any, **options: Any) -> Any:
+    """Call a kernel for the CPU, with numbers where the GPU's may find them on the device."""
+    given = [
+        argument.item() if i in numbers and _is_single(argument) else argument
+        for i, argument in enumerate(arguments)
+    ]
+    return _left(kernel(*given, **options))
+
+
+def _is_single(argument: Any) -> bool:
+    return isinstance(argument, np.ndarray) and argument.ndim == 0
+
+
+def _numbers_of(kernel: Callable[..., Any]) -> set[int]:
+    """Return which arguments of a kernel are numbers if they have no axes.
+
+    What Numba compiles takes no such arrays; other kernels say what they take.
+    """
+    if not isinstance(kernel, FunctionType):
+        return set()
+    parameters = enumerate(inspect.signature(kernel).parameters.values())
+    return {i for i, p in parameters if p.annotation in (p.empty, bool, int, float)}
+
+
+def _left(result: Any) -> Any:
     """Return what a kernel gives; the GPU's leave single numbers on the device."""
     if isinstance(result, tuple):
-        return tuple(_of_kernel(part) for part in result)
-    return ndarray(result) if isinstance(result, bool | int | float) else _given(result)
+        return tuple(map(_left, result))
+    return np.asarray(result) if isinstance(result, bool | int | float) else result
 
 
 def _uniform(shape: tuple[int, ...], key: Any) -> np.ndarray:
     return np.random.Generator(np.random.Philox(int(key))).random(shape, np.float32)
 
 
-_GPU = SimpleNamespace(**vars(kernels.cpu), random=SimpleNamespace(uniform=_uniform))
+_PRODUCT = SimpleNamespace(Recordable=fake_graphs.Recordable, matmul=fake_graphs.matmul)
+_RANDOM = SimpleNamespace(uniform=_uniform)
+_GPU = SimpleNamespace(**vars(kernels.cpu) | {"product": _PRODUCT, "random": _RANDOM})
 """The kernels for the CPU, and what those for GPUs have beyond."""
 
 
 def _asarray(array: Any) -> ndarray:
-    if isinstance(array, ndarray):
-        return ndarray(array.host)
-    _note("copy by asarray")
-    return ndarray(array.copy())
+    if not isinstance(array, ndarray):
+        copy_from_host("copy by asarray")
+        return ndarray(array.copy())
+    here = array.device.id == Device.current
+    return array if here else _given(perform(np.copy, (array.host,)))
 
 
 def make() -> SimpleNamespace:
     """Return what stands for the module `cupy`, with two GPUs."""
     runtime = SimpleNamespace(
-        CUDARuntimeError=CUDARuntimeError,
-        deviceSynchronize=lambda: None,
+        CUDARuntimeError=fake_graphs.CUDARuntimeError,
+        deviceSynchronize=fake_graphs.synchronize_device,
         driverGetVersion=lambda: 13000,
         getDeviceCount=lambda: 2,
         getDeviceProperties=lambda number: {"name": b"Stand-in", "major": 9, "minor": 0},
@@ -333,9 +325,13 @@ def make() -> SimpleNamespace:
         asarray=_asarray,
         cuda=SimpleNamespace(
             Device=Device,
+            MemoryPool=MemoryPool,
+            Stream=fake_graphs.Stream,
             driver=SimpleNamespace(CUDADriverError=type("CUDADriverError", (RuntimeError,), {})),
+            get_current_stream=fake_graphs.get_current_stream,
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             runtime=runtime,
+            using_allocator=using_allocator,
         ),
     )
 

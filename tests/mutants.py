@@ -379,8 +379,8 @@ OPERATIONS = [
     ),
     Mutant(
         "agrad/ops/convolution.py",
-        "return (pixels @ ones(pixels.shape[2], like=pixels)).sum(axis=0)",
-        "return (pixels @ ones(pixels.shape[2], like=pixels))[-1]",
+        "return by_image.sum(axis=0)",
+        "return by_image[-1]",
         "convolution: the bias's gradient of the last image alone",
         "gradients",
         "convolution",

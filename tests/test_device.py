@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import cupy_signatures
 import fake_cupy
 import numpy as np
 import pytest
@@ -79,24 +80,24 @@ def test_a_view_refers_to_the_array_that_owns_its_memory() -> None:
 
 
 @pytest.mark.skipif(real_cupy is None, reason="CuPy is not installed")
-@pytest.mark.parametrize("name", fake_cupy.SIGNATURES)
+@pytest.mark.parametrize("name", cupy_signatures.SIGNATURES)
 def test_the_stand_in_takes_the_arguments_of_cupys_functions(name: str) -> None:
     function = real_cupy
     for part in name.split("."):
         function = getattr(function, part)
     own = [p.replace(annotation=p.empty) for p in parameters(inspect.signature(function))]
-    assert own == parameters(fake_cupy.signature(fake_cupy.SIGNATURES[name]))
+    assert own == parameters(cupy_signatures.signature(cupy_signatures.SIGNATURES[name]))
 
 
 @pytest.mark.skipif(real_cupy is None, reason="CuPy is not installed")
-@pytest.mark.parametrize("name", fake_cupy.METHODS)
+@pytest.mark.parametrize("name", cupy_signatures.METHODS)
 def test_the_stand_in_takes_the_arguments_of_cupys_methods(name: str) -> None:
     method = getattr(real_cupy.ndarray, name)
     if name == "view":  # in Python
         own = str(inspect.signature(method)).strip("()").removeprefix("self, ")
     else:  # in Cython, which writes it into the docstring
         own = re.search(r"\(self(?:, )?(.*?)\)", method.__doc__.splitlines()[0])[1]
-    assert own == fake_cupy.METHODS[name]
+    assert own == cupy_signatures.METHODS[name]
 
 
 def parameters(signature: inspect.Signature) -> list[inspect.Parameter]:

@@ -1,6 +1,8 @@
 """On a real GPU: run with `pytest -m gpu`. Everything else about devices: see test_device.py."""
 
 import gc
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from agrad import cuda, nn, optim
 from agrad.backend import Array, move
 from agrad.errors import DeviceError, DeviceMemoryError
 from agrad.testing.strategies import OPERATIONS
-from agrad.train import train_step
+from agrad.train import capture_step, train_step
 
 try:
     cuda.number_of("cuda")
@@ -94,6 +96,59 @@ def test_a_captured_model_trains_as_one_that_is_not(average: bool) -> None:
         losses.append([train_step(forward, optimizer, images, labels) for _ in range(20)])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     assert losses[0][-1] < losses[0][0]
+
+
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "SGD": lambda p: optim.SGD(p, lr=1e-2, momentum=0.9),
+    "RMSprop": lambda p: optim.RMSprop(p, lr=1e-3),
+    "AdamW": lambda p: optim.AdamW(p, lr=1e-3),
+    "Muon": lambda p: optim.Muon(p, lr=1e-2),
+    "average": lambda p: optim.AverageGradient(optim.RMSprop(p, lr=1e-3)),
+    "average, every other step": lambda p: optim.AverageGradient(
+        optim.Adam(p, lr=1e-3), every=2, lr="auto"
+    ),
+    "average by rows": lambda p: optim.AverageGradient(optim.Adam(p, lr=1e-3), granularity="row"),
+}
+
+
+@pytest.mark.parametrize("convolutional", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.filterwarnings("error")  # that no graph can have the step
+def test_steps_by_a_graph_train_as_others(name: str, convolutional: bool) -> None:
+    """Other only in the rounding of products and of Adam's corrections."""
+    losses = []
+    for captured in (False, True):
+        model, (images, labels) = network("float32"), batch("float32")
+        if convolutional:
+            ag.seed(0)
+            model = nn.Sequential(
+                *(nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)),
+                *(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 32), nn.LayerNorm(32)),
+                *(nn.Tanh(), nn.Dropout(0.1), nn.Linear(32, 10)),
+            ).to("cuda")
+        optimizer = OPTIMIZERS[name](model.parameters())
+        ag.seed(1)
+        step: Any = partial(train_step, model, optimizer)
+        if captured:
+            step = capture_step(model, optimizer)
+        losses.append([step(images, labels) for _ in range(30)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+    assert losses[0][-1] < losses[0][0]
+
+
+def test_a_graph_leaves_wrong_labels_to_an_ordinary_step() -> None:
+    model, (images, labels) = network("float32"), batch("float32")
+    step = capture_step(model, optim.AverageGradient(optim.RMSprop(model.parameters(), lr=1e-3)))
+    for _ in range(4):
+        step(images, labels)
+    before = [p.cpu().numpy() for p in model.parameters()]
+    wrong = labels.copy()
+    wrong[3] = 10
+    with pytest.raises(ValueError, match="class 10, outside 0 to 9"):
+        step(images, wrong)
+    for parameter, values in zip(model.parameters(), before):
+        np.testing.assert_array_equal(parameter.cpu().numpy(), values)
+    assert np.isfinite(step(images, labels))
 
 
 def test_memory_does_not_grow() -> None:

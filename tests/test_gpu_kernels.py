@@ -131,7 +131,12 @@ def test_names_and_signatures_are_the_cpus(host: OnNumpy, module: str) -> None:
 
 
 def parameters_of(value: Any) -> Any:
-    """Return the names of a function's parameters; of an activation, those of its methods."""
+    """Return the names of a function's parameters; of an activation, those of its methods.
+
+    Of NumPy's own functions only the first ones are meant.
+    """
+    if isinstance(value, np.ufunc):
+        return [*(f"x{i + 1}" for i in range(value.nin)), "out"]
     if callable(value):
         return list(inspect.signature(value).parameters)
     return {name: parameters_of(getattr(value, name)) for name in dir(value) if name[0] != "_"}

@@ -104,4 +104,5 @@ def _like(known, array):
 def _sum_by_channel(grad):
     # As a product, the sum over the pixels runs in the BLAS.
     pixels = grad.reshape(*grad.shape[:2], grad.shape[2] * grad.shape[3])
-    return (pixels @ ones(pixels.shape[2], like=pixels)).sum(axis=0)
+    by_image = kernels(grad).product.matmul(pixels, ones(pixels.shape[2], like=pixels))
+    return by_image.sum(axis=0)

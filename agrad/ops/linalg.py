@@ -18,7 +18,7 @@ class Affine(Multilinear):
     """x Wᵀ + b for inputs (..., n), weight (m, n) and, optionally, bias (m,)."""
 
     def forward(self, x, weight, bias=None):
-        out = _as_matrix(x) @ weight.T
+        out = kernels(x).product.matmul(_as_matrix(x), weight.T)
         if bias is not None and out.dtype == bias.dtype in (np.float32, np.float64):
             kernels(out).dense.add_bias(out, bias)
         elif bias is not None:
@@ -27,10 +27,11 @@ class Affine(Multilinear):
 
     def backward(self, grad, needs, out, x, weight, bias=None):
         rows = _as_matrix(grad)
-        x_grad = rows @ weight if needs[0] else None
+        matmul = kernels(rows).product.matmul
+        x_grad = matmul(rows, weight) if needs[0] else None
         if x_grad is not None and x.ndim != 2:
             x_grad = x_grad.reshape(x.shape)
-        weight_grad = rows.T @ _as_matrix(x) if needs[1] else None
+        weight_grad = matmul(rows.T, _as_matrix(x)) if needs[1] else None
         if bias is None:
             return x_grad, weight_grad
         bias_grad = kernels(rows).dense.sum_rows(rows) if needs[2] else None
@@ -49,7 +50,7 @@ class Matmul(Multilinear):
 
     def forward(self, x, y):
         try:
-            return np.matmul(x, y)
+            return kernels(x).product.matmul(x, y)
         except ValueError:
             raise ValueError(
                 f"matmul: shapes {x.shape} and {y.shape} do not fit: the last axis of x must be as "
@@ -58,17 +59,19 @@ class Matmul(Multilinear):
             ) from None
 
     def backward(self, grad, needs, out, x, y):
+        matmul = kernels(grad).product.matmul
         if y.ndim > 2:
             # A product for each leading index; the sweep sums where an operand was broadcast.
             if x.ndim == 1:
                 x, grad = x[np.newaxis], grad[..., np.newaxis, :]
-            return grad @ y.mT if needs[0] else None, x.mT @ grad if needs[1] else None
+            x_grad = matmul(grad, y.mT) if needs[0] else None
+            return x_grad, matmul(x.mT, grad) if needs[1] else None
         # One product, in which the leading axes of x are so many rows.
         rows = _as_matrix(x)
         columns = y[:, np.newaxis] if y.ndim == 1 else y
         grad = grad.reshape(len(rows), columns.shape[1])
-        x_grad = (grad @ columns.T).reshape(x.shape) if needs[0] else None
-        y_grad = (rows.T @ grad).reshape(y.shape) if needs[1] else None
+        x_grad = matmul(grad, columns.T).reshape(x.shape) if needs[0] else None
+        y_grad = matmul(rows.T, grad).reshape(y.shape) if needs[1] else None
         return x_grad, y_grad
 
 

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from agrad.backend import device_of, kernels, move, set_writable
+from agrad.deferred import kept
 from agrad.ops.operation import Linear, Selection
 
 __all__ = ["AdaptiveAvgPool", "AvgPool", "MaxPool"]
@@ -87,7 +88,7 @@ class AvgPool(Linear):
     def _windows_on(self, planes):
         options = tuple(vars(self).values())
         where = planes.shape[1:], planes.dtype, device_of(planes)
-        return _windows(type(self), options, *where)  # type: ignore[arg-type]  # it is hashable
+        return kept(_windows(type(self), options, *where))  # type: ignore[arg-type]  # hashable
 
 
 class AdaptiveAvgPool(AvgPool):

@@ -1,9 +1,11 @@
 """Adam, and Adam with decoupled weight decay."""
 
-import math
 from collections.abc import Iterable
 
+import numpy as np
+
 from agrad.backend import Array, kernels
+from agrad.deferred import as_dtype
 from agrad.optim.optimizer import Optimizer, Part, require, with_decay
 from agrad.tensor import Tensor
 
@@ -73,11 +75,11 @@ class Adam(Optimizer):
             out,
             grad,
             *part.state.values(),
-            self.rate / (1 - beta1**part.steps),
+            part.rate / (1 - beta1**part.steps),
             beta1,
             beta2,
             self.eps,
-            math.sqrt(1 - beta2**part.steps),
+            np.sqrt(1 - beta2**part.steps),
         )
 
 
@@ -111,4 +113,4 @@ class AdamW(Adam):
     def _rule(self, part: Part, grad: Array, out: Array) -> None:
         self._adam(part, grad, out)
         if self.weight_decay:
-            out -= (self.rate * self.weight_decay) * part.values
+            out -= as_dtype(part.rate * self.weight_decay, out.dtype) * part.values

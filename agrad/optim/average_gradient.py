@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from agrad import cuda
 from agrad.backend import Array, move
+from agrad.deferred import after, as_dtype, fed, holds, number
 from agrad.errors import NonFiniteError
 from agrad.flat import Buffer, Flat
 from agrad.graph import Node, topological_order
 from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, scale, search
-from agrad.optim.optimizer import Optimizer, require
+from agrad.optim.optimizer import Optimizer, options_of, require
 from agrad.optim.state import require_array, require_count, require_dict
 from agrad.sweep import average_sweep, recorded_leaves, require_kinds
 from agrad.tensor import Tensor, accumulate
@@ -187,13 +188,13 @@ class AverageGradient:
                 last step, for want of `zero_grad`. Neither parameters nor states have changed
                 after any of these.
         """
-        measured = self._steps % self.every == 0
+        measured = self._measures
         nodes = self._prepare(loss, measured)
         blocks = self.base.ready()
         updates = [(block.flat, self.base.proposal(block)) for block in blocks]
         self._mark_gradients()
         if measured:
-            self.fraction = self._measure(nodes, updates)
+            self._measure(nodes, updates)
             if not nodes[-1].freed:  # no end was finite, so no sweep has freed the graph
                 for node in nodes:
                     node.free()
@@ -203,13 +204,12 @@ class AverageGradient:
                     fractions = [self._fractions[param] for param in flat.tensors]
                     scale(delta, flat, fractions, self.granularity)
         for flat, delta in updates:
-            if self.automatic and self._scale != 1:
-                np.multiply(delta.array, self._scale, out=delta.array)
+            if self._scales:
+                factor = as_dtype(fed(lambda: self._scale), delta.array.dtype)
+                np.multiply(delta.array, factor, out=delta.array)
             values = flat.writable()
             np.add(values, delta.array, out=values)
-        self._steps += 1
-        if measured and self.automatic and self.fraction is not None:
-            self.base.lr *= math.exp(self.gain * (self.fraction - self.target))
+        after(self._count)
 
     def _prepare(self, loss: Tensor, measured: bool) -> list[Node]:
         """Return the nodes of the loss, after all that can be wrong has been looked at."""
@@ -222,9 +222,10 @@ class AverageGradient:
                 "AverageGradient.step: loss must be a single element computed from the parameters, "
                 f"got shape {loss.shape}{' and no graph' if loss.is_leaf else ''}"
             )
-        if not math.isfinite(loss.item()):
+        value = number(loss.data)
+        if not holds(np.isfinite(value)):
             raise NonFiniteError(
-                f"AverageGradient.step: the loss is {loss.item()}; lower the learning rate, "
+                f"AverageGradient.step: the loss is {value}; lower the learning rate, "
                 "or look for NaN in the inputs"
             )
         given = self._first_grad()
@@ -263,27 +264,35 @@ class AverageGradient:
                     "of this loss; pass the loss whose gradient it is, be it the sum of several"
                 )
 
-    def _measure(self, nodes: list[Node], updates: list[tuple[Flat, Buffer]]) -> float | None:
-        """Scale the updates by what the average gradients along them say, and return τ."""
-        self._fractions = {}
+    def _measure(self, nodes: list[Node], updates: list[tuple[Flat, Buffer]]) -> None:
+        """Scale the updates by what the average gradients along them say, and keep what that is."""
+        fractions: dict[Tensor, Array] = {}
         proposed = 0.0
         for i in range(self.repeats):
             cut = self._average_backward(nodes, updates, retain_graph=i + 1 < self.repeats)
             kept = whole = 0.0
             found = search(updates, self.granularity, self.cap if i == 0 else 1.0)
-            for params, fractions, kept_here, whole_here in found:
+            for params, found_here, kept_here, whole_here in found:
                 kept += kept_here
                 whole += whole_here
-                for param, own in zip(params, fractions):
+                for param, own in zip(params, found_here):
                     param.average_grad = None
                     if self.every > 1:
                         own *= cut
-                        self._fractions[param] = own * self._fractions[param] if i else own
-            if not isinstance(whole, float):  # a GPU's are still on it, to be waited for once
-                kept, whole = np.stack([kept, whole]).tolist()
+                        fractions[param] = own * fractions[param] if i else own
             if i == 0:
                 proposed = whole / cut if cut > 0 else math.inf
-        return kept / proposed if proposed > 0 else None
+        after(partial(self._conclude, fractions), kept, proposed)
+
+    def _conclude(self, fractions: dict[Tensor, Array], kept: float, proposed: float) -> None:
+        """Take up what a measured step found: the fractions, and Σ t|gΔ| over Σ |gΔ|."""
+        self._fractions = fractions
+        self.fraction = kept / proposed if proposed > 0 else None
+        if self.automatic and self.fraction is not None:
+            self.base.lr *= math.exp(self.gain * (self.fraction - self.target))
+
+    def _count(self) -> None:
+        self._steps += 1
 
     def _average_backward(
         self, nodes: list[Node], updates: list[tuple[Flat, Buffer]], retain_graph: bool
@@ -314,6 +323,35 @@ class AverageGradient:
             for param in flat.tensors:
                 param.average_grad = np.zeros_like(param.data)
         return 0.0
+
+    # -- what a recorded step has to know ----------------------------------------------------------
+
+    def changing(self) -> list[Array]:
+        """Return the arrays that steps change in place: the parameters' and the base rule's."""
+        return self.base.changing()
+
+    def flats(self) -> list[Flat]:
+        """Return what holds the parameters side by side."""
+        return self.base.flats()
+
+    def reading(self) -> list[Array]:
+        """Return the arrays that the next step reads and leaves as they are."""
+        return [] if self._measures else list(self._fractions.values())
+
+    def options(self) -> tuple[Hashable, ...]:
+        """Return the numbers and words that a step depends on, but for those that go by `fed`."""
+        own = options_of(self, {"fraction", "_scale", "_steps"})
+        return self.base.options(), own, self._measures, self._scales
+
+    @property
+    def _measures(self) -> bool:
+        """Whether the next step measures."""
+        return self._steps % self.every == 0
+
+    @property
+    def _scales(self) -> bool:
+        """Whether a schedule's factor is applied to the step."""
+        return self.automatic and self._scale != 1
 
     # -- its state ---------------------------------------------------------------------------------
 

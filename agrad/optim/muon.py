@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, kernels
+from agrad.deferred import as_dtype
 from agrad.optim.optimizer import Optimizer, Part, require
 from agrad.optim.rmsprop import RMSprop
 from agrad.tensor import Tensor
@@ -99,8 +101,8 @@ class Muon(Optimizer):
 
     def _rule(self, part: Part, grad: Array, out: Array) -> None:
         if "average" not in part.state:
-            self._rmsprop.lr = self.rate * self._rmsprop_lr
-            self._rmsprop._rule(part, grad, out)
+            own = replace(part, rate=part.rate * self._rmsprop_lr)
+            self._rmsprop._rule(own, grad, out)
             return
         average = part.state["average"]
         average += (1 - self.momentum) * (grad - average)
@@ -112,9 +114,9 @@ class Muon(Optimizer):
             factor = math.sqrt(max(1, rows / max(columns, 1)))
         matrix = direction.reshape(rows, columns)
         nearly = orthogonalize(matrix, self.ns_coefficients, self.ns_steps, self.eps)
-        np.multiply(nearly.ravel(), -self.rate * factor, out=out)
+        np.multiply(nearly.ravel(), as_dtype(-part.rate * factor, out.dtype), out=out)
         if self.weight_decay:
-            out -= (self.rate * self.weight_decay) * part.values
+            out -= as_dtype(part.rate * self.weight_decay, out.dtype) * part.values
 
 
 def orthogonalize(
@@ -138,7 +140,8 @@ def orthogonalize(
     # XXᵀ is the smaller product where X is wider than tall.
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = wide / np.maximum(np.linalg.norm(wide), eps)
+    matmul = kernels(x).product.matmul
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
+        gram = matmul(x, x.T)
+        x = a * x + matmul(b * gram + c * matmul(gram, gram), x)
     return np.ascontiguousarray(x if wide is matrix else x.T, like=x)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, as_array, device_of, kernels, move, same_device
+from agrad.deferred import after, fed, holds
 from agrad.errors import DeviceError, NonFiniteError
 from agrad.flat import Buffer, Flat
 from agrad.optim.state import require_array, require_count, require_dict
@@ -22,6 +23,7 @@ __all__ = [
     "Optimizer",
     "Part",
     "checked_params",
+    "options_of",
     "require",
     "with_decay",
 ]
@@ -49,21 +51,32 @@ class Block:
         """Return the gradients of the parameters, None where there is none."""
         return [param.grad for param in self.flat.tensors]
 
+    def count(self) -> None:
+        """Count a step."""
+        self.steps += 1
+
 
 @dataclass(slots=True, eq=False)
 class Part:
     """What a rule is given of a block: as many elements of the values and of each state's array.
 
+    The learning rate and the count of steps are numbers, or while a CUDA graph is recorded arrays
+    without axes: see `agrad.deferred`.
+
     Attributes:
         shape: the parameter's, if the part is all of one.
         values: the parameters', to be read.
+        rate: the learning rate in force.
         steps: how many the parameters have made, with this one.
+        first: whether this is their first.
         state: the rule's arrays, to be brought up to date.
     """
 
     shape: tuple[int, ...] | None
     values: Array
-    steps: int
+    rate: Any
+    steps: Any
+    first: bool
     state: dict[str, Array]
 
 
@@ -126,7 +139,7 @@ class Optimizer:
     @property
     def rate(self) -> float:
         """The learning rate in force, lr · scale."""
-        return self._lr * self.scale
+        return fed(lambda: self._lr * self.scale)
 
     def zero_grad(self) -> None:
         """Forget the gradients and average gradients of the parameters."""
@@ -176,7 +189,7 @@ class Optimizer:
         """
         for block in self.ready():
             grad = block.flat.gather(block.grads())
-            if kernels(grad).optimizer.all_finite(grad):
+            if holds(kernels(grad).optimizer.all_finite(grad)):
                 continue
             pairs = zip(block.flat.tensors, block.grads())
             wrong = next(param for param, grad in pairs if not np.isfinite(grad).all())
@@ -225,16 +238,18 @@ class Optimizer:
     def _parts(self, block: Block, values: Array) -> Iterator[tuple[slice, Part]]:
         """Count a step of the block, and yield its parts and where they are."""
         tensors = block.flat.tensors
-        if block.steps == 0:
+        first = block.steps == 0
+        if first:
             names = self._state(tensors[0])
             block.state = {name: block.flat.zeros() for name in names}
-        block.steps += 1
+        rate, steps = self.rate, fed(lambda: block.steps + 1)
+        after(block.count)
         size = self._part_size(block)
         shape = tensors[0].shape if len(tensors) == 1 and size == values.size else None
         for start in range(0, values.size, max(size, 1)):
             where = slice(start, start + size)
             state = {name: array[where] for name, array in block.state.items()}
-            yield where, Part(shape, values[where], block.steps, state)
+            yield where, Part(shape, values[where], rate, steps, first, state)
 
     def _part_size(self, block: Block) -> int:
         """Return how many elements the rule is given at a time: on a GPU all, in one launch."""
@@ -264,6 +279,28 @@ class Optimizer:
                         f"{self._name}: parameter {number} is on {device_of(data)}, its {name} on "
                         f"{device_of(array)}; make the optimizer after the model has been moved"
                     )
+
+    # -- what a recorded step has to know ----------------------------------------------------------
+
+    def changing(self) -> list[Array]:
+        """Return the arrays that steps change in place: the parameters' and the rule's."""
+        return [
+            array
+            for block in self._blocks
+            for array in (block.flat.writable(), *block.state.values())
+        ]
+
+    def flats(self) -> list[Flat]:
+        """Return what holds the parameters side by side."""
+        return [block.flat for block in self._blocks]
+
+    def reading(self) -> list[Array]:
+        """Return the arrays that steps read and leave as they are."""
+        return []
+
+    def options(self) -> tuple[Hashable, ...]:
+        """Return the numbers and words that a step depends on, but for those that go by `fed`."""
+        return options_of(self, {"params", "_lr", "scale"})
 
     # -- its state ---------------------------------------------------------------------------------
 
@@ -369,6 +406,13 @@ def require(owner: str, what: str, holds: Any, **arguments: Any) -> None:
 def with_decay(grad: Array, weight_decay: float, values: Array) -> Array:
     """Return the gradient of the loss plus ½ weight_decay |θ|²."""
     return as_array(grad + weight_decay * values) if weight_decay else grad
+
+
+def options_of(optimizer: Any, without: set[str]) -> tuple[Hashable, ...]:
+    """Return an optimizer's attributes that are numbers, words or tuples of them, but for some."""
+    kinds = bool | int | float | str | tuple
+    own = {name: value for name, value in vars(optimizer).items() if name not in without}
+    return tuple((name, value) for name, value in own.items() if isinstance(value, kinds))
 
 
 def _by_gradient(block: Block) -> list[Block]:

@@ -76,12 +76,12 @@ class RMSprop(Optimizer):
     def _rule(self, part: Part, grad: Array, out: Array) -> None:
         grad = with_decay(grad, self.weight_decay, part.values)
         if not self.momentum:
-            self._scale(part.state, grad, self.rate, out)
+            self._scale(part.state, grad, part.rate, out)
             return
         direction = np.empty_like(grad)
         self._scale(part.state, grad, -1.0, direction)
         kernels(grad).optimizer.heavy_ball(
-            out, direction, part.state["momentum"], self.rate, self.momentum, 1.0, False
+            out, direction, part.state["momentum"], part.rate, self.momentum, 1.0, False
         )
 
     def _scale(self, state: dict[str, Array], grad: Array, lr: float, out: Array) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from agrad.backend import Array, kernels
+from agrad.deferred import as_dtype
 from agrad.optim.optimizer import Optimizer, Part, require, with_decay
 from agrad.tensor import Tensor
 
@@ -70,9 +71,9 @@ class SGD(Optimizer):
     def _rule(self, part: Part, grad: Array, out: Array) -> None:
         grad = with_decay(grad, self.weight_decay, part.values)
         if self.momentum:
-            fresh = 1.0 if part.steps == 1 else 1 - self.dampening
+            fresh = 1.0 if part.first else 1 - self.dampening
             kernels(grad).optimizer.heavy_ball(
-                out, grad, part.state["momentum"], self.rate, self.momentum, fresh, self.nesterov
+                out, grad, part.state["momentum"], part.rate, self.momentum, fresh, self.nesterov
             )
         else:
-            np.multiply(grad, -self.rate, out=out)
+            np.multiply(grad, as_dtype(-part.rate, grad.dtype), out=out)

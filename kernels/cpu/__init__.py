@@ -13,6 +13,7 @@ from . import (
     optimizer,
     pooling,
     power,
+    product,
     selection,
     softmax,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "optimizer",
     "pooling",
     "power",
+    "product",
     "selection",
     "softmax",
 ]

@@ -12,6 +12,7 @@ import cupy
 from ..cpu.conv import Geometry
 from .axis import axes
 from .launch import Kernel, over
+from .product import matmul
 
 __all__ = ["Geometry", "convolve", "input_gradient", "weight_gradient"]
 
@@ -45,7 +46,7 @@ def convolve(
     out = cupy.empty((len(x), len(weight), *size), x.dtype)
     factors = columns.factors(weight)
     for images in columns.parts(x.itemsize):
-        product = cupy.matmul(factors, columns.pack(x[images]))
+        product = matmul(factors, columns.pack(x[images]))
         product = product.reshape(len(weight), -1, *size).swapaxes(0, 1)
         if bias is None:
             out[images] = product
@@ -69,7 +70,7 @@ def input_gradient(
     x_grad = cupy.empty(shape, grad.dtype)
     factors = columns.factors(weight).swapaxes(1, 2)
     for images in columns.parts(grad.itemsize):
-        columns.unpack(cupy.matmul(factors, columns.by_filter(grad[images])), x_grad[images])
+        columns.unpack(matmul(factors, columns.by_filter(grad[images])), x_grad[images])
     return x_grad
 
 
@@ -88,9 +89,7 @@ def weight_gradient(
     total = cupy.zeros((geometry.groups, columns.rows, columns.filters), grad.dtype)
     for images in columns.parts(x.itemsize):
         # CuPy copies a factor that is transposed: this way it is not the columns, the larger.
-        total += cupy.matmul(
-            columns.pack(x[images]), columns.by_filter(grad[images]).swapaxes(1, 2)
-        )
+        total += matmul(columns.pack(x[images]), columns.by_filter(grad[images]).swapaxes(1, 2))
     return cupy.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape)
 
 

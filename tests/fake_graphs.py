@@ -1,0 +1,372 @@
+"""Streams of a device that is not there, and CUDA graphs of what is done on them.
+
+Whatever computes goes through `perform`: on a stream that captures it is recorded in place of being
+done, by the memory that it reads and writes. A launch does it on that memory, with what is there by
+then. What a device or CuPy refuses meanwhile is refused, and what it would make of memory that has
+changed hands is made of it.
+"""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import ref
+
+import numpy as np
+from fake_memory import Memory, hand_on, memory_of, placed, root_of
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+# -- looks of the host -----------------------------------------------------------------------------
+
+_noted: list[str] | None = None
+
+
+@contextmanager
+def waits() -> Iterator[list[str]]:
+    """Note inside the block for what Python waits for the device, or copies to it."""
+    global _noted
+    _noted = []
+    try:
+        yield _noted
+    finally:
+        _noted = None
+
+
+def _note(what: str) -> None:
+    if _noted is not None:
+        _noted.append(what)
+
+
+def look(what: str) -> None:
+    """Note that the host waits for what the device computes; that spoils a capture.
+
+    Raises:
+        CUDARuntimeError: the current stream captures.
+    """
+    capture = _capture()
+    if capture is not None:
+        raise capture.spoiled(f"cudaErrorStreamCaptureUnsupported: {what} while capturing")
+    _note(what)
+
+
+def copy_from_host(what: str) -> None:
+    """Note that something is copied to the device.
+
+    Raises:
+        RuntimeError: the current stream captures.
+    """
+    if _capture() is not None:
+        raise RuntimeError(
+            f"{what}: the current stream is capturing, so H2D transfers are disallowed"
+        )
+    _note(what)
+
+
+def call_library(name: str) -> None:
+    """Refuse a library of NVIDIA's where CuPy does.
+
+    Raises:
+        NotImplementedError: the current stream captures.
+    """
+    if _capture() is not None:
+        raise NotImplementedError(
+            f"calling {name} API during stream capture is currently unsupported"
+        )
+
+
+def synchronize_device() -> None:
+    """Wait for all streams.
+
+    Raises:
+        CUDARuntimeError: one of them captures.
+    """
+    if _capturing is not None:
+        raise _capturing.spoiled("cudaErrorStreamCaptureUnsupported: deviceSynchronize")
+    _note("deviceSynchronize")
+
+
+# -- streams ---------------------------------------------------------------------------------------
+
+
+class Stream:
+    """A stream that, as CuPy's own by default, waits for the default stream, which waits for it."""
+
+    def __enter__(self) -> "Stream":
+        _streams.append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _streams.pop()
+
+    def synchronize(self) -> None:
+        """Wait for what was issued on the stream."""
+        with self:
+            look("synchronize")
+
+    def begin_capture(self, mode: int | None = None) -> None:
+        """Record from now on what is issued on this stream."""
+        global _capturing
+        if self is _streams[0]:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        if _capturing is not None:
+            raise CUDARuntimeError("cudaErrorIllegalState: a stream is capturing")
+        _capturing = Capture(self)
+
+    def end_capture(self) -> "Graph":
+        """Return what was recorded."""
+        global _capturing
+        capture = _capturing
+        if capture is None or capture.stream is not self:
+            raise CUDARuntimeError("cudaErrorIllegalState: the stream is not capturing")
+        _capturing = None
+        capture.require_valid()
+        gc.collect()  # sooner or later it is
+        return Graph(capture)
+
+    def is_capturing(self) -> bool:
+        """Return whether this stream records."""
+        if _capturing is None or _capturing.stream is not self:
+            return False
+        _capturing.require_valid()
+        return True
+
+
+_streams = [Stream()]
+"""The default stream, and those that were made current, the last of which is."""
+
+_capturing: "Capture | None" = None
+
+
+def get_current_stream() -> Stream:
+    return _streams[-1]
+
+
+def _capture() -> "Capture | None":
+    """Return what records the work on the current stream, None if it is to be done.
+
+    Raises:
+        CUDARuntimeError: it is the default stream, which would have to wait for one that captures;
+            or what has been recorded is invalid.
+    """
+    stream = get_current_stream()
+    if _capturing is None or stream not in (_streams[0], _capturing.stream):
+        return None
+    if stream is _streams[0]:
+        raise _capturing.spoiled("cudaErrorStreamCaptureImplicit: work on the default stream")
+    _capturing.require_valid()
+    return _capturing
+
+
+# -- graphs ----------------------------------------------------------------------------------------
+
+
+def perform(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    options: dict[str, Any] | None = None,
+    changes: bool = False,
+) -> Any:
+    """Return what a function gives of arrays of the device: computed, or to be by a launch.
+
+    Args:
+        function: returns arrays or numbers of NumPy's, lists or tuples of them, or what holds none.
+        arguments: in which all arrays are the device's; in lists, tuples and dicts too.
+        options: arguments by name.
+        changes: whether it may change the arrays that it is given.
+    """
+    capture = _capture()
+    if capture is None:
+        return function(*arguments, **options or {})
+    return capture.record(function, arguments, options or {}, changes)
+
+
+_VALUES = np.ndarray | np.generic
+
+
+def mapped(kind: Any, change: Callable[[Any], Any], value: Any) -> Any:
+    """Return `value` with what is of that kind changed; in lists, tuples and dicts too."""
+    if isinstance(value, kind):
+        return change(value)
+    if type(value) in (list, tuple):
+        return type(value)(mapped(kind, change, part) for part in value)
+    if isinstance(value, dict):
+        return {key: mapped(kind, change, part) for key, part in value.items()}
+    return value
+
+
+class Capture:
+    """What a stream has recorded.
+
+    Attributes:
+        calls: each of which does again what was asked for.
+        memories: that they read and write, by the ids of their roots.
+        workspaces: weak references to what has to be there beside them.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.calls: list[Callable[[], None]] = []
+        self.memories: dict[int, Memory] = {}
+        self.workspaces: list[ref[Any]] = []
+        self._invalid = False
+
+    def record(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+        changes: bool,
+    ) -> Any:
+        """Note a call, and return arrays as it would: views if it gives views, others unfilled."""
+        trial = Trial()
+        with np.errstate(all="ignore"):
+            result = function(*trial.copied(arguments), **trial.copied(options))
+        result = mapped(_VALUES, trial.original, result)
+        outputs = trial.outputs
+        if changes or any(output is not None for output in outputs):
+            self.memories |= trial.memories
+            self.calls.append(lambda: _compute(function, arguments, options, outputs))
+        return result
+
+    def spoiled(self, message: str) -> CUDARuntimeError:
+        """Return an error, after which what was recorded is invalid."""
+        self._invalid = True
+        return CUDARuntimeError(message)
+
+    def require_valid(self) -> None:
+        """Raise if there has been such an error."""
+        if self._invalid:
+            raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated: by a previous error")
+
+
+def _compute(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    options: dict[str, Any],
+    outputs: list[np.ndarray | None],
+) -> None:
+    """Call a function and put what it returns where its results are looked for."""
+    values: list[Any] = []
+    mapped(_VALUES, values.append, function(*arguments, **options))
+    for output, value in zip(outputs, values, strict=True):
+        if output is not None:
+            output[...] = value
+
+
+class Trial:
+    """Copies of all memory that a call is given, to see what it returns without its effects.
+
+    They have zeros, which anything takes as numbers and as indices: what the values will be is not
+    known yet.
+
+    Attributes:
+        memories: those that the call is given and those that it makes, by the ids of their roots.
+        outputs: the arrays of the device that it returns; None for views of what it is given.
+    """
+
+    def __init__(self) -> None:
+        self.memories: dict[int, Memory] = {}
+        self.outputs: list[np.ndarray | None] = []
+        self._made: set[int] = set()
+        self._copies: dict[int, np.ndarray] = {}
+        self._originals: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        """Copies and originals, by the copies' ids."""
+
+    def copied(self, value: Any) -> Any:
+        """Return what is to be called with in place of `value`."""
+        return mapped(np.ndarray, self._copy, value)
+
+    def _copy(self, array: np.ndarray) -> np.ndarray:
+        root = root_of(array)
+        if id(root) not in self._copies:
+            self._copies[id(root)] = self._pair(np.zeros_like(root), root)
+            self.memories[id(root)] = memory_of(root)
+        return self._pair(placed(array, root, self._copies[id(root)]), array)
+
+    def original(self, value: np.ndarray | np.generic) -> np.ndarray:
+        """Return what stands on the device for an array among the copies, or a new one."""
+        result = np.asarray(value)
+        root = root_of(result)
+        if id(root) not in self._originals:
+            self._make(root)
+        _, device_root = self._originals[id(root)]
+        if id(result) not in self._originals:
+            self._pair(result, placed(result, root, device_root))
+        _, array = self._originals[id(result)]
+        self.outputs.append(array if id(device_root) in self._made else None)
+        return array
+
+    def _make(self, root: np.ndarray) -> None:
+        """Take memory for what the call has made, with nothing in it yet."""
+        memory = memory_of(np.empty_like(root))
+        memory.spoil()
+        self.memories[id(memory.root)] = memory
+        self._made.add(id(memory.root))
+        self._pair(root, memory.root)
+
+    def _pair(self, copy: np.ndarray, original: np.ndarray) -> np.ndarray:
+        self._originals[id(copy)] = copy, original
+        return copy
+
+
+class Graph:
+    """What was recorded, to be done on the same memory at each launch."""
+
+    def __init__(self, capture: Capture) -> None:
+        self._recorded = capture
+
+    def launch(self, stream: Stream | None = None) -> None:
+        """Do it all in its order.
+
+        Raises:
+            CUDARuntimeError: a stream captures, or there is no such memory any more.
+        """
+        recorded = self._recorded
+        if _capturing is not None:
+            raise _capturing.spoiled("cudaErrorStreamCaptureUnsupported: a graph in a graph")
+        gone = any(workspace() is None for workspace in recorded.workspaces)
+        if gone or not hand_on(list(recorded.memories.values())):
+            raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access")
+        with np.errstate(all="ignore"):
+            for call in recorded.calls:
+                call()
+
+
+# -- products --------------------------------------------------------------------------------------
+
+
+class Recordable:
+    """As that of `agrad.kernels.gpu.product`: lets products in its `with` blocks be recorded."""
+
+    def __enter__(self) -> "Recordable":
+        _recordables.append((self, get_current_stream()))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _recordables.pop()
+
+
+_recordables: list[tuple[Recordable, Stream]] = []
+"""Those entered, with their streams."""
+
+
+def matmul(x1: np.ndarray, x2: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Multiply as that of `agrad.kernels.gpu.product`, in a kernel's place."""
+    if not _recordables:
+        call_library("cuBLAS")
+        return np.matmul(x1, x2, out=out)
+    recordable, stream = _recordables[-1]
+    if stream is not get_current_stream():
+        raise RuntimeError("matmul: it would be on the stream on which Recordable was entered")
+    if x1.dtype != x2.dtype or x1.dtype not in (np.float32, np.float64):
+        raise TypeError(f"matmul: {x1.dtype} and {x2.dtype} cannot be recorded in a CUDA graph")
+    if out is not None and not out.flags.c_contiguous:
+        raise ValueError("matmul: out is not C-contiguous")
+    capture = _capture()
+    if capture is not None:
+        capture.workspaces.append(ref(recordable))
+    return np.matmul(x1, x2, out=out)

@@ -1,0 +1,417 @@
+"""Captured training steps: on a GPU as one CUDA graph, here on a stand-in that can fail."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import fake_cupy
+import fake_graphs
+import numpy as np
+import pytest
+from test_device import OPTIMIZERS, network
+
+import agrad as ag
+import agrad.nn.functional as F
+from agrad import nn, optim
+from agrad.backend import move
+from agrad.data import Batches, digits
+from agrad.errors import NonFiniteError
+from agrad.train import capture_step, train, train_step
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cupy() -> Iterator[Any]:
+    with fake_cupy.installed() as module:
+        yield module
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The graphs that have been launched, one after the other."""
+    made: list[Any] = []
+    launch = fake_graphs.Graph.launch
+
+    def noted(graph: Any, stream: Any = None) -> None:
+        made.append(graph)
+        launch(graph, stream)
+
+    monkeypatch.setattr(fake_graphs.Graph, "launch", noted)
+    return made
+
+
+def batches(count: int, device: str = "cuda", size: int = 32) -> list[tuple[Any, Any]]:
+    images, labels = digits()
+    parts = [slice(start, start + size) for start in range(0, count * size, size)]
+    return [(move(images[part], device), move(labels[part], device)) for part in parts]
+
+
+def dense(seed: int = 0) -> nn.Sequential:
+    ag.seed(seed)
+    return nn.Sequential(
+        *(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 16), nn.ReLU()),
+        nn.Linear(16, 10),
+    )
+
+
+def average(params: Any, **options: Any) -> optim.AverageGradient:
+    return optim.AverageGradient(optim.RMSprop(params, lr=1e-3), **options)
+
+
+def state_of(*parts: Any) -> Any:
+    """Return copies on the host of all that a step changes."""
+    return on_host([*(part.state_dict() for part in parts), ag.random.get_state()])
+
+
+def on_host(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: on_host(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return list(map(on_host, state))
+    return state.get() if isinstance(state, fake_cupy.ndarray) else state
+
+
+def assert_same(states: list[Any]) -> None:
+    """Adam's corrections are powers taken by the device, which may round otherwise."""
+    first, second = map(flat, states)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        if isinstance(value, int):  # of the random generator, with more than 64 bits
+            assert second[name] == value
+        else:
+            np.testing.assert_allclose(second[name], value, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def flat(state: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(state, dict | list):
+        pairs = state.items() if isinstance(state, dict) else enumerate(state)
+        return {k: v for key, part in pairs for k, v in flat(part, f"{name}/{key}").items()}
+    return {} if isinstance(state, str) else {name: state}
+
+
+Losses = list[float]
+
+
+def both(
+    steps: Callable[[Callable[[Any, Any], float], Any, Any], Losses],
+    make_model: Callable[[], nn.Module],
+    make_optimizer: Callable[[Any], Any],
+    **options: Any,
+) -> None:
+    """Run `steps` with steps as they are, and with captured ones, and compare all that is left."""
+    states = []
+    for captured in (False, True):
+        model = make_model().to("cuda")
+        optimizer = make_optimizer(model.parameters())
+        if captured:
+            step: Any = capture_step(model, optimizer, **options)
+        else:
+            step = lambda x, y, m=model, o=optimizer: train_step(m, o, x, y, **options)  # noqa: E731
+        losses = steps(step, model, optimizer)
+        states.append([losses, *state_of(model, optimizer)])
+    assert_same(states)
+
+
+# -- what a captured step does ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make_model", [dense, network])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_captured_step_does_what_a_step_does(
+    name: str, make_model: Any, launches: list[Any]
+) -> None:
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        return [step(*batch) for batch in batches(12)]
+
+    both(steps, make_model, OPTIMIZERS[name])
+    assert len(launches) >= 6
+    assert len(set(map(id, launches))) <= 2
+
+
+def test_on_the_cpu_it_is_the_step_of_a_captured_model() -> None:
+    states = []
+    for captured in (False, True):
+        model = dense()
+        optimizer = average(model.parameters())
+        forward = ag.capture(model)
+        step = capture_step(model, optimizer)
+        for x, y in batches(4, "cpu"):
+            if captured:
+                step(x, y)
+            else:
+                train_step(forward, optimizer, x, y)
+        states.append(state_of(model, optimizer))
+    np.testing.assert_equal(*states)
+
+
+def test_a_step_waits_once() -> None:
+    model = dense().to("cuda")
+    step = capture_step(model, average(model.parameters()))
+    *before, last = batches(4)
+    for batch in before:
+        step(*batch)
+    with fake_cupy.waits() as noted:
+        step(*last)
+    assert [what for what in noted if what != "set"] == ["tolist"]
+
+
+def test_dropout_draws_anew_in_each_step(launches: list[Any]) -> None:
+    def model() -> nn.Sequential:
+        return nn.Sequential(*dense(), nn.Dropout(0.5), nn.Linear(10, 10))
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        same = batches(1) * 8  # only masks differ, at a rate of next to nothing
+        return [step(*batch) for batch in same]
+
+    def make(params: Any) -> Any:
+        return average(params, every=2)
+
+    both(steps, model, make)
+    assert launches
+
+
+def test_the_rate_is_followed(launches: list[Any]) -> None:
+    """Set by hand, by a schedule, and by itself."""
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        schedule = optim.CosineAnnealingLR(optimizer, 12)
+        losses = []
+        for i, batch in enumerate(batches(12)):
+            if i == 6:
+                optimizer.lr = 3e-3
+            losses.append(step(*batch))
+            schedule.step()
+        return losses
+
+    both(steps, dense, lambda p: optim.AdamW(p, lr=1e-3))
+    both(steps, dense, lambda p: average(p, lr="auto"))
+    assert len(launches) >= 16
+
+
+def test_shapes_take_turns(launches: list[Any]) -> None:
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        small, large = batches(6, size=8), batches(6, size=32)
+        return [step(*batch) for pair in zip(small, large) for batch in pair]
+
+    both(steps, dense, lambda p: average(p, every=2))
+    assert len(set(map(id, launches))) == 2
+
+
+def test_the_loss_may_be_another(launches: list[Any]) -> None:
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        targets = move(np.ones((32, 10), np.float32), "cuda")
+        return [step(x, targets) for x, _ in batches(5)]
+
+    both(steps, dense, average, loss_function=F.mse_loss)
+    assert len(launches) == 3
+
+
+def test_lists_are_put_beside_the_inputs(launches: list[Any]) -> None:
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        return [step(x, y.tolist()) for x, y in batches(5)]
+
+    both(steps, dense, average)
+    assert len(launches) == 3
+
+
+def test_no_gradients_are_left() -> None:
+    model = dense().to("cuda")
+    step = capture_step(model, optim.RMSprop(model.parameters()))
+    for batch in batches(3):
+        step(*batch)
+    assert {p.grad is None for p in model.parameters()} == {True}
+
+
+# -- what decides the recording --------------------------------------------------------------------
+
+
+def test_what_has_changed_is_recorded_anew(launches: list[Any]) -> None:
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        losses = []
+        for i, batch in enumerate(batches(24, size=16)):
+            if i == 4:  # an option
+                optimizer.base.alpha = 0.5
+            if i == 8:  # the values, in other arrays
+                model.load_state_dict({k: v * 0.5 for k, v in model.state_dict().items()})
+            if i == 11:  # the states, in other arrays
+                optimizer.load_state_dict(on_host(optimizer.state_dict()))
+            if i == 14:  # a mode
+                model.eval()
+            if i == 17:  # which parameters are trained
+                next(model.parameters()).requires_grad = False
+            losses.append(step(*batch))
+        return losses
+
+    def model() -> nn.Sequential:
+        ag.seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
+
+    both(steps, model, average)
+    assert len(launches) >= 8
+    assert len(set(map(id, launches))) >= 5
+
+
+def test_a_graph_that_needs_the_values_keeps_them(launches: list[Any]) -> None:
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        losses, gradients = [], []
+        for x, y in batches(6):
+            loss = F.cross_entropy(model(ag.tensor(x)), y)
+            losses.append(step(x, y))
+            optimizer.zero_grad()
+            loss.backward()
+            gradients += [float((p.grad * p.grad).sum()) for p in model.parameters()]
+        return losses + gradients
+
+    both(steps, dense, average)
+
+
+def test_other_uses_of_the_parameters_in_between(launches: list[Any]) -> None:
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        ema = optim.EMA(model.parameters(), decay=0.5)
+        losses = []
+        for x, y in batches(10):
+            losses.append(step(x, y))
+            ema.update()
+            if len(losses) % 4 == 0:
+                with ema.averaged():
+                    losses.append(F.cross_entropy(model(ag.tensor(x)), y).item())
+        return losses
+
+    both(steps, dense, average)
+    assert launches
+
+
+def test_a_gradient_seen_before_stays_what_it_was() -> None:
+    """A graph writes into memory of its own."""
+    model = dense().to("cuda")
+    optimizer = optim.RMSprop(model.parameters())
+    step = capture_step(model, optimizer)
+    (x, y), *others = batches(5)
+    step(x, y)
+    seen = [p.grad for p in model.parameters()]
+    before = [grad.get() for grad in seen]
+    for batch in others:
+        step(*batch)
+    for grad, known in zip(seen, before):
+        np.testing.assert_array_equal(grad.get(), known)
+
+
+def test_all_is_gone_with_the_step() -> None:
+    import gc
+    import weakref
+
+    model = dense().to("cuda")
+    step = capture_step(model, average(model.parameters()))
+    for batch in batches(4):
+        step(*batch)
+    reference = weakref.ref(step)
+    del step
+    gc.collect()
+    assert reference() is None
+
+
+# -- what fails ------------------------------------------------------------------------------------
+
+
+def ready(make_optimizer: Any, make_model: Any = dense) -> tuple[Any, Any, Any]:
+    """Return a model and an optimizer on the device, and their step, with its graph recorded."""
+    model = make_model().to("cuda")
+    optimizer = make_optimizer(model.parameters())
+    step = capture_step(model, optimizer)
+    for batch in batches(4):
+        step(*batch)
+    return model, optimizer, step
+
+
+@pytest.mark.parametrize("make_optimizer", [optim.Adam, average])
+@pytest.mark.parametrize("warm", [1, 4])
+def test_a_wrong_label_changes_nothing(make_optimizer: Any, warm: int) -> None:
+    """In the step that records, and in one that launches."""
+    model = network().to("cuda")
+    optimizer = make_optimizer(model.parameters())
+    step = capture_step(model, optimizer)
+    for batch in batches(warm):
+        step(*batch)
+    before = state_of(model, optimizer)
+    x, y = batches(1)[0]
+    wrong = y.copy()
+    wrong[3] = 10
+    with pytest.raises(ValueError, match="target has class 10, outside 0 to 9"):
+        step(x, wrong)
+    # Batch normalization has seen the batch, as in any step that fails after it.
+    for name in list(before[0]):
+        if "running" in name or "tracked" in name:
+            del before[0][name]
+    after = state_of(model, optimizer)
+    after[0] = {name: after[0][name] for name in before[0]}
+    np.testing.assert_equal(after, before)
+    step(x, y)
+
+
+@pytest.mark.parametrize("make_optimizer", [optim.Adam, average])
+def test_an_infinite_loss_changes_nothing(make_optimizer: Any) -> None:
+    model, optimizer, step = ready(make_optimizer)
+    before = state_of(model, optimizer)
+    x, y = batches(1)[0]
+    wrong = x.copy()
+    wrong[0] = np.nan
+    with pytest.raises(NonFiniteError, match="before any operation the inputs had a NaN"):
+        step(wrong, y)
+    np.testing.assert_equal(state_of(model, optimizer), before)
+
+
+def test_updates_are_cut_where_the_loss_at_their_end_is_infinite(launches: list[Any]) -> None:
+    def make(params: Any) -> Any:
+        return optim.AverageGradient(optim.SGD(params, lr=1e-3))
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        losses = [step(*batch) for batch in batches(4)]
+        optimizer.lr = 1e30
+        losses.append(step(*batches(1)[0]))
+        assert optimizer.fraction < 1e-10
+        optimizer.lr = 1e-3
+        return losses + [step(*batch) for batch in batches(3)]
+
+    both(steps, dense, make)
+    assert len(launches) >= 5
+
+
+def test_a_step_that_no_graph_can_have_is_made_as_it_is(launches: list[Any]) -> None:
+    class Sums(nn.Module):
+        def __init__(self) -> None:
+            self.weight = nn.Parameter(np.full((64, 10), 0.01, np.float32))
+
+        def forward(self, x: Any) -> ag.Tensor:
+            return np.einsum("nij,ijc->nc", x, self.weight.reshape(8, 8, 10))
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        (first, second, *rest) = batches(5)
+        losses = [step(*first)]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            losses.append(step(*second))
+        if caught:
+            (warning,) = caught
+            assert "cuBLAS API during stream capture" in str(warning.message)
+            assert warning.filename == __file__
+            messages.append(warning)
+        return losses + [step(*batch) for batch in rest]
+
+    messages: list[Any] = []
+    both(steps, Sums, average)
+    assert len(messages) == 1
+    assert not launches
+
+
+# -- where it is used ------------------------------------------------------------------------------
+
+
+def test_train_captures(launches: list[Any]) -> None:
+    losses = []
+    for capture in (False, True):
+        model = dense().to("cuda")
+        optimizer = average(model.parameters())
+        images, labels = (move(array[:64], "cuda") for array in digits())
+        loader = Batches(images, labels, batch_size=16, seed=0)
+        losses.append([s.loss for s in train(model, optimizer, loader, 8, capture=capture)])
+    assert_same(losses)
+    assert len(launches) == 6
