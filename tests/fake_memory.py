@@ -85,8 +85,6 @@ def memory_of(array: np.ndarray) -> Memory:
 
 def placed(array: np.ndarray, root: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the array that lies in the memory of `other` as this one lies in that of `root`."""
-    if array is root:
-        return other
     offset = _address(array) - _address(root)
     memory = other.ravel(order="K").view(np.uint8)
     return np.ndarray(array.shape, array.dtype, memory, offset, array.strides)
