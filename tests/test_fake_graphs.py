@@ -191,7 +191,6 @@ LOOKS: dict[str, Callable[[Any], Any]] = {
     "array_equal": lambda x: np.array_equal(x, x),
     "flatnonzero": lambda x: np.flatnonzero(x),
     "index by booleans": lambda x: x[x > 1],
-    "first_outside": lambda x: kernels(x).softmax.first_outside(x.astype(np.int64), 3, -1),
     "synchronize": lambda x: fake_cupy.fake_graphs.get_current_stream().synchronize(),
 }
 
