@@ -26,6 +26,7 @@ __all__ = [
     "is_array",
     "is_on",
     "kernels",
+    "known_all",
     "largest",
     "move",
     "ones",
@@ -154,10 +155,17 @@ def finite_part(values: Array) -> Array:
         array([1., 0.])
     """
     finite = np.isfinite(values)
-    # On a GPU to look would be to wait.
-    if isinstance(values, np.ndarray) and finite.all():
-        return values
-    return np.where(finite, values, 0)
+    return values if known_all(finite) else np.where(finite, values, 0)
+
+
+def known_all(conditions: Array) -> bool:
+    """Return whether all are true; of those on a GPU, where to look would be to wait, that is open.
+
+    Example:
+        >>> known_all(np.array([True, False]))
+        False
+    """
+    return not cuda.is_array(conditions) and bool(conditions.all())
 
 
 def uniform(like: Array) -> Any:

@@ -252,23 +252,21 @@ class Kernels:
             return Kernels(found)
         if isinstance(found, type):
             return found
-        return partial(_launch, name, found)
+        return partial(_launch, found)
 
 
-def _launch(name: str, kernel: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    call = partial(_call, name, kernel, _numbers_of(kernel))
+def _launch(kernel: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    call = partial(_call, kernel, _numbers_of(kernel))
     return _given(perform(call, _taken(arguments), _taken(options), changes=True))
 
 
-def _call(
-    name: str, kernel: Callable[..., Any], numbers: set[int], *arguments: Any, **options: Any
-) -> Any:
+def _call(kernel: Callable[..., Any], numbers: set[int], *arguments: Any, **options: Any) -> Any:
     """Call a kernel for the CPU, with numbers where the GPU's may find them on the device."""
     given = [
         argument.item() if i in numbers and _is_single(argument) else argument
         for i, argument in enumerate(arguments)
     ]
-    return _left(name, kernel(*given, **options))
+    return _left(kernel(*given, **options))
 
 
 def _is_single(argument: Any) -> bool:
@@ -286,14 +284,11 @@ def _numbers_of(kernel: Callable[..., Any]) -> set[int]:
     return {i for i, p in parameters if p.annotation in (p.empty, bool, int, float)}
 
 
-def _left(name: str, result: Any) -> Any:
-    """Return what a kernel gives; the GPU's leave single numbers on the device, but for indices."""
+def _left(result: Any) -> Any:
+    """Return what a kernel gives; the GPU's leave single numbers on the device."""
     if isinstance(result, tuple):
-        return tuple(_left(name, part) for part in result)
-    if isinstance(result, int) and not isinstance(result, bool):
-        look(name)
-        return result
-    return np.asarray(result) if isinstance(result, bool | float) else result
+        return tuple(map(_left, result))
+    return np.asarray(result) if isinstance(result, bool | int | float) else result
 
 
 def _uniform(shape: tuple[int, ...], key: Any) -> np.ndarray:

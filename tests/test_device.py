@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,69 @@ def test_the_key_of_a_mask_can_be_put_off() -> None:
     assert tuple(map(ag.Tensor.tolist, masked)) == expected
 
 
+ROWS = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+CHECKS: dict[str, tuple[str, Callable[..., ag.Tensor], Any, Any]] = {
+    "cross_entropy": ("class 4,", F.cross_entropy, [0, 3, -100], [0, 4, -2]),
+    "cross_entropy by weights": (
+        "class -2,",
+        lambda x, target: F.cross_entropy(x, target, [1.0, 2.0, 3.0, 4.0]),
+        *([0, 3, -100], [0, -2, 10**12]),
+    ),
+    "cross_entropy smoothed": (
+        "class 4,",
+        lambda x, target: F.cross_entropy(x, target, label_smoothing=0.1),
+        *([0, 3, -100], [0, 4, -2]),
+    ),
+    "nll_loss": ("class 4,", F.nll_loss, [0, 3, -100], [0, 4, -2]),
+    "embedding": ("the id 3,", lambda x, ids: F.embedding(ids, x), [0, 2, 2], [0, 3, -1]),
+    "global_max_pool1d": (
+        "in sequence 0",
+        F.global_max_pool1d,
+        *([True, False, True, False], [False] * 4),
+    ),
+    "global_avg_pool1d": (
+        "in sequence 0",
+        F.global_avg_pool1d,
+        *([True, False, True, False], [False] * 4),
+    ),
+}
+
+
+@pytest.mark.parametrize(("message", "use", "good", "bad"), CHECKS.values(), ids=CHECKS)
+def test_checks_of_values_can_be_put_off(
+    message: str, use: Callable[..., ag.Tensor], good: Any, bad: Any
+) -> None:
+    """What has to hold is noted in place of an error; both sweeps go on, and wait for nothing."""
+    x, update = on_gpu(ROWS, requires_grad=True), on_gpu(ROWS[::-1]).data
+    with pytest.raises(ValueError, match=message):
+        use(x, on_gpu(bad))
+    for argument, kept in (on_gpu(good), True), (on_gpu(bad), False):
+        noted = Noted()
+        # A GPU warns of nothing.
+        with deferring(noted), fake_cupy.waits() as waits, np.errstate(all="ignore"):
+            out = use(x, argument).sum()
+            out.backward(retain_graph=True)
+            out.average_backward({x: update})
+        assert not waits
+        checked, end_is_finite = (condition.host.item() for condition in noted.conditions)
+        assert checked == kept
+        assert end_is_finite or not kept
+
+
+def test_batch_norm_counts_batches_on_the_device() -> None:
+    """With `momentum=None`, where the count decides."""
+    rows = np.random.default_rng(0).normal(size=(3, 300)).astype(np.float32)
+    batches, means = [on_gpu(rows * k) for k in (1, 2, 4)], []
+    for block in nullcontext(), deferring(Noted()):
+        layer = nn.BatchNorm1d(300, momentum=None).to("cuda")
+        with block, fake_cupy.waits() as waits:
+            for batch in batches:
+                layer(batch)
+        means.append(layer.running_mean.tolist())
+    assert not waits
+    assert means[0] == means[1]
+
+
 # -- modules and training --------------------------------------------------------------------------
 
 
@@ -390,8 +454,8 @@ def test_training_is_the_same_everywhere(name: str) -> None:
     assert not list(arrays_of_host(moments))
 
 
-RULE = ["first_outside", "item", "bool"]
-AVERAGE = ["first_outside", "item", "item", "bool", "bool", "tolist"]
+RULE = ["bool", "item", "bool"]
+AVERAGE = ["bool", "item", "item", "bool", "bool", "tolist"]
 
 
 @pytest.mark.parametrize("capture", [False, True])
@@ -413,6 +477,27 @@ def test_what_waits_for_the_gpu_in_a_step(
     for _ in range(3):  # what is made once is there from the second step on
         with fake_cupy.waits() as noted:
             train_step(forward, optimizer, images, labels)
+    assert noted == expected
+
+
+MUON = (3.4445, -4.775, 2.0315), 5, 1e-7
+OTHERS: dict[str, tuple[Callable[[ag.Tensor, ag.Tensor], Any], list[str]]] = {
+    "embedding": (lambda x, ids: F.embedding(ids, x), ["bool"]),
+    "pooling by a mask": (lambda x, ids: F.global_max_pool1d(x, x[0] == x[0]), ["bool"]),
+    "nll_loss": (lambda x, ids: F.nll_loss(x, ids), ["bool"]),
+    "smoothing": (lambda x, ids: F.cross_entropy(x, ids, label_smoothing=0.1), ["bool"]),
+    "dropout": (lambda x, ids: F.dropout(x), []),
+    "clipping by norm": (lambda x, ids: optim.clip_grad_norm_([x, x, x], 1.0), ["tolist"]),
+    "Muon's matrices": (lambda x, ids: optim.muon.orthogonalize(x.data, *MUON), []),
+}
+
+
+@pytest.mark.parametrize(("use", "expected"), OTHERS.values(), ids=OTHERS)
+def test_what_else_waits_for_the_gpu(use: Callable[..., Any], expected: list[str]) -> None:
+    x, ids = on_gpu(ROWS, requires_grad=True), on_gpu([0, 2, 1])
+    x.sum().backward()
+    with fake_cupy.waits() as noted:
+        use(x, ids)
     assert noted == expected
 
 

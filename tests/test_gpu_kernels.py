@@ -492,6 +492,44 @@ def test_cross_entropy(gpu: OnNumpy) -> None:
     property()
 
 
+@pytest.mark.parametrize("kernels", ["cpu", "gpu"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_classes_outside_touch_nothing(
+    dtype: type, weighted: bool, kernels: str, gpu: OnNumpy
+) -> None:
+    """Whoever looks for them may do so after the step: the other examples get what they got."""
+    softmax = (gpu if kernels == "gpu" else cpu).softmax
+    rng = np.random.default_rng(0)
+    start, end = rng.normal(size=(2, 9, 5)).astype(dtype)
+    weight = rng.uniform(0.5, 2, 5).astype(dtype) if weighted else None
+    wrong, classes = np.array([1, 3, 4, 7, 8]), rng.integers(0, 5, 9)
+    others = np.delete(np.arange(9), wrong)
+    expected = classes.copy()
+    classes[wrong] = [5, -2, 10**15, -(2**63), 2**63 - 1]
+    grad = np.linspace(1, 2, 9).astype(dtype)
+    for name, inputs in {
+        "cross_entropy": (start,),
+        "cross_entropy_backward": (grad, start),
+        "cross_entropy_average_backward": (grad, start, end),
+    }.items():
+        results = (
+            getattr(softmax, name)(*inputs, labels, weight, -1, "none")[others]
+            for labels in (classes, expected)
+        )
+        np.testing.assert_array_equal(*results)
+    assert softmax.first_outside(classes, 5, -1) == 1
+
+
+@pytest.mark.parametrize("kernels", ["cpu", "gpu"])
+def test_indices_outside_touch_nothing(kernels: str, gpu: OnNumpy) -> None:
+    indices = np.array([-1, 2, 5, 10**15, 2, -(2**63), 2**63 - 1, -4])
+    rows, table = np.random.default_rng(0).normal(size=(8, 3)), np.zeros((5, 3))
+    (gpu if kernels == "gpu" else cpu).embedding.add_rows(indices, rows, -1, table)
+    np.testing.assert_array_equal(table[2], rows[1] + rows[4])
+    assert not np.delete(table, 2, axis=0).any()
+
+
 def test_the_first_class_outside(gpu: OnNumpy) -> None:
     for classes, expected in ([], -1), ([0, -1, 2], -1), ([0, -1, 3, 9], 2), ([-2, 3], 0):
         assert gpu.softmax.first_outside(np.array(classes, np.int64), 3, -1) == expected

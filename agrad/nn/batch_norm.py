@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from agrad.deferred import number
 from agrad.nn import functional as F
 from agrad.nn.module import Module, Parameter
 from agrad.tensor import Tensor, as_tensor
@@ -70,7 +71,7 @@ class _BatchNorm(Module):
         batches = self.num_batches_tracked.writable()
         batches += 1
         # Only where its value decides is a GPU waited for.
-        return 1 / int(batches) if self.momentum is None else self.momentum
+        return 1 / number(batches) if self.momentum is None else self.momentum
 
     def extra_repr(self) -> str:
         return (

@@ -3,6 +3,7 @@
 import numpy as np
 
 from agrad.backend import kernels
+from agrad.deferred import holds
 from agrad.ops.operation import Elementwise, Linear, Operation
 
 __all__ = [
@@ -51,8 +52,8 @@ class CrossEntropy(Operation):
         _, classes, _ = self._rows(x, classes, weight)
         count = x.shape[class_axis(x)]
         wrong = kernels(x).softmax.first_outside(classes, count, self.ignored)
-        if wrong >= 0:
-            raise class_error("cross_entropy", classes[wrong], x)
+        if not holds(wrong < 0):
+            raise class_error("cross_entropy", classes[int(wrong)], x)
         return self
 
     def forward(self, x, classes, weight=None):
@@ -102,7 +103,8 @@ class NegativeLogLikelihood(Linear):
     """
 
     def __init__(self, target, weight=None, scale=None):
-        grid = [np.asarray(axis, like=target) for axis in np.indices(target.shape, sparse=True)]
+        after = range(target.ndim)[::-1]
+        grid = [np.arange(n, like=target).reshape(n, *[1] * k) for n, k in zip(target.shape, after)]
         self.picked = (*grid[:1], target, *grid[1:])
         self.weight = weight
         self.scale = scale

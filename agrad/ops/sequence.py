@@ -3,6 +3,7 @@
 import numpy as np
 
 from agrad.backend import kernels
+from agrad.deferred import holds
 from agrad.ops.operation import Linear, Point
 from agrad.ops.reduction import Max
 
@@ -18,14 +19,17 @@ class Embedding(Linear):
     def __init__(self, padding=None):
         self.padding = padding
 
-    def forward(self, weight, ids):
-        count = len(weight)
-        wrong = ids[(ids < 0) | (ids >= count)]
-        if wrong.size:
+    def for_call(self, weight, ids):
+        inside = (ids >= 0) & (ids < len(weight))
+        if not holds(inside.all()):
+            wrong = ids[~inside]
             raise ValueError(
-                f"embedding: input has the id {wrong[0]}, outside 0 to {count - 1}, "
+                f"embedding: input has the id {wrong[0]}, outside 0 to {len(weight) - 1}, "
                 f"the rows of weight; {wrong.size} of its {ids.size} ids are"
             )
+        return self
+
+    def forward(self, weight, ids):
         return np.take(weight, ids, axis=0)
 
     def backward(self, grad, needs, out, weight, ids):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from agrad.deferred import values
 from agrad.errors import NonFiniteError
 from agrad.optim.optimizer import require
 from agrad.tensor import Tensor
@@ -44,8 +45,8 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, norm_type: float 
         require("clip_grad_norm_", "be positive", lambda x: x > 0, norm_type=norm_type)
     grads = [param.grad for param in params if param.grad is not None]
     # In double precision the square of a large float32 does not overflow.
-    norms = [float(np.linalg.norm(grad.ravel().astype(np.float64), norm_type)) for grad in grads]
-    total = float(np.linalg.norm(norms, norm_type)) if norms else 0.0
+    norms = (np.linalg.norm(grad.ravel().astype(np.float64), norm_type) for grad in grads)
+    total = float(np.linalg.norm(values(tuple(norms)), norm_type)) if grads else 0.0
     if not math.isfinite(total):
         raise NonFiniteError(
             f"clip_grad_norm_: the norm of the gradients is {total}; lower the learning rate, or "

@@ -139,7 +139,7 @@ def orthogonalize(
     a, b, c = coefficients
     # XXᵀ is the smaller product where X is wider than tall.
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / np.maximum(np.linalg.norm(wide), wide.dtype.type(eps))
+    x = wide / np.maximum(np.linalg.norm(wide), eps)
     matmul = kernels(x).product.matmul
     for _ in range(steps):
         gram = matmul(x, x.T)

@@ -9,11 +9,11 @@ __all__ = ["add_rows"]
 def add_rows(indices, rows, skipped, table):
     """Add each of `rows` to the row of `table` that `indices` names, but never to row `skipped`.
 
-    In the order of the indices, so that the sums are the same in every run. The indices are those
-    of rows that exist; a negative `skipped` skips none.
+    In the order of the indices, so that the sums are the same in every run. Indices that name no
+    row are passed over; a negative `skipped` skips none.
     """
     for i in range(indices.size):
         row = indices[i]
-        if row != skipped:
+        if 0 <= row < len(table) and row != skipped:
             for column in range(table.shape[1]):
                 table[row, column] += rows[i, column]

@@ -144,7 +144,7 @@ def _cross_entropy(x, classes, weight, ignored, reduction, out):
         _exponentiate(powers, len(rows), tops, sums)
         for i in range(len(rows)):
             label = classes[first + i]
-            w = _weight_of(label, weight, ignored)
+            w = _weight_of(label, x.shape[1], weight, ignored)
             loss = 0.0
             if w != 0:
                 below = np.float64(rows[i, label]) - np.float64(tops[i])
@@ -161,7 +161,7 @@ def _cross_entropy(x, classes, weight, ignored, reduction, out):
 def _cross_entropy_backward(grad, x, classes, weight, ignored, reduction, x_grad):
     most, size = _block(x)
     scratch, tops, sums = np.empty(size, x.dtype), np.empty(size, x.dtype), np.empty(size)
-    divisor = _divisor(classes, weight, ignored, reduction)
+    divisor = _divisor(classes, x.shape[1], weight, ignored, reduction)
     for first in range(0, len(x), most):
         rows = x[first : first + most]
         p = _columns(rows, scratch)
@@ -178,7 +178,7 @@ def _cross_entropy_average_backward(grad, start, end, classes, weight, ignored, 
     most, size = _block(start)
     scratch = np.empty((4, size), start.dtype)
     tops, sums, others = np.empty(size, start.dtype), np.empty(size), np.empty(size)
-    divisor = _divisor(classes, weight, ignored, reduction)
+    divisor = _divisor(classes, start.shape[1], weight, ignored, reduction)
     for first in range(0, len(start), most):
         rows = start[first : first + most]
         y, step = _columns(rows, scratch[0]), _columns(rows, scratch[1])
@@ -190,20 +190,21 @@ def _cross_entropy_average_backward(grad, start, end, classes, weight, ignored, 
 
 
 @inline
-def _weight_of(label, weight, ignored):
-    if label == ignored:
+def _weight_of(label, n, weight, ignored):
+    """A class outside is left out like the ignored one: the caller has looked for it, or will."""
+    if label == ignored or not 0 <= label < n:
         return 0.0
     return np.float64(weight[label]) if weight.size else 1.0
 
 
 @inline
-def _divisor(classes, weight, ignored, reduction):
+def _divisor(classes, n, weight, ignored, reduction):
     """What the gradient is divided by: the sum of the examples' weights for a mean, else 1."""
     if reduction != 2:
         return 1.0
     total = 0.0
     for i in range(classes.size):
-        total += _weight_of(classes[i], weight, ignored)
+        total += _weight_of(classes[i], n, weight, ignored)
     return total
 
 
@@ -215,7 +216,7 @@ def _pull(p, first, grad, classes, weight, ignored, reduction, divisor, x_grad):
     flat, between = p.reshape(-1), len(rows)
     for i in range(len(rows)):
         label = classes[first + i]
-        w = _weight_of(label, weight, ignored)
+        w = _weight_of(label, rows.shape[1], weight, ignored)
         if w == 0:
             rows[i] = 0
             continue

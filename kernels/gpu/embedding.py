@@ -9,15 +9,15 @@ __all__ = ["add_rows"]
 _add_runs = Kernel(
     "embedding.cu",
     "add_runs",
-    "const int64*, const int64*, const real*, real*, int64, int64, int64",
+    "const int64*, const int64*, const real*, real*, int64, int64, int64, int64",
 )
 
 
 def add_rows(indices: cupy.ndarray, rows: cupy.ndarray, skipped: int, table: cupy.ndarray) -> None:
     """Add each of `rows` to the row of `table` that `indices` names, but never to row `skipped`.
 
-    In the order of the indices, so that the sums are the same in every run. The indices are those
-    of rows that exist; a negative `skipped` skips none.
+    In the order of the indices, so that the sums are the same in every run. Indices that name no
+    row are passed over; a negative `skipped` skips none.
 
     Example:
         >>> table = cupy.zeros((2, 1))
@@ -27,4 +27,5 @@ def add_rows(indices: cupy.ndarray, rows: cupy.ndarray, skipped: int, table: cup
     """
     count, width = rows.shape
     order = cupy.argsort(indices, kind="stable")
-    _add_runs(over(width, count), indices[order], order, rows, table, count, width, skipped)
+    sizes = count, width, len(table)
+    _add_runs(over(width, count), indices[order], order, rows, table, *sizes, skipped)

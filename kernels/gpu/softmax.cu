@@ -35,7 +35,7 @@ __device__ inline Logits logits(const real* x, int64 row, int64 n) {
     return {x + row * n, x + row * n, 0, 0, 0};
 }
 
-// `weights` are the examples', and 0 leaves one out.
+// `weights` are the examples', and 0 leaves one out. A class outside has the probability 0.
 extern "C" __global__ void cross_entropy(const real* x, const int64* classes, const double* weights,
                                          double* losses, int64 rows, int64 n) {
     FOR_ROWS(row, rows) {
@@ -43,7 +43,9 @@ extern "C" __global__ void cross_entropy(const real* x, const int64* classes, co
         example.prepare(n);
         if (threadIdx.x != 0) continue;
         double weight = weights[row];
-        losses[row] = weight == 0 ? 0 : -weight * example.log_softmax(classes[row]);
+        int64 label = classes[row];
+        double likelihood = 0 <= label && label < n ? example.log_softmax(label) : -INF;
+        losses[row] = weight == 0 ? 0 : -weight * likelihood;
     }
 }
 

@@ -1,4 +1,8 @@
-"""The cross-entropy of softmax and classes, its gradient and its average, a block for each row."""
+"""The cross-entropy of softmax and classes, its gradient and its average, a block for each row.
+
+A class outside is the caller's to look for, see `first_outside`, but may be so late: it makes the
+results meaningless, and nothing beyond the arrays is read or written.
+"""
 
 import cupy
 
@@ -108,15 +112,21 @@ def cross_entropy_average_backward(
     return x_grad
 
 
-def first_outside(classes: cupy.ndarray, count: int, ignored: int) -> int:
+def first_outside(classes: cupy.ndarray, count: int, ignored: int) -> cupy.ndarray:
     """Return where the first class is that is neither `ignored` nor from 0 to count - 1, or -1.
 
+    That is an array without axes, still on the device: to look at it is to wait for it.
+
     Example:
-        >>> first_outside(cupy.array([0, -1, 3, 2]), 3, -1)
+        >>> int(first_outside(cupy.array([0, -1, 3, 2]), 3, -1))
         2
     """
-    wrong = cupy.flatnonzero((classes != ignored) & ((classes < 0) | (classes >= count)))
-    return int(wrong[0]) if wrong.size else -1
+    if classes.size == 0:
+        return cupy.full((), -1)
+    # As uint64 what is below 0 is the largest: no class of `count`, and no place before another.
+    outside = (classes.view(cupy.uint64) >= count) & (classes != ignored)
+    places = cupy.where(outside, cupy.arange(classes.size), -1)
+    return places.view(cupy.uint64).min().view(cupy.int64)
 
 
 def _weights(classes: cupy.ndarray, weight: cupy.ndarray | None, ignored: int) -> cupy.ndarray:
@@ -124,7 +134,7 @@ def _weights(classes: cupy.ndarray, weight: cupy.ndarray | None, ignored: int) -
     kept = classes != ignored
     if weight is None:
         return kept.astype(cupy.float64)
-    return weight[cupy.where(kept, classes, 0)].astype(cupy.float64) * kept
+    return weight[cupy.clip(classes, 0, len(weight) - 1)].astype(cupy.float64) * kept
 
 
 def _factors(

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from agrad.array_methods import plain
-from agrad.backend import Array, beside
+from agrad.backend import Array, beside, known_all
+from agrad.deferred import holds
 from agrad.nn.functional.windows import floating
 from agrad.ops.loss import (
     BinaryCrossEntropy,
@@ -241,21 +242,21 @@ def _check_classes(name: str, logits: Tensor, target: Any) -> None:
 
 def _examples(
     name: str, logits: Tensor, target: Array, class_weight: Array | None, ignore_index: int
-) -> tuple[Array, Array | None, float]:
-    """Return the classes (0 where ignored), the examples' weights (None for ones) and their sum."""
+) -> tuple[Array, Array | None, int | Array]:
+    """Return the classes, 0 for those outside, the examples' weights and their sum.
+
+    The weights are None where all are known to be 1.
+    """
     _check_classes(name, logits, target)
     kept = target != ignore_index
-    classes = target if kept.all() else np.where(kept, target, 0)
-    if classes.size and not 0 <= classes.min() <= classes.max() < _classes(logits):
-        wrong = classes[(classes < 0) | (classes >= _classes(logits))][0]
-        raise class_error(name, wrong, logits)
-    if class_weight is not None:
-        weights = class_weight[classes] * kept
-    elif classes is not target:
-        weights = kept.astype(logits.dtype)
-    else:
-        return classes, None, classes.size
-    return classes, weights, float(weights.sum())
+    inside = (target >= 0) & (target < _classes(logits))
+    if not holds((inside | ~kept).all()):
+        raise class_error(name, target[kept & ~inside][0], logits)
+    if class_weight is None and known_all(kept):
+        return target, None, target.size
+    classes = np.where(inside, target, 0)
+    weights = kept.astype(logits.dtype) if class_weight is None else class_weight[classes] * kept
+    return classes, weights, weights.sum()
 
 
 def _smooth(shares: Array, label_smoothing: float, class_weight: Array | None) -> Array:
@@ -291,14 +292,16 @@ def _check_reduction(name: str, reduction: str) -> None:
         raise ValueError(f'{name}: reduction must be "mean", "sum" or "none", got {reduction!r}')
 
 
-def _scale(name: str, reduction: str, total: float) -> float | None:
+def _scale(name: str, reduction: str, total: int | Array) -> float | Array | None:
     """Return the factor of the sum over examples that weigh `total`: None where there is no sum."""
     _check_reduction(name, reduction)
     if reduction == "none":
         return None
     if reduction == "sum":
         return 1.0
-    return 1 / total if total else math.nan
+    if isinstance(total, int):
+        return 1 / total if total else math.nan
+    return 1 / np.where(total, total, total.dtype.type(math.nan))
 
 
 def _reduce(losses: Tensor, reduction: str) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, beside
+from agrad.deferred import as_dtype
 from agrad.nn.functional.windows import floating
 from agrad.ops.arithmetic import Sqrt
 from agrad.ops.dropout import RandomDropout
@@ -102,14 +103,17 @@ def _follow(
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
         if running is not None:
             beside("batch_norm", name, running.data, x)
-    if callable(momentum):
-        momentum = momentum()
+    share = momentum() if callable(momentum) else momentum
     if running_mean is not None:
-        values = running_mean.writable()
-        values += momentum * (np.mean(x, axis=axes) - values)
+        _move(running_mean, np.mean(x, axis=axes), share)
     if running_var is not None:
-        values = running_var.writable()
-        values += momentum * (np.var(x, axis=axes, ddof=1) - values)
+        _move(running_var, np.var(x, axis=axes, ddof=1), share)
+
+
+def _move(running: Tensor, batch: Array, share: float) -> None:
+    values = running.writable()
+    step = batch - values
+    values += as_dtype(share, step.dtype) * step
 
 
 def layer_norm(

@@ -6,6 +6,7 @@ import numpy as np
 
 from agrad.array_methods import plain
 from agrad.backend import Array, beside
+from agrad.deferred import holds
 from agrad.ops.operation import Operation
 from agrad.ops.reduction import Max, Mean
 from agrad.ops.sequence import Embedding, MaskedMax, MaskedMean
@@ -127,11 +128,11 @@ def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
             f"{name}: mask must have the shape {expected} for an input of shape {x.shape}, "
             f"got {mask.shape}"
         )
-    empty = np.flatnonzero(~mask.any(axis=-1))
-    if empty.size:
+    counts = mask.any(axis=-1)
+    if not holds(counts.all()):
         raise ValueError(
-            f"{name}: mask is nowhere true in sequence {empty[0]} (of shape {mask.shape}); "
-            "leave such sequences out"
+            f"{name}: mask is nowhere true in sequence {np.flatnonzero(~counts)[0]} (of shape "
+            f"{mask.shape}); leave such sequences out"
         )
     return x, np.expand_dims(mask, -2)
 
