@@ -13,6 +13,11 @@ import agrad.nn.functional as F
 from agrad import nn
 from agrad.backend import kernels
 
+try:
+    import cupy as real_cupy
+except ImportError:
+    real_cupy = None
+
 
 @pytest.fixture(scope="module", autouse=True)
 def cupy() -> Iterator[Any]:
@@ -53,6 +58,21 @@ def record(cupy: Any) -> Recording:
 
 def on_gpu(values: Any, dtype: Any = np.float64) -> Any:
     return ag.tensor(np.asarray(values, dtype)).to("cuda").data
+
+
+NAMES = [
+    *("Stream.begin_capture", "Stream.end_capture", "Stream.is_capturing", "Stream.synchronize"),
+    *("Stream.__enter__", "Graph.launch", "MemoryPool.malloc"),
+    *("get_current_stream", "using_allocator", "runtime.deviceSynchronize"),
+]
+
+
+@pytest.mark.skipif(real_cupy is None, reason="CuPy is not installed")
+@pytest.mark.parametrize("name", NAMES)
+def test_cupy_has_what_the_stand_in_has(name: str) -> None:
+    found = real_cupy.cuda
+    for part in name.split("."):
+        found = getattr(found, part)
 
 
 # -- what is recorded ------------------------------------------------------------------------------
