@@ -6,6 +6,7 @@ recorded functions alone; what it reads and changes beyond that must be there, u
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from operator import is_
 from typing import Any
 
@@ -19,6 +20,8 @@ from agrad.flat import Buffer, Flat
 __all__ = ["Graph", "Recorder"]
 
 Body = Callable[..., Array]
+Conclusion = Callable[[], float]
+Actions = list[tuple[Action, tuple[Any, ...]]]
 
 
 class Recorder:
@@ -87,14 +90,18 @@ class Graph:
 
     # -- its two calls, and its runs ---------------------------------------------------------------
 
-    def rehearse(self) -> float | None:
-        """Run the function as it is, and return what `run` does."""
+    def rehearse(self) -> Conclusion | None:
+        """Run the function as it is, and return what is to be called after `record`.
+
+        That does what was put off, and returns the function's result. If a condition did not hold,
+        it is None; see `run`.
+        """
         with self._own_memory():
             self._call()
             return self._outcome()
 
     def record(self) -> None:
-        """Record the function's launches, for `run`.
+        """Record the function's launches, for `run`; the host has to be where `rehearse` found it.
 
         Raises:
             RuntimeError, TypeError: a CUDA graph cannot have what the function does.
@@ -117,12 +124,13 @@ class Graph:
             numbers[i : i + 1].view(dtype)[0] = make()
         self._numbers.set(numbers)  # type: ignore[union-attr]
         self._graph.launch()
-        return self._outcome()
+        conclude = self._outcome()
+        return None if conclude is None else conclude()
 
     def _call(self) -> None:
         self._conditions: list[Array] = []
         self._feeds: list[tuple[Callable[[], float], type]] = []
-        self._actions: list[tuple[Action, tuple[Any, ...]]] = []
+        self._actions: Actions = []
         self._kept: list[Any] = []
         for copy, array in zip(self._copies, self._changing):
             copy[...] = array
@@ -131,18 +139,15 @@ class Graph:
         numbers = [value for _, values in self._actions for value in values if cuda.is_array(value)]
         self._report = np.stack([result, *self._conditions, *numbers])
 
-    def _outcome(self) -> float | None:
-        """Read what a run has left, the only wait for it, and do what was put off."""
+    def _outcome(self) -> Conclusion | None:
+        """Read what a run has left, the only wait for it, and return what does what was put off."""
         result, *numbers = self._report.tolist()
         held = numbers[: len(self._conditions)]
         if not all(held):
             for copy, array in zip(self._copies, self._changing):
                 array[...] = copy
             return None
-        read = iter(numbers[len(held) :])
-        for action, values in self._actions:
-            action(*(next(read) if cuda.is_array(value) else float(value) for value in values))
-        return result
+        return partial(_conclude, result, self._actions, numbers[len(held) :])
 
     # -- what is put off ---------------------------------------------------------------------------
 
@@ -164,3 +169,11 @@ class Graph:
     def keep(self, value: Any) -> None:
         """Hold on to arrays for as long as the graph is there."""
         self._kept.append(value)
+
+
+def _conclude(result: float, actions: Actions, numbers: list[float]) -> float:
+    """Do what was put off, with the numbers that stand for arrays, and return the run's result."""
+    read = iter(numbers)
+    for action, values in actions:
+        action(*(next(read) if cuda.is_array(value) else float(value) for value in values))
+    return result

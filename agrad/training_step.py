@@ -228,8 +228,8 @@ class CapturedStep:
         body = partial(_step, self._forward, self._optimizer, loss_function=self._loss_function)
         changing, flats = self._changing(), self._optimizer.flats()
         graph = Graph(body, arguments, changing, flats, self._recorder)
-        loss = graph.rehearse()
-        if loss is None:
+        conclude = graph.rehearse()
+        if conclude is None:
             return None
         plan: Any = self._forward.last
         recorded = _Recorded(graph, plan, arrays)
@@ -246,7 +246,7 @@ class CapturedStep:
         else:
             self._recorded[key] = recorded
         self._optimizer.zero_grad()
-        return loss
+        return conclude()
 
     def _changing(self) -> list[Array]:
         """Return the arrays that a step changes: parameters, states and the model's buffers."""

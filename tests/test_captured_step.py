@@ -231,7 +231,8 @@ def test_what_has_changed_is_recorded_anew(launches: list[Any]) -> None:
             if i == 4:  # an option
                 optimizer.base.alpha = 0.5
             if i == 8:  # the values, in other arrays
-                model.load_state_dict({k: v * 0.5 for k, v in model.state_dict().items()})
+                values = {name: p.data * 0.5 for name, p in model.named_parameters()}
+                model.load_state_dict(model.state_dict() | values)
             if i == 11:  # the states, in other arrays
                 optimizer.load_state_dict(on_host(optimizer.state_dict()))
             if i == 14:  # a mode
@@ -367,7 +368,7 @@ def test_updates_are_cut_where_the_loss_at_their_end_is_infinite(launches: list[
         losses = [step(*batch) for batch in batches(4)]
         optimizer.lr = 1e30
         losses.append(step(*batches(1)[0]))
-        assert optimizer.fraction < 1e-10
+        assert optimizer.fraction < 1e-9
         optimizer.lr = 1e-3
         return losses + [step(*batch) for batch in batches(3)]
 

@@ -306,7 +306,7 @@ CHECKS: dict[str, tuple[str, Callable[..., ag.Tensor], Any, Any]] = {
     "cross_entropy": ("class 4,", F.cross_entropy, [0, 3, -100], [0, 4, -2]),
     "cross_entropy by weights": (
         "class -2,",
-        lambda x, target: F.cross_entropy(x, target, [1.0, 2.0, 3.0, 4.0]),
+        lambda x, target: F.cross_entropy(x, target, on_gpu([1.0, 2.0, 3.0, 4.0])),
         *([0, 3, -100], [0, -2, 10**12]),
     ),
     "cross_entropy smoothed": (
@@ -682,14 +682,25 @@ def test_agrad_train_on_a_device(model: str, tmp_path: Path) -> None:
     assert (said["device"], said["machine"]["gpu"]) == ("cuda", "Stand-in")
 
 
-def test_a_study_on_a_device() -> None:
-    from agrad.study.data import load_data
+@pytest.mark.parametrize("kind", ["dense", "conv", "conv over words"])
+def test_a_study_on_a_device(kind: str) -> None:
+    from agrad.study.data import DataSet, load_data
     from agrad.study.runs import Experiment
 
+    data = load_data("digits")
+    if kind == "conv over words":
+        rng = np.random.default_rng(0)
+        texts, labels = rng.integers(0, 20, (160, 16)), rng.integers(0, 2, 160)
+        data = DataSet((texts, labels), (texts, labels), vocabulary=20)
+    network = kind.split()[0]
     runs = [
-        Experiment("x", "tanh", "average-rmsprop", 1e-3, 0, 3, depth=2, device=device).run(
-            load_data("digits")
-        )
+        Experiment(
+            *("x", "relu", "average-rmsprop", 1e-3, 0, 3),
+            network=network,
+            depth=4,
+            width=4,
+            device=device,
+        ).run(data)
         for device in ("cpu", "cuda")
     ]
     assert runs[0].train_loss == runs[1].train_loss
@@ -698,7 +709,28 @@ def test_a_study_on_a_device() -> None:
     assert runs[1].machine["gpu"] == "Stand-in"
 
 
-@pytest.mark.parametrize("words", [["train"], ["study", "dense"]])
+@pytest.mark.parametrize("name", ["dense", "conv"])
+def test_a_study_is_made_where_its_option_says(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("click")
+    from agrad.cli import study
+
+    devices: list[str] = []
+
+    def run_all(data: str, plan: Any, path: Path, workers: int) -> Iterator[Any]:
+        devices.extend(experiment.device for experiment in plan)
+        yield from ()
+
+    monkeypatch.setattr(study, "run_all", run_all)
+    monkeypatch.setattr(study, "load_data", lambda name: None)
+    monkeypatch.setattr(study, f"write_{name}_report", lambda path: [])
+    result = invoke("study", name, "--seeds", 1, "--device", "cuda", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.exception
+    assert set(devices) == {"cuda"}
+
+
+@pytest.mark.parametrize("words", [["train"], ["study", "dense"], ["study", "conv"]])
 def test_no_device_no_work(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

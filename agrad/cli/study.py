@@ -74,11 +74,8 @@ def dense(
     Each run is written to results.json as it ends. Runs that the folder holds already are not made
     again, so an interrupted study goes on where it stopped, and seeds can be added.
     """
-    plan = [
-        replace(experiment, device=device)
-        for experiment in dense_study.experiments(data, range(seeds), iterations, ablations)
-    ]
-    results = _make_runs(data, plan, workers, out)
+    plan = dense_study.experiments(data, range(seeds), iterations, ablations)
+    results = _make_runs(data, plan, workers, device, out)
     _announce(write_dense_report(results))
 
 
@@ -93,20 +90,22 @@ def dense(
     help="Training steps after which a run gives up.",
 )
 @_workers
+@device_option
 @_out
-def conv(data: str, seeds: int, iterations: int, workers: int, out: Path) -> None:
+def conv(data: str, seeds: int, iterations: int, workers: int, device: str, out: Path) -> None:
     """Compare the iterations that methods take to one training loss, with 12 convolutions and ReLU.
 
     Results are kept and an interrupted study goes on as for `agrad study dense`.
     """
     plan = conv_study.experiments(data, range(seeds), iterations)
-    results = _make_runs(data, plan, workers, out)
+    results = _make_runs(data, plan, workers, device, out)
     _announce(write_conv_report(results))
 
 
-def _make_runs(data: str, plan: Sequence[Experiment], workers: int, out: Path) -> Path:
-    """Make the runs that the folder lacks and return its results file."""
+def _make_runs(data: str, plan: Sequence[Experiment], workers: int, device: str, out: Path) -> Path:
+    """Make the runs that the folder lacks, on a device, and return its results file."""
     require_writable(out)
+    plan = [replace(experiment, device=device) for experiment in plan]
     console = make_console()
     results = out / "results.json"
     known, todo = remaining(plan, results)
