@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import fake_cupy
+import fake_graphs
 import numpy as np
 import pytest
 
@@ -23,6 +24,15 @@ except ImportError:
 def cupy() -> Iterator[Any]:
     with fake_cupy.installed() as module:
         yield module
+
+
+@pytest.fixture(autouse=True)
+def no_capture_is_left_open() -> Iterator[None]:
+    """After a failure the tests that follow could tell nothing."""
+    yield
+    if fake_graphs._capturing is not None:
+        with suppress(RuntimeError):
+            fake_graphs._capturing.stream.end_capture()
 
 
 class Recording:
@@ -211,8 +221,7 @@ LOOKS: dict[str, Callable[[Any], Any]] = {
     "array_equal": lambda x: np.array_equal(x, x),
     "flatnonzero": lambda x: np.flatnonzero(x),
     "index by booleans": lambda x: x[x > 1],
-    "first_outside": lambda x: kernels(x).softmax.first_outside(x.astype(np.int64), 3, -1),
-    "synchronize": lambda x: fake_cupy.fake_graphs.get_current_stream().synchronize(),
+    "synchronize": lambda x: fake_graphs.get_current_stream().synchronize(),
 }
 
 
