@@ -4,7 +4,7 @@ CuPy's pools hand out again what nobody refers to any more. NumPy's arrays never
 have lain; so what a device would do to memory that has changed hands is done to it on purpose.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -26,9 +26,9 @@ _clock = count()
 
 
 @contextmanager
-def using_allocator(allocator: Callable[[int], Any]) -> Iterator[None]:
+def using_allocator(allocator: Any) -> Iterator[None]:
     """Make arrays inside the `with` block in the pool whose method `malloc` is given."""
-    _pools.append(allocator.__self__)  # type: ignore[attr-defined]
+    _pools.append(allocator.__self__)
     try:
         yield
     finally:
