@@ -1,6 +1,8 @@
 """Captured training steps: on a GPU as one CUDA graph, here on a stand-in that can fail."""
 
+import gc
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +18,7 @@ from agrad import nn, optim
 from agrad.backend import move
 from agrad.data import Batches, digits
 from agrad.errors import NonFiniteError
+from agrad.ops import pooling
 from agrad.train import capture_step, train, train_step
 
 
@@ -51,6 +54,10 @@ def dense(seed: int = 0) -> nn.Sequential:
         *(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 16), nn.ReLU()),
         nn.Linear(16, 10),
     )
+
+
+def with_dropout() -> nn.Sequential:
+    return nn.Sequential(*dense(), nn.Dropout(0.5), nn.Linear(10, 10))
 
 
 def average(params: Any, **options: Any) -> optim.AverageGradient:
@@ -155,9 +162,6 @@ def test_a_step_waits_once() -> None:
 
 
 def test_dropout_draws_anew_in_each_step(launches: list[Any]) -> None:
-    def model() -> nn.Sequential:
-        return nn.Sequential(*dense(), nn.Dropout(0.5), nn.Linear(10, 10))
-
     def steps(step: Any, model: Any, optimizer: Any) -> Losses:
         same = batches(1) * 8  # only masks differ, at a rate of next to nothing
         return [step(*batch) for batch in same]
@@ -165,7 +169,7 @@ def test_dropout_draws_anew_in_each_step(launches: list[Any]) -> None:
     def make(params: Any) -> Any:
         return average(params, every=2)
 
-    both(steps, model, make)
+    both(steps, with_dropout, make)
     assert launches
 
 
@@ -216,9 +220,11 @@ def test_lists_are_put_beside_the_inputs(launches: list[Any]) -> None:
 def test_no_gradients_are_left() -> None:
     model = dense().to("cuda")
     step = capture_step(model, optim.RMSprop(model.parameters()))
-    for batch in batches(3):
+    first, *others = batches(4)
+    step(*first)
+    for batch in others:
         step(*batch)
-    assert {p.grad is None for p in model.parameters()} == {True}
+        assert {p.grad is None for p in model.parameters()} == {True}
 
 
 # -- what decides the recording --------------------------------------------------------------------
@@ -296,10 +302,24 @@ def test_a_gradient_seen_before_stays_what_it_was() -> None:
         np.testing.assert_array_equal(grad.get(), known)
 
 
-def test_all_is_gone_with_the_step() -> None:
-    import gc
-    import weakref
+def test_what_a_cache_drops_is_kept(launches: list[Any]) -> None:
+    def model() -> nn.Sequential:
+        ag.seed(0)
+        image = nn.Unflatten(1, (1, 8))
+        return nn.Sequential(image, nn.AvgPool2d(3, 2, 1), nn.Flatten(), nn.Linear(16, 10))
 
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        losses = []
+        for batch in batches(6):
+            losses.append(step(*batch))
+            pooling._windows.cache_clear()
+        return losses
+
+    both(steps, model, average)
+    assert launches
+
+
+def test_all_is_gone_with_the_step() -> None:
     model = dense().to("cuda")
     step = capture_step(model, average(model.parameters()))
     for batch in batches(4):
@@ -372,7 +392,7 @@ def test_updates_are_cut_where_the_loss_at_their_end_is_infinite(launches: list[
         optimizer.lr = 1e-3
         return losses + [step(*batch) for batch in batches(3)]
 
-    both(steps, dense, make)
+    both(steps, with_dropout, make)
     assert len(launches) >= 5
 
 
