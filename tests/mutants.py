@@ -733,7 +733,7 @@ GRAPHS = [
         "buffers.clear()",
         "a graph's buffers shared with what is computed without one",
         "captured_step",
-        "seen_before",
+        "taken_in_between",
     ),
     Mutant(
         GRAPH,
