@@ -144,7 +144,8 @@ def scalar(value: float | np.generic, dtype: DTypeLike, like: Array) -> Array:
     """Return a number as a 0-d array; on a GPU filled there, as a copy would have to wait."""
     if isinstance(like, np.ndarray):
         return np.asarray(value, dtype=dtype)
-    return np.full_like(like, value, dtype=dtype, shape=())
+    # CuPy takes a shape without axes for none given, and then that of `like`.
+    return np.full_like(like, value, dtype=dtype, shape=(1,)).reshape(())
 
 
 def finite_part(values: Array) -> Array:

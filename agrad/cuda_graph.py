@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from agrad import cuda
-from agrad.backend import Array, kernels
+from agrad.backend import Array, kernels, scalar
 from agrad.deferred import Action, deferring
 from agrad.flat import Buffer, Flat
 
@@ -163,7 +163,7 @@ class Graph:
         """Return where the number will be in each run."""
         self._feeds.append((make, dtype))
         if self._numbers is None:
-            return np.full_like(self._arguments[0], make(), dtype=dtype, shape=())
+            return scalar(make(), dtype, like=self._arguments[0])
         return self._numbers[len(self._feeds) - 1].view(dtype)
 
     def action(self, action: Action, numbers: tuple[Any, ...]) -> None:

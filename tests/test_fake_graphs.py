@@ -248,6 +248,9 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "copy by array": lambda x: np.array([1, 2], like=x),
     "copy by ascontiguousarray": lambda x: np.ascontiguousarray(1.0, like=x),
     "copy of an index": lambda x: x[[0, 1]],
+    "addresses for concatenate": lambda x: np.concatenate([x] * 9),
+    "addresses for stack": lambda x: np.stack([x] * 9),
+    "copy of a value": lambda x: x.__setitem__(np.zeros_like(x, dtype=np.int64), 0.0),
 }
 
 
@@ -264,6 +267,15 @@ def test_copies_from_the_host_are_refused(name: str, record: Recording) -> None:
     graph.launch()  # the capture was as valid as before
     assert y.tolist() == [2, 3]
     COPIES[name](x)
+
+
+def test_few_arrays_or_of_several_dtypes_are_joined_without(record: Recording) -> None:
+    x = on_gpu([1, 2])
+    several = [x, *[x.astype(np.float32)] * 8]
+    graph, joined = record(lambda: (np.stack([x] * 8), np.concatenate(several)))
+    graph.launch()
+    assert joined[0].tolist() == [[1, 2]] * 8
+    assert joined[1].tolist() == [1, 2] * 9
 
 
 PRODUCTS: dict[str, Callable[[Any], Any]] = {
@@ -467,6 +479,17 @@ def test_empty_arrays_are_not_filled() -> None:
     x = on_gpu([1, 2])
     for empty in np.empty_like(x), np.empty(2, like=x):
         assert np.isnan(empty.get()).all()
+
+
+def test_like_an_array_there_is_no_single_number() -> None:
+    """CuPy takes the shape () for none given."""
+    x = on_gpu([1, 2])
+    for array in (
+        *(np.zeros_like(x, shape=()), np.ones_like(x, shape=()), np.empty_like(x, shape=())),
+        np.full_like(x, 3, shape=()),
+    ):
+        assert array.shape == (2,)
+    assert np.zeros((), like=x).shape == ()
 
 
 def test_an_array_is_copied_to_another_device_only(cupy: Any) -> None:
