@@ -5,6 +5,7 @@ be one of its own.
 """
 
 import ctypes
+import gc
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -120,6 +121,7 @@ def record(stream: Any, launch: Callable[[], None]) -> Any:
     Raises:
         RuntimeError, NotImplementedError: the function does what a graph cannot have.
     """
+    gc.collect()  # what is freed while recording may wait for the device, as cuBLAS' handles do
     stream.begin_capture()
     token = _recording.set(True)
     try:

@@ -53,6 +53,10 @@ STEPS = "kernels/cpu/optimizer.py"
 CAPTURED = "agrad/steps.py"
 FLAT = "agrad/flat.py"
 DENSE = "kernels/cpu/dense.py"
+CUDA = "agrad/cuda.py"
+GRAPH = "agrad/cuda_graph.py"
+STEP = "agrad/training_step.py"
+RULE = "agrad/optim/optimizer.py"
 
 KINDS = [
     Mutant(
@@ -706,4 +710,110 @@ JOINED = [
     ),
 ]
 
-MUTANTS = [*KINDS, *OPERATIONS, *SWEEPS, *OPTIMIZERS, *KERNELS, *JOINED]
+GRAPHS = [
+    Mutant(
+        GRAPH,
+        "array[...] = copy\n",
+        "copy[...] = array\n",
+        "a graph's run whose conditions do not hold: nothing restored",
+        "captured_step",
+        "changes_nothing",
+    ),
+    Mutant(
+        GRAPH,
+        "numbers[i : i + 1].view(dtype)[0] = make()",
+        "numbers[i : i + 1].view(dtype)[0] = 1",
+        "a graph's numbers the same in every run",
+        "captured_step",
+        "rate",
+    ),
+    Mutant(
+        GRAPH,
+        "stack.enter_context(flat.with_buffers(buffers))",
+        "buffers.clear()",
+        "a graph's buffers shared with what is computed without one",
+        "captured_step",
+        "taken_in_between",
+    ),
+    Mutant(
+        GRAPH,
+        "self._kept.append(value)",
+        "self._kept.clear()",
+        "a graph does not hold on to what a cache may drop",
+        "captured_step",
+        "cache",
+    ),
+    Mutant(
+        CUDA,
+        "with stream, allocator:",
+        "with stream:",
+        "a graph in memory that others are given",
+        "captured_step",
+    ),
+    Mutant(
+        STEP,
+        "if recorded is None or not recorded.stands(arrays):",
+        "if recorded is None:",
+        "a graph launched whatever has changed since",
+        "captured_step",
+        "recorded_anew",
+    ),
+    Mutant(
+        STEP,
+        "            random.set_state(draws)\n            return",
+        "            return",
+        "a step made again with other dropout masks",
+        "captured_step",
+        "cut_where",
+    ),
+    Mutant(
+        STEP,
+        "        self._optimizer.zero_grad()\n        return conclude()",
+        "        return conclude()",
+        "the gradients of a recording left",
+        "captured_step",
+        "no_gradients",
+    ),
+    Mutant(
+        RULE,
+        'return options_of(self, {"params", "_lr", "scale"})',
+        "return ()",
+        "a graph launched whatever options the optimizer has by then",
+        "captured_step",
+        "recorded_anew",
+    ),
+    Mutant(
+        RULE,
+        "fed(lambda: block.steps + 1)",
+        "block.steps + 1",
+        "the count of steps as it was when the graph was recorded",
+        "captured_step",
+        "does_what and Adam",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "return [] if self._measures else list(self._fractions.values())",
+        "return []",
+        "a graph scales updates by fractions that are no more the last",
+        "captured_step",
+        "does_what and average",
+    ),
+    Mutant(
+        "agrad/deferred.py",
+        "deferral.condition(condition)",
+        "condition.reshape(())",
+        "conditions of a graph's run not looked at",
+        "captured_step",
+        "changes_nothing",
+    ),
+    Mutant(
+        "agrad/backend.py",
+        "key = fed(lambda: int(generator().integers(2**63)), np.int64)",
+        "key = int(generator().integers(2**63))",
+        "the same dropout mask in every run of a graph",
+        "captured_step",
+        "dropout",
+    ),
+]
+
+MUTANTS = [*KINDS, *OPERATIONS, *SWEEPS, *OPTIMIZERS, *KERNELS, *JOINED, *GRAPHS]

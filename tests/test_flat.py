@@ -202,6 +202,30 @@ def test_gradients_that_somebody_holds_are_not_written_over(average: bool) -> No
         np.testing.assert_array_equal(grad, value)
 
 
+@pytest.mark.parametrize("average", [False, True])
+def test_in_the_long_run_no_gradient_is_copied_into_its_place(
+    average: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = 0
+    gather = Flat.gather
+
+    def noted(flat: Flat, arrays: Any) -> Any:
+        nonlocal copies
+        copies += flat.buffer_of(arrays) is None
+        return gather(flat, arrays)
+
+    monkeypatch.setattr(Flat, "gather", noted)
+    after = []
+    for steps in (3, 6):
+        model, copies = network(), 0
+        optimizer: Any = optim.RMSprop(model.parameters(), lr=0.01)
+        if average:
+            optimizer = optim.AverageGradient(optimizer)
+        train(model, optimizer, steps, captured=True)
+        after.append(copies)
+    assert after[0] == after[1]
+
+
 def test_gradients_accumulate_over_captured_calls() -> None:
     results = []
     for captured in False, True:

@@ -192,7 +192,6 @@ class AverageGradient:
         nodes = self._prepare(loss, measured)
         blocks = self.base.ready()
         updates = [(block.flat, self.base.proposal(block)) for block in blocks]
-        self._mark_gradients()
         if measured:
             self._measure(nodes, updates)
             if not nodes[-1].freed:  # no end was finite, so no sweep has freed the graph
@@ -203,6 +202,7 @@ class AverageGradient:
                 if all(param in self._fractions for param in flat.tensors):
                     fractions = [self._fractions[param] for param in flat.tensors]
                     scale(delta, flat, fractions, self.granularity)
+        self._mark_gradients()
         for flat, delta in updates:
             if self._scales:
                 factor = as_dtype(fed(lambda: self._scale), delta.array.dtype)
