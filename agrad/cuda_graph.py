@@ -78,6 +78,12 @@ class Graph:
         with self._own_memory():
             self._arguments = [array.copy() for array in arguments]
 
+    def __del__(self) -> None:
+        """Give its memory back, which a pool of CuPy's that is dropped does not."""
+        pool = self._pool
+        vars(self).clear()
+        pool.free_all_blocks()
+
     @contextmanager
     def _own_memory(self) -> Iterator[None]:
         """Compute on the recorder's stream and in the graph's memory inside the `with` block."""
@@ -94,10 +100,14 @@ class Graph:
         """Run the function as it is, and return what is to be called after `record`.
 
         That does what was put off, and returns the function's result. If a condition did not hold,
-        it is None; see `run`.
+        it is None; see `run`. After an error, too, nothing has changed.
         """
         with self._own_memory():
-            self._call()
+            try:
+                self._call()
+            except BaseException:
+                self._restore()
+                raise
             return self._outcome()
 
     def record(self) -> None:
@@ -148,10 +158,13 @@ class Graph:
         result, *numbers = self._report.tolist()
         held = numbers[: len(self._conditions)]
         if not all(held):
-            for copy, array in zip(self._copies, self._changing):
-                array[...] = copy
+            self._restore()
             return None
         return partial(_conclude, result, self._actions, numbers[len(held) :])
+
+    def _restore(self) -> None:
+        for copy, array in zip(self._copies, self._changing):
+            array[...] = copy
 
     # -- what is put off ---------------------------------------------------------------------------
 
