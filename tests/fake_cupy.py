@@ -125,7 +125,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         if name in _JOINING and len(args[0]) > 8 and len({array.dtype for array in args[0]}) == 1:
             copy_from_host(f"addresses for {name}")
         if name == "put_along_axis" and not isinstance(args[2], ndarray):
-            copy_from_host("copy of a value")
+            copy_from_host("copy of a value to put")
         if name in _PLAIN_ARGUMENTS:
             args = [arg.tolist() if isinstance(arg, np.ndarray) else arg for arg in args]
         return _called(name, function, args, options)

@@ -251,7 +251,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "addresses for concatenate": lambda x: np.concatenate([x] * 9),
     "addresses for stack": lambda x: np.stack([x] * 9),
     "copy of a value": lambda x: x.__setitem__(np.zeros_like(x, dtype=np.int64), 0.0),
-    "copy of a value,": lambda x: np.put_along_axis(x, np.zeros_like(x, dtype=np.int64), 0.0, 0),
+    "copy of a value to put": lambda x: np.put_along_axis(x, (x > 1).astype(np.int64), 0, 0),
 }
 
 
@@ -260,7 +260,7 @@ def test_copies_from_the_host_are_refused(name: str, record: Recording) -> None:
     x = on_gpu([1, 2])
 
     def step() -> Any:
-        with pytest.raises(RuntimeError, match=f"{name.strip(',')}: .*H2D transfers are disallowed"):
+        with pytest.raises(RuntimeError, match=f"{name}: .*H2D transfers are disallowed"):
             COPIES[name](x)
         return x + 1
 
@@ -268,6 +268,16 @@ def test_copies_from_the_host_are_refused(name: str, record: Recording) -> None:
     graph.launch()  # the capture was as valid as before
     assert y.tolist() == [2, 3]
     COPIES[name](x)
+
+
+@pytest.mark.parametrize("join", [ag.stack, ag.concatenate])
+@pytest.mark.parametrize("count", [8, 9, 65])
+def test_many_tensors_are_joined(join: Any, count: int, record: Recording) -> None:
+    arrays = np.arange(6.0 * count).reshape(count, 2, 3)
+    parts = [ag.tensor(array).to("cuda") for array in arrays]
+    graph, joined = record(lambda: join(parts, axis=1).data)
+    graph.launch()
+    np.testing.assert_array_equal(joined.get(), join(list(arrays), axis=1))
 
 
 def test_few_arrays_or_of_several_dtypes_are_joined_without(record: Recording) -> None:
@@ -475,9 +485,9 @@ def test_a_pool_has_to_live_as_long_as_the_graph(record: Recording, cupy: Any) -
 
 def test_what_is_given_back_is_not_there(record: Recording, cupy: Any) -> None:
     x = on_gpu([1, 2])
-    graph, y = record(lambda: x * 2 + 1)
+    graph, result = record(lambda: x * 2 + 1)
     record.pool.free_all_blocks()
-    assert len(record.pool.left) == 1  # y
+    assert [memory.root for memory in record.pool.left] == [result.host]
     with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="IllegalAddress"):
         graph.launch()
 
