@@ -4,7 +4,7 @@ Operations are written against NumPy's functions; CuPy's arrays answer those the
 dispatch protocols. What is left to choose by the array's type stands here, and here alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +25,7 @@ __all__ = [
     "finite_part",
     "is_array",
     "is_on",
+    "joined",
     "kernels",
     "known_all",
     "largest",
@@ -144,7 +145,8 @@ def scalar(value: float | np.generic, dtype: DTypeLike, like: Array) -> Array:
     """Return a number as a 0-d array; on a GPU filled there, as a copy would have to wait."""
     if isinstance(like, np.ndarray):
         return np.asarray(value, dtype=dtype)
-    return np.full_like(like, value, dtype=dtype, shape=())
+    # CuPy takes a shape without axes for none given, and then that of `like`.
+    return np.full_like(like, value, dtype=dtype, shape=(1,)).reshape(())
 
 
 def finite_part(values: Array) -> Array:
@@ -185,6 +187,23 @@ def ones(count: int, like: Array) -> Array:
     if isinstance(like, np.ndarray):
         return np.ones(count, like.dtype)
     return np.ones_like(like, shape=(count,))
+
+
+def joined(
+    join: Callable[[Sequence[Array], int], Array], arrays: Sequence[Array], axis: int
+) -> Array:
+    """Return arrays joined by `np.stack` or `np.concatenate`.
+
+    On a GPU a few at a time: of more than eight, CuPy copies the addresses from the host.
+
+    Example:
+        >>> joined(np.concatenate, [np.array([1.0, 2.0]), np.array([3.0])], 0)
+        array([1., 2., 3.])
+    """
+    while len(arrays) > 8 and cuda.is_array(arrays[0]):
+        arrays = [join(arrays[i : i + 8], axis) for i in range(0, len(arrays), 8)]
+        join = np.concatenate
+    return join(arrays, axis)
 
 
 def largest(x: Array, axis: int | tuple[int, ...] | None) -> Array:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from agrad import cuda
-from agrad.backend import Array, kernels
+from agrad.backend import Array, kernels, scalar
 from agrad.deferred import Action, deferring
 from agrad.flat import Buffer, Flat
 
@@ -78,6 +78,12 @@ class Graph:
         with self._own_memory():
             self._arguments = [array.copy() for array in arguments]
 
+    def __del__(self) -> None:
+        """Give its memory back, which a pool of CuPy's that is dropped does not."""
+        pool = self._pool
+        vars(self).clear()
+        pool.free_all_blocks()
+
     @contextmanager
     def _own_memory(self) -> Iterator[None]:
         """Compute on the recorder's stream and in the graph's memory inside the `with` block."""
@@ -94,10 +100,14 @@ class Graph:
         """Run the function as it is, and return what is to be called after `record`.
 
         That does what was put off, and returns the function's result. If a condition did not hold,
-        it is None; see `run`.
+        it is None; see `run`. After an error, too, nothing has changed.
         """
         with self._own_memory():
-            self._call()
+            try:
+                self._call()
+            except BaseException:
+                self._restore()
+                raise
             return self._outcome()
 
     def record(self) -> None:
@@ -148,10 +158,13 @@ class Graph:
         result, *numbers = self._report.tolist()
         held = numbers[: len(self._conditions)]
         if not all(held):
-            for copy, array in zip(self._copies, self._changing):
-                array[...] = copy
+            self._restore()
             return None
         return partial(_conclude, result, self._actions, numbers[len(held) :])
+
+    def _restore(self) -> None:
+        for copy, array in zip(self._copies, self._changing):
+            array[...] = copy
 
     # -- what is put off ---------------------------------------------------------------------------
 
@@ -163,7 +176,7 @@ class Graph:
         """Return where the number will be in each run."""
         self._feeds.append((make, dtype))
         if self._numbers is None:
-            return np.full_like(self._arguments[0], make(), dtype=dtype, shape=())
+            return scalar(make(), dtype, like=self._arguments[0])
         return self._numbers[len(self._feeds) - 1].view(dtype)
 
     def action(self, action: Action, numbers: tuple[Any, ...]) -> None:

@@ -223,21 +223,21 @@ class CapturedStep:
         self, key: Hashable, arguments: tuple[Array, Array], reading: list[Array]
     ) -> float | None:
         """Make a step, and record it for those that follow."""
-        self._recorded[key] = None
-        self._buffers = list(self._model.buffers())
-        if self._recorder is None:
-            self._recorder = Recorder(arguments[0])
+        self._recorded[key] = conclude = None
         body = partial(_step, self._forward, self._optimizer, loss_function=self._loss_function)
+        self._buffers = list(self._model.buffers())
         changing, flats = self._changing(), self._optimizer.flats()
-        graph = Graph(body, arguments, changing, flats, self._recorder)
-        conclude = graph.rehearse()
-        if conclude is None:
-            return None
-        plan: Any = self._forward.last
-        recorded = _Recorded(graph, plan, [*changing, *reading])
         try:
-            graph.record()
-        except (MemoryError, RuntimeError, TypeError) as error:
+            if self._recorder is None:
+                self._recorder = Recorder(arguments[0])
+            graph = Graph(body, arguments, changing, flats, self._recorder)
+            conclude = graph.rehearse()
+            if conclude is not None:
+                plan: Any = self._forward.last
+                recorded = _Recorded(graph, plan, [*changing, *reading])
+                graph.record()
+                self._recorded[key] = recorded
+        except (MemoryError, OSError, RuntimeError, TypeError) as error:
             self._recordable = False
             warnings.warn(
                 "capture_step: no CUDA graph can have the step, which is therefore launched one "
@@ -245,8 +245,8 @@ class CapturedStep:
                 RuntimeWarning,
                 stacklevel=3,
             )
-        else:
-            self._recorded[key] = recorded
+        if conclude is None:
+            return None
         self._optimizer.zero_grad()
         return conclude()
 
@@ -265,10 +265,10 @@ class _Recorded:
     """
 
     def __init__(self, graph: Graph, plan: Plan, arrays: list[Array]) -> None:
-        self.graph = graph
         self._plan = plan
         self._leaves = plan.leaf_arrays()
         self._arrays = arrays
+        self.graph = graph  # the last to go, when nothing else has arrays of its memory
 
     def stands(self, arrays: list[Array]) -> bool:
         """Return whether the plan, and all arrays, are still what they were."""

@@ -29,6 +29,7 @@ __all__ = ["installed", "make", "ndarray", "waits"]
 _FROM_HOST = {"array", "asarray", "ascontiguousarray"}
 _WAITING = {"array_equal", "flatnonzero", "item", "tobytes", "tolist"}
 _ALLOCATING = {"empty", "empty_like"}
+_JOINING = {"concatenate", "stack"}
 _CHANGING = {"put_along_axis"}
 _PRODUCTS = {"dot", "einsum", "matmul", "tensordot"}
 _PLAIN_ARGUMENTS = {"pad", "split"}
@@ -119,6 +120,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         if name in _FROM_HOST and not isinstance(args[0], ndarray):
             copy_from_host(f"copy by {name}")
             args = [_given(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
+        if name.endswith("_like") and options.get("shape") == ():
+            del options["shape"]  # CuPy takes it for none
+        if name in _JOINING and len(args[0]) > 8 and len({array.dtype for array in args[0]}) == 1:
+            copy_from_host(f"addresses for {name}")
+        if name == "put_along_axis" and not isinstance(args[2], ndarray):
+            copy_from_host("copy of a value to put")
         if name in _PLAIN_ARGUMENTS:
             args = [arg.tolist() if isinstance(arg, np.ndarray) else arg for arg in args]
         return _called(name, function, args, options)
@@ -127,6 +134,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return _given(perform(_get, (self.host, _index(index))))
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(part, ndarray) for part in parts) and not isinstance(value, ndarray):
+            copy_from_host("copy of a value")
         perform(_set, (self.host, _index(index), _taken(value)), changes=True)
 
     def __len__(self) -> int:

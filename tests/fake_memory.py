@@ -19,6 +19,18 @@ class MemoryPool:
     def malloc(self, size: int) -> Any:
         """Stand for what `using_allocator` is given; no array of NumPy's is made by it."""
 
+    def free_all_blocks(self) -> None:
+        """Give back what is free; what is not is noted as `left`."""
+        own = [memory for memory in _known.values() if memory.pool() is self]
+        self.left = [memory for memory in own if memory.freed is None]
+        for memory in own:
+            if memory.freed is not None:
+                memory.pool = ref(_Gone())
+
+
+class _Gone:
+    """What no weak reference to finds."""
+
 
 _DEFAULT = MemoryPool()
 _pools = [_DEFAULT]

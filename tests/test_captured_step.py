@@ -8,6 +8,7 @@ from typing import Any
 
 import fake_cupy
 import fake_graphs
+import fake_memory
 import numpy as np
 import pytest
 from test_device import OPTIMIZERS, network
@@ -225,6 +226,23 @@ def test_the_loss_may_be_another(launches: list[Any]) -> None:
     assert len(launches) == 3
 
 
+def smoothed(logits: Any, target: Any) -> ag.Tensor:
+    return F.cross_entropy(logits, target, label_smoothing=0.1)
+
+
+def negative_log_likelihood(logits: Any, target: Any) -> ag.Tensor:
+    return F.nll_loss(F.log_softmax(logits, 1), target)
+
+
+@pytest.mark.parametrize("loss_function", [smoothed, negative_log_likelihood])
+def test_losses_of_classes(loss_function: Any, launches: list[Any]) -> None:
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        return [step(*batch) for batch in batches(5)]
+
+    both(steps, dense, average, loss_function=loss_function)
+    assert len(launches) == 3
+
+
 def test_lists_are_put_beside_the_inputs(launches: list[Any]) -> None:
     def steps(step: Any, model: Any, optimizer: Any) -> Losses:
         return [step(x, y.tolist()) for x, y in batches(5)]
@@ -356,7 +374,8 @@ def test_what_a_cache_drops_is_kept(launches: list[Any], others: list[Any]) -> N
     assert (len(launches), len(others)) == (4, 1)
 
 
-def test_all_is_gone_with_the_step() -> None:
+def test_all_is_gone_with_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools = noted(monkeypatch, fake_memory.MemoryPool, "free_all_blocks")
     model = dense().to("cuda")
     step = capture_step(model, average(model.parameters()))
     for batch in batches(4):
@@ -365,6 +384,7 @@ def test_all_is_gone_with_the_step() -> None:
     del step
     gc.collect()
     assert reference() is None
+    assert [pool.left for pool in pools] == [[]]
 
 
 # -- what fails ------------------------------------------------------------------------------------
@@ -443,23 +463,44 @@ def test_a_step_that_no_graph_can_have_is_made_as_it_is(launches: list[Any]) -> 
         def forward(self, x: Any) -> ag.Tensor:
             return np.einsum("nij,ijc->nc", x, self.weight.reshape(8, 8, 10))
 
-    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
-        (first, second, *rest) = batches(5)
-        losses = [step(*first)]
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            losses.append(step(*second))
-        if caught:
-            (warning,) = caught
-            assert "cuBLAS API during stream capture" in str(warning.message)
-            assert warning.filename == __file__
-            messages.append(warning)
-        return losses + [step(*batch) for batch in rest]
-
-    messages: list[Any] = []
-    both(steps, Sums, average)
-    assert len(messages) == 1
+    messages = falls_back(Sums)
+    assert "cuBLAS API during stream capture" in str(messages[0])
     assert not launches
+
+
+def test_a_step_that_cannot_be_rehearsed_is_made_as_it_is(launches: list[Any]) -> None:
+    """After a part of it has been made, as if it had not."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            self.dense = dense()
+            self.norm = nn.BatchNorm1d(64)
+
+        def forward(self, x: Any) -> ag.Tensor:
+            return self.dense(self.norm(x.reshape(-1, 64)).astype(np.float64))
+
+    messages = falls_back(Mixed)
+    assert "float64 and float32 cannot be recorded" in str(messages[0])
+    assert not launches
+
+
+def falls_back(make_model: Any) -> list[Warning]:
+    """Run a few steps, and return what is warned of, once."""
+    messages: list[Any] = []
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        losses = []
+        for batch in batches(5):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                losses.append(step(*batch))
+            messages.extend((len(losses), warning) for warning in caught)
+        return losses
+
+    both(steps, make_model, average)
+    ((when, warning),) = messages
+    assert (when, warning.filename) == (2, __file__)
+    return [warning.message]
 
 
 # -- where it is used ------------------------------------------------------------------------------

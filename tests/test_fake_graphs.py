@@ -72,7 +72,7 @@ def on_gpu(values: Any, dtype: Any = np.float64) -> Any:
 
 NAMES = [
     *("Stream.begin_capture", "Stream.end_capture", "Stream.is_capturing", "Stream.synchronize"),
-    *("Stream.__enter__", "Graph.launch", "MemoryPool.malloc"),
+    *("Stream.__enter__", "Graph.launch", "MemoryPool.malloc", "MemoryPool.free_all_blocks"),
     *("get_current_stream", "using_allocator", "runtime.deviceSynchronize"),
 ]
 
@@ -89,26 +89,26 @@ def test_cupy_has_what_the_stand_in_has(name: str) -> None:
 
 
 def test_nothing_is_done_before_the_launch(record: Recording) -> None:
-    x, total = on_gpu([1, 2, 3]), on_gpu(10)
+    x, total, large = on_gpu([1, 2, 3]), on_gpu(10), on_gpu(14)
     rest = x[1:]
 
     def step() -> Any:
         total.__iadd__(x.sum())
         x[0] = 7
         assert np.multiply(x[1:], 2, out=rest) is rest
-        np.put_along_axis(x, np.zeros(1, np.int64, like=x), 14, 0)
+        np.put_along_axis(x, np.zeros(1, np.int64, like=x), large, 0)
         return x + 1, x > 4, x.astype(np.int64)
 
-    graph, (y, large, whole) = record(step)
+    graph, (y, above, whole) = record(step)
     assert x.tolist() == [1, 2, 3]
     assert total.item() == 10
     assert np.isnan(y.get()).all()
     assert whole.tolist() == [np.iinfo(np.int64).max] * 3
-    assert (y.dtype, large.dtype, y.shape) == (np.float64, np.bool_, (3,))
+    assert (y.dtype, above.dtype, y.shape) == (np.float64, np.bool_, (3,))
     assert y.base is None
     graph.launch()
     assert (x.tolist(), total.item()) == ([14, 4, 6], 16)
-    assert (y.tolist(), large.tolist()) == ([15, 5, 7], [True, False, True])
+    assert (y.tolist(), above.tolist()) == ([15, 5, 7], [True, False, True])
     assert whole.tolist() == [14, 4, 6]
 
 
@@ -248,6 +248,10 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "copy by array": lambda x: np.array([1, 2], like=x),
     "copy by ascontiguousarray": lambda x: np.ascontiguousarray(1.0, like=x),
     "copy of an index": lambda x: x[[0, 1]],
+    "addresses for concatenate": lambda x: np.concatenate([x] * 9),
+    "addresses for stack": lambda x: np.stack([x] * 9),
+    "copy of a value": lambda x: x.__setitem__(np.zeros_like(x, dtype=np.int64), 0.0),
+    "copy of a value to put": lambda x: np.put_along_axis(x, (x > 1).astype(np.int64), 0, 0),
 }
 
 
@@ -264,6 +268,25 @@ def test_copies_from_the_host_are_refused(name: str, record: Recording) -> None:
     graph.launch()  # the capture was as valid as before
     assert y.tolist() == [2, 3]
     COPIES[name](x)
+
+
+@pytest.mark.parametrize("join", [ag.stack, ag.concatenate])
+@pytest.mark.parametrize("count", [8, 9, 65])
+def test_many_tensors_are_joined(join: Any, count: int, record: Recording) -> None:
+    arrays = np.arange(6.0 * count).reshape(count, 2, 3)
+    parts = [ag.tensor(array).to("cuda") for array in arrays]
+    graph, joined = record(lambda: join(parts, axis=1).data)
+    graph.launch()
+    np.testing.assert_array_equal(joined.get(), join(list(arrays), axis=1))
+
+
+def test_few_arrays_or_of_several_dtypes_are_joined_without(record: Recording) -> None:
+    x = on_gpu([1, 2])
+    several = [x, *[x.astype(np.float32)] * 8]
+    graph, joined = record(lambda: (np.stack([x] * 8), np.concatenate(several)))
+    graph.launch()
+    assert joined[0].tolist() == [[1, 2]] * 8
+    assert joined[1].tolist() == [1, 2] * 9
 
 
 PRODUCTS: dict[str, Callable[[Any], Any]] = {
@@ -460,6 +483,15 @@ def test_a_pool_has_to_live_as_long_as_the_graph(record: Recording, cupy: Any) -
         graph.launch()
 
 
+def test_what_is_given_back_is_not_there(record: Recording, cupy: Any) -> None:
+    x = on_gpu([1, 2])
+    graph, result = record(lambda: x * 2 + 1)
+    record.pool.free_all_blocks()
+    assert [memory.root for memory in record.pool.left] == [result.host]
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="IllegalAddress"):
+        graph.launch()
+
+
 # -- arrays ----------------------------------------------------------------------------------------
 
 
@@ -467,6 +499,17 @@ def test_empty_arrays_are_not_filled() -> None:
     x = on_gpu([1, 2])
     for empty in np.empty_like(x), np.empty(2, like=x):
         assert np.isnan(empty.get()).all()
+
+
+def test_like_an_array_there_is_no_single_number() -> None:
+    """CuPy takes the shape () for none given."""
+    x = on_gpu([1, 2])
+    for array in (
+        *(np.zeros_like(x, shape=()), np.ones_like(x, shape=()), np.empty_like(x, shape=())),
+        np.full_like(x, 3, shape=()),
+    ):
+        assert array.shape == (2,)
+    assert np.zeros((), like=x).shape == ()
 
 
 def test_an_array_is_copied_to_another_device_only(cupy: Any) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from agrad.backend import kernels
+from agrad.backend import joined, kernels
 from agrad.ops.operation import Linear
 
 __all__ = [
@@ -67,7 +67,7 @@ class Concatenate(Linear):
         self.axis = axis
 
     def forward(self, *arrays):
-        return np.concatenate(arrays, self.axis)
+        return joined(np.concatenate, arrays, self.axis)
 
     def backward(self, grad, needs, out, *arrays):
         ends = np.cumsum([x.shape[self.axis] for x in arrays[:-1]])
@@ -81,7 +81,7 @@ class Stack(Linear):
         self.axis = axis
 
     def forward(self, *arrays):
-        return np.stack(arrays, self.axis)
+        return joined(np.stack, arrays, self.axis)
 
     def backward(self, grad, needs, out, *arrays):
         parts = np.split(grad, len(arrays), self.axis)

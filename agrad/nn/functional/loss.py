@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from agrad.array_methods import plain
-from agrad.backend import Array, beside, known_all
+from agrad.backend import Array, beside, known_all, scalar
 from agrad.deferred import holds
 from agrad.nn.functional.windows import floating
 from agrad.ops.loss import (
@@ -83,7 +83,8 @@ def cross_entropy(
         classes, _, examples = _examples(name, logits, target, weight, ignore_index)
         axis = class_axis(logits)
         shares = np.zeros_like(logits.data)
-        np.put_along_axis(shares, np.expand_dims(classes, axis), 1, axis)
+        one = scalar(1, logits.dtype, like=logits.data)
+        np.put_along_axis(shares, np.expand_dims(classes, axis), one, axis)
         shares = _smooth(shares, label_smoothing, weight)
         shares *= np.expand_dims(target != ignore_index, axis)
     likelihood = SoftNegativeLogLikelihood(shares, _scale(name, reduction, examples))
