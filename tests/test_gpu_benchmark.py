@@ -3,7 +3,7 @@
 from typing import Any
 
 import fake_cupy
-import gpu
+import gpu_speed
 import numpy as np
 import pytest
 from agrad.kernels import cpu
@@ -12,14 +12,14 @@ from agrad.kernels import cpu
 @pytest.fixture
 def x(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     rng = np.random.default_rng(0)
-    monkeypatch.setattr(gpu, "_normal", lambda n: rng.normal(size=n).astype(np.float32))
+    monkeypatch.setattr(gpu_speed, "_normal", lambda n: rng.normal(size=n).astype(np.float32))
     return np.ones(64 * 64, np.float32)
 
 
 def test_every_kernel_that_is_timed_runs(x: np.ndarray) -> None:
     names = set()
     with np.errstate(all="ignore"):
-        for name, arrays, call in gpu._hot_kernels(x):
+        for name, arrays, call in gpu_speed._hot_kernels(x):
             call()
             assert arrays >= 1
             assert name not in names
@@ -41,14 +41,14 @@ def kernels_of(module: Any) -> set[str]:
 
 @pytest.mark.parametrize("module", ["activation", "dense", "normalization", "softmax"])
 def test_every_kernel_of_a_layer_is_timed(module: str, x: np.ndarray) -> None:
-    timed = {name for name, *_ in gpu._hot_kernels(x)}
+    timed = {name for name, *_ in gpu_speed._hot_kernels(x)}
     # It looks at labels alone.
     assert kernels_of(getattr(cpu, module)) <= timed | {"first_outside"}
 
 
 def test_agrads_steps_run_as_graphs() -> None:
     with fake_cupy.installed():
-        steps = gpu._own_steps(8, *gpu._batch(4, 784, 10))
+        steps = gpu_speed._own_steps(8, *gpu_speed.make_batch(4, 784, 10))
         for step in steps.values():
             step()
     assert list(steps) == [
@@ -59,6 +59,6 @@ def test_agrads_steps_run_as_graphs() -> None:
 
 def test_every_ratio_is_of_contestants() -> None:
     with fake_cupy.installed():
-        known = {*gpu._own_steps(8, *gpu._batch(4, 784, 10)), "PyTorch RMSprop"}
+        known = {*gpu_speed._own_steps(8, *gpu_speed.make_batch(4, 784, 10)), "PyTorch RMSprop"}
     known.add("PyTorch RMSprop, graph")
-    assert {name for pair in gpu._PAIRS for name in pair} <= known
+    assert {name for pair in gpu_speed._PAIRS for name in pair} <= known

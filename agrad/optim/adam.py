@@ -6,7 +6,8 @@ import numpy as np
 
 from agrad.backend import Array, kernels
 from agrad.deferred import as_dtype
-from agrad.optim.optimizer import Optimizer, Part, require, with_decay
+from agrad.optim.block import Part
+from agrad.optim.optimizer import Optimizer, require, with_decay
 from agrad.tensor import Tensor
 
 __all__ = ["Adam", "AdamW"]

@@ -9,7 +9,8 @@ import numpy as np
 
 from agrad.backend import Array, kernels
 from agrad.deferred import as_dtype
-from agrad.optim.optimizer import Optimizer, Part, require
+from agrad.optim.block import Part
+from agrad.optim.optimizer import Optimizer, require
 from agrad.optim.rmsprop import RMSprop
 from agrad.tensor import Tensor
 

@@ -6,7 +6,6 @@ rule's state: a rule is computed over all of them at once, whatever their number
 
 import sys
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,12 @@ from agrad.backend import Array, as_array, device_of, kernels, move, same_device
 from agrad.deferred import after, fed, holds
 from agrad.errors import DeviceError, NonFiniteError
 from agrad.flat import Buffer, Flat
+from agrad.optim.block import Block, Part, by_gradient
 from agrad.optim.state import require_array, require_count, require_dict
 from agrad.tensor import Tensor
 
 __all__ = [
-    "Block",
     "Optimizer",
-    "Part",
     "checked_params",
     "options_of",
     "require",
@@ -31,53 +29,8 @@ __all__ = [
 # What makes an integer too large is no infinity, but its conversion to float would raise.
 _LARGEST = sys.float_info.max
 
-
 _CHUNK = 1 << 16
 """So many elements at a time go through a CPU: one pass finds in the cache what another left."""
-
-
-@dataclass(slots=True, eq=False)
-class Block:
-    """Parameters that have made the same number of steps, and the rule's arrays for them, by name.
-
-    The arrays have one dimension, and the layout of `flat`.
-    """
-
-    flat: Flat
-    steps: int
-    state: dict[str, Array]
-
-    def grads(self) -> list[Any]:
-        """Return the gradients of the parameters, None where there is none."""
-        return [param.grad for param in self.flat.tensors]
-
-    def count(self) -> None:
-        """Count a step."""
-        self.steps += 1
-
-
-@dataclass(slots=True, eq=False)
-class Part:
-    """What a rule is given of a block: as many elements of the values and of each state's array.
-
-    The learning rate and the count of steps are numbers, or while a CUDA graph is recorded arrays
-    without axes: see `agrad.deferred`.
-
-    Attributes:
-        shape: the parameter's, if the part is all of one.
-        values: the parameters', to be read.
-        rate: the learning rate in force.
-        steps: how many the parameters have made, with this one.
-        first: whether this is their first.
-        state: the rule's arrays, to be brought up to date.
-    """
-
-    shape: tuple[int, ...] | None
-    values: Array
-    rate: Any
-    steps: Any
-    first: bool
-    state: dict[str, Array]
 
 
 class Optimizer:
@@ -217,7 +170,7 @@ class Optimizer:
             values = [param.data for param in block.flat.tensors]
             if None in map(block.flat.buffer_of, (block.grads(), values)):
                 self._require_fit(block)
-        self._blocks = [part for block in self._blocks for part in _by_gradient(block)]
+        self._blocks = [part for block in self._blocks for part in by_gradient(block)]
         return [block for block in self._blocks if block.flat.tensors[0].grad is not None]
 
     def proposal(self, block: Block) -> Buffer:
@@ -413,25 +366,6 @@ def options_of(optimizer: Any, without: set[str]) -> tuple[Hashable, ...]:
     kinds = bool | int | float | str | tuple
     own = {name: value for name, value in vars(optimizer).items() if name not in without}
     return tuple((name, value) for name, value in own.items() if isinstance(value, kinds))
-
-
-def _by_gradient(block: Block) -> list[Block]:
-    """Return the block; two, where some of its parameters have a gradient and others have none."""
-    tensors, grads = block.flat.tensors, block.grads()
-    missing = [grad is None for grad in grads]
-    if not any(missing) or all(missing):
-        return [block]
-    states = {name: block.flat.split(array) for name, array in block.state.items()}
-    blocks = []
-    for lacks in False, True:
-        chosen = [i for i, lacking in enumerate(missing) if lacking == lacks]
-        flat = Flat([tensors[i] for i in chosen])
-        state = {
-            name: np.concatenate([parts[i].ravel() for i in chosen])
-            for name, parts in states.items()
-        }
-        blocks.append(Block(flat, block.steps, state))
-    return blocks
 
 
 def checked_params(owner: str, params: Iterable[Tensor]) -> list[Tensor]:
