@@ -185,6 +185,7 @@ class CapturedStep:
         self._forward = capture(model)
         self._optimizer = optimizer
         self._loss_function = loss_function
+        self._buffers = list(model.buffers())  # to look for them takes longer than a launch
         self._recorder: Recorder | None = None
         self._recorded: dict[Hashable, _Recorded | None] = {}
         self._recordable = True
@@ -205,9 +206,9 @@ class CapturedStep:
         draws = random.get_state()
         with np.errstate(all="ignore"), cuda.failures_explained():
             recorded = self._recorded[key]
-            arrays = [*self._changing(), *self._optimizer.reading()]
-            if recorded is None or not recorded.stands(arrays):
-                loss = self._record(key, arguments, arrays)
+            reading = self._optimizer.reading()
+            if recorded is None or not recorded.stands([*self._changing(), *reading]):
+                loss = self._record(key, arguments, reading)
             else:
                 loss = recorded.graph.run(arguments)
         if loss is None:
@@ -219,10 +220,11 @@ class CapturedStep:
         return train_step(self._forward, self._optimizer, inputs, targets, self._loss_function)
 
     def _record(
-        self, key: Hashable, arguments: tuple[Array, Array], arrays: list[Array]
+        self, key: Hashable, arguments: tuple[Array, Array], reading: list[Array]
     ) -> float | None:
         """Make a step, and record it for those that follow."""
         self._recorded[key] = conclude = None
+        self._buffers = list(self._model.buffers())
         body = partial(_step, self._forward, self._optimizer, loss_function=self._loss_function)
         changing, flats = self._changing(), self._optimizer.flats()
         try:
@@ -232,7 +234,7 @@ class CapturedStep:
             conclude = graph.rehearse()
             if conclude is not None:
                 plan: Any = self._forward.last
-                recorded = _Recorded(graph, plan, arrays)
+                recorded = _Recorded(graph, plan, [*changing, *reading])
                 graph.record()
                 self._recorded[key] = recorded
         except (MemoryError, OSError, RuntimeError, TypeError) as error:
@@ -250,7 +252,7 @@ class CapturedStep:
 
     def _changing(self) -> list[Array]:
         """Return the arrays that a step changes: parameters, states and the model's buffers."""
-        return [*self._optimizer.changing(), *(b.writable() for b in self._model.buffers())]
+        return [*self._optimizer.changing(), *(buffer.writable() for buffer in self._buffers)]
 
 
 class _Recorded:

@@ -212,17 +212,7 @@ def step(deadline: float, out: Path) -> dict[str, Any]:
     for width, batch_size in ((64, 128), (64, 1024), (256, 128), (1024, 128), (1024, 1024)):
         seconds = race(_steps(width, batch_size), rounds=6, steps=5)
         title = f"30 x {width}, tanh, batch {batch_size}"
-        of_ratios = ratios(
-            seconds,
-            [
-                ("agrad RMSprop", "PyTorch RMSprop"),
-                ("agrad RMSprop, graph", "PyTorch RMSprop"),
-                ("agrad RMSprop, graph", "PyTorch RMSprop, graph"),
-                ("agrad average gradient", "PyTorch RMSprop"),
-                ("agrad average gradient, graph", "PyTorch RMSprop"),
-                ("agrad average gradient, graph", "agrad RMSprop, graph"),
-            ],
-        )
+        of_ratios = ratios(seconds, _PAIRS)
         show(title, seconds, of_ratios)
         results[title] = {"seconds_by_round": seconds, "ratios": of_ratios}
         if time.monotonic() > deadline - 200:
@@ -230,28 +220,31 @@ def step(deadline: float, out: Path) -> dict[str, Any]:
     return results
 
 
+_PAIRS = [
+    ("agrad RMSprop", "PyTorch RMSprop"),
+    ("agrad RMSprop, graph", "PyTorch RMSprop"),
+    ("agrad RMSprop, graph", "PyTorch RMSprop, graph"),
+    ("agrad average gradient", "PyTorch RMSprop"),
+    ("agrad average gradient, graph", "PyTorch RMSprop"),
+    ("agrad average gradient, graph", "agrad RMSprop, graph"),
+]
+
+
 def _steps(width: int, batch_size: int) -> dict[str, Callable[[], object]]:
     import torch
 
-    def network() -> nn.Module:
-        agrad.seed(0)
-        return dense_network(784, 10, width=width).to("cuda")
-
     inputs, labels = _batch(batch_size, 784, 10)
+    parameters = [parameter.cpu().numpy() for parameter in _network(width).parameters()]
+    batch = [torch.from_dlpack(array) for array in (inputs, labels)]
+    return {
+        **_own_steps(width, inputs, labels),
+        "PyTorch RMSprop": _torch_step(parameters, batch),
+        "PyTorch RMSprop, graph": _torch_graph(parameters, batch),
+    }
 
-    def contestant(
-        make_optimizer: Callable[[Any], Any], capture: bool = False
-    ) -> Callable[[], object]:
-        model = network()
-        optimizer = make_optimizer(model.parameters())
-        if not capture:
-            return lambda: (train_step(model, optimizer, inputs, labels), _wait())
-        step = capture_step(model, optimizer)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # that there is no graph is a failure here
-            for _ in range(3):
-                step(inputs, labels)
-        return lambda: (step(inputs, labels), _wait())
+
+def _own_steps(width: int, inputs: Any, labels: Any) -> dict[str, Callable[[], object]]:
+    """Return agrad's steps, as they are and by graphs, each of a network of its own."""
 
     def rmsprop(params: Any) -> optim.RMSprop:
         return optim.RMSprop(params, lr=1e-4, alpha=0.9)
@@ -259,16 +252,26 @@ def _steps(width: int, batch_size: int) -> dict[str, Callable[[], object]]:
     def average(params: Any) -> optim.AverageGradient:
         return optim.AverageGradient(rmsprop(params))
 
-    parameters = [parameter.cpu().numpy() for parameter in network().parameters()]
-    batch = [torch.from_dlpack(array) for array in (inputs, labels)]
-    return {
-        "agrad RMSprop": contestant(rmsprop),
-        "agrad RMSprop, graph": contestant(rmsprop, capture=True),
-        "agrad average gradient": contestant(average),
-        "agrad average gradient, graph": contestant(average, capture=True),
-        "PyTorch RMSprop": _torch_step(parameters, batch),
-        "PyTorch RMSprop, graph": _torch_graph(parameters, batch),
-    }
+    steps: dict[str, Callable[[], object]] = {}
+    for name, make_optimizer in (("RMSprop", rmsprop), ("average gradient", average)):
+        for graph in (False, True):
+            model = _network(width)
+            optimizer: Any = make_optimizer(model.parameters())
+            step: Any = partial(train_step, model, optimizer)
+            if graph:
+                step = capture_step(model, optimizer)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")  # that there is no graph is a failure here
+                    for _ in range(3):
+                        step(inputs, labels)
+            title = f"agrad {name}{', graph' if graph else ''}"
+            steps[title] = lambda step=step: (step(inputs, labels), _wait())
+    return steps
+
+
+def _network(width: int) -> nn.Module:
+    agrad.seed(0)
+    return dense_network(784, 10, width=width).to("cuda")
 
 
 def _torch_step(parameters: list[Any], batch: list[Any]) -> Callable[[], object]:

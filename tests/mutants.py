@@ -752,7 +752,7 @@ GRAPHS = [
     ),
     Mutant(
         STEP,
-        "if recorded is None or not recorded.stands(arrays):",
+        "if recorded is None or not recorded.stands([*self._changing(), *reading]):",
         "if recorded is None:",
         "a graph launched whatever has changed since",
         "captured_step",

@@ -20,6 +20,7 @@ from agrad.backend import move
 from agrad.data import Batches, digits
 from agrad.errors import NonFiniteError
 from agrad.ops import pooling
+from agrad.study.networks import dense_network
 from agrad.train import CapturedStep, capture_step, train, train_step
 
 
@@ -248,6 +249,20 @@ def test_lists_are_put_beside_the_inputs(launches: list[Any]) -> None:
 
     both(steps, dense, average)
     assert len(launches) == 3
+
+
+@pytest.mark.parametrize(
+    ("make_optimizer", "most"), [(optim.RMSprop, 173), (average, 404)], ids=["RMSprop", "average"]
+)
+def test_how_many_launches_a_graph_has(make_optimizer: Any, most: int, launches: list[Any]) -> None:
+    """Which is what a step of small layers takes time for; docs/gpu.md says the numbers."""
+    ag.seed(0)
+    model = dense_network(784, 10, width=64).to("cuda")
+    step = capture_step(model, make_optimizer(model.parameters()))
+    x, y = move(np.ones((128, 784), np.float32), "cuda"), move(np.zeros(128, np.int64), "cuda")
+    for _ in range(3):
+        step(x, y)
+    assert len(launches[0]._recorded.calls) == most
 
 
 def test_no_gradients_are_left() -> None:

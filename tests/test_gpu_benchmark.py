@@ -1,7 +1,8 @@
-"""What benchmarks/gpu.py calls exists: each kernel that it times runs, on NumPy's arrays."""
+"""What benchmarks/gpu.py calls exists: kernels run on NumPy's arrays, steps on the stand-in."""
 
 from typing import Any
 
+import fake_cupy
 import gpu
 import numpy as np
 import pytest
@@ -43,3 +44,21 @@ def test_every_kernel_of_a_layer_is_timed(module: str, x: np.ndarray) -> None:
     timed = {name for name, *_ in gpu._hot_kernels(x)}
     # It looks at labels alone.
     assert kernels_of(getattr(cpu, module)) <= timed | {"first_outside"}
+
+
+def test_agrads_steps_run_as_graphs() -> None:
+    with fake_cupy.installed():
+        steps = gpu._own_steps(8, *gpu._batch(4, 784, 10))
+        for step in steps.values():
+            step()
+    assert list(steps) == [
+        *("agrad RMSprop", "agrad RMSprop, graph"),
+        *("agrad average gradient", "agrad average gradient, graph"),
+    ]
+
+
+def test_every_ratio_is_of_contestants() -> None:
+    with fake_cupy.installed():
+        known = {*gpu._own_steps(8, *gpu._batch(4, 784, 10)), "PyTorch RMSprop"}
+    known.add("PyTorch RMSprop, graph")
+    assert {name for pair in gpu._PAIRS for name in pair} <= known
