@@ -224,8 +224,8 @@ class CapturedStep:
     ) -> float | None:
         """Make a step, and record it for those that follow."""
         self._recorded[key] = conclude = None
-        self._buffers = list(self._model.buffers())
         body = partial(_step, self._forward, self._optimizer, loss_function=self._loss_function)
+        self._buffers = list(self._model.buffers())
         changing, flats = self._changing(), self._optimizer.flats()
         try:
             if self._recorder is None:
