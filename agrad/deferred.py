@@ -16,7 +16,17 @@ import numpy as np
 
 from agrad.cuda import is_array
 
-__all__ = ["Deferral", "after", "as_dtype", "deferring", "fed", "holds", "kept", "number"]
+__all__ = [
+    "Deferral",
+    "after",
+    "as_dtype",
+    "deferring",
+    "fed",
+    "holds",
+    "kept",
+    "number",
+    "values",
+]
 
 Action = Callable[..., None]
 
