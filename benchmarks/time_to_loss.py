@@ -76,6 +76,7 @@ def agrad_methods() -> dict[str, Callable]:
 
     return {
         "agrad RMSprop": rmsprop,
+        "agrad Adam": lambda p, lr: optim.Adam(p, lr=lr),
         "agrad average gradient on RMSprop": lambda p, lr: average(rmsprop(p, lr)),
         "agrad average gradient on RMSprop, every 2": lambda p, lr: average(rmsprop(p, lr), 2),
         "agrad average gradient on Adam": lambda p, lr: average(optim.Adam(p, lr=lr)),

@@ -374,6 +374,19 @@ def test_what_a_cache_drops_is_kept(launches: list[Any], others: list[Any]) -> N
     assert (len(launches), len(others)) == (4, 1)
 
 
+def test_launches_take_no_memory() -> None:
+    model = with_dropout().to("cuda")
+    step = capture_step(model, average(model.parameters(), every=2, lr="auto"))
+    batch = batches(1)[0]
+    taken = []
+    for _ in range(3):
+        for _ in range(8):
+            step(*batch)
+        gc.collect()
+        taken.append(sum(memory.freed is None for memory in fake_memory._known.values()))
+    assert taken[1] == taken[2]
+
+
 def test_all_is_gone_with_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     pools = noted(monkeypatch, fake_memory.MemoryPool, "free_all_blocks")
     model = dense().to("cuda")
