@@ -455,7 +455,7 @@ def test_rows_of_an_embedding(gpu: OnNumpy) -> None:
 @st.composite
 def classified(draw: st.DrawFn) -> tuple[Any, ...]:
     """Logits at the start and at the end, and what else `cross_entropy` takes."""
-    rows = draw(st.sampled_from([0, 1, 5, 70]))
+    rows = draw(st.sampled_from([0, 1, 5, 12]))
     n = draw(st.sampled_from([1, 3, 10, 64, 65, 257, 700]))
     rng, dtype = np.random.default_rng(draw(seeds)), draw(dtypes)
     start, step = 3 * rng.normal(size=(2, rows, n))
