@@ -1,6 +1,7 @@
 """Settings of the whole suite: Hypothesis profiles and the data sets at hand."""
 
 import doctest
+import gc
 import os
 from pathlib import Path
 
@@ -18,6 +19,12 @@ settings.register_profile(
 # Under compute-sanitizer, where everything takes many times as long.
 settings.register_profile("brief", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is there by now out of garbage collections, of which some tests make many."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
