@@ -2,21 +2,137 @@
 
 from importlib.metadata import version as _version
 
-from agrad import data as data
-from agrad import errors as errors
-from agrad import nn as nn
-from agrad import optim as optim
-from agrad import random as random
-from agrad.anomaly import detect_anomaly as detect_anomaly
-from agrad.average import average_gradient as average_gradient
-from agrad.capture import capture as capture
-from agrad.functions import *  # noqa: F403
-from agrad.mode import is_grad_enabled as is_grad_enabled
-from agrad.mode import no_grad as no_grad
-from agrad.random import seed as seed
-from agrad.serialization import load as load
-from agrad.serialization import save as save
-from agrad.tensor import Tensor as Tensor
-from agrad.tensor import tensor as tensor
+from agrad import data, errors, nn, optim, random
+from agrad.core.anomaly import detect_anomaly
+from agrad.core.average import average_gradient
+from agrad.core.mode import is_grad_enabled, no_grad
+from agrad.core.tensor import Tensor, tensor
+from agrad.functions import (
+    abs,
+    absolute,
+    add,
+    amax,
+    amin,
+    array_split,
+    broadcast_to,
+    clip,
+    concatenate,
+    cos,
+    divide,
+    dot,
+    einsum,
+    exp,
+    expand_dims,
+    expm1,
+    flip,
+    log,
+    log1p,
+    logsumexp,
+    matmul,
+    max,
+    maximum,
+    mean,
+    min,
+    minimum,
+    moveaxis,
+    multiply,
+    negative,
+    outer,
+    pad,
+    power,
+    prod,
+    ravel,
+    reciprocal,
+    reshape,
+    sin,
+    split,
+    sqrt,
+    square,
+    squeeze,
+    stack,
+    std,
+    subtract,
+    sum,
+    swapaxes,
+    take,
+    tanh,
+    tensordot,
+    transpose,
+    var,
+    where,
+)
+from agrad.random import seed
+from agrad.serialization import load, save
+from agrad.tracing.captured import capture
+
+__all__ = [
+    "Tensor",
+    "abs",
+    "absolute",
+    "add",
+    "amax",
+    "amin",
+    "array_split",
+    "average_gradient",
+    "broadcast_to",
+    "capture",
+    "clip",
+    "concatenate",
+    "cos",
+    "data",
+    "detect_anomaly",
+    "divide",
+    "dot",
+    "einsum",
+    "errors",
+    "exp",
+    "expand_dims",
+    "expm1",
+    "flip",
+    "is_grad_enabled",
+    "load",
+    "log",
+    "log1p",
+    "logsumexp",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "moveaxis",
+    "multiply",
+    "negative",
+    "nn",
+    "no_grad",
+    "optim",
+    "outer",
+    "pad",
+    "power",
+    "prod",
+    "random",
+    "ravel",
+    "reciprocal",
+    "reshape",
+    "save",
+    "seed",
+    "sin",
+    "split",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "std",
+    "subtract",
+    "sum",
+    "swapaxes",
+    "take",
+    "tanh",
+    "tensor",
+    "tensordot",
+    "transpose",
+    "var",
+    "where",
+]
 
 __version__ = _version("agrad")

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from agrad import cuda
-from agrad.deferred import fed
 from agrad.errors import DeviceError
+from agrad.gpu import cuda
+from agrad.gpu.deferred import fed
 from agrad.kernels import cpu
 from agrad.random import generator
 

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from agrad import cuda
 from agrad.errors import CorruptDataError
+from agrad.gpu import cuda
 
 __all__ = ["atomic_write", "load", "remove_leftovers", "save"]
 

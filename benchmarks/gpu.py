@@ -33,9 +33,10 @@ from gpu_speed import Missing, convolution, make_batch, require, roofline, step
 from race import write
 
 import agrad
-from agrad import cuda, nn, optim
+from agrad import nn, optim
 from agrad.data.download import folder
 from agrad.errors import DeviceError
+from agrad.gpu import cuda
 from agrad.study.runs import machine
 from agrad.train import capture_step, train_step
 

@@ -25,10 +25,10 @@ from threadpoolctl import threadpool_limits
 import agrad
 import agrad.nn.functional as F
 from agrad import optim
-from agrad.capture import Replay
 from agrad.ops.operation import Operation
-from agrad.steps import DenseStep
 from agrad.study.networks import dense_network
+from agrad.tracing.captured import Replay
+from agrad.tracing.steps import DenseStep
 
 
 def parse() -> argparse.Namespace:

@@ -43,19 +43,19 @@ SOFTMAX = "agrad/ops/softmax.py"
 SEQUENCE = "agrad/ops/sequence.py"
 LOSS = "agrad/ops/loss.py"
 SHAPE = "agrad/ops/shape.py"
-SWEEP = "agrad/sweep.py"
+SWEEP = "agrad/core/sweep.py"
 OPTIMIZER = "agrad/optim/average_gradient.py"
 SEARCH = "agrad/optim/line_search.py"
 DIFFERENCE = "kernels/cpu/divided_difference.py"
 ELEMENTARY = "kernels/cpu/elementary_difference.py"
 POOLING = "kernels/cpu/pooling.py"
 STEPS = "kernels/cpu/optimizer.py"
-CAPTURED = "agrad/steps.py"
-FLAT = "agrad/flat.py"
+CAPTURED = "agrad/tracing/steps.py"
+FLAT = "agrad/core/flat.py"
 DENSE = "kernels/cpu/dense.py"
-CUDA = "agrad/cuda.py"
-GRAPH = "agrad/cuda_graph.py"
-STEP = "agrad/training_step.py"
+CUDA = "agrad/gpu/cuda.py"
+GRAPH = "agrad/gpu/graph.py"
+STEP = "agrad/train/step.py"
 RULE = "agrad/optim/optimizer.py"
 
 KINDS = [
@@ -448,7 +448,7 @@ SWEEPS = [
         "broadcast",
     ),
     Mutant(
-        "agrad/graph.py",
+        "agrad/core/graph.py",
         "return sorted(seen, key=lambda node: node.depth)",
         "return list(reversed(seen))",
         "sweep: nodes in the order found, not after all that they depend on",
@@ -456,7 +456,7 @@ SWEEPS = [
         "path or diamond",
     ),
     Mutant(
-        "agrad/tensor.py",
+        "agrad/core/tensor.py",
         "(4 * fine[leaf] - coarse) / 3",
         "2 * fine[leaf] - coarse",
         "extrapolation: complete, but of the wrong order",
@@ -464,7 +464,7 @@ SWEEPS = [
         "tanh_layers or order_promised",
     ),
     Mutant(
-        "agrad/average.py",
+        "agrad/core/average.py",
         "total[i] += weight * grads[param]",
         "total[i] = weight * grads[param]",
         "quadrature of the gradient: the last node in place of the sum",
@@ -799,7 +799,7 @@ GRAPHS = [
         "does_what and average",
     ),
     Mutant(
-        "agrad/deferred.py",
+        "agrad/gpu/deferred.py",
         "deferral.condition(condition)",
         "condition.reshape(())",
         "conditions of a graph's run not looked at",

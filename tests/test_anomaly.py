@@ -8,9 +8,9 @@ import pytest
 
 import agrad as ag
 import agrad.nn.functional as F
+from agrad.core.tensor import apply
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.ops.operation import Elementwise, Linear
-from agrad.tensor import apply
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 

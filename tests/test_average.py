@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 import agrad as ag
 from agrad.backend import Array
+from agrad.core.graph import topological_order
+from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError
-from agrad.graph import topological_order
 from agrad.ops import activation, arithmetic, pooling, reduction
 from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Selection
-from agrad.tensor import apply
 from agrad.testing import check_average_gradients, measure_order
 from agrad.testing.strategies import (
     INSTRUCTIONS,

@@ -12,10 +12,10 @@ from hypothesis.extra import numpy as hnp
 
 import agrad as ag
 from agrad import optim
+from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError, FreedGraphError, NonFiniteError
 from agrad.ops.operation import Elementwise, Operation
 from agrad.serialization import load, save
-from agrad.tensor import apply
 
 GRANULARITIES = ["element", "row", "tensor", "model"]
 BASES = {

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn, optim
+from agrad.core.tensor import apply
 from agrad.data import Batches
 from agrad.errors import AverageUndefinedError, CaptureError, FreedGraphError
 from agrad.ops.operation import Operation
-from agrad.tensor import apply
 from agrad.train import train
 
 RANDOM = np.random.default_rng(0)

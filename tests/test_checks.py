@@ -14,9 +14,9 @@ import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn
 from agrad.backend import Array
+from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError
 from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Smooth
-from agrad.tensor import apply
 from agrad.testing import (
     CheckError,
     GradientReport,

@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 
 import agrad as ag
 import agrad.nn.functional as F
-from agrad import cuda, nn, optim
+from agrad import nn, optim
 from agrad.backend import Array, move
+from agrad.core.tensor import apply
 from agrad.data import Batches, digits
-from agrad.deferred import deferring
 from agrad.errors import DeviceError, DeviceLostError, DeviceMemoryError
+from agrad.gpu import cuda
+from agrad.gpu.deferred import deferring
 from agrad.ops.operation import Operation
-from agrad.tensor import apply
 from agrad.testing.strategies import OPERATIONS
 from agrad.train import evaluate, train, train_step
 

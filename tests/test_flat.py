@@ -9,7 +9,7 @@ import pytest
 
 import agrad as ag
 from agrad import nn, optim
-from agrad.flat import Flat
+from agrad.core.flat import Flat
 from agrad.optim import optimizer as optimizer_module
 
 RANDOM = np.random.default_rng(0)

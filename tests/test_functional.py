@@ -14,8 +14,8 @@ import agrad as ag
 import agrad.nn.functional as F
 from agrad.backend import Array
 from agrad.testing.strategies import LAYOUTS, REAL, layouts, points, seeds, shapes
-from agrad.testing.strategies.operations.losses import logits_and_classes, reductions
-from agrad.testing.strategies.operations.windows import (
+from agrad.testing.strategies._operations.losses import logits_and_classes, reductions
+from agrad.testing.strategies._operations.windows import (
     convolutions,
     lengths,
     poolings,

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import agrad as ag
 import agrad.nn.functional as F
-from agrad import cuda, nn, optim
+from agrad import nn, optim
 from agrad.backend import Array, move
 from agrad.errors import DeviceError, DeviceMemoryError
+from agrad.gpu import cuda
 from agrad.testing.strategies import OPERATIONS
 from agrad.train import capture_step, train_step
 

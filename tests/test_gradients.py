@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import agrad as ag
 import agrad.ops
 from agrad.backend import Array
-from agrad.graph import Node, topological_order
+from agrad.core.graph import Node, topological_order
 from agrad.ops.operation import Operation
 from agrad.testing import check_gradients
 from agrad.testing.strategies import (
@@ -71,7 +71,7 @@ def concrete_operations() -> Iterator[type[Operation]]:
 @pytest.mark.parametrize("operation", list(concrete_operations()), ids=lambda op: op.__qualname__)
 def test_every_operation_is_tested(operation: type[Operation]) -> None:
     assert operation in {entry.operation for entry in OPERATIONS.values()}, (
-        "add it to agrad/testing/strategies/operations"
+        "add it to agrad/testing/strategies/_operations"
     )
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import agrad as ag
 from agrad.backend import Array
+from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError, FreedGraphError
 from agrad.ops.operation import Operation
-from agrad.tensor import apply
 
 
 class Kindless(Operation):

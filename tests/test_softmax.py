@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import agrad as ag
 import agrad.nn.functional as F
-from agrad.quadrature import gauss_legendre
+from agrad.ops.quadrature import gauss_legendre
 from agrad.testing.strategies import seeds
 
 Array = NDArray[Any]

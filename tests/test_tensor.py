@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import agrad as ag
 from agrad.backend import Array
 from agrad.testing.strategies import shapes
-from agrad.testing.strategies.operations.shapes import indices
+from agrad.testing.strategies._operations.shapes import indices
 
 DTYPES = [np.dtype(code) for code in "?bBhHiIlLefd"]
 SCALARS = [True, 3, 2.5]

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 import agrad
-from agrad import cuda
 from agrad.cli.output import make_console, say
 from agrad.data.download import folder
 from agrad.errors import DeviceError
+from agrad.gpu import cuda
 
 __all__ = ["doctor"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from agrad import cuda
+from agrad.gpu import cuda
 from agrad.serialization import atomic_write
 
 __all__ = [

@@ -3,13 +3,102 @@
 What NumPy also has as a method of arrays is a method of `Tensor`; the function here calls it.
 """
 
-from agrad.functions import constant, elementwise, linalg, reduction, shape
-from agrad.functions.constant import *  # noqa: F403
-from agrad.functions.elementwise import *  # noqa: F403
-from agrad.functions.linalg import *  # noqa: F403
-from agrad.functions.reduction import *  # noqa: F403
-from agrad.functions.shape import *  # noqa: F403
-
-__all__ = (
-    constant.__all__ + elementwise.__all__ + linalg.__all__ + reduction.__all__ + shape.__all__
+import agrad.functions.constant  # noqa: F401 -- functions without a gradient, under NumPy's names
+from agrad.functions.elementwise import (
+    abs,
+    absolute,
+    add,
+    clip,
+    cos,
+    divide,
+    exp,
+    expm1,
+    log,
+    log1p,
+    maximum,
+    minimum,
+    multiply,
+    negative,
+    power,
+    reciprocal,
+    sin,
+    sqrt,
+    square,
+    subtract,
+    tanh,
+    where,
 )
+from agrad.functions.linalg import dot, einsum, matmul, outer, tensordot
+from agrad.functions.reduction import amax, amin, logsumexp, max, mean, min, prod, std, sum, var
+from agrad.functions.shape import (
+    array_split,
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    flip,
+    moveaxis,
+    pad,
+    ravel,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    take,
+    transpose,
+)
+
+__all__ = [
+    "abs",
+    "absolute",
+    "add",
+    "amax",
+    "amin",
+    "array_split",
+    "broadcast_to",
+    "clip",
+    "concatenate",
+    "cos",
+    "divide",
+    "dot",
+    "einsum",
+    "exp",
+    "expand_dims",
+    "expm1",
+    "flip",
+    "log",
+    "log1p",
+    "logsumexp",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "moveaxis",
+    "multiply",
+    "negative",
+    "outer",
+    "pad",
+    "power",
+    "prod",
+    "ravel",
+    "reciprocal",
+    "reshape",
+    "sin",
+    "split",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "std",
+    "subtract",
+    "sum",
+    "swapaxes",
+    "take",
+    "tanh",
+    "tensordot",
+    "transpose",
+    "var",
+    "where",
+]

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from agrad.core.tensor import Tensor
 from agrad.functions.registry import implements
-from agrad.tensor import Tensor
 
 __all__: list[str] = []
 

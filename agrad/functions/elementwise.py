@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from agrad.array_methods import plain
 from agrad.backend import beside, is_array
+from agrad.core.array_methods import plain
+from agrad.core.tensor import Tensor, apply, as_tensor
 from agrad.functions.registry import implements
 from agrad.ops import activation, arithmetic, transcendental
-from agrad.tensor import Tensor, apply, as_tensor
 
 __all__ = [
     "abs",

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from agrad.core.tensor import Tensor, apply, as_tensor
 from agrad.functions.registry import implements
 from agrad.ops import linalg
-from agrad.tensor import Tensor, apply, as_tensor
 
 __all__ = ["dot", "einsum", "matmul", "outer", "tensordot"]
 

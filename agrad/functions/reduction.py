@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from agrad.core.tensor import Tensor, apply, as_tensor
 from agrad.functions.registry import implements
 from agrad.ops import reduction
-from agrad.tensor import Tensor, apply, as_tensor
 
 __all__ = ["amax", "amin", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var"]
 

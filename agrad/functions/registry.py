@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from agrad.tensor import Tensor
+from agrad.core.tensor import Tensor
 
 __all__ = ["implements"]
 

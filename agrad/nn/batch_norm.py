@@ -4,10 +4,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from agrad.deferred import number
+from agrad.core.tensor import Tensor, as_tensor
+from agrad.gpu.deferred import number
 from agrad.nn import functional as F
 from agrad.nn.module import Module, Parameter
-from agrad.tensor import Tensor, as_tensor
 
 __all__ = ["BatchNorm1d", "BatchNorm2d"]
 

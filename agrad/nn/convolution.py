@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from agrad.core.tensor import Tensor
 from agrad.nn import functional as F
 from agrad.nn import init
 from agrad.nn.functional.windows import per_axis
 from agrad.nn.module import Module, Parameter
-from agrad.tensor import Tensor
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 

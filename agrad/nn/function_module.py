@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from agrad.core.tensor import Tensor
 from agrad.nn.module import Module
-from agrad.tensor import Tensor
 
 __all__ = ["FunctionModule"]
 

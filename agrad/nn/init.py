@@ -14,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from agrad.core.tensor import Tensor
 from agrad.random import generator
-from agrad.tensor import Tensor
 
 __all__ = [
     "calculate_gain",

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from agrad.core.tensor import Tensor, as_tensor
 from agrad.nn import functional as F
 from agrad.nn import init
 from agrad.nn.function_module import FunctionModule
 from agrad.nn.module import Module, Parameter
-from agrad.tensor import Tensor, as_tensor
 
 __all__ = ["Dropout", "Flatten", "Identity", "LayerNorm", "Linear", "Unflatten"]
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from agrad.array_methods import plain
 from agrad.backend import Array, is_array, move
-from agrad.mode import active_tape
-from agrad.tensor import Tensor, as_tensor
+from agrad.core.array_methods import plain
+from agrad.core.mode import active_tape
+from agrad.core.tensor import Tensor, as_tensor
 
 __all__ = ["IncompatibleKeys", "Module", "Parameter"]
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from agrad.core.tensor import Tensor
 from agrad.nn import functional as F
 from agrad.nn import init
 from agrad.nn.function_module import FunctionModule
 from agrad.nn.module import Module, Parameter
-from agrad.tensor import Tensor
 
 __all__ = ["Embedding", "GlobalAvgPool1d", "GlobalMaxPool1d"]
 

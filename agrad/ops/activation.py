@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Looped(Elementwise):
-    """An activation whose kernels can take a dense layer's bias with them; see `agrad.steps`.
+    """An activation whose kernels can add a dense layer's bias; see `agrad.tracing.steps`.
 
     `name` is what the kernels call it; `function` computes it for other dtypes than theirs.
     """

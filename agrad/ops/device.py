@@ -4,9 +4,9 @@ import inspect
 
 import numpy as np
 
-from agrad import cuda
 from agrad.backend import Array, device_of, move
 from agrad.errors import DeviceError
+from agrad.gpu import cuda
 from agrad.ops.operation import Linear, Operation
 
 __all__ = ["Move", "require_one_device"]

@@ -21,7 +21,7 @@ import numpy as np
 
 from agrad.backend import Array, as_array, finite_part, kernels, largest
 from agrad.errors import AverageUndefinedError
-from agrad.quadrature import gauss_legendre
+from agrad.ops.quadrature import gauss_legendre
 
 __all__ = [
     "Elementwise",

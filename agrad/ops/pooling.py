@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from agrad.backend import device_of, kernels, move, set_writable
-from agrad.deferred import kept
+from agrad.gpu.deferred import kept
 from agrad.ops.operation import Linear, Selection
 
 __all__ = ["AdaptiveAvgPool", "AvgPool", "MaxPool"]

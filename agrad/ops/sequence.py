@@ -3,7 +3,7 @@
 import numpy as np
 
 from agrad.backend import kernels
-from agrad.deferred import holds
+from agrad.gpu.deferred import holds
 from agrad.ops.operation import Linear, Point
 from agrad.ops.reduction import Max
 

@@ -8,17 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agrad import cuda
 from agrad.backend import Array, move
-from agrad.deferred import after, as_dtype, fed, holds, number
+from agrad.core.flat import Buffer, Flat
+from agrad.core.graph import Node, topological_order
+from agrad.core.sweep import average_sweep, recorded_leaves, require_kinds
+from agrad.core.tensor import Tensor, accumulate
 from agrad.errors import NonFiniteError
-from agrad.flat import Buffer, Flat
-from agrad.graph import Node, topological_order
+from agrad.gpu import cuda
+from agrad.gpu.deferred import after, as_dtype, fed, holds, number
 from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, scale, search
 from agrad.optim.optimizer import Optimizer, options_of, require
 from agrad.optim.state import require_array, require_count, require_dict
-from agrad.sweep import average_sweep, recorded_leaves, require_kinds
-from agrad.tensor import Tensor, accumulate
 
 __all__ = ["AverageGradient"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array
-from agrad.flat import Flat
+from agrad.core.flat import Flat
 
 __all__ = ["Block", "Part", "by_gradient"]
 
@@ -36,7 +36,7 @@ class Part:
     """What a rule is given of a block: as many elements of the values and of each state's array.
 
     The learning rate and the count of steps are numbers, or while a CUDA graph is recorded arrays
-    without axes: see `agrad.deferred`.
+    without axes: see `agrad.gpu.deferred`.
 
     Attributes:
         shape: the parameter's, if the part is all of one.

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from agrad.deferred import values
+from agrad.core.tensor import Tensor
 from agrad.errors import NonFiniteError
+from agrad.gpu.deferred import values
 from agrad.optim.optimizer import require
-from agrad.tensor import Tensor
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 

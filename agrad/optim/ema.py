@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, move
+from agrad.core.tensor import Tensor
 from agrad.optim.optimizer import checked_params, require
 from agrad.optim.state import require_array, require_count, require_dict
-from agrad.tensor import Tensor
 
 __all__ = ["EMA"]
 

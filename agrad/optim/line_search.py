@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.flat import Buffer, Flat
-from agrad.tensor import Tensor
+from agrad.core.flat import Buffer, Flat
+from agrad.core.tensor import Tensor
 
 __all__ = ["GRANULARITIES", "Granularity", "by_group", "scale", "search"]
 

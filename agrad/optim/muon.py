@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.deferred import as_dtype
+from agrad.core.tensor import Tensor
+from agrad.gpu.deferred import as_dtype
 from agrad.optim.block import Part
 from agrad.optim.optimizer import Optimizer, require
 from agrad.optim.rmsprop import RMSprop
-from agrad.tensor import Tensor
 
 __all__ = ["Muon", "orthogonalize"]
 

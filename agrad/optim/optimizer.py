@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, as_array, device_of, kernels, move, same_device
-from agrad.deferred import after, fed, holds
+from agrad.core.flat import Buffer, Flat
+from agrad.core.tensor import Tensor
 from agrad.errors import DeviceError, NonFiniteError
-from agrad.flat import Buffer, Flat
+from agrad.gpu.deferred import after, fed, holds
 from agrad.optim.block import Block, Part, by_gradient
 from agrad.optim.state import require_array, require_count, require_dict
-from agrad.tensor import Tensor
 
 __all__ = [
     "Optimizer",

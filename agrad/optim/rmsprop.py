@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from agrad.backend import Array, kernels
+from agrad.core.tensor import Tensor
 from agrad.optim.block import Part
 from agrad.optim.optimizer import Optimizer, require, with_decay
-from agrad.tensor import Tensor
 
 __all__ = ["RMSprop"]
 

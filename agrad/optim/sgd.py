@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.deferred import as_dtype
+from agrad.core.tensor import Tensor
+from agrad.gpu.deferred import as_dtype
 from agrad.optim.block import Part
 from agrad.optim.optimizer import Optimizer, require, with_decay
-from agrad.tensor import Tensor
 
 __all__ = ["SGD"]
 

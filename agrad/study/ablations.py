@@ -7,7 +7,7 @@ RMSprop's formula rather than search for how far Δ should go.
 import numpy as np
 
 from agrad import optim
-from agrad.tensor import Tensor
+from agrad.core.tensor import Tensor
 
 __all__ = ["ScaledBySquaredGradient", "Substituted"]
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from agrad import nn
+from agrad.core.tensor import Tensor
 from agrad.study.data import DataSet
-from agrad.tensor import Tensor
 
 __all__ = [
     "ACTIVATIONS",

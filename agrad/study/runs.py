@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import agrad
-from agrad import cuda
 from agrad.data import Batches
 from agrad.errors import NonFiniteError
+from agrad.gpu import cuda
 from agrad.serialization import atomic_write
 from agrad.study.data import DataSet
 from agrad.study.measures import Target

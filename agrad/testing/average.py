@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agrad.average import average_gradient
 from agrad.backend import Array
-from agrad.graph import topological_order
+from agrad.core.average import average_gradient
+from agrad.core.graph import topological_order
+from agrad.core.tensor import Tensor
 from agrad.ops.operation import Linear, Operation
-from agrad.tensor import Tensor
 from agrad.testing.order import largest, length, measure_order
 from agrad.testing.report import AverageReport, CheckError
 from agrad.testing.subject import Subject, fresh_gradients, swept_average

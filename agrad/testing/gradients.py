@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array
+from agrad.core.tensor import Tensor
 from agrad.ops.operation import Operation
-from agrad.tensor import Tensor
 from agrad.testing.differences import Slope, slope
 from agrad.testing.report import CheckError, GradientReport, Kink
 from agrad.testing.subject import Subject

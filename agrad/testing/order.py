@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agrad.average import average_gradient
 from agrad.backend import Array
-from agrad.quadrature import gauss_legendre
-from agrad.tensor import Tensor
+from agrad.core.average import average_gradient
+from agrad.core.tensor import Tensor
+from agrad.ops.quadrature import gauss_legendre
 from agrad.testing.subject import swept_average
 
 __all__ = ["largest", "length", "measure_order"]

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from agrad.backend import Array
-from agrad.graph import topological_order
-from agrad.mode import no_grad
+from agrad.core.graph import topological_order
+from agrad.core.mode import no_grad
+from agrad.core.sweep import recorded_leaves
+from agrad.core.tensor import Tensor, apply
 from agrad.nn import Module
 from agrad.ops.operation import Operation
-from agrad.sweep import recorded_leaves
-from agrad.tensor import Tensor, apply
 
 __all__ = ["Subject", "fresh_gradients", "swept_average"]
 

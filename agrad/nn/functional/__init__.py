@@ -3,10 +3,71 @@
 Each takes Tensors, arrays or nested sequences and returns a Tensor.
 """
 
-from agrad.nn.functional.activation import *  # noqa: F403
-from agrad.nn.functional.convolution import *  # noqa: F403
-from agrad.nn.functional.linear import *  # noqa: F403
-from agrad.nn.functional.loss import *  # noqa: F403
-from agrad.nn.functional.normalization import *  # noqa: F403
-from agrad.nn.functional.pooling import *  # noqa: F403
-from agrad.nn.functional.sequence import *  # noqa: F403
+from agrad.nn.functional.activation import (
+    elu,
+    gelu,
+    leaky_relu,
+    log_softmax,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    tanh,
+)
+from agrad.nn.functional.affine import linear
+from agrad.nn.functional.convolution import conv1d, conv2d, conv_transpose1d, conv_transpose2d
+from agrad.nn.functional.loss import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    mse_loss,
+    nll_loss,
+)
+from agrad.nn.functional.normalization import batch_norm, dropout, layer_norm
+from agrad.nn.functional.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
+from agrad.nn.functional.sequence import embedding, global_avg_pool1d, global_max_pool1d
+
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "batch_norm",
+    "binary_cross_entropy_with_logits",
+    "conv1d",
+    "conv2d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "cross_entropy",
+    "dropout",
+    "elu",
+    "embedding",
+    "gelu",
+    "global_avg_pool1d",
+    "global_max_pool1d",
+    "layer_norm",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "max_pool1d",
+    "max_pool2d",
+    "mse_loss",
+    "nll_loss",
+    "relu",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "tanh",
+]

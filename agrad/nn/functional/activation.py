@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from agrad.core.tensor import Tensor, apply, as_tensor
 from agrad.ops import activation
 from agrad.ops.softmax import LogSoftmax, Softmax
-from agrad.tensor import Tensor, apply, as_tensor
 
 __all__ = [
     "elu",

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from agrad.core.tensor import Tensor, apply
 from agrad.nn.functional.windows import batched, floating, per_axis, two_axes
 from agrad.ops.convolution import Convolution, TransposedConvolution
-from agrad.tensor import Tensor, apply
 
 __all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from agrad.array_methods import plain
 from agrad.backend import Array, beside, known_all, scalar
-from agrad.deferred import holds
+from agrad.core.array_methods import plain
+from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.gpu.deferred import holds
 from agrad.nn.functional.windows import floating
 from agrad.ops.loss import (
     BinaryCrossEntropy,
@@ -18,7 +19,6 @@ from agrad.ops.loss import (
     class_error,
 )
 from agrad.ops.softmax import LogSoftmax
-from agrad.tensor import Tensor, apply, as_tensor
 
 __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "mse_loss", "nll_loss"]
 

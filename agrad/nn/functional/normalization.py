@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, beside
-from agrad.deferred import as_dtype
+from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.gpu.deferred import as_dtype
 from agrad.nn.functional.windows import floating
 from agrad.ops.arithmetic import Sqrt
 from agrad.ops.dropout import RandomDropout
 from agrad.ops.normalization import FollowedNormalize, Normalize
-from agrad.tensor import Tensor, apply, as_tensor
 
 __all__ = ["batch_norm", "dropout", "layer_norm"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from agrad.core.tensor import Tensor, apply
 from agrad.nn.functional.windows import batched, per_axis, two_axes
 from agrad.ops.pooling import AdaptiveAvgPool, AvgPool, MaxPool
-from agrad.tensor import Tensor, apply
 
 __all__ = [
     "adaptive_avg_pool1d",

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from agrad.array_methods import plain
 from agrad.backend import Array, beside
-from agrad.deferred import holds
+from agrad.core.array_methods import plain
+from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.gpu.deferred import holds
 from agrad.ops.operation import Operation
 from agrad.ops.reduction import Max, Mean
 from agrad.ops.sequence import Embedding, MaskedMax, MaskedMean
-from agrad.tensor import Tensor, apply, as_tensor
 
 __all__ = ["embedding", "global_avg_pool1d", "global_max_pool1d"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from agrad.tensor import Tensor, as_tensor
+from agrad.core.tensor import Tensor, as_tensor
 
 __all__ = ["batched", "floating", "per_axis", "two_axes"]
 

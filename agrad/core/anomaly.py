@@ -1,0 +1,152 @@
+"""Finding the first operation that gave NaN or an infinity: the check behind `detect_anomaly`."""
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from agrad.backend import Array
+from agrad.core.graph import Node
+from agrad.errors import AnomalyError
+from agrad.ops.operation import Gradients, Operation, Point
+
+__all__ = [
+    "check_forward",
+    "checked",
+    "detect_anomaly",
+    "detecting",
+    "first_anomaly",
+    "remember",
+]
+
+# A context variable, so that each thread and each asynchronous task has its own: None outside of
+# `detect_anomaly`, inside the line at which each node of a graph was recorded.
+_recorded_at: ContextVar[WeakKeyDictionary[Node, str] | None] = ContextVar(
+    "agrad_anomaly", default=None
+)
+
+Pull = Callable[[Node, Array], Gradients]
+
+# What records, which is no part of the program that is recorded.
+_MACHINERY = {str(Path(__file__).with_name(name)) for name in ("anomaly.py", "tensor.py")}
+
+
+@contextmanager
+def detect_anomaly() -> Iterator[None]:
+    """Raise at the first operation that gives NaN or an infinity inside the `with` block.
+
+    Forward, an operation is to blame for NaN in its result, and for an infinity that no operand
+    had; in a backward and in an average backward pass, for a gradient of an operand that is not
+    finite. The error names the operation and the operands, and for a gradient adds the lines that
+    recorded the operation. All results are looked through, so it is for finding what went wrong;
+    outside of such a block nothing is looked at. NumPy's warnings are silent inside.
+
+    Raises:
+        AnomalyError: there was such an operation.
+
+    Example:
+        >>> import agrad as ag
+        >>> x = ag.tensor([4.0, 0.0], requires_grad=True)
+        >>> with ag.detect_anomaly():
+        ...     ag.sqrt(x).sum().backward()
+        Traceback (most recent call last):
+        agrad.errors.AnomalyError: detect_anomaly: the backward pass of Sqrt gave a gradient with...
+    """
+    token = _recorded_at.set(WeakKeyDictionary())
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        _recorded_at.reset(token)
+
+
+def detecting() -> bool:
+    """Return whether this is inside a `detect_anomaly`."""
+    return _recorded_at.get() is not None
+
+
+def check_forward(operation: Operation, out: Array, inputs: tuple[Array, ...]) -> None:
+    """Look through the result of an operation.
+
+    Raises:
+        AnomalyError: it has NaN, or an infinity that the inputs have not.
+    """
+    if _arises(out, inputs):
+        raise AnomalyError(f"detect_anomaly: {_describe_forward(operation, Point(out, inputs))}")
+
+
+def remember(node: Node) -> None:
+    """Keep the lines of the program that recorded the node, for an error in a later sweep."""
+    places = _recorded_at.get()
+    if places is not None:
+        lines = traceback.extract_stack()
+        while lines and lines[-1].filename in _MACHINERY:
+            lines.pop()
+        places[node] = "".join(lines.format())
+
+
+def checked(pull: Pull, sweep: str) -> Pull:
+    """Return `pull`; inside `detect_anomaly`, one that raises where a gradient is not finite."""
+    places = _recorded_at.get()
+    if places is None:
+        return pull
+
+    def checked_pull(node: Node, grad: Array) -> Gradients:
+        inputs, needs = node.inputs, node.needs  # the pull may free them
+        gradients = pull(node, grad)
+        for i, gradient in enumerate(gradients):
+            if needs[i] and gradient is not None and not np.isfinite(gradient).all():
+                error = AnomalyError(
+                    f"detect_anomaly: the {sweep} pass of {type(node.operation).__name__} gave a "
+                    f"gradient with {_first_bad(gradient)} for its operand {i}; operands: "
+                    f"{_describe(inputs)}; gradient of its result: {_describe([grad])}"
+                )
+                if node in places:
+                    error.add_note(f"The operation was recorded here:\n{places[node]}")
+                raise error
+        return gradients
+
+    return checked_pull
+
+
+def first_anomaly(points: Mapping[Node, Point]) -> str:
+    """Return in words the first operation whose result is not finite, "" if none is to blame."""
+    for node, point in points.items():
+        if _arises(*point):
+            return _describe_forward(node.operation, point)
+    return ""
+
+
+def _arises(out: Array, inputs: tuple[Array, ...]) -> bool:
+    """Whether `out` has NaN, or an infinity where `inputs` have none."""
+    if out.dtype.kind != "f" or np.isfinite(out).all():
+        return False
+    return bool(np.isnan(out).any()) or all(np.isfinite(array).all() for array in inputs)
+
+
+def _describe_forward(operation: Operation, point: Point) -> str:
+    return (
+        f"{type(operation).__name__} gave a result with {_first_bad(point.out)}; "
+        f"operands: {_describe(point.inputs)}"
+    )
+
+
+def _first_bad(array: Array) -> str:
+    """Return in words how many elements are not finite, and the first of them."""
+    bad = np.argwhere(~np.isfinite(array))
+    first = tuple(map(int, bad[0]))
+    return f"{array[first]} at {list(first)} ({len(bad)} of {array.size} elements are not finite)"
+
+
+def _describe(arrays: Any) -> str:
+    """Return in words each array's dtype, shape and range."""
+    return ", ".join(
+        f"{array.dtype}{list(array.shape)}"
+        + (f" from {np.min(array):.3g} to {np.max(array):.3g}" if array.size else "")
+        for array in arrays
+    )

@@ -1,0 +1,569 @@
+"""The Tensor: an array, and the node of the graph that it came from."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from agrad.backend import (
+    Array,
+    as_array,
+    beside,
+    device_of,
+    is_array,
+    is_on,
+    move,
+    scalar,
+    set_writable,
+)
+from agrad.core.anomaly import check_forward, detecting, remember
+from agrad.core.array_methods import ArrayMethods, plain, plain_index
+from agrad.core.flat import Home
+from agrad.core.graph import Node, Pin, topological_order
+from agrad.core.mode import active_tape, is_grad_enabled
+from agrad.core.sweep import average_sweep, backward_sweep, recorded_leaves
+from agrad.errors import CaptureError
+from agrad.gpu import cuda
+from agrad.ops.device import Move, require_one_device
+from agrad.ops.operation import Operation
+
+__all__ = [
+    "Tensor",
+    "accumulate",
+    "apply",
+    "as_tensor",
+    "compute",
+    "is_stray_view",
+    "pin_together",
+    "pinned",
+    "record",
+    "tensor",
+]
+
+
+class Tensor(ArrayMethods):
+    """An array that remembers how it was computed.
+
+    Args:
+        data: array, nested sequence or scalar; copied. Python floats become float32, what has a
+            dtype keeps it.
+        requires_grad: whether gradients with respect to it are wanted; float32 and float64 only.
+        dtype: the dtype to convert to.
+
+    Attributes:
+        grad: array of the same shape and dtype, or None: where `backward` accumulates.
+        average_grad: likewise, where `average_backward` accumulates.
+
+    An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
+    ValueError rather than making gradients silently wrong. (A writable NumPy view of `.data` taken
+    beforehand is out of reach.) Assigning to `.data` replaces the array and leaves recorded graphs
+    as they were.
+
+    Example:
+        >>> import agrad as ag
+        >>> x = ag.tensor([[1.0, 2.0]], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        array([[2., 4.]], dtype=float32)
+    """
+
+    __slots__ = (
+        *("__weakref__", "_data", "_home", "_node", "_pin", "_requires_grad"),
+        *("average_grad", "grad"),
+    )
+
+    implementations: ClassVar[dict[Any, Callable[..., Any]]] = {}
+    """NumPy's functions and ufuncs, and what stands in for each when it is called on a Tensor."""
+
+    def __init__(
+        self, data: ArrayLike | Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None
+    ) -> None:
+        self._data = _as_owned_array(data, dtype)
+        self._node: Node | None = None
+        self._pin: weakref.ref[Pin] | None = None
+        self._home: Home | None = None
+        self.grad: Array | None = None
+        self.average_grad: Array | None = None
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad = True
+
+    @classmethod
+    def _wrap(cls, array: Array) -> Tensor:
+        """Return a Tensor on `array` itself, which belongs to no one else."""
+        self = Tensor.__new__(Tensor)
+        self._data = array
+        self._node = self._pin = self._home = self.grad = self.average_grad = None
+        self._requires_grad = False
+        return self
+
+    # -- what it is --------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Array:
+        """The array itself, not a copy."""
+        return self._data
+
+    @data.setter
+    def data(self, value: ArrayLike | Tensor) -> None:
+        here = beside("Tensor.data", "value", plain(value), self._data)
+        array = _as_owned_array(here, self.dtype)
+        if self._node is not None:
+            raise ValueError("Tensor.data: only a leaf's values can be replaced; this is a result")
+        if array.shape != self.shape:
+            raise ValueError(
+                f"Tensor.data: the new values have shape {array.shape}, the tensor {self.shape}"
+            )
+        self._data = array
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to or through this Tensor."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and self.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"requires_grad: gradients are defined for float32 and float64, not {self.dtype}; "
+                "convert the tensor first, e.g. with dtype=np.float32"
+            )
+        if not value and self._node is not None:
+            raise ValueError("requires_grad: a result cannot stop requiring one; use detach()")
+        self._requires_grad = bool(value)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was given, not computed by a recorded operation."""
+        return self._node is None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the elements."""
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self._data.size
+
+    @property
+    def device(self) -> str:
+        """Where the array lives: "cpu", or "cuda:0" and so on."""
+        return device_of(self._data)
+
+    def to(self, device: str) -> Tensor:
+        """Return the Tensor on a device; itself, if it is there already.
+
+        Gradients flow back to where it came from.
+
+        Args:
+            device: "cpu"; "cuda" for CuPy's current GPU, or "cuda:1" and so on.
+
+        Raises:
+            DeviceError: there is no such device, or it cannot be used.
+
+        Example:
+            >>> import agrad as ag
+            >>> ag.tensor([1.0, 2.0]).to("cpu").device
+            'cpu'
+        """
+        return self if is_on(self._data, device) else apply(Move(device), self)
+
+    def cpu(self) -> Tensor:
+        """Return the Tensor in the computer's own memory: the same as `to("cpu")`."""
+        return self.to("cpu")
+
+    def __repr__(self) -> str:
+        values = move(self._data, "cpu")
+        text = np.array2string(values, separator=", ", prefix="tensor(")
+        extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        extra += "" if self._data is values else f", device={self.device!r}"
+        return f"tensor({text}{extra}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def numpy(self) -> Array:
+        """Return the array itself, not a copy.
+
+        Raises:
+            TypeError: it is not on the CPU.
+        """
+        if not isinstance(self._data, np.ndarray):
+            raise TypeError(f"numpy: the tensor is on {self.device}; use .cpu().numpy()")
+        return self._data
+
+    def item(self) -> Any:
+        """Return the single element as a Python number.
+
+        Raises:
+            ValueError: there is not exactly one element.
+        """
+        with cuda.failures_explained():
+            return self._data.item()
+
+    def tolist(self) -> Any:
+        """Return the elements as nested Python lists."""
+        return self._data.tolist()
+
+    def detach(self) -> Tensor:
+        """Return a Tensor on a read-only view of the same values, which no graph knows of."""
+        view = self._data.view()
+        set_writable([view], False)
+        return Tensor._wrap(view)
+
+    def writable(self) -> Array:
+        """Return the array to change in place: a copy, from now on, if a graph needs this one.
+
+        Raises:
+            CaptureError: in a function that is being captured, whose replays would not change it.
+        """
+        if active_tape() is not None:
+            raise CaptureError(
+                f"capture: the function changes a Tensor of shape {self.shape} in place, which its "
+                "replays would not; leave this part uncaptured"
+            )
+        if not self._is_writable():
+            self._data = self._data.copy()
+        return self._data
+
+    def _is_writable(self) -> bool:
+        if isinstance(self._data, np.ndarray):
+            return bool(self._data.flags.writeable)
+        # No flag says so: it must be pinned by no graph, and no view of what is.
+        pin = self._pin() if self._pin is not None else None
+        return not self._is_view() and (pin is None or not pin.holds(self._data))
+
+    def _is_view(self) -> bool:
+        """Whether the array is part of another, but for one of which Tensors alone have parts."""
+        base = self._data.base
+        return base is not None and (self._home is None or self._home.array() is not base)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Change elements of a leaf in place, where nothing records.
+
+        Raises:
+            TypeError: gradients are wanted, and cannot follow a change in place.
+        """
+        operands = [self, *([value] if isinstance(value, Tensor) else [])]
+        if self._node is not None or (
+            is_grad_enabled() and any(tensor._requires_grad for tensor in operands)
+        ):
+            raise TypeError(
+                "Tensor.__setitem__: gradients cannot follow a change in place; build the result "
+                "with where or concatenate, or change a leaf's values inside no_grad()"
+            )
+        elements = beside("Tensor.__setitem__", "value", plain(value), self._data)
+        self.writable()[plain_index(index)] = elements
+
+    # -- gradients ---------------------------------------------------------------------------------
+
+    def backward(self, grad: ArrayLike | None = None, *, retain_graph: bool = False) -> None:
+        """Add the gradient of this Tensor to `.grad` of every leaf that requires one.
+
+        Args:
+            grad: the gradient with respect to this Tensor, of its shape; 1 for a single element.
+            retain_graph: keep the graph's buffers for another sweep, instead of freeing them.
+
+        Raises:
+            ValueError: no gradient is required; several elements and no `grad`; a `grad` of another
+                shape; a graph that an earlier sweep freed (`FreedGraphError`).
+        """
+        self._require_graph("backward")
+        if grad is None:
+            self._require_scalar("backward", "pass grad, or reduce it with sum() or mean()")
+            seed = np.ones_like(self._data)
+        else:
+            seed = beside("backward", "grad", plain(grad), self._data, self.dtype)
+            if seed.shape != self.shape:
+                raise ValueError(
+                    f"backward: grad has shape {seed.shape}, the tensor has shape {self.shape}"
+                )
+        if self._node is None:
+            accumulate("grad", {self: seed.copy()})
+            return
+        with cuda.failures_explained():
+            accumulate("grad", backward_sweep(self._node, seed, retain_graph))
+
+    def average_backward(
+        self,
+        updates: Mapping[Tensor, ArrayLike],
+        *,
+        segments: int = 1,
+        extrapolate: bool = False,
+        retain_graph: bool = False,
+    ) -> Array:
+        """Add the factorized average gradient along `updates` to `.average_grad` of every leaf.
+
+        The recorded graph is run again at the leaves' values plus `updates` (leaves not named stay
+        put), and swept back once with every operation's averaged Jacobian. Then the sum over the
+        leaves of ⟨average_grad, update⟩ equals the change of this Tensor's value, exactly up to
+        rounding, and differs from the true average gradient by O(|update|²).
+
+        Args:
+            updates: for each moving leaf its update, of the leaf's shape.
+            segments: cut the path into this many equal parts and average over them; the error
+                falls as 1/segments².
+            extrapolate: combine `segments` and twice as many as (4·fine - coarse)/3, which leaves
+                an error of O(|update|⁴) on smooth graphs.
+            retain_graph: keep the graph's buffers for another sweep, instead of freeing them.
+
+        Returns:
+            The value at the end of the updates, a 0-d array.
+
+        Raises:
+            ValueError: several elements; no graph, or a freed one; an update for a tensor that is
+                no leaf of the graph or of another shape.
+            AverageUndefinedError: an operation without a kind.
+            NonFiniteError: the value at the end of the updates is NaN or infinite.
+
+        Example:
+            >>> import agrad as ag
+            >>> w1 = ag.tensor(0.0, requires_grad=True)
+            >>> w2 = ag.tensor(0.0, requires_grad=True)
+            >>> loss = w1 * w1 * w2
+            >>> loss.average_backward({w1: 1.0, w2: 1.0})
+            array(1., dtype=float32)
+            >>> w1.average_grad, w2.average_grad
+            (array(0.5, dtype=float32), array(0.5, dtype=float32))
+        """
+        self._require_graph("average_backward")
+        self._require_scalar("average_backward", "reduce it with sum() or mean()")
+        if not isinstance(segments, int) or segments < 1:
+            raise ValueError(
+                f"average_backward: segments must be a positive integer, got {segments!r}"
+            )
+        if self._node is None:
+            raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
+        nodes = topological_order(self._node)
+        starts = recorded_leaves(nodes)
+        moves = _checked_updates(updates, starts)
+
+        def path(share: float) -> dict[Any, Array]:
+            return {
+                leaf: as_array(starts[leaf] + (update if share == 1 else share * update))
+                for leaf, update in moves.items()
+            }
+
+        with cuda.failures_explained():
+            end, grads = average_sweep(nodes, path, segments, retain_graph or extrapolate)
+            if extrapolate:
+                end, fine = average_sweep(nodes, path, 2 * segments, retain_graph)
+                grads = {leaf: (4 * fine[leaf] - coarse) / 3 for leaf, coarse in grads.items()}
+            accumulate("average_grad", grads)
+        return end.reshape(())
+
+    def zero_grad(self) -> None:
+        """Forget both gradients."""
+        self.grad = self.average_grad = None
+
+    def _require_graph(self, operation: str) -> None:
+        if not self.requires_grad:
+            raise ValueError(
+                f"{operation}: the tensor does not depend on any that requires a gradient; set "
+                "requires_grad=True on a leaf, and compute outside no_grad()"
+            )
+
+    def _require_scalar(self, operation: str, remedy: str) -> None:
+        if self.size != 1:
+            raise ValueError(
+                f"{operation}: needs a single element, the tensor has shape {self.shape}; {remedy}"
+            )
+
+    # -- recording ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def _apply(operation: Operation, *inputs: Any) -> Tensor:
+        return apply(operation, *inputs)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if method != "__call__":
+            raise TypeError(f"np.{ufunc.__name__}.{method}: not defined for Tensors; use x.numpy()")
+        return self._implementation(ufunc)(*inputs, **options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        return self._implementation(function)(*args, **options)
+
+    def _implementation(self, function: Any) -> Callable[..., Any]:
+        try:
+            return Tensor.implementations[function]
+        except KeyError:
+            raise TypeError(
+                f"np.{function.__name__}: agrad does not differentiate it; call it on x.numpy() if "
+                "no gradient is wanted"
+            ) from None
+
+
+def tensor(
+    data: ArrayLike | Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Return a new Tensor with a copy of `data`; see `Tensor`.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.tensor([1.0, 2.0])
+        tensor([1., 2.])
+        >>> ag.tensor(np.arange(3)).dtype
+        dtype('int64')
+    """
+    return Tensor(data, requires_grad, dtype)
+
+
+def as_tensor(value: ArrayLike | Tensor) -> Tensor:
+    """Return `value` itself if it is a Tensor, else a new one."""
+    return value if isinstance(value, Tensor) else Tensor(value)
+
+
+def apply(operation: Operation, *inputs: Any) -> Tensor:
+    """Compute an operation on Tensors, arrays or scalars, and record it if a gradient is wanted.
+
+    Raises:
+        ValueError, TypeError: the operation refuses its inputs; the message names it.
+        DeviceError: they are on different devices, or their GPU is out of memory.
+    """
+    tape = active_tape()
+    if tape is not None:
+        return tape.record(operation, inputs)
+    tensors = [value for value in inputs if isinstance(value, Tensor)]
+    recording = is_grad_enabled() and any(t._requires_grad for t in tensors)
+    arrays = tuple(_operand(value, tensors, recording) for value in inputs)
+    require_one_device(operation, arrays)
+    if not recording:
+        return Tensor._wrap(compute(operation, arrays)[1])
+
+    parents = tuple(
+        (value._node or value) if isinstance(value, Tensor) and value._requires_grad else None
+        for value in inputs
+    )
+    # Pinned before they are used, so that a view of one is born read-only.
+    return record(operation, arrays, parents, pinned(tensors))
+
+
+def record(
+    operation: Operation, arrays: tuple[Array, ...], parents: tuple[Any, ...], pins: list[Pin]
+) -> Tensor:
+    """Compute an operation and record it.
+
+    Args:
+        operation: what to compute.
+        arrays: its inputs.
+        parents: where each of them comes from, as a `Node` has it.
+        pins: what keeps them read-only.
+    """
+    operation, out = compute(operation, arrays)
+    result = Tensor._wrap(out)
+    pins = [*pins, *pinned([result])]
+    result._node = Node(operation, arrays, result._data, parents, pins)
+    result._requires_grad = True
+    if detecting():
+        remember(result._node)
+    return result
+
+
+def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, Array]:
+    """Call an operation: return it as it is for this call, and its output."""
+    try:
+        operation = operation.for_call(*arrays)
+        out = as_array(operation.forward(*arrays))
+    except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:
+        kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
+        error.add_note(f"in {type(operation).__name__} of inputs {kinds}")
+        cuda.explain(error)
+        raise
+    if detecting():
+        check_forward(operation, out, tuple(arrays))
+    return operation, out
+
+
+def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
+    """Return the pins on the tensors' arrays, one made for those that are not read-only yet."""
+    loose = [tensor for tensor in tensors if tensor._is_writable() and not is_stray_view(tensor)]
+    pins: list[Pin] = []
+    if len(loose) < len(tensors):
+        known = [(tensor._pin(), tensor._data) for tensor in tensors if tensor._pin is not None]
+        pins = list({pin for pin, array in known if pin is not None and pin.holds(array)})
+    return pins + [pin_together([tensor]) for tensor in dict.fromkeys(loose)]
+
+
+def pin_together(tensors: Sequence[Tensor]) -> Pin:
+    """Return a new pin on the tensors' arrays, which nothing has made read-only yet."""
+    pin = Pin([tensor._data for tensor in tensors])
+    reference = weakref.ref(pin)
+    for tensor in tensors:
+        tensor._pin = reference
+    return pin
+
+
+def is_stray_view(tensor: Tensor) -> bool:
+    """Whether the array is a view whose source no graph knows of, so that no pin can protect it."""
+    return tensor._node is None and tensor._is_view()
+
+
+def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
+    """Return an operand as an array; a graph needs one that nobody can change unnoticed."""
+    if isinstance(value, Tensor):
+        return value._data.copy() if recording and is_stray_view(value) else value._data
+    if isinstance(value, bool | int | float) and tensors:
+        # A Python number takes part in NumPy's promotion by its kind alone.
+        kinds = [t.dtype for t in tensors]
+        return scalar(value, np.result_type(*kinds, value), like=tensors[0]._data)
+    if is_array(value):
+        return _as_owned_array(value, None) if recording else value
+    array = _as_owned_array(value, None)
+    return np.asarray(array, like=tensors[0]._data) if tensors else array
+
+
+def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
+    if isinstance(data, Tensor):
+        data = data._data
+    array = np.array(data, dtype=dtype, like=data if is_array(data) else None)
+    if dtype is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"tensor: elements must be real numbers or booleans, not {array.dtype}")
+    return array
+
+
+def _checked_updates(
+    updates: Mapping[Tensor, ArrayLike], recorded: Mapping[Any, Array]
+) -> dict[Any, Array]:
+    """Return the updates as arrays of their leaves' dtypes, each of a leaf of the graph."""
+    moves = {}
+    for i, (leaf, update) in enumerate(updates.items()):
+        if not isinstance(leaf, Tensor):
+            raise TypeError(
+                f"average_backward: update {i} is for a {type(leaf).__name__}, not a Tensor"
+            )
+        if leaf not in recorded:
+            reason = "computed, not a leaf" if leaf._node is not None else "not in the graph"
+            raise ValueError(
+                f"average_backward: the tensor of update {i}, {leaf.shape}, is {reason}"
+            )
+        start = recorded[leaf]
+        delta = beside("average_backward", f"update {i}", plain(update), start)
+        if delta.shape != start.shape:
+            raise ValueError(
+                f"average_backward: update {i} has shape {delta.shape}, its tensor {start.shape}"
+            )
+        if delta.dtype.kind not in "biuf":
+            raise TypeError(f"average_backward: update {i} has dtype {delta.dtype}")
+        moves[leaf] = delta.astype(start.dtype, copy=False)
+    return moves
+
+
+def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
+    """Add to the leaves' `.grad` or `.average_grad`."""
+    for leaf, grad in grads.items():
+        known = getattr(leaf, name)
+        # 0-d arrays add up to scalars.
+        setattr(leaf, name, as_array(grad if known is None else known + grad))

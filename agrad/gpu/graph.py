@@ -1,0 +1,196 @@
+"""A function on the GPU recorded as one CUDA graph, whose runs need one launch.
+
+A graph holds the addresses of its arrays. What it makes on the way lies in memory that serves
+recorded functions alone; what it reads and changes beyond that must be there, unmoved, at each run.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from agrad.backend import Array, kernels, scalar
+from agrad.core.flat import Buffer, Flat
+from agrad.gpu import cuda
+from agrad.gpu.deferred import Action, deferring
+
+__all__ = ["Graph", "Recorder"]
+
+Body = Callable[..., Array]
+Conclusion = Callable[[], float]
+Actions = list[tuple[Action, tuple[Any, ...]]]
+
+
+class Recorder:
+    """What graphs that never run at the same time share: a stream, cuBLAS, and copies of arrays."""
+
+    def __init__(self, like: Array) -> None:
+        self.stream = cuda.new_stream()
+        self.products = kernels(like).product.Recordable()
+        self._copied: list[Array] = []
+        self._copies: list[Array] = []
+
+    def copies_of(self, arrays: list[Array]) -> list[Array]:
+        """Return an array to copy each of these into, the same ones at each call."""
+        if len(arrays) != len(self._copied) or not all(map(is_, arrays, self._copied)):
+            self._copied = arrays
+            self._copies = [np.empty_like(array) for array in arrays]
+        return self._copies
+
+
+class Graph:
+    """A function of arrays, and the graph of its launches.
+
+    It is called twice: by `rehearse`, where all is computed, which compiles kernels and fills the
+    pool, and by `record`, where nothing is. What it asks of the host is put off until each run has
+    ended, see `agrad.gpu.deferred`, of which this is the `Deferral`.
+
+    The pool, and the buffers of `Flat`s, are this graph's alone: what one run leaves for another
+    graph's to read must not lie where that graph, recorded before, writes.
+
+    Args:
+        body: the function, which returns an array of one element.
+        arguments: its arrays, copied into those that the graph reads.
+        changing: all arrays that it changes, and that were there before.
+        flats: those whose buffers it uses.
+        recorder: what it shares with other graphs.
+    """
+
+    def __init__(
+        self,
+        body: Body,
+        arguments: Sequence[Array],
+        changing: list[Array],
+        flats: Sequence[Flat],
+        recorder: Recorder,
+    ) -> None:
+        self._body = body
+        self._changing = changing
+        self._buffers: dict[Flat, list[Buffer]] = {flat: [] for flat in flats}
+        self._recorder = recorder
+        self._pool = cuda.new_pool()
+        self._graph: Any = None
+        self._numbers: Array | None = None
+        self._copies = recorder.copies_of(changing)
+        with self._own_memory():
+            self._arguments = [array.copy() for array in arguments]
+
+    def __del__(self) -> None:
+        """Give its memory back, which a pool of CuPy's that is dropped does not."""
+        pool = self._pool
+        vars(self).clear()
+        pool.free_all_blocks()
+
+    @contextmanager
+    def _own_memory(self) -> Iterator[None]:
+        """Compute on the recorder's stream and in the graph's memory inside the `with` block."""
+        with ExitStack() as stack:
+            stack.enter_context(cuda.computing_on(self._recorder.stream, self._pool))
+            stack.enter_context(self._recorder.products)
+            for flat, buffers in self._buffers.items():
+                stack.enter_context(flat.with_buffers(buffers))
+            yield
+
+    # -- its two calls, and its runs ---------------------------------------------------------------
+
+    def rehearse(self) -> Conclusion | None:
+        """Run the function as it is, and return what is to be called after `record`.
+
+        That does what was put off, and returns the function's result. If a condition did not hold,
+        it is None; see `run`. After an error, too, nothing has changed.
+        """
+        with self._own_memory():
+            try:
+                self._call()
+            except BaseException:
+                self._restore()
+                raise
+            return self._outcome()
+
+    def record(self) -> None:
+        """Record the function's launches, for `run`; the host has to be where `rehearse` found it.
+
+        Raises:
+            RuntimeError, TypeError: a CUDA graph cannot have what the function does.
+        """
+        like = self._arguments[0]
+        with self._own_memory():
+            self._numbers = np.empty_like(like, shape=(len(self._feeds),), dtype=np.float64)
+            self._graph = cuda.record(self._recorder.stream, self._call)
+
+    def run(self, arguments: Sequence[Array]) -> float | None:
+        """Run what was recorded on other arguments of the same shapes and dtypes.
+
+        Returns the function's result. If a condition that was put off did not hold, it is None, and
+        nothing has changed.
+        """
+        for own, array in zip(self._arguments, arguments):
+            own[...] = array
+        numbers = np.empty(len(self._feeds))
+        for i, (make, dtype) in enumerate(self._feeds):
+            numbers[i : i + 1].view(dtype)[0] = make()
+        self._numbers.set(numbers)  # type: ignore[union-attr]
+        self._graph.launch()
+        conclude = self._outcome()
+        return None if conclude is None else conclude()
+
+    def _call(self) -> None:
+        self._conditions: list[Array] = []
+        self._feeds: list[tuple[Callable[[], float], type]] = []
+        self._actions: Actions = []
+        self._kept: list[Any] = []
+        for copy, array in zip(self._copies, self._changing):
+            copy[...] = array
+        with deferring(self):
+            result = self._body(*self._arguments)
+        numbers = [value for _, values in self._actions for value in values if cuda.is_array(value)]
+        reported = [result, *self._conditions, *numbers]
+        # Not np.stack: of many arrays CuPy copies the addresses from the host.
+        self._report = np.empty_like(result, shape=(len(reported),), dtype=np.float64)
+        for i, value in enumerate(reported):
+            self._report[i] = value
+
+    def _outcome(self) -> Conclusion | None:
+        """Read what a run has left, the only wait for it, and return what does what was put off."""
+        result, *numbers = self._report.tolist()
+        held = numbers[: len(self._conditions)]
+        if not all(held):
+            self._restore()
+            return None
+        return partial(_conclude, result, self._actions, numbers[len(held) :])
+
+    def _restore(self) -> None:
+        for copy, array in zip(self._copies, self._changing):
+            array[...] = copy
+
+    # -- what is put off ---------------------------------------------------------------------------
+
+    def condition(self, condition: Array) -> None:
+        """Note what has to hold."""
+        self._conditions.append(condition)
+
+    def feed(self, make: Callable[[], float], dtype: type) -> Array:
+        """Return where the number will be in each run."""
+        self._feeds.append((make, dtype))
+        if self._numbers is None:
+            return scalar(make(), dtype, like=self._arguments[0])
+        return self._numbers[len(self._feeds) - 1].view(dtype)
+
+    def action(self, action: Action, numbers: tuple[Any, ...]) -> None:
+        """Note what to call after each run."""
+        self._actions.append((action, numbers))
+
+    def keep(self, value: Any) -> None:
+        """Hold on to arrays for as long as the graph is there."""
+        self._kept.append(value)
+
+
+def _conclude(result: float, actions: Actions, numbers: list[float]) -> float:
+    """Do what was put off, with the numbers that stand for arrays, and return the run's result."""
+    read = iter(numbers)
+    for action, values in actions:
+        action(*(next(read) if cuda.is_array(value) else float(value) for value in values))
+    return result

@@ -1,0 +1,172 @@
+"""Strategies for arrays: by shape, dtype, layout in memory, and magnitude of their elements."""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import DTypeLike
+
+from agrad.backend import Array
+from agrad.testing.strategies._layouts import LAYOUTS
+
+__all__ = [
+    "MAGNITUDES",
+    "arrays",
+    "axes",
+    "broadcastable",
+    "elements",
+    "seeds",
+    "shapes",
+]
+
+Shape = tuple[int, ...]
+
+seeds = st.integers(0, 2**32 - 1)
+"""Seeds of NumPy's random generators."""
+
+dtypes = st.sampled_from([np.float32, np.float64])
+
+
+# -- shapes ----------------------------------------------------------------------------------------
+
+
+def shapes(
+    min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 4
+) -> st.SearchStrategy[Shape]:
+    """Shapes, with 0-d and empty ones among them.
+
+    Example:
+        >>> from hypothesis import find
+        >>> from agrad.testing import strategies as ags
+        >>> find(ags.shapes(min_dims=2, min_side=1), lambda shape: True)
+        (1, 1)
+    """
+    return hnp.array_shapes(
+        min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side
+    )
+
+
+def broadcastable(count: int) -> st.SearchStrategy[tuple[Shape, ...]]:
+    """As many shapes that broadcast against each other, with empty and 0-d ones among them."""
+    return hnp.mutually_broadcastable_shapes(
+        num_shapes=count, min_dims=0, max_dims=3, min_side=0, max_side=3
+    ).map(lambda drawn: drawn.input_shapes)
+
+
+def axes(ndim: int) -> st.SearchStrategy[int | tuple[int, ...] | None]:
+    """What NumPy takes for the axes of a reduction: none, one (from either end), or several."""
+    if ndim == 0:
+        return st.sampled_from([None, ()])
+    several = st.lists(st.integers(0, ndim - 1), unique=True).map(tuple)
+    return st.none() | st.integers(-ndim, ndim - 1) | several
+
+
+# -- elements --------------------------------------------------------------------------------------
+
+MAGNITUDES = ("zero", "ordinary", "subnormal", "huge")
+"""Of elements: zeros of both signs; 2⁻⁷ to 2⁷; below the normal numbers; the upper half of the
+exponents, whose squares overflow."""
+
+
+def elements(
+    dtype: DTypeLike = np.float64,
+    magnitudes: Collection[str] = MAGNITUDES,
+    *,
+    nan: bool = False,
+    infinity: bool = False,
+) -> st.SearchStrategy[float]:
+    """Elements of arrays, of both signs.
+
+    Args:
+        dtype: float32 or float64.
+        magnitudes: some of `MAGNITUDES`.
+        nan: whether NaN is among them.
+        infinity: whether the infinities are.
+
+    Raises:
+        ValueError: a magnitude of another name, or none and neither NaN nor infinity.
+
+    Example:
+        >>> import numpy as np
+        >>> from hypothesis import find
+        >>> from agrad.testing import strategies as ags
+        >>> find(ags.elements(np.float32, ["ordinary"]), lambda x: x < 0)
+        -1.0
+    """
+    info = np.finfo(dtype)
+    tiny, least, most = map(float, (info.tiny, info.smallest_subnormal, info.max))
+    ranges = {
+        "zero": (0.0, 0.0),
+        "ordinary": (2.0**-7, 2.0**7),
+        "subnormal": (least, tiny - least),
+        "huge": (float(2.0 ** (info.maxexp // 2)), most),
+    }
+    unknown = set(magnitudes) - set(MAGNITUDES)
+    if unknown:
+        raise ValueError(f"elements: magnitudes must be some of {MAGNITUDES}, got {unknown}")
+    width: Any = 8 * info.dtype.itemsize
+    sizes = [st.floats(*ranges[name], width=width) for name in MAGNITUDES if name in magnitudes]
+    sizes += [st.just(float("inf"))] * infinity
+    choices = [st.tuples(size, st.sampled_from([1.0, -1.0])).map(_signed) for size in sizes]
+    choices += [st.just(float("nan"))] * nan
+    if not choices:
+        raise ValueError("elements: name a magnitude, or ask for NaN or infinity")
+    return st.one_of(choices)
+
+
+def _signed(drawn: tuple[float, float]) -> float:
+    size, sign = drawn
+    return size * sign
+
+
+def arrays(
+    shape: Shape | st.SearchStrategy[Shape] | None = None,
+    dtype: Any = dtypes,
+    *,
+    layouts: Collection[str] = (*LAYOUTS, "broadcast"),
+    magnitudes: Collection[str] = MAGNITUDES,
+    nan: bool = False,
+    infinity: bool = False,
+) -> st.SearchStrategy[Array]:
+    """Arrays of any layout in memory, whose elements are of all magnitudes.
+
+    They shrink to few elements, contiguous and zero.
+
+    Args:
+        shape: a shape, or a strategy for shapes; `shapes()` if None.
+        dtype: float32 or float64, or a strategy for one of them.
+        layouts: names of `LAYOUTS`, and "broadcast" for arrays that repeat the elements along one
+            axis by a stride of 0 (read-only, as NumPy makes them).
+        magnitudes: some of `MAGNITUDES`.
+        nan: whether NaN is among the elements.
+        infinity: whether the infinities are.
+
+    Raises:
+        ValueError: an unknown layout or magnitude.
+
+    Example:
+        >>> from hypothesis import find
+        >>> from agrad.testing import strategies as ags
+        >>> find(ags.arrays((1,), "float64"), lambda x: x[0] > 3)
+        array([4.])
+    """
+    unknown = set(layouts) - {*LAYOUTS, "broadcast"}
+    if unknown:
+        raise ValueError(f"arrays: layouts must be of {(*LAYOUTS, 'broadcast')}, got {unknown}")
+    of_shape = shapes() if shape is None else shape
+
+    @st.composite
+    def strategy(draw: st.DrawFn) -> Array:
+        drawn = draw(of_shape) if isinstance(of_shape, st.SearchStrategy) else of_shape
+        kind = np.dtype(draw(dtype) if isinstance(dtype, st.SearchStrategy) else dtype)
+        layout = draw(st.sampled_from([*layouts]))
+        stored = list(drawn)
+        if layout == "broadcast" and stored:
+            stored[draw(st.integers(0, len(stored) - 1))] = 1
+        values = elements(kind, magnitudes, nan=nan, infinity=infinity)
+        array = draw(hnp.arrays(kind, tuple(stored), elements=values, fill=st.nothing()))
+        return LAYOUTS[layout](array) if layout in LAYOUTS else np.broadcast_to(array, drawn)
+
+    return strategy()

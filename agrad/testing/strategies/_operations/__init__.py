@@ -1,0 +1,62 @@
+"""Every operation of agrad, with a strategy for functions that record it: a file per family."""
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from agrad.testing.strategies._operations import (
+    elements,
+    losses,
+    normalizations,
+    products,
+    reductions,
+    sequences,
+    shapes,
+    windows,
+)
+from agrad.testing.strategies._operations.case import Case, Entry, elementwise
+
+__all__ = ["OPERATIONS", "Case", "Entry", "elementwise", "operations"]
+
+OPERATIONS: dict[str, Entry] = {
+    **elements.ENTRIES,
+    **reductions.ENTRIES,
+    **shapes.ENTRIES,
+    **products.ENTRIES,
+    **normalizations.ENTRIES,
+    **windows.ENTRIES,
+    **sequences.ENTRIES,
+    **losses.ENTRIES,
+}
+"""By name; a function may record further operations beside the one that its entry is for."""
+
+
+def operations(*names: str) -> st.SearchStrategy[Case]:
+    """Functions of Tensors with arguments that they accept: agrad's own operations.
+
+    Their inputs are float64 and away from kinks. A failing example names function and arguments.
+
+    Args:
+        names: keys of `OPERATIONS` to choose from; any of them where none is given.
+
+    Raises:
+        ValueError: a name that is no key.
+
+    Example:
+        >>> from hypothesis import find
+        >>> from agrad.testing import strategies as ags
+        >>> find(ags.operations("transpose"), lambda case: case.name == "mT")
+        mT(x0) at
+        x0 = array([], shape=(0, 0), dtype=float64)
+    """
+    unknown = set(names) - OPERATIONS.keys()
+    if unknown:
+        raise ValueError(f"operations: {sorted(unknown)} are none of {sorted(OPERATIONS)}")
+    return st.sampled_from(names or [*OPERATIONS]).flatmap(_named_cases)
+
+
+def _named_cases(name: str) -> st.SearchStrategy[Case]:
+    def named(case: Case) -> Case:
+        return case if case.name else replace(case, name=name)
+
+    return OPERATIONS[name].cases.map(named)

@@ -1,0 +1,155 @@
+"""Cases of functions that move elements: shapes, joining, padding, indexing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from agrad.ops import shape
+from agrad.testing.strategies._arrays import Shape, shapes
+from agrad.testing.strategies._operations.case import Case, Entry
+from agrad.testing.strategies._points import REAL, points
+
+__all__ = ["ENTRIES", "indices"]
+
+# NumPy's functions serve Tensors and arrays alike, so that each is its own reference.
+
+
+@st.composite
+def reshaped(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(min_dims=1))
+    permuted = tuple(draw(st.permutations(drawn)))
+    functions: dict[str, Callable[..., Any]] = {
+        f"reshape to {permuted}": lambda x: np.reshape(x, permuted),
+        f"transpose, then reshape to {permuted}": lambda x: np.reshape(x.T, permuted),
+        "reshape with an axis more": lambda x: np.reshape(x, (*drawn[:-1], 1, drawn[-1])),
+        "ravel": np.ravel,
+        "expand_dims": lambda x: np.expand_dims(x, -2),
+        "expand_dims, then squeeze": lambda x: np.squeeze(np.expand_dims(x, (0, -1))),
+    }
+    if 0 not in drawn:
+        functions["reshape to (-1, 1)"] = lambda x: np.reshape(x, (-1, 1))
+    name = draw(st.sampled_from([*functions]))
+    inputs = draw(points((drawn, REAL)))
+    return Case(functions[name], inputs, (REAL,), reference=functions[name], name=name)
+
+
+@st.composite
+def transposed(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(min_dims=2, max_dims=4, max_side=3))
+    order = draw(st.permutations(range(len(drawn))))
+    signed = [axis - len(drawn) * draw(st.booleans()) for axis in order]
+    functions: dict[str, Callable[..., Any]] = {
+        f"transpose by {signed}": lambda x: np.transpose(x, signed),
+        f"moveaxis {signed[:2]}": lambda x: np.moveaxis(x, signed[0], signed[1]),
+        f"swapaxes {signed[:2]}": lambda x: np.swapaxes(x, signed[0], signed[1]),
+        "transpose": np.transpose,
+        "T": lambda x: x.T,
+        "mT": lambda x: x.mT,
+    }
+    name = draw(st.sampled_from([*functions]))
+    inputs = draw(points((drawn, REAL)))
+    return Case(functions[name], inputs, (REAL,), reference=functions[name], name=name)
+
+
+@st.composite
+def broadcast(draw: st.DrawFn) -> Case:
+    drawn = draw(
+        hnp.mutually_broadcastable_shapes(num_shapes=2, min_side=0, max_side=3, max_dims=3)
+    )
+    inputs = draw(points((drawn.input_shapes[0], REAL)))
+    options = {"shape": drawn.result_shape}
+    return Case(np.broadcast_to, inputs, (REAL,), options, np.broadcast_to)
+
+
+def concatenate(*xs: Any, axis: int | None) -> Any:
+    return np.concatenate(xs, axis=axis)
+
+
+@st.composite
+def joined(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(min_dims=1))
+    axis = draw(st.integers(-len(drawn), len(drawn) - 1))
+    parts = []
+    for length in draw(st.lists(st.integers(0, 3), min_size=1, max_size=3)):
+        part = list(drawn)
+        part[axis] = length
+        parts.append((tuple(part), REAL))
+    options = {"axis": None if draw(st.booleans()) else axis}
+    return Case(concatenate, draw(points(*parts)), (REAL,) * len(parts), options, concatenate)
+
+
+def stack(*xs: Any, axis: int) -> Any:
+    return np.stack(xs, axis=axis)
+
+
+@st.composite
+def stacked(draw: st.DrawFn) -> Case:
+    drawn, count = draw(shapes()), draw(st.integers(1, 3))
+    options = {"axis": draw(st.integers(-len(drawn) - 1, len(drawn)))}
+    inputs = draw(points(*[(drawn, REAL)] * count))
+    return Case(stack, inputs, (REAL,) * count, options, stack)
+
+
+@st.composite
+def padded(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(min_dims=1))
+    pair = st.tuples(st.integers(0, 2), st.integers(0, 2))
+    options = {
+        "pad_width": draw(st.integers(0, 2) | pair | st.tuples(*[pair] * len(drawn))),
+        "constant_values": draw(st.sampled_from([0, -1.5])),
+    }
+    return Case(np.pad, draw(points((drawn, REAL))), (REAL,), options, np.pad)
+
+
+def get_item(x: Any, index: Any) -> Any:
+    return x[index]
+
+
+@st.composite
+def indexed(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(min_dims=1, min_side=1))
+    options = {"index": draw(indices(drawn))}
+    return Case(get_item, draw(points((drawn, REAL))), (REAL,), options, get_item)
+
+
+def indices(shape: Shape) -> st.SearchStrategy[Any]:
+    """Basic and advanced indices, masks, and mixtures of them; elements may be named twice."""
+    result = hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=4)
+    integer = hnp.integer_array_indices(shape[:1], result_shape=result)
+    return (
+        hnp.basic_indices(shape, allow_newaxis=True)
+        | hnp.integer_array_indices(shape, result_shape=result)
+        | hnp.arrays(bool, shape)
+        | hnp.arrays(bool, shape[:1])
+        | st.tuples(integer.map(lambda index: index[0]), st.just(Ellipsis))
+        | st.tuples(st.just(Ellipsis), st.lists(st.integers(-shape[-1], shape[-1] - 1)))
+        | st.lists(st.integers(-shape[0], shape[0] - 1))
+    )
+
+
+def split_and_flip(x: Any, where: list[int], axis: int, part: int) -> Any:
+    return np.flip(np.split(x, where, axis)[part], axis)
+
+
+@st.composite
+def cut(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(min_dims=1, min_side=1))
+    axis = draw(st.integers(-len(drawn), len(drawn) - 1))
+    where = draw(st.lists(st.integers(0, drawn[axis]), max_size=2).map(sorted))
+    options = {"where": where, "axis": axis, "part": draw(st.integers(0, len(where)))}
+    return Case(split_and_flip, draw(points((drawn, REAL))), (REAL,), options, split_and_flip)
+
+
+ENTRIES = {
+    "reshape": Entry(shape.Reshape, reshaped()),
+    "transpose": Entry(shape.Transpose, transposed()),
+    "broadcast_to": Entry(shape.BroadcastTo, broadcast()),
+    "concatenate": Entry(shape.Concatenate, joined()),
+    "stack": Entry(shape.Stack, stacked()),
+    "pad": Entry(shape.Pad, padded()),
+    "indexing": Entry(shape.GetItem, indexed()),
+    "split": Entry(shape.GetItem, cut()),
+}

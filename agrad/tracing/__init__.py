@@ -1,0 +1,1 @@
+"""Captured functions: their recording, and how it runs again."""

@@ -1,0 +1,165 @@
+"""The training loop: many steps, and an evaluation."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import agrad.nn.functional as F
+from agrad.core.mode import no_grad
+from agrad.core.tensor import as_tensor
+from agrad.data import Batches
+from agrad.errors import AnomalyError, NonFiniteError
+from agrad.nn import Module
+from agrad.optim import AverageGradient, Optimizer
+from agrad.train.step import LossFunction, capture_step, train_step
+
+__all__ = ["Evaluation", "Step", "evaluate", "train"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step that has been made.
+
+    Attributes:
+        iteration: its number, from 1.
+        loss: the batch's loss before it.
+        seconds: how long it took, from the batch at hand to the weights changed.
+        examples: the size of its batch.
+    """
+
+    iteration: int
+    loss: float
+    seconds: float
+    examples: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The mean loss and the accuracy, from 0 to 1, on a set of examples."""
+
+    loss: float
+    accuracy: float
+
+
+def train(
+    model: Module,
+    optimizer: Optimizer | AverageGradient,
+    batches: Batches,
+    iterations: int,
+    loss_function: LossFunction = F.cross_entropy,
+    start: int = 0,
+    *,
+    capture: bool = False,
+) -> Iterator[Step]:
+    """Train on one batch after another, epoch after epoch, giving a `Step` after each.
+
+    The loop belongs to the caller, who may look at the model between steps, save it, or leave.
+    `agrad.checkpoint` keeps what it takes to go on after a crash.
+
+    Args:
+        model: the network; it is put into training mode.
+        optimizer: a base rule or an `AverageGradient`, over the model's parameters.
+        batches: of inputs and targets, in this order; they go on where they stand.
+        iterations: the number of the last step, 0 or more.
+        loss_function: gives the loss, a single element, of the model's output and the targets.
+        start: how many of these steps have been made before.
+        capture: make steps as `capture_step` does, faster where layers are small. Only for a model
+            whose Python does the same at every call.
+
+    Raises:
+        ValueError: `iterations` or `start` is negative.
+        CaptureError: the model cannot be captured.
+        NonFiniteError: the loss or a gradient has become NaN or infinite; the message names the
+            iteration, whose step has not been made, and the first operation that gave one.
+
+    Example:
+        >>> import numpy as np
+        >>> import agrad as ag
+        >>> from agrad import nn, optim
+        >>> from agrad.data import Batches
+        >>> from agrad.train import train
+        >>> ag.seed(0)
+        >>> inputs, labels = np.eye(4, dtype=np.float32), np.arange(4)
+        >>> model = nn.Linear(4, 4)
+        >>> optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.1))
+        >>> steps = list(train(model, optimizer, Batches(inputs, labels, batch_size=4), 50))
+        >>> steps[-1].loss < 0.1 < steps[0].loss
+        True
+    """
+    for name, count in (("iterations", iterations), ("start", start)):
+        if count < 0:
+            raise ValueError(f"train: {name} must not be negative, got {count}")
+    steps = range(start + 1, iterations + 1)
+    return _steps(model, optimizer, batches, steps, loss_function, capture)
+
+
+def _steps(
+    model: Module,
+    optimizer: Optimizer | AverageGradient,
+    batches: Batches,
+    iterations: range,
+    loss_function: LossFunction,
+    capture: bool,
+) -> Iterator[Step]:
+    model.train()
+    step: Callable[[Any, Any], float] = (
+        capture_step(model, optimizer, loss_function)
+        if capture
+        else partial(train_step, model, optimizer, loss_function=loss_function)
+    )
+    for iteration, (inputs, targets) in zip(iterations, batches.forever()):
+        start = perf_counter()
+        try:
+            loss = step(inputs, targets)
+        except (AnomalyError, NonFiniteError) as error:
+            raise type(error)(f"{error} (iteration {iteration})") from error
+        yield Step(iteration, loss, perf_counter() - start, len(inputs))
+
+
+def evaluate(model: Module, inputs: Any, labels: Any, batch_size: int = 1000) -> Evaluation:
+    """Return the mean cross-entropy and the accuracy of a classifier, in evaluation mode.
+
+    A loss that is not finite is returned as it is.
+
+    Args:
+        model: gives logits of shape (N, classes); the mode of each module is restored afterwards.
+        inputs: the examples, (N, ...), at least one; on the model's device, as the labels.
+        labels: their classes, integers of shape (N,).
+        batch_size: how many examples are computed at a time.
+
+    Raises:
+        ValueError: no examples, another number of labels, or a `batch_size` below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from agrad import nn
+        >>> from agrad.train import evaluate
+        >>> logits = np.array([[0.0, 9.0], [0.0, 9.0]], np.float32)
+        >>> evaluate(nn.Identity(), logits, np.array([1, 0])).accuracy
+        0.5
+    """
+    if batch_size < 1:
+        raise ValueError(f"evaluate: batch_size must be at least 1, got {batch_size}")
+    if len(inputs) == 0 or len(inputs) != len(labels):
+        raise ValueError(
+            f"evaluate: got {len(inputs)} inputs and {len(labels)} labels; "
+            "give at least one example, and a label for each"
+        )
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    loss = correct = 0.0
+    try:
+        with no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            for i in range(0, len(inputs), batch_size):
+                part = labels[i : i + batch_size]
+                logits = model(as_tensor(inputs[i : i + batch_size]))
+                loss += F.cross_entropy(logits, part, reduction="sum").item()
+                correct += int(np.sum(logits.argmax(axis=1) == part))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return Evaluation(loss / len(inputs), correct / len(inputs))
