@@ -1,7 +1,7 @@
 """Finding the first operation that gave NaN or an infinity: the check behind `detect_anomaly`."""
 
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -82,32 +82,29 @@ def remember(node: Any) -> None:
         places[node] = "".join(lines.format())
 
 
-def check_gradients(
-    step: Any, start: Any, end: Any, grad: Array, gradients: Gradients, nodes: Sequence[Any]
-) -> None:
+def check_gradients(step: Any, sweep: Any, grad: Array, gradients: Gradients) -> None:
     """Look through the gradients that a sweep gives for the inputs of a program's step.
 
     Args:
         step: the step.
-        start: the run at which the sweep starts.
-        end: the run at which it ends: the same one, if it is not an average sweep.
+        sweep: the sweep.
         grad: the gradient of the step's result.
         gradients: those of its inputs.
-        nodes: the nodes that recorded the steps, by the slots of their results; or none.
 
     Raises:
         AnomalyError: one that is wanted has NaN or an infinity.
     """
+    _, _, start, end, program = sweep
     for i, gradient in enumerate(gradients):
         if step.needs[i] and gradient is not None and not np.isfinite(gradient).all():
             error = AnomalyError(
                 f"detect_anomaly: the {'' if end is start else 'average '}backward pass of "
                 f"{type(start.called[step]).__name__} gave a gradient with {_first_bad(gradient)} "
-                f"for its operand {i}; operands: {_describe(start.point(step).inputs)}; gradient "
+                f"for its operand {i}; operands: {_describe(step.inputs(start))}; gradient "
                 f"of its result: {_describe([grad])}"
             )
             places = recorded_at.get()
-            place = places.get(nodes[step.result]) if nodes and places else None
+            place = places.get(program.nodes[step.result]) if places and program.nodes else None
             if place is not None:
                 error.add_note(f"The operation was recorded here:\n{place}")
             raise error
@@ -120,8 +117,9 @@ def first_anomaly(steps: Iterable[Any], run: Any) -> str:
     """
     if recorded_at.get() is not None:
         for step in steps:
-            if _arises(*run.point(step)):
-                return f" ({_describe_forward(run.called[step], run.point(step))})"
+            point = Point(run.values[step.result], step.inputs(run))
+            if _arises(*point):
+                return f" ({_describe_forward(run.called[step], point)})"
     return ""
 
 

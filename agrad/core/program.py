@@ -24,7 +24,7 @@ from agrad.core.anomaly import check_gradients, check_result, first_anomaly, rec
 from agrad.errors import FreedGraphError, NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
-from agrad.ops.operation import Gradients, Operation, Point
+from agrad.ops.operation import Operation, Point
 
 __all__ = ["Node", "Pin", "Program", "Run", "Step", "Values", "compute", "unbroadcast"]
 
@@ -128,10 +128,6 @@ class Run(NamedTuple):
     values: Values
     called: dict[Step, Operation]
 
-    def point(self, step: Step) -> Point:
-        """Return the step's inputs and result."""
-        return Point(self.values[step.result], tuple([self.values[i] for i in step.slots]))
-
 
 class Step:
     """An operation to call, the slots of its inputs, which of them need gradients, its result's."""
@@ -143,24 +139,63 @@ class Step:
     ) -> None:
         self.operation, self.slots, self.needs, self.result = operation, slots, needs, result
 
+    def inputs(self, run: Run) -> tuple[Array, ...]:
+        """Return the arrays in the slots of the inputs."""
+        values = run.values
+        return tuple([values[slot] for slot in self.slots])
+
     def moves(self, start: Run, end: Run) -> bool:
         """Return whether an input is another array at the end."""
-        return not all(map(is_, start.point(self).inputs, end.point(self).inputs))
+        return not all(map(is_, self.inputs(start), self.inputs(end)))
 
     def run(self, run: Run) -> None:
         """Fill the slot of the result, by the operation as it was called where it has been."""
-        inputs = run.point(self).inputs
+        inputs = self.inputs(run)
         if self in run.called:
             run.values[self.result] = as_array(run.called[self].forward(*inputs))
         else:
             run.called[self], run.values[self.result] = compute(self.operation, inputs)
 
-    def pull(self, grad: Array, start: Run, end: Run, grads: Values, places: Values) -> Gradients:
-        """Pull the result's gradient back; the first for a slot may be put into its place."""
-        operation, before = start.called[self], start.point(self)
-        if end is start or not self.moves(start, end):
-            return operation.backward(grad, self.needs, before.out, *before.inputs)
-        return operation.average_backward(grad, self.needs, before, end.point(self))
+    def pull(self, grad: Array, sweep: Sweep) -> None:
+        """Pull the gradient of the result back to the inputs."""
+        _, _, start, end, program = sweep
+        operation, inputs, out = start.called[self], self.inputs(start), start.values[self.result]
+        after = inputs if end is start else self.inputs(end)
+        if all(map(is_, inputs, after)):
+            found = operation.backward(grad, self.needs, out, *inputs)
+        else:
+            ends = Point(end.values[self.result], after)
+            found = operation.average_backward(grad, self.needs, Point(out, inputs), ends)
+        if recorded_at.get() is not None:
+            check_gradients(self, sweep, grad, found)
+        for slot, need, x, gradient in zip(self.slots, self.needs, inputs, found, strict=True):
+            if need and gradient is not None:
+                if not operation.owns_gradients:
+                    gradient = unbroadcast(gradient, x)
+                    # A leaf's gradient outlives the sweep: its memory must be nobody else's.
+                    if slot >= program.count and _shares(gradient, [*inputs, out, grad, *found]):
+                        gradient = gradient.copy()
+                sweep.add(slot, gradient)
+
+
+class Sweep(NamedTuple):
+    """A reverse sweep between two runs: the gradients of the slots, and places for some of them."""
+
+    grads: Values
+    places: Values
+    start: Run
+    end: Run
+    program: Program
+
+    def add(self, slot: int, gradient: Array) -> None:
+        """Add to the gradient of a slot; the first one may be in the slot's place already."""
+        known, place = self.grads[slot], self.places[slot]
+        if known is not None:
+            gradient = np.add(known, gradient, out=place)
+        elif place is not None and gradient is not place:
+            place[...] = gradient
+            gradient = place
+        self.grads[slot] = as_array(gradient)
 
 
 class Program:
@@ -174,7 +209,8 @@ class Program:
         count: the number of steps recorded.
         steps, backwards: in the order in which they run, and in which a gradient passes them.
         result: the slot of the result.
-        leaves: the slots of each leaf; several if its values were replaced amid the recording.
+        leaves: the slot of each leaf.
+        replaced: the slots of values that a leaf had earlier in the recording.
         recorded: the run that was recorded.
     """
 
@@ -188,25 +224,27 @@ class Program:
         if recording is None:
             recording = [(node, node.operation, node.parents) for node in self.nodes]
         self.count = len(recording)
-        self.steps: list[Step] = []
-        self.leaves: dict[Any, list[int]] = {}
-        values, called = self.recorded = Run([node.out for node, _, _ in recording], {})
         slot_of: dict[Any, int] = {node: i for i, (node, _, _) in enumerate(recording)}
-
-        def slot_for(source: Any, array: Array) -> int:
-            slot = slot_of.get(source)
-            if slot is None or values[slot] is not array:
-                slot = len(values)
-                values.append(array)
-                if source is not None:
-                    slot_of[source] = slot
-                    self.leaves.setdefault(source, []).append(slot)
-            return slot
-
+        values, called = self.recorded = Run([node.out for node, _, _ in recording], {})
+        self.leaves: dict[Any, int] = {}
+        self.replaced: list[tuple[Any, int]] = []
+        self.steps: list[Step] = []
         for leaf, array in (leaves or {}).items():
-            slot_for(leaf, array)
-        for i, (node, operation, sources) in enumerate(recording):
-            step = Step(operation, list(map(slot_for, sources, node.inputs)), node.needs, i)
+            slot_of[leaf] = self.leaves[leaf] = len(values)
+            values.append(array)
+        for node, operation, sources in recording:
+            slots = []
+            for source, array in zip(sources, node.inputs):
+                slot = slot_of.get(source)
+                if slot is None or values[slot] is not array:
+                    if slot is not None:
+                        self.replaced.append((source, slot))
+                    slot = len(values)
+                    values.append(array)
+                    if source is not None:
+                        slot_of[source] = self.leaves[source] = slot
+                slots.append(slot)
+            step = Step(operation, slots, node.needs, len(self.steps))
             called[step] = node.operation
             self.steps.append(step)
         self.result = slot_of[root]
@@ -238,45 +276,16 @@ class Program:
         """
         grads: Values = [None] * len(start.values)
         grads[self.result] = seed if self.result < self.count else seed.copy()
-        places = places or [None] * len(grads)
-        detecting = recorded_at.get() is not None
+        sweep = Sweep(grads, places or [None] * len(grads), start, end, self)
         for step in self.backwards:
-            grad, grads[step.result] = as_array(grads[step.result]), None
+            grad, grads[step.result] = grads[step.result], None
             if grad is not None:
-                gradients = step.pull(grad, start, end, grads, places)
-                if detecting:
-                    check_gradients(step, start, end, grad, gradients, self.nodes)
-                self._add(step, start, grad, gradients, grads, places)
+                step.pull(as_array(grad), sweep)
             if free:
                 self.nodes[step.result].free()
                 start.values[step.result] = end.values[step.result] = None
                 del start.called[step], step.operation
         return grads
-
-    def _add(
-        self, step: Step, run: Run, grad: Array, found: Gradients, grads: Values, places: Values
-    ) -> None:
-        """Add a step's gradients to those of its inputs' slots."""
-        owned = run.called[step].owns_gradients
-        for i, slot in enumerate(step.slots):
-            gradient, known, place = found[i], grads[slot], places[slot]
-            if gradient is None or not step.needs[i]:
-                continue
-            if not owned:
-                gradient = unbroadcast(gradient, run.values[slot])
-            if known is not None:
-                grads[slot] = np.add(known, gradient, out=place)
-            elif place is not None:
-                grads[slot] = place
-                if gradient is not place:
-                    place[...] = gradient
-            elif slot < self.count or owned:
-                grads[slot] = gradient
-            else:
-                # A leaf's gradient outlives the sweep, so its memory must be nobody else's.
-                point, others = run.point(step), [*found[:i], *found[i + 1 :], grad]
-                shared = _shares(gradient, [*others, *point.inputs, point.out])
-                grads[slot] = gradient.copy() if shared else gradient
 
     def backward(self, seed: Array, retain_graph: bool) -> LeafArrays:
         """Return the gradient of each leaf, given that of the result."""
@@ -302,9 +311,10 @@ class Program:
         seed = np.ones_like(start.values[self.result])
         for i in range(1, segments + 1):
             inputs = self.recorded.values[self.count :]
-            for leaf, array in path(i / segments).items():
-                for slot in self.leaves[leaf]:
-                    inputs[slot - self.count] = array
+            moved = path(i / segments)
+            for leaf, slot in (*self.leaves.items(), *self.replaced):
+                if leaf in moved:
+                    inputs[slot - self.count] = moved[leaf]
             end = self.run(inputs, self.recorded)
             value = end.values[self.result]
             if not holds(np.isfinite(value).all()):
@@ -320,15 +330,15 @@ class Program:
         return value, {leaf: grad / segments for leaf, grad in total.items()} if i > 1 else total
 
     def _by_leaf(self, grads: Values) -> LeafArrays:
-        found: LeafArrays = {}
-        for leaf, slots in self.leaves.items():
-            for grad in [grads[slot] for slot in reversed(slots) if grads[slot] is not None]:
-                found[leaf] = as_array(found[leaf] + grad if leaf in found else grad)
+        found = {leaf: grads[i] for leaf, i in self.leaves.items() if grads[i] is not None}
+        for leaf, i in reversed(self.replaced):
+            if grads[i] is not None:
+                found[leaf] = as_array(found[leaf] + grads[i]) if leaf in found else grads[i]
         return found
 
     def start_of(self, leaf: Any) -> Array:
         """Return the recorded array of a leaf, the last if there were several."""
-        return self.recorded.values[self.leaves[leaf][-1]]
+        return self.recorded.values[self.leaves[leaf]]
 
     def without_average(self) -> Operation | None:
         """Return the first operation whose averaged Jacobian is unknown, or None."""
@@ -348,9 +358,10 @@ class Program:
             node.free()
 
 
-def _shares(gradient: Array, others: Sequence[Any]) -> bool:
-    """Return whether an array is one of the others, or may share memory with one."""
-    if id(gradient) in map(id, others):
+def _shares(gradient: Array, arrays: Sequence[Any]) -> bool:
+    """Return whether a gradient is among the arrays twice, or may share memory with another one."""
+    others = [array for array in arrays if array is not gradient]
+    if len(arrays) - len(others) > 1:
         return True
     if isinstance(gradient, np.ndarray) and gradient.base is None:
         return False  # others may be views of it, and are copied themselves

@@ -34,6 +34,7 @@ __all__ = [
     "Tensor",
     "accumulate",
     "apply",
+    "arrays_of",
     "as_tensor",
     "is_stray_view",
     "pin_together",
@@ -41,7 +42,9 @@ __all__ = [
     "plain",
     "plain_index",
     "record",
+    "sources",
     "tensor",
+    "wanting",
 ]
 
 
@@ -640,12 +643,27 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     if not recording:
         return Tensor._wrap(compute(operation, arrays)[1])
 
-    parents = tuple(
-        (value.node or value) if isinstance(value, Tensor) and value._requires_grad else None
-        for value in inputs
-    )
+    parents = tuple(sources(inputs))
     # Pinned before they are used, so that a view of one is born read-only.
     return record(operation, arrays, parents, pinned(tensors))
+
+
+def arrays_of(tensors: Sequence[Tensor]) -> list[Array]:
+    """Return the arrays of Tensors."""
+    return [tensor._data for tensor in tensors]
+
+
+def wanting(tensors: Sequence[Tensor]) -> list[bool]:
+    """Return for each Tensor whether it requires a gradient."""
+    return [tensor._requires_grad for tensor in tensors]
+
+
+def sources(inputs: Sequence[Any]) -> list[Any]:
+    """Return for each input the node or the leaf that a gradient is wanted through, or None."""
+    return [
+        (value.node or value) if isinstance(value, Tensor) and value._requires_grad else None
+        for value in inputs
+    ]
 
 
 def record(

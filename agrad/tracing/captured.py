@@ -24,11 +24,14 @@ from agrad.core.program import Node, Pin, Program, Recorded, Run, Values, comput
 from agrad.core.tensor import (
     Tensor,
     apply,
+    arrays_of,
     as_tensor,
     is_stray_view,
     pin_together,
     pinned,
     record,
+    sources,
+    wanting,
 )
 from agrad.errors import CaptureError
 from agrad.ops.device import require_one_device
@@ -120,10 +123,11 @@ class Captured:
         if arrays is None or plan.has_stray_views or any(map(is_stray_view, tensors)):
             return apply(replay, *tensors, *plan.leaves)
         # What `apply` does, less what is known of the leaves.
-        inputs = (*(tensor.data for tensor in tensors), *arrays)
+        inputs = (*arrays_of(tensors), *arrays)
         require_one_device(replay, inputs)
-        parents = [(t.node or t) if t.requires_grad else None for t in tensors]
-        return record(replay, inputs, (*parents, *plan.parents), [*pinned(tensors), *plan.pins()])
+        return record(
+            replay, inputs, (*sources(tensors), *plan.parents), [*pinned(tensors), *plan.pins()]
+        )
 
 
 class Traced(Tensor):
@@ -255,9 +259,10 @@ class Plan:
         self.inputs = slice(program.count, program.count + len(tape.leaves))
         self.constants = values[self.inputs.stop :]
         self.leaves = list(tape.leaves)[len(arguments) :]
-        self.parents = [leaf if leaf.requires_grad else None for leaf in self.leaves]
+        self.parents = sources(self.leaves)
         self.kept: dict[str, Values] = {}
         self._modes = tape.modes
+        self._wanting = wanting(self.leaves)
         self._kinds = [(leaf.shape, leaf.dtype) for leaf in self.leaves]
         self._arrays: Values = [None] * len(self.leaves)
         self._places = GradientPlaces(self.parents)
@@ -268,16 +273,15 @@ class Plan:
 
         The arguments are not looked at.
         """
-        arrays = [leaf.data for leaf in self.leaves]
+        arrays = arrays_of(self.leaves)
         if not all(map(is_, arrays, self._arrays)):
             if [(array.shape, array.dtype) for array in arrays] != self._kinds:
                 return None
             self._arrays = arrays
             self.has_stray_views = any(map(is_stray_view, self.leaves))
             self._places = GradientPlaces(self.parents)
-        parents = [leaf if leaf.requires_grad else None for leaf in self.leaves]
         modes = [module.training == mode for module, mode in self._modes]
-        return arrays if all(modes) and all(map(is_, parents, self.parents)) else None
+        return arrays if all(modes) and wanting(self.leaves) == self._wanting else None
 
     def pins(self) -> list[Pin]:
         """Return the pins on the arrays of the leaves, none of which is a stray view."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.core.program import Program, Run, Step, Values
+from agrad.core.program import Program, Run, Step, Sweep
 from agrad.ops.activation import Looped
 from agrad.ops.linalg import Affine
-from agrad.ops.operation import Gradients, midpoint
+from agrad.ops.operation import midpoint
 
 __all__ = ["DenseStep", "fuse_dense"]
 
@@ -34,40 +34,43 @@ class DenseStep(Step):
         self.matmul = kernels(like).product.matmul
 
     def run(self, run: Run) -> None:
-        x, weight, bias = (run.values[slot] for slot in self.slots)
+        values, (x, weight, bias) = run.values, self.slots
         run.called[self] = self.operation
-        z = self.matmul(x, weight.T)
+        z = self.matmul(values[x], values[weight].T)
         if self.keeps:
-            run.values[self.between] = z
-        run.values[self.result] = self.loops.forward_biased(z, bias, in_place=not self.keeps)
+            values[self.between] = z
+        values[self.result] = self.loops.forward_biased(z, values[bias], in_place=not self.keeps)
 
-    def pull(self, grad: Array, start: Run, end: Run, grads: Values, places: Values) -> Gradients:
-        out, (x, weight, _) = start.point(self)
-        to_x, to_weight, to_bias = (
-            places[slot] if grads[slot] is None else None for slot in self.slots
-        )
+    def pull(self, grad: Array, sweep: Sweep) -> None:
+        grads, places, start, end, _ = sweep
+        to_x, to_weight, to_bias = self.slots
+        x, weight, out = start.values[to_x], start.values[to_weight], start.values[self.result]
+        place = places[to_bias] if grads[to_bias] is None else None
         if end is start or not self.moves(start, end):
-            z_grad, bias_grad = self.loops.backward_biased(grad, out, to_bias)
+            z_grad, bias_grad = self.loops.backward_biased(grad, out, place)
         else:
             ends = self._between(end), end.values[self.result]
             z_grad, bias_grad = self.loops.average_backward_biased(
-                grad, self._between(start), out, *ends, to_bias
+                grad, self._between(start), out, *ends, place
             )
             self.keeps = True
             # Midpoints only of what a gradient is wanted through.
-            x1, weight1, _ = end.point(self).inputs
+            x1, weight1 = end.values[to_x], end.values[to_weight]
             x = midpoint(x, x1) if self.needs[1] else x
             weight = midpoint(weight, weight1) if self.needs[0] else weight
-        return (
-            self.matmul(z_grad, weight, out=to_x) if self.needs[0] else None,
-            self.matmul(z_grad.T, x, out=to_weight) if self.needs[1] else None,
-            bias_grad,
-        )
+        if self.needs[0]:
+            place = places[to_x] if grads[to_x] is None else None
+            sweep.add(to_x, self.matmul(z_grad, weight, out=place))
+        if self.needs[1]:
+            place = places[to_weight] if grads[to_weight] is None else None
+            sweep.add(to_weight, self.matmul(z_grad.T, x, out=place))
+        if self.needs[2]:
+            sweep.add(to_bias, bias_grad)
 
     def _between(self, run: Run) -> Array:
         """Return the value between the two steps; compute it if the run has not kept it."""
         if run.values[self.between] is None:
-            run.values[self.between] = self.operation.forward(*run.point(self).inputs)
+            run.values[self.between] = self.operation.forward(*self.inputs(run))
         return run.values[self.between]
 
 
@@ -82,7 +85,7 @@ def fuse_dense(program: Program) -> Program:
         if (
             isinstance(step.operation, Looped)
             and type(affine.operation) is Affine
-            and len(set(affine.slots)) == 3
+            and len(affine.slots) == 3
             and users[affine.result] == 1
             and affine.result != program.result
             and out.ndim == 2
