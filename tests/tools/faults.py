@@ -1,6 +1,6 @@
 """A training run that is killed again and again, beside one that is left alone.
 
-python tests/faults.py --kills 200
+python tests/tools/faults.py --kills 200
 
 Each life of the run is a process of `agrad train`, forked from this one to spare it the imports,
 and ended by SIGKILL at a random moment; the next goes on with --resume. After each kill the folder
