@@ -7,16 +7,14 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import is_
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from agrad.backend import Array
+from agrad.core.tensor import Home, Tensor
 
-if TYPE_CHECKING:
-    from agrad.core.tensor import Tensor
-
-__all__ = ["Buffer", "Flat", "Home"]
+__all__ = ["Buffer", "Flat", "GradientPlaces"]
 
 
 class Buffer(NamedTuple):
@@ -24,14 +22,6 @@ class Buffer(NamedTuple):
 
     array: Array
     views: tuple[Array, ...]
-
-
-class Home(NamedTuple):
-    """What a leaf knows of the `Flat` it is in: which part it is, and whose part its array is."""
-
-    flat: weakref.ref[Flat]
-    part: int
-    array: weakref.ref[Array]
 
 
 class Flat:
@@ -84,7 +74,7 @@ class Flat:
     def writable(self) -> Array:
         """Return what `adopt` does, to be changed: a copy, if a graph needs an array as it is."""
         self.adopt()
-        if not all(tensor._is_writable() for tensor in self.tensors):
+        if not all(tensor.is_writable() for tensor in self.tensors):
             self._move_in()
         return self._values.array
 
@@ -97,7 +87,7 @@ class Flat:
         for i, (tensor, part) in enumerate(zip(self.tensors, self._values.views)):
             part[...] = tensor._data
             tensor._data = part
-            tensor._home = Home(weakref.ref(self), i, weakref.ref(self._values.array))
+            tensor.home = Home(weakref.ref(self), i, weakref.ref(self._values.array))
 
     def buffer(self) -> Buffer:
         """Return a buffer that nobody else uses, of no values in particular."""
@@ -148,6 +138,34 @@ class Flat:
     def _new(self) -> Buffer:
         array = np.empty_like(self._like, shape=(self.size,))
         return Buffer(array, self.split(array))
+
+
+class GradientPlaces:
+    """Where the gradients of leaves go that are parts of a `Flat`: side by side, as the leaves are.
+
+    Args:
+        leaves: the leaves, None for those that want no gradient.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor | None]) -> None:
+        self._count = len(leaves)
+        self._parts: dict[weakref.ref[Flat], list[tuple[int, int]]] = {}
+        for i, leaf in enumerate(leaves):
+            home = None if leaf is None else leaf.home
+            flat = None if home is None else home.flat()
+            if flat is not None and flat.has(leaf.data, home.part):
+                self._parts.setdefault(home.flat, []).append((i, home.part))
+
+    def arrays(self) -> list[Array | None]:
+        """Return an array for the gradient of each leaf, None for leaves of no `Flat`."""
+        arrays: list[Array | None] = [None] * self._count
+        for reference, parts in self._parts.items():
+            flat = reference()
+            if flat is not None:
+                views = flat.buffer().views
+                for i, part in parts:
+                    arrays[i] = views[part]
+        return arrays
 
 
 def _references(buffer: Buffer) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from agrad.backend import Array
 from agrad.core.average import average_gradient
-from agrad.core.graph import topological_order
+from agrad.core.program import topological_order
 from agrad.core.tensor import Tensor
 from agrad.ops.operation import Linear, Operation
 from agrad.testing.order import largest, length, measure_order
@@ -98,7 +98,7 @@ class _Check:
         _, at_rest = swept_average(self._loss(), self.leaves, still)
         self._compare("for an update of 0, where it is the gradient", at_rest, gradients, 1)
         self._check_tiny_update()
-        nodes = topological_order(self._loss()._node)  # type: ignore[arg-type]
+        nodes = topological_order(self._loss().node)
         if all(isinstance(node.operation, Linear) for node in nodes[:-2]):  # weighted and summed
             where = "for operations that are all Linear, where it is the gradient"
             self._compare(where, averages, gradients, 1)

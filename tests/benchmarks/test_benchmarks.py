@@ -223,7 +223,7 @@ def test_seconds_are_compared_within_a_seed() -> None:
 
 def test_the_slowest_imports() -> None:
     printed = """import time: self [us] | cumulative | imported package
-import time:       120 |        120 |   agrad.core.mode
+import time:       120 |        120 |   agrad.core.context
 import time:      3400 |      90000 | agrad
 """
-    assert first_use.slowest(printed) == [("agrad", 3400), ("agrad.core.mode", 120)]
+    assert first_use.slowest(printed) == [("agrad", 3400), ("agrad.core.context", 120)]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import agrad as ag
 from agrad.backend import Array
-from agrad.core.graph import topological_order
+from agrad.core.program import topological_order
 from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError
 from agrad.ops import activation, arithmetic, pooling, reduction
@@ -84,7 +84,7 @@ class Step:
 
     def operations(self) -> list[Operation]:
         leaves = [ag.tensor(x, requires_grad=True) for x in self.starts]
-        return [n.operation for n in topological_order(self.case(*leaves)._node)]
+        return [n.operation for n in topological_order(self.case(*leaves).node)]
 
 
 def absolute_sum(*pairs: tuple[Array, Array]) -> float:
