@@ -405,14 +405,14 @@ SWEEPS = [
         "known[parent] = known[parent] + gradient",
         "known[parent] = gradient",
         "sweep: the last of several gradients in place of their sum",
-        "graph",
+        "program",
     ),
     Mutant(
         SWEEP,
         "known[parent] = gradient.copy()",
         "known[parent] = gradient",
         "sweep: leaves' gradients share memory with others",
-        "gradients graph",
+        "gradients program",
         "shared or sum or cotangent",
     ),
     Mutant(
@@ -444,7 +444,7 @@ SWEEPS = [
         "grad = grad.sum(axis=tuple(range(lead)) + stretched).reshape(like.shape)",
         "grad = grad.mean(axis=tuple(range(lead)) + stretched).reshape(like.shape)",
         "sweep: broadcasting undone by a mean in place of a sum",
-        "graph",
+        "program",
         "broadcast",
     ),
     Mutant(
@@ -452,7 +452,7 @@ SWEEPS = [
         "return sorted(seen, key=lambda node: node.depth)",
         "return list(reversed(seen))",
         "sweep: nodes in the order found, not after all that they depend on",
-        "graph",
+        "program",
         "path or diamond",
     ),
     Mutant(
