@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from source_tree import FOLDERS, ROOT
 
-pytestmark = pytest.mark.xdist_group("packaging")  # wheel and sdist are built once
-
 LAZY = {"click", "cupy", "matplotlib", "numba", "pooch", "rich", "scipy", "sklearn", "torch"}
 
 

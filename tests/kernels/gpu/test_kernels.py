@@ -25,8 +25,6 @@ from test_divided_difference import CASES, Case, check, pairs
 
 from agrad.testing.strategies import LAYOUTS, seeds
 
-pytestmark = pytest.mark.xdist_group("host_cuda")  # the sources are compiled once
-
 Array = NDArray[Any]
 DTYPES = [np.float32, np.float64]
 # A block has 256 threads; those that sum take 16 elements each.
