@@ -21,6 +21,12 @@ settings.register_profile("brief", deadline=None, derandomize=True, max_examples
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Use every core for the whole suite, but one process for chosen files or for the one GPU."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return None if whole and config.option.markexpr != "gpu" else 0
+
+
 def pytest_collection_finish() -> None:
     """Leave what is there by now out of garbage collections, of which some tests make many."""
     gc.collect()

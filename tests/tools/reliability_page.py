@@ -30,4 +30,4 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _block(name: str) -> str:
-    return rf"(<!-- made by tests/{name}\.py -->\n)(.*?)(\n<!-- end -->)"
+    return rf"(<!-- made by tests/tools/{name}\.py -->\n)(.*?)(\n<!-- end -->)"

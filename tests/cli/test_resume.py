@@ -18,7 +18,8 @@ import agrad as ag
 
 pytest.importorskip("click")
 
-from test_cli import invoke, lines, needs_signals, one_line, run, start, wait_for
+from command_line import invoke, lines, needs_signals, one_line, run, start, wait_for
+from source_tree import ROOT
 
 from agrad.cli.run_folder import JSONLines
 
@@ -110,7 +111,7 @@ def test_a_stopped_run_goes_on(number: signal.Signals, every: int, tmp_path: Pat
 
 @needs_signals
 def test_a_run_killed_again_and_again_loses_nothing() -> None:
-    faults = Path(__file__).with_name("faults.py")
+    faults = ROOT / "tests" / "tools" / "faults.py"
     result = subprocess.run(
         [sys.executable, faults, "--kills", "12", "--seed", "1"],
         capture_output=True,

@@ -1,7 +1,7 @@
 """Plant each fault of mutants.py in a copy of the source tree: the suite must find every one.
 
-    python tests/mutation.py                 # all of them, some minutes
-    python tests/mutation.py --new           # those that have no result yet
+    python tests/tools/mutation.py                 # all of them, some minutes
+    python tests/tools/mutation.py --new           # those that have no result yet
 
 The checkout itself is never changed. Each mutant has a fresh copy, in which the tests are run that
 it names; if it survives them, all of their files; if it survives these too, the whole suite but for
@@ -32,7 +32,7 @@ from source_tree import ROOT
 RESULTS = ROOT / "results" / "mutation" / "results.json"
 SECONDS = 300
 """After which a run of tests is stopped. A fault that keeps one from ending has been found."""
-_WHOLE_SUITE = ("tests", "--ignore=tests/test_packaging.py")
+_WHOLE_SUITE = ("tests", "--ignore=tests/project/test_packaging.py")
 _PASSED, _FAILED, _NOTHING_TO_RUN = 0, 1, 5
 
 
@@ -95,9 +95,15 @@ def failing_test(tree: Path, *selection: str) -> str | None:
     return failed[0].removeprefix("FAILED tests/").partition(" - ")[0]
 
 
+def files_named(name: str) -> list[str]:
+    """Return the files of tests of that name, whatever their folders."""
+    files = sorted((ROOT / "tests").rglob(f"test_{name}.py"))
+    return [file.relative_to(ROOT).as_posix() for file in files]
+
+
 def selections(mutant: Mutant) -> Iterator[tuple[str, ...]]:
     """Yield the tests to run, the likeliest to kill first."""
-    files = tuple(f"tests/test_{name}.py" for name in mutant.tests.split())
+    files = tuple(file for name in mutant.tests.split() for file in files_named(name))
     if mutant.only:
         yield (*files, "-k", mutant.only)
     yield files

@@ -64,7 +64,7 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 from agrad.kernels.cpu import conv, microkernel
 microkernel.widest = conv.widest = lambda: 1
-from test_convolution_kernels import gradients
+from test_conv import gradients
 np.savez(sys.argv[2], *gradients())
 """
 

@@ -11,7 +11,7 @@ import fake_graphs
 import fake_memory
 import numpy as np
 import pytest
-from test_device import OPTIMIZERS, network
+from small_trainings import OPTIMIZERS, network
 
 import agrad as ag
 import agrad.nn.functional as F

@@ -1,6 +1,6 @@
 """A training run that is killed again and again, beside one that is left alone.
 
-python tests/faults.py --kills 200
+python tests/tools/faults.py --kills 200
 
 Each life of the run is a process of `agrad train`, forked from this one to spare it the imports,
 and ended by SIGKILL at a random moment; the next goes on with --resume. After each kill the folder
@@ -92,13 +92,24 @@ def losses(folder: Path) -> list[float]:
     return [line["loss"] for line in lines if "loss" in line]
 
 
-def run(folder: Path, kills: int, seed: int, longest: float) -> str:
+def seconds_of_ten_iterations(folder: Path) -> float:
+    """Return how long a short run takes here and now, its imports aside."""
+    words = (*WORDS, *OFTEN, "--iterations", "10", "--out")
+    assert agrad_here(*words, str(folder / "imports")) == 0
+    start = time.monotonic()
+    assert agrad_here(*words, str(folder / "timed")) == 0
+    return time.monotonic() - start
+
+
+def run(folder: Path, kills: int, seed: int) -> str:
     """Kill a run so often, let it end, compare it with one left alone, and return the figures.
+
+    No life is longer than a run of ten iterations, whatever else the machine does.
 
     Raises:
         AssertionError: something was lost, or the runs differ.
     """
-    assert agrad_here(*WORDS, "--iterations", "2", "--out", str(folder / "imports")) == 0
+    longest = seconds_of_ten_iterations(folder)
     killed, alone = folder / "killed", folder / "alone"
     begin = (*WORDS, "--iterations", str(FAR), "--out", str(killed))
     go_on = ("train", "--resume", str(killed))
@@ -116,6 +127,7 @@ def run(folder: Path, kills: int, seed: int, longest: float) -> str:
         last = found
     seconds = time.monotonic() - start
 
+    assert last >= 0, f"no life of up to {longest:.1f} s saved a checkpoint"
     end = str(last + 10)
     assert agrad_here(*go_on, "--iterations", end) == 0
     assert agrad_here(*WORDS, "--iterations", end, "--out", str(alone)) == 0
@@ -134,10 +146,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--longest", type=float, default=0.4, help="life, in seconds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(run(Path(folder), options.kills, options.seed, options.longest))
+        print(run(Path(folder), options.kills, options.seed))
 
 
 if __name__ == "__main__":

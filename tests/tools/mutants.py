@@ -17,7 +17,7 @@ class Mutant:
     new: str
     fault: str
     tests: str
-    """Files of tests, without the prefix "test_"."""
+    """Names of files of tests, without the prefix "test_"."""
     only: str = ""
     """pytest's -k: which of their tests."""
 
@@ -405,14 +405,14 @@ SWEEPS = [
         "known[parent] = known[parent] + gradient",
         "known[parent] = gradient",
         "sweep: the last of several gradients in place of their sum",
-        "graph",
+        "program",
     ),
     Mutant(
         SWEEP,
         "known[parent] = gradient.copy()",
         "known[parent] = gradient",
         "sweep: leaves' gradients share memory with others",
-        "gradients graph",
+        "gradients program",
         "shared or sum or cotangent",
     ),
     Mutant(
@@ -444,7 +444,7 @@ SWEEPS = [
         "grad = grad.sum(axis=tuple(range(lead)) + stretched).reshape(like.shape)",
         "grad = grad.mean(axis=tuple(range(lead)) + stretched).reshape(like.shape)",
         "sweep: broadcasting undone by a mean in place of a sum",
-        "graph",
+        "program",
         "broadcast",
     ),
     Mutant(
@@ -452,7 +452,7 @@ SWEEPS = [
         "return sorted(seen, key=lambda node: node.depth)",
         "return list(reversed(seen))",
         "sweep: nodes in the order found, not after all that they depend on",
-        "graph",
+        "program",
         "path or diamond",
     ),
     Mutant(
@@ -665,7 +665,7 @@ JOINED = [
         "* ((_ONE + abs(f_a)) * (_ONE + abs(f_b)))",
         "* ((_ONE + f_a) * (_ONE + f_b))",
         "tanh, averaged with its values: their signs left in",
-        "dense_kernels average",
+        "dense average",
         "tanh",
     ),
     Mutant(
@@ -673,7 +673,7 @@ JOINED = [
         "return grad * (_ZERO if whole == 0 else share)",
         "return grad * (_ONE if whole == 0 else share)",
         "ReLU, averaged: a slope of 1 where both ends are zero",
-        "dense_kernels average",
+        "dense average",
         "relu",
     ),
     Mutant(
@@ -681,7 +681,7 @@ JOINED = [
         "middle_x = midpoint(before[x], after[x]) if self.needs[1] else before[x]",
         "middle_x = before[x]",
         "captured dense layer: the inputs' start in place of their midpoint",
-        "capture",
+        "captured",
         "average",
     ),
     Mutant(

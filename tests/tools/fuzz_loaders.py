@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -144,7 +145,9 @@ def _bytes_of(value: Any) -> int:
 # -- checkpoint: what a training goes on from -----------------------------------------------------
 
 
-def make_parts() -> dict[str, Any]:
+@cache
+def parts() -> dict[str, Any]:
+    """What is saved and restored; made when first needed, since it takes compiled kernels."""
     ag.seed(0)
     model = nn.Linear(2, 1)
     optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.1), every=2)
@@ -165,29 +168,28 @@ def make_parts() -> dict[str, Any]:
     }
 
 
+@cache
 def saved_checkpoint() -> bytes:
     with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
-        return checkpoints.save(7, PARTS, settings={"depth": 3}, score=0.5).read_bytes()
-
-
-PARTS = make_parts()
-_CHECKPOINT = saved_checkpoint()
+        return checkpoints.save(7, parts(), settings={"depth": 3}, score=0.5).read_bytes()
 
 
 def states() -> dict[str, Any]:
-    return {name: part.state_dict() for name, part in PARTS.items()}
+    return {name: part.state_dict() for name, part in parts().items()}
 
 
-_STATES = states()
+@cache
+def initial_states() -> dict[str, Any]:
+    return states()
 
 
 def restore(path: Path) -> Any:
     """Read a checkpoint and take it up; where that fails, nothing has changed."""
-    checkpoint = _read(path)
+    checkpoint, before = _read(path), initial_states()
     try:
-        checkpoint.restore(PARTS)
+        checkpoint.restore(parts())
     except Exception:
-        assert comparable(states()) == comparable(_STATES)
+        assert comparable(states()) == comparable(before)
         raise
     return checkpoint
 
@@ -198,8 +200,8 @@ def require_restored(checkpoint: Any, content: bytes) -> None:
     assert type(checkpoint.settings) is type(checkpoint.metrics) is dict
     found = states()
     assert comparable(found) == comparable(checkpoint.states)
-    for name, part in PARTS.items():
-        part.load_state_dict(_STATES[name])
+    for name, part in parts().items():
+        part.load_state_dict(initial_states()[name])
 
 
 # -- idx: the images and labels of MNIST -----------------------------------------------------------
@@ -389,7 +391,7 @@ def require_vocabulary(vocabulary: Any, content: bytes) -> None:
 LOADERS = {
     "weights": Loader(lambda rng: damaged_safetensors(rng, WEIGHTS), ag.load, require_state),
     "checkpoint": Loader(
-        lambda rng: damaged_safetensors(rng, [_CHECKPOINT]),
+        lambda rng: damaged_safetensors(rng, [saved_checkpoint()]),
         restore,
         require_restored,
         errors=(ValueError,),

@@ -1,7 +1,7 @@
 """Damaged and hostile files for every loader: a million of each, and what must hold of them all.
 
-    python tests/fuzz.py weights --keep                  # a million cases, into the page's table
-    python tests/fuzz.py weights --start 417 --cases 1   # a single one again
+    python tests/tools/fuzz.py weights --keep                 # a million, into the page's table
+    python tests/tools/fuzz.py weights --start 417 --cases 1  # a single one again
 
 A case is a function of the loader and its number. The loader either refuses the file, by agrad's
 own error, or accepts it, and then what it returns is valid. Anything else is a finding: another

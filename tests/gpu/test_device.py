@@ -16,6 +16,7 @@ import pytest
 from devices import drawn, results
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_trainings import OPTIMIZERS, network
 
 import agrad as ag
 import agrad.nn.functional as F
@@ -46,15 +47,6 @@ def on_gpu(values: Any, **options: Any) -> ag.Tensor:
     tensor = ag.tensor(values).to("cuda")
     tensor.requires_grad = options.get("requires_grad", False)
     return tensor
-
-
-def network(seed: int = 0) -> nn.Sequential:
-    ag.seed(seed)
-    return nn.Sequential(
-        *(nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()),
-        *(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48, 16), nn.LayerNorm(16), nn.Tanh()),
-        *(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 10)),
-    )
 
 
 # -- every operation -------------------------------------------------------------------------------
@@ -411,22 +403,6 @@ def test_initial_values_are_the_same_everywhere(name: str) -> None:
         assert tensor.device.startswith(device)
         values.append(tensor.tolist())
     assert values[0] == values[1]
-
-
-OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
-    "SGD": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
-    "plain SGD": lambda p: optim.SGD(p, lr=0.1),
-    "RMSprop": lambda p: optim.RMSprop(p, centered=True, momentum=0.5),
-    "Adam": lambda p: optim.Adam(p, amsgrad=True),
-    "AdamW": optim.AdamW,
-    "Muon": lambda p: optim.Muon(p, lr=0.01),
-    **{
-        f"average by {granularity}": lambda p, g=granularity: optim.AverageGradient(
-            optim.Adam(p, lr=1e-3), granularity=g, every=2, repeats=2, lr="auto"
-        )
-        for granularity in ("element", "row", "tensor", "model")
-    },
-}
 
 
 def trained(make_optimizer: Callable[[Any], Any], device: str) -> tuple[list[float], Any, Any]:

@@ -100,7 +100,7 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Host:
     if sys.platform != "linux":
         pytest.skip("a loaded library is found by its bare name only on Linux")
     library = tmp_path_factory.mktemp("cublas") / "fake.so"
-    source = Path(__file__).with_name("fake_cublas.cpp")
+    source = Path(host_cuda.__file__).with_name("fake_cublas.cpp")
     options = ["-std=c++17", "-O1", "-fPIC", "-shared", "-Wall", "-Werror"]
     options += [f"-Wl,-soname,libcublas.so.{MAJOR}", "-o", str(library)]
     subprocess.run([host_cuda.compiler(), *options, str(source)], check=True)

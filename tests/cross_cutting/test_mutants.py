@@ -4,7 +4,7 @@ import ast
 
 import pytest
 from mutants import MUTANTS, Mutant
-from mutation import block, known_results
+from mutation import block, files_named, known_results
 from reliability_page import read_block
 from source_tree import ROOT
 
@@ -14,7 +14,7 @@ def test_the_fault_can_be_planted(mutant: Mutant) -> None:
     source = (ROOT / mutant.file).read_text(encoding="utf-8")
     changed = ast.dump(ast.parse(mutant.plant(source)))
     assert changed != ast.dump(ast.parse(source))
-    assert all((ROOT / "tests" / f"test_{name}.py").exists() for name in mutant.tests.split())
+    assert all(files_named(name) for name in mutant.tests.split())
 
 
 @pytest.mark.parametrize(("source", "count"), [("a = 1", 0), ("b = 2\nb = 2\n", 2)])
@@ -28,6 +28,6 @@ def test_every_fault_was_found_and_stands_on_the_page() -> None:
     results = known_results()
     tried = [(result.file, result.old, result.new) for result in results]
     new = [m.fault for m in MUTANTS if (m.file, m.old, m.new) not in tried]
-    assert not new, "run python tests/mutation.py --new"
+    assert not new, "run python tests/tools/mutation.py --new"
     assert not [result.fault for result in results if result.killed_by is None]
     assert read_block("mutation") == block(results)
