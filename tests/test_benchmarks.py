@@ -17,6 +17,7 @@ import floor
 import pytest
 import race
 import time_to_loss
+import trace_calls
 from source_tree import ROOT
 
 
@@ -227,3 +228,23 @@ import time:       120 |        120 |   agrad.core.mode
 import time:      3400 |      90000 | agrad
 """
     assert first_use.slowest(printed) == [("agrad", 3400), ("agrad.core.mode", 120)]
+
+
+# -- calls and moves -------------------------------------------------------------------------------
+
+
+def test_moves_are_counted_between_files() -> None:
+    files = ("tensor.py", "graph.py", "graph.py", "tensor.py")
+    events = list(zip(("call", "call", "return", "return"), files))
+    assert trace_calls.moves(events) == [("tensor.py", "graph.py"), ("graph.py", "tensor.py")]
+
+
+def test_a_phase_is_traced_in_the_files_of_agrad_alone() -> None:
+    run = trace_calls.phases()
+    for phase in run.values():
+        phase()
+    events = trace_calls.trace(run["forward"])
+    assert {"agrad/core/tensor.py", "kernels/cpu/dense.py"} <= {file for _, file in events}
+    assert all((ROOT / file).is_file() for _, file in events)
+    calls = sum(event == "call" for event, _ in events)
+    assert 2 * calls == len(events) == len(trace_calls.trace(run["forward"]))
