@@ -1,6 +1,6 @@
 """Time convolutions, forward and backward: agrad's beside PyTorch's (oneDNN), and a roofline.
 
-    python benchmarks/conv.py --threads 1 --out results/conv/threads-1.json
+    python benchmarks/conv.py --threads 1 --out results/speed/conv/threads-1.json
 
 The contestants, float32, take turns (see `race`). Where agrad's time goes, the three kernels say:
 the output, the gradient of the input, and that of the weight. The roofline is the time that this

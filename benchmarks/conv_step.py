@@ -1,6 +1,6 @@
 """Measure a training step of the deep convolutional networks beside PyTorch: its time, its memory.
 
-    python benchmarks/conv_step.py --threads 1 --out results/conv-step/threads-1.json
+    python benchmarks/conv_step.py --threads 1 --out results/speed/conv-step/threads-1.json
 
 The networks are those of the studies: 12 convolutions of 32 channels, on images of 28 x 28 pixels
 or on texts of 200 words. agrad's and PyTorch's start from the same weights and get the same batch.

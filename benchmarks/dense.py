@@ -1,6 +1,6 @@
 """Race the training step of the deep dense network at all widths, batches and numbers of threads.
 
-    python benchmarks/dense.py --out results/dense
+    python benchmarks/dense.py --out results/speed/dense
 
 Each cell is a process of its own (benchmarks/dense_step.py), as threads are fixed when libraries
 are loaded, and a file of its own. Those whose file is there are not run again, so that the command

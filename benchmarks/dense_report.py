@@ -1,6 +1,6 @@
 """Make the table and the figure of the race of the dense network from its files.
 
-    python benchmarks/dense_report.py results/dense
+    python benchmarks/dense_report.py results/speed/dense
 
 Writes table.md and times.png beside the files of the cells (benchmarks/dense.py), from them alone.
 """

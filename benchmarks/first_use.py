@@ -1,6 +1,6 @@
 """Measure what a user waits for at first: the import, and the first demo on a fresh machine.
 
-    python benchmarks/first_use.py --out results/first-use/results.json
+    python benchmarks/first_use.py --out results/speed/first-use/results.json
 
 `import agrad` is timed inside fresh processes, NumPy's part included, with all files in the
 system's cache; what takes most of it, Python itself tells (-X importtime). `agrad demo` is timed

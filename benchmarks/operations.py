@@ -1,6 +1,6 @@
 """Time single operations, forward and backward: agrad's beside PyTorch's, JAX's and MyGrad's.
 
-    python benchmarks/operations.py --threads 1 --out results/operations/threads-1.json
+    python benchmarks/operations.py --threads 1 --out results/speed/operations/threads-1.json
 
 Float32; PyTorch eager, JAX jitted, both passes in one. Where MyGrad lacks an operation it is left
 out. How the figures are taken: see benchmarks/race.py. Needs the extras `demo` and `bench`.

@@ -1,6 +1,6 @@
 """Time agrad and PyTorch to the same training loss, in the dense study's network on MNIST.
 
-    python benchmarks/time_to_loss.py --out results/time-to-loss/results.json
+    python benchmarks/time_to_loss.py --out results/speed/time-to-loss/results.json
 
 All runs of a seed start from the same weights and get the same batches in the same order, with one
 thread. First each method is run at each learning rate; its best is that of the lowest median final
