@@ -5,7 +5,7 @@ from importlib.metadata import version as _version
 from agrad import data, errors, nn, optim, random
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.average import average_gradient
-from agrad.core.mode import is_grad_enabled, no_grad
+from agrad.core.context import is_grad_enabled, no_grad
 from agrad.core.tensor import Tensor, tensor
 from agrad.functions import (
     abs,

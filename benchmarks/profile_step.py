@@ -28,7 +28,7 @@ from agrad import optim
 from agrad.ops.operation import Operation
 from agrad.study.networks import dense_network
 from agrad.tracing.captured import Replay
-from agrad.tracing.steps import DenseStep
+from agrad.tracing.dense import DenseStep
 
 
 def parse() -> argparse.Namespace:

@@ -84,7 +84,7 @@ class Step:
 
     def operations(self) -> list[Operation]:
         leaves = [ag.tensor(x, requires_grad=True) for x in self.starts]
-        return [n.operation for n in topological_order(self.case(*leaves)._node)]
+        return [n.operation for n in topological_order(self.case(*leaves).node)]
 
 
 def absolute_sum(*pairs: tuple[Array, Array]) -> float:

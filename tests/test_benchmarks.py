@@ -224,10 +224,10 @@ def test_seconds_are_compared_within_a_seed() -> None:
 
 def test_the_slowest_imports() -> None:
     printed = """import time: self [us] | cumulative | imported package
-import time:       120 |        120 |   agrad.core.mode
+import time:       120 |        120 |   agrad.core.context
 import time:      3400 |      90000 | agrad
 """
-    assert first_use.slowest(printed) == [("agrad", 3400), ("agrad.core.mode", 120)]
+    assert first_use.slowest(printed) == [("agrad", 3400), ("agrad.core.context", 120)]
 
 
 # -- calls and moves -------------------------------------------------------------------------------
@@ -244,7 +244,8 @@ def test_a_phase_is_traced_in_the_files_of_agrad_alone() -> None:
     for phase in run.values():
         phase()
     events = trace_calls.trace(run["forward"])
-    assert {"agrad/core/tensor.py", "kernels/cpu/dense.py"} <= {file for _, file in events}
-    assert all((ROOT / file).is_file() for _, file in events)
+    files = {file for _, file in events}
+    assert {file.partition("/")[0] for file in files} == {"agrad", "kernels"}
+    assert all((ROOT / file).is_file() for file in files)
     calls = sum(event == "call" for event, _ in events)
     assert 2 * calls == len(events) == len(trace_calls.trace(run["forward"]))

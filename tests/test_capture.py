@@ -286,7 +286,7 @@ def test_the_values_at_an_end_are_kept_no_longer_than_a_sweep() -> None:
     out = ag.capture(ag.exp)(x)
     for _ in range(3):
         out.average_backward({x: [1.0]}, retain_graph=True)
-    assert len(out._node.operation.runs) == 1
+    assert len(out.node.operation.runs) == 1
 
 
 def test_an_average_gradient_is_complete() -> None:
@@ -409,6 +409,6 @@ def test_memory_does_not_grow(steps: int) -> None:
 def test_a_freed_graph_frees_the_values_of_the_call() -> None:
     captured = ag.capture(lambda x: ag.tanh(ag.exp(x)))
     out = captured(ag.tensor([1.0], requires_grad=True))
-    replay = weakref.ref(out._node.operation)
+    replay = weakref.ref(out.node.operation)
     out.sum().backward()
     assert replay() is None

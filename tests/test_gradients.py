@@ -80,7 +80,7 @@ def test_every_operation_is_tested(operation: type[Operation]) -> None:
 @given(data=st.data())
 def test_an_entry_records_the_operation_it_names(name: str, data: Any) -> None:
     case = data.draw(operations(name))
-    node = case(*[ag.tensor(x, requires_grad=True) for x in case.inputs])._node
+    node = case(*[ag.tensor(x, requires_grad=True) for x in case.inputs]).node
     assert isinstance(node, Node)
     recorded = {type(node.operation) for node in topological_order(node)}
     assert OPERATIONS[name].operation in recorded

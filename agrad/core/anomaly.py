@@ -1,7 +1,7 @@
 """Finding the first operation that gave NaN or an infinity: the check behind `detect_anomaly`."""
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -11,26 +11,23 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from agrad.backend import Array
-from agrad.core.graph import Node
 from agrad.errors import AnomalyError
 from agrad.ops.operation import Gradients, Operation, Point
 
 __all__ = [
-    "check_forward",
-    "checked",
+    "check_gradients",
+    "check_result",
     "detect_anomaly",
-    "detecting",
     "first_anomaly",
+    "recorded_at",
     "remember",
 ]
 
 # A context variable, so that each thread and each asynchronous task has its own: None outside of
 # `detect_anomaly`, inside the line at which each node of a graph was recorded.
-_recorded_at: ContextVar[WeakKeyDictionary[Node, str] | None] = ContextVar(
+recorded_at: ContextVar[WeakKeyDictionary[Any, str] | None] = ContextVar(
     "agrad_anomaly", default=None
 )
-
-Pull = Callable[[Node, Array], Gradients]
 
 # What records, which is no part of the program that is recorded.
 _MACHINERY = {str(Path(__file__).with_name(name)) for name in ("anomaly.py", "tensor.py")}
@@ -57,32 +54,27 @@ def detect_anomaly() -> Iterator[None]:
         Traceback (most recent call last):
         agrad.errors.AnomalyError: detect_anomaly: the backward pass of Sqrt gave a gradient with...
     """
-    token = _recorded_at.set(WeakKeyDictionary())
+    token = recorded_at.set(WeakKeyDictionary())
     try:
         with np.errstate(all="ignore"):
             yield
     finally:
-        _recorded_at.reset(token)
+        recorded_at.reset(token)
 
 
-def detecting() -> bool:
-    """Return whether this is inside a `detect_anomaly`."""
-    return _recorded_at.get() is not None
-
-
-def check_forward(operation: Operation, out: Array, inputs: tuple[Array, ...]) -> None:
+def check_result(operation: Operation, point: Point) -> None:
     """Look through the result of an operation.
 
     Raises:
         AnomalyError: it has NaN, or an infinity that the inputs have not.
     """
-    if _arises(out, inputs):
-        raise AnomalyError(f"detect_anomaly: {_describe_forward(operation, Point(out, inputs))}")
+    if _arises(*point):
+        raise AnomalyError(f"detect_anomaly: {_describe_forward(operation, point)}")
 
 
-def remember(node: Node) -> None:
+def remember(node: Any) -> None:
     """Keep the lines of the program that recorded the node, for an error in a later sweep."""
-    places = _recorded_at.get()
+    places = recorded_at.get()
     if places is not None:
         lines = traceback.extract_stack()
         while lines and lines[-1].filename in _MACHINERY:
@@ -90,35 +82,45 @@ def remember(node: Node) -> None:
         places[node] = "".join(lines.format())
 
 
-def checked(pull: Pull, sweep: str) -> Pull:
-    """Return `pull`; inside `detect_anomaly`, one that raises where a gradient is not finite."""
-    places = _recorded_at.get()
-    if places is None:
-        return pull
+def check_gradients(
+    operation: Operation, point: Point, grad: Array, gradients: Gradients, average: bool, node: Any
+) -> None:
+    """Look through the gradients that a backward pass gives for the inputs of an operation.
 
-    def checked_pull(node: Node, grad: Array) -> Gradients:
-        inputs, needs = node.inputs, node.needs  # the pull may free them
-        gradients = pull(node, grad)
-        for i, gradient in enumerate(gradients):
-            if needs[i] and gradient is not None and not np.isfinite(gradient).all():
-                error = AnomalyError(
-                    f"detect_anomaly: the {sweep} pass of {type(node.operation).__name__} gave a "
-                    f"gradient with {_first_bad(gradient)} for its operand {i}; operands: "
-                    f"{_describe(inputs)}; gradient of its result: {_describe([grad])}"
-                )
-                if node in places:
-                    error.add_note(f"The operation was recorded here:\n{places[node]}")
-                raise error
-        return gradients
+    Args:
+        operation: the operation.
+        point: its inputs and its result.
+        grad: the gradient of the result.
+        gradients: those of the inputs, None where none is wanted.
+        average: whether it is an average backward pass.
+        node: the node that recorded the operation, or None.
 
-    return checked_pull
+    Raises:
+        AnomalyError: one has NaN or an infinity.
+    """
+    for i, gradient in enumerate(gradients):
+        if gradient is not None and not np.isfinite(gradient).all():
+            error = AnomalyError(
+                f"detect_anomaly: the {'average ' if average else ''}backward pass of "
+                f"{type(operation).__name__} gave a gradient with {_first_bad(gradient)} for its "
+                f"operand {i}; operands: {_describe(point.inputs)}; gradient of its result: "
+                f"{_describe([grad])}"
+            )
+            place = None if node is None else (recorded_at.get() or {}).get(node)
+            if place is not None:
+                error.add_note(f"The operation was recorded here:\n{place}")
+            raise error
 
 
-def first_anomaly(points: Mapping[Node, Point]) -> str:
-    """Return in words the first operation whose result is not finite, "" if none is to blame."""
-    for node, point in points.items():
-        if _arises(*point):
-            return _describe_forward(node.operation, point)
+def first_anomaly(runs: Iterable[tuple[Operation, Point]]) -> str:
+    """Return in brackets the first operation to blame for a result that is not finite.
+
+    Empty outside of `detect_anomaly`, and if there is none.
+    """
+    if recorded_at.get() is not None:
+        for operation, point in runs:
+            if _arises(*point):
+                return f" ({_describe_forward(operation, point)})"
     return ""
 
 

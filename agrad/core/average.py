@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from agrad.backend import Array, beside
-from agrad.core.array_methods import plain
-from agrad.core.sweep import backward_sweep
-from agrad.core.tensor import Tensor
+from agrad.core.program import Program
+from agrad.core.tensor import Tensor, plain
 from agrad.ops.quadrature import gauss_legendre
 
 __all__ = ["average_gradient"]
@@ -85,9 +84,9 @@ def _gradients(loss: Tensor) -> Mapping[Tensor, Array]:
             "element: reduce it with sum() or mean()"
         )
     one = np.ones_like(loss.data)
-    if loss._node is None:
+    if loss.node is None:
         return {loss: one} if loss.requires_grad else {}
-    return backward_sweep(loss._node, one, retain_graph=False)
+    return Program(loss.node).backward(one, retain_graph=False)
 
 
 @contextmanager

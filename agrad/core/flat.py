@@ -7,16 +7,14 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import is_
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from agrad.backend import Array
+from agrad.core.tensor import Home, Tensor
 
-if TYPE_CHECKING:
-    from agrad.core.tensor import Tensor
-
-__all__ = ["Buffer", "Flat", "Home"]
+__all__ = ["Buffer", "Flat"]
 
 
 class Buffer(NamedTuple):
@@ -24,14 +22,6 @@ class Buffer(NamedTuple):
 
     array: Array
     views: tuple[Array, ...]
-
-
-class Home(NamedTuple):
-    """What a leaf knows of the `Flat` it is in: which part it is, and whose part its array is."""
-
-    flat: weakref.ref[Flat]
-    part: int
-    array: weakref.ref[Array]
 
 
 class Flat:
@@ -84,7 +74,7 @@ class Flat:
     def writable(self) -> Array:
         """Return what `adopt` does, to be changed: a copy, if a graph needs an array as it is."""
         self.adopt()
-        if not all(tensor._is_writable() for tensor in self.tensors):
+        if not all(tensor.is_writable() for tensor in self.tensors):
             self._move_in()
         return self._values.array
 
@@ -97,7 +87,7 @@ class Flat:
         for i, (tensor, part) in enumerate(zip(self.tensors, self._values.views)):
             part[...] = tensor._data
             tensor._data = part
-            tensor._home = Home(weakref.ref(self), i, weakref.ref(self._values.array))
+            tensor.home = Home(weakref.ref(self), i, weakref.ref(self._values.array))
 
     def buffer(self) -> Buffer:
         """Return a buffer that nobody else uses, of no values in particular."""

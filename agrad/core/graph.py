@@ -9,11 +9,13 @@ a change to what was recorded.
 from collections.abc import Sequence
 from typing import Any
 
-from agrad.backend import Array, set_writable
+from agrad.backend import Array, as_array, set_writable
+from agrad.core.anomaly import check_result, recorded_at
 from agrad.errors import FreedGraphError
-from agrad.ops.operation import Operation
+from agrad.gpu import cuda
+from agrad.ops.operation import Operation, Point
 
-__all__ = ["Node", "Pin", "topological_order"]
+__all__ = ["Node", "Pin", "compute", "topological_order"]
 
 
 class Pin:
@@ -97,3 +99,18 @@ def topological_order(root: Node) -> list[Node]:
                 seen[parent] = None
                 stack.append(parent)
     return sorted(seen, key=lambda node: node.depth)
+
+
+def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, Array]:
+    """Call an operation: return it as it is for this call, and its output."""
+    try:
+        operation = operation.for_call(*arrays)
+        out = as_array(operation.forward(*arrays))
+    except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:
+        kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
+        error.add_note(f"in {type(operation).__name__} of inputs {kinds}")
+        cuda.explain(error)
+        raise
+    if recorded_at.get() is not None:
+        check_result(operation, Point(out, tuple(arrays)))
+    return operation, out

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -20,32 +20,41 @@ from agrad.backend import (
     scalar,
     set_writable,
 )
-from agrad.core.anomaly import check_forward, detecting, remember
-from agrad.core.array_methods import ArrayMethods, plain, plain_index
-from agrad.core.flat import Home
-from agrad.core.graph import Node, Pin, topological_order
-from agrad.core.mode import active_tape, is_grad_enabled
-from agrad.core.sweep import average_sweep, backward_sweep, recorded_leaves
+from agrad.core.anomaly import recorded_at, remember
+from agrad.core.context import grad_enabled, is_grad_enabled, recorder
+from agrad.core.graph import Node, Pin, compute
+from agrad.core.program import Program
 from agrad.errors import CaptureError
 from agrad.gpu import cuda
+from agrad.ops import arithmetic, linalg, reduction, shape
 from agrad.ops.device import Move, require_one_device
 from agrad.ops.operation import Operation
 
 __all__ = [
+    "Home",
     "Tensor",
     "accumulate",
     "apply",
     "as_tensor",
-    "compute",
     "is_stray_view",
     "pin_together",
     "pinned",
+    "plain",
+    "plain_index",
     "record",
     "tensor",
 ]
 
 
-class Tensor(ArrayMethods):
+class Home(NamedTuple):
+    """What a leaf knows of the `Flat` it is in: which part it is, and whose part its array is."""
+
+    flat: weakref.ref[Any]
+    part: int
+    array: weakref.ref[Array]
+
+
+class Tensor:
     """An array that remembers how it was computed.
 
     Args:
@@ -57,6 +66,7 @@ class Tensor(ArrayMethods):
     Attributes:
         grad: array of the same shape and dtype, or None: where `backward` accumulates.
         average_grad: likewise, where `average_backward` accumulates.
+        node: the recorded operation that computed it; None for a leaf.
 
     An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
     ValueError rather than making gradients silently wrong. (A writable NumPy view of `.data` taken
@@ -72,20 +82,22 @@ class Tensor(ArrayMethods):
     """
 
     __slots__ = (
-        *("__weakref__", "_data", "_home", "_node", "_pin", "_requires_grad"),
-        *("average_grad", "grad"),
+        *("__weakref__", "_data", "home", "_pin", "_requires_grad"),
+        *("average_grad", "grad", "node"),
     )
 
     implementations: ClassVar[dict[Any, Callable[..., Any]]] = {}
     """NumPy's functions and ufuncs, and what stands in for each when it is called on a Tensor."""
 
+    __array_priority__ = 1000
+
     def __init__(
         self, data: ArrayLike | Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None
     ) -> None:
         self._data = _as_owned_array(data, dtype)
-        self._node: Node | None = None
+        self.node: Node | None = None
         self._pin: weakref.ref[Pin] | None = None
-        self._home: Home | None = None
+        self.home: Home | None = None
         self.grad: Array | None = None
         self.average_grad: Array | None = None
         self._requires_grad = False
@@ -97,7 +109,7 @@ class Tensor(ArrayMethods):
         """Return a Tensor on `array` itself, which belongs to no one else."""
         self = Tensor.__new__(Tensor)
         self._data = array
-        self._node = self._pin = self._home = self.grad = self.average_grad = None
+        self.node = self._pin = self.home = self.grad = self.average_grad = None
         self._requires_grad = False
         return self
 
@@ -112,7 +124,7 @@ class Tensor(ArrayMethods):
     def data(self, value: ArrayLike | Tensor) -> None:
         here = beside("Tensor.data", "value", plain(value), self._data)
         array = _as_owned_array(here, self.dtype)
-        if self._node is not None:
+        if self.node is not None:
             raise ValueError("Tensor.data: only a leaf's values can be replaced; this is a result")
         if array.shape != self.shape:
             raise ValueError(
@@ -132,14 +144,19 @@ class Tensor(ArrayMethods):
                 f"requires_grad: gradients are defined for float32 and float64, not {self.dtype}; "
                 "convert the tensor first, e.g. with dtype=np.float32"
             )
-        if not value and self._node is not None:
+        if not value and self.node is not None:
             raise ValueError("requires_grad: a result cannot stop requiring one; use detach()")
         self._requires_grad = bool(value)
 
     @property
     def is_leaf(self) -> bool:
         """Whether it was given, not computed by a recorded operation."""
-        return self._node is None
+        return self.node is None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
+        return self._data.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -228,16 +245,16 @@ class Tensor(ArrayMethods):
         Raises:
             CaptureError: in a function that is being captured, whose replays would not change it.
         """
-        if active_tape() is not None:
+        if recorder.get() is not None:
             raise CaptureError(
                 f"capture: the function changes a Tensor of shape {self.shape} in place, which its "
                 "replays would not; leave this part uncaptured"
             )
-        if not self._is_writable():
+        if not self.is_writable():
             self._data = self._data.copy()
         return self._data
 
-    def _is_writable(self) -> bool:
+    def is_writable(self) -> bool:
         if isinstance(self._data, np.ndarray):
             return bool(self._data.flags.writeable)
         # No flag says so: it must be pinned by no graph, and no view of what is.
@@ -247,7 +264,7 @@ class Tensor(ArrayMethods):
     def _is_view(self) -> bool:
         """Whether the array is part of another, but for one of which Tensors alone have parts."""
         base = self._data.base
-        return base is not None and (self._home is None or self._home.array() is not base)
+        return base is not None and (self.home is None or self.home.array() is not base)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """Change elements of a leaf in place, where nothing records.
@@ -256,7 +273,7 @@ class Tensor(ArrayMethods):
             TypeError: gradients are wanted, and cannot follow a change in place.
         """
         operands = [self, *([value] if isinstance(value, Tensor) else [])]
-        if self._node is not None or (
+        if self.node is not None or (
             is_grad_enabled() and any(tensor._requires_grad for tensor in operands)
         ):
             raise TypeError(
@@ -289,11 +306,14 @@ class Tensor(ArrayMethods):
                 raise ValueError(
                     f"backward: grad has shape {seed.shape}, the tensor has shape {self.shape}"
                 )
-        if self._node is None:
+        if self.node is None:
             accumulate("grad", {self: seed.copy()})
             return
-        with cuda.failures_explained():
-            accumulate("grad", backward_sweep(self._node, seed, retain_graph))
+        try:
+            accumulate("grad", Program(self.node).backward(seed, retain_graph))
+        except (MemoryError, RuntimeError) as error:
+            cuda.explain(error)
+            raise
 
     def average_backward(
         self,
@@ -343,24 +363,24 @@ class Tensor(ArrayMethods):
             raise ValueError(
                 f"average_backward: segments must be a positive integer, got {segments!r}"
             )
-        if self._node is None:
+        if self.node is None:
             raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
-        nodes = topological_order(self._node)
-        starts = recorded_leaves(nodes)
-        moves = _checked_updates(updates, starts)
+        program = Program(self.node)
+        program.require_averages()
+        moves = _checked_updates(updates, program)
 
         def path(share: float) -> dict[Any, Array]:
             return {
-                leaf: as_array(starts[leaf] + (update if share == 1 else share * update))
+                leaf: as_array(program.start_of(leaf) + (update if share == 1 else share * update))
                 for leaf, update in moves.items()
             }
 
-        with cuda.failures_explained():
-            end, grads = average_sweep(nodes, path, segments, retain_graph or extrapolate)
-            if extrapolate:
-                end, fine = average_sweep(nodes, path, 2 * segments, retain_graph)
-                grads = {leaf: (4 * fine[leaf] - coarse) / 3 for leaf, coarse in grads.items()}
+        try:
+            end, grads = program.average(path, segments, extrapolate, retain_graph)
             accumulate("average_grad", grads)
+        except (MemoryError, RuntimeError) as error:
+            cuda.explain(error)
+            raise
         return end.reshape(())
 
     def zero_grad(self) -> None:
@@ -380,11 +400,191 @@ class Tensor(ArrayMethods):
                 f"{operation}: needs a single element, the tensor has shape {self.shape}; {remedy}"
             )
 
-    # -- recording ---------------------------------------------------------------------------------
+    # -- arithmetic --------------------------------------------------------------------------------
 
-    @staticmethod
-    def _apply(operation: Operation, *inputs: Any) -> Tensor:
-        return apply(operation, *inputs)
+    def __add__(self, other: Any) -> Tensor:
+        return apply(arithmetic.Add(), self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return apply(arithmetic.Add(), other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return apply(arithmetic.Subtract(), self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return apply(arithmetic.Subtract(), other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return apply(arithmetic.Multiply(), self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return apply(arithmetic.Multiply(), other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return apply(arithmetic.Divide(), self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return apply(arithmetic.Divide(), other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return apply(arithmetic.Power(), self, other)
+
+    def __rpow__(self, other: Any) -> Tensor:
+        return apply(arithmetic.Power(), other, self)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return apply(linalg.Matmul(), self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return apply(linalg.Matmul(), other, self)
+
+    def __neg__(self) -> Tensor:
+        return apply(arithmetic.Negative(), self)
+
+    def __pos__(self) -> Tensor:
+        return self
+
+    def __abs__(self) -> Tensor:
+        return apply(arithmetic.Absolute(), self)
+
+    # -- comparison --------------------------------------------------------------------------------
+
+    def __eq__(self, other: Any) -> Any:
+        return self._data == plain(other)
+
+    def __ne__(self, other: Any) -> Any:
+        return self._data != plain(other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._data < plain(other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._data <= plain(other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._data > plain(other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._data >= plain(other)
+
+    # By identity, as for any object that can change: Tensors are keys of updates and gradients.
+    __hash__ = object.__hash__
+
+    # -- reductions --------------------------------------------------------------------------------
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Return the sum over `axis` (an int, several, or None for all)."""
+        return apply(reduction.Sum(axis, keepdims), self)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Return the mean over `axis`."""
+        return apply(reduction.Mean(axis, keepdims), self)
+
+    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """Return the variance over `axis`, the sum of squares divided by n - ddof."""
+        return apply(reduction.Var(axis, ddof, keepdims), self)
+
+    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+        """Return the standard deviation over `axis`; where it is 0, so is its gradient."""
+        return apply(reduction.Std(axis, ddof, keepdims), self)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Return the largest element over `axis`; equal ones share the gradient."""
+        return apply(reduction.Max(axis, keepdims), self)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Return the smallest element over `axis`; equal ones share the gradient."""
+        return apply(reduction.Min(axis, keepdims), self)
+
+    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+        """Return the product over `axis`."""
+        return apply(reduction.Prod(axis, keepdims), self)
+
+    def argmax(self, axis: int | None = None) -> Any:
+        """Return the index of the largest element, as a plain array."""
+        return self._data.argmax(axis)
+
+    def argmin(self, axis: int | None = None) -> Any:
+        """Return the index of the smallest element, as a plain array."""
+        return self._data.argmin(axis)
+
+    # -- shape and elements ------------------------------------------------------------------------
+
+    @property
+    def T(self) -> Tensor:
+        """The axes in reverse order."""
+        return self.transpose()
+
+    @property
+    def mT(self) -> Tensor:
+        """The last two axes exchanged."""
+        return self.swapaxes(-1, -2)
+
+    def transpose(self, *axes: Any) -> Tensor:
+        """Return a view with permuted axes (reversed where none are given)."""
+        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
+        return apply(shape.Transpose(order), self)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        """Return a view with two axes exchanged."""
+        order = shape.axes_after(np.swapaxes, len(self.shape), axis1, axis2)
+        return apply(shape.Transpose(order), self)
+
+    def reshape(self, *newshape: Any) -> Tensor:
+        """Return the elements in another shape; one length may be -1."""
+        lengths = newshape[0] if len(newshape) == 1 else newshape
+        return apply(shape.Reshape(lengths), self)
+
+    def ravel(self) -> Tensor:
+        """Return the elements along one axis."""
+        return self.reshape(-1)
+
+    flatten = ravel
+
+    def squeeze(self, axis: Any = None) -> Tensor:
+        """Return a view without `axis`, of length one (all such where None)."""
+        return self.reshape(np.squeeze(np.broadcast_to(0, self.shape), axis).shape)
+
+    def clip(self, min: Any = None, max: Any = None) -> Tensor:
+        """Return the elements limited to [min, max], numbers or constant arrays, or None."""
+        for bound in (min, max):
+            if getattr(bound, "requires_grad", False):
+                raise TypeError(
+                    "clip: a bound requires a gradient, but bounds are constants; "
+                    "use maximum and minimum"
+                )
+        low, high = (
+            bound
+            if bound is None or np.isscalar(bound)
+            else beside("clip", name, plain(bound), self._data)
+            for name, bound in (("min", min), ("max", max))
+        )
+        return apply(arithmetic.Clip(low, high), self)
+
+    def astype(self, dtype: DTypeLike) -> Tensor:
+        """Return the elements converted to `dtype`; between floating types gradients flow back."""
+        cast = shape.Cast(dtype)
+        return apply(cast, self if cast.dtype.kind == "f" else self._data)
+
+    def dot(self, other: Any) -> Tensor:
+        """Return the product with `other` by the rules of np.dot."""
+        return apply(linalg.dot(self.shape, np.shape(plain(other))), self, other)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return apply(shape.GetItem(plain_index(index)), self)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len: a Tensor of no axes has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    # -- NumPy's functions -------------------------------------------------------------------------
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__":
@@ -431,18 +631,18 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         ValueError, TypeError: the operation refuses its inputs; the message names it.
         DeviceError: they are on different devices, or their GPU is out of memory.
     """
-    tape = active_tape()
-    if tape is not None:
-        return tape.record(operation, inputs)
+    capturing = recorder.get()
+    if capturing is not None:
+        return capturing.record(operation, inputs)
     tensors = [value for value in inputs if isinstance(value, Tensor)]
-    recording = is_grad_enabled() and any(t._requires_grad for t in tensors)
+    recording = grad_enabled.get() and any(t._requires_grad for t in tensors)
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
     require_one_device(operation, arrays)
     if not recording:
         return Tensor._wrap(compute(operation, arrays)[1])
 
     parents = tuple(
-        (value._node or value) if isinstance(value, Tensor) and value._requires_grad else None
+        (value.node or value) if isinstance(value, Tensor) and value._requires_grad else None
         for value in inputs
     )
     # Pinned before they are used, so that a view of one is born read-only.
@@ -463,31 +663,16 @@ def record(
     operation, out = compute(operation, arrays)
     result = Tensor._wrap(out)
     pins = [*pins, *pinned([result])]
-    result._node = Node(operation, arrays, result._data, parents, pins)
+    result.node = Node(operation, arrays, result._data, parents, pins)
     result._requires_grad = True
-    if detecting():
-        remember(result._node)
+    if recorded_at.get() is not None:
+        remember(result.node)
     return result
-
-
-def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, Array]:
-    """Call an operation: return it as it is for this call, and its output."""
-    try:
-        operation = operation.for_call(*arrays)
-        out = as_array(operation.forward(*arrays))
-    except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:
-        kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
-        error.add_note(f"in {type(operation).__name__} of inputs {kinds}")
-        cuda.explain(error)
-        raise
-    if detecting():
-        check_forward(operation, out, tuple(arrays))
-    return operation, out
 
 
 def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
     """Return the pins on the tensors' arrays, one made for those that are not read-only yet."""
-    loose = [tensor for tensor in tensors if tensor._is_writable() and not is_stray_view(tensor)]
+    loose = [tensor for tensor in tensors if tensor.is_writable() and not is_stray_view(tensor)]
     pins: list[Pin] = []
     if len(loose) < len(tensors):
         known = [(tensor._pin(), tensor._data) for tensor in tensors if tensor._pin is not None]
@@ -506,7 +691,7 @@ def pin_together(tensors: Sequence[Tensor]) -> Pin:
 
 def is_stray_view(tensor: Tensor) -> bool:
     """Whether the array is a view whose source no graph knows of, so that no pin can protect it."""
-    return tensor._node is None and tensor._is_view()
+    return tensor.node is None and tensor._is_view()
 
 
 def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
@@ -534,9 +719,7 @@ def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
     return array
 
 
-def _checked_updates(
-    updates: Mapping[Tensor, ArrayLike], recorded: Mapping[Any, Array]
-) -> dict[Any, Array]:
+def _checked_updates(updates: Mapping[Tensor, ArrayLike], program: Program) -> dict[Any, Array]:
     """Return the updates as arrays of their leaves' dtypes, each of a leaf of the graph."""
     moves = {}
     for i, (leaf, update) in enumerate(updates.items()):
@@ -544,12 +727,12 @@ def _checked_updates(
             raise TypeError(
                 f"average_backward: update {i} is for a {type(leaf).__name__}, not a Tensor"
             )
-        if leaf not in recorded:
-            reason = "computed, not a leaf" if leaf._node is not None else "not in the graph"
+        if leaf not in program.leaves:
+            reason = "computed, not a leaf" if leaf.node is not None else "not in the graph"
             raise ValueError(
                 f"average_backward: the tensor of update {i}, {leaf.shape}, is {reason}"
             )
-        start = recorded[leaf]
+        start = program.start_of(leaf)
         delta = beside("average_backward", f"update {i}", plain(update), start)
         if delta.shape != start.shape:
             raise ValueError(
@@ -567,3 +750,15 @@ def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
         known = getattr(leaf, name)
         # 0-d arrays add up to scalars.
         setattr(leaf, name, as_array(grad if known is None else known + grad))
+
+
+def plain(value: Any) -> Any:
+    """Return a Tensor's array, and anything else as it is."""
+    return value._data if isinstance(value, Tensor) else value
+
+
+def plain_index(index: Any) -> Any:
+    """Return an index with arrays in place of its Tensors."""
+    if isinstance(index, tuple):
+        return tuple(plain(part) for part in index)
+    return plain(index)

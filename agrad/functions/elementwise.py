@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import beside, is_array
-from agrad.core.array_methods import plain
-from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.core.tensor import Tensor, apply, as_tensor, plain
 from agrad.functions.registry import implements
 from agrad.ops import activation, arithmetic, transcendental
 

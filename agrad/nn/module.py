@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from agrad.backend import Array, is_array, move
-from agrad.core.array_methods import plain
-from agrad.core.mode import active_tape
-from agrad.core.tensor import Tensor, as_tensor
+from agrad.core.context import recorder
+from agrad.core.tensor import Tensor, as_tensor, plain
 
 __all__ = ["IncompatibleKeys", "Module", "Parameter"]
 
@@ -97,7 +96,7 @@ class Module:
         raise TypeError(f"{type(self).__name__}: the module defines no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        tape = active_tape()
+        tape = recorder.get()
         if tape is not None:
             tape.enter(self)
         return self.forward(*inputs, **options)

@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Looped(Elementwise):
-    """An activation whose kernels can add a dense layer's bias; see `agrad.tracing.steps`.
+    """An activation whose kernels can add a dense layer's bias; see `agrad.tracing.dense`.
 
     `name` is what the kernels call it; `function` computes it for other dtypes than theirs.
     """

@@ -10,8 +10,7 @@ import numpy as np
 
 from agrad.backend import Array, move
 from agrad.core.flat import Buffer, Flat
-from agrad.core.graph import Node, topological_order
-from agrad.core.sweep import average_sweep, recorded_leaves, require_kinds
+from agrad.core.program import Program
 from agrad.core.tensor import Tensor, accumulate
 from agrad.errors import NonFiniteError
 from agrad.gpu import cuda
@@ -189,14 +188,12 @@ class AverageGradient:
                 after any of these.
         """
         measured = self._measures
-        nodes = self._prepare(loss, measured)
+        program = self._prepare(loss, measured)
         blocks = self.base.ready()
         updates = [(block.flat, self.base.proposal(block)) for block in blocks]
         if measured:
-            self._measure(nodes, updates)
-            if not nodes[-1].freed:  # no end was finite, so no sweep has freed the graph
-                for node in nodes:
-                    node.free()
+            self._measure(program, updates)
+            program.free()  # no sweep has, if no end was finite
         else:
             for flat, delta in updates:
                 if all(param in self._fractions for param in flat.tensors):
@@ -211,8 +208,8 @@ class AverageGradient:
             np.add(values, delta.array, out=values)
         after(self._count)
 
-    def _prepare(self, loss: Tensor, measured: bool) -> list[Node]:
-        """Return the nodes of the loss, after all that can be wrong has been looked at."""
+    def _prepare(self, loss: Tensor, measured: bool) -> Program:
+        """Return the program of the loss, after all that can be wrong has been looked at."""
         if not isinstance(loss, Tensor):
             raise TypeError(
                 f"AverageGradient.step: loss must be a Tensor, got a {type(loss).__name__}"
@@ -233,18 +230,17 @@ class AverageGradient:
             raise ValueError(
                 "AverageGradient.step: the gradients are those of the last step; call zero_grad()"
             )
-        nodes: list[Node] = []
+        program = Program(loss.node)
         if measured:
-            nodes = topological_order(loss._node)  # type: ignore[arg-type]
-            require_kinds(nodes)
+            program.require_averages()
         if given is None:
-            loss.backward(retain_graph=measured)
+            accumulate("grad", program.backward(np.ones_like(loss.data), measured))
             if self._first_grad() is None:
                 raise ValueError("AverageGradient.step: the loss depends on none of the parameters")
         elif measured:
-            self._require_reached(nodes)
+            self._require_reached(program)
         self.base.require_finite_gradients("AverageGradient.step")
-        return nodes
+        return program
 
     def _first_grad(self) -> Array | None:
         return next((param.grad for param in self.params if param.grad is not None), None)
@@ -255,21 +251,20 @@ class AverageGradient:
         param.grad = param.grad.view()  # type: ignore[union-attr]
         self._used_grad = weakref.ref(param.grad)
 
-    def _require_reached(self, nodes: list[Node]) -> None:
-        reached = {parent for node in nodes for parent in node.parents}
+    def _require_reached(self, program: Program) -> None:
         for i, param in enumerate(self.params):
-            if param.grad is not None and param not in reached:
+            if param.grad is not None and param not in program.leaves:
                 raise ValueError(
                     f"AverageGradient.step: parameter {i}, {param.shape}, has a gradient, but not "
                     "of this loss; pass the loss whose gradient it is, be it the sum of several"
                 )
 
-    def _measure(self, nodes: list[Node], updates: list[tuple[Flat, Buffer]]) -> None:
+    def _measure(self, program: Program, updates: list[tuple[Flat, Buffer]]) -> None:
         """Scale the updates by what the average gradients along them say, and keep what that is."""
         fractions: dict[Tensor, Array] = {}
         proposed = 0.0
         for i in range(self.repeats):
-            cut = self._average_backward(nodes, updates, retain_graph=i + 1 < self.repeats)
+            cut = self._average_backward(program, updates, retain_graph=i + 1 < self.repeats)
             kept = whole = 0.0
             found = search(updates, self.granularity, self.cap if i == 0 else 1.0)
             for params, found_here, kept_here, whole_here in found:
@@ -295,22 +290,21 @@ class AverageGradient:
         self._steps += 1
 
     def _average_backward(
-        self, nodes: list[Node], updates: list[tuple[Flat, Buffer]], retain_graph: bool
+        self, program: Program, updates: list[tuple[Flat, Buffer]], retain_graph: bool
     ) -> float:
         """Fill the average gradients along the updates, cut until the loss at their end is finite.
 
         Returns the factor that the updates were cut by.
         """
         cut = 1.0
-        starts = recorded_leaves(nodes)
         for flat, _ in updates:
             for param in flat.tensors:
                 param.average_grad = None
         for _ in range(_RETREATS):
-            path = partial(_ends, starts, updates)
+            path = partial(_ends, program, updates)
             try:
                 with np.errstate(all="ignore"), cuda.failures_explained():
-                    _, grads = average_sweep(nodes, path, 1, retain_graph)
+                    _, grads = program.average(path, retain_graph=retain_graph)
             except NonFiniteError:
                 cut *= _RETREAT
                 for _, delta in updates:
@@ -406,13 +400,15 @@ class AverageGradient:
 
 
 def _ends(
-    starts: Mapping[Any, Array], updates: list[tuple[Flat, Buffer]], share: float
+    program: Program, updates: list[tuple[Flat, Buffer]], share: float
 ) -> dict[Tensor, Array]:
     """Return where the whole updates lead from the values that were recorded."""
     ends: dict[Tensor, Array] = {}
     for flat, delta in updates:
         end = flat.buffer()
-        start = flat.gather([starts.get(param, param.data) for param in flat.tensors])
+        start = flat.gather(
+            [program.start_of(p) if p in program.leaves else p.data for p in flat.tensors]
+        )
         np.add(start, delta.array, out=end.array)
         ends |= dict(zip(flat.tensors, end.views))
     return ends

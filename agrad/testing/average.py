@@ -98,7 +98,7 @@ class _Check:
         _, at_rest = swept_average(self._loss(), self.leaves, still)
         self._compare("for an update of 0, where it is the gradient", at_rest, gradients, 1)
         self._check_tiny_update()
-        nodes = topological_order(self._loss()._node)  # type: ignore[arg-type]
+        nodes = topological_order(self._loss().node)
         if all(isinstance(node.operation, Linear) for node in nodes[:-2]):  # weighted and summed
             where = "for operations that are all Linear, where it is the gradient"
             self._compare(where, averages, gradients, 1)

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from agrad.backend import Array
-from agrad.core.graph import topological_order
-from agrad.core.mode import no_grad
-from agrad.core.sweep import recorded_leaves
+from agrad.core.context import no_grad
+from agrad.core.program import Program
 from agrad.core.tensor import Tensor, apply
 from agrad.nn import Module
 from agrad.ops.operation import Operation
@@ -153,7 +152,7 @@ class Subject:
 @contextmanager
 def fresh_gradients(loss: Tensor) -> Iterator[None]:
     """Let sweeps start from no gradients at any leaf of `loss`, and put back those there were."""
-    recorded = [] if loss._node is None else recorded_leaves(topological_order(loss._node))
+    recorded = [] if loss.node is None else Program(loss.node).leaves
     leaves: list[Tensor] = [loss, *recorded]
     kept = [(leaf.grad, leaf.average_grad) for leaf in leaves]
     for leaf in leaves:

@@ -1,38 +1,37 @@
-"""What a function does while it is captured: its operations, and where their inputs come from."""
+"""What a captured function computes, and the stand-ins for its Tensors while it does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from agrad.backend import Array, is_array, scalar
-from agrad.core.graph import Node
-from agrad.core.mode import is_grad_enabled, taping
-from agrad.core.tensor import Tensor, compute
+from agrad.core.context import is_grad_enabled, recording
+from agrad.core.graph import Node, compute
+from agrad.core.program import Recorded
+from agrad.core.tensor import Tensor
 from agrad.errors import CaptureError
 from agrad.ops.operation import Operation
 
-__all__ = ["Slot", "Tape", "Traced"]
-
-
-class Slot(NamedTuple):
-    """A value of a recording: an external Tensor's, a constant, or a step's result."""
-
-    kind: str
-    number: int
+__all__ = ["Tape", "Traced"]
 
 
 class Traced(Tensor):
-    """A Tensor in a function that is being captured: shape and dtype are known, values are not."""
+    """A Tensor of a function that is being captured: it has a shape and a dtype, but no values.
 
-    __slots__ = ("_array", "slot")
+    Attributes:
+        source: the node that computed it, or itself for an argument.
+        recorded: the array of the call that records.
+    """
 
-    def __init__(self, slot: Slot, array: Array, requires_grad: bool) -> None:
-        self.slot = slot
-        self._array = array
-        self._node = self._pin = self._home = self.grad = self.average_grad = None
+    __slots__ = ("recorded", "source")
+
+    def __init__(self, recorded: Array, source: Node | None, requires_grad: bool) -> None:
+        self.recorded = recorded
+        self.source = self if source is None else source
+        self.node = self._pin = self.home = self.grad = self.average_grad = None
         self._requires_grad = requires_grad
 
     @property
@@ -44,46 +43,39 @@ class Traced(Tensor):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._array.shape
+        return self.recorded.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self._array.dtype
+        return self.recorded.dtype
 
     @property
     def ndim(self) -> int:
-        return self._array.ndim
+        return self.recorded.ndim
 
     @property
     def size(self) -> int:
-        return self._array.size
-
-    def __len__(self) -> int:
-        return len(self._array)
+        return self.recorded.size
 
     def __repr__(self) -> str:
         return f"Traced(shape={self.shape}, dtype={self.dtype})"
 
 
 class Tape:
-    """What a function computes while it is captured, in the order in which it does."""
+    """The operations of a function that is being captured, in the order in which it calls them.
+
+    Attributes:
+        arguments: what the function is called with.
+        leaves: the arguments and all other Tensors that it uses, with their arrays.
+        operations: what it calls, as `Program` takes it.
+        modules: the modules that it calls, and whether each is in training mode.
+    """
 
     def __init__(self, arguments: list[Tensor]) -> None:
-        self.externals: list[Tensor] = []
-        self.constants: list[Array] = []
-        self.steps: list[tuple[Operation, tuple[Slot, ...], tuple[bool, ...]]] = []
-        self.operations: list[Operation] = []  # as this one call made them
+        self.arguments = [Traced(t.data, None, t.requires_grad) for t in arguments]
+        self.leaves: dict[Tensor, Array] = {traced: traced.recorded for traced in self.arguments}
+        self.operations: list[Recorded] = []
         self.modules: list[tuple[Any, bool]] = []
-        self.nodes: dict[
-            Slot, Any
-        ] = {}  # of the results that want gradients; the leaves themselves
-        self._arrays: dict[Slot, Array] = {}
-        self._slots: dict[Tensor, Slot] = {}
-        self.arguments = [
-            Traced(self._external(tensor), tensor._data, tensor.requires_grad)
-            for tensor in arguments
-        ]
-        self.argument_count = len(arguments)
 
     def enter(self, module: Any) -> None:
         """Note a module that is called, and its mode."""
@@ -92,60 +84,39 @@ class Tape:
     def record(self, operation: Operation, inputs: tuple[Any, ...]) -> Tensor:
         """Compute an operation, and note it."""
         tensors = [value for value in inputs if isinstance(value, Tensor)]
-        slots = tuple(self._slot(operation, value, tensors) for value in inputs)
+        pairs = [self._operand(operation, value, tensors) for value in inputs]
         _refuse_arrays(operation)
-        arrays = tuple(self._arrays[slot] for slot in slots)
-        with taping(None):  # what an operation does when called is no part of the function
+        arrays = tuple([array for _, array in pairs])
+        with recording(None):  # an operation's own calls are no part of the function
             called, out = compute(operation, arrays)
-        slot = Slot("step", len(self.steps))
-        parents = tuple(self.nodes.get(slot) if is_grad_enabled() else None for slot in slots)
-        differentiable = any(parent is not None for parent in parents)
-        if differentiable:
-            self.nodes[slot] = Node(called, arrays, out, parents, [])
-        self.steps.append((operation, slots, tuple(parent is not None for parent in parents)))
-        self.operations.append(called)
-        self._arrays[slot] = out
-        return Traced(slot, out, differentiable)
+        wanted = [is_grad_enabled() and getattr(value, "requires_grad", False) for value in inputs]
+        sources = tuple([source for source, _ in pairs])
+        parents = tuple([source if wants else None for source, wants in zip(sources, wanted)])
+        node = Node(called, arrays, out, parents, [])
+        self.operations.append(Recorded(node, operation, sources))
+        return Traced(out, node, any(wanted))
 
-    def values(self) -> list[Array]:
-        """Return all values of the recording, in the order of a plan's slots."""
-        lengths = {
-            "external": len(self.externals),
-            "constant": len(self.constants),
-            "step": len(self.steps),
-        }
-        return [self._arrays[Slot(kind, i)] for kind, n in lengths.items() for i in range(n)]
-
-    def _external(self, tensor: Tensor) -> Slot:
-        slot = Slot("external", len(self.externals))
-        self.externals.append(tensor)
-        self._arrays[slot] = tensor._data
-        if tensor.requires_grad:
-            self.nodes[slot] = tensor
-        return slot
-
-    def _slot(self, operation: Operation, value: Any, tensors: list[Tensor]) -> Slot:
+    def _operand(
+        self, operation: Operation, value: Any, tensors: list[Tensor]
+    ) -> tuple[Any, Array]:
+        """Return where an input comes from, None for a constant, and its array."""
+        name = type(operation).__name__
         if isinstance(value, Traced):
-            return value.slot
+            return value.source, value.recorded
         if isinstance(value, Tensor):
             if not value.is_leaf:
                 raise CaptureError(
-                    f"capture: {type(operation).__name__} takes a Tensor of shape {value.shape} "
-                    "that was computed outside the function; pass it as an argument"
+                    f"capture: {name} takes a Tensor of shape {value.shape} that was computed "
+                    "outside the function; pass it as an argument"
                 )
-            if value not in self._slots:
-                self._slots[value] = self._external(value)
-            return self._slots[value]
+            return value, self.leaves.setdefault(value, value.data)
         if isinstance(value, bool | int | float | np.generic) and tensors:
             kinds = [tensor.dtype for tensor in tensors]
-            like = self._arrays[self._slot(operation, tensors[0], tensors)]
-            slot = Slot("constant", len(self.constants))
-            self.constants.append(scalar(value, np.result_type(*kinds, value), like))
-            self._arrays[slot] = self.constants[-1]
-            return slot
+            _, like = self._operand(operation, tensors[0], tensors)
+            return None, scalar(value, np.result_type(*kinds, value), like)
         raise CaptureError(
-            f"capture: {type(operation).__name__} takes a {type(value).__name__}, whose values "
-            "would be frozen; pass it as an argument, or make it a Tensor outside the function"
+            f"capture: {name} takes a {type(value).__name__}, whose values would be frozen; "
+            "pass it as an argument, or make it a Tensor outside the function"
         )
 
 

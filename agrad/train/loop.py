@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import agrad.nn.functional as F
-from agrad.core.mode import no_grad
+from agrad.core.context import no_grad
 from agrad.core.tensor import as_tensor
 from agrad.data import Batches
 from agrad.errors import AnomalyError, NonFiniteError

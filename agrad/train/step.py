@@ -11,7 +11,7 @@ import numpy as np
 import agrad.nn.functional as F
 from agrad import random
 from agrad.backend import Array, beside, device_of
-from agrad.core.anomaly import detect_anomaly, detecting
+from agrad.core.anomaly import detect_anomaly, recorded_at
 from agrad.core.tensor import Tensor, as_tensor, plain
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.gpu import cuda
@@ -19,8 +19,7 @@ from agrad.gpu.deferred import holds, number
 from agrad.gpu.graph import Graph, Recorder
 from agrad.nn import Module
 from agrad.optim import AverageGradient, Optimizer
-from agrad.tracing.captured import Captured, capture
-from agrad.tracing.plan import Plan
+from agrad.tracing.captured import Captured, Plan, capture
 
 __all__ = ["CapturedStep", "LossFunction", "capture_step", "train_step"]
 
@@ -194,7 +193,7 @@ class CapturedStep:
     def __call__(self, inputs: Any, targets: Any) -> float:
         """Make a step on a batch and return the loss before it."""
         x = as_tensor(inputs).data
-        if device_of(x) == "cpu" or detecting() or not self._recordable:
+        if device_of(x) == "cpu" or recorded_at.get() is not None or not self._recordable:
             return self._as_it_is(inputs, targets)
         arguments = x, beside("capture_step", "targets", plain(targets), like=x)
         key = (*((a.shape, a.dtype) for a in arguments), self._optimizer.options())

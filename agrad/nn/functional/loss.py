@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, beside, known_all, scalar
-from agrad.core.array_methods import plain
-from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.core.tensor import Tensor, apply, as_tensor, plain
 from agrad.gpu.deferred import holds
 from agrad.nn.functional.windows import floating
 from agrad.ops.loss import (

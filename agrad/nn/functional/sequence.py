@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, beside
-from agrad.core.array_methods import plain
-from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.core.tensor import Tensor, apply, as_tensor, plain
 from agrad.gpu.deferred import holds
 from agrad.ops.operation import Operation
 from agrad.ops.reduction import Max, Mean

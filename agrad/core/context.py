@@ -1,0 +1,65 @@
+"""How operations are recorded in this thread or task: the one mutable state of the package.
+
+Each is a context variable, so that every thread and every asynchronous task has its own.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+__all__ = ["Recorder", "grad_enabled", "is_grad_enabled", "no_grad", "recorder", "recording"]
+
+
+class Recorder(Protocol):
+    """What operations are sent to while a function is captured."""
+
+    def record(self, operation: Any, inputs: tuple[Any, ...]) -> Any:
+        """Compute an operation, note it, and return its result."""
+
+    def enter(self, module: Any) -> None:
+        """Note that a module is called."""
+
+
+grad_enabled: ContextVar[bool] = ContextVar("agrad_grad_enabled", default=True)
+recorder: ContextVar[Recorder | None] = ContextVar("agrad_recorder", default=None)
+
+
+def is_grad_enabled() -> bool:
+    """Return whether operations are recorded in this thread or task: true outside `no_grad`.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.is_grad_enabled()
+        True
+    """
+    return grad_enabled.get()
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Record nothing inside the `with` block, or inside the function it decorates.
+
+    Example:
+        >>> import agrad as ag
+        >>> x = ag.tensor([1.0, 2.0], requires_grad=True)
+        >>> with ag.no_grad():
+        ...     y = 2 * x
+        >>> y.requires_grad
+        False
+    """
+    token = grad_enabled.set(False)
+    try:
+        yield
+    finally:
+        grad_enabled.reset(token)
+
+
+@contextmanager
+def recording(to: Recorder | None) -> Iterator[None]:
+    """Send operations to a recorder inside the `with` block, or to none."""
+    token = recorder.set(to)
+    try:
+        yield
+    finally:
+        recorder.reset(token)
