@@ -2,14 +2,14 @@
 
     python benchmarks/trace_calls.py
 
-The forward pass is x @ w, tanh and a sum, of which `backward` and `average_backward` then take the
-gradients. x and w both require gradients, and w moves. Every phase runs before it is traced, so
-nothing is compiled or imported any more; graphs and results are kept, so nothing is freed.
+The forward pass computes x @ w, its tanh and a sum; `backward` and `average_backward` then take
+their gradients. x and w both require gradients, and w moves. Every phase runs before it is traced,
+so that nothing is compiled or imported; graphs and results are kept, so that nothing is freed.
 
-Counted are the calls of Python functions in agrad's own files, `agrad/` and `kernels/`, as
+The counts are of calls of Python functions in agrad's own files, `agrad/` and `kernels/`, as
 `sys.setprofile` reports them: each resumption of a generator is a call. A move is a call or return
-in one of these files right after a call or return in another, within one phase; frames of Python
-and of libraries in between are passed over.
+in one of these files whose predecessor, within one phase, was in another. Frames of Python and of
+libraries do not count.
 """
 
 import gc
@@ -32,7 +32,7 @@ FOLDERS = {
 
 
 def source(path: str) -> str | None:
-    """Return the path within the repository of a file of agrad, None of any other file."""
+    """Return the path of a file within agrad's repository, or None for any other file."""
     for name, folder in FOLDERS.items():
         if folder in Path(path).parents:
             return str(name / Path(path).relative_to(folder))
@@ -47,7 +47,7 @@ def trace(phase: Callable[[], None]) -> list[tuple[str, str]]:
         if event in ("call", "return"):
             seen.append((event, frame.f_code.co_filename))
 
-    # A collection would call the finalizers of whatever was dropped before.
+    # A garbage collection would call the finalizers of earlier objects.
     gc.collect()
     gc.disable()
     sys.setprofile(record)
@@ -66,7 +66,7 @@ def moves(events: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def phases() -> dict[str, Callable[[], None]]:
-    """Return the three phases by name, to be run in this order."""
+    """Return the three phases by name, in the order in which they must run."""
     rng = np.random.default_rng(0)
     x = ag.tensor(rng.normal(size=(8, 6)), dtype="float32", requires_grad=True)
     w = ag.tensor(rng.normal(size=(6, 4)), dtype="float32", requires_grad=True)

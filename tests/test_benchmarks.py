@@ -187,17 +187,17 @@ def run_of(losses: list[float]) -> time_to_loss.Run:
 def test_a_run_goes_on_until_it_arrives() -> None:
     run = run_of([3.0, 2.0, 1.0, 0.5])
     arrived = lambda losses: losses[-1:] == [1.0]  # noqa: E731
-    run.go_on(2, arrived)
+    run.advance(2, arrived)
     assert time_to_loss.arrival_of(run, arrived) == (math.inf, math.inf)
     for _ in range(2):
-        run.go_on(2, arrived)
+        run.advance(2, arrived)
     assert run.losses == [3.0, 2.0, 1.0]
     assert time_to_loss.arrival_of(run, arrived) == (3, sum(run.seconds))
 
 
 def test_a_run_that_is_not_finite_makes_no_more_steps() -> None:
     run = run_of([3.0, math.nan])
-    run.go_on(4)
+    run.advance(4)
     assert run.losses == [3.0, math.inf, math.inf, math.inf]
 
 
