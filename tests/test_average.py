@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import agrad as ag
 from agrad.backend import Array
-from agrad.core.graph import topological_order
+from agrad.core.program import topological_order
 from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError
 from agrad.ops import activation, arithmetic, pooling, reduction

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import agrad as ag
 import agrad.ops
 from agrad.backend import Array
-from agrad.core.graph import Node, topological_order
+from agrad.core.program import Node, topological_order
 from agrad.ops.operation import Operation
 from agrad.testing import check_gradients
 from agrad.testing.strategies import (

@@ -1,7 +1,7 @@
 """Finding the first operation that gave NaN or an infinity: the check behind `detect_anomaly`."""
 
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -83,44 +83,45 @@ def remember(node: Any) -> None:
 
 
 def check_gradients(
-    operation: Operation, point: Point, grad: Array, gradients: Gradients, average: bool, node: Any
+    step: Any, start: Any, end: Any, grad: Array, gradients: Gradients, nodes: Sequence[Any]
 ) -> None:
-    """Look through the gradients that a backward pass gives for the inputs of an operation.
+    """Look through the gradients that a sweep gives for the inputs of a program's step.
 
     Args:
-        operation: the operation.
-        point: its inputs and its result.
-        grad: the gradient of the result.
-        gradients: those of the inputs, None where none is wanted.
-        average: whether it is an average backward pass.
-        node: the node that recorded the operation, or None.
+        step: the step.
+        start: the run at which the sweep starts.
+        end: the run at which it ends: the same one, if it is not an average sweep.
+        grad: the gradient of the step's result.
+        gradients: those of its inputs.
+        nodes: the nodes that recorded the steps, by the slots of their results; or none.
 
     Raises:
-        AnomalyError: one has NaN or an infinity.
+        AnomalyError: one that is wanted has NaN or an infinity.
     """
     for i, gradient in enumerate(gradients):
-        if gradient is not None and not np.isfinite(gradient).all():
+        if step.needs[i] and gradient is not None and not np.isfinite(gradient).all():
             error = AnomalyError(
-                f"detect_anomaly: the {'average ' if average else ''}backward pass of "
-                f"{type(operation).__name__} gave a gradient with {_first_bad(gradient)} for its "
-                f"operand {i}; operands: {_describe(point.inputs)}; gradient of its result: "
-                f"{_describe([grad])}"
+                f"detect_anomaly: the {'' if end is start else 'average '}backward pass of "
+                f"{type(start.called[step]).__name__} gave a gradient with {_first_bad(gradient)} "
+                f"for its operand {i}; operands: {_describe(start.point(step).inputs)}; gradient "
+                f"of its result: {_describe([grad])}"
             )
-            place = None if node is None else (recorded_at.get() or {}).get(node)
+            places = recorded_at.get()
+            place = places.get(nodes[step.result]) if nodes and places else None
             if place is not None:
                 error.add_note(f"The operation was recorded here:\n{place}")
             raise error
 
 
-def first_anomaly(runs: Iterable[tuple[Operation, Point]]) -> str:
-    """Return in brackets the first operation to blame for a result that is not finite.
+def first_anomaly(steps: Iterable[Any], run: Any) -> str:
+    """Return in brackets which operation of a run is to blame for a result that is not finite.
 
-    Empty outside of `detect_anomaly`, and if there is none.
+    Empty outside of `detect_anomaly`, and if none is to blame.
     """
     if recorded_at.get() is not None:
-        for operation, point in runs:
-            if _arises(*point):
-                return f" ({_describe_forward(operation, point)})"
+        for step in steps:
+            if _arises(*run.point(step)):
+                return f" ({_describe_forward(run.called[step], run.point(step))})"
     return ""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from agrad.backend import Array
 from agrad.core.tensor import Home, Tensor
 
-__all__ = ["Buffer", "Flat"]
+__all__ = ["Buffer", "Flat", "GradientPlaces"]
 
 
 class Buffer(NamedTuple):
@@ -138,6 +138,34 @@ class Flat:
     def _new(self) -> Buffer:
         array = np.empty_like(self._like, shape=(self.size,))
         return Buffer(array, self.split(array))
+
+
+class GradientPlaces:
+    """Where the gradients of leaves go that are parts of a `Flat`: side by side, as the leaves are.
+
+    Args:
+        leaves: the leaves, None for those that want no gradient.
+    """
+
+    def __init__(self, leaves: Sequence[Tensor | None]) -> None:
+        self._count = len(leaves)
+        self._parts: dict[weakref.ref[Flat], list[tuple[int, int]]] = {}
+        for i, leaf in enumerate(leaves):
+            home = None if leaf is None else leaf.home
+            flat = None if home is None else home.flat()
+            if flat is not None and flat.has(leaf.data, home.part):
+                self._parts.setdefault(home.flat, []).append((i, home.part))
+
+    def arrays(self) -> list[Array | None]:
+        """Return an array for the gradient of each leaf, None for leaves of no `Flat`."""
+        arrays: list[Array | None] = [None] * self._count
+        for reference, parts in self._parts.items():
+            flat = reference()
+            if flat is not None:
+                views = flat.buffer().views
+                for i, part in parts:
+                    arrays[i] = views[part]
+        return arrays
 
 
 def _references(buffer: Buffer) -> tuple[int, int, int]:

@@ -1,10 +1,14 @@
-"""A program: the operations of a recorded graph over numbered slots, run forward and swept back.
+"""The engine: recorded operations, and the program that runs and sweeps them.
 
-Slot i holds the result of step i; the slots after those hold what the steps begin with, leaves and
-constants. One forward run fills the slots, also from other values of the leaves, and one reverse
-sweep pulls a gradient from the result back to the leaves. A sweep goes between two runs: where an
-operation's inputs have moved from the one to the other it uses the averaged Jacobian, elsewhere the
-Jacobian. The ordinary gradient is the average gradient whose end is its start.
+A graph is recorded define-by-run: each operation on a Tensor that wants a gradient adds a `Node`,
+which points at the nodes its inputs came from. Nodes refer upwards only, so a graph dies with its
+loss, and hold arrays rather than Tensors, whose values may be replaced later.
+
+A `Program` is the graph's operations over numbered slots. One forward run fills the slots, also
+from other values of the leaves, and one reverse sweep pulls a gradient from the result back to the
+leaves. A sweep goes between two runs: where an operation's inputs have moved from one to the other
+it uses the averaged Jacobian, elsewhere the Jacobian. So the ordinary gradient is the average
+gradient whose end is its start.
 """
 
 from __future__ import annotations
@@ -15,29 +19,107 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agrad.backend import Array, as_array
-from agrad.core.anomaly import check_gradients, first_anomaly, recorded_at
-from agrad.core.graph import Node, compute, topological_order
-from agrad.errors import NonFiniteError
+from agrad.backend import Array, as_array, set_writable
+from agrad.core.anomaly import check_gradients, check_result, first_anomaly, recorded_at
+from agrad.errors import FreedGraphError, NonFiniteError
+from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
 from agrad.ops.operation import Gradients, Operation, Point
 
-__all__ = ["Program", "Recorded", "Run", "Step", "Values", "unbroadcast"]
+__all__ = ["Node", "Pin", "Program", "Run", "Step", "Values", "compute", "unbroadcast"]
 
 Values = list[Any]  # an array for each slot, or None
 LeafArrays = dict[Any, Array]
 Path = Callable[[float], Mapping[Any, Array]]  # the moving leaves at a share, 0 to 1, of the way
+Recorded = tuple["Node", Operation, Sequence[Any]]  # with what to call, and the inputs' sources
 
 
-class Recorded(NamedTuple):
-    """A recorded operation: its node, what to call in another run, and the inputs' sources.
+class Pin:
+    """Keeps arrays read-only for as long as a graph needs the values of one of them.
 
-    The sources are as in `Node.parents`, but inputs that need no gradient may have one too.
+    A change in place between forward and backward would make gradients silently wrong; with the
+    array pinned, NumPy raises at the line that attempts it. CuPy cannot: there agrad's own ways of
+    changing a Tensor ask for the pin.
     """
 
-    node: Node
-    operation: Operation
-    sources: Sequence[Any]
+    __slots__ = ("__weakref__", "arrays")
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self.arrays = arrays
+        set_writable(arrays, False)
+
+    def __del__(self) -> None:
+        set_writable(self.arrays, True)
+
+    def holds(self, array: Array) -> bool:
+        """Return whether it is one of these arrays."""
+        return any(pinned is array for pinned in self.arrays)
+
+
+class Node:
+    """One recorded operation: its inputs' arrays, its output's, and where the inputs came from.
+
+    `parents` has for each input the node that produced it, the leaf it is (any hashable that is not
+    a Node), or None where no gradient is wanted.
+    """
+
+    __slots__ = ("__weakref__", "depth", "inputs", "needs", "operation", "out", "parents", "pins")
+
+    def __init__(
+        self,
+        operation: Operation,
+        inputs: tuple[Array, ...],
+        out: Array,
+        parents: tuple[Any, ...],
+        pins: list[Pin],
+    ) -> None:
+        self.operation, self.inputs, self.out = operation, inputs, out
+        self.parents, self.pins = parents, pins
+        self.needs = tuple(parent is not None for parent in parents)
+        self.depth: int = 1 + max((p.depth for p in parents if type(p) is Node), default=-1)
+
+    def free(self) -> None:
+        """Drop every array, the operation's own too, and every reference to other nodes."""
+        self.operation = type(self.operation)  # type: ignore[assignment]
+        self.inputs, self.parents, self.pins = (), (), []
+        self.out = None  # type: ignore[assignment]
+
+
+def topological_order(root: Node) -> list[Node]:
+    """Return `root` and every node it depends on, each after the nodes that it depends on.
+
+    Raises:
+        FreedGraphError: a node's buffers have been freed.
+    """
+    seen = {root: None}  # a dict, for its order: sums must come out the same in every run
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.out is None:
+            raise FreedGraphError(
+                f"backward: the graph was freed at {node.operation.__name__} by an earlier "
+                "sweep; pass retain_graph=True to that sweep, or compute the loss again"
+            )
+        for parent in node.parents:
+            if type(parent) is Node and parent not in seen:
+                seen[parent] = None
+                stack.append(parent)
+    return sorted(seen, key=lambda node: node.depth)
+
+
+def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, Array]:
+    """Call an operation: return it as it is for this call, and its output."""
+    try:
+        operation = operation.for_call(*arrays)
+        out = as_array(operation.forward(*arrays))
+    except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:
+        kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
+        error.add_note(f"in {type(operation).__name__} of inputs {kinds}")
+        cuda.explain(error)
+        raise
+    if recorded_at.get() is not None:
+        check_result(operation, Point(out, tuple(arrays)))
+    return operation, out
 
 
 class Run(NamedTuple):
@@ -52,65 +134,48 @@ class Run(NamedTuple):
 
 
 class Step:
-    """One operation of a program.
-
-    Attributes:
-        operation: what to call, before `for_call`.
-        slots: of its inputs.
-        needs: whether each of them needs a gradient.
-        result: the slot of its result.
-    """
+    """An operation to call, the slots of its inputs, which of them need gradients, its result's."""
 
     __slots__ = ("needs", "operation", "result", "slots")
 
     def __init__(
         self, operation: Operation, slots: Sequence[int], needs: tuple[bool, ...], result: int
     ) -> None:
-        self.operation = operation
-        self.slots = slots
-        self.needs = needs
-        self.result = result
+        self.operation, self.slots, self.needs, self.result = operation, slots, needs, result
 
     def moves(self, start: Run, end: Run) -> bool:
         """Return whether an input is another array at the end."""
         return not all(map(is_, start.point(self).inputs, end.point(self).inputs))
 
     def run(self, run: Run) -> None:
-        """Fill the slot of the result, in a run whose operations may have been called before."""
-        _, inputs = run.point(self)
+        """Fill the slot of the result, by the operation as it was called where it has been."""
+        inputs = run.point(self).inputs
         if self in run.called:
             run.values[self.result] = as_array(run.called[self].forward(*inputs))
         else:
             run.called[self], run.values[self.result] = compute(self.operation, inputs)
 
     def pull(self, grad: Array, start: Run, end: Run, grads: Values, places: Values) -> Gradients:
-        """Pull the gradient of the result back to the inputs.
-
-        The first gradient for a slot may be put into the array that the slot has in `places`.
-        """
-        before, operation = start.point(self), start.called[self]
+        """Pull the result's gradient back; the first for a slot may be put into its place."""
+        operation, before = start.called[self], start.point(self)
         if end is start or not self.moves(start, end):
             return operation.backward(grad, self.needs, before.out, *before.inputs)
         return operation.average_backward(grad, self.needs, before, end.point(self))
 
 
 class Program:
-    """The operations of a recorded graph, in an order in which they can run.
+    """The operations that `root` depends on, or those of a recording, in the order of a run.
 
-    Args:
-        root: the node of the result, or the leaf that it is.
-        recording: the operations, in that order; by default those that the root depends on.
-        leaves: leaves whose slots come first after the results', in this order, with their arrays.
+    Slot i has the result of step i. After the results come the given leaves, then what else the
+    steps begin with. The root of a recording may be a leaf, and its sources include those of inputs
+    that want no gradient.
 
     Attributes:
-        steps: in the order in which they run.
-        backwards: the steps that a gradient passes, in the order in which it does.
+        count: the number of steps recorded.
+        steps, backwards: in the order in which they run, and in which a gradient passes them.
         result: the slot of the result.
         leaves: the slots of each leaf; several if its values were replaced amid the recording.
         recorded: the run that was recorded.
-
-    Raises:
-        FreedGraphError: an earlier sweep has freed the graph.
     """
 
     def __init__(
@@ -121,83 +186,67 @@ class Program:
     ) -> None:
         self.nodes = topological_order(root) if type(root) is Node else []
         if recording is None:
-            recording = [Recorded(node, node.operation, node.parents) for node in self.nodes]
+            recording = [(node, node.operation, node.parents) for node in self.nodes]
         self.count = len(recording)
-        slot_of: dict[Any, int] = {node: i for i, (node, _, _) in enumerate(recording)}
-        self.leaves: dict[Any, list[int]] = {}
         self.steps: list[Step] = []
-        self.recorded = Run([node.out for node, _, _ in recording], {})
-        values = self.recorded.values
+        self.leaves: dict[Any, list[int]] = {}
+        values, called = self.recorded = Run([node.out for node, _, _ in recording], {})
+        slot_of: dict[Any, int] = {node: i for i, (node, _, _) in enumerate(recording)}
 
-        def new_slot(source: Any, array: Array) -> int:
-            values.append(array)
-            if source is not None:
-                slot_of[source] = len(values) - 1
-                self.leaves.setdefault(source, []).append(len(values) - 1)
-            return len(values) - 1
+        def slot_for(source: Any, array: Array) -> int:
+            slot = slot_of.get(source)
+            if slot is None or values[slot] is not array:
+                slot = len(values)
+                values.append(array)
+                if source is not None:
+                    slot_of[source] = slot
+                    self.leaves.setdefault(source, []).append(slot)
+            return slot
 
         for leaf, array in (leaves or {}).items():
-            new_slot(leaf, array)
+            slot_for(leaf, array)
         for i, (node, operation, sources) in enumerate(recording):
-            slots = []
-            for source, array in zip(sources, node.inputs):
-                slot = slot_of.get(source)
-                known = slot is not None and values[slot] is array
-                slots.append(slot if known else new_slot(source, array))
-            step = Step(operation, slots, node.needs, i)
-            self.recorded.called[step] = node.operation
+            step = Step(operation, list(map(slot_for, sources, node.inputs)), node.needs, i)
+            called[step] = node.operation
             self.steps.append(step)
         self.result = slot_of[root]
         self.backwards = [self.steps[slot_of[node]] for node in reversed(self.nodes)]
 
-    # -- runs and sweeps ---------------------------------------------------------------------------
-
     def run(self, inputs: Values, start: Run | None = None, old: Values | None = None) -> Run:
-        """Run forward from arrays in the slots of leaves and constants.
+        """Run forward from arrays for the slots of leaves and constants.
 
-        From `start`, an earlier run, operations are taken as they were called, and results that do
-        not depend on another array than there. The arrays of `old` are dropped one by one as new
-        ones take their place.
+        From a `start`, operations are taken as they were called there, and results that depend on
+        no other array. The arrays of `old` are dropped one by one as new ones take their place.
         """
         run = Run([None] * self.count + inputs, {} if start is None else start.called)
         for step in self.steps:
             if old is not None:
                 old[step.result] = None
-            if start is not None and not step.moves(start, run):
-                run.values[step.result] = start.values[step.result]
-            else:
+            if start is None or step.moves(start, run):
                 step.run(run)
+            else:
+                run.values[step.result] = start.values[step.result]
         return run
 
     def sweep(
         self, seed: Array, start: Run, end: Run, places: Values | None = None, free: bool = False
     ) -> Values:
-        """Pull `seed`, a gradient of the result, back to the leaves, and return theirs by slot.
+        """Pull `seed`, the result's gradient, back to the leaves, and return theirs by slot.
 
-        Args:
-            seed: of the shape of the result.
-            start: the run whose Jacobians are used.
-            end: the same run; or another, for the Jacobians averaged between the two.
-            places: an array for the gradient of a leaf in its slot, or None. Gradients without one
-                get memory of their own.
-            free: drop what graph and runs hold as the sweep passes.
+        Each is in the slot's array in `places`, if there is one, else in memory of its own. With
+        `free`, graph and runs are dropped as the sweep passes.
         """
         grads: Values = [None] * len(start.values)
         grads[self.result] = seed if self.result < self.count else seed.copy()
-        places = [None] * len(grads) if places is None else places
+        places = places or [None] * len(grads)
         detecting = recorded_at.get() is not None
         for step in self.backwards:
             grad, grads[step.result] = as_array(grads[step.result]), None
             if grad is not None:
                 gradients = step.pull(grad, start, end, grads, places)
                 if detecting:
-                    wanted = [found if need else None for found, need in zip(gradients, step.needs)]
-                    node = self.nodes[step.result] if self.nodes else None
-                    average = end is not start
-                    check_gradients(
-                        start.called[step], start.point(step), grad, wanted, average, node
-                    )
-                self._add(step, grad, gradients, start, grads, places)
+                    check_gradients(step, start, end, grad, gradients, self.nodes)
+                self._add(step, start, grad, gradients, grads, places)
             if free:
                 self.nodes[step.result].free()
                 start.values[step.result] = end.values[step.result] = None
@@ -205,58 +254,50 @@ class Program:
         return grads
 
     def _add(
-        self,
-        step: Step,
-        grad: Array,
-        gradients: Gradients,
-        start: Run,
-        grads: Values,
-        places: Values,
+        self, step: Step, run: Run, grad: Array, found: Gradients, grads: Values, places: Values
     ) -> None:
-        """Add a step's gradients to what the slots of its inputs have."""
-        owned = start.called[step].owns_gradients
+        """Add a step's gradients to those of its inputs' slots."""
+        owned = run.called[step].owns_gradients
         for i, slot in enumerate(step.slots):
-            gradient, known, place = gradients[i], grads[slot], places[slot]
+            gradient, known, place = found[i], grads[slot], places[slot]
             if gradient is None or not step.needs[i]:
                 continue
             if not owned:
-                gradient = unbroadcast(gradient, start.values[slot])
+                gradient = unbroadcast(gradient, run.values[slot])
             if known is not None:
-                gradient = np.add(known, gradient, out=known if known is place else None)
-            elif place is not None and gradient is not place:
-                place[...] = gradient
-            elif place is None and slot >= self.count and not owned:
+                grads[slot] = np.add(known, gradient, out=place)
+            elif place is not None:
+                grads[slot] = place
+                if gradient is not place:
+                    place[...] = gradient
+            elif slot < self.count or owned:
+                grads[slot] = gradient
+            else:
                 # A leaf's gradient outlives the sweep, so its memory must be nobody else's.
-                others = [*start.point(step).inputs, start.values[step.result], grad]
-                if _shares(gradient, [*others, *gradients[:i], *gradients[i + 1 :]]):
-                    gradient = gradient.copy()
-            grads[slot] = gradient if place is None or known is not None else place
+                point, others = run.point(step), [*found[:i], *found[i + 1 :], grad]
+                shared = _shares(gradient, [*others, *point.inputs, point.out])
+                grads[slot] = gradient.copy() if shared else gradient
 
     def backward(self, seed: Array, retain_graph: bool) -> LeafArrays:
-        """Return each leaf's gradient, given that of the result."""
-        run = self.recorded
-        return self._by_leaf(self.sweep(seed, run, run, free=not retain_graph))
+        """Return the gradient of each leaf, given that of the result."""
+        start = self.recorded
+        return self._by_leaf(self.sweep(seed, start, start, free=not retain_graph))
 
     def average(
         self, path: Path, segments: int = 1, extrapolate: bool = False, retain_graph: bool = False
     ) -> tuple[Array, LeafArrays]:
         """Return the result at the end of a path, and each leaf's factorized average gradient.
 
-        The path is cut into `segments`, whose averages' mean is taken; to extrapolate, also into
-        twice as many, and the two means are combined as (4·fine - coarse)/3.
+        That is the mean over `segments` of the path. To extrapolate, it is combined with the mean
+        over twice as many, as (4·fine - coarse)/3.
 
         Raises:
             NonFiniteError: the result at an end is NaN or infinite; nothing has been freed.
         """
-        end, grads = self._mean_average(path, segments, retain_graph or extrapolate)
         if extrapolate:
-            end, fine = self._mean_average(path, 2 * segments, retain_graph)
-            grads = {leaf: (4 * fine[leaf] - coarse) / 3 for leaf, coarse in grads.items()}
-        return end, grads
-
-    def _mean_average(
-        self, path: Path, segments: int, retain_graph: bool
-    ) -> tuple[Array, LeafArrays]:
+            _, coarse = self.average(path, segments, retain_graph=True)
+            value, fine = self.average(path, 2 * segments, retain_graph=retain_graph)
+            return value, {leaf: (4 * fine[leaf] - grad) / 3 for leaf, grad in coarse.items()}
         start, total = self.recorded, LeafArrays()
         seed = np.ones_like(start.values[self.result])
         for i in range(1, segments + 1):
@@ -267,7 +308,7 @@ class Program:
             end = self.run(inputs, self.recorded)
             value = end.values[self.result]
             if not holds(np.isfinite(value).all()):
-                cause = first_anomaly((end.called[step], end.point(step)) for step in self.steps)
+                cause = first_anomaly(self.steps, end)
                 raise NonFiniteError(
                     f"average_backward: the value at the end of the updates is {value.item()}, so "
                     f"no average gradient exists; shorten the updates{cause}"
@@ -276,9 +317,7 @@ class Program:
             for leaf, grad in self._by_leaf(self.sweep(seed, start, end, free=free)).items():
                 total[leaf] = total[leaf] + grad if leaf in total else grad
             start = end
-        if segments > 1:
-            total = {leaf: grad / segments for leaf, grad in total.items()}
-        return value, total
+        return value, {leaf: grad / segments for leaf, grad in total.items()} if i > 1 else total
 
     def _by_leaf(self, grads: Values) -> LeafArrays:
         found: LeafArrays = {}
@@ -286,8 +325,6 @@ class Program:
             for grad in [grads[slot] for slot in reversed(slots) if grads[slot] is not None]:
                 found[leaf] = as_array(found[leaf] + grad if leaf in found else grad)
         return found
-
-    # -- what is asked of the graph ----------------------------------------------------------------
 
     def start_of(self, leaf: Any) -> Array:
         """Return the recorded array of a leaf, the last if there were several."""
@@ -302,8 +339,8 @@ class Program:
         """Raise an AverageUndefinedError if the averaged Jacobian of an operation is unknown."""
         operation = self.without_average()
         if operation is not None:
-            empty = Point(self.recorded.values[self.result], ())
-            operation.average_backward(empty.out, (), empty, empty)
+            point = Point(self.recorded.values[self.result], ())
+            operation.average_backward(point.out, (), point, point)
 
     def free(self) -> None:
         """Drop what the graph holds."""
@@ -333,10 +370,6 @@ def unbroadcast(grad: Array, like: Array) -> Array:
                 f"backward: a gradient of shape {grad.shape} does not fit an input of shape "
                 f"{like.shape}"
             )
-        stretched = tuple(
-            lead + i for i, n in enumerate(like.shape) if n == 1 and grad.shape[lead + i] != 1
-        )
-        grad = grad.sum(axis=tuple(range(lead)) + stretched).reshape(like.shape)
-    if grad.dtype != like.dtype:
-        grad = grad.astype(like.dtype)
-    return grad
+        stretched = (lead + i for i, n in enumerate(like.shape) if n == 1 != grad.shape[lead + i])
+        grad = grad.sum(axis=(*range(lead), *stretched)).reshape(like.shape)
+    return grad if grad.dtype == like.dtype else grad.astype(like.dtype)

@@ -22,8 +22,7 @@ from agrad.backend import (
 )
 from agrad.core.anomaly import recorded_at, remember
 from agrad.core.context import grad_enabled, is_grad_enabled, recorder
-from agrad.core.graph import Node, Pin, compute
-from agrad.core.program import Program
+from agrad.core.program import Node, Pin, Program, compute
 from agrad.errors import CaptureError
 from agrad.gpu import cuda
 from agrad.ops import arithmetic, linalg, reduction, shape

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from agrad.backend import Array
 from agrad.core.average import average_gradient
-from agrad.core.graph import topological_order
+from agrad.core.program import topological_order
 from agrad.core.tensor import Tensor
 from agrad.ops.operation import Linear, Operation
 from agrad.testing.order import largest, length, measure_order

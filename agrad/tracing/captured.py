@@ -2,25 +2,25 @@
 
 While a function is captured its arguments are `Traced`: Tensors with a shape and a dtype, but
 without values, so that the function can decide by nothing else. Its operations go to a `Tape`,
-which becomes a program. Each call of the captured function is one operation of the graph, a
-`Replay` of the program.
+which becomes a `Plan`: their program, and the conditions under which it may run again. Each call of
+the captured function is one operation of the graph, a `Replay` of the plan.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import is_
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from agrad.backend import Array, as_array
+from agrad.backend import Array, as_array, is_array, scalar
 from agrad.core.anomaly import recorded_at
 from agrad.core.context import is_grad_enabled, no_grad, recorder, recording
-from agrad.core.flat import Flat
-from agrad.core.graph import Pin
-from agrad.core.program import Program, Run, Values
+from agrad.core.flat import GradientPlaces
+from agrad.core.program import Node, Pin, Program, Recorded, Run, Values, compute
 from agrad.core.tensor import (
     Tensor,
     apply,
@@ -34,9 +34,8 @@ from agrad.errors import CaptureError
 from agrad.ops.device import require_one_device
 from agrad.ops.operation import Gradients, Operation, Point
 from agrad.tracing.dense import fuse_dense
-from agrad.tracing.tape import Tape, Traced
 
-__all__ = ["Captured", "Plan", "Replay", "capture"]
+__all__ = ["Captured", "Plan", "Replay", "Traced", "capture"]
 
 _PLANS = 16  # one for each combination of shapes; the oldest goes when there are more
 
@@ -44,19 +43,19 @@ _PLANS = 16  # one for each combination of shapes; the oldest goes when there ar
 def capture(function: Callable[..., Tensor]) -> Captured:
     """Return `function` such that its Python runs once, and its operations at every call.
 
-    The first call records the operations. Later ones run them on new arguments and on the present
+    The first call records the operations. Later calls run them on new arguments and on the present
     values of all other Tensors, with the same results and gradients of both kinds, bit for bit:
     dropout draws a new mask at each call, and batch normalization follows each batch. (What several
     calls in one graph add to a gradient is summed call by call.)
 
-    The arrays of the last call are kept until the next one's take their place.
+    The arrays of the last call are kept until those of the next one take their place.
 
-    What decided the recording is looked at in each call, and recorded anew where it differs: the
-    arguments' shapes and dtypes; the shape, dtype and `requires_grad` of the other Tensors; the
-    mode of every Module called; whether gradients are recorded.
+    Each call checks what the recording depended on, and records again where it has changed: the
+    shapes and dtypes of the arguments; the shape, dtype and `requires_grad` of the other Tensors;
+    the mode of every Module called; whether gradients are recorded.
 
-    **What is frozen is all other Python**: branches, numbers and attributes are those of the
-    recording. Capture a function in which they never change.
+    **All other Python is frozen**: branches, numbers and attributes are those of the recording.
+    Capture a function in which they never change.
 
     Args:
         function: takes arrays or Tensors by position, and returns a Tensor; a Module, for example.
@@ -98,18 +97,15 @@ class Captured:
 
     def __call__(self, *arguments: ArrayLike | Tensor) -> Tensor:
         """Return what the function returns for these arguments."""
-        # Inside another captured function, and where each operation is to be checked.
+        # Inside another captured function, and where every operation is to be checked.
         if recorder.get() is not None or recorded_at.get() is not None:
             return self.function(*arguments)
         tensors = [as_tensor(argument) for argument in arguments]
         key = (is_grad_enabled(), *((t.shape, t.dtype, t.requires_grad) for t in tensors))
         plan = self._plans.get(key)
         arrays = plan.leaf_arrays() if plan is not None else None
-        if plan is not None and arrays is not None:
-            replay = Replay(plan)
-        else:
-            plan, recorded = record_plan(self.function, tensors)
-            replay = Replay(plan, recorded)
+        if plan is None or arrays is None:
+            plan = Plan(self.function, tensors)
             self._plans.pop(key, None)
             self._plans[key] = plan
             if len(self._plans) > _PLANS:
@@ -117,6 +113,7 @@ class Captured:
         if self.last is not None and self.last is not plan:
             self.last.kept.clear()
         self.last = plan
+        replay = Replay(plan)
         if not plan.differentiable:
             with no_grad():
                 return apply(replay, *tensors, *plan.leaves)
@@ -129,62 +126,142 @@ class Captured:
         return record(replay, inputs, (*parents, *plan.parents), [*pinned(tensors), *plan.pins()])
 
 
-def record_plan(function: Callable[..., Tensor], arguments: list[Tensor]) -> tuple[Plan, Run]:
-    """Call a function on stand-ins for its arguments, and return the plan and the recorded run."""
-    tape = Tape(arguments)
-    with recording(tape):
-        result = function(*tape.arguments)
-    if not isinstance(result, Traced):
+class Traced(Tensor):
+    """A Tensor of a function that is being captured.
+
+    Attributes:
+        array: its array in the call that records.
+        source: the node that computed it, or itself for an argument.
+    """
+
+    __slots__ = ("array", "source")
+
+    def __init__(self, array: Array, source: Node | None, requires_grad: bool) -> None:
+        self.array, self.source = array, self if source is None else source
+        self.node = self._pin = self.home = self.grad = self.average_grad = None
+        self._requires_grad = requires_grad
+
+    @property
+    def _data(self) -> Array:  # type: ignore[override]
         raise CaptureError(
-            f"capture: the function returned a {type(result).__name__}; it must return a Tensor "
-            "that it computed from its arguments"
+            "capture: the function looks at the values of a Tensor, which only the call that "
+            "records would see; compute with operations on Tensors, or leave this part uncaptured"
         )
-    program = fuse_dense(Program(result.source, tape.operations, tape.leaves))
-    plan = Plan(program, list(tape.leaves), len(arguments), result.requires_grad, tape.modules)
-    recorded = program.recorded
-    # What belongs to this call alone must not live as long as the plan.
-    program.nodes, program.leaves, program.recorded = [], {}, Run([], {})
-    return plan, recorded
+
+    shape, dtype, ndim, size = (  # type: ignore[assignment]
+        property(lambda self, name=name: getattr(self.array, name))
+        for name in ("shape", "dtype", "ndim", "size")
+    )
+
+    def __repr__(self) -> str:
+        return f"Traced(shape={self.shape}, dtype={self.dtype})"
+
+
+class Tape:
+    """Records the operations of a function, and notes the leaves and the modules that it uses."""
+
+    def __init__(self, arguments: list[Tensor]) -> None:
+        self.arguments = [Traced(t.data, None, t.requires_grad) for t in arguments]
+        self.leaves: dict[Tensor, Array] = {traced: traced.array for traced in self.arguments}
+        self.operations: list[Recorded] = []
+        self.modes: list[tuple[Any, bool]] = []
+
+    def enter(self, module: Any) -> None:
+        """Note a module that is called, and its mode."""
+        self.modes.append((module, module.training))
+
+    def record(self, operation: Operation, inputs: tuple[Any, ...]) -> Tensor:
+        """Compute an operation, and note it."""
+        tensors = [value for value in inputs if isinstance(value, Tensor)]
+        sources, arrays = zip(*(self._operand(operation, value, tensors) for value in inputs))
+        _refuse_arrays(operation)
+        with recording(None):  # an operation's own calls are no part of the function
+            called, out = compute(operation, arrays)
+        wants = [is_grad_enabled() and getattr(value, "requires_grad", False) for value in inputs]
+        parents = tuple([source if wanted else None for source, wanted in zip(sources, wants)])
+        node = Node(called, arrays, out, parents, [])
+        self.operations.append((node, operation, sources))
+        return Traced(out, node, any(wants))
+
+    def _operand(
+        self, operation: Operation, value: Any, tensors: list[Tensor]
+    ) -> tuple[Any, Array]:
+        """Return the source of an input, None for a constant, and its array."""
+        name = type(operation).__name__
+        if isinstance(value, Traced):
+            return value.source, value.array
+        if isinstance(value, Tensor) and value.is_leaf:
+            return value, self.leaves.setdefault(value, value.data)
+        if isinstance(value, Tensor):
+            raise CaptureError(
+                f"capture: {name} takes a Tensor of shape {value.shape} that was computed outside "
+                "the function; pass it as an argument"
+            )
+        if isinstance(value, bool | int | float | np.generic) and tensors:
+            _, like = self._operand(operation, tensors[0], tensors)
+            dtype = np.result_type(*(tensor.dtype for tensor in tensors), value)
+            return None, scalar(value, dtype, like)
+        raise CaptureError(
+            f"capture: {name} takes a {type(value).__name__}, whose values would be frozen; "
+            "pass it as an argument, or make it a Tensor outside the function"
+        )
+
+
+def _refuse_arrays(operation: Operation) -> None:
+    """Refuse an operation that holds arrays, which the function has computed by other means."""
+
+    def arrays(value: Any) -> Iterator[Array]:
+        if is_array(value):
+            yield value
+        elif isinstance(value, tuple | list):
+            for part in value:
+                yield from arrays(part)
+
+    for name, value in vars(operation).items():
+        for array in arrays(value):
+            raise CaptureError(
+                f"capture: {type(operation).__name__} holds an array of shape {array.shape} as its "
+                f"{name}, which would be frozen; leave this part out of what is captured"
+            )
 
 
 class Plan:
-    """A captured function's program, and the conditions under which it may run again.
-
-    Args:
-        program: its first slots after the results are those of the arguments and other leaves.
-        tensors: the arguments and the leaves, in this order.
-        arguments: how many of them are arguments.
-        differentiable: whether the result requires a gradient.
-        modules: the modules that the function calls, and their modes.
+    """A captured function's program, and what its recording depended on.
 
     Attributes:
-        kept: the arrays of the last run from the start, and of the last one to an end, until the
-            next ones take their place. Freed all at once, their memory would go back to the system
+        program: its slots after the results are those of the arguments, the leaves, the constants.
+        leaves: the Tensors that the function uses beside its arguments.
+        first: the run that was recorded, for the first `Replay` to take.
+        kept: the arrays of the last run from the start and of the last to an end, until those of
+            the next take their place. Freed all at once, their memory would go back to the system
             and be fetched again page by page.
     """
 
-    def __init__(
-        self,
-        program: Program,
-        tensors: list[Tensor],
-        arguments: int,
-        differentiable: bool,
-        modules: list[tuple[Any, bool]],
-    ) -> None:
-        self.program = program
-        self.leaves = tensors[arguments:]
-        self.inputs = slice(program.count, program.count + len(tensors))
-        self.constants = program.recorded.values[self.inputs.stop :]
-        self.differentiable = differentiable
-        self.without_average = program.without_average()
+    def __init__(self, function: Callable[..., Tensor], arguments: list[Tensor]) -> None:
+        tape = Tape(arguments)
+        with recording(tape):
+            result = function(*tape.arguments)
+        if not isinstance(result, Traced):
+            raise CaptureError(
+                f"capture: the function returned a {type(result).__name__}; it must return a "
+                "Tensor that it computed from its arguments"
+            )
+        program = fuse_dense(Program(result.source, tape.operations, tape.leaves))
+        values, _ = self.first = program.recorded  # type: ignore[misc]
+        self.differentiable, self.without_average = result.requires_grad, program.without_average()
+        # What belongs to the call that records must not live as long as the plan.
+        program.nodes, program.leaves, program.recorded = [], {}, Run([], {})
+        self.program, self.size = program, len(values)
+        self.inputs = slice(program.count, program.count + len(tape.leaves))
+        self.constants = values[self.inputs.stop :]
+        self.leaves = list(tape.leaves)[len(arguments) :]
         self.parents = [leaf if leaf.requires_grad else None for leaf in self.leaves]
-        self.has_stray_views = True
         self.kept: dict[str, Values] = {}
-        self._size = len(program.recorded.values)
-        self._modules = modules
-        self._arrays: Values = [None] * len(self.leaves)
+        self._modes = tape.modes
         self._kinds = [(leaf.shape, leaf.dtype) for leaf in self.leaves]
-        self._homes: dict[weakref.ref[Flat], list[tuple[int, int]]] = {}
+        self._arrays: Values = [None] * len(self.leaves)
+        self._places = GradientPlaces(self.parents)
+        self.has_stray_views = True
 
     def leaf_arrays(self) -> list[Array] | None:
         """Return the arrays of the leaves; None if anything the recording depended on has changed.
@@ -197,44 +274,27 @@ class Plan:
                 return None
             self._arrays = arrays
             self.has_stray_views = any(map(is_stray_view, self.leaves))
-            self._homes = self._find_homes()
+            self._places = GradientPlaces(self.parents)
         parents = [leaf if leaf.requires_grad else None for leaf in self.leaves]
-        modes = [module.training == mode for module, mode in self._modules]
+        modes = [module.training == mode for module, mode in self._modes]
         return arrays if all(modes) and all(map(is_, parents, self.parents)) else None
 
     def pins(self) -> list[Pin]:
         """Return the pins on the arrays of the leaves, none of which is a stray view."""
-        if all(leaf.is_writable() for leaf in self.leaves):
-            return [pin_together(self.leaves)]
-        return pinned(self.leaves)
+        writable = all(leaf.is_writable() for leaf in self.leaves)
+        return [pin_together(self.leaves)] if writable else pinned(self.leaves)
 
     def run(self, name: str, inputs: Values, start: Run | None = None) -> Run:
-        """Run the program; the last run of that name gives its memory up array by array."""
+        """Run the program; the last run of that name gives up its arrays one by one."""
         run = self.program.run([*inputs, *self.constants], start, self.kept.pop(name, None))
         self.kept[name] = list(run.values)
         return run
 
     def sweep(self, grad: Array, start: Run, end: Run) -> Gradients:
-        """Return the gradients of the inputs, those of a Flat's leaves side by side."""
-        places: Values = [None] * self._size
-        for reference, slots in self._homes.items():
-            flat = reference()
-            if flat is not None:
-                views = flat.buffer().views
-                for slot, part in slots:
-                    places[slot] = views[part]
+        """Return the gradients of the inputs."""
+        places: Values = [None] * self.size
+        places[self.inputs.stop - len(self.leaves) : self.inputs.stop] = self._places.arrays()
         return list(map(as_array, self.program.sweep(grad, start, end, places)[self.inputs]))
-
-    def _find_homes(self) -> dict[weakref.ref[Flat], list[tuple[int, int]]]:
-        """Return for each Flat the slots of the leaves that are its parts, and which parts."""
-        homes: dict[weakref.ref[Flat], list[tuple[int, int]]] = {}
-        first = self.inputs.stop - len(self.leaves)
-        for slot, leaf in enumerate(self.parents, start=first):
-            home = None if leaf is None else leaf.home
-            flat = None if home is None else home.flat()
-            if flat is not None and flat.has(leaf.data, home.part):
-                homes.setdefault(home.flat, []).append((slot, home.part))
-        return homes
 
 
 class Replay(Operation):
@@ -246,29 +306,28 @@ class Replay(Operation):
 
     owns_gradients = True
 
-    def __init__(self, plan: Plan, recorded: Run | None = None) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.recorded = recorded  # by the call itself, if it is the first
         self.start: Run | None = None
         self.runs: dict[int, tuple[weakref.ref[Array], Run]] = {}
 
-    def forward(self, *inputs: Array) -> Array:
-        if self.start is not None:
-            run = self.plan.run("end", [*inputs], self.start)
-        elif self.recorded is not None:
-            values, called = self.recorded
-            results = values[: self.plan.program.count]
-            run = self.start = Run([*results, *inputs, *self.plan.constants], called)
-            self.recorded = None
-        else:
-            run = self.start = self.plan.run("start", [*inputs])
-        # A view is this run's alone, even where the result is one of the inputs.
-        out = run.values[self.plan.program.result].view()
-        self._remember(out, run)
-        return out
+    @property
+    def without_average(self) -> Operation | None:
+        """The first operation of the plan whose averaged Jacobian is unknown, or None."""
+        return self.plan.without_average
 
-    def _remember(self, out: Array, run: Run) -> None:
-        """Keep a run until `out` is gone."""
+    def forward(self, *inputs: Array) -> Array:
+        plan, first = self.plan, self.plan.first
+        if self.start is not None:
+            run = plan.run("end", [*inputs], self.start)
+        elif first is not None:
+            results = first.values[: plan.program.count]
+            run = self.start = Run([*results, *inputs, *plan.constants], first.called)
+            plan.first = None
+        else:
+            run = self.start = plan.run("start", [*inputs])
+        # A view is this run's alone, even where the result is one of the inputs.
+        out = run.values[plan.program.result].view()
         key, this = id(out), weakref.ref(self)  # a cycle would keep all of it for some time
 
         def forget(_: Any) -> None:
@@ -277,6 +336,7 @@ class Replay(Operation):
                 del replay.runs[key]
 
         self.runs[key] = weakref.ref(out, forget), run
+        return out
 
     def backward(
         self, grad: Array, needs: tuple[bool, ...], out: Array, *inputs: Array
@@ -287,10 +347,4 @@ class Replay(Operation):
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
-        before, after = (self.runs[id(point.out)][1] for point in (start, end))
-        return self.plan.sweep(grad, before, after)
-
-    @property
-    def without_average(self) -> Operation | None:
-        """The first operation of the plan whose averaged Jacobian is unknown, or None."""
-        return self.plan.without_average
+        return self.plan.sweep(grad, self.runs[id(start.out)][1], self.runs[id(end.out)][1])
