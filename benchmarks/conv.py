@@ -1,13 +1,13 @@
 """Time convolutions, forward and backward: agrad's beside PyTorch's (oneDNN), and a roofline.
 
-    python benchmarks/conv.py --threads 1 --out results/conv/threads-1.json
+    python benchmarks/conv.py --threads 1 --out results/speed/conv/threads-1.json
 
-The contestants, float32, take turns (see `race`). Where agrad's time goes, the three kernels say:
-the output, the gradient of the input, and that of the weight. The roofline is the time that this
-machine needs at least: for the multiplications and additions, at the rate of the BLAS in a large
-matrix product, or for reading and writing each array once a pass, at the rate of a copy in memory,
-whichever is more. Both rates are measured in the same run; the BLAS's is not an upper bound on what
-the processor can do. Needs the extras `demo` and `bench`.
+The contestants, in float32, take turns (see `race`). Three further contestants show where agrad's
+time goes: its kernels for the output, the gradient of the input and the gradient of the weight. The
+roofline is the least time that this machine needs: for the multiplications and additions at the
+rate of the BLAS in a large matrix product, or for reading and writing each array once per pass at
+the rate of a copy in memory, whichever is longer. Both rates are measured in the same run. The rate
+of the BLAS is not an upper bound on the processor's. Needs the extras `demo` and `bench`.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from agrad.study.runs import machine
 
 
 class Shape(NamedTuple):
-    """A convolution that keeps the size: its input, its weight and its padding."""
+    """A convolution whose output has the size of its input: shapes of input and weight, padding."""
 
     input: tuple[int, ...]
     weight: tuple[int, ...]
@@ -51,7 +51,7 @@ def parse() -> argparse.Namespace:
 
 
 def contestants(shape: Shape) -> Contestants:
-    """Return forward plus backward by each, from the same values, and agrad's kernels alone."""
+    """Return each framework's forward plus backward on the same values, and agrad's kernels."""
     rng = np.random.default_rng(0)
     output = (shape.input[0], shape.weight[0], *shape.input[2:])
     x, weight, bias, cotangent = (
@@ -85,7 +85,7 @@ def contestants(shape: Shape) -> Contestants:
 
 
 def kernels(x: np.ndarray, weight: np.ndarray, grad: np.ndarray, shape: Shape) -> Contestants:
-    """Return agrad's three kernels, which take a sequence as an image of one row."""
+    """Return agrad's three kernels, which treat a sequence as an image of one row."""
     before = (shape.padding, shape.padding)
     if x.ndim == 3:
         x, weight, grad = (array[:, :, np.newaxis] for array in (x, weight, grad))
@@ -105,7 +105,7 @@ def best_seconds(call: Callable[[], object]) -> float:
 
 
 def machine_rates() -> dict[str, float]:
-    """Return operations a second of a large product, and bytes a second of a copy in memory."""
+    """Return operations per second of a large product, and bytes per second of a copy in memory."""
     rng = np.random.default_rng(0)
     size = 512
     a, b = rng.random((2, size, size), dtype=np.float32)
@@ -120,7 +120,7 @@ def machine_rates() -> dict[str, float]:
 
 
 def roofline(shape: Shape, rates: dict[str, float]) -> dict[str, float]:
-    """Return what forward plus backward computes and moves, and the least time for it."""
+    """Return the operations and bytes of forward plus backward, and the least time for them."""
     pixels = shape.input[0] * int(np.prod(shape.input[2:]))
     x, weight = int(np.prod(shape.input)), int(np.prod(shape.weight))
     out = pixels * shape.weight[0]
@@ -139,7 +139,7 @@ def roofline(shape: Shape, rates: dict[str, float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Race the contestants, print and write what came out."""
+    """Race the contestants, and print and write the figures."""
     options = parse()
     torch.set_num_threads(options.threads)
     results = {}

@@ -1,13 +1,12 @@
-"""Measure a training step of the deep convolutional networks beside PyTorch: its time, its memory.
+"""Measure time and memory of the deep convolutional networks' training step, beside PyTorch.
 
-    python benchmarks/conv_step.py --threads 1 --out results/conv-step/threads-1.json
+    python benchmarks/conv_step.py --threads 1 --out results/speed/conv-step/threads-1.json
 
 The networks are those of the studies: 12 convolutions of 32 channels, on images of 28 x 28 pixels
 or on texts of 200 words. agrad's and PyTorch's start from the same weights and get the same batch.
-In the race for time all take turns in one process (see `race`). Memory is measured in a process of
-its own for each, on Linux: how far the resident set rises above what it was before the first of
-some steps, after a step of a small batch has loaded whatever is loaded once. Needs the extras
-`demo` and `bench`.
+To measure time, all take turns in one process (see `race`). To measure memory, each has a process
+of its own, on Linux. A step on a small batch first loads everything that is loaded once; the figure
+is how far the resident set then rises during a few steps. Needs the extras `demo` and `bench`.
 """
 
 import argparse
@@ -40,7 +39,7 @@ class Apply(torch.nn.Module):
 
 
 def torch_network(network: nn.Sequential) -> torch.nn.Sequential:
-    """Return the same layers with the same weights."""
+    """Return PyTorch's network with the same layers and weights."""
     layers = []
     for layer in network:
         name = type(layer).__name__
@@ -69,7 +68,7 @@ def torch_network(network: nn.Sequential) -> torch.nn.Sequential:
 
 
 class Task(NamedTuple):
-    """A network, and a batch for it."""
+    """A network and a batch for it."""
 
     network: Callable[[], nn.Sequential]
     inputs: np.ndarray
@@ -149,12 +148,12 @@ def status(field: str) -> int:
 
 
 def peak_bytes(name: str, contestant: str, steps: int = 3) -> int:
-    """Return how far the resident set of this process rises in some steps."""
+    """Return how far the resident set of this process rises during `steps` steps, in bytes."""
     CONTESTANTS[contestant](task(name, batch_size=2))()
     step = CONTESTANTS[contestant](task(name))
     ctypes.CDLL(None).malloc_trim(0)
     before = status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak, VmHWM, to what it is now
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, VmHWM, to the present size
     for _ in range(steps):
         step()
     return status("VmHWM") - before
@@ -167,13 +166,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=3, help="steps of each contestant in a round")
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     parser.add_argument(
-        "--peak", nargs=2, metavar=("TASK", "CONTESTANT"), help="print the bytes of one only"
+        "--peak", nargs=2, metavar=("TASK", "CONTESTANT"), help="print one contestant's bytes"
     )
     return parser.parse_args()
 
 
 def peaks(name: str, threads: int) -> dict[str, int]:
-    """Return each contestant's peak, from a fresh process."""
+    """Return each contestant's peak, measured in a fresh process."""
     command = [sys.executable, __file__, "--threads", str(threads), "--peak", name]
     return {
         contestant: int(subprocess.check_output([*command, contestant], text=True))
@@ -182,7 +181,7 @@ def peaks(name: str, threads: int) -> dict[str, int]:
 
 
 def main() -> None:
-    """Measure both networks, print and write what came out."""
+    """Measure both networks, and print and write the figures."""
     options = parse()
     threadpool_limits(options.threads)
     torch.set_num_threads(options.threads)

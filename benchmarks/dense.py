@@ -1,13 +1,14 @@
 """Race the training step of the deep dense network at all widths, batches and numbers of threads.
 
-    python benchmarks/dense.py --out results/dense
+    python benchmarks/dense.py --out results/speed/dense
 
-Each cell is a process of its own (benchmarks/dense_step.py), as threads are fixed when libraries
-are loaded, and a file of its own. Those whose file is there are not run again, so that the command
-goes on where it was interrupted; to run a cell again, remove its file. It ends with the table and
-the figure (benchmarks/dense_report.py). ReLU is raced at width 64 only, torch.compile, which takes
-up to a minute, at width 64 and at 512 with batches of 128. All 30 cells take about 40 minutes on
-two cores, two of them (`--widths 64 512 --batch-sizes 128 --threads 1 --activations tanh`) about 4.
+Each cell has a process of its own (benchmarks/dense_step.py), because threads are fixed when
+libraries are loaded, and a file of its own. A cell whose file exists is not run again, so an
+interrupted command resumes at the cell it was running; to repeat a cell, remove its file. The
+command ends by making the table and the figure (benchmarks/dense_report.py). ReLU is raced at width
+64 only. torch.compile, which takes up to a minute, is raced at width 64, and at 512 with batches of
+128. All 30 cells take about 40 minutes on two cores; two of them (`--widths 64 512 --batch-sizes
+128 --threads 1 --activations tanh`) take about 4.
 """
 
 import argparse
@@ -28,7 +29,7 @@ WIDTHS, BATCH_SIZES, THREADS, ACTIVATIONS = (
 
 
 class Cell(NamedTuple):
-    """What one process races."""
+    """The options of one race, which has a process of its own."""
 
     threads: int
     activation: str
@@ -59,7 +60,7 @@ class Cell(NamedTuple):
 
 
 def cells(options: argparse.Namespace) -> Iterator[Cell]:
-    """Yield all that are asked for: ReLU at width 64 only."""
+    """Yield the cells of the options, ReLU at width 64 only."""
     for values in product(
         options.threads, options.activations, options.widths, options.batch_sizes
     ):
@@ -74,7 +75,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=BATCH_SIZES)
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
     parser.add_argument("--activations", choices=ACTIVATIONS, nargs="+", default=ACTIVATIONS)
-    parser.add_argument("--seconds", type=float, default=25, help="about as long is each race")
+    parser.add_argument("--seconds", type=float, default=25, help="approximate length of a race")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the files")
     return parser.parse_args(arguments)
 

@@ -1,8 +1,8 @@
 """Make the table and the figure of the race of the dense network from its files.
 
-    python benchmarks/dense_report.py results/dense
+    python benchmarks/dense_report.py results/speed/dense
 
-Writes table.md and times.png beside the files of the cells (benchmarks/dense.py), from them alone.
+Writes table.md and times.png beside the files of the cells (benchmarks/dense.py), from these alone.
 """
 
 import argparse
@@ -55,7 +55,7 @@ RATIOS = {
     "Adam captured / PyTorch Adam": ("agrad Adam, captured", "PyTorch Adam"),
 }
 
-# The products of a step, in those of a plain one, and what its bytes are called in the files.
+# How many times the products of a plain step a step has, and the name of its bytes in the files.
 FLOORS = {
     PLAIN: (1.0, "RMSprop"),
     AVERAGE: (2.0, "average gradient on RMSprop"),
@@ -64,7 +64,7 @@ FLOORS = {
 
 
 class Cell(NamedTuple):
-    """What one process raced."""
+    """The figures of one race."""
 
     activation: str
     threads: int
@@ -82,7 +82,7 @@ class Cell(NamedTuple):
 
 
 def load(folder: Path) -> list[Cell]:
-    """Return the cells that the folder has, in the order of the table."""
+    """Return the cells in the folder, in the order of the table."""
     found = []
     for path in folder.glob("*-threads-*.json"):
         content = json.loads(path.read_text())
@@ -91,7 +91,7 @@ def load(folder: Path) -> list[Cell]:
         figures = content["seconds_per_step_by_round"], content["bytes_that_must_move"]
         found.append(Cell(*where, *figures))
     if not found:
-        raise SystemExit(f"{folder} has no files of cells; make them with benchmarks/dense.py")
+        raise SystemExit(f"{folder} has no files of cells; run benchmarks/dense.py")
     return sorted(found, key=lambda cell: (cell.activation != "tanh", *cell[:4]))
 
 
@@ -127,15 +127,15 @@ def floor_row(cell: Cell) -> Iterator[str]:
 
 
 def page(cells: Sequence[Cell]) -> str:
-    """Return the tables: times, ratios, and what a step costs at the least."""
+    """Return the tables: times, ratios, and the least a step can cost."""
     where = ["activation", "threads", "batch", "width"]
     least = ["copied GB/s"]
     for name in ("captured", "average", "every 2"):
         least += [f"{name}: MB", "larger, ms (step over it)", "sum, ms (step over it)"]
     chapters = {
-        "Milliseconds of a step, medians; RMSprop where nothing else is said": (TIMES, times_row),
+        "Milliseconds of a step, medians; RMSprop unless stated": (TIMES, times_row),
         "Ratios within a round, medians and quartiles": (RATIOS, ratios_row),
-        "The least a step costs: its products, and the copy of the bytes that it must move": (
+        "The least a step can cost: its products, and a copy of the bytes that it must move": (
             least,
             floor_row,
         ),
@@ -148,7 +148,7 @@ def page(cells: Sequence[Cell]) -> str:
 
 
 def draw(cells: Sequence[Cell]) -> Any:
-    """Return the figure of tanh: times over PyTorch's, a panel for each batch size and threads."""
+    """Return a figure of times over PyTorch's, a panel for each batch size and thread count."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -176,7 +176,7 @@ def draw(cells: Sequence[Cell]) -> Any:
 
 
 def draw_panel(axis: Any, cells: Sequence[Cell]) -> None:
-    """Draw each contestant's ratios with their quartiles over the widths, a little apart."""
+    """Draw each contestant's ratios and quartiles over the widths, shifted a little sideways."""
     from matplotlib.ticker import NullFormatter
 
     axis.set(xscale="log", yscale="log")

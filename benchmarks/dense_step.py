@@ -3,13 +3,13 @@
     python benchmarks/dense_step.py --width 64 --batch-size 128 --threads 1 --out cell.json
 
 The contestants start from the same weights on the same batch: agrad as recorded and captured,
-PyTorch eager, JAX jitted, MyGrad, with --compile also torch.compile (up to a minute more), and what
-a step costs at the least (benchmarks/floor.py). They must begin with the same loss. A step is
-what each framework's user would write, without the checks of `agrad.train`. How the figures are
-taken: see benchmarks/race.py; what each peer does: benchmarks/peers.py. Steps are timed two at
-a time, so that one that does more every second time is measured as a whole; how many, the time
-given to the race decides. benchmarks/dense.py runs this for all widths, batches and threads. Needs
-the extras `demo` and `bench`.
+PyTorch eager, JAX jitted, MyGrad, with --compile also torch.compile (up to a minute more), and the
+least a step can cost (benchmarks/floor.py). They must begin with the same loss. A step is what a
+user of the framework would write, without the checks of `agrad.train`. benchmarks/race.py says how
+the figures are taken, and benchmarks/peers.py what each peer does. Steps are timed two at a time,
+so that `every=2` is measured as a whole; the time given to the race decides how many there are.
+benchmarks/dense.py runs this script for all widths, batches and threads. Needs the extras `demo`
+and `bench`.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--activation", choices=("tanh", "relu"), default="tanh")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="race torch.compile too")
-    parser.add_argument("--seconds", type=float, default=25, help="about as long is the race")
+    parser.add_argument("--seconds", type=float, default=25, help="approximate length of the race")
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     return parser.parse_args()
 
@@ -115,7 +115,7 @@ def agrad_steps(options: argparse.Namespace, images, labels) -> tuple[Contestant
 
 
 def refuse_other_losses(contestants: Contestants) -> None:
-    """Make one step of each, and end here if their losses are not one."""
+    """Make one step of each contestant, and exit if their losses differ."""
     losses = {name: loss for name, step in contestants.items() if (loss := step()) is not None}
     middle = sorted(losses.values())[len(losses) // 2]
     others = {
@@ -126,7 +126,7 @@ def refuse_other_losses(contestants: Contestants) -> None:
 
 
 def race_pairs(contestants: Contestants, seconds: float) -> Figures:
-    """Return for each contestant its seconds a step in each round, from steps two at a time."""
+    """Return each contestant's seconds per step in each round, from steps timed two at a time."""
 
     def twice(step: Callable[[], object]) -> Callable[[], object]:
         def pair() -> None:

@@ -1,11 +1,11 @@
-"""Measure what a user waits for at first: the import, and the first demo on a fresh machine.
+"""Measure what a new user waits for: the import, and the first demo on a fresh machine.
 
-    python benchmarks/first_use.py --out results/first-use/results.json
+    python benchmarks/first_use.py --out results/speed/first-use/results.json
 
-`import agrad` is timed inside fresh processes, NumPy's part included, with all files in the
-system's cache; what takes most of it, Python itself tells (-X importtime). `agrad demo` is timed
-from outside, with an empty folder for compiled kernels and once more with what that left there.
-Needs the extra `demo`.
+`import agrad` is timed inside fresh processes, including NumPy, with all files in the system's
+cache. Python's -X importtime shows which modules take the most time. `agrad demo` is timed from
+outside, first with an empty folder for compiled kernels and then with the full one. Needs the extra
+`demo`.
 """
 
 import argparse
@@ -23,27 +23,27 @@ IMPORT = "import time; t = time.perf_counter(); import agrad; print(time.perf_co
 
 
 def import_seconds(processes: int) -> list[float]:
-    """Return the seconds that the import took in each process, after one that is not counted."""
+    """Return the seconds of the import in each process, after a first one that is not counted."""
     command = [sys.executable, "-c", IMPORT]
     found = [float(subprocess.check_output(command, text=True)) for _ in range(processes + 1)]
     return found[1:]
 
 
 def slowest_imports(count: int) -> dict[str, int]:
-    """Return the modules that took most in themselves, with their microseconds."""
+    """Return the modules that take the most time of their own, with their microseconds."""
     command = [sys.executable, "-X", "importtime", "-c", "import agrad"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     return dict(slowest(printed)[:count])
 
 
 def slowest(printed: str) -> list[tuple[str, int]]:
-    """Return the modules of what -X importtime printed, the slowest in itself first."""
+    """Return the modules in the output of -X importtime, the slowest of its own first."""
     lines = re.findall(r"import time: +(\d+) \| +\d+ \| +(\S+)", printed)
     return sorted(((name, int(own)) for own, name in lines), key=lambda entry: -entry[1])
 
 
 def demo_seconds() -> dict[str, float]:
-    """Return the seconds of the demo with an empty folder for compiled kernels, and with a full."""
+    """Return the seconds of the demo, before and after its kernels are compiled."""
     with tempfile.TemporaryDirectory() as folder:
         figure = str(Path(folder, "demo.png"))
         command = [sys.executable, "-m", "agrad", "demo", "--figure", figure]
@@ -58,7 +58,7 @@ def demo_seconds() -> dict[str, float]:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--processes", type=int, default=15, help="how often to import")
+    parser.add_argument("--processes", type=int, default=15, help="the number of imports to time")
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     return parser.parse_args()
 

@@ -1,12 +1,12 @@
-"""What a training step of the deep dense network costs at the least: its products and its memory.
+"""The least a training step of the deep dense network can cost: products and memory traffic.
 
-Two contestants of the race that are no frameworks. *GEMMs alone*: the matrix products of a plain
-step through NumPy, which no framework on the same BLAS can be faster than. *Bytes alone*: one copy
-in memory that reads and writes as many bytes as a plain step must move, counted below; their arrays
-together are as large as what a step works on, so that caches serve the copy as they serve a step. A
-step that computes and moves one after the other takes their sum, one that overlaps them perfectly
-the larger of the two. A step with the average gradient has twice the products of a plain one, with
-every=2 one and a half times as many in the mean.
+Two contestants of the race measure it. *GEMMs alone* runs the matrix products of a plain step
+through NumPy; no framework on the same BLAS can be faster. *Bytes alone* is one copy in memory that
+reads and writes as many bytes as a plain step must move, as counted below. Its arrays are together
+as large as those of a step, so that caches serve the copy as they serve a step. A step that
+computes and then moves takes the sum of the two times; a step that overlaps them perfectly takes
+the larger. A step with the average gradient has twice the products of a plain step, and with
+every=2 one and a half times as many on average.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ Shape = tuple[int, ...]
 
 
 def gemm_steps(weights: Sequence[np.ndarray], images: np.ndarray) -> Contestants:
-    """Return the step's matrix products alone through NumPy, into memory at hand.
+    """Return the step's matrix products alone, through NumPy and into arrays allocated beforehand.
 
-    Three a layer, but for the first, whose input needs no gradient.
+    Each layer has three, except the first, whose input needs no gradient.
     """
     examples = len(images)
     products = []
@@ -31,7 +31,7 @@ def gemm_steps(weights: Sequence[np.ndarray], images: np.ndarray) -> Contestants
         if i:
             products.append((y, weight, np.empty_like(x)))
     for *_, out in products:
-        out[...] = 1e-3  # nothing is left to chance: denormal numbers are slow
+        out[...] = 1e-3  # uninitialized memory may hold denormal numbers, which are slow
 
     def gemms() -> None:
         for a, b, out in products:
@@ -43,7 +43,7 @@ def gemm_steps(weights: Sequence[np.ndarray], images: np.ndarray) -> Contestants
 def copy_steps(size: int) -> Contestants:
     """Return a copy that moves `size` bytes, half of them read and half written.
 
-    It is PyTorch's, which has as many threads as the contestants.
+    PyTorch makes the copy, with as many threads as the contestants have.
     """
     import torch
 
@@ -52,27 +52,25 @@ def copy_steps(size: int) -> Contestants:
 
 
 def step_bytes(weights: Sequence[Shape], examples: int) -> dict[str, int]:
-    """Return the bytes that a step must read and write in all, by method, in float32.
+    """Return the bytes that a step must read and write, by method, in float32.
 
-    What is counted is the least of a step that goes through the network layer by layer, with one
-    pass a layer forward and one back, and keeps the gradients for its user to see: in each pass
-    every array that outlives it is read once or written once. Bias, activation and derivative then
-    cost nothing beside the product, and the derivative of a layer is taken where the layer above
-    has that layer's output in hand.
+    The count assumes a step that makes one pass per layer forward and one back, and leaves the
+    gradients for its user to see. Each pass reads or writes every array that outlives it once.
+    Bias, activation and derivative then cost nothing beside the product, and a layer's derivative
+    is taken in the pass of the layer above, which reads that layer's output anyway.
 
-    - Forward: the input, weight and bias are read, the output is written. Back: the gradient of
-      the output, the input and the weight are read, and the gradients of weight, bias and input
-      written; of the first layer neither the weight nor its input's gradient. The loss reads the
+    - Forward reads the input, weight and bias, and writes the output. Back reads the gradient of
+      the output, the input and the weight, and writes the gradients of weight, bias and input. In
+      the first layer it reads no weight and writes no gradient of the input. The loss reads the
       logits and writes their gradient.
-    - RMSprop reads parameters, gradients and squares, and writes parameters and squares. Adam has
-      one more array to read and to write.
-    - The average gradient around RMSprop: gradients and squares are read, squares and the update
-      written. Forward at the end of the update: as before, and the update is read. The loss reads
-      both logits. Back: as before, with inputs and weights of both ends, those as weight and
-      update. The line search reads parameters, gradients of both kinds and the update, and writes
-      the parameters.
-    - With every=2, a mean of two steps: the one that measures writes its fractions besides, the
-      other is a plain one that reads them.
+    - RMSprop reads parameters, gradients and squares, and writes parameters and squares. Adam
+      reads and writes one more array.
+    - The average gradient around RMSprop reads gradients and squares, and writes squares and the
+      update. Forward at the end of the update also reads the update. The loss reads both logits.
+      Back reads inputs and weights of both ends, the weights as weight and update. The line search
+      reads parameters, both gradients and the update, and writes the parameters.
+    - With every=2 the count is the mean of two steps: one that measures and also writes its
+      fractions, and a plain one that reads them.
 
     Args:
         weights: the shapes of the weights, (outputs, inputs), without the biases.

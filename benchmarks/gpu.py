@@ -1,20 +1,20 @@
-"""Run, on one NVIDIA GPU and in under nine minutes, all that is measured on a GPU.
+"""Make all measurements on one NVIDIA GPU, in under nine minutes.
 
     python benchmarks/gpu.py --out results/gpu/results.json
 
 Needs a checkout with agrad installed from it (`pip install -e ".[test,cuda13x]"`), a build of
-PyTorch for CUDA, `compute-sanitizer` on the PATH, and MNIST in the folder that AGRAD_DATA names; no
-network. What a part lacks is written in its place, and the others are run all the same. The file is
-written anew after each part, so that one that is killed costs no other its figures.
+PyTorch for CUDA, `compute-sanitizer` on the PATH, and MNIST in the folder named by AGRAD_DATA; no
+network. A part that lacks something says so in the results, and the other parts still run. The file
+is rewritten after each part, so a part that is killed does not cost the others their figures.
 
 Parts: `tests`, the suite marked gpu; `sanitizer`, memcheck and racecheck on every operation;
 `step`, the dense network's training step beside PyTorch's; `convolution`, forward plus backward
 beside cuDNN's; `roofline`, the kernels' bandwidth beside that of a copy; `memory`, 10,000 steps;
 `mnist`, `agrad study dense --device cuda` with one seed, in the folder `dense-mnist` beside the
-file, where a later call goes on with it.
+file, where a later call resumes it.
 
-Float32, no TF32. Steps are timed by the clock, the GPU synchronized before and after; kernels by
-CUDA events. Medians, over rounds in which the contestants take turns.
+Float32, no TF32. Steps are timed by the clock, with the GPU synchronized before and after; kernels
+by CUDA events. Figures are medians over rounds in which the contestants take turns.
 """
 
 import argparse
@@ -46,7 +46,7 @@ BUDGET = 520.0
 
 
 def main() -> int:
-    """Run the parts and return the exit code: 1 where there is no GPU or a part has failed."""
+    """Run the parts and return the exit code: 1 if there is no GPU or a part has failed."""
     options = parse()
     try:
         found = [asdict(gpu) for gpu in cuda.gpus()]
@@ -85,13 +85,13 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the results file, JSON")
     parser.add_argument(
-        "--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="all by default"
+        "--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="by default all"
     )
     return parser.parse_args()
 
 
 def run(command: list[str], deadline: float, most: float) -> dict[str, Any]:
-    """Run a command in the checkout, and return its exit code and the end of what it said."""
+    """Run a command in the checkout, and return its exit code and the end of its output."""
     seconds = max(1.0, min(most, deadline - time.monotonic()))
     try:
         result = subprocess.run(
@@ -111,21 +111,21 @@ def run(command: list[str], deadline: float, most: float) -> dict[str, Any]:
     return outcome | ({"failed": "see output"} if result.returncode else {})
 
 
-# -- is it right -----------------------------------------------------------------------------------
+# -- correctness and memory ------------------------------------------------------------------------
 
 
 def tests(deadline: float, out: Path) -> dict[str, Any]:
-    """Run what is marked gpu."""
+    """Run the tests marked gpu."""
     require("pytest", "hypothesis")
     return run([sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-rs"], deadline, most=150)
 
 
 def sanitizer(deadline: float, out: Path) -> dict[str, Any]:
-    """Run every operation, and the tests of kernels by themselves, under memcheck and racecheck."""
+    """Run every operation and the tests of single kernels under memcheck and racecheck."""
     require("pytest", "hypothesis")
     tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
     if not Path(tool).exists():
-        raise Missing("compute-sanitizer, of the CUDA toolkit")
+        raise Missing("compute-sanitizer, from the CUDA toolkit")
     words = ["-q", "-x", "-m", "gpu", "-k", "agrees_with_the_cpu or device", "tests"]
     operations = [sys.executable, "-m", "pytest", "--hypothesis-profile", "brief", *words]
     checks = {
@@ -137,7 +137,7 @@ def sanitizer(deadline: float, out: Path) -> dict[str, Any]:
 
 
 def memory(deadline: float, out: Path) -> dict[str, Any]:
-    """Look whether the pool holds as much after 10,000 steps as after the first thousand."""
+    """Check that 10,000 steps take no more memory than the first thousand."""
     import cupy
 
     agrad.seed(0)
@@ -162,12 +162,12 @@ def memory(deadline: float, out: Path) -> dict[str, Any]:
             )
         outcome[name] = {"steps": 1000 * len(used), "bytes_after_each_1000": used}
         if any(used[-1][where] > used[0][where] for where in used[0]):
-            outcome["failed"] = f"memory has grown, in steps {name}"
+            outcome["failed"] = f"memory has grown: steps {name}"
     return outcome
 
 
 def mnist(deadline: float, out: Path) -> dict[str, Any]:
-    """Make the foundation's comparison, as the command line makes it."""
+    """Run the dense study from the command line."""
     require("click", "matplotlib", "pooch", "rich", "sklearn", "threadpoolctl")
     if not (folder() / "mnist").is_dir():
         raise Missing(f"MNIST in {folder() / 'mnist'}; `agrad train --data mnist` downloads it")

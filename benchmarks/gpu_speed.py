@@ -1,6 +1,6 @@
-"""The parts of gpu.py that time: training steps, convolutions, and kernels by themselves.
+"""The parts of gpu.py that take times: of training steps, convolutions and single kernels.
 
-Steps are timed by the clock, the GPU synchronized before and after; kernels by CUDA events.
+Steps are timed by the clock, with the GPU synchronized before and after; kernels by CUDA events.
 """
 
 import time
@@ -24,11 +24,11 @@ from agrad.train import capture_step, train_step
 
 
 class Missing(Exception):
-    """What a part needs is not here."""
+    """A part of the measurements lacks a package, a tool or a data set."""
 
 
 def require(*packages: str) -> None:
-    """Raise Missing unless the packages are installed; of torch, a build for CUDA."""
+    """Raise Missing unless the packages are installed, torch as a build for CUDA."""
     lacking = [name for name in packages if find_spec(name) is None]
     if lacking:
         raise Missing(f"pip install {' '.join(lacking)}")
@@ -47,7 +47,7 @@ def make_batch(examples: int, features: int, classes: int) -> tuple[Any, Any]:
 
 
 def step(deadline: float, out: Path) -> dict[str, Any]:
-    """Race a step of the dense network, 30 hidden layers, with PyTorch's, eager and as a graph."""
+    """Race a step of the dense network, 30 hidden layers, with PyTorch's: eager and as a graph."""
     require("torch")
     results = {}
     for width, batch_size in ((64, 128), (64, 1024), (256, 128), (1024, 128), (1024, 1024)):
@@ -85,7 +85,7 @@ def _steps(width: int, batch_size: int) -> dict[str, Callable[[], object]]:
 
 
 def _own_steps(width: int, inputs: Any, labels: Any) -> dict[str, Callable[[], object]]:
-    """Return agrad's steps, as they are and by graphs, each of a network of its own."""
+    """Return agrad's steps, eager and as graphs, each with a network of its own."""
 
     def rmsprop(params: Any) -> optim.RMSprop:
         return optim.RMSprop(params, lr=1e-4, alpha=0.9)
@@ -102,7 +102,7 @@ def _own_steps(width: int, inputs: Any, labels: Any) -> dict[str, Callable[[], o
             if graph:
                 step = capture_step(model, optimizer)
                 with warnings.catch_warnings():
-                    warnings.simplefilter("error")  # that there is no graph is a failure here
+                    warnings.simplefilter("error")  # a step without a graph is a failure here
                     for _ in range(3):
                         step(inputs, labels)
             title = f"agrad {name}{', graph' if graph else ''}"
@@ -116,7 +116,7 @@ def _network(width: int) -> nn.Module:
 
 
 def _torch_step(parameters: list[Any], batch: list[Any]) -> Callable[[], object]:
-    """Return PyTorch's eager step of the same network from the same weights."""
+    """Return PyTorch's eager step of the same network, from the same weights."""
     launch = _torch_launches(parameters, batch, capturable=False)
     return lambda: (launch().item(), _wait())
 
@@ -148,7 +148,7 @@ def _torch_graph(parameters: list[Any], batch: list[Any]) -> Callable[[], object
 
 
 def _torch_launches(parameters: list[Any], batch: list[Any], capturable: bool) -> Callable[[], Any]:
-    """Return what launches a step of PyTorch's, and gives its loss."""
+    """Return a function that launches a step in PyTorch and returns its loss."""
     import torch
 
     layers: list[torch.nn.Module] = []
@@ -177,7 +177,7 @@ def _wait() -> None:
 
 
 def convolution(deadline: float, out: Path) -> dict[str, Any]:
-    """Race convolutions, forward plus backward, with cuDNN's, at the shapes of the CPU's race."""
+    """Race convolutions with cuDNN's, forward plus backward, at the shapes of the CPU's race."""
     require("torch")
     import torch
     from conv import SHAPES
@@ -233,7 +233,7 @@ def _convolutions(shape: Any) -> dict[str, Callable[[], object]]:
 
 
 def roofline(deadline: float, out: Path) -> dict[str, Any]:
-    """Time kernels, and say which share they have of the bandwidth that a copy has."""
+    """Time kernels, and relate their bandwidth to that of a copy."""
     import cupy
     from cupyx.profiler import benchmark
 
@@ -252,7 +252,7 @@ def roofline(deadline: float, out: Path) -> dict[str, Any]:
         rate = arrays * x.nbytes / median
         results[name] = {"seconds": median, "bytes_per_second": rate, "of_copy": rate / copying}
         print(f"  {name:<36} {rate / 1e9:6.0f} GB/s, {rate / copying:.2f} of a copy", flush=True)
-    # As small as the layers of a step are: what a launch takes, and how few blocks there are.
+    # At the size of a step's layers, the launch and the small number of blocks decide.
     for shape in ((128, 64), (1024, 64), (1024, 1024)):
         for name, _, function in _dense_kernels(*(_normal(prod(shape)).reshape(shape),) * 5):
             median = seconds(function)
@@ -266,7 +266,7 @@ def roofline(deadline: float, out: Path) -> dict[str, Any]:
 
 
 def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:
-    """Yield names, how many arrays like `x` are read or written at the least, and the calls."""
+    """Yield each kernel's name, the least number of arrays like `x` it moves, and its call."""
     own = kernels(x)
     y, z, u, v = (_normal(x.size) for _ in range(4))
     square, delta = y * y, np.empty_like(x)
@@ -295,7 +295,7 @@ def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:
 def _dense_kernels(
     x: Any, y: Any, z: Any, u: Any, v: Any
 ) -> Iterator[tuple[str, float, Callable[[], object]]]:
-    """Yield what `_hot_kernels` does for the kernels of matrices."""
+    """Yield the same as `_hot_kernels`, for the kernels of matrices."""
     own = kernels(x)
     bias, classes = x[0].copy(), np.zeros_like(x, np.int64, shape=len(x))
     yield "add_bias", 2, lambda: own.dense.add_bias(z, bias)

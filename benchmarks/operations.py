@@ -1,9 +1,10 @@
 """Time single operations, forward and backward: agrad's beside PyTorch's, JAX's and MyGrad's.
 
-    python benchmarks/operations.py --threads 1 --out results/operations/threads-1.json
+    python benchmarks/operations.py --threads 1 --out results/speed/operations/threads-1.json
 
-Float32; PyTorch eager, JAX jitted, both passes in one. Where MyGrad lacks an operation it is left
-out. How the figures are taken: see benchmarks/race.py. Needs the extras `demo` and `bench`.
+Float32; PyTorch is eager, JAX is jitted with both passes in one function. MyGrad takes part in the
+operations that it has. benchmarks/race.py says how the figures are taken. Needs the extras `demo`
+and `bench`.
 """
 
 import argparse
@@ -25,7 +26,7 @@ def parse() -> argparse.Namespace:
 
 
 def operations() -> dict[str, Contestants]:
-    """Return the contestants of each operation, from the same values."""
+    """Return the contestants of each operation, all with the same values."""
     import numpy as np
 
     random = np.random.default_rng(0)
@@ -60,7 +61,7 @@ def _contestants(
     jax_call: Callable | None,
     mygrad_call: Callable | None = None,
 ) -> Contestants:
-    """Return forward plus backward by each, from one fixed gradient of the output."""
+    """Return each framework's forward plus backward, given a fixed gradient of the output."""
     import jax
     import mygrad
     import numpy as np

@@ -1,8 +1,9 @@
 """The deep dense network's training step in other frameworks, on the same weights and batch.
 
-Each function returns contestants: names, and what makes one step and waits for it to be done. What
-a framework offers for speed is used: JAX compiles the whole step, optimizer included, and reuses
-the memory of what it updates; PyTorch compiles the loss, and the optimizer's step by itself.
+Each function returns contestants: by name, a callable that makes one step and waits until it is
+done. They use what each framework offers for speed. JAX compiles the whole step, optimizer
+included, and reuses the memory of the arrays it updates. PyTorch compiles the loss and the
+optimizer's step separately.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ BETAS, ADAM_EPS = (0.9, 0.999), 1e-8
 
 
 def torch_network(weights: Weights, activation: str) -> Any:
-    """Return PyTorch's network of these weights and biases, for inputs that are flat."""
+    """Return PyTorch's network with these weights and biases, for flat inputs."""
     import torch
 
     kind = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[activation]
@@ -35,7 +36,7 @@ def torch_network(weights: Weights, activation: str) -> Any:
 def torch_steps(
     weights: Weights, images: np.ndarray, labels: np.ndarray, activation: str, compiled: bool
 ) -> Contestants:
-    """Return PyTorch's: eager with each way of its optimizers, and compiled where asked for."""
+    """Return PyTorch's steps: eager with each form of its optimizers, and compiled if asked for."""
     import torch
 
     inputs, targets = torch.from_numpy(images), torch.from_numpy(labels)
@@ -81,7 +82,7 @@ def torch_steps(
 
 
 def jax_steps(weights: Weights, images: np.ndarray, labels: np.ndarray, activation: str) -> dict:
-    """Return JAX's, jitted."""
+    """Return JAX's steps, jitted."""
     import jax
     import jax.numpy as jnp
 
@@ -133,7 +134,7 @@ def jax_steps(weights: Weights, images: np.ndarray, labels: np.ndarray, activati
 
 
 def mygrad_steps(weights: Weights, images: np.ndarray, labels: np.ndarray, activation: str) -> dict:
-    """Return MyGrad's, which has no optimizers: RMSprop's formula in NumPy, in place."""
+    """Return MyGrad's step. MyGrad has no optimizers, so RMSprop runs in NumPy, in place."""
     import mygrad
     from mygrad.nnet.activations import relu
     from mygrad.nnet.losses import softmax_crossentropy

@@ -1,13 +1,13 @@
-"""Tell where the time of a training step of the deep dense network goes.
+"""Show where the time of a training step of the deep dense network goes.
 
     python benchmarks/profile_step.py --width 64 --method average --capture
 
-First the step as it is, by phases, with its page faults: memory that went back to the system after
-one step and has to be fetched again in the next. Then the same step with every operation, joint
-dense step and kernel of the optimizers timed on its own (which itself costs time): what a phase
-takes beyond them is Python. Beside them the floor, the matrix products of a plain step alone.
-Medians over the steps of the time that the main thread computes, which other programs disturb
-little. Needs the extra `demo`.
+First the script times the unchanged step by phases and counts its page faults: memory that went
+back to the system after one step and returns in the next. Then it times every operation, fused
+dense step and optimizer kernel of the same step on its own, which itself takes time; the rest of
+each phase is Python. Finally it times the floor, the matrix products of a plain step alone. All
+figures are medians over the steps, in seconds of processor time of the main thread, which other
+programs hardly disturb. Needs the extra `demo`.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def parse() -> argparse.Namespace:
 
 
 class Profile:
-    """Samples by name, in seconds but for page faults: one a step."""
+    """Samples by name, one per step: seconds, and numbers of page faults."""
 
     def __init__(self) -> None:
         self.samples: dict[str, list[float]] = defaultdict(list)
@@ -53,7 +53,7 @@ class Profile:
         self.nested = False
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `function`, its time counted under `name` unless it runs within another's."""
+        """Return `function`, timed under `name` unless another timed call runs it."""
 
         def call(*arguments: Any, **options: Any) -> Any:
             if self.nested:
@@ -69,7 +69,7 @@ class Profile:
         return call
 
     def run(self, phases: dict[str, Callable[[], None]], steps: int) -> None:
-        """Run the phases, over and over, and keep what a step of them took."""
+        """Run the phases for some steps, and keep the samples of each step."""
         self.samples.clear()
         for _ in range(steps):
             self.inside.clear()
@@ -92,13 +92,13 @@ class Profile:
 
 
 def watch(profile: Profile) -> None:
-    """Time every operation but a captured function as a whole, and the optimizers' kernels."""
+    """Time every operation except Replay, which runs others, and the optimizers' kernels."""
     kinds = [Operation]
-    for kind in kinds:  # which grows as it is gone through
+    for kind in kinds:  # the loop extends the list
         kinds += [child for child in kind.__subclasses__() if child not in (*kinds, Replay)]
         for name in ("forward", "backward", "average_backward"):
             setattr(kind, name, profile.timed(f"{kind.__name__}.{name}", getattr(kind, name)))
-    for name in ("run", "run_again", "pull", "average_pull"):
+    for name in ("run", "pull"):
         setattr(DenseStep, name, profile.timed(f"DenseStep.{name}", getattr(DenseStep, name)))
     for name, function in vars(cpu.optimizer).items():
         if hasattr(function, "__wrapped__"):
@@ -140,7 +140,7 @@ def main() -> None:
     profile = Profile()
     profile.run(phases, 20)
     profile.run(phases, options.steps)
-    print("As it is, µs:")
+    print("The unchanged step, µs:")
     for name in phases:
         profile.show(name)
     profile.show("page faults", scale=1)
@@ -148,7 +148,7 @@ def main() -> None:
     watch(profile)
     profile.run(phases, 20)
     profile.run(phases, options.steps)
-    print("Each operation timed, µs:")
+    print("The step with each operation timed, µs:")
     names = [name for name in profile.samples if name.startswith("  ") or "Python" in name]
     for name in sorted(names, key=lambda name: -np.median(profile.samples[name])):
         if np.median(profile.samples[name]) > 5e-6:

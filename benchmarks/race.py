@@ -1,13 +1,14 @@
-"""What the benchmarks share: threads, turns, and the figures of a race.
+"""Threads, turns and figures: the parts that all races share.
 
-All contestants of a race share one process and the same cores, and take turns: each round times a
-few steps of each, in an order that rotates. Before each turn all threads have gone to sleep: those
-of a BLAS look for more work for a tenth of a second, on the cores that the next one needs. Reported
-are the medians over the rounds of each round's median and of the ratios within a round, with the
-quartiles beside them: a ratio within a round compares what the machine did at nearly one time.
+The contestants of a race share one process and the same cores, and take turns: each round times a
+few steps of each, in an order that rotates. Before each turn the race waits until all threads
+sleep, because those of a BLAS look for more work for a tenth of a second, on the cores that the
+next contestant needs. A contestant's time is the median over the rounds of each round's median. A
+ratio is taken within a round, so that it compares what the machine did at nearly the same time, and
+reported as its median and quartiles.
 
-Nothing that computes is imported here: a library makes its threads when it is loaded, which has to
-be after `pin`. `refuse_other_threads` looks whether it was.
+This module imports no library that computes. Libraries create their threads when they are loaded,
+which must happen after `pin`; `refuse_other_threads` checks that it did.
 """
 
 import json
@@ -22,20 +23,20 @@ Figures = dict[str, list[float]]
 
 
 def pin(threads: int) -> None:
-    """Give this process so many cores, and the libraries loaded from now on as many threads.
+    """Give this process `threads` cores, and the libraries loaded from now on as many threads.
 
-    Thread pools that take no wishes, such as JAX's, are held to the cores. For this the threads
-    must not be there yet: call it before anything loads NumPy.
+    The cores also limit thread pools that accept no setting, such as JAX's. A thread that already
+    exists keeps its cores, so call this before anything loads NumPy.
     """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
     if hasattr(os, "sched_setaffinity"):
-        # The last cores: the first one is where a system's own work goes.
+        # The last cores: the system runs its own work on the first.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
 def refuse_other_threads(threads: int) -> None:
-    """End here if a BLAS or OpenMP that was loaded has another number of threads."""
+    """Exit if a loaded BLAS or OpenMP has another number of threads."""
     from threadpoolctl import threadpool_info
 
     for library in threadpool_info():
@@ -46,7 +47,7 @@ def refuse_other_threads(threads: int) -> None:
 
 
 def race(contestants: Contestants, rounds: int, steps: int) -> Figures:
-    """Return for each contestant its median seconds a step in each round."""
+    """Return each contestant's median seconds per step in each round."""
     names = list(contestants)
     for name in names:
         for _ in range(max(3, steps // 2)):
@@ -65,7 +66,7 @@ def race(contestants: Contestants, rounds: int, steps: int) -> Figures:
 
 
 def settle() -> None:
-    """Wait until no thread of this process computes, a second at the most."""
+    """Wait until no thread of this process computes, for at most a second."""
     for _ in range(100):
         before = time.process_time()
         time.sleep(0.01)
@@ -74,9 +75,9 @@ def settle() -> None:
 
 
 def plan(contestants: Contestants, seconds: float) -> tuple[int, int]:
-    """Return the rounds, 7 to 15, and their steps, 1 to 10, of a race of about so many seconds.
+    """Return the rounds (7 to 15) and the steps per round (1 to 10) of a race of about `seconds`.
 
-    Each contestant is called twice, and the second time is taken.
+    Each contestant is called twice; the second call is timed.
     """
     for call in contestants.values():
         call()
@@ -89,13 +90,13 @@ def plan(contestants: Contestants, seconds: float) -> tuple[int, int]:
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
-    """Return the median, and the first and the third quartile."""
+    """Return the median, the first quartile and the third."""
     low, middle, high = quantiles(values, n=4, method="inclusive")
     return [middle, low, high]
 
 
 def ratios(seconds: Figures, pairs: Sequence[tuple[str, str]]) -> Figures:
-    """Return the quartiles of each pair's ratio within a round."""
+    """Return the median and quartiles of each pair's ratio within a round."""
     return {
         f"{name} / {other}": quartiles([a / b for a, b in zip(seconds[name], seconds[other])])
         for name, other in pairs
@@ -114,7 +115,7 @@ def show(title: str, seconds: Figures, of_ratios: Figures) -> None:
 
 
 def write(path: Path | None, content: dict) -> None:
-    """Write the figures as JSON, where a path was given: the whole file, or none."""
+    """Write the figures as JSON if there is a path: the whole file or nothing."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")

@@ -1,15 +1,15 @@
 """Time agrad and PyTorch to the same training loss, in the dense study's network on MNIST.
 
-    python benchmarks/time_to_loss.py --out results/time-to-loss/results.json
+    python benchmarks/time_to_loss.py --out results/speed/time-to-loss/results.json
 
 All runs of a seed start from the same weights and get the same batches in the same order, with one
-thread. First each method is run at each learning rate; its best is that of the lowest median final
-loss, the mean of the last 40 of 320 iterations. Then the methods race, each at its best rate, some
-iterations at a time in turns, to the final loss of PyTorch's RMSprop with that seed. All arrive in
-one way: at the end of the first 40 iterations in a row of a mean loss at most that. What counts is
-the seconds of the steps until then, from the batch at hand to the weights changed and the loss
-known. A run that is not there after twice the iterations never arrives. About 15 minutes for tanh
-and ReLU. Needs the extras `demo` and `bench`.
+thread. First each method runs at each learning rate. Its best rate has the lowest median final
+loss, the mean of the last 40 of 320 iterations. Then the methods race, each at its best rate, in
+turns of a few iterations, to the final loss of PyTorch's RMSprop with that seed. A run arrives at
+the end of the first 40 consecutive iterations whose mean loss is at most the target. Its time is
+the sum of the seconds of its steps until then; a step begins with its batch in memory and ends when
+the weights are updated and the loss is known. A run that needs more than twice the iterations never
+arrives. About 15 minutes for tanh and ReLU. Needs the extras `demo` and `bench`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from race import pin, refuse_other_threads, write
 
 BASELINE = "PyTorch RMSprop"
-RATES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # the study's, and one more at either end
+RATES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)  # those of the study, and one more at either end
 
 TURN = 10
 WINDOW = 40
@@ -34,14 +34,14 @@ Rates = dict[str, float]
 
 
 class Arrival(NamedTuple):
-    """What a run took to its target."""
+    """The iterations and seconds of a run to its target."""
 
     iterations: float
     seconds: float
 
 
 class Run:
-    """A training that can be gone on with: the loss and the seconds of each step so far."""
+    """A training that can be continued, with the loss and the seconds of each step so far."""
 
     def __init__(self, step: Step, batches: Iterable) -> None:
         self.step = step
@@ -49,12 +49,12 @@ class Run:
         self.losses: list[float] = []
         self.seconds: list[float] = []
 
-    def go_on(
+    def advance(
         self, iterations: int, arrived: Callable[[list[float]], bool] = lambda losses: False
     ) -> None:
-        """Make so many steps, or fewer where it arrives.
+        """Make `iterations` steps, or fewer if the run arrives.
 
-        From the first loss that is not finite on, all are infinite.
+        From the first loss on that is not finite, all losses are infinite.
         """
         for images, labels in islice(self.batches, iterations):
             if arrived(self.losses):
@@ -94,7 +94,7 @@ def torch_methods() -> dict[str, Callable]:
 
 
 def agrad_step(model: Any, optimizer: Any) -> Step:
-    """Return a step of agrad's, captured."""
+    """Return a captured step in agrad."""
     import agrad
     from agrad.errors import NonFiniteError
     from agrad.train import train_step
@@ -111,7 +111,7 @@ def agrad_step(model: Any, optimizer: Any) -> Step:
 
 
 def torch_step(model: Any, optimizer: Any) -> Step:
-    """Return a step of PyTorch's, eager."""
+    """Return an eager step in PyTorch."""
     import torch
 
     def step(images: Any, labels: Any) -> float:
@@ -126,7 +126,7 @@ def torch_step(model: Any, optimizer: Any) -> Step:
 
 
 class Task(NamedTuple):
-    """What is to be learnt, and how."""
+    """A data set, a network and the options of its trainings."""
 
     activation: str
     images: Any
@@ -156,20 +156,20 @@ class Task(NamedTuple):
         return made
 
     def search(self) -> dict[str, dict[float, list[float]]]:
-        """Return for each method and rate the final loss of each seed."""
+        """Return the final loss by method, rate and seed."""
         from agrad.study.measures import final_loss
 
         losses: dict = {name: {} for name in (*torch_methods(), *agrad_methods())}
         for lr in self.options.rates:
             for seed in range(self.options.seeds):
                 for name, run in self.runs(dict.fromkeys(losses, lr), seed).items():
-                    run.go_on(self.options.iterations)
+                    run.advance(self.options.iterations)
                     losses[name].setdefault(lr, []).append(final_loss(run.losses))
-            print(f"{self.activation}: all methods were run at the rate {lr:g}", flush=True)
+            print(f"{self.activation}: all methods have run at the rate {lr:g}", flush=True)
         return losses
 
     def race(self, rates: Rates, seed: int, target: float) -> dict[str, Arrival]:
-        """Return when each method, in turns with the others, arrives at the target."""
+        """Let the methods take turns, and return when each arrives at the target."""
         from agrad.study.measures import Target
 
         goal = Target(target, WINDOW)
@@ -177,26 +177,26 @@ class Task(NamedTuple):
         names = list(contestants)
         for i in range(2 * self.options.iterations // TURN):
             for name in names[i % len(names) :] + names[: i % len(names)]:
-                contestants[name].go_on(TURN, goal.is_reached)
+                contestants[name].advance(TURN, goal.is_reached)
         return {name: arrival_of(run, goal.is_reached) for name, run in contestants.items()}
 
 
 def arrival_of(run: Run, arrived: Callable[[list[float]], bool]) -> Arrival:
-    """Return the iterations and seconds of a run that has arrived; infinitely many of another."""
+    """Return the iterations and seconds of a run, infinite if it has not arrived."""
     if not arrived(run.losses):
         return Arrival(math.inf, math.inf)
     return Arrival(len(run.losses), sum(run.seconds))
 
 
 def best_rates(losses: dict[str, dict[float, list[float]]]) -> Rates:
-    """Return for each method the rate of the lowest median final loss."""
+    """Return each method's rate with the lowest median final loss."""
     return {
         name: min(by_rate, key=lambda lr: median(by_rate[lr])) for name, by_rate in losses.items()
     }
 
 
 def summary(races: Sequence[dict[str, Arrival]]) -> dict[str, dict[str, list[float]]]:
-    """Return of each method, over the seeds, the median, least and most of what it took."""
+    """Return the median, least and most that each method took, over the seeds."""
 
     def spread(values: Sequence[float]) -> list[float]:
         return [median(values), min(values), max(values)]
@@ -224,7 +224,7 @@ def show(activation: str, rates: Rates, of_methods: dict[str, dict[str, list[flo
 
 
 def finite(value: Any) -> Any:
-    """Return the value with None for what is infinite, as JSON has no such numbers."""
+    """Return the value with None in place of infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -233,7 +233,7 @@ def finite(value: Any) -> Any:
 
 
 def compare(task: Task) -> dict[str, Any]:
-    """Search the rates, race the seeds, print the summary and return all there is to know."""
+    """Search the rates, race the seeds, print a summary and return all figures."""
     losses = task.search()
     rates = best_rates(losses)
     targets = losses[BASELINE][rates[BASELINE]]

@@ -2,9 +2,10 @@
 
 python examples/order.py
 
-A network of six tanh layers in float64, an update Δ that is halved again and again. The gradient's
-error falls as |Δ|, the factorized average gradient's as |Δ|², the extrapolated one's as |Δ|⁴; and
-the last two account for the change of the loss exactly at any size.
+A network of six tanh layers in float64, and an update Δ that is halved again and again. The error
+of the gradient falls as |Δ|, that of the factorized average gradient as |Δ|², and that of the
+extrapolated one as |Δ|⁴. The last two also account for the change of the loss, exactly and at any
+size of the update.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Train a deep plain network on handwritten digits, the learning rate left to the optimizer.
+"""Train a deep plain network on handwritten digits; the optimizer sets the learning rate.
 
 python examples/train_digits.py
 """

@@ -17,6 +17,7 @@ import floor
 import pytest
 import race
 import time_to_loss
+import trace_calls
 from source_tree import ROOT
 
 
@@ -186,17 +187,17 @@ def run_of(losses: list[float]) -> time_to_loss.Run:
 def test_a_run_goes_on_until_it_arrives() -> None:
     run = run_of([3.0, 2.0, 1.0, 0.5])
     arrived = lambda losses: losses[-1:] == [1.0]  # noqa: E731
-    run.go_on(2, arrived)
+    run.advance(2, arrived)
     assert time_to_loss.arrival_of(run, arrived) == (math.inf, math.inf)
     for _ in range(2):
-        run.go_on(2, arrived)
+        run.advance(2, arrived)
     assert run.losses == [3.0, 2.0, 1.0]
     assert time_to_loss.arrival_of(run, arrived) == (3, sum(run.seconds))
 
 
 def test_a_run_that_is_not_finite_makes_no_more_steps() -> None:
     run = run_of([3.0, math.nan])
-    run.go_on(4)
+    run.advance(4)
     assert run.losses == [3.0, math.inf, math.inf, math.inf]
 
 
@@ -227,3 +228,24 @@ import time:       120 |        120 |   agrad.core.context
 import time:      3400 |      90000 | agrad
 """
     assert first_use.slowest(printed) == [("agrad", 3400), ("agrad.core.context", 120)]
+
+
+# -- calls and moves -------------------------------------------------------------------------------
+
+
+def test_moves_are_counted_between_files() -> None:
+    files = ("tensor.py", "graph.py", "graph.py", "tensor.py")
+    events = list(zip(("call", "call", "return", "return"), files))
+    assert trace_calls.moves(events) == [("tensor.py", "graph.py"), ("graph.py", "tensor.py")]
+
+
+def test_a_phase_is_traced_in_the_files_of_agrad_alone() -> None:
+    run = trace_calls.phases()
+    for phase in run.values():
+        phase()
+    events = trace_calls.trace(run["forward"])
+    files = {file for _, file in events}
+    assert {file.partition("/")[0] for file in files} == {"agrad", "kernels"}
+    assert all((ROOT / file).is_file() for file in files)
+    calls = sum(event == "call" for event, _ in events)
+    assert 2 * calls == len(events) == len(trace_calls.trace(run["forward"]))

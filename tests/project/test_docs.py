@@ -21,6 +21,12 @@ def test_examples(name: str, doctest_flags: int) -> None:
     assert doctest.DocTestRunner(optionflags=doctest_flags).run(examples).failed == 0
 
 
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_linked_files_exist(name: str) -> None:
+    links = re.findall(r"\]\((?!\w+:)([^)#]+)[)#]", PAGES[name])
+    assert [link for link in links if not (DOCS / name).parent.joinpath(link).exists()] == []
+
+
 def test_every_divided_difference_is_in_the_reference() -> None:
     # Listed by hand, as Sphinx takes none of these objects for a function.
     listed = re.findall(r"autofunction:: (\w+)", PAGES["reference/divided_difference.md"])

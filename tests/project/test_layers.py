@@ -2,10 +2,11 @@
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 
 import pytest
-from source_tree import MODULES
+from source_tree import MODULES, ROOT
 
 # From the bottom of the architecture to its top: each imports only what stands before it. The empty
 # name is the package itself, agrad/__init__.py, which gathers the names that users see.
@@ -67,3 +68,10 @@ def test_no_import_circles() -> None:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         pytest.fail("import circle: " + " <- ".join(error.args[1]))
+
+
+def test_contributing_lists_the_layers_in_order() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.partition("| layer | contents |\n| --- | --- |\n")[2].partition("\n\n")[0]
+    names = re.findall(r"^\| `(\w[\w.]*)` \|", table, flags=re.MULTILINE)
+    assert names == [name or "agrad" for name in LAYERS]

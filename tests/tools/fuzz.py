@@ -7,7 +7,7 @@ A case is a function of the loader and its number. The loader either refuses the
 own error, or accepts it, and then what it returns is valid. Anything else is a finding: another
 exception, more than a second of processor time, or memory beyond `MEMORY`. Of a finding the number
 is told, which makes it again. What was run with --keep, at once or in pieces, is in
-results/fuzz/results.json, from which docs/reliability.md has its table. Needs Linux.
+results/reliability/fuzz/results.json, from which docs/reliability.md has its table. Needs Linux.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from fuzz_loaders import FILE, LOADERS, Loader
 from reliability_page import table_text, write_block
 from source_tree import ROOT
 
-RESULTS = ROOT / "results" / "fuzz" / "results.json"
+RESULTS = ROOT / "results" / "reliability" / "fuzz" / "results.json"
 SECONDS = 1.0
 """What a case may take of the processor."""
 MEMORY = 2**28

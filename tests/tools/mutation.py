@@ -7,7 +7,8 @@ The checkout itself is never changed. Each mutant has a fresh copy, in which the
 it names; if it survives them, all of their files; if it survives these too, the whole suite but for
 its slow and its packaging tests. The tests that fail then have to pass without the fault.
 Hypothesis' examples are the fixed ones of CI, so that a result is one that others get too. The
-results are in results/mutation/results.json, from which docs/reliability.md has its table.
+results are in results/reliability/mutation/results.json, from which docs/reliability.md has its
+table.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from mutants import MUTANTS, Mutant
 from reliability_page import table_text, write_block
 from source_tree import ROOT
 
-RESULTS = ROOT / "results" / "mutation" / "results.json"
+RESULTS = ROOT / "results" / "reliability" / "mutation" / "results.json"
 SECONDS = 300
 """After which a run of tests is stopped. A fault that keeps one from ending has been found."""
 _WHOLE_SUITE = ("tests", "--ignore=tests/project/test_packaging.py")
