@@ -198,7 +198,7 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(tmp_path: Path) -> None:
     expected = outcome(out)
     damage(out, 25)
     result = resume(out)
-    message = "damaged and put aside: {0}/00000025.safetensors; going on from {0}/00000020"
+    message = "damaged and renamed: {0}/00000025.safetensors; resuming from {0}/00000020"
     assert message.format(out / "checkpoints") in result.output
     assert "Resuming after iteration 20 of 25" in result.output
     assert outcome(out) == expected
@@ -263,7 +263,7 @@ def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     train(tmp_path, "--iterations", 3)
     monkeypatch.setattr(ag, "__version__", "9.9.9")
     result = invoke("train", "--resume", tmp_path)
-    assert "is of agrad 0.1.0, this is 9.9.9" in str(result.exception)
+    assert "was saved by agrad 0.1.0, this is 9.9.9" in str(result.exception)
 
 
 @needs_signals

@@ -1,4 +1,4 @@
-"""Finding the first operation that gave NaN or an infinity: the check behind `detect_anomaly`."""
+"""Find the first operation that produced NaN or an infinity, for `detect_anomaly`."""
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -24,30 +24,30 @@ __all__ = [
     "remember",
 ]
 
-# A context variable, so that each thread and each asynchronous task has its own: None outside of
-# `detect_anomaly`, inside the line at which each node of a graph was recorded.
+# A context variable, so that each thread and each asynchronous task has its own. None outside
+# `detect_anomaly`; inside, the source lines at which each node of a graph was recorded.
 _recorded_at: ContextVar[WeakKeyDictionary[Node, str] | None] = ContextVar(
     "agrad_anomaly", default=None
 )
 
 Pull = Callable[[Node, Array], Gradients]
 
-# What records, which is no part of the program that is recorded.
+# The files that record operations, which are left out of tracebacks of the recorded program.
 _MACHINERY = {str(Path(__file__).with_name(name)) for name in ("anomaly.py", "tensor.py")}
 
 
 @contextmanager
 def detect_anomaly() -> Iterator[None]:
-    """Raise at the first operation that gives NaN or an infinity inside the `with` block.
+    """Raise at the first operation inside the block that produces NaN or an infinity.
 
-    Forward, an operation is to blame for NaN in its result, and for an infinity that no operand
-    had; in a backward and in an average backward pass, for a gradient of an operand that is not
-    finite. The error names the operation and the operands, and for a gradient adds the lines that
-    recorded the operation. All results are looked through, so it is for finding what went wrong;
-    outside of such a block nothing is looked at. NumPy's warnings are silent inside.
+    In a forward pass, an operation is at fault if its result contains NaN, or an infinity although
+    no operand has one. In a backward or average backward pass, it is at fault if the gradient of an
+    operand is not finite. The error names the operation and its operands; for a gradient, it also
+    shows the lines that recorded the operation. Checking every result is slow, so use it only for
+    debugging; outside the block nothing is checked. NumPy's warnings are silenced inside the block.
 
     Raises:
-        AnomalyError: there was such an operation.
+        AnomalyError: An operation is at fault.
 
     Example:
         >>> import agrad as ag
@@ -66,22 +66,22 @@ def detect_anomaly() -> Iterator[None]:
 
 
 def detecting() -> bool:
-    """Return whether this is inside a `detect_anomaly`."""
+    """Return whether `detect_anomaly` is active."""
     return _recorded_at.get() is not None
 
 
 def check_forward(operation: Operation, out: Array, inputs: tuple[Array, ...]) -> None:
-    """Look through the result of an operation.
+    """Check the result of an operation.
 
     Raises:
-        AnomalyError: it has NaN, or an infinity that the inputs have not.
+        AnomalyError: The result has NaN, or an infinity although the inputs have none.
     """
     if _arises(out, inputs):
         raise AnomalyError(f"detect_anomaly: {_describe_forward(operation, Point(out, inputs))}")
 
 
 def remember(node: Node) -> None:
-    """Keep the lines of the program that recorded the node, for an error in a later sweep."""
+    """Store the source lines that recorded the node, for an error in a later sweep."""
     places = _recorded_at.get()
     if places is not None:
         lines = traceback.extract_stack()
@@ -91,7 +91,7 @@ def remember(node: Node) -> None:
 
 
 def checked(pull: Pull, sweep: str) -> Pull:
-    """Return `pull`; inside `detect_anomaly`, one that raises where a gradient is not finite."""
+    """Return `pull`, which inside `detect_anomaly` raises if a gradient is not finite."""
     places = _recorded_at.get()
     if places is None:
         return pull
@@ -115,7 +115,7 @@ def checked(pull: Pull, sweep: str) -> Pull:
 
 
 def first_anomaly(points: Mapping[Node, Point]) -> str:
-    """Return in words the first operation whose result is not finite, "" if none is to blame."""
+    """Describe the first operation at fault for a result that is not finite, or return ""."""
     for node, point in points.items():
         if _arises(*point):
             return _describe_forward(node.operation, point)
@@ -123,7 +123,7 @@ def first_anomaly(points: Mapping[Node, Point]) -> str:
 
 
 def _arises(out: Array, inputs: tuple[Array, ...]) -> bool:
-    """Whether `out` has NaN, or an infinity where `inputs` have none."""
+    """Return whether `out` has NaN, or an infinity although `inputs` have none."""
     if out.dtype.kind != "f" or np.isfinite(out).all():
         return False
     return bool(np.isnan(out).any()) or all(np.isfinite(array).all() for array in inputs)
@@ -137,14 +137,14 @@ def _describe_forward(operation: Operation, point: Point) -> str:
 
 
 def _first_bad(array: Array) -> str:
-    """Return in words how many elements are not finite, and the first of them."""
+    """Describe the first element that is not finite, and the number of such elements."""
     bad = np.argwhere(~np.isfinite(array))
     first = tuple(map(int, bad[0]))
     return f"{array[first]} at {list(first)} ({len(bad)} of {array.size} elements are not finite)"
 
 
 def _describe(arrays: Any) -> str:
-    """Return in words each array's dtype, shape and range."""
+    """Describe the dtype, the shape and the range of each array."""
     return ", ".join(
         f"{array.dtype}{list(array.shape)}"
         + (f" from {np.min(array):.3g} to {np.max(array):.3g}" if array.size else "")
