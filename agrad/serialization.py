@@ -222,7 +222,7 @@ def _outline(value: Any, keys: tuple[str, ...], arrays: dict[str, Any]) -> Any:
         )
     name = ".".join(keys)
     if name in arrays or name == "__metadata__":
-        raise ValueError(f"save: the name {name!r} occurs twice or is reserved; rename a key")
+        raise ValueError(f"save: the name {name!r} is reserved or occurs twice; rename a key")
     arrays[name] = np.asarray(value, order="C")
     return name
 

@@ -144,7 +144,7 @@ def test_files_of_other_writers_are_loaded_by_name(scratch: Path) -> None:
         ({"m": {3: np.ones(2)}}, TypeError, "'m' has the key 3"),
         ({3: np.ones(2)}, TypeError, "the state has the key 3"),
         (np.ones(2), TypeError, "save: state must be a dict, got ndarray"),
-        ({"a": {"b": np.ones(2)}, "a.b": np.ones(2)}, ValueError, "'a.b' occurs twice"),
+        ({"a": {"b": np.ones(2)}, "a.b": np.ones(2)}, ValueError, "'a.b' is .* occurs twice"),
         ({"__metadata__": np.ones(2)}, ValueError, "'__metadata__' is"),
     ],
 )
