@@ -1,6 +1,6 @@
 """Save and load states in the safetensors format, and write files atomically.
 
-There is no pickle: an untrusted file can hold arrays and plain values, but no code.
+agrad does not use pickle: an untrusted file can hold arrays and plain values, but no code.
 """
 
 import hashlib

@@ -396,7 +396,7 @@ def test_the_network_suits_the_data():
         assert any(isinstance(layer, nn.Conv1d | nn.Conv2d) for layer in network) == (
             kind == "conv"
         )
-    with pytest.raises(ValueError, match="texts need the kind 'conv', got 'dense'"):
+    with pytest.raises(ValueError, match="kind must be 'conv' for texts, got 'dense'"):
         make_network("dense", read)
     with pytest.raises(ValueError, match=r"kind must be one of .*'conv'.* got 'recurrent'"):
         make_network("recurrent", seen)

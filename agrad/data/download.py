@@ -26,7 +26,7 @@ def require(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise ImportError(
-            f'the data sets of agrad need {module.partition(".")[0]}: pip install "agrad[demo]"'
+            f'the data sets need {module.partition(".")[0]}: pip install "agrad[demo]"'
         ) from error
 
 

@@ -105,7 +105,7 @@ class Module:
             tape.enter(self)
         return self.forward(*inputs, **options)
 
-    # -- what it owns ------------------------------------------------------------------------------
+    # -- parts -------------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A parameter that an optimizer or a state refers to must not silently leave the module.
@@ -221,7 +221,7 @@ class Module:
         """Yield every buffer, each once."""
         return (buffer for _, buffer in self.named_buffers())
 
-    # -- its state ---------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     def _named_state(self) -> dict[str, Tensor]:
         state: dict[str, Tensor] = {}
@@ -372,7 +372,7 @@ class Module:
         """Put this module and its descendants into evaluation mode; the same as `train(False)`."""
         return self.train(False)
 
-    # -- its text ----------------------------------------------------------------------------------
+    # -- text --------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
         """Return the text between the parentheses of the module's repr: its options."""

@@ -159,7 +159,7 @@ class Clip(Elementwise):
     """x clipped to [low, high], which are numbers, arrays or None; at a bound the slope is 1."""
 
     def __init__(self, low=None, high=None):
-        # Copies: the owner of an array may change it before the gradient comes back.
+        # Copy, since the owner of an array may change it before the backward pass.
         self.low = copy(low)
         self.high = copy(high)
 

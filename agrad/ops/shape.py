@@ -117,7 +117,7 @@ class GetItem(Linear):
         return x[self.index]
 
     def backward(self, grad, needs, out, x):
-        x_grad = np.zeros_like(x, dtype=grad.dtype, order="C")  # so that reshape gives a view
+        x_grad = np.zeros_like(x, dtype=grad.dtype, order="C")  # so that reshape returns a view
         if self.repeats:
             # Adding element by element, in the order of flat positions, is reproducible.
             positions = np.arange(x.size, like=x).reshape(x.shape)[self.index]

@@ -38,7 +38,7 @@ class LogSoftmax(Smooth):
     def forward(self, x):
         shifted = x - largest(x, self.axis)
         total = np.exp(shifted).sum(axis=self.axis, keepdims=True)
-        shifted -= np.log(np.maximum(total, 1))  # never below 1, except over no elements
+        shifted -= np.log(np.maximum(total, 1))  # at least 1 unless there are no elements
         return shifted
 
     def backward(self, grad, needs, out, x):

@@ -58,7 +58,7 @@ def make_network(kind: str, data: DataSet, **options: Any) -> nn.Sequential:
         raise ValueError(f"make_network: kind must be one of {KINDS}, got {kind!r}")
     if data.vocabulary is not None:
         if kind == "dense":
-            raise ValueError("make_network: texts need the kind 'conv', got 'dense'")
+            raise ValueError("make_network: kind must be 'conv' for texts, got 'dense'")
         return text_network(data.vocabulary, data.classes, **options)
     image = data.train[0][0]
     if kind == "conv":

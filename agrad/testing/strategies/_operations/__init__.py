@@ -51,7 +51,9 @@ def operations(*names: str) -> st.SearchStrategy[Case]:
     """
     unknown = set(names) - OPERATIONS.keys()
     if unknown:
-        raise ValueError(f"operations: {sorted(unknown)} are none of {sorted(OPERATIONS)}")
+        raise ValueError(
+            f"operations: names must be in {sorted(OPERATIONS)}, got {sorted(unknown)}"
+        )
     return st.sampled_from(names or [*OPERATIONS]).flatmap(_named_cases)
 
 

@@ -45,7 +45,7 @@ def log_softmax_of_array(x: Array, axis: int) -> Any:
 def layer_normalized(draw: st.DrawFn) -> Case:
     drawn = draw(shapes(min_dims=1, min_side=1))
     normalized = drawn[-draw(st.integers(1, len(drawn))) :]
-    # Two elements become 1 and -1, whatever they were, but for eps: their gradients cancel to it.
+    # Apart from eps, two elements always become 1 and -1, so their gradients nearly cancel.
     eps = draw(st.sampled_from([1e-5, 0.1])) if math.prod(normalized) != 2 else 0.1
     inputs = draw(points((drawn, REAL), *[(normalized, REAL)] * draw(st.integers(0, 2))))
 
