@@ -1,4 +1,4 @@
-"""Checkpoints: what it takes to go on with a training, bit for bit, after it was interrupted."""
+"""Checkpoints: resume an interrupted training bit for bit."""
 
 import errno
 import math
@@ -27,29 +27,29 @@ else:
 
 __all__ = ["Checkpoint", "Checkpoints", "Stateful"]
 
-# The entry of a file that holds what is no state of a part.
+# The entry of a file for everything that is not the state of a part.
 _RECORD = "checkpoint"
 _RECORD_KEYS = {"agrad", "iteration", "kinds", "random", "best", "settings", "metrics"}
 
 
 class Stateful(Protocol):
-    """What can take part in a checkpoint: modules, optimizers, schedules, `EMA`, `Batches`."""
+    """A part of a checkpoint: a module, an optimizer, a schedule, an `EMA` or `Batches`."""
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Return the state, copied, as `agrad.save` takes it."""
+        """Return a copy of the state that `agrad.save` can write."""
 
     def load_state_dict(self, state: Any, /) -> Any:
-        """Take up such a state, or raise a ValueError or TypeError and change nothing."""
+        """Restore a state, or raise a ValueError or TypeError and change nothing."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that has been read.
+    """A checkpoint read from a file.
 
     Attributes:
-        path: its file.
-        record: what it says of the run and of itself.
-        states: the states of the parts, by name.
+        path: The file.
+        record: The data about the run and the checkpoint itself.
+        states: The states of the parts by name.
     """
 
     path: Path
@@ -58,32 +58,32 @@ class Checkpoint:
 
     @property
     def iteration(self) -> int:
-        """The number of steps that had been made."""
+        """The number of steps before the checkpoint."""
         return self.record["iteration"]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was given to `Checkpoints.save`."""
+        """The `settings` passed to `Checkpoints.save`."""
         return self.record["settings"]
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What was given to `Checkpoints.save`."""
+        """The `metrics` passed to `Checkpoints.save`."""
         return self.record["metrics"]
 
     def restore(self, parts: Mapping[str, Stateful]) -> int:
-        """Give the parts, and the calling thread's random generator, the states they had.
+        """Restore the states of the parts and of the calling thread's random generator.
 
         Args:
-            parts: by the names under which they were saved, made anew with the same options: a
-                state holds what training changes, not a rule's options.
+            parts: The parts by the names under which they were saved. Create them with the same
+                options: a state holds what training changes, not the options of a rule.
 
         Returns:
-            The number of steps that had been made.
+            The number of steps before the checkpoint.
 
         Raises:
-            ValueError: other parts, parts of other kinds, or a state that does not fit; the message
-                says what differs, and nothing has changed.
+            ValueError: Names or types of parts differ, or a state does not fit. The message says
+                what differs, and nothing has changed.
         """
         kinds = self.record["kinds"]
         if kinds.keys() != parts.keys():
@@ -94,8 +94,8 @@ class Checkpoint:
         for name, part in parts.items():
             if kinds[name] != _kind(part):
                 raise ValueError(
-                    f"Checkpoint.restore: in {os.fspath(self.path)!r} the {name} is of kind "
-                    f"{kinds[name]}, here it is {_kind(part)}"
+                    f"Checkpoint.restore: in {os.fspath(self.path)!r} the {name} is of type "
+                    f"{kinds[name]}, but parts has {_kind(part)}"
                 )
         before = {name: part.state_dict() for name, part in parts.items()}
         try:
@@ -112,27 +112,27 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one training run, in a folder of which the last few and the best stay.
+    """The checkpoints of one training run: a folder that keeps the last few and the best.
 
-    Each is a file of `agrad.save`, with a checksum: written under another name, synced to the disk
-    and renamed. So whatever happens, the folder holds whole checkpoints, and one that `save` has
-    returned outlives a crash of the machine. While the object is open, no other can be made on the
-    folder, by this process or another; a killed process leaves no lock behind.
+    Each checkpoint is a file of `agrad.save` with a checksum. It is written under a temporary name,
+    synced to disk and renamed, so the folder only ever holds complete checkpoints, and a checkpoint
+    survives a crash of the machine once `save` has returned. While the object is open, no other one
+    can open the folder, in this or another process. A killed process leaves no lock behind.
 
     Args:
-        folder: where they are kept, made if need be; for the checkpoints of this one run alone.
-        keep: how many of the last stay, beside the best; with 1 there is none to go back to where
-            the disk damages the last.
+        folder: The folder, which is created if necessary. Use a folder of its own for every run.
+        keep: The number of latest checkpoints to keep besides the best one. With 1, there is no
+            earlier checkpoint to fall back on if the disk damages the last.
 
     Attributes:
-        last: the iteration of the checkpoint that was last saved here, or given by `latest`.
+        last: The iteration of the checkpoint last saved or returned by `latest`, or None.
 
     Raises:
-        ValueError: `keep` is less than 1; another run has the folder open (`FolderInUseError`).
-        OSError: the folder cannot be written.
+        ValueError: `keep` is below 1, or another run has the folder open (`FolderInUseError`).
+        OSError: The folder cannot be written.
 
     Example:
-        Run it again after a crash, and it goes on after the last checkpoint:
+        If this program runs again after a crash, it resumes after the last checkpoint:
 
         >>> import tempfile
         >>> import numpy as np
@@ -177,22 +177,22 @@ class Checkpoints:
         self.close()
 
     def close(self) -> None:
-        """Give the folder free for another run."""
+        """Release the folder, so that another run can open it."""
         self._lock.close()
 
     @property
     def best(self) -> Path | None:
-        """The file of the checkpoint with the lowest score, None where none has had one."""
+        """The file of the checkpoint with the lowest score, or None if no checkpoint has one."""
         return None if self._best is None else self._path(self._best["iteration"])
 
     def latest(self) -> Checkpoint | None:
-        """Return the last checkpoint that is whole, None where there is none at all.
+        """Return the last intact checkpoint, or None if the folder has no checkpoints.
 
-        Damaged ones after it are renamed to end in .damaged, and a RuntimeWarning names them.
+        Damaged checkpoints after it get the suffix .damaged, and a RuntimeWarning names them.
 
         Raises:
-            CorruptDataError: there are checkpoints, and all are damaged.
-            ValueError: it is of another version of agrad.
+            CorruptDataError: All checkpoints are damaged.
+            ValueError: The checkpoint was saved by another version of agrad.
         """
         damaged: dict[Path, str] = {}
         for path in reversed(self._paths()):
@@ -205,8 +205,8 @@ class Checkpoints:
                 os.replace(path, f"{path}.damaged")
             if damaged:
                 warnings.warn(
-                    f"damaged and put aside: {', '.join(map(os.fspath, damaged))}; "
-                    f"going on from {os.fspath(checkpoint.path)}",
+                    f"damaged and renamed: {', '.join(map(os.fspath, damaged))}; "
+                    f"resuming from {os.fspath(checkpoint.path)}",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -229,40 +229,41 @@ class Checkpoints:
         metrics: Mapping[str, Any] | None = None,
         score: float | None = None,
     ) -> Path:
-        """Save a checkpoint, then remove those that need not stay, and return its file.
+        """Save a checkpoint, remove the ones that are no longer kept, and return the new file.
 
-        `agrad.load` reads it too: of a part `model`, the weights are `agrad.load(path)["model"]`.
+        `agrad.load` can read the file: `agrad.load(path)["model"]` is the state of a part `model`.
 
         Args:
-            iteration: the number of steps made, more than at the checkpoint before.
-            parts: what takes part in training, by names of your choice. The calling thread's random
-                generator is saved as well.
-            settings: what is needed to make the parts anew, for `Checkpoint.settings`: whatever
-                `agrad.save` takes.
-            metrics: what was measured, for `Checkpoint.metrics`, likewise.
-            score: how bad the model is; the checkpoint with the lowest stays.
+            iteration: The number of steps so far; must exceed that of the previous checkpoint.
+            parts: The parts of the training, by names of your choice. The calling thread's random
+                generator is saved too.
+            settings: Options needed to create the parts again, returned by `Checkpoint.settings`;
+                anything that `agrad.save` accepts.
+            metrics: Measurements, returned by `Checkpoint.metrics`; anything that `agrad.save`
+                accepts.
+            score: A score of the model, lower is better. The best checkpoint is always kept.
 
         Raises:
-            ValueError: a wrong `iteration`, or checkpoints in the folder that `latest` has not been
-                asked for; a part named "checkpoint".
-            NonFiniteError: a parameter of a module, or the score, is NaN or infinite.
-            OSError: it could not be written; the checkpoints that were there still are.
+            ValueError: `iteration` is wrong; a part is named "checkpoint"; or the folder holds
+                checkpoints, but `latest` was not called.
+            NonFiniteError: A parameter of a module, or the score, is NaN or infinite.
+            OSError: The file cannot be written; the existing checkpoints are kept.
         """
         paths = self._paths()
         if self.last is None and paths:
             raise ValueError(
-                f"Checkpoints.save: {os.fspath(self.folder)!r} holds the checkpoints of a run; go "
-                "on from latest() or choose another folder"
+                f"Checkpoints.save: {os.fspath(self.folder)!r} holds the checkpoints of a run; "
+                "resume from latest() or choose another folder"
             )
         if iteration < 0 or (self.last is not None and iteration <= self.last):
             raise ValueError(
                 f"Checkpoints.save: iteration {iteration} must be more than {self.last}, "
-                "that of the checkpoint before"
+                "that of the previous checkpoint"
                 if self.last is not None
                 else f"Checkpoints.save: iteration must not be negative, got {iteration}"
             )
         if _RECORD in parts:
-            raise ValueError(f"Checkpoints.save: the name {_RECORD!r} is taken; rename that part")
+            raise ValueError(f"Checkpoints.save: the name {_RECORD!r} is reserved; rename the part")
         _require_finite(iteration, parts, score)
         best = self._best
         if score is not None and (best is None or score < best["score"]):
@@ -288,7 +289,7 @@ class Checkpoints:
         return self.folder / f"{iteration:08}.safetensors"
 
     def _paths(self) -> list[Path]:
-        """Return the files of the checkpoints, by iteration."""
+        """Return the files of the checkpoints in the order of their iterations."""
         if self._lock.closed:
             raise ValueError(f"Checkpoints: {os.fspath(self.folder)!r} is closed")
         paths = self.folder.glob("*.safetensors")
@@ -299,11 +300,11 @@ class Checkpoints:
 
 
 def _read(path: Path) -> Checkpoint:
-    """Return the checkpoint in a file.
+    """Read a checkpoint from a file.
 
     Raises:
-        CorruptDataError: it is damaged, or no checkpoint.
-        ValueError: it is of another version.
+        CorruptDataError: The file is damaged or not a checkpoint.
+        ValueError: Another version of agrad saved it.
     """
     states = load(path)
     record = states.pop(_RECORD, None)
@@ -316,18 +317,20 @@ def _read(path: Path) -> Checkpoint:
         and _is_best(record["best"])
         and record["iteration"] == int(path.stem)
     ):
-        raise CorruptDataError(f"Checkpoints: {os.fspath(path)!r} is no checkpoint of that name")
+        raise CorruptDataError(
+            f"Checkpoints: {os.fspath(path)!r} is not the checkpoint that its name says"
+        )
     if record["agrad"] != agrad.__version__:
         raise ValueError(
-            f"Checkpoints: {os.fspath(path)!r} is of agrad {record['agrad']}, this is "
-            f"{agrad.__version__}, which need not go on with the same numbers; install the other, "
-            "or take the weights alone from agrad.load(path)"
+            f"Checkpoints: {os.fspath(path)!r} was saved by agrad {record['agrad']}, this is "
+            f"{agrad.__version__}, which may not continue with the same numbers; install that "
+            "version, or load only the weights with agrad.load(path)"
         )
     return Checkpoint(path, record, states)
 
 
 def _is_best(best: Any) -> bool:
-    """Whether it is what a record says of the best checkpoint, if there has been one."""
+    """Return whether `best` is a valid entry for the best checkpoint, or None."""
     if best is None:
         return True
     if not isinstance(best, dict) or best.keys() != {"iteration", "score"}:
@@ -349,16 +352,16 @@ def _require_finite(iteration: int, parts: Mapping[str, Stateful], score: float 
 
 
 def _kind(part: Stateful) -> str:
-    """Return the name of the part's class, and of the rule inside it."""
+    """Return the name of the part's class, with the rule inside in parentheses."""
     name = type(part).__name__
     return f"{name}({_kind(part.base)})" if isinstance(part, AverageGradient) else name
 
 
 def _locked(folder: Path) -> BinaryIO:
-    """Return an open file that keeps others from the folder until it is closed, or its process is.
+    """Return an open file that locks the folder until it is closed or its process ends.
 
     Raises:
-        FolderInUseError: another has it.
+        FolderInUseError: Another run holds the lock.
     """
     file = (folder / ".lock").open("ab")
     try:
@@ -371,7 +374,7 @@ def _locked(folder: Path) -> BinaryIO:
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             raise
         raise FolderInUseError(
-            f"Checkpoints: another run writes to {os.fspath(folder)!r}; wait for its end or choose "
-            "another folder"
+            f"Checkpoints: another run writes to {os.fspath(folder)!r}; wait for it to end or "
+            "choose another folder"
         ) from error
     return file

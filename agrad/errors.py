@@ -1,4 +1,4 @@
-"""Errors of agrad: each a `ValueError` or a `TypeError`, and can be caught as such."""
+"""Errors of agrad. Each is a `ValueError` or a `TypeError` and can be caught as such."""
 
 __all__ = [
     "AnomalyError",
@@ -15,40 +15,40 @@ __all__ = [
 
 
 class FreedGraphError(ValueError):
-    """A sweep over a recorded graph whose buffers an earlier sweep has already freed."""
+    """A sweep runs over a recorded graph whose buffers an earlier sweep has freed."""
 
 
 class AverageUndefinedError(TypeError):
-    """An average backward pass through an operation without a kind, or an averaged Jacobian."""
+    """An average backward pass meets an operation without a kind or an averaged Jacobian."""
 
 
 class CaptureError(TypeError):
-    """A function that cannot be captured, since a replay would not do what the function does."""
+    """A function cannot be captured because a replay would not do what the function does."""
 
 
 class NonFiniteError(ValueError):
-    """A NaN or an infinity where training cannot go on with one."""
+    """Training cannot continue because of a NaN or an infinity."""
 
 
 class AnomalyError(ValueError):
-    """The first operation inside `detect_anomaly` that gave NaN or an infinity."""
+    """An operation inside `detect_anomaly` produced NaN or an infinity."""
 
 
 class CorruptDataError(ValueError):
-    """A file whose content is not what its format or its checksum promises."""
+    """The content of a file does not match its format or its checksum."""
 
 
 class FolderInUseError(ValueError):
-    """A folder of checkpoints that another run, in this process or another, writes to."""
+    """Another run, in this or another process, writes to a folder of checkpoints."""
 
 
 class DeviceError(ValueError):
-    """A device that cannot be used, or arrays on different ones where one is needed."""
+    """A device cannot be used, or arrays are on different devices but must share one."""
 
 
 class DeviceMemoryError(DeviceError, MemoryError):
-    """A GPU without room for an array."""
+    """A GPU is out of memory."""
 
 
 class DeviceLostError(DeviceError):
-    """A GPU that a failure has made useless to this process, with all that its memory holds."""
+    """After a failure, this process can no longer use a GPU or anything in its memory."""

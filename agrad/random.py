@@ -1,8 +1,8 @@
-"""The random generator behind initial weights, dropout and the order of batches.
+"""The random generator for initial weights, dropout and the order of batches.
 
-Each thread has one of its own, so that a model trained in one thread of a process comes out as if
-it were alone. Until `seed` is called in a thread, its generator starts from the operating system's
-entropy. Beside the switch of gradient recording this is the package's only mutable state.
+Each thread has its own generator, so other threads do not affect a training. Unless `seed` is
+called, a thread's generator starts from the operating system's entropy. Apart from the switch for
+recording gradients, this is the package's only mutable state.
 """
 
 import operator
@@ -15,7 +15,7 @@ __all__ = ["generator", "get_state", "seed", "set_state"]
 
 
 class _Local(threading.local):
-    def __init__(self) -> None:  # once in every thread that looks
+    def __init__(self) -> None:  # runs once in every thread that uses it
         self.generator = np.random.Generator(np.random.PCG64())
 
 
@@ -23,7 +23,7 @@ _local = _Local()
 
 
 def generator() -> np.random.Generator:
-    """Return the calling thread's generator, the same object at every call.
+    """Return the generator of the calling thread, the same object at every call.
 
     Example:
         >>> import agrad as ag
@@ -35,10 +35,10 @@ def generator() -> np.random.Generator:
 
 
 def seed(n: int) -> None:
-    """Start the calling thread's generator anew, as `numpy.random.default_rng(n)` starts.
+    """Reset the calling thread's generator to the state of `numpy.random.default_rng(n)`.
 
-    Whatever other threads draw, a seed decides the weights, dropout masks and batch orders made
-    after it in this one.
+    The seed determines the weights, dropout masks and batch orders that this thread creates
+    afterwards, no matter what other threads draw.
 
     Args:
         n: A non-negative integer.
@@ -65,7 +65,7 @@ def seed(n: int) -> None:
 
 
 def get_state() -> dict[str, Any]:
-    """Return the state of the calling thread's generator, which JSON and `ag.save` can hold.
+    """Return the state of the calling thread's generator, which JSON and `ag.save` can store.
 
     Example:
         >>> import agrad as ag
@@ -79,10 +79,19 @@ def get_state() -> dict[str, Any]:
 
 
 def set_state(state: dict[str, Any]) -> None:
-    """Put the calling thread's generator into a state that `get_state` returned.
+    """Set the calling thread's generator to a state that `get_state` returned.
 
     Raises:
-        ValueError: `state` is not such a state; the generator is left as it was.
+        ValueError: `state` is not such a state; the generator is unchanged.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.seed(0)
+        >>> state = ag.random.get_state()
+        >>> ag.seed(1)
+        >>> ag.random.set_state(state)
+        >>> ag.random.generator().integers(10, size=5)
+        array([8, 6, 5, 2, 3])
     """
     trial: Any = np.random.PCG64(0)
     try:
@@ -90,6 +99,6 @@ def set_state(state: dict[str, Any]) -> None:
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(
             f"set_state: not a state of the random generator ({error!r}); "
-            "pass what agrad.random.get_state returned"
+            "pass a result of agrad.random.get_state"
         ) from error
     _local.generator.bit_generator.state = trial.state

@@ -1,6 +1,6 @@
-"""Saving and loading of states in the safetensors format, and the atomic write under it.
+"""Save and load states in the safetensors format, and write files atomically.
 
-No pickle: a file from a stranger can hold arrays and plain values, never code.
+agrad does not use pickle: an untrusted file can hold arrays and plain values, but no code.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ _DTYPES = frozenset(
     ["bool", "float16", "float32", "float64"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
-# The entry of the file's metadata that keeps the nesting, the order and the plain values: JSON in
-# which a dict is an object, an array its name in the file, and any other value a list of just it;
-# and the checksum of these and of the arrays. One entry for both, as safetensors writes several in
-# a random order, and equal states are to give equal files.
+# The metadata entry that holds the nesting, the order and the plain values, together with a
+# checksum over them and the arrays. It is JSON: a dict is an object, an array is its name in the
+# file, and any other value is a list that contains just this value. There is a single entry because
+# safetensors writes several in random order, and equal states should give equal files.
 _OUTLINE = "agrad"
-# What atomic_write's temporary files are called.
+# The name of atomic_write's temporary files.
 _TEMPORARY = ".agrad-{}.tmp"
-# What a dtype that NumPy lacks raises in safetensors, or an outline that `save` did not write here.
+# Raised by safetensors for dtypes that NumPy lacks, or here for outlines that `save` did not write.
 _NOT_OURS = (AttributeError, KeyError, RecursionError, TypeError, ValueError)
 
 
@@ -38,22 +38,21 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """Save a nested dict of arrays and plain values as one safetensors file, atomically.
 
     An array is named by its keys joined with ".", so that other readers of the format find
-    `model.0.weight`. `load` gives the very dict back: the nesting, the order, the plain values, and
-    each array's dtype, shape and values, all of it under a checksum. At the path either the old
-    file is seen or the whole new one.
+    `model.0.weight`. `load` returns an equal dict: nesting, order, plain values, and dtype, shape
+    and values of each array. A checksum protects all of it. Other processes see either the old file
+    or the complete new one.
 
     Args:
         path: The file to write or replace.
-        state: A dict with strings for keys. Its values are such dicts in turn; arrays of any shape
-            of booleans, integers, float16, float32 or float64, or objects whose `.numpy()` gives
-            one, such as tensors, both from whatever device; and None, booleans, integers, floats,
-            strings, and lists of these or of dicts of them. NumPy's scalars come back as 0-d
-            arrays.
+        state: A dict with string keys. Values may be dicts of the same form; arrays of booleans,
+            integers, float16, float32 or float64 of any shape and on any device; objects with a
+            method `.numpy()`, such as tensors; None, booleans, integers, floats and strings; and
+            lists of these or of dicts of them. NumPy scalars are loaded as 0-d arrays.
 
     Raises:
-        TypeError: a key, a value or a dtype that cannot be saved; nothing is written.
-        ValueError: two arrays of the same joined name; nothing is written.
-        OSError: the file cannot be written; one already there is left as it was.
+        TypeError: A key, a value or a dtype cannot be saved; nothing is written.
+        ValueError: Two arrays have the same joined name; nothing is written.
+        OSError: The file cannot be written; an existing file is unchanged.
 
     Example:
         >>> import tempfile
@@ -67,7 +66,7 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     import safetensors.numpy
 
     if not isinstance(state, Mapping):
-        raise TypeError(f"save: the state must be a dict, got {type(state).__name__}")
+        raise TypeError(f"save: state must be a dict, got {type(state).__name__}")
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     outline = _outline(state, (), arrays)
     sealed = json.dumps({"sha256": _digest(outline, arrays), "state": outline})
@@ -77,12 +76,22 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the state that `save` wrote; of any other safetensors file, its arrays by name.
+    """Return the state that `save` wrote.
+
+    For any other safetensors file, return its arrays by name.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        CorruptDataError: the file is cut short, damaged or of another format, or has arrays of a
+        FileNotFoundError: The file does not exist.
+        CorruptDataError: The file is truncated, damaged or of another format, or has arrays of a
             dtype that `save` does not write.
+
+    Example:
+        >>> import tempfile
+        >>> import agrad as ag
+        >>> path = tempfile.mkdtemp() + "/state.safetensors"
+        >>> ag.save(path, {"step": 7})
+        >>> ag.load(path)
+        {'step': 7}
     """
     import safetensors
 
@@ -99,28 +108,29 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         sealed = json.loads(metadata[_OUTLINE])
         outline = sealed["state"]
         if sealed["sha256"] != _digest(outline, arrays):
-            raise ValueError("its checksum does not fit")
+            raise ValueError("its checksum does not match")
         state = _restore(outline, arrays)
         if arrays or not isinstance(state, dict):
             raise ValueError("its outline does not match its arrays")
     except (safetensors.SafetensorError, *_NOT_OURS) as error:
         raise CorruptDataError(
-            f"load: {os.fspath(path)!r} is not a whole file that agrad.save wrote ({error}); "
-            "take an earlier copy or save it again"
+            f"load: {os.fspath(path)!r} is not an intact file written by agrad.save ({error}); "
+            "use an earlier copy or save it again"
         ) from error
     return state
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Give a binary file to write whose content appears at `path` whole, or not at all.
+    """Yield a binary file whose content appears at `path` completely or not at all.
 
-    It is a temporary file in the same folder, flushed to the disk and then renamed, and removed if
-    the block raises. Only a killed process leaves it behind, for `remove_leftovers`. A symbolic
-    link is followed, as by `open`.
+    The content goes to a temporary file in the same folder, which is synced to disk and then
+    renamed. If the block raises, the temporary file is removed. Only a killed process leaves it
+    behind; `remove_leftovers` then removes it. Symbolic links are followed, as by `open`.
 
     Raises:
-        OSError: naming `path`; a file already there is left as it was.
+        OSError: The file cannot be written. The error names `path`, and an existing file is
+            unchanged.
 
     Example:
         >>> import tempfile
@@ -151,7 +161,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Remove the temporary files that killed processes left in a folder where nobody else writes.
+    """Remove temporary files left by killed processes in a folder that nobody else writes to.
 
     Example:
         >>> import tempfile
@@ -168,7 +178,7 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    if os.name == "nt":  # Windows opens no folders; its file system journals renames
+    if os.name == "nt":  # Windows cannot open folders; its file system journals renames
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -178,7 +188,7 @@ def _sync_folder(folder: str) -> None:
 
 
 def _digest(outline: Any, arrays: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the outline and of every array's name, dtype, shape and bytes."""
+    """Return the SHA-256 of the outline and of each array's name, dtype, shape and bytes."""
     digest = hashlib.sha256(json.dumps(outline).encode())
     for name in sorted(arrays):
         array = arrays[name]
@@ -189,7 +199,7 @@ def _digest(outline: Any, arrays: Mapping[str, Any]) -> str:
 
 
 def _outline(value: Any, keys: tuple[str, ...], arrays: dict[str, Any]) -> Any:
-    """Return what stands for `value` in the outline, and put its arrays into `arrays`."""
+    """Return the outline of `value`, and add its arrays to `arrays`."""
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
@@ -212,13 +222,13 @@ def _outline(value: Any, keys: tuple[str, ...], arrays: dict[str, Any]) -> Any:
         )
     name = ".".join(keys)
     if name in arrays or name == "__metadata__":
-        raise ValueError(f"save: the name {name!r} is taken twice or reserved; rename one key")
+        raise ValueError(f"save: the name {name!r} is reserved or occurs twice; rename a key")
     arrays[name] = np.asarray(value, order="C")
     return name
 
 
 def _check_plain(value: Any, keys: tuple[str, ...]) -> None:
-    """Raise a TypeError unless JSON holds `value` exactly."""
+    """Raise a TypeError unless JSON can represent `value` exactly."""
     if isinstance(value, list):
         for position, item in enumerate(value):
             _check_plain(item, (*keys, str(position)))
@@ -228,7 +238,7 @@ def _check_plain(value: Any, keys: tuple[str, ...]) -> None:
     elif value is not None and type(value) not in (bool, int, float, str):
         raise TypeError(
             f"save: {_where(keys)} is of type {type(value).__name__}; values must be arrays, dicts "
-            "with strings for keys, or None, bool, int, float, str and lists of these"
+            "with string keys, None, bool, int, float, str, or lists of these"
         )
 
 
@@ -237,7 +247,7 @@ def _where(keys: tuple[str, ...]) -> str:
 
 
 def _restore(outline: Any, arrays: dict[str, Any]) -> Any:
-    """Return the value that `outline` stands for, taking its arrays out of `arrays`."""
+    """Return the value that `outline` describes, and remove its arrays from `arrays`."""
     if isinstance(outline, dict):
         return {key: _restore(item, arrays) for key, item in outline.items()}
     if isinstance(outline, str):

@@ -264,7 +264,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(ValueError, match="must not be negative, got -1"):
             checkpoints.save(-1, small())
-        with pytest.raises(ValueError, match="the name 'checkpoint' is taken"):
+        with pytest.raises(ValueError, match="the name 'checkpoint' is reserved"):
             checkpoints.save(0, {"checkpoint": nn.Linear(2, 2)})
         checkpoints.save(3, small())
         with pytest.raises(ValueError, match="iteration 3 must be more than 3"):
@@ -276,7 +276,7 @@ def test_runs_are_not_mixed(tmp_path: Path) -> None:
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(3, small())
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(ValueError, match=r"holds the checkpoints of a run; go on from latest"):
+        with pytest.raises(ValueError, match=r"holds the checkpoints of a run; resume from latest"):
             checkpoints.save(5, small())
         checkpoints.latest()
         checkpoints.save(5, small())
@@ -323,9 +323,9 @@ def another_part(parts: dict[str, Any]) -> None:
     ("change", "message"),
     [
         (other_model, r"weight is float32\[2, 2\] in the state, float32\[3, 2\] in the module"),
-        (other_layer, "the model is of kind Linear, here it is Sequential"),
-        (other_rule, "the optimizer is of kind SGD, here it is RMSprop"),
-        (averaged, r"the optimizer is of kind SGD, here it is AverageGradient\(SGD\)"),
+        (other_layer, "the model is of type Linear, but parts has Sequential"),
+        (other_rule, "the optimizer is of type SGD, but parts has RMSprop"),
+        (averaged, r"the optimizer is of type SGD, but parts has AverageGradient\(SGD\)"),
         (other_options, "the optimizer in .* does not fit: SGD.load_state_dict"),
         (another_part, r"has the parts \['model', 'optimizer'\], not \['ema', 'model', 'opt"),
     ],
@@ -355,7 +355,7 @@ def test_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(ag, "__version__", "0.0.7")
         path = checkpoints.save(1, small())
         monkeypatch.undo()
-        message = f"00000001.safetensors' is of agrad 0.0.7, this is {ag.__version__}"
+        message = f"00000001.safetensors' was saved by agrad 0.0.7, this is {ag.__version__}"
         with pytest.raises(ValueError, match=message):
             checkpoints.latest()
     assert names(tmp_path) == [path.name]
@@ -399,7 +399,7 @@ def test_every_length_is_found(two: tuple[Path, Path]) -> None:
     with Checkpoints(newer.parent) as checkpoints:
         for length in range(len(content)):
             newer.write_bytes(content[:length])
-            with pytest.warns(RuntimeWarning, match="damaged and put aside"):
+            with pytest.warns(RuntimeWarning, match="damaged and renamed"):
                 last = checkpoints.latest()
             assert last is not None
             assert last.path == older
@@ -416,7 +416,7 @@ def test_the_one_before_a_damaged_one_is_used(tmp_path: Path) -> None:
     flip(tmp_path / "00000009.safetensors", 2000)
     parts = make_parts(seed=1)
     with Checkpoints(tmp_path, keep=2) as checkpoints:
-        with pytest.warns(RuntimeWarning, match=r"00000009.*; going on from .*00000008"):
+        with pytest.warns(RuntimeWarning, match=r"00000009.*; resuming from .*00000008"):
             last = checkpoints.latest()
         assert last is not None
         assert checkpoints.best == last.path
@@ -431,7 +431,7 @@ def test_a_file_under_another_name_is_damaged(two: tuple[Path, Path]) -> None:
     older.replace(newer)
     with (
         Checkpoints(newer.parent) as checkpoints,
-        pytest.raises(CorruptDataError, match=r"are damaged: .*is no checkpoint of that name"),
+        pytest.raises(CorruptDataError, match=r"are damaged: .*is not the checkpoint that"),
     ):
         checkpoints.latest()
 

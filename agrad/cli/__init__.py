@@ -7,20 +7,20 @@ from agrad.cli.interrupt import Interrupted, interrupts_raise
 
 __all__ = ["main"]
 
-# What the extra `demo` brings and a command imports, perhaps only after the training.
+# Packages of the extra `demo`. Some are imported only after a training, which is too late to fail.
 _NEEDED = ("click", "matplotlib", "pooch", "rich", "sklearn")
 
 
 def main() -> int:
     """Run the command line and return its exit code.
 
-    0: done. 1: it could not be done, and a line on standard error says why. 2: the command's words
-    were wrong. 130 and 143: interrupted by Ctrl-C or terminated, and what was reached is saved.
+    0: success. 1: failure, with one line on standard error that says why. 2: wrong usage. 130 and
+    143: stopped by Ctrl-C or SIGTERM, with the progress so far saved.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         print(
-            f"agrad: the command line needs {', '.join(missing)}; install all that it needs with "
+            f"agrad: the command line needs {', '.join(missing)}; install everything it needs with "
             'pip install "agrad[demo]"',
             file=sys.stderr,
         )

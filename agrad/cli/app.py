@@ -1,4 +1,4 @@
-"""The commands under one roof, and what their failures become."""
+"""The group of all commands, and the exit codes of their failures."""
 
 import sys
 
@@ -32,14 +32,14 @@ def run() -> int:
     """Run the command in `sys.argv` and return its exit code; see `agrad.cli.main`.
 
     Raises:
-        KeyboardInterrupt: the command was interrupted.
+        KeyboardInterrupt: The command was interrupted.
     """
     try:
         return app.main(standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except click.Abort as abort:  # what click makes of a KeyboardInterrupt
+    except click.Abort as abort:  # click turns a KeyboardInterrupt into this
         raise abort.__cause__ or KeyboardInterrupt from None
     except (ImportError, OSError, ValueError) as error:
         print("agrad:", " ".join(str(error).split()), file=sys.stderr)

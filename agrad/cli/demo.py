@@ -1,4 +1,4 @@
-"""`agrad demo`: the average gradient beside RMSprop and Adam, in less than a minute."""
+"""`agrad demo`: compare the average gradient with RMSprop and Adam in less than a minute."""
 
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,13 @@ _METHODS = (
 )
 
 
-@click.command(short_help="Learn digits by four methods, and compare. Start here.")
+@click.command(short_help="Compare four methods on handwritten digits. Start here.")
 @click.option(
     "--iterations",
     type=click.IntRange(1),
     default=320,
     show_default=True,
-    help="Training steps of each method.",
+    help="Training steps for each method.",
 )
 @seed_option
 @click.option(
@@ -48,21 +48,22 @@ _METHODS = (
     default="agrad-demo.png",
     show_default=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the loss curves go, as PNG.",
+    help="PNG file for the loss curves.",
 )
 @click.option(
     "--json",
     "json_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the table's figures to this file as well.",
+    help="Also write the numbers in the table to this file.",
 )
 def demo(iterations: int, seed: int, figure: Path, json_path: Path | None) -> None:
-    """Train a network of 30 hidden layers on handwritten digits by four methods.
+    """Train a network of 30 hidden layers on handwritten digits with four methods.
 
     A plain tanh network without skip connections learns scikit-learn's digits (no download) with
     RMSprop, with Adam, and with the average gradient around Adam, at a fixed and at an automatic
-    learning rate: from the same initial weights, on the same batches. Ends with a table, and a
-    figure of the losses. BLAS uses one thread, which is the fastest for layers this small.
+    learning rate. All four start from the same weights and see the same batches. The command
+    prints a table and saves a figure of the losses. BLAS uses one thread, which is fastest for
+    layers this small.
     """
     for path in filter(None, (figure, json_path)):
         require_writable(path.parent)
@@ -83,7 +84,7 @@ def demo(iterations: int, seed: int, figure: Path, json_path: Path | None) -> No
     say(console, f"\nLoss curves: {figure}")
     if json_path is not None:
         write_json(json_path, {"machine": machine(), "methods": rows})
-        say(console, f"The same figures: {json_path}")
+        say(console, f"Numbers as JSON: {json_path}")
 
 
 def _run(console: Console, experiment: Experiment, data: DataSet) -> Run:

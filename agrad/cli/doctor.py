@@ -1,4 +1,4 @@
-"""`agrad doctor`: what agrad finds on this machine, and what to install for a GPU."""
+"""`agrad doctor`: report what agrad finds on this machine, and what to install for a GPU."""
 
 import os
 import platform
@@ -17,9 +17,9 @@ from agrad.gpu import cuda
 __all__ = ["doctor"]
 
 
-@click.command(short_help="Print what was found: versions, BLAS, data, GPU.")
+@click.command(short_help="Report versions, BLAS, data folder and GPU.")
 def doctor() -> None:
-    """Print what agrad finds on this machine, and what to install where no GPU can be used."""
+    """Report what agrad finds on this machine, and what to install if no GPU can be used."""
     console = make_console()
     for name, finding in [*_libraries(), *_devices()]:
         say(console, f"{name:<8} {finding}")
@@ -36,7 +36,7 @@ def _libraries() -> Iterator[tuple[str, str]]:
         if library["user_api"] == "blas":
             threads = library["num_threads"]
             yield "BLAS", f"{library['internal_api']} {library['version']}, threads: {threads}"
-    reason = "as AGRAD_DATA says" if os.environ.get("AGRAD_DATA") else "AGRAD_DATA is not set"
+    reason = "set by AGRAD_DATA" if os.environ.get("AGRAD_DATA") else "AGRAD_DATA is not set"
     yield "data", f"{folder()} ({reason})"
 
 
@@ -46,7 +46,7 @@ def _devices() -> Iterator[tuple[str, str]]:
     try:
         found = cuda.gpus()
     except DeviceError as error:
-        yield "GPU", f"none to be used: {error}"
+        yield "GPU", f"none usable: {error}"
         return
     import cupy
 

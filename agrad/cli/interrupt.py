@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: at once while nothing is at stake, between two steps in a training."""
+"""Handle Ctrl-C and SIGTERM: at once by default, but between two steps during a training."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """One of the signals that ask a command to stop."""
+    """SIGINT or SIGTERM asked the command to stop."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -21,17 +21,18 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interrupts_raise() -> Iterator[None]:
-    """Let the signals raise `Interrupted` inside the `with` block."""
+    """Raise `Interrupted` as soon as a signal arrives inside the block."""
     with _handled_by(_raise):
         yield
 
 
 @contextmanager
 def interrupts_between_steps() -> Iterator[Callable[[], None]]:
-    """Hold the signals back inside the `with` block to where the function it gives is called.
+    """Delay signals inside the block until the function that it yields is called.
 
-    So none tears a step apart, and the weights that are saved are those of a whole number of steps.
-    A signal raises `Interrupted` at the end of the block at the latest, a second one at once.
+    No signal then interrupts a step, and the saved weights are those of a whole number of steps. A
+    signal raises `Interrupted` at the end of the block at the latest; a second signal raises it at
+    once.
     """
     held: list[int] = []
 

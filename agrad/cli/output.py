@@ -1,4 +1,4 @@
-"""What the commands share: an option, where they write and print, how many threads they use."""
+"""Helpers that the commands share: options, output and the number of BLAS threads."""
 
 import json
 import tempfile
@@ -35,7 +35,7 @@ device_option = click.option(
     default="cpu",
     show_default=True,
     callback=_usable,
-    help="Where to compute; cuda is an NVIDIA GPU, see agrad doctor.",
+    help="Device to compute on; cuda is an NVIDIA GPU, see agrad doctor.",
 )
 
 seed_option = click.option(
@@ -43,12 +43,12 @@ seed_option = click.option(
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Of initial weights and batch order.",
+    help="Seed of the initial weights and the batch order.",
 )
 
 
 def make_console() -> Console:
-    """Return standard output; 100 columns wide where it is no terminal."""
+    """Return a console on standard output, 100 columns wide unless it is a terminal."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100
@@ -56,15 +56,15 @@ def make_console() -> Console:
 
 
 def say(console: Console, line: str) -> None:
-    """Print a line as it is, however long, so that a path in it can be copied."""
+    """Print a line without wrapping or markup, so that a path in it can be copied."""
     console.print(line, markup=False, soft_wrap=True)
 
 
 def require_writable(folder: Path) -> None:
-    """Make `folder` and see that a file can be written there, before any work is done for it.
+    """Create `folder` and check that it can be written, before any work depends on it.
 
     Raises:
-        OSError: it cannot.
+        OSError: The folder cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,13 +77,13 @@ def require_writable(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` to the file, indented and atomically."""
+    """Write `content` to the file as indented JSON, atomically."""
     with atomic_write(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def single_threaded() -> AbstractContextManager[Any]:
-    """Limit the BLAS to one thread inside the `with` block."""
+    """Limit BLAS to one thread inside the block."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1)

@@ -1,4 +1,4 @@
-"""Live progress: a bar in a terminal, plain lines elsewhere."""
+"""Live progress: a bar in a terminal, plain lines otherwise."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +20,9 @@ Show = Callable[[Step], None]
 
 
 class _Status:
-    """The words on a training run: its loss, its speed, the time left.
+    """The status text of a training run: its loss, its speed and the time left.
 
-    The loss is an exponential average. The first step, which may compile, counts for no speed.
+    The loss is an exponential average. The first step may compile, so the speed leaves it out.
     """
 
     def __init__(self, total: int) -> None:
@@ -46,7 +46,7 @@ class _Status:
 
 
 def duration(seconds: float) -> str:
-    """Return the time in words.
+    """Return a time as text, in units that suit its length.
 
     Example:
         >>> from agrad.cli.progress import duration
@@ -63,7 +63,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def step_progress(console: Console, label: str, total: int) -> Iterator[Show]:
-    """Give a function that shows each of the `total` steps of a training run as it is made."""
+    """Yield a function that shows the progress after each of the `total` steps of a run."""
     status = _Status(total)
     if not console.is_terminal:
         yield _plain_lines(console, label, total, status)

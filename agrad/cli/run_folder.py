@@ -28,18 +28,18 @@ _SERIES = ("loss", "seconds")
 
 
 class RunFolder:
-    """What a run leaves behind, step by step and however it ends.
+    """The output of a run, written step by step, so that it survives however the run ends.
 
-    A checkpoint has the metrics in it, so that a run that goes on after one can write the file of
-    metrics as it was then. The first is made before the first step: from then on, every run can go
-    on.
+    A checkpoint includes the metrics, so a resumed run can rewrite the metrics file as it was at
+    the checkpoint. The first checkpoint is saved before the first step, so every run can be
+    resumed.
 
     Args:
-        path: the folder.
-        checkpoints: its checkpoints.
-        settings: what the run was asked for.
-        parts: what takes part in its training; `model` among them.
-        last: the checkpoint that it goes on after, which the parts have been restored from.
+        path: The folder.
+        checkpoints: The checkpoints of the run.
+        settings: The options of the run.
+        parts: The states to save in checkpoints; "model" is one of them.
+        last: The checkpoint that `parts` were restored from, if the run is resumed.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class RunFolder:
         self._series = {name: np.asarray(metrics.get(name, ())).tolist() for name in _SERIES}
 
     def __enter__(self) -> "RunFolder":
-        """Bring the files to where the run stands."""
+        """Write the files so that they match the state of the run."""
         remove_leftovers(self.path)
         self.save_checkpoint()
         write_json(
@@ -84,11 +84,11 @@ class RunFolder:
 
     @property
     def iteration(self) -> int:
-        """The number of steps made."""
+        """The number of steps so far."""
         return len(self._series["loss"])
 
     def add(self, step: Step) -> None:
-        """Write down what `step` has led to."""
+        """Record the metrics and the weights after `step`."""
         self._series["loss"].append(step.loss)
         self._series["seconds"].append(step.seconds)
         self._before, self._after = self._after, self._model.state_dict()
@@ -97,17 +97,17 @@ class RunFolder:
         )
 
     def add_test(self, test: Evaluation) -> None:
-        """Write down how the run has ended."""
+        """Record the final test metrics."""
         self._lines.append({"test_loss": test.loss, "test_accuracy": test.accuracy})
 
     def fall_back(self) -> None:
-        """Give up the last step, whose weights gave a loss that is not finite."""
+        """Discard the weights of the last step, which gave a loss that is not finite."""
         self._after = self._before
 
     def save_checkpoint(self) -> None:
-        """Save a checkpoint unless there is one of this iteration.
+        """Save a checkpoint unless this iteration has one already.
 
-        Its score is the mean loss since the one before.
+        Its score is the mean loss since the previous checkpoint.
         """
         if self._checkpoints.last == self.iteration:
             return
@@ -121,7 +121,7 @@ class RunFolder:
         )
 
     def save_outcome(self) -> None:
-        """Write the weights, and the plot if a step has been made."""
+        """Write the weights, and after at least one step the plot."""
         agrad.save(self.path / "weights.safetensors", self._after)
         if self.iteration:
             title = "{data}, {model} {activation} {depth}x{width}".format(**self._settings)
@@ -130,17 +130,17 @@ class RunFolder:
 
 
 class JSONLines:
-    """A file to which whole lines of JSON are added, or none where the disk is full."""
+    """A file of JSON lines that only ever holds whole lines, even if the disk is full."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = path.open("ab", buffering=0)
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Write an entry.
+        """Append an entry.
 
         Raises:
-            OSError: naming the file, which is as it was.
+            OSError: The entry cannot be written; the error names the file, which is unchanged.
         """
         end = self._file.seek(0, os.SEEK_END)
         rest = _line(entry)
@@ -148,7 +148,7 @@ class JSONLines:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            with suppress(OSError):  # what is no file on a disk cannot be cut
+            with suppress(OSError):  # a device or a pipe cannot be truncated
                 self._file.truncate(end)
             raise OSError(error.errno, error.strerror, os.fspath(self._path)) from error
 

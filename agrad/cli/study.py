@@ -1,4 +1,4 @@
-"""`agrad study`: the experiments behind the README's figures."""
+"""`agrad study`: the experiments behind the figures in the README."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,27 +23,27 @@ from agrad.study.runs import Experiment
 __all__ = ["study"]
 
 _seeds = click.option(
-    "--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many, from seed 0."
+    "--seeds", type=click.IntRange(1), default=5, show_default=True, help="Number of seeds, from 0."
 )
 _workers = click.option(
     "--workers",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Runs made at a time, each in a process of one thread.",
+    help="Number of parallel runs, each in a process with one thread.",
 )
 _out = click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where results.json, report.html and losses.png go.",
+    help="Folder for results.json, report.html and losses.png.",
 )
 
 
 @click.group(short_help="Compare methods over rates and seeds, with a report.")
 def study() -> None:
-    """Make the runs of a study and the report on them."""
+    """Run the experiments of a study and write a report."""
 
 
 @study.command(short_help="30 hidden layers of 64 units, tanh and ReLU.")
@@ -54,9 +54,9 @@ def study() -> None:
     type=click.IntRange(1),
     default=320,
     show_default=True,
-    help="Training steps of each run.",
+    help="Training steps for each run.",
 )
-@click.option("--ablations", is_flag=True, help="Other uses of the average gradient as well.")
+@click.option("--ablations", is_flag=True, help="Include other uses of the average gradient.")
 @_workers
 @device_option
 @_out
@@ -71,8 +71,8 @@ def dense(
 ) -> None:
     """Compare methods and learning rates on 30 hidden layers of 64 units, tanh and ReLU.
 
-    Each run is written to results.json as it ends. Runs that the folder holds already are not made
-    again, so an interrupted study goes on where it stopped, and seeds can be added.
+    Each run is written to results.json as soon as it ends. Runs that are already in the folder are
+    not repeated, so an interrupted study continues where it stopped, and seeds can be added later.
     """
     plan = dense_study.experiments(data, range(seeds), iterations, ablations)
     results = _make_runs(data, plan, workers, device, out)
@@ -93,9 +93,9 @@ def dense(
 @device_option
 @_out
 def conv(data: str, seeds: int, iterations: int, workers: int, device: str, out: Path) -> None:
-    """Compare the iterations that methods take to one training loss, with 12 convolutions and ReLU.
+    """Compare how many iterations methods take to a given training loss: 12 convolutions, ReLU.
 
-    Results are kept and an interrupted study goes on as for `agrad study dense`.
+    Results are kept, and an interrupted study continues, as for `agrad study dense`.
     """
     plan = conv_study.experiments(data, range(seeds), iterations)
     results = _make_runs(data, plan, workers, device, out)
@@ -103,15 +103,15 @@ def conv(data: str, seeds: int, iterations: int, workers: int, device: str, out:
 
 
 def _make_runs(data: str, plan: Sequence[Experiment], workers: int, device: str, out: Path) -> Path:
-    """Make the runs that the folder lacks, on a device, and return its results file."""
+    """Run the experiments of `plan` that the folder lacks, and return its results file."""
     require_writable(out)
     plan = [replace(experiment, device=device) for experiment in plan]
     console = make_console()
     results = out / "results.json"
     known, todo = remaining(plan, results)
     if known:
-        say(console, f"{results} holds {len(known)} runs; {len(todo)} are to be made")
-    load_data(data)  # a download, or its failure, belongs here and not into each worker
+        say(console, f"{results} holds {len(known)} runs; {len(todo)} are left")
+    load_data(data)  # download, or fail, once here rather than in every worker
     start = monotonic()
     with closing(run_all(data, plan, results, workers)) as runs:
         for made, run in enumerate(runs, 1):

@@ -1,4 +1,4 @@
-"""`agrad train`: one network, one method, and everything that came of it in one folder."""
+"""`agrad train`: train one network with one method and keep all results in one folder."""
 
 import math
 import warnings
@@ -37,7 +37,7 @@ _WITHOUT_MOMENTUM = {"adam": optim.Adam, "adamw": optim.AdamW}
 _OPTIMIZERS = {**_WITH_MOMENTUM, **_WITHOUT_MOMENTUM}
 _AUTO_START = 1e-4
 _ITERATIONS = 320
-_ANEW = ("iterations", "checkpoint_every", "keep")  # what a resumed run may be told
+_ANEW = ("iterations", "checkpoint_every", "keep")  # options allowed with --resume
 _SIZES = {"dense": {"depth": 30, "width": 64}, "conv": {"depth": 12, "width": 32}}
 
 
@@ -56,26 +56,28 @@ class _LearningRate(click.ParamType):
         return rate
 
 
-@click.command(short_help="Train one network by one method.")
+@click.command(short_help="Train one network with one method.")
 @click.option(
     "--data",
     type=click.Choice(NAMES),
     default="digits",
     show_default=True,
-    help="What to learn; digits needs no download, imdb needs --model conv.",
+    help="Data set; digits needs no download, imdb needs --model conv.",
 )
 @click.option(
     "--model",
     type=click.Choice(KINDS),
     default="dense",
     show_default=True,
-    help="What the hidden layers are: dense, or convolutions with pooling between them.",
+    help="Type of the hidden layers: dense, or convolutions with pooling between them.",
 )
-@click.option("--depth", type=click.IntRange(0), help="Hidden layers.  [default: 30; conv: 12]")
+@click.option(
+    "--depth", type=click.IntRange(0), help="Number of hidden layers.  [default: 30; conv: 12]"
+)
 @click.option(
     "--width",
     type=click.IntRange(1),
-    help="Units or channels of a layer.  [default: 64; conv: 32]",
+    help="Units or channels per layer.  [default: 64; conv: 32]",
 )
 @click.option(
     "--activation",
@@ -88,26 +90,26 @@ class _LearningRate(click.ParamType):
 @click.option(
     "--init",
     type=click.Choice(sorted(INITS)),
-    help="How weights are drawn.  [default: what suits the activation]",
+    help="Weight initialization.  [default: chosen to suit the activation]",
 )
 @click.option(
     "--optimizer",
     type=click.Choice(sorted(_OPTIMIZERS)),
     default="adam",
     show_default=True,
-    help="The base rule, which proposes each update.",
+    help="Base rule, which proposes each update.",
 )
 @click.option(
     "--average/--no-average",
     default=True,
     show_default=True,
-    help="Shorten each update to where the average gradient says, or take it whole.",
+    help="Shorten each update as the average gradient suggests, or apply it in full.",
 )
 @click.option(
     "--lr",
     type=_LearningRate(),
     metavar="NUMBER|auto",
-    help=f"Learning rate; auto finds it as training goes on, from {_AUTO_START:g}, and needs "
+    help=f"Learning rate; auto adapts it during training, from {_AUTO_START:g}, and needs "
     "--average.  [default: auto]",
 )
 @click.option(
@@ -120,40 +122,40 @@ class _LearningRate(click.ParamType):
     type=click.IntRange(1),
     default=128,
     show_default=True,
-    help="Examples in a step.",
+    help="Examples per step.",
 )
 @click.option(
-    "--iterations", type=click.IntRange(1), help=f"Steps to make.  [default: {_ITERATIONS}]"
+    "--iterations", type=click.IntRange(1), help=f"Number of steps.  [default: {_ITERATIONS}]"
 )
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the data, for --iterations.")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs, instead of --iterations.")
 @device_option
 @seed_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help=f"Where {', '.join(FILES)} and {CHECKPOINTS} go.",
+    help=f"Folder for {', '.join(FILES)} and {CHECKPOINTS}.",
 )
 @click.option(
     "--resume",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Go on with the run in that folder, bit for bit, after its last checkpoint. Of all other "
-    "options only --iterations, --checkpoint-every and --keep may be given.",
+    help="Resume the run in that folder, bit for bit, after its last checkpoint. The only other "
+    "options allowed are --iterations, --checkpoint-every and --keep.",
 )
 @click.option(
     "--checkpoint-every",
     type=click.IntRange(1),
     default=100,
     show_default=True,
-    help="Steps from one checkpoint to the next.",
+    help="Steps between checkpoints.",
 )
 @click.option(
     "--keep",
     type=click.IntRange(1),
     default=3,
     show_default=True,
-    help="How many of the last checkpoints stay, beside the one with the lowest mean loss.",
+    help="Number of latest checkpoints to keep, besides the one with the lowest mean loss.",
 )
 @click.pass_context
 def train(
@@ -167,9 +169,9 @@ def train(
 ) -> None:
     """Train a plain network on small images, or on film reviews.
 
-    Metrics are written as training goes on, one JSON line for each iteration. Ctrl-C ends the
-    training after the step at hand and saves what was reached; whatever else ends it, it can go on
-    after its last checkpoint. BLAS uses one thread, which is the fastest for narrow layers.
+    Metrics are written during training, one JSON line per iteration. Ctrl-C ends the training
+    after the current step and saves its state. However else a training ends, it can be resumed
+    after its last checkpoint. BLAS uses one thread, which is fastest for narrow layers.
     """
     folder = resume or out
     if folder is None or (resume and out):
@@ -197,35 +199,35 @@ def _require_no_run(out: Path) -> None:
 
 def _held(out: Path) -> FileExistsError:
     return FileExistsError(
-        f"the folder {str(out)!r} holds a run already; go on with it by --resume, or choose "
+        f"the folder {str(out)!r} already holds a run; resume it with --resume, or choose "
         "another --out"
     )
 
 
 def _check_resumed(context: click.Context, folder: Path) -> None:
-    """Refuse options that the checkpoint decides, and a folder without one.
+    """Reject options that the checkpoint determines, and a folder without a run.
 
     Raises:
-        UsageError: there is such an option.
-        FileNotFoundError: there never was a run.
+        UsageError: Such an option was given.
+        FileNotFoundError: The folder holds no run.
     """
     for name in context.params:
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if given and name not in ("resume", *_ANEW):
             raise click.UsageError(
-                f"--{name.replace('_', '-')} does not go with --resume: the run goes on with the "
-                "options it was started with"
+                f"--{name.replace('_', '-')} cannot be combined with --resume: the run continues "
+                "with the options it was started with"
             )
     if not (folder / CHECKPOINTS).is_dir():
         raise _absent(folder)
 
 
 def _absent(folder: Path) -> FileNotFoundError:
-    return FileNotFoundError(f"the folder {str(folder)!r} holds no run; start one by --out")
+    return FileNotFoundError(f"the folder {str(folder)!r} holds no run; start one with --out")
 
 
 def _latest(checkpoints: Checkpoints, console: Console) -> Checkpoint | None:
-    """Return the last whole checkpoint, and tell which were damaged."""
+    """Return the last intact checkpoint, and print which ones are damaged."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         last = checkpoints.latest()
@@ -235,27 +237,27 @@ def _latest(checkpoints: Checkpoints, console: Console) -> Checkpoint | None:
 
 
 def _resumed(settings: dict[str, Any], last: Checkpoint | None, folder: Path) -> dict[str, Any]:
-    """Return the settings of the run to go on with, for as many iterations as now asked for."""
+    """Return the settings of the resumed run, with the number of iterations asked for now."""
     if last is None:
         raise _absent(folder)
     iterations = settings["iterations"] or last.settings["iterations"]
     if iterations < last.iteration:
-        raise ValueError(
-            f"the run has made {last.iteration} iterations; --iterations must not be less"
-        )
+        raise ValueError(f"the run has {last.iteration} iterations; --iterations must not be less")
     return last.settings | {"iterations": iterations}
 
 
 def _check(settings: dict[str, Any]) -> None:
-    """Fill in the defaults that depend on other options, and refuse words that do not go together.
+    """Fill in defaults that depend on other options, and reject invalid combinations.
 
     Raises:
-        UsageError: they do not.
+        UsageError: Options cannot be combined.
     """
     if settings["iterations"] is not None and settings["epochs"] is not None:
         raise click.UsageError("--iterations and --epochs exclude each other")
     if settings["momentum"] is not None and settings["optimizer"] not in _WITH_MOMENTUM:
-        raise click.UsageError(f"--momentum does not go with --optimizer {settings['optimizer']}")
+        raise click.UsageError(
+            f"--momentum cannot be combined with --optimizer {settings['optimizer']}"
+        )
     if settings["data"] == "imdb" and settings["model"] == "dense":
         raise click.UsageError("--data imdb needs --model conv")
     if not settings["average"] and settings["lr"] in (None, "auto"):
@@ -289,9 +291,9 @@ def _train(
     start = 0
     if last is not None:
         start = last.restore(parts)
-        say(console, f"Going on after iteration {start} of {iterations}")
+        say(console, f"Resuming after iteration {start} of {iterations}")
 
-    go_on = f"to go on: agrad train --resume {folder}"
+    go_on = f"to resume: agrad train --resume {folder}"
     with RunFolder(folder, checkpoints, settings, parts, last) as run:
         try:
             with (
@@ -320,7 +322,7 @@ def _train(
         except NonFiniteError as error:
             run.fall_back()
             run.save_outcome()
-            raise NonFiniteError(f"{error}; metrics and the last good weights: {folder}") from error
+            raise NonFiniteError(f"{error}; metrics and last good weights: {folder}") from error
         except OSError as error:
             raise OSError(f"{error}; {go_on}") from error
     say(console, f"Test loss {test.loss:.4f}, accuracy {test.accuracy:.2%}")

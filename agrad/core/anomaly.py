@@ -1,4 +1,4 @@
-"""Finding the first operation that gave NaN or an infinity: the check behind `detect_anomaly`."""
+"""Find the first operation that produced NaN or an infinity, for `detect_anomaly`."""
 
 import traceback
 from collections.abc import Iterable, Iterator
@@ -23,28 +23,28 @@ __all__ = [
     "remember",
 ]
 
-# A context variable, so that each thread and each asynchronous task has its own: None outside of
-# `detect_anomaly`, inside the line at which each node of a graph was recorded.
+# A context variable, so that each thread and each asynchronous task has its own. None outside
+# `detect_anomaly`; inside, the source lines at which each node of a graph was recorded.
 recorded_at: ContextVar[WeakKeyDictionary[Any, str] | None] = ContextVar(
     "agrad_anomaly", default=None
 )
 
-# What records, which is no part of the program that is recorded.
+# The files that record operations, which are left out of tracebacks of the recorded program.
 _MACHINERY = {str(Path(__file__).with_name(name)) for name in ("anomaly.py", "tensor.py")}
 
 
 @contextmanager
 def detect_anomaly() -> Iterator[None]:
-    """Raise at the first operation that gives NaN or an infinity inside the `with` block.
+    """Raise at the first operation inside the block that produces NaN or an infinity.
 
-    Forward, an operation is to blame for NaN in its result, and for an infinity that no operand
-    had; in a backward and in an average backward pass, for a gradient of an operand that is not
-    finite. The error names the operation and the operands, and for a gradient adds the lines that
-    recorded the operation. All results are looked through, so it is for finding what went wrong;
-    outside of such a block nothing is looked at. NumPy's warnings are silent inside.
+    In a forward pass, an operation is at fault if its result contains NaN, or an infinity although
+    no operand has one. In a backward or average backward pass, it is at fault if the gradient of an
+    operand is not finite. The error names the operation and its operands; for a gradient, it also
+    shows the lines that recorded the operation. Checking every result is slow, so use it only for
+    debugging; outside the block nothing is checked. NumPy's warnings are silenced inside the block.
 
     Raises:
-        AnomalyError: there was such an operation.
+        AnomalyError: An operation is at fault.
 
     Example:
         >>> import agrad as ag
@@ -63,17 +63,17 @@ def detect_anomaly() -> Iterator[None]:
 
 
 def check_result(operation: Operation, point: Point) -> None:
-    """Look through the result of an operation.
+    """Check the result of an operation.
 
     Raises:
-        AnomalyError: it has NaN, or an infinity that the inputs have not.
+        AnomalyError: The result has NaN, or an infinity although the inputs have none.
     """
     if _arises(*point):
         raise AnomalyError(f"detect_anomaly: {_describe_forward(operation, point)}")
 
 
 def remember(node: Any) -> None:
-    """Keep the lines of the program that recorded the node, for an error in a later sweep."""
+    """Store the source lines that recorded the node, for an error in a later sweep."""
     places = recorded_at.get()
     if places is not None:
         lines = traceback.extract_stack()
@@ -83,7 +83,7 @@ def remember(node: Any) -> None:
 
 
 def check_gradients(step: Any, sweep: Any, grad: Array, gradients: Gradients) -> None:
-    """Look through the gradients that a sweep gives for the inputs of a program's step.
+    """Check the gradients that a sweep computes for the inputs of a program's step.
 
     Args:
         step: the step.
@@ -92,7 +92,7 @@ def check_gradients(step: Any, sweep: Any, grad: Array, gradients: Gradients) ->
         gradients: those of its inputs.
 
     Raises:
-        AnomalyError: one that is wanted has NaN or an infinity.
+        AnomalyError: A gradient that is needed has NaN or an infinity.
     """
     _, _, start, end, program = sweep
     for i, gradient in enumerate(gradients):
@@ -111,9 +111,9 @@ def check_gradients(step: Any, sweep: Any, grad: Array, gradients: Gradients) ->
 
 
 def first_anomaly(steps: Iterable[Any], run: Any) -> str:
-    """Return in brackets which operation of a run is to blame for a result that is not finite.
+    """Return in brackets the first operation of a run that produced NaN or an infinity.
 
-    Empty outside of `detect_anomaly`, and if none is to blame.
+    Return "" if there is none, and outside `detect_anomaly`.
     """
     if recorded_at.get() is not None:
         for step in steps:
@@ -124,7 +124,7 @@ def first_anomaly(steps: Iterable[Any], run: Any) -> str:
 
 
 def _arises(out: Array, inputs: tuple[Array, ...]) -> bool:
-    """Whether `out` has NaN, or an infinity where `inputs` have none."""
+    """Return whether `out` has NaN, or an infinity although `inputs` have none."""
     if out.dtype.kind != "f" or np.isfinite(out).all():
         return False
     return bool(np.isnan(out).any()) or all(np.isfinite(array).all() for array in inputs)
@@ -138,14 +138,14 @@ def _describe_forward(operation: Operation, point: Point) -> str:
 
 
 def _first_bad(array: Array) -> str:
-    """Return in words how many elements are not finite, and the first of them."""
+    """Describe the first element that is not finite, and the number of such elements."""
     bad = np.argwhere(~np.isfinite(array))
     first = tuple(map(int, bad[0]))
     return f"{array[first]} at {list(first)} ({len(bad)} of {array.size} elements are not finite)"
 
 
 def _describe(arrays: Any) -> str:
-    """Return in words each array's dtype, shape and range."""
+    """Describe the dtype, the shape and the range of each array."""
     return ", ".join(
         f"{array.dtype}{list(array.shape)}"
         + (f" from {np.min(array):.3g} to {np.max(array):.3g}" if array.size else "")

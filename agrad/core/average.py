@@ -1,4 +1,4 @@
-"""The true average gradient, by quadrature: the reference for the factorized one."""
+"""The true average gradient by quadrature, as a reference for the factorized one."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,28 +22,31 @@ def average_gradient(
 ) -> dict[Tensor, Array]:
     """Return the average gradient ∫₀¹ ∇L(θ + tΔ) dt by Gauss-Legendre quadrature.
 
-    It costs `nodes` forward and backward passes, where `Tensor.average_backward` needs two forward
-    and one back for its factorized average; the results differ by O(|Δ|²). While it runs the
-    parameters hold the values on the path, afterwards their own again. No `.grad` changes.
+    This takes `nodes` forward and backward passes. For its factorized average,
+    `Tensor.average_backward` takes two forward passes and one sweep back. The results differ by
+    O(|Δ|²). While this function runs, the parameters hold values on the path; afterwards they have
+    their own values again. No `.grad` changes.
 
     Args:
-        f: computes the scalar loss L from the present values of `params`; called without arguments,
-            once for each node.
-        params: the leaves θ to differentiate by.
-        update: for each moving one of them its update Δ, of its shape; the others stay put.
-        nodes: how many points; exact where the loss is a polynomial of degree 2·nodes in t.
+        f: A function without arguments that computes the scalar loss L from the values of
+            `params`; called once for each node.
+        params: The leaves θ to differentiate by.
+        update: The update Δ of each leaf that moves, of the leaf's shape; other leaves do not move.
+        nodes: The number of quadrature nodes; the result is exact if the loss is a polynomial of
+            degree 2·nodes in t.
 
     Returns:
-        For each parameter an array of its shape and dtype, summed in float64.
+        For each parameter, an array of its shape and dtype, summed in float64.
 
     Raises:
-        ValueError: a parameter that requires no gradient, is no leaf, or that the loss does not
-            depend on; an update for a tensor that is none of `params` or of another shape; a loss
-            of several elements; `nodes` less than one.
-        TypeError: `f` does not return a Tensor.
+        ValueError: A parameter requires no gradient, is not a leaf, or does not affect the loss; an
+            update belongs to a tensor that is not in `params` or has a different shape; the loss
+            has more than one element; or `nodes` is below 1.
+        TypeError: `f` does not return a Tensor, a parameter is not a Tensor, or an update does not
+            hold real numbers.
 
     Example:
-        For w₁²·w₂ the average gradient is (⅔, ⅓), the factorized one (½, ½); both are complete.
+        For w₁²·w₂ the average gradient is (⅔, ⅓) and the factorized one (½, ½); both are complete.
 
         >>> import agrad as ag
         >>> w1 = ag.tensor(0.0, requires_grad=True)
@@ -69,13 +72,13 @@ def average_gradient(
         if not reached[i]:
             raise ValueError(
                 f"average_gradient: the loss does not depend on params[{i}], of shape "
-                f"{start.shape}; f must compute it anew from the tensors in params"
+                f"{start.shape}; f must compute the loss from the tensors in params at every call"
             )
     return {param: grad.astype(param.dtype) for param, grad in zip(params, total, strict=True)}
 
 
 def _gradients(loss: Tensor) -> Mapping[Tensor, Array]:
-    """Return the gradient for each leaf, leaving their `.grad` alone."""
+    """Return the gradient of each leaf without changing its `.grad`."""
     if not isinstance(loss, Tensor):
         raise TypeError(f"average_gradient: f returned a {type(loss).__name__}, not a Tensor")
     if loss.size != 1:
@@ -91,7 +94,7 @@ def _gradients(loss: Tensor) -> Mapping[Tensor, Array]:
 
 @contextmanager
 def _values_restored(params: Sequence[Tensor]) -> Iterator[None]:
-    # The arrays themselves come back, not copies: others may hold them, as a graph or an optimizer.
+    # Restore the arrays themselves, not copies: a graph or an optimizer may hold them.
     arrays = [(param._data, param._pin) for param in params]
     try:
         yield
@@ -101,7 +104,7 @@ def _values_restored(params: Sequence[Tensor]) -> Iterator[None]:
 
 
 def _checked_updates(params: Sequence[Tensor], update: Mapping[Tensor, ArrayLike]) -> list[Array]:
-    """Return each parameter's update, zero where none is given."""
+    """Return the update of each parameter, zeros by default."""
     for i, param in enumerate(params):
         if not isinstance(param, Tensor):
             raise TypeError(

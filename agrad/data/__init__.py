@@ -1,4 +1,4 @@
-"""Data sets as pairs of arrays, text as ids, and batches in a seeded order that can be resumed."""
+"""Data sets as pairs of arrays, text as ids, and seeded batches that can be resumed."""
 
 from agrad.data.batches import Batches
 from agrad.data.datasets import digits, fashion_mnist, mnist

@@ -1,4 +1,4 @@
-"""Checks of the arguments that several functions have."""
+"""Argument checks shared by the functions of this package."""
 
 import operator
 from typing import Any
@@ -7,13 +7,18 @@ __all__ = ["check_split", "integer"]
 
 
 def check_split(split: Any) -> None:
-    """Raise a ValueError unless a split is one that every data set has."""
+    """Raise a ValueError unless `split` is "train" or "test"."""
     if split not in ("train", "test"):
         raise ValueError(f'split must be "train" or "test", got {split!r}')
 
 
 def integer(operation: str, name: str, value: Any, least: int) -> int:
-    """Return an argument as an int of at least `least`, or raise a TypeError or a ValueError."""
+    """Return `value` as an int.
+
+    Raises:
+        TypeError: `value` is not an integer; the message names `operation` and argument `name`.
+        ValueError: `value` is below `least`.
+    """
     try:
         value = operator.index(value)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Batches of arrays in a seeded order that can be resumed."""
+"""Batches of arrays, in a seeded order that can be resumed."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,26 +12,26 @@ __all__ = ["Batches"]
 
 
 class Batches:
-    """Batches of one or more arrays of equal length, in a new seeded order every epoch.
+    """Batches of one or more arrays of equal length, shuffled differently in every epoch.
 
-    A loop goes through one epoch and gives tuples with a batch of each array; the last one is
-    shorter where `batch_size` does not divide the length. The order is a function of the seed and
-    the epoch alone. A loop always goes on after the batch given last, so one that was broken off,
-    or whose state a new object has loaded, is continued with the very next batch.
+    Iterating runs through one epoch and yields tuples with one batch of each array. The last batch
+    is shorter if `batch_size` does not divide the length. The order depends on the seed and the
+    epoch alone. Iteration always continues after the last batch that was yielded. A loop left by
+    `break` therefore resumes with the next batch, as does a new object that has loaded the state.
 
     Args:
-        arrays: Arrays or Tensors whose first axis counts the examples; batches of those on a GPU
-            are on it too.
-        batch_size: Examples in a batch.
-        shuffle: Whether each epoch has an order of its own, rather than the arrays' order.
-        seed: Of the order, not negative; by default drawn from `agrad.random.generator()`, so that
-            `ag.seed` decides.
-        drop_last: Whether to leave out a last batch shorter than `batch_size`.
+        arrays: Arrays or Tensors of shape (N, ...), N examples each. Batches are on the device of
+            their array.
+        batch_size: The number of examples in a batch.
+        shuffle: Whether to shuffle the examples in every epoch; otherwise they keep their order.
+        seed: The non-negative seed of the order; by default it is drawn from
+            `agrad.random.generator()`, so `ag.seed` determines it.
+        drop_last: Whether to omit a last batch shorter than `batch_size`.
 
     Raises:
-        TypeError: one of `arrays` has no shape, or `batch_size` or `seed` is not an integer.
-        ValueError: no arrays, arrays of different lengths, a `batch_size` below 1, a negative
-            seed, or no batch in an epoch.
+        TypeError: An entry of `arrays` has no shape, or `batch_size` or `seed` is not an integer.
+        ValueError: There are no arrays, their lengths differ, an epoch has no batch, `batch_size`
+            is below 1, or `seed` is negative.
 
     Example:
         >>> import numpy as np
@@ -62,7 +62,7 @@ class Batches:
         if len(self) == 0:
             raise ValueError(
                 f"Batches: no batch of {self._batch_size} in {self._examples} examples; "
-                "lower batch_size, or give drop_last=False and at least one example"
+                "lower batch_size, or pass drop_last=False and at least one example"
             )
         if seed is None:
             seed = int(random.generator().integers(2**63))
@@ -70,23 +70,23 @@ class Batches:
         self._start(epoch=0, batch=0)
 
     def __len__(self) -> int:
-        """Return the number of batches in a whole epoch."""
+        """Return the number of batches in an epoch."""
         rounding = 0 if self._drop_last else self._batch_size - 1
         return (self._examples + rounding) // self._batch_size
 
     @property
     def epoch(self) -> int:
-        """The number of epochs completed, whose last batch has been given."""
+        """The number of completed epochs; one is complete once its last batch has been yielded."""
         return self._epoch
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        """Go through what is left of the current epoch."""
+        """Yield the remaining batches of the current epoch."""
         epoch = self._epoch
         while self._epoch == epoch:
             yield self._next()
 
     def forever(self) -> Iterator[tuple[Any, ...]]:
-        """Go through epoch after epoch, without an end.
+        """Yield the batches of epoch after epoch, without end.
 
         Example:
             >>> import itertools
@@ -104,7 +104,9 @@ class Batches:
             yield from self
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the order stands, as plain values: the next batch is given after loading.
+        """Return the position in the order as plain values.
+
+        An object that loads this state continues with the next batch.
 
         Example:
             >>> import numpy as np
@@ -125,29 +127,37 @@ class Batches:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the object that gave `state` stood.
+        """Continue from the position saved in `state`.
+
+        After an error, these Batches are unchanged.
+
+        Args:
+            state: What `state_dict` returned.
 
         Raises:
-            ValueError: `state` belongs to another number of examples or to other settings, or is
-                not such a state; nothing has changed then.
-            TypeError: its seed or a count in it is not an integer; nothing has changed either.
+            ValueError: `state` is not a state of Batches, or was saved with a different number of
+                examples or different settings.
+            TypeError: Its seed, epoch or batch is not an integer.
         """
         settings = self._settings()
         if set(state) != {*settings, "seed", "epoch", "batch"}:
             raise ValueError(
-                f"Batches.load_state_dict: not a state of Batches, its keys are {sorted(state)}"
+                f"Batches.load_state_dict: not a state of Batches; its keys are {sorted(state)}"
             )
         for name, value in settings.items():
             if state[name] != value:
                 raise ValueError(
-                    f"Batches.load_state_dict: the state was saved with {name} {state[name]!r}, "
-                    f"here it is {value!r}; make these Batches with the same arrays and settings"
+                    f"Batches.load_state_dict: the state was saved with {name}={state[name]!r}, "
+                    f"these Batches have {value!r}; create them with the same arrays and settings"
                 )
         seed = integer("Batches", "seed", state["seed"], least=0)
         epoch = integer("Batches", "epoch", state["epoch"], least=0)
         batch = integer("Batches", "batch", state["batch"], least=0)
         if batch >= len(self):
-            raise ValueError(f"Batches.load_state_dict: batch {batch} of {len(self)} in an epoch")
+            raise ValueError(
+                f"Batches.load_state_dict: batch must be below {len(self)}, the number of batches "
+                f"in an epoch, got {batch}"
+            )
         self._seed = seed
         self._start(epoch, batch)
 
@@ -171,7 +181,7 @@ class Batches:
         start = self._batch * self._batch_size
         rows = self._order[start : start + self._batch_size]
         batch = tuple(array[rows] for array in self._arrays)
-        # Stepping on before the batch is used: a state saved while it is used names the next one.
+        # Advance before yielding, so that a state saved while this batch is used names the next.
         self._batch += 1
         if self._batch == len(self):
             self._start(self._epoch + 1, batch=0)
@@ -179,20 +189,20 @@ class Batches:
 
 
 def _common_length(arrays: tuple[Any, ...]) -> int:
-    """Return the length of the arrays' first axis, the same in all of them."""
+    """Return the length that the arrays' first axes share."""
     if not arrays:
         raise ValueError("Batches: at least one array is needed")
     for position, array in enumerate(arrays):
         if not hasattr(array, "shape"):
             raise TypeError(
                 f"Batches: argument {position} is of type {type(array).__name__}; "
-                "pass an array, by numpy.asarray if need be"
+                "convert it with numpy.asarray"
             )
         if not array.shape:
             raise ValueError(f"Batches: argument {position} is 0-d; it has no axis of examples")
     lengths = [array.shape[0] for array in arrays]
     if len(set(lengths)) > 1:
         raise ValueError(
-            f"Batches: the arrays have {lengths} examples; their first axes must be of one length"
+            f"Batches: the arrays have {lengths} examples; their first axes must have equal length"
         )
     return int(lengths[0])

@@ -19,8 +19,11 @@ Examples = tuple[NDArray[np.float32], NDArray[np.int64]]
 def digits(split: Split = "train") -> Examples:
     """Return scikit-learn's handwritten digits: images of 8x8 pixels and their labels.
 
-    Needs no download. Every fifth example in the order of the labels, 360 in all, is for testing
-    and the other 1,437 are for training, so that each split has a fifth or the rest of every digit.
+    No download is needed. Sorted by label, every fifth example goes into the test split (360
+    examples) and the others into the training split (1,437), so every digit is divided 1:4.
+
+    Args:
+        split: "train" or "test".
 
     Returns:
         Images, float32 in [0, 1] of shape (N, 8, 8), and labels, int64 from 0 to 9 of shape (N,).
@@ -49,8 +52,12 @@ def digits(split: Split = "train") -> Examples:
 def mnist(split: Split = "train") -> Examples:
     """Return MNIST: images of handwritten digits, 28x28 pixels, and their labels.
 
-    The first call downloads it, 11 MB, into the folder that the environment variable `AGRAD_DATA`
-    names, else into the user's cache folder. Files that are there already are used as they are.
+    The first call downloads 11 MB into the folder named by the environment variable `AGRAD_DATA`,
+    or into the user's cache folder if the variable is not set. Existing files are not checked
+    against the published ones.
+
+    Args:
+        split: "train" or "test".
 
     Returns:
         Images, float32 in [0, 1] of shape (N, 28, 28), and labels, int64 from 0 to 9 of shape (N,);
@@ -58,9 +65,9 @@ def mnist(split: Split = "train") -> Examples:
 
     Raises:
         ValueError: `split` is neither "train" nor "test".
-        CorruptDataError: a file is damaged.
-        OSError: a file is missing and cannot be downloaded or written.
-        ImportError: a file is missing and so is pooch or rich.
+        CorruptDataError: A file is damaged.
+        OSError: A file is missing and cannot be downloaded or written.
+        ImportError: A file is missing and pooch or rich is not installed.
 
     Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits".
     """
@@ -68,9 +75,9 @@ def mnist(split: Split = "train") -> Examples:
 
 
 def fashion_mnist(split: Split = "train") -> Examples:
-    """Return Fashion-MNIST: images of ten kinds of clothing in the form of MNIST.
+    """Return Fashion-MNIST: images of ten kinds of clothing, in the format of MNIST.
 
-    Everything else is as for `mnist`; the download has 31 MB.
+    Arguments, results and errors are those of `mnist`. The first call downloads 31 MB.
 
     Source: H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking
     Machine Learning Algorithms", arXiv:1708.07747.
@@ -80,7 +87,7 @@ def fashion_mnist(split: Split = "train") -> Examples:
 
 @dataclass(frozen=True)
 class _IdxDataSet:
-    """A data set published as the four files of MNIST."""
+    """A data set published as four files, like MNIST."""
 
     folder: str
     mirrors: tuple[str, ...]

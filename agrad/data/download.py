@@ -1,4 +1,4 @@
-"""Where data sets are kept, and their download into it."""
+"""The folder of the data sets, and downloads into it."""
 
 import os
 from collections.abc import Sequence
@@ -13,44 +13,48 @@ __all__ = ["DownloadError", "corrupt", "fetch", "folder", "require", "user_cache
 
 
 class DownloadError(OSError):
-    """No mirror gave the published file."""
+    """No mirror served the published file."""
 
 
 def require(module: str) -> Any:
-    """Import one of the optional packages that the data sets need."""
+    """Import and return an optional module that the data sets need.
+
+    Raises:
+        ImportError: The module is not installed; the message says what to install.
+    """
     try:
         return import_module(module)
     except ImportError as error:
         raise ImportError(
-            f'the data sets of agrad need {module.partition(".")[0]}: pip install "agrad[demo]"'
+            f'the data sets need {module.partition(".")[0]}: pip install "agrad[demo]"'
         ) from error
 
 
 def user_cache() -> Path:
-    """Return the user's cache folder of agrad."""
+    """Return agrad's folder in the user's cache."""
     return Path(require("pooch").os_cache("agrad"))
 
 
 def folder() -> Path:
-    """Return the folder that `AGRAD_DATA` names, else the user's cache folder."""
+    """Return the folder that `AGRAD_DATA` names, or else the user's cache folder."""
     return Path(os.environ.get("AGRAD_DATA") or user_cache())
 
 
 def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
-    """Return the path of a published file, downloaded at the first call.
+    """Return the path of a published file; download it if it is missing.
 
-    It is kept below the folder that the environment variable `AGRAD_DATA` names, else below the
-    user's cache folder. A file found there is used as it is.
+    The file lies below the folder named by the environment variable `AGRAD_DATA`, or below the
+    user's cache folder if the variable is not set. An existing file is used without a check.
 
     Args:
         name: The file's path below that folder, such as "mnist/train-labels-idx1-ubyte.gz".
-        md5: The published file's checksum.
-        mirrors: Folders, as URLs ending in "/", that publish it; tried in turn.
+        md5: The checksum of the published file.
+        mirrors: URLs of folders that publish the file, each ending in "/"; they are tried in turn.
 
     Raises:
-        DownloadError: no mirror gave a file with that checksum.
-        OSError: the file cannot be written.
-        ImportError: pooch or rich is missing.
+        DownloadError: No mirror served a file with that checksum.
+        OSError: The file cannot be written.
+        ImportError: pooch or rich is not installed.
     """
     path = folder() / name
     if path.exists():
@@ -74,10 +78,10 @@ def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
 
 
 def corrupt(path: Path, reason: str) -> CorruptDataError:
-    """Return the error that says why a file that was found or fetched cannot be used."""
+    """Return the error for a data file that cannot be used for the given reason."""
     return CorruptDataError(
-        f"{path} is damaged or of another data set: {reason}; "
-        "delete it and it is downloaded again at the next call"
+        f"{path} is damaged or belongs to another data set: {reason}; "
+        "delete it, and the next call downloads it again"
     )
 
 
@@ -90,11 +94,11 @@ def _download(url: str, path: Path, md5: str) -> None:
         pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16)(url, file, None)
         found = pooch.file_hash(file.name, alg="md5")
         if found != md5:
-            raise CorruptDataError(f"what came has the MD5 {found}, the published file has {md5}")
+            raise CorruptDataError(f"the MD5 of the download is {found}, it should be {md5}")
 
 
 class _ProgressBar:
-    """A bar of rich's, driven as pooch drives one."""
+    """A progress bar of rich with the interface that pooch expects."""
 
     def __init__(self, display: Any, label: str) -> None:
         self._display = display
@@ -115,4 +119,4 @@ class _ProgressBar:
         self._display.reset(self._task)
 
     def close(self) -> None:
-        """The display closes its bars itself."""
+        """Do nothing: the display closes its bars itself."""

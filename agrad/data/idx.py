@@ -1,4 +1,4 @@
-"""The IDX format of MNIST and its relatives: a header in front of an array of bytes."""
+"""The IDX format of MNIST and its relatives: a header followed by an array of bytes."""
 
 import gzip
 import math
@@ -17,12 +17,19 @@ _UNSIGNED_BYTES = 0x08
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Read a gzip-compressed IDX file that must hold unsigned bytes of the given shape.
+    """Read a gzip-compressed IDX file of unsigned bytes.
 
-    Reads at most one byte more than the file should hold, whatever its header says.
+    At most one byte more than the file should hold is read, whatever the header says.
+
+    Args:
+        path: The file.
+        shape: The shape that the file must have.
+
+    Returns:
+        A read-only uint8 array of that shape.
 
     Raises:
-        CorruptDataError: the file is no whole gzip file, or its header or length is another.
+        CorruptDataError: The file is not a complete gzip file, or its header or length is wrong.
 
     Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits".
     """
@@ -33,9 +40,9 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
             header = file.read(header_size)
             content = file.read(size + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise corrupt(path, f"it is not a whole gzip file ({error})") from error
+        raise corrupt(path, f"it is not a complete gzip file ({error})") from error
     if len(header) < header_size:
-        raise corrupt(path, f"it ends within the header, after {len(header)} bytes")
+        raise corrupt(path, f"it ends inside the header, after {len(header)} bytes")
     zeros, dtype, ndim = struct.unpack(">HBB", header[:4])
     if (zeros, dtype, ndim) != (0, _UNSIGNED_BYTES, len(shape)):
         expected = struct.pack(">HBB", 0, _UNSIGNED_BYTES, len(shape))
@@ -45,5 +52,5 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         raise corrupt(path, f"its shape is {dims}, not {shape}")
     if len(content) != size:
         found = "more" if len(content) > size else f"only {len(content)}"
-        raise corrupt(path, f"{size} bytes should follow its header, there are {found}")
+        raise corrupt(path, f"{size} bytes should follow its header, but there are {found}")
     return np.frombuffer(content, np.uint8).reshape(shape)

@@ -1,4 +1,4 @@
-"""The Large Movie Review Dataset: reviews of films as word ids, and whether they praise."""
+"""The Large Movie Review Dataset: film reviews as word ids, labelled positive or negative."""
 
 import hashlib
 import os
@@ -24,42 +24,42 @@ from agrad.serialization import load, save
 __all__ = ["imdb", "imdb_vocabulary"]
 
 _MEMBER = re.compile(r"aclImdb/(train|test)/(neg|pos)/([0-9]+)_[0-9]+\.txt")
-# The longest review has 14 kB; the rest of what is published are as many reviews without a label,
-# and tables of their words.
+# The longest review has 14 kB. The archive also holds as many unlabelled reviews, and tables of
+# their words.
 _MAX_REVIEW = 1 << 16
 _MAX_ARCHIVE = 1 << 30
-# Part of the name of what is cached: to be raised when `tokenize` or the layout changes.
+# Part of the cache file's name; raise it when `tokenize` or the layout changes.
 _CACHE_VERSION = 1
 
 
 def imdb(
     split: Split = "train", vocabulary_size: int = 5000, length: int = 200, keep: Keep = "start"
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the IMDb reviews: the ids of their words, and whether they are favourable.
+    """Return the IMDb reviews: the ids of their words, and labels that say if they are positive.
 
-    The first call downloads the archive, 84 MB, to where `mnist` keeps its files, and splits it
-    into words, which are cached beside it, or in the user's cache folder where it cannot be
-    written. Any later call reads the cache, whatever its arguments.
+    The first call downloads the archive (84 MB) into the folder that `mnist` uses, and splits the
+    reviews into words. The words are cached next to the archive, or in the user's cache folder if
+    that folder cannot be written. Later calls read the cache, whatever their arguments.
 
     Args:
         split: "train" or "test".
-        vocabulary_size: The number of ids: 0 is padding, 1 any word but the most frequent ones of
-            the training split, which have the others; see `imdb_vocabulary`.
-        length: What reviews are cut or padded to.
-        keep: Which part of a longer review stays, its "start" or its "end".
+        vocabulary_size: The number of ids. Id 0 is padding and id 1 any unknown word; the others
+            are the most frequent words of the training split, see `imdb_vocabulary`.
+        length: The number of ids per review; shorter reviews are padded, longer ones cut.
+        keep: Which part of a longer review to keep, its "start" or its "end".
 
     Returns:
-        Ids, int32 of shape (25000, length), and labels, int64 of shape (25000,): 0 for the reviews
-        with 1 to 4 stars of 10, which come first, and 1 for those with 7 to 10. The mask that
-        `pad_sequences` gives is `ids != 0`.
+        Ids, int32 of shape (25000, length), and labels, int64 of shape (25000,). Label 0 stands for
+        1 to 4 stars of 10, label 1 for 7 to 10 stars; reviews with label 0 come first. The mask of
+        `pad_sequences` is `ids != 0`.
 
     Raises:
-        ValueError: `split` is neither "train" nor "test"; a vocabulary_size below 2, a length below
-            1, or another `keep`.
-        TypeError: A vocabulary_size or length that is not an integer.
-        CorruptDataError: The archive is damaged, unsafe, or lacks reviews, or a review is no UTF-8.
+        ValueError: `split` is neither "train" nor "test", `vocabulary_size` is below 2, `length` is
+            below 1, or `keep` is neither "start" nor "end".
+        TypeError: `vocabulary_size` or `length` is not an integer.
+        CorruptDataError: The archive is damaged, unsafe or incomplete, or a review is not UTF-8.
         OSError: The archive is missing and cannot be downloaded or written.
-        ImportError: The archive is missing and so is pooch or rich.
+        ImportError: The archive is missing and pooch or rich is not installed.
 
     Source: A. Maas et al., "Learning Word Vectors for Sentiment Analysis", ACL 2011.
     """
@@ -72,7 +72,10 @@ def imdb(
 def imdb_vocabulary(size: int = 5000) -> Vocabulary:
     """Return the vocabulary of `imdb`: the most frequent words of the training split.
 
-    Everything else is as for `imdb`.
+    The first call downloads and caches the data as for `imdb`, and raises the same errors.
+
+    Args:
+        size: The `len` of the vocabulary, padding and unknown words included.
     """
     size = integer("imdb_vocabulary", "size", size, least=2)
     return _vocabulary(_IMDB.corpus(), size)
@@ -80,17 +83,17 @@ def imdb_vocabulary(size: int = 5000) -> Vocabulary:
 
 @dataclass(frozen=True)
 class _Reviews:
-    """The published archive, or one like it with another number of reviews."""
+    """The published archive, or one in the same format with a different number of reviews."""
 
     mirrors: tuple[str, ...] = ("https://ai.stanford.edu/~amaas/data/sentiment/",)
     md5: str = "7c2ac02c03563afcf9b574c7e56c153a"
     each: int = 12_500
-    """The number of reviews of a label in a split."""
+    """The number of reviews per label in each split."""
 
     def load(
         self, split: str, vocabulary_size: int, length: int, keep: Keep
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the ids of the split's reviews, cut or padded, and their labels."""
+        """Return the padded ids of the split's reviews, and their labels."""
         corpus = self.corpus()
         ids_of_words = _vocabulary(corpus, vocabulary_size).encode(corpus["words"])
         ends = np.cumsum(corpus[split]["lengths"])
@@ -99,7 +102,7 @@ class _Reviews:
         return ids, np.repeat(np.arange(2), self.each)
 
     def corpus(self) -> dict[str, Any]:
-        """Return what `read` returns for the archive, from the cache after the first call."""
+        """Return the result of `read` for the archive, after the first call from the cache."""
         archive = fetch("imdb/aclImdb_v1.tar.gz", self.md5, self.mirrors)
         cache = _cache_of(archive)
         with suppress(FileNotFoundError, CorruptDataError):
@@ -110,18 +113,18 @@ class _Reviews:
             save(cache, corpus)
         except OSError as error:
             warnings.warn(
-                f"imdb: the words cannot be cached ({error}); the next call will take as long",
+                f"imdb: the words cannot be cached ({error}); the next call will be as slow",
                 stacklevel=4,
             )
         return corpus
 
     def read_cache(self, path: Path) -> dict[str, Any]:
-        """Return what `read` returned when it was saved, once it is sure to be such.
+        """Load a saved result of `read` and validate it.
 
         Raises:
-            CorruptDataError: It is not: numbers that name no word would index, and allocate, at
-                random.
-            FileNotFoundError: There is no such file.
+            CorruptDataError: The content is not such a result. Numbers out of range would index
+                and allocate at random.
+            FileNotFoundError: The file does not exist.
         """
         corpus = load(path)
         splits = [corpus.get(split) for split in ("train", "test")]
@@ -132,18 +135,19 @@ class _Reviews:
             and len(set(words)) == len(words)
             and all(_is_split(split, len(words), 2 * self.each) for split in splits)
         ):
-            raise corrupt(path, "it does not hold the words of so many reviews")
+            raise corrupt(path, "it does not hold the words of all reviews")
         return corpus
 
     def read(self, archive: Path) -> dict[str, Any]:
-        """Split an archive's reviews into words.
+        """Split the reviews of an archive into words.
 
         Returns:
-            All "words", a list whose positions are their numbers; and for "train" and "test" the
-            "numbers" of the words of all reviews, one after the other, and the reviews' "lengths".
-            Unfavourable reviews come first, each kind in the order of the reviews' ids.
+            A dict with the list "words", where a word's position is its number, and for each of
+            "train" and "test" a dict with the "numbers" of the words of all reviews, concatenated,
+            and the "lengths" of the reviews. Negative reviews come first; within a label, reviews
+            are in the order of their ids.
         """
-        # A word that is new gets the next number.
+        # A new word gets the next number.
         numbers: defaultdict[str, int] = defaultdict()
         numbers.default_factory = numbers.__len__
         reviews: dict[tuple[str, str], dict[int, NDArray[np.int32]]] = {
@@ -154,9 +158,9 @@ class _Reviews:
             try:
                 words = tokenize(content.decode("utf-8"))
             except UnicodeDecodeError as error:
-                raise corrupt(archive, f"{member[0]!r} is no UTF-8 text ({error})") from error
+                raise corrupt(archive, f"{member[0]!r} is not UTF-8 text ({error})") from error
             if int(review) in reviews[split, label]:
-                raise corrupt(archive, f"{member[0]!r} is there twice, or another of its id")
+                raise corrupt(archive, f"{member[0]!r} occurs twice, or its id does")
             found = np.fromiter(map(numbers.__getitem__, words), np.int32, len(words))
             reviews[split, label][int(review)] = found
         for (split, label), folder in reviews.items():
@@ -178,7 +182,7 @@ def _vocabulary(corpus: dict[str, Any], size: int) -> Vocabulary:
 
 
 def _is_split(split: Any, words: int, reviews: int) -> bool:
-    """Whether it is what `_joined` returns for so many reviews of words numbered below `words`."""
+    """Whether `split` is a result of `_joined` for `reviews` reviews and numbers below `words`."""
     if not isinstance(split, dict) or split.keys() != {"numbers", "lengths"}:
         return False
     numbers, lengths = split["numbers"], split["lengths"]
@@ -200,11 +204,11 @@ def _joined(*folders: dict[int, NDArray[np.int32]]) -> dict[str, NDArray[np.int3
 
 
 def _cache_of(archive: Path) -> Path:
-    """Return the path of the words of an archive of this very content."""
+    """Return the path of the cache file; its name depends on the archive's content."""
     with archive.open("rb") as file:
         digest = hashlib.file_digest(file, "md5").hexdigest()
     folder = archive.parent
-    # Root may write even into a folder that is for reading only.
+    # Root can write even into a read-only folder.
     if not (os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222):
         folder = user_cache() / "imdb"
     return folder / f"words-{_CACHE_VERSION}-{digest}.safetensors"

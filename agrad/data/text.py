@@ -1,4 +1,4 @@
-"""From text to arrays of ids: words, the vocabulary that numbers them, and padding."""
+"""From text to arrays of ids: tokenizing, numbering words and padding."""
 
 import re
 import unicodedata
@@ -20,15 +20,15 @@ _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 def tokenize(text: str) -> list[str]:
-    """Return the words of a text, in lower case.
+    """Return the words of a text in lower case.
 
-    A word is a run of letters and digits of any alphabet, and may have apostrophes inside. All
-    else, HTML's line break `<br />` included, only separates words. Composed and decomposed
-    characters give the same words. Of languages that write no spaces between words, or vowels as
-    marks, use a tokenizer of their own: a `Vocabulary` takes tokens from any.
+    A word is a run of letters and digits of any alphabet, with apostrophes allowed inside. All
+    other characters, and HTML's line break `<br />`, only separate words. Composed and decomposed
+    characters give the same words. Languages that write no spaces between words, or that write
+    vowels as marks, need a tokenizer of their own; a `Vocabulary` takes tokens from any tokenizer.
 
     Raises:
-        TypeError: `text` is no string.
+        TypeError: `text` is not a string.
 
     Example:
         >>> from agrad.data import tokenize
@@ -44,15 +44,15 @@ def tokenize(text: str) -> list[str]:
 class Vocabulary:
     """Words and their ids: 0 for padding, 1 for any unknown word, and 2, 3, ... for `words`.
 
-    Padding and unknown words are read and written as "<pad>" and "<unk>". All the state is
-    `words`, which `agrad.save` can hold: `Vocabulary(words)` is the same vocabulary again.
+    Padding and unknown words are read and written as "<pad>" and "<unk>". To save a vocabulary,
+    pass `words` to `agrad.save`; `Vocabulary(words)` restores it.
 
     Args:
         words: The known words, in the order of their ids.
 
     Raises:
-        TypeError: `words` is a string, or holds something else than strings.
-        ValueError: A word is there twice, or is one of "<pad>" and "<unk>".
+        TypeError: `words` is a string, or an entry is not a string.
+        ValueError: A word occurs twice, or is "<pad>" or "<unk>".
 
     Example:
         >>> from agrad.data import Vocabulary, tokenize
@@ -76,26 +76,32 @@ class Vocabulary:
             twice, _ = Counter(self._words).most_common(1)[0]
             raise ValueError(
                 f"Vocabulary: the word {twice!r} occurs twice ({' and '.join(self._SPECIAL)} are "
-                "always there)"
+                "always included)"
             )
 
     @classmethod
     def build(
         cls, documents: Iterable[Iterable[str]], max_size: int | None = None, min_count: int = 1
     ) -> "Vocabulary":
-        """Return the vocabulary of the most frequent words, those first.
+        """Return the vocabulary of the most frequent words, most frequent first.
 
-        Equally frequent ones are in alphabetical order, so that the order of the documents is of
-        no effect.
+        Equally frequent words are sorted alphabetically, so the order of the documents has no
+        effect.
 
         Args:
             documents: The tokens of each document.
             max_size: The largest `len` of the vocabulary, padding and unknown words included.
-            min_count: How often a word must occur.
+            min_count: How often a word must occur to be included.
 
         Raises:
-            TypeError: A document is a string, not its tokens; or a token is no string.
-            ValueError: `max_size` leaves no room for padding and unknown words.
+            TypeError: A document is a string rather than a sequence of tokens, a token is not a
+                string, or `max_size` is not an integer.
+            ValueError: `max_size` is below 2.
+
+        Example:
+            >>> from agrad.data import Vocabulary
+            >>> Vocabulary.build([["a", "film"], ["the", "film"]], max_size=4).words
+            ['film', 'a']
         """
         counts: Counter[str] = Counter()
         for document in documents:
@@ -106,7 +112,16 @@ class Vocabulary:
     def from_counts(
         cls, counts: Mapping[str, int], max_size: int | None = None, min_count: int = 1
     ) -> "Vocabulary":
-        """Return what `build` returns for documents with so many of each word.
+        """Return the vocabulary of words with known counts; see `build`.
+
+        Args:
+            counts: How often each word occurs.
+            max_size: The largest `len` of the vocabulary, padding and unknown words included.
+            min_count: How often a word must occur to be included.
+
+        Raises:
+            TypeError: A word is not a string, or `max_size` is not an integer.
+            ValueError: `max_size` is below 2.
 
         Example:
             >>> from agrad.data import Vocabulary
@@ -122,11 +137,11 @@ class Vocabulary:
 
     @property
     def words(self) -> list[str]:
-        """The words of the ids from 2 on, in that order."""
+        """The known words, in the order of their ids, which start at 2."""
         return self._words[len(self._SPECIAL) :]
 
     def __len__(self) -> int:
-        """Return the number of ids: what an `Embedding` takes for `num_embeddings`."""
+        """Return the number of ids, the `num_embeddings` of an `Embedding`."""
         return len(self._words)
 
     def __contains__(self, word: object) -> bool:
@@ -142,20 +157,21 @@ class Vocabulary:
         return f"<Vocabulary of {len(self)}>"
 
     def encode(self, tokens: Iterable[str]) -> NDArray[np.int32]:
-        """Return the tokens' ids.
+        """Return the ids of N tokens, int32 of shape (N,).
 
         Raises:
-            TypeError: `tokens` is a string, not its tokens; or a token is no string.
+            TypeError: `tokens` is a string rather than a sequence of tokens, or a token is not a
+                string.
         """
         tokens = _strings("Vocabulary.encode", "tokens", tokens)
         return np.array([self._ids.get(token, self.unknown_id) for token in tokens], np.int32)
 
     def decode(self, ids: ArrayLike) -> list[str]:
-        """Return the words of ids, along one axis.
+        """Return the words of ids of shape (N,).
 
         Raises:
-            TypeError: The ids are no integers.
-            ValueError: An id is outside the vocabulary, or there is not exactly one axis.
+            TypeError: The ids are not integers.
+            ValueError: An id is outside the vocabulary, or `ids` does not have exactly one axis.
         """
         ids = np.asarray(ids)
         if ids.dtype.kind not in "iu" and ids.size:
@@ -163,7 +179,7 @@ class Vocabulary:
         if ids.ndim != 1:
             raise ValueError(
                 f"Vocabulary.decode: ids must have one axis, got shape {ids.shape}; "
-                "decode one document after the other"
+                "decode one document at a time"
             )
         wrong = ids[(ids < 0) | (ids >= len(self))]
         if wrong.size:
@@ -179,20 +195,22 @@ def pad_sequences(
     padding_id: int = Vocabulary.padding_id,
     keep: Keep = "start",
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Return sequences of ids as one array, cut or padded at their ends to one length, and a mask.
+    """Return sequences of ids as rows of one array, padded at the end or cut, and a mask.
 
     Args:
-        sequences: The ids of each sequence.
-        length: Of the rows; the longest sequence's where None.
-        padding_id: What fills a row up.
-        keep: Which part of a longer sequence stays, its "start" or its "end".
+        sequences: The ids of each of N sequences.
+        length: The length of a row; by default that of the longest sequence.
+        padding_id: The id that fills up a row.
+        keep: Which part of a longer sequence to keep, its "start" or its "end".
 
     Returns:
-        The ids, int32 of shape (N, length), and the mask, true where they are the sequence's own.
+        The ids, int32 of shape (N, length), and the mask, bool of the same shape, which is true
+        for the ids of a sequence and false for padding.
 
     Raises:
-        TypeError: A sequence of something else than integers.
-        ValueError: A sequence of several axes, a negative length, or another `keep`.
+        TypeError: A sequence does not hold integers, or `length` is not an integer.
+        ValueError: A sequence does not have exactly one axis, `length` is negative, or `keep` is
+            neither "start" nor "end".
 
     Example:
         >>> from agrad.data import pad_sequences
@@ -234,7 +252,7 @@ def _strings(operation: str, argument: str, tokens: Iterable[str]) -> Sequence[s
     if isinstance(tokens, str):
         raise TypeError(
             f"{operation}: {argument} must be a sequence of tokens, got one str; split it first, "
-            "for example by agrad.data.tokenize"
+            "for example with agrad.data.tokenize"
         )
     tokens = list(tokens)
     for token in tokens:

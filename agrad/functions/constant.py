@@ -1,4 +1,4 @@
-"""NumPy's functions that have no gradient: called on Tensors, they return plain arrays.
+"""NumPy's functions without a gradient, which return plain arrays when called on Tensors.
 
 Example:
     >>> import agrad as ag

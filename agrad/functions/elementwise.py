@@ -1,4 +1,8 @@
-"""Functions of elements: arithmetic, powers, exponentials, and choices; all broadcast."""
+"""Elementwise functions: arithmetic, powers, exponentials and selections. All of them broadcast.
+
+Arguments are Tensors, arrays, nested sequences or numbers of any shapes that broadcast; dtypes
+promote as in NumPy. Shapes that do not broadcast raise a ValueError.
+"""
 
 from typing import Any
 
@@ -61,7 +65,7 @@ def subtract(x: Any, y: Any) -> Tensor:
 
 @implements(np.multiply)
 def multiply(x: Any, y: Any) -> Tensor:
-    """Return x · y, element by element.
+    """Return the elementwise product x · y.
 
     Example:
         >>> import agrad as ag
@@ -150,7 +154,7 @@ def reciprocal(x: Any) -> Tensor:
 
 @implements(np.absolute)
 def absolute(x: Any) -> Tensor:
-    """Return |x|; at 0 the gradient is 0.
+    """Return |x|; the gradient at 0 is 0.
 
     Example:
         >>> import agrad as ag
@@ -177,7 +181,7 @@ def exp(x: Any) -> Tensor:
 
 @implements(np.expm1)
 def expm1(x: Any) -> Tensor:
-    """Return eˣ - 1, accurate for small x too.
+    """Return eˣ - 1, which is also accurate for small x.
 
     Example:
         >>> import agrad as ag
@@ -201,7 +205,7 @@ def log(x: Any) -> Tensor:
 
 @implements(np.log1p)
 def log1p(x: Any) -> Tensor:
-    """Return log(1 + x), accurate for small x too.
+    """Return log(1 + x), which is also accurate for small x.
 
     Example:
         >>> import agrad as ag
@@ -249,7 +253,7 @@ def tanh(x: Any) -> Tensor:
 
 @implements(np.maximum)
 def maximum(x: Any, y: Any) -> Tensor:
-    """Return the larger of x and y; equal ones share the gradient.
+    """Return the larger of x and y; equal elements share the gradient.
 
     Example:
         >>> import agrad as ag
@@ -263,7 +267,7 @@ def maximum(x: Any, y: Any) -> Tensor:
 
 @implements(np.minimum)
 def minimum(x: Any, y: Any) -> Tensor:
-    """Return the smaller of x and y; equal ones share the gradient.
+    """Return the smaller of x and y; equal elements share the gradient.
 
     Example:
         >>> import agrad as ag
@@ -275,12 +279,12 @@ def minimum(x: Any, y: Any) -> Tensor:
 
 @implements(np.clip)
 def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
-    """Return x limited to [min, max], numbers or constant arrays; either may be None.
+    """Return x clipped to [min, max].
 
-    On a bound the gradient passes.
+    Bounds are numbers, constant arrays, or None for no bound. The gradient at a bound is 1.
 
     Raises:
-        TypeError: a bound requires a gradient.
+        TypeError: A bound requires a gradient.
 
     Example:
         >>> import agrad as ag
@@ -292,7 +296,7 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
 
 @implements(np.where)
 def where(condition: Any, x: Any, y: Any) -> Tensor:
-    """Return x where the condition, an array of booleans, holds, and y elsewhere.
+    """Return the elements of x where the boolean array `condition` is true, and of y elsewhere.
 
     Example:
         >>> import agrad as ag

@@ -17,11 +17,14 @@ def matmul(x: Any, y: Any) -> Tensor:
     """Return the matrix product x @ y.
 
     Args:
-        x: (..., m, k), or (k,) for a single row that the result then lacks.
-        y: (..., k, n), or (k,) for a single column likewise. The leading axes broadcast.
+        x: An array of shape (..., m, k), or (k,) for a single row, whose axis the result lacks.
+        y: An array of shape (..., k, n), or (k,) for a single column, whose axis the result lacks.
+
+    Returns:
+        A Tensor of shape (..., m, n); the leading axes broadcast.
 
     Raises:
-        ValueError: shapes that do not fit, or a number in place of an array.
+        ValueError: The shapes do not match, or an argument is a number.
 
     Example:
         >>> import agrad as ag
@@ -33,13 +36,13 @@ def matmul(x: Any, y: Any) -> Tensor:
 
 @implements(np.dot)
 def dot(x: Any, y: Any) -> Tensor:
-    """Return the sums of products over the last axis of `x` and the last but one of `y`.
+    """Return the sums of products over the last axis of `x` and the second-to-last of `y`.
 
-    With one axis or two that is the matrix product (the only axis of `y` counts as its last but
-    one); a number multiplies every element.
+    If `y` has a single axis, the sum runs over that axis. For arguments with one or two axes, this
+    is the matrix product. A number multiplies every element.
 
     Raises:
-        ValueError: axes of different lengths.
+        ValueError: The axes differ in length.
 
     Example:
         >>> import agrad as ag
@@ -51,7 +54,7 @@ def dot(x: Any, y: Any) -> Tensor:
 
 @implements(np.outer)
 def outer(x: Any, y: Any) -> Tensor:
-    """Return the products of each element of `x`, as rows, with each of `y`, as columns.
+    """Return the products of all pairs of elements, of shape (x.size, y.size).
 
     Example:
         >>> import agrad as ag
@@ -67,16 +70,16 @@ def tensordot(x: Any, y: Any, axes: int | Sequence[Any] = 2) -> Tensor:
     """Return the sums of products over pairs of axes.
 
     Args:
-        x: first factor.
-        y: second factor.
-        axes: the axes of `x` and those of `y`, a pair of ints or of sequences; or how many of the
-            last of `x` and the first of `y`.
+        x: The first factor.
+        y: The second factor.
+        axes: A pair of ints or sequences, the axes of `x` and those of `y`; or an int n for the
+            last n axes of `x` and the first n axes of `y`.
 
     Returns:
-        An array with the other axes of `x`, then those of `y`.
+        A Tensor with the remaining axes of `x`, followed by those of `y`.
 
     Raises:
-        ValueError: axes of different lengths, or out of range.
+        ValueError: Axes differ in length or are out of range.
 
     Example:
         >>> import agrad as ag
@@ -91,14 +94,14 @@ def tensordot(x: Any, y: Any, axes: int | Sequence[Any] = 2) -> Tensor:
 
 @implements(np.einsum)
 def einsum(subscripts: str, *operands: Any) -> Tensor:
-    """Return sums of products by Einstein's convention; see np.einsum.
+    """Return sums of products in Einstein notation; see np.einsum.
 
-    Any number of operands, an ellipsis, an implicit result and a letter that stands twice in one
-    term are supported; a list of numbers in place of the subscripts is not.
+    Any number of operands, an ellipsis, an implicit result, and a repeated letter within a term are
+    supported. Lists of numbers instead of subscripts are not.
 
     Raises:
-        ValueError: subscripts that do not fit the operands.
-        TypeError: subscripts that are no string.
+        ValueError: The subscripts do not match the operands.
+        TypeError: The subscripts are not a string.
 
     Example:
         >>> import agrad as ag

@@ -1,7 +1,8 @@
 """Reductions over axes.
 
-Everywhere `axis` is an int, a tuple of ints or None for all axes; negative ones count from the end.
-`keepdims` keeps the reduced axes, with length one. An axis out of range raises a ValueError.
+In all functions, `axis` is an int, a tuple of ints, or None for all axes; negative axes count from
+the end. `keepdims` keeps the reduced axes with length one. An axis out of range raises a
+ValueError.
 """
 
 from typing import Any
@@ -17,7 +18,7 @@ __all__ = ["amax", "amin", "logsumexp", "max", "mean", "min", "prod", "std", "su
 
 @implements(np.sum)
 def sum(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
-    """Return the sum over `axis`; of nothing, 0.
+    """Return the sum over `axis`, which is 0 if there are no elements.
 
     Example:
         >>> import agrad as ag
@@ -41,7 +42,7 @@ def mean(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
 
 @implements(np.var)
 def var(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    """Return the variance over `axis`: squared distances from the mean, summed, over n - ddof.
+    """Return the variance over `axis`: the sum of squared deviations divided by n - ddof.
 
     Raises:
         ValueError: n - ddof is not positive.
@@ -56,9 +57,9 @@ def var(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) ->
 
 @implements(np.std)
 def std(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
-    """Return the standard deviation over `axis`, the root of `var`.
+    """Return the standard deviation over `axis`, the square root of `var`.
 
-    Where it is 0, so is its gradient.
+    If it is 0, its gradient is 0.
 
     Raises:
         ValueError: n - ddof is not positive.
@@ -73,10 +74,10 @@ def std(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) ->
 
 @implements(np.max, np.amax)
 def max(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
-    """Return the largest element over `axis`; equal ones share the gradient.
+    """Return the largest element over `axis`; equal elements share the gradient.
 
     Raises:
-        ValueError: there is no element.
+        ValueError: There are no elements.
 
     Example:
         >>> import agrad as ag
@@ -93,10 +94,10 @@ amax = max
 
 @implements(np.min, np.amin)
 def min(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
-    """Return the smallest element over `axis`; equal ones share the gradient.
+    """Return the smallest element over `axis`; equal elements share the gradient.
 
     Raises:
-        ValueError: there is no element.
+        ValueError: There are no elements.
 
     Example:
         >>> import agrad as ag
@@ -111,7 +112,7 @@ amin = min
 
 @implements(np.prod)
 def prod(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
-    """Return the product over `axis`; of nothing, 1.
+    """Return the product over `axis`, which is 1 if there are no elements.
 
     Example:
         >>> import agrad as ag
@@ -124,7 +125,7 @@ def prod(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
 
 
 def logsumexp(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
-    """Return log Σ eˣ over `axis` without overflow; of nothing, -inf.
+    """Return log Σ eˣ over `axis` without overflow, which is -inf if there are no elements.
 
     Example:
         >>> import agrad as ag

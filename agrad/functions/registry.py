@@ -1,4 +1,4 @@
-"""Which function stands in for which of NumPy's."""
+"""Registration of agrad's functions as implementations of NumPy's."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def implements(*numpy_functions: Any) -> Callable[[F], F]:
-    """Let the decorated function stand in for NumPy's when those are called on a Tensor."""
+    """Register the decorated function as the implementation of NumPy functions on Tensors."""
 
     def register(function: F) -> F:
         for numpy_function in numpy_functions:

@@ -1,4 +1,4 @@
-"""Rearranging, joining and picking elements."""
+"""Reshaping, joining, splitting and selecting elements."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,10 +30,10 @@ __all__ = [
 
 @implements(np.reshape)
 def reshape(x: Any, shape: Any) -> Tensor:
-    """Return the elements of `x` in another shape; one length may be -1.
+    """Return the elements of `x` in a new shape; one length may be -1.
 
     Raises:
-        ValueError: `shape` has room for another number of elements.
+        ValueError: `shape` does not have the number of elements of `x`.
 
     Example:
         >>> import agrad as ag
@@ -46,7 +46,7 @@ def reshape(x: Any, shape: Any) -> Tensor:
 
 @implements(np.ravel)
 def ravel(x: Any) -> Tensor:
-    """Return the elements of `x` along one axis, the last axis running fastest.
+    """Return the elements of `x` along one axis; the last axis varies fastest.
 
     Example:
         >>> import agrad as ag
@@ -58,10 +58,10 @@ def ravel(x: Any) -> Tensor:
 
 @implements(np.transpose)
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
-    """Return `x` with its axes in the order `axes`, reversed where None.
+    """Return `x` with its axes in the order `axes`, by default reversed.
 
     Raises:
-        ValueError: `axes` does not name each axis once.
+        ValueError: `axes` does not contain each axis exactly once.
 
     Example:
         >>> import agrad as ag
@@ -77,7 +77,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
     """Return `x` with two axes exchanged.
 
     Raises:
-        ValueError: an axis out of range.
+        ValueError: An axis is out of range.
 
     Example:
         >>> import agrad as ag
@@ -89,10 +89,10 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
 
 @implements(np.moveaxis)
 def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
-    """Return `x` with the axes `source` moved to the places `destination`, the others in order.
+    """Return `x` with the axes `source` moved to `destination`; other axes keep their order.
 
     Raises:
-        ValueError: an axis out of range or named twice, or not as many sources as destinations.
+        ValueError: An axis is out of range or repeated, or the numbers of axes differ.
 
     Example:
         >>> import agrad as ag
@@ -105,10 +105,10 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
 
 @implements(np.squeeze)
 def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
-    """Return `x` without its axes of length one, or without those of them that `axis` names.
+    """Return `x` without its axes of length one, or without those in `axis`.
 
     Raises:
-        ValueError: an axis of another length.
+        ValueError: An axis in `axis` does not have length one.
 
     Example:
         >>> import agrad as ag
@@ -120,10 +120,10 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
 
 @implements(np.expand_dims)
 def expand_dims(x: Any, axis: int | Sequence[int]) -> Tensor:
-    """Return `x` with axes of length one that the result has at `axis`.
+    """Return `x` with new axes of length one, at the positions `axis` of the result.
 
     Raises:
-        ValueError: an axis out of range or named twice.
+        ValueError: An axis is out of range or repeated.
 
     Example:
         >>> import agrad as ag
@@ -138,7 +138,7 @@ def expand_dims(x: Any, axis: int | Sequence[int]) -> Tensor:
 
 @implements(np.broadcast_to)
 def broadcast_to(x: Any, shape: Any) -> Tensor:
-    """Return a read-only view of `x` repeated to `shape`.
+    """Return a read-only view of `x`, broadcast to `shape`.
 
     Raises:
         ValueError: `x` does not broadcast to `shape`.
@@ -154,10 +154,10 @@ def broadcast_to(x: Any, shape: Any) -> Tensor:
 
 @implements(np.concatenate)
 def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
-    """Join arrays along an axis that they have; flattened, where it is None.
+    """Join arrays along an existing axis, or flattened if `axis` is None.
 
     Raises:
-        ValueError: no arrays, or lengths that differ along another axis.
+        ValueError: There are no arrays, or their lengths differ along another axis.
 
     Example:
         >>> import agrad as ag
@@ -172,10 +172,10 @@ def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
 
 @implements(np.stack)
 def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
-    """Join arrays of one shape along a new axis.
+    """Join arrays of equal shape along a new axis.
 
     Raises:
-        ValueError: no arrays, or shapes that differ.
+        ValueError: There are no arrays, or their shapes differ.
 
     Example:
         >>> import agrad as ag
@@ -188,10 +188,10 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
 
 @implements(np.split)
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """Cut `x` along an axis: into so many equal parts, or before each of the given indices.
+    """Split `x` along an axis, into a number of equal parts or before each of the given indices.
 
     Raises:
-        ValueError: the axis cannot be cut into so many equal parts.
+        ValueError: The number of parts does not divide the length of the axis.
 
     Example:
         >>> import agrad as ag
@@ -203,7 +203,7 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> li
 
 @implements(np.array_split)
 def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
-    """Cut `x` as `split` does, but into parts that may differ in length by one.
+    """Split `x` like `split`, but into parts whose lengths may differ by one.
 
     Example:
         >>> import agrad as ag
@@ -214,7 +214,7 @@ def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0)
 
 
 def _cut(function: Any, x: Tensor, indices_or_sections: Any, axis: int) -> list[Tensor]:
-    """Let NumPy cut the numbers of the elements along `axis`, and take these from `x`."""
+    """Split the positions along `axis` with NumPy, and take these slices of `x`."""
     axis = np.lib.array_utils.normalize_axis_index(axis, x.ndim)
     parts = function(np.arange(x.shape[axis]), indices_or_sections)
     slices = [slice(part[0], part[-1] + 1) if part.size else slice(0) for part in parts]
@@ -223,16 +223,17 @@ def _cut(function: Any, x: Tensor, indices_or_sections: Any, axis: int) -> list[
 
 @implements(np.pad)
 def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Tensor:
-    """Put a constant around `x`.
+    """Pad `x` with a constant.
 
     Args:
-        x: array of any shape.
-        pad_width: how many elements: one number, (before, after), or such a pair for each axis.
-        mode: "constant"; no other of NumPy's modes is differentiated.
-        constant_values: the number to put there.
+        x: An array of any shape.
+        pad_width: The number of elements to add: one number, (before, after), or such a pair for
+            each axis.
+        mode: "constant"; NumPy's other modes are not supported.
+        constant_values: The number to pad with.
 
     Raises:
-        ValueError: another mode; widths that are negative or no pairs.
+        ValueError: The mode is not "constant", or widths are negative or not pairs.
 
     Example:
         >>> import agrad as ag
@@ -247,10 +248,10 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
 
 @implements(np.flip)
 def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
-    """Return `x` with its elements in reverse order along `axis`, along all axes where None.
+    """Return `x` with its elements in reverse order along `axis`, by default along all axes.
 
     Raises:
-        ValueError: an axis out of range or named twice.
+        ValueError: An axis is out of range or repeated.
 
     Example:
         >>> import agrad as ag
@@ -264,11 +265,11 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
 
 @implements(np.take)
 def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
-    """Pick elements by their numbers along `axis`, or among all where it is None.
+    """Return the elements at `indices` along `axis`, or of the flattened `x` if it is None.
 
     Raises:
-        IndexError: a number out of range.
-        ValueError: an axis out of range.
+        IndexError: An index is out of range.
+        ValueError: The axis is out of range.
 
     Example:
         >>> import agrad as ag

@@ -1,4 +1,4 @@
-"""Networks: modules, layers, losses and initial values, with PyTorch's names."""
+"""Neural networks: modules, layers, losses and initializers, with PyTorch's names."""
 
 from agrad.nn import functional, init
 from agrad.nn.activation import (

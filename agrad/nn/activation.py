@@ -1,4 +1,7 @@
-"""The activation functions as modules; each is explained where the function is."""
+"""Activation functions as modules; see `agrad.nn.functional` for details.
+
+The output has the shape of the input, and the dtype that the function documents.
+"""
 
 from dataclasses import dataclass
 
@@ -22,7 +25,7 @@ __all__ = [
 
 
 class ReLU(FunctionModule):
-    """max(x, 0) of each element; see `agrad.nn.functional.relu`.
+    """Apply max(x, 0) elementwise; see `agrad.nn.functional.relu`.
 
     Example:
         >>> from agrad import nn
@@ -35,7 +38,7 @@ class ReLU(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class LeakyReLU(FunctionModule):
-    """x where it is positive, negative_slope·x elsewhere; see `agrad.nn.functional.leaky_relu`.
+    """Scale negative elements by `negative_slope`; see `agrad.nn.functional.leaky_relu`.
 
     Example:
         >>> from agrad import nn
@@ -49,7 +52,7 @@ class LeakyReLU(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class ELU(FunctionModule):
-    """x where it is positive, alpha·(eˣ - 1) elsewhere; see `agrad.nn.functional.elu`.
+    """Replace negative elements by alpha·(eˣ - 1); see `agrad.nn.functional.elu`.
 
     Example:
         >>> from agrad import nn
@@ -62,7 +65,9 @@ class ELU(FunctionModule):
 
 
 class SELU(FunctionModule):
-    """The self-normalizing ELU, for `init.lecun_normal_`; see `agrad.nn.functional.selu`.
+    """Apply the self-normalizing ELU; see `agrad.nn.functional.selu`.
+
+    Use it with `init.lecun_normal_`.
 
     Example:
         >>> from agrad import nn
@@ -74,7 +79,7 @@ class SELU(FunctionModule):
 
 
 class Tanh(FunctionModule):
-    """The hyperbolic tangent of each element; see `agrad.nn.functional.tanh`.
+    """Apply the hyperbolic tangent elementwise; see `agrad.nn.functional.tanh`.
 
     Example:
         >>> from agrad import nn
@@ -86,7 +91,7 @@ class Tanh(FunctionModule):
 
 
 class Sigmoid(FunctionModule):
-    """1 / (1 + e⁻ˣ) of each element; see `agrad.nn.functional.sigmoid`.
+    """Apply 1 / (1 + e⁻ˣ) elementwise; see `agrad.nn.functional.sigmoid`.
 
     Example:
         >>> from agrad import nn
@@ -99,7 +104,7 @@ class Sigmoid(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class Softplus(FunctionModule):
-    """log(1 + e^(beta·x)) / beta of each element; see `agrad.nn.functional.softplus`.
+    """Apply log(1 + e^(beta·x)) / beta elementwise; see `agrad.nn.functional.softplus`.
 
     Example:
         >>> from agrad import nn
@@ -112,7 +117,7 @@ class Softplus(FunctionModule):
 
 
 class Softsign(FunctionModule):
-    """x / (1 + |x|) of each element; see `agrad.nn.functional.softsign`.
+    """Apply x / (1 + |x|) elementwise; see `agrad.nn.functional.softsign`.
 
     Example:
         >>> from agrad import nn
@@ -124,7 +129,7 @@ class Softsign(FunctionModule):
 
 
 class SiLU(FunctionModule):
-    """x·sigmoid(x) of each element, also known as swish; see `agrad.nn.functional.silu`.
+    """Apply x·sigmoid(x), also called swish, elementwise; see `agrad.nn.functional.silu`.
 
     Example:
         >>> from agrad import nn
@@ -136,7 +141,7 @@ class SiLU(FunctionModule):
 
 
 class GELU(FunctionModule):
-    """x·Φ(x) of each element, Φ the normal distribution's function; see `agrad.nn.functional.gelu`.
+    """Apply x·Φ(x) elementwise, Φ the standard normal CDF; see `agrad.nn.functional.gelu`.
 
     Example:
         >>> from agrad import nn
@@ -149,7 +154,7 @@ class GELU(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class Softmax(FunctionModule):
-    """Exponentials divided by their sum along the axis dim; see `agrad.nn.functional.softmax`.
+    """Divide exponentials by their sum along axis `dim`; see `agrad.nn.functional.softmax`.
 
     Example:
         >>> from agrad import nn
@@ -163,7 +168,7 @@ class Softmax(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class LogSoftmax(FunctionModule):
-    """The logarithm of the softmax along the axis dim; see `agrad.nn.functional.log_softmax`.
+    """Return the logarithm of the softmax along axis `dim`; see `agrad.nn.functional.log_softmax`.
 
     Example:
         >>> from agrad import nn

@@ -1,4 +1,4 @@
-"""Modules made of a list of modules."""
+"""Modules that hold a list of modules."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["ModuleList", "Sequential"]
 
 
 class ModuleList(Module):
-    """A list of modules, for a `forward` of one's own to go through.
+    """A list of modules, for your own `forward` to iterate over.
+
+    A slice shares its modules with the original list and keeps their names.
 
     Args:
-        modules: the modules, named "0", "1" and so on; or a dict of modules by name.
+        modules: The modules, which are named "0", "1" and so on; or a dict of modules by name.
 
     Raises:
-        TypeError: what is no Module.
-        ValueError: a name that is taken by an attribute, empty, or with a dot.
-
-    A slice shares the modules with the list it is taken from, and keeps their names.
+        TypeError: An entry is not a Module.
+        ValueError: A name is empty, contains a dot, or is the name of an attribute.
 
     Example:
         >>> from agrad import nn
@@ -49,7 +49,11 @@ class ModuleList(Module):
         setattr(self, name, module)
 
     def append(self, module: Module) -> Self:
-        """Add a module at the end, named by the first free number from the length on."""
+        """Append a module. Its name is the first free number, counted from the length.
+
+        Raises:
+            TypeError: `module` is not a Module.
+        """
         names = map(str, count(len(self)))
         self._add(next(name for name in names if not hasattr(self, name)), module)
         return self
@@ -75,14 +79,14 @@ class ModuleList(Module):
 
 
 class Sequential(ModuleList):
-    """Modules applied one after the other.
+    """Modules applied one after another.
 
     Args:
-        modules: the modules, named "0", "1" and so on; or one dict of modules by name.
+        modules: The modules, which are named "0", "1" and so on; or one dict of modules by name.
 
     Raises:
-        TypeError: what is no Module.
-        ValueError: a name that is taken by an attribute, empty, or with a dot.
+        TypeError: An entry is not a Module.
+        ValueError: A name is empty, contains a dot, or is the name of an attribute.
 
     Example:
         >>> from agrad import nn
@@ -99,7 +103,7 @@ class Sequential(ModuleList):
         super().__init__(modules[0] if named else modules)  # type: ignore[arg-type]
 
     def forward(self, input: Any) -> Any:
-        """Return the last module's output, each having been given the one before's."""
+        """Return the output of the last module; each module takes that of the previous one."""
         for module in self:
             input = module(input)
         return input

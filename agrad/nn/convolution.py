@@ -1,4 +1,4 @@
-"""Convolutions and their transposes as modules; each is explained where the function is."""
+"""Convolutions and their transposes as modules; see `agrad.nn.functional` for details."""
 
 import math
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
 
 class _Convolution(Module):
-    """What all convolutions have: options by axis, a weight and a bias."""
+    """The common part of all convolutions: options for each axis, a weight and a bias."""
 
     axes: int
     transposed = False
-    padding: Any  # a number for each axis, or the name of one of conv2d's choices
+    padding: Any  # a number for each axis, or the name of a padding that conv2d knows
 
     def __init__(
         self,
@@ -79,15 +79,15 @@ class _Convolution(Module):
 
 
 class Conv1d(_Convolution):
-    """The products of a weight with each window of a sequence; see `agrad.nn.functional.conv1d`.
+    """A convolution over sequences; see `agrad.nn.functional.conv1d` for the options.
 
     Attributes:
-        weight: (out_channels, in_channels / groups, kernel_size), drawn from U(±1/√fan), the fan
-            being the product of its last two lengths.
-        bias: (out_channels,), drawn likewise; or None.
+        weight: float32 of shape (out_channels, in_channels / groups, kernel_size), drawn from
+            U(±1/√fan), where fan is the product of the last two lengths.
+        bias: float32 of shape (out_channels,), drawn from the same distribution; or None.
 
     Raises:
-        ValueError: channels that groups do not divide, options below their least values.
+        ValueError: `groups` does not divide the channels, or an option is too small.
 
     Example:
         >>> from agrad import nn
@@ -121,15 +121,15 @@ class Conv1d(_Convolution):
 
 
 class Conv2d(_Convolution):
-    """The products of a weight with each window of an image; see `agrad.nn.functional.conv2d`.
+    """A convolution over images; see `agrad.nn.functional.conv2d` for the options.
 
     Attributes:
-        weight: (out_channels, in_channels / groups, *kernel_size), drawn from U(±1/√fan), the fan
-            being the product of its last three lengths.
-        bias: (out_channels,), drawn likewise; or None.
+        weight: float32 of shape (out_channels, in_channels / groups, *kernel_size), drawn from
+            U(±1/√fan), where fan is the product of the last three lengths.
+        bias: float32 of shape (out_channels,), drawn from the same distribution; or None.
 
     Raises:
-        ValueError: channels that groups do not divide, options below their least values.
+        ValueError: `groups` does not divide the channels, or an option is too small.
 
     Example:
         >>> from agrad import nn
@@ -163,15 +163,15 @@ class Conv2d(_Convolution):
 
 
 class ConvTranspose1d(_Convolution):
-    """The transpose of `Conv1d`; see `agrad.nn.functional.conv_transpose1d`.
+    """The transpose of `Conv1d`; see `agrad.nn.functional.conv_transpose1d` for the options.
 
     Attributes:
-        weight: (in_channels, out_channels / groups, kernel_size), drawn from U(±1/√fan), the fan
-            being the product of its last two lengths.
-        bias: (out_channels,), drawn likewise; or None.
+        weight: float32 of shape (in_channels, out_channels / groups, kernel_size), drawn from
+            U(±1/√fan), where fan is the product of the last two lengths.
+        bias: float32 of shape (out_channels,), drawn from the same distribution; or None.
 
     Raises:
-        ValueError: channels that groups do not divide, options below their least values.
+        ValueError: `groups` does not divide the channels, or an option is too small.
 
     Example:
         >>> from agrad import nn
@@ -215,15 +215,15 @@ class ConvTranspose1d(_Convolution):
 
 
 class ConvTranspose2d(_Convolution):
-    """The transpose of `Conv2d`; see `agrad.nn.functional.conv_transpose2d`.
+    """The transpose of `Conv2d`; see `agrad.nn.functional.conv_transpose2d` for the options.
 
     Attributes:
-        weight: (in_channels, out_channels / groups, *kernel_size), drawn from U(±1/√fan), the fan
-            being the product of its last three lengths.
-        bias: (out_channels,), drawn likewise; or None.
+        weight: float32 of shape (in_channels, out_channels / groups, *kernel_size), drawn from
+            U(±1/√fan), where fan is the product of the last three lengths.
+        bias: float32 of shape (out_channels,), drawn from the same distribution; or None.
 
     Raises:
-        ValueError: channels that groups do not divide, options below their least values.
+        ValueError: `groups` does not divide the channels, or an option is too small.
 
     Example:
         >>> from agrad import nn

@@ -1,4 +1,4 @@
-"""The base of modules without parameters."""
+"""The base class of modules without parameters."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -12,7 +12,7 @@ __all__ = ["FunctionModule"]
 
 @dataclass(eq=False, repr=False)
 class FunctionModule(Module):
-    """A function as a module: the fields of the subclass, a dataclass, are the function's options.
+    """A function as a module. A subclass is a dataclass whose fields are the function's options.
 
     Example:
         >>> from dataclasses import dataclass
@@ -32,7 +32,7 @@ class FunctionModule(Module):
     function: ClassVar[Callable[..., Tensor]]
 
     def forward(self, *inputs: Any) -> Tensor:
-        """Return the function of the inputs, with the module's options."""
+        """Apply the function to the inputs, with the options of the module."""
         return self.function(*inputs, **self._options())
 
     def extra_repr(self) -> str:

@@ -1,9 +1,12 @@
-"""Initial values of parameters, by PyTorch's names and with PyTorch's distributions.
+"""Initial values of parameters, with PyTorch's names and distributions.
 
-Every function fills a Tensor in place and returns it. Random values are drawn in float64 from
-`agrad.random.generator()` and then rounded to the Tensor's dtype, so that one seed gives the same
-weights in either. A weight has the shape (out, in, ...): fan_in counts the inputs of one output,
-fan_out the outputs of one input, both times the size of what follows the first two axes.
+Every function fills a floating-point Tensor in place and returns it. Random values are drawn in
+float64 from `agrad.random.generator()` and then rounded to the Tensor's dtype, so a seed gives the
+same weights in both dtypes. A weight has the shape (out, in, ...). fan_in is the number of inputs
+per output, fan_out the number of outputs per input; both include the product of the axes after the
+first two.
+
+All functions raise a TypeError if the argument is not a Tensor or not floating-point.
 """
 
 import math
@@ -46,14 +49,14 @@ _GAINS: dict[str, Callable[[float], float]] = {
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
-    """Return the factor on the weights' scale that makes up for what an activation takes away.
+    """Return the factor for the scale of weights that compensates for an activation.
 
     Args:
         nonlinearity: "linear", "sigmoid", "tanh", "relu", "leaky_relu" or "selu".
-        param: the negative slope of "leaky_relu", 0.01 where None; no other takes one.
+        param: The negative slope of "leaky_relu", 0.01 by default; no other activation takes one.
 
     Raises:
-        ValueError: another name, or a `param` that the activation does not take.
+        ValueError: The name is unknown, or the activation does not take a `param`.
 
     Example:
         >>> from agrad import nn
@@ -62,7 +65,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """
     if nonlinearity not in _GAINS:
         raise ValueError(
-            f"calculate_gain: unknown nonlinearity {nonlinearity!r}; known are {', '.join(_GAINS)}"
+            f"calculate_gain: nonlinearity must be one of {', '.join(_GAINS)}, got {nonlinearity!r}"
         )
     if param is not None and nonlinearity != "leaky_relu":
         raise ValueError(f"calculate_gain: {nonlinearity!r} takes no param, got {param!r}")
@@ -73,10 +76,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def constant_(tensor: _T, val: ArrayLike) -> _T:
-    """Fill with `val`.
-
-    Raises:
-        TypeError: not a Tensor, or of another dtype than a floating-point one; so for all below.
+    """Fill a tensor with `val`, a number or an array that broadcasts to the tensor.
 
     Example:
         >>> import agrad as ag
@@ -89,22 +89,36 @@ def constant_(tensor: _T, val: ArrayLike) -> _T:
 
 
 def zeros_(tensor: _T) -> _T:
-    """Fill with 0."""
+    """Fill a tensor with 0.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import nn
+        >>> nn.init.zeros_(ag.tensor([1.0, 2.0]))
+        tensor([0., 0.])
+    """
     _check("zeros_", tensor)
     return _fill(tensor, 0)
 
 
 def ones_(tensor: _T) -> _T:
-    """Fill with 1."""
+    """Fill a tensor with 1.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import nn
+        >>> nn.init.ones_(ag.tensor([1.0, 2.0]))
+        tensor([1., 1.])
+    """
     _check("ones_", tensor)
     return _fill(tensor, 1)
 
 
 def uniform_(tensor: _T, a: float = 0.0, b: float = 1.0) -> _T:
-    """Fill from the uniform distribution on [a, b).
+    """Fill a tensor from the uniform distribution on [a, b).
 
     Raises:
-        ValueError: a is larger than b.
+        ValueError: `a` is larger than `b`.
 
     Example:
         >>> import agrad as ag
@@ -120,10 +134,16 @@ def uniform_(tensor: _T, a: float = 0.0, b: float = 1.0) -> _T:
 
 
 def normal_(tensor: _T, mean: float = 0.0, std: float = 1.0) -> _T:
-    """Fill from the normal distribution.
+    """Fill a tensor from the normal distribution.
 
     Raises:
-        ValueError: std is negative.
+        ValueError: `std` is negative.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import nn
+        >>> nn.init.normal_(ag.tensor([0.0, 0.0]), mean=3.0, std=0.0)
+        tensor([3., 3.])
     """
     _check("normal_", tensor)
     if not std >= 0:
@@ -134,11 +154,19 @@ def normal_(tensor: _T, mean: float = 0.0, std: float = 1.0) -> _T:
 def trunc_normal_(
     tensor: _T, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0
 ) -> _T:
-    """Fill from the normal distribution limited to [a, b], which are values, not multiples of std.
+    """Fill a tensor from the normal distribution truncated to [a, b].
+
+    `a` and `b` are values, not multiples of `std`.
 
     Raises:
-        ValueError: std is not positive, a is not smaller than b, or [a, b] lies so far from the
+        ValueError: `std` is not positive, `a` is not smaller than `b`, or [a, b] is so far from the
             mean that its probability rounds to 0.
+
+    Example:
+        >>> from agrad import nn
+        >>> weight = nn.init.trunc_normal_(nn.Parameter(np.ones((8, 8))), a=-0.5, b=0.5)
+        >>> bool(np.abs(weight.data).max() <= 0.5)
+        True
     """
     _check("trunc_normal_", tensor)
     if not std > 0:
@@ -158,17 +186,17 @@ def trunc_normal_(
     return _fill(tensor, values.reshape(tensor.shape).clip(a, b))
 
 
-# -- values that keep the scale of what passes through ---------------------------------------------
+# -- values that preserve the scale of activations and gradients -----------------------------------
 
 
 def xavier_uniform_(tensor: _T, gain: float = 1.0) -> _T:
-    """Fill from the uniform distribution on ±gain·√(6 / (fan_in + fan_out)).
+    """Fill a tensor from the uniform distribution on ±gain·√(6 / (fan_in + fan_out)).
 
     Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", AISTATS 2010.
 
     Raises:
-        ValueError: fewer than two axes; so for all below.
+        ValueError: The tensor has fewer than two axes.
 
     Example:
         >>> from agrad import nn
@@ -182,9 +210,12 @@ def xavier_uniform_(tensor: _T, gain: float = 1.0) -> _T:
 
 
 def xavier_normal_(tensor: _T, gain: float = 1.0) -> _T:
-    """Fill from the normal distribution of std gain·√(2 / (fan_in + fan_out)).
+    """Fill a tensor from the normal distribution with std gain·√(2 / (fan_in + fan_out)).
 
     See `xavier_uniform_`.
+
+    Raises:
+        ValueError: The tensor has fewer than two axes.
     """
     fan_in, fan_out = _fans("xavier_normal_", tensor)
     return normal_(tensor, std=gain * math.sqrt(2 / (fan_in + fan_out)))
@@ -193,15 +224,26 @@ def xavier_normal_(tensor: _T, gain: float = 1.0) -> _T:
 def kaiming_uniform_(
     tensor: _T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
 ) -> _T:
-    """Fill from the uniform distribution on ±gain·√(3 / fan), the gain being the nonlinearity's.
+    """Fill a tensor from the uniform distribution on ±gain·√(3 / fan).
+
+    The gain is that of the nonlinearity; see `calculate_gain`.
 
     Source: He et al., "Delving deep into rectifiers", ICCV 2015.
 
     Args:
-        tensor: what to fill.
-        a: the negative slope of "leaky_relu"; unused by others.
-        mode: "fan_in" keeps the scale in the forward pass, "fan_out" in the backward pass.
-        nonlinearity: what `calculate_gain` knows; the default with a = 0 is the ReLU.
+        tensor: The Tensor to fill.
+        a: The negative slope of "leaky_relu"; other nonlinearities ignore it.
+        mode: "fan_in" preserves the scale in the forward pass, "fan_out" in the backward pass.
+        nonlinearity: A name that `calculate_gain` knows. The default with a = 0 is the ReLU.
+
+    Raises:
+        ValueError: The tensor has fewer than two axes, or `mode` or `nonlinearity` is unknown.
+
+    Example:
+        >>> from agrad import nn
+        >>> weight = nn.init.kaiming_uniform_(nn.Parameter(np.ones((8, 6), np.float32)))
+        >>> bool(np.abs(weight.data).max() <= 1.0)
+        True
     """
     bound = math.sqrt(3) * _kaiming_std("kaiming_uniform_", tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound)
@@ -210,26 +252,36 @@ def kaiming_uniform_(
 def kaiming_normal_(
     tensor: _T, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
 ) -> _T:
-    """Fill from the normal distribution of std gain / √fan; see `kaiming_uniform_`."""
+    """Fill a tensor from the normal distribution with std gain / √fan.
+
+    See `kaiming_uniform_` for the arguments and errors.
+    """
     return normal_(tensor, std=_kaiming_std("kaiming_normal_", tensor, a, mode, nonlinearity))
 
 
 def lecun_normal_(tensor: _T) -> _T:
-    """Fill from the normal distribution of std 1 / √fan_in, which SELU asks for.
+    """Fill a tensor from the normal distribution with std 1 / √fan_in, which SELU requires.
 
     Source: Klambauer et al., "Self-normalizing neural networks", NIPS 2017.
+
+    Raises:
+        ValueError: The tensor has fewer than two axes.
     """
     fan_in, _ = _fans("lecun_normal_", tensor)
     return normal_(tensor, std=1 / math.sqrt(fan_in))
 
 
 def orthogonal_(tensor: _T, gain: float = 1.0) -> _T:
-    """Fill with `gain` times a random matrix of orthonormal rows, or columns where there are fewer.
+    """Fill a tensor with `gain` times a uniformly random matrix with orthonormal rows.
 
-    Axes after the first are taken as one. The matrix is uniform over all such.
+    Axes after the first count as one axis of columns. If there are fewer columns than rows, the
+    columns are orthonormal instead.
 
     Source: Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear
     neural networks", ICLR 2014.
+
+    Raises:
+        ValueError: The tensor has fewer than two axes.
 
     Example:
         >>> from agrad import nn
@@ -241,7 +293,7 @@ def orthogonal_(tensor: _T, gain: float = 1.0) -> _T:
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
     normal = generator().normal(size=(max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(normal)
-    # LAPACK chooses the signs; without them in r, the decomposition is unique and q uniform.
+    # LAPACK chooses the signs. With a positive diagonal of r, q is unique and uniform.
     q *= np.copysign(1.0, np.diagonal(r))
     return _fill(tensor, gain * (q if rows >= columns else q.T).reshape(tensor.shape))
 
@@ -255,12 +307,12 @@ def _kaiming_std(operation: str, tensor: Tensor, a: float, mode: str, nonlineari
 
 
 def _fans(operation: str, tensor: Tensor) -> tuple[int, int]:
-    """Return fan_in and fan_out, at least 1 each so that an empty tensor can be filled too."""
+    """Return fan_in and fan_out, each at least 1 so that empty tensors can be filled too."""
     _check(operation, tensor)
     if tensor.ndim < 2:
         raise ValueError(
-            f"{operation}: needs at least two axes (out, in), the tensor has shape {tensor.shape}; "
-            "fill a bias with zeros_, constant_ or uniform_"
+            f"{operation}: needs at least two axes (out, in), got a tensor of shape "
+            f"{tensor.shape}; fill a bias with zeros_, constant_ or uniform_"
         )
     outputs, inputs, *field = tensor.shape
     return max(1, inputs * math.prod(field)), max(1, outputs * math.prod(field))
@@ -268,9 +320,9 @@ def _fans(operation: str, tensor: Tensor) -> tuple[int, int]:
 
 def _check(operation: str, tensor: Tensor) -> None:
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{operation}: fills a Tensor in place, got a {type(tensor).__name__}")
+        raise TypeError(f"{operation}: tensor must be a Tensor, got a {type(tensor).__name__}")
     if tensor.dtype.kind != "f":
-        raise TypeError(f"{operation}: the tensor must be floating-point, not {tensor.dtype}")
+        raise TypeError(f"{operation}: tensor must be floating-point, not {tensor.dtype}")
 
 
 def _fill(tensor: _T, values: ArrayLike) -> _T:

@@ -1,4 +1,4 @@
-"""Layers with parameters, and the ones that act on shapes or only in training."""
+"""Dense layers, layer normalization, dropout, and layers that change shapes."""
 
 import math
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ __all__ = ["Dropout", "Flatten", "Identity", "LayerNorm", "Linear", "Unflatten"]
 
 
 class Linear(Module):
-    """The dense layer: input · weightᵀ + bias.
+    """A dense layer: input · weightᵀ + bias.
 
     Args:
-        in_features: the length of the input's last axis.
-        out_features: the length of the output's.
-        bias: whether there is a bias.
+        in_features: The length of the input's last axis.
+        out_features: The length of the output's last axis.
+        bias: Whether to add a bias.
 
     Attributes:
-        weight: (out_features, in_features), drawn from U(±1/√in_features).
-        bias: (out_features,), drawn likewise; or None.
+        weight: float32 of shape (out_features, in_features), drawn from U(±1/√in_features).
+        bias: float32 of shape (out_features,), drawn from the same distribution; or None.
 
     Raises:
-        ValueError: fewer than one feature.
+        ValueError: A number of features is below 1.
 
     Example:
         >>> from agrad import nn
@@ -42,7 +42,7 @@ class Linear(Module):
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         if in_features < 1 or out_features < 1:
             raise ValueError(
-                "Linear: needs at least one feature on either side, got "
+                "Linear: in_features and out_features must be at least 1, got "
                 f"in_features={in_features} and out_features={out_features}"
             )
         self.in_features = in_features
@@ -55,7 +55,7 @@ class Linear(Module):
             self.bias = init.uniform_(Parameter(np.empty(out_features, np.float32)), -bound, bound)
 
     def forward(self, input: Any) -> Tensor:
-        """Return (..., out_features) for an input (..., in_features)."""
+        """Return an output of shape (..., out_features) for an input (..., in_features)."""
         return F.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
@@ -66,17 +66,17 @@ class Linear(Module):
 
 
 class LayerNorm(Module):
-    """The last axes brought to mean 0 and variance 1, then each element scaled and shifted.
+    """Normalize the last axes to mean 0 and variance 1, then scale and shift each element.
 
     Args:
-        normalized_shape: the lengths of the axes to normalize over.
-        eps: added to the variance.
-        elementwise_affine: whether elements are scaled.
-        bias: whether, if they are scaled, they are shifted too.
+        normalized_shape: The lengths of the axes to normalize over.
+        eps: A small number added to the variance.
+        elementwise_affine: Whether to scale the elements.
+        bias: Whether to shift the elements too; has no effect without scaling.
 
     Attributes:
-        weight: of shape normalized_shape, all ones; or None.
-        bias: likewise, all zeros; or None.
+        weight: float32 of shape normalized_shape, initially ones; or None.
+        bias: float32 of shape normalized_shape, initially zeros; or None.
 
     Source: Ba et al., "Layer Normalization", 2016.
 
@@ -103,7 +103,7 @@ class LayerNorm(Module):
         self.bias = Parameter(np.zeros(lengths, np.float32)) if shifts else None
 
     def forward(self, input: Any) -> Tensor:
-        """Return the normalized input (..., *normalized_shape)."""
+        """Return an output of the input's shape, (..., *normalized_shape)."""
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -115,12 +115,12 @@ class LayerNorm(Module):
 
 @dataclass(eq=False, repr=False)
 class Dropout(FunctionModule):
-    """In training, elements set to zero with probability p and the others divided by 1 - p.
+    """In training, set elements to zero with probability p and divide the others by 1 - p.
 
     See `agrad.nn.functional.dropout`.
 
     Raises:
-        ValueError: p outside [0, 1].
+        ValueError: `p` is outside [0, 1].
 
     Example:
         >>> from agrad import nn
@@ -140,10 +140,10 @@ class Dropout(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class Flatten(FunctionModule):
-    """The axes from start_dim to end_dim joined into one.
+    """Join the axes from start_dim to end_dim into one.
 
     Raises:
-        ValueError: an input without such axes.
+        ValueError: The input does not have these axes.
 
     Example:
         >>> from agrad import nn
@@ -168,10 +168,15 @@ class Flatten(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class Unflatten(FunctionModule):
-    """One axis cut into several: what `Flatten` undoes.
+    """Split an axis into several; the inverse of `Flatten`.
+
+    Args:
+        dim: The axis to split.
+        unflattened_size: The lengths of the new axes.
 
     Raises:
-        ValueError: an input without such an axis, or of another length there.
+        ValueError: The input does not have this axis, or its length is not the product of
+            `unflattened_size`.
 
     Example:
         >>> from agrad import nn
@@ -187,14 +192,20 @@ class Unflatten(FunctionModule):
         axis = normalize_axis_index(self.dim, x.ndim, "Unflatten: dim")
         if x.shape[axis] != math.prod(self.unflattened_size):
             raise ValueError(
-                f"Unflatten: axis {axis} of an input of shape {x.shape} cannot be cut into "
+                f"Unflatten: axis {axis} of an input of shape {x.shape} cannot be split into "
                 f"unflattened_size={self.unflattened_size}"
             )
         return x.reshape(*x.shape[:axis], *self.unflattened_size, *x.shape[axis + 1 :])
 
 
 class Identity(Module):
-    """The input itself: where a layer is expected and nothing is to be done."""
+    """Return the input unchanged, where a layer is required but should do nothing.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.Identity()([1.0, 2.0])
+        tensor([1., 2.])
+    """
 
     def forward(self, input: Any) -> Tensor:
         """Return the input as a Tensor."""

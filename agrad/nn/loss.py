@@ -1,4 +1,4 @@
-"""The losses as modules; options, shapes and errors are explained where the functions are."""
+"""Losses as modules; see `agrad.nn.functional` for options, shapes and errors."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ __all__ = ["BCEWithLogitsLoss", "CrossEntropyLoss", "MSELoss", "NLLLoss"]
 
 @dataclass(eq=False, repr=False)
 class CrossEntropyLoss(FunctionModule):
-    """The cross entropy of logits and classes; see `agrad.nn.functional.cross_entropy`.
+    """The cross entropy of logits and target classes; see `agrad.nn.functional.cross_entropy`.
 
     Example:
         >>> from agrad import nn
@@ -29,7 +29,7 @@ class CrossEntropyLoss(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class NLLLoss(FunctionModule):
-    """The negative log-likelihood of classes; see `agrad.nn.functional.nll_loss`.
+    """The negative log-likelihood of target classes; see `agrad.nn.functional.nll_loss`.
 
     Example:
         >>> from agrad import nn
@@ -45,7 +45,7 @@ class NLLLoss(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class MSELoss(FunctionModule):
-    """The mean of the squared differences; see `agrad.nn.functional.mse_loss`.
+    """The mean squared error; see `agrad.nn.functional.mse_loss`.
 
     Example:
         >>> from agrad import nn
@@ -59,7 +59,7 @@ class MSELoss(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class BCEWithLogitsLoss(FunctionModule):
-    """The cross entropy of yes and no; see `agrad.nn.functional.binary_cross_entropy_with_logits`.
+    """The binary cross entropy; see `agrad.nn.functional.binary_cross_entropy_with_logits`.
 
     Example:
         >>> from agrad import nn

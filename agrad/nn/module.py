@@ -1,4 +1,4 @@
-"""Modules: functions that own parameters, and are made of other modules."""
+"""Modules: functions that own parameters and other modules."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _Kind = TypeVar("_Kind")
 
 
 class Parameter(Tensor):
-    """A Tensor to be trained: a leaf that requires a gradient, and that a `Module` finds.
+    """A trainable Tensor: a leaf that requires a gradient and belongs to a `Module`.
 
     Args:
-        data: array, nested sequence or scalar; copied. Python floats become float32, NumPy's arrays
-            and scalars keep their dtype, which must be float32 or float64.
-        requires_grad: false for a parameter that is frozen.
-        dtype: the dtype to convert to.
+        data: An array, nested sequence or scalar, which is copied. Python floats become float32;
+            NumPy arrays and scalars keep their dtype, which must be float32 or float64.
+        requires_grad: False for a frozen parameter.
+        dtype: The dtype to convert to.
 
     Raises:
-        TypeError: a gradient is required of another dtype.
+        TypeError: A gradient is required, but the dtype is neither float32 nor float64.
 
     Example:
         >>> from agrad import nn
@@ -52,22 +52,22 @@ class Parameter(Tensor):
 
 
 class IncompatibleKeys(NamedTuple):
-    """The names that a state and a module do not share."""
+    """The names that only a module has, and the names that only a state has."""
 
     missing: list[str]
     unexpected: list[str]
 
 
 class Module:
-    """A function that owns parameters and is made of other modules.
+    """A function that owns parameters and other modules.
 
-    A subclass assigns Parameters, Modules and (by `register_buffer`) buffers to its attributes,
-    where this class finds them by their type, and defines `forward`, which calling the module runs.
-    What is found comes in the order of assignment: a module's own first, then its children's, depth
-    first.
+    A subclass assigns Parameters and Modules to its attributes and adds buffers with
+    `register_buffer`; this class finds them by type. A subclass also defines `forward`, which runs
+    when the module is called. Parameters, buffers and modules are listed in the order of
+    assignment: first the module's own, then those of its children, depth first.
 
     Attributes:
-        training: whether layers such as Dropout behave as in training; see `train` and `eval`.
+        training: Whether layers such as Dropout are in training mode; see `train` and `eval`.
 
     Example:
         >>> import agrad as ag
@@ -86,13 +86,16 @@ class Module:
         ['scale', 'shift']
     """
 
-    # Defaults of the class, replaced in an instance: there is nothing for __init__ to prepare, so
-    # none of a subclass's own needs to call it.
+    # Class attributes are the defaults, so there is no __init__ that a subclass must call.
     training: bool = True
     _persistence: Mapping[str, bool] = MappingProxyType({})
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        """Return the output: what a subclass defines."""
+        """Return the output. Subclasses must define it.
+
+        Raises:
+            TypeError: The subclass does not.
+        """
         raise TypeError(f"{type(self).__name__}: the module defines no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
@@ -101,17 +104,17 @@ class Module:
             tape.enter(self)
         return self.forward(*inputs, **options)
 
-    # -- what it owns ------------------------------------------------------------------------------
+    # -- parts -------------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # What an optimizer holds, or a state names, must not vanish from the module unnoticed.
+        # A parameter that an optimizer or a state refers to must not silently leave the module.
         known = vars(self).get(name)
         kinds = (Parameter, Module, *([Tensor] if name in self._persistence else []))
         kind = next((kind for kind in kinds if isinstance(known, kind)), None)
         if kind is not None and not isinstance(value, kind | None):
             raise TypeError(
                 f"{type(self).__name__}.{name}: is a {kind.__name__}, and a {type(value).__name__} "
-                f"cannot take its place; assign a {kind.__name__} or None, or delete it first"
+                f"cannot replace it; assign a {kind.__name__} or None, or delete it first"
             )
         if isinstance(value, Module) and any(module is self for module in value.modules()):
             raise ValueError(f"{type(self).__name__}.{name}: a module cannot contain itself")
@@ -120,15 +123,16 @@ class Module:
     def register_buffer(
         self, name: str, value: ArrayLike | Tensor, persistent: bool = True
     ) -> None:
-        """Make `value` the attribute `name`: a Tensor that is kept with the module but not trained.
+        """Set attribute `name` to a Tensor that belongs to the module but is not trained.
 
         Args:
-            name: the attribute's name.
-            value: array, nested sequence, scalar or Tensor. A later plain assignment replaces it.
-            persistent: whether `state_dict` contains it.
+            name: The name of the attribute.
+            value: An array, nested sequence, scalar or Tensor. To replace it later, assign to the
+                attribute.
+            persistent: Whether `state_dict` contains it.
 
         Raises:
-            ValueError: the name is not an identifier, or is taken.
+            ValueError: The name is not an identifier, or the attribute exists already.
             TypeError: `value` is a Parameter.
 
         Example:
@@ -141,14 +145,16 @@ class Module:
         if not name.isidentifier():
             raise ValueError(f"register_buffer: {name!r} is not an identifier")
         if hasattr(self, name):
-            raise ValueError(f"register_buffer: {type(self).__name__} has an attribute {name!r}")
+            raise ValueError(
+                f"register_buffer: {type(self).__name__} already has an attribute {name!r}"
+            )
         if isinstance(value, Parameter):
             raise TypeError(f"register_buffer: {name!r} is a Parameter; assign it as an attribute")
         self._persistence = {**self._persistence, name: persistent}
         setattr(self, name, as_tensor(value))
 
     def _own(self, kind: type[_Kind]) -> dict[str, _Kind]:
-        """Return the attributes of a kind."""
+        """Return the attributes of type `kind`."""
         return {name: value for name, value in vars(self).items() if isinstance(value, kind)}
 
     def _own_buffers(self) -> dict[str, Tensor]:
@@ -156,21 +162,28 @@ class Module:
         return {name: own[name] for name in self._persistence if name in own}
 
     def _walk(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Yield the module and all below it with their names; a shared one under each name."""
+        """Yield the module and its descendants by name; a shared one under each of its names."""
         yield prefix, self
         for name, child in self._own(Module).items():
             yield from child._walk(_join(prefix, name))
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
-        """Yield the module itself, named "", and all below it, each once, under its first name."""
+        """Yield the module itself, named "", and its descendants, each once under its first name.
+
+        Example:
+            >>> from agrad import nn
+            >>> model = nn.Sequential(nn.Flatten(), nn.Tanh())
+            >>> [name for name, _ in model.named_modules()]
+            ['', '0', '1']
+        """
         return _once(self._walk())
 
     def modules(self) -> Iterator[Module]:
-        """Yield the module itself and all below it, each once."""
+        """Yield the module itself and its descendants, each once."""
         return (module for _, module in self.named_modules())
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Yield the modules directly below this one, each once, under its first name."""
+        """Yield the modules directly below this one, each once under its first name."""
         return _once(iter(self._own(Module).items()))
 
     def children(self) -> Iterator[Module]:
@@ -178,7 +191,13 @@ class Module:
         return (module for _, module in self.named_children())
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield every Parameter, each once, under its first name, such as "encoder.0.weight"."""
+        """Yield every Parameter, each once under its first name, such as "encoder.0.weight".
+
+        Example:
+            >>> from agrad import nn
+            >>> [(name, p.shape) for name, p in nn.Linear(3, 2).named_parameters()]
+            [('weight', (2, 3)), ('bias', (2,))]
+        """
         return _once(
             (_join(prefix, name), parameter)
             for prefix, module in self.named_modules()
@@ -186,11 +205,11 @@ class Module:
         )
 
     def parameters(self) -> Iterator[Parameter]:
-        """Yield every Parameter, each once, as an optimizer takes them."""
+        """Yield every Parameter, each once, for an optimizer."""
         return (parameter for _, parameter in self.named_parameters())
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield every buffer, each once, under its first name."""
+        """Yield every buffer, each once under its first name."""
         return _once(
             (_join(prefix, name), buffer)
             for prefix, module in self.named_modules()
@@ -201,7 +220,7 @@ class Module:
         """Yield every buffer, each once."""
         return (buffer for _, buffer in self.named_buffers())
 
-    # -- its state ---------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     def _named_state(self) -> dict[str, Tensor]:
         state: dict[str, Tensor] = {}
@@ -214,10 +233,10 @@ class Module:
         return state
 
     def state_dict(self) -> dict[str, Array]:
-        """Return copies of the parameters' and the persistent buffers' arrays by name.
+        """Return copies of the arrays of parameters and persistent buffers by name.
 
-        Being copies (where PyTorch gives references), they stay what they are as training goes on.
-        An array that modules share comes under each of its names.
+        Unlike PyTorch's references, the copies do not change as training continues. An array that
+        modules share is listed under each of its names.
 
         Example:
             >>> from agrad import nn
@@ -229,18 +248,19 @@ class Module:
     def load_state_dict(
         self, state: Mapping[str, ArrayLike | Tensor], strict: bool = True
     ) -> IncompatibleKeys:
-        """Copy values by name into the parameters and the persistent buffers.
+        """Copy values by name into parameters and persistent buffers.
 
         Args:
-            state: what `state_dict` returned: arrays or Tensors by name, on whatever device.
-            strict: whether each name of the module must be in `state`, and no other.
+            state: A result of `state_dict`: arrays or Tensors by name, on any device.
+            strict: Whether `state` must have exactly the names of the module.
 
         Returns:
-            The names that `state` lacks and those that it alone has; both empty if `strict`.
+            The names missing in `state` and those unknown to the module; both empty if `strict`.
 
         Raises:
-            ValueError: a missing or unexpected name, another shape or dtype. The message lists them
-                all, and the module is left as it was.
+            TypeError: `state` is not a dict.
+            ValueError: A name is missing or unexpected, or a shape or dtype differs. The message
+                lists all problems, and the module is unchanged.
 
         Example:
             >>> from agrad import nn
@@ -281,20 +301,20 @@ class Module:
         return keys
 
     def to(self, target: DTypeLike) -> Self:
-        """Move every parameter, gradient and buffer to a device, or convert what is floating-point.
+        """Move parameters, gradients and buffers to a device, or convert them to a dtype.
 
-        The Parameters stay the same objects. Make an optimizer afterwards: its state is of the
-        dtype, and on the device, of the parameters it was made for.
+        Parameters remain the same objects. Create the optimizer afterwards, since its state has the
+        dtype and the device that the parameters had when it was created. If an error is raised,
+        nothing has changed.
 
         Args:
-            target: a device: "cpu", "cuda" for CuPy's current GPU, or "cuda:1" and so on; or the
-                dtype to convert to, float32 or float64.
+            target: A device ("cpu", "cuda" for CuPy's current GPU, or "cuda:1" and so on), or a
+                dtype, float32 or float64. Arrays that are not floating-point keep their dtype.
 
         Raises:
-            DeviceError: a device that cannot be used, or has no room.
-            TypeError: a dtype that gradients are not defined for.
-            ValueError: a string that is neither a dtype nor a device. After any of these all is as
-                it was.
+            DeviceError: The device cannot be used, or is out of memory.
+            TypeError: Gradients are not defined for the dtype.
+            ValueError: A string is neither a dtype nor a device.
 
         Example:
             >>> from agrad import nn
@@ -318,30 +338,43 @@ class Module:
         return self
 
     def zero_grad(self) -> None:
-        """Forget the gradients, average gradients included, of every parameter."""
+        """Clear the gradients and average gradients of all parameters."""
         for parameter in self.parameters():
             parameter.zero_grad()
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Freeze every parameter (False) or train it again."""
+        """Set `requires_grad` of all parameters: False freezes them, True makes them trainable.
+
+        Example:
+            >>> from agrad import nn
+            >>> nn.Linear(3, 2).requires_grad_(False).weight.requires_grad
+            False
+        """
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Let this module and all below it behave as in training."""
+        """Put this module and its descendants into training mode, or into evaluation mode.
+
+        Example:
+            >>> from agrad import nn
+            >>> model = nn.Sequential(nn.Dropout(0.5)).train(False)
+            >>> model.training, model[0].training
+            (False, False)
+        """
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self) -> Self:
-        """Let this module and all below it behave as in use: the same as `train(False)`."""
+        """Put this module and its descendants into evaluation mode; the same as `train(False)`."""
         return self.train(False)
 
-    # -- its text ----------------------------------------------------------------------------------
+    # -- text --------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:
-        """Return what stands between the parentheses of the module's text: the options it has."""
+        """Return the text between the parentheses of the module's repr: its options."""
         return ""
 
     def __repr__(self) -> str:
@@ -361,7 +394,7 @@ def _join(prefix: str, name: str) -> str:
 
 
 def _once(named: Iterator[tuple[str, _Kind]]) -> Iterator[tuple[str, _Kind]]:
-    """Yield each object under its first name alone."""
+    """Yield each object once, under its first name."""
     seen: set[int] = set()
     for name, value in named:
         if id(value) not in seen:
@@ -374,9 +407,9 @@ def _describe(array: Array) -> str:
 
 
 def _change(tensors: Iterable[Tensor], function: Callable[[Array], Array]) -> None:
-    """Give tensors and their gradients what a function makes of the arrays; all, or none.
+    """Apply a function to the arrays of tensors and of their gradients; change all or none.
 
-    The arrays may be of another dtype or device then, which assigning to `.data` does not allow.
+    The function may change dtype or device, which assigning to `.data` does not allow.
     """
     changed = [
         (tensor, name, function(array))

@@ -1,4 +1,4 @@
-"""Pooling as modules; each is explained where the function is."""
+"""Pooling as modules; see `agrad.nn.functional` for options, shapes and errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ __all__ = [
 
 @dataclass(eq=False, repr=False)
 class MaxPool1d(FunctionModule):
-    """The largest element of each window of a sequence; see `agrad.nn.functional.max_pool1d`.
+    """The maximum of each window of a sequence; see `agrad.nn.functional.max_pool1d`.
 
     Example:
         >>> from agrad import nn
@@ -40,7 +40,7 @@ class MaxPool1d(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class MaxPool2d(FunctionModule):
-    """The largest element of each window of an image; see `agrad.nn.functional.max_pool2d`.
+    """The maximum of each window of an image; see `agrad.nn.functional.max_pool2d`.
 
     Example:
         >>> from agrad import nn
@@ -64,7 +64,7 @@ class AvgPool1d(FunctionModule):
     """The mean of each window of a sequence; see `agrad.nn.functional.avg_pool1d`.
 
     Raises:
-        ValueError: options below their least values.
+        ValueError: An option is too small.
 
     Example:
         >>> from agrad import nn
@@ -116,7 +116,7 @@ class AvgPool2d(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class AdaptiveAvgPool1d(FunctionModule):
-    """The means of output_size windows that cover a sequence.
+    """The means of `output_size` windows that cover a sequence.
 
     See `agrad.nn.functional.adaptive_avg_pool1d`.
 

@@ -1,4 +1,4 @@
-"""Layers of sequences: embedding, and global pooling over those positions that are no padding."""
+"""Layers for sequences: embedding, and global pooling that leaves out padding."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,19 +15,20 @@ __all__ = ["Embedding", "GlobalAvgPool1d", "GlobalMaxPool1d"]
 
 
 class Embedding(Module):
-    """A vector for each id, such as a word's.
+    """A vector for each id, such as the id of a word.
 
     Args:
-        num_embeddings: the number of ids.
-        embedding_dim: the length of a vector.
-        padding_idx: the id of padding, negative to count from the end. Its vector starts as zeros
-            and gets no gradient.
+        num_embeddings: The number of ids.
+        embedding_dim: The length of a vector.
+        padding_idx: The id of padding; a negative one counts from the end. Its vector is initially
+            zero and gets no gradient.
 
     Attributes:
-        weight: (num_embeddings, embedding_dim), drawn from the standard normal distribution.
+        weight: float32 of shape (num_embeddings, embedding_dim), drawn from the standard normal
+            distribution.
 
     Raises:
-        ValueError: fewer than one id or element, or a padding_idx that is no id.
+        ValueError: A size is below 1, or `padding_idx` is not an id.
 
     Example:
         >>> from agrad import nn
@@ -43,13 +44,13 @@ class Embedding(Module):
     ) -> None:
         if num_embeddings < 1 or embedding_dim < 1:
             raise ValueError(
-                "Embedding: needs at least one id and one element, got "
+                "Embedding: num_embeddings and embedding_dim must be at least 1, got "
                 f"num_embeddings={num_embeddings} and embedding_dim={embedding_dim}"
             )
         if padding_idx is not None:
             if not -num_embeddings <= padding_idx < num_embeddings:
                 raise ValueError(
-                    f"Embedding: padding_idx is {padding_idx}, the ids are 0 to "
+                    f"Embedding: padding_idx is {padding_idx}, but ids range from 0 to "
                     f"{num_embeddings - 1}"
                 )
             padding_idx %= num_embeddings
@@ -62,7 +63,7 @@ class Embedding(Module):
             self.weight.writable()[padding_idx] = 0
 
     def forward(self, input: Any) -> Tensor:
-        """Return (*input.shape, embedding_dim) for ids of any shape."""
+        """Return vectors of shape (*input.shape, embedding_dim) for integer ids of any shape."""
         return F.embedding(input, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
@@ -72,9 +73,9 @@ class Embedding(Module):
 
 @dataclass(eq=False, repr=False)
 class GlobalMaxPool1d(FunctionModule):
-    """Each channel's largest element over time: of an input, or of an input and a mask.
+    """The maximum of each channel over time.
 
-    See `agrad.nn.functional.global_max_pool1d`.
+    Call it with an input, or with an input and a mask; see `agrad.nn.functional.global_max_pool1d`.
 
     Example:
         >>> from agrad import nn
@@ -87,9 +88,9 @@ class GlobalMaxPool1d(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class GlobalAvgPool1d(FunctionModule):
-    """Each channel's mean over time: of an input, or of an input and a mask.
+    """The mean of each channel over time.
 
-    See `agrad.nn.functional.global_avg_pool1d`.
+    Call it with an input, or with an input and a mask; see `agrad.nn.functional.global_avg_pool1d`.
 
     Example:
         >>> from agrad import nn

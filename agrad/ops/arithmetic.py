@@ -1,4 +1,4 @@
-"""Arithmetic, powers, and choices between elements."""
+"""Arithmetic, powers, and selection between elements."""
 
 from copy import copy
 
@@ -58,7 +58,7 @@ class Multiply(Multilinear):
 
 
 class Divide(Operation):
-    """x / y, averaged as the product of x and 1/y: multilinear in those two, elementwise in y."""
+    """x / y, averaged as the product of x and 1/y: bilinear in these two, elementwise in y."""
 
     def forward(self, x, y):
         return np.divide(x, y)
@@ -75,10 +75,10 @@ class Divide(Operation):
 
 
 class Power(Operation):
-    """x ** y, averaged as the mean of two paths: x moves first, or y does.
+    """x ** y, averaged as the mean of two paths: either x or y moves first.
 
-    Each path is made of divided differences in one input, so their mean is complete, and symmetric
-    in start and end. Where only one of the inputs moves, it is the divided difference itself.
+    Each path consists of divided differences in one input, so the mean is complete and symmetric in
+    start and end. If only one input moves, the mean is the divided difference itself.
 
     As in PyTorch, the derivative with respect to y is 0 at x = 0 for y >= 0.
     """
@@ -89,7 +89,7 @@ class Power(Operation):
     def backward(self, grad, needs, out, x, y):
         x_grad = y_grad = None
         if needs[0]:
-            # Where y = 0 the derivative is 0 for any x: x⁻¹ must not make it NaN.
+            # For y = 0 the derivative is 0 for any x; x⁻¹ must not turn it into NaN.
             x_grad = grad * (y * np.power(x, np.where(y == 0, y, y - 1)))
         if needs[1]:
             vanishes = (x == 0) & (y >= 0)
@@ -156,10 +156,10 @@ class Absolute(Elementwise):
 
 
 class Clip(Elementwise):
-    """x limited to [low, high], numbers, arrays or None; on a bound the slope is 1."""
+    """x clipped to [low, high], which are numbers, arrays or None; at a bound the slope is 1."""
 
     def __init__(self, low=None, high=None):
-        # Copies: the owner of an array may change it before the gradient comes back.
+        # Copy, since the owner of an array may change it before the backward pass.
         self.low = copy(low)
         self.high = copy(high)
 
@@ -170,8 +170,8 @@ class Clip(Elementwise):
         return x == out
 
     def divided_difference(self, a, b):
-        # What is subtracted is exact, so that the quotient is right as it stands. Halved, finite
-        # numbers have finite differences.
+        # Clipped values are exact, so the plain quotient does not cancel. Halving keeps the
+        # differences of finite numbers finite.
         clipped = self.forward(a)
         with np.errstate(invalid="ignore"):
             quotient = (self.forward(b) / 2 - clipped / 2) / np.where(a == b, 1, b / 2 - a / 2)
@@ -179,7 +179,7 @@ class Clip(Elementwise):
 
 
 class Maximum(Selection):
-    """The larger of x and y; equal ones share the gradient."""
+    """The larger of x and y; equal elements share the gradient."""
 
     def forward(self, x, y):
         return np.maximum(x, y)
@@ -192,13 +192,13 @@ class Maximum(Selection):
 
 
 class Minimum(Selection):
-    """The smaller of x and y; equal ones share the gradient."""
+    """The smaller of x and y; equal elements share the gradient."""
 
     def forward(self, x, y):
         return np.minimum(x, y)
 
     def shares(self, out, x, y):
-        return _shares_of_larger(y, x)  # x is the smaller where y is the larger
+        return _shares_of_larger(y, x)  # x is the smaller exactly where y is the larger
 
     def average_shares(self, start, end):
         return _average_shares_of_larger(start.inputs[::-1], end.inputs[::-1])

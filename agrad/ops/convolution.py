@@ -11,8 +11,8 @@ __all__ = ["Convolution", "TransposedConvolution"]
 class Convolution(Multilinear):
     """Sums over windows of weight · x, plus bias.
 
-    Options are pairs, of the vertical axis and the horizontal one, which alone a sequence has;
-    `padding` has a pair (before, after) for each axis.
+    Options are pairs for the vertical and the horizontal axis; a sequence has only the horizontal
+    one. `padding` has a pair (before, after) for each axis.
     """
 
     def __init__(self, stride, padding, dilation, groups):
@@ -37,7 +37,7 @@ class Convolution(Multilinear):
         return *grads, _sum_by_channel(grad) if needs[2] else None
 
     def out_length(self, axis, length, kernel):
-        """Return the length of the output along an axis."""
+        """Return the output's length along an axis."""
         span = self.dilation[axis] * (kernel - 1) + 1
         return (length + sum(self.padding[axis]) - span) // self.stride[axis] + 1
 
@@ -56,10 +56,10 @@ class Convolution(Multilinear):
 
 
 class TransposedConvolution(Convolution):
-    """The Jacobian of a convolution by its x, transposed: a gradient's way, taken by values.
+    """The transposed Jacobian of a convolution by its x, applied to values.
 
-    The weight is that convolution's, (its filters, which are channels here, and so on). `excess`
-    is what the output has along each axis beyond the windows.
+    The weight is that of the convolution, whose filters are the input channels here. `excess` is
+    the length of the output beyond the windows along each axis.
     """
 
     def __init__(self, stride, padding, excess, dilation, groups):
@@ -85,14 +85,14 @@ class TransposedConvolution(Convolution):
 
 
 def _promoted(x, weight, bias):
-    """Return x and weight with four axes, and bias, all in the dtype that they promote to."""
+    """Return x and weight with four axes, and bias, all in their common dtype."""
     dtype = np.result_type(*(array for array in (x, weight, bias) if array is not None))
     x, weight = (_planes(array.astype(dtype, copy=False)) for array in (x, weight))
     return x, weight, None if bias is None else bias.astype(dtype, copy=False)
 
 
 def _planes(array):
-    """Make a sequence an image of one row."""
+    """Turn a sequence into an image with one row."""
     return array if array.ndim == 4 else array[:, :, np.newaxis]
 
 
@@ -102,7 +102,7 @@ def _like(known, array):
 
 
 def _sum_by_channel(grad):
-    # As a product, the sum over the pixels runs in the BLAS.
+    # Written as a product, the sum over pixels runs in BLAS.
     pixels = grad.reshape(*grad.shape[:2], grad.shape[2] * grad.shape[3])
     by_image = kernels(grad).product.matmul(pixels, ones(pixels.shape[2], like=pixels))
     return by_image.sum(axis=0)

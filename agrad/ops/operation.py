@@ -1,17 +1,17 @@
-"""What an operation is, and the kinds that decide its averaged Jacobian.
+"""The base class of operations, and the kinds that determine their averaged Jacobians.
 
-An operation is a function of arrays. It says how to compute its output (`forward`) and how to pull
-a gradient back through its Jacobian J (`backward`: grad ↦ Jᵀ grad). The average backward pass needs
-one thing more: the Jacobian averaged on the straight segment between the inputs' start and end
-values,
+An operation is a function of arrays. It defines how to compute its output (`forward`) and how to
+pull a gradient back through its Jacobian J (`backward`: grad ↦ Jᵀ grad). The average backward pass
+also needs the Jacobian averaged along the straight segment between the start and end values of the
+inputs,
 
     J̄ = ∫₀¹ J(x⁰ + t (x¹ - x⁰)) dt,        hence        J̄ (x¹ - x⁰) = y¹ - y⁰   exactly.
 
-Because of that last identity the averages of a whole graph telescope: the swept-back gradient ĝ
-meets ⟨ĝ, Δ⟩ = L(θ + Δ) - L(θ). How J̄ comes about depends on the *kind* of the operation alone, so
-an operation normally derives from one of the kinds below and writes no averaging code of its own.
-One that derives from `Operation` directly has no kind, and an average backward pass through it
-raises.
+Because of this identity the averages of a whole graph telescope: the swept-back gradient ĝ
+satisfies ⟨ĝ, Δ⟩ = L(θ + Δ) - L(θ). How to compute J̄ depends only on the *kind* of the operation. An
+operation therefore derives from one of the kinds below and needs no averaging code of its own. An
+operation that derives from `Operation` directly has no kind, and an average backward pass through
+it raises an error.
 """
 
 from collections.abc import Sequence
@@ -36,53 +36,51 @@ __all__ = [
 ]
 
 Gradients = Sequence[Any]
-"""One gradient for each input; None where none is needed."""
+"""One gradient for each input, or None if it is not needed."""
 
 
 class Point(NamedTuple):
-    """An operation's inputs and the output they give."""
+    """The inputs of an operation, and its output for them."""
 
     out: Array
     inputs: tuple[Array, ...]
 
 
 class Operation:
-    """A differentiable function of arrays: what a node of the graph computes.
+    """A differentiable function of arrays, computed by a node of the graph.
 
-    An instance holds the parameters of the function (an axis, a slope, a mask), never the values
+    An instance holds the parameters of the function (an axis, a slope, a mask) but never the values
     that pass through it, so `forward` and `backward` can be evaluated again at any inputs.
     """
 
     owns_gradients: bool = False
-    """Whether its gradients have the inputs' shapes and dtypes, and memory that is theirs alone."""
+    """Whether its gradients have the inputs' shapes and dtypes, and share memory with nothing."""
 
     def forward(self, *inputs: Array) -> Array:
-        """Return the output. It may be a view of an input; inputs are never written to."""
+        """Return the output, which may be a view of an input. It must not change the inputs."""
         raise TypeError(f"{type(self).__name__}: the operation defines no forward")
 
     def for_call(self, *inputs: Array) -> "Operation":
-        """Return the operation as it is for one call, with what the call draws or changes done.
+        """Return the operation for one call, after any random draw or change of state.
 
-        A call runs this once, before `forward`; an average backward pass, which runs `forward`
-        again, does not.
+        A call runs this once before `forward`. An average backward pass runs only `forward` again.
         """
         return self
 
     def backward(
         self, grad: Array, needs: tuple[bool, ...], out: Array, *inputs: Array
     ) -> Gradients:
-        """Return Jᵀ grad for each input, in the inputs' order.
+        """Return Jᵀ grad for each input, in the order of the inputs.
 
-        `needs[i]` says whether input i's gradient is wanted: where it is not, None may stand in its
-        place. A gradient may have the broadcast shape of the output: the sweep sums it to the
-        input's.
+        `needs[i]` says whether the gradient of input i is needed; if it is not, it may be None. A
+        gradient may have the broadcast shape of the output; the sweep sums it to the input's shape.
         """
         raise TypeError(f"{type(self).__name__}: the operation defines no backward")
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
-        """Return J̄ᵀ grad for each input, J̄ the Jacobian averaged from `start` to `end`."""
+        """Return J̄ᵀ grad for each input, where J̄ is the Jacobian averaged from `start` to `end`."""
         raise AverageUndefinedError(
             f"{type(self).__name__}: the operation has no kind, so its averaged Jacobian is "
             "unknown; derive it from one of the kinds (Linear, Multilinear, Elementwise, "
@@ -91,14 +89,14 @@ class Operation:
 
     @property
     def without_average(self) -> "Operation | None":
-        """The operation whose averaged Jacobian is unknown: this one, or None."""
+        """The operation whose averaged Jacobian is unknown: this one or None."""
         return self if type(self).average_backward is Operation.average_backward else None
 
 
 class Linear(Operation):
-    """J does not depend on the inputs: the averaged Jacobian is the Jacobian itself.
+    """J does not depend on the inputs, so the averaged Jacobian is the Jacobian itself.
 
-    `backward` must not use the values of `out` and `inputs`, only their shapes and dtypes.
+    `backward` may use only the shapes and dtypes of `out` and `inputs`, not their values.
     """
 
     def average_backward(
@@ -108,10 +106,10 @@ class Linear(Operation):
 
 
 class Multilinear(Operation):
-    """Linear (or affine) in each of `degree` factors: J has degree - 1 on the segment.
+    """Linear (or affine) in each of `degree` factors, so J is of degree - 1 along the segment.
 
-    Gauss-Legendre quadrature with ⌈degree / 2⌉ nodes is therefore exact. With two factors that is
-    one node: the Jacobian at the midpoint. An input that enters twice counts as two factors.
+    Gauss-Legendre quadrature with ⌈degree / 2⌉ nodes is therefore exact. For two factors one node
+    is enough: the Jacobian at the midpoint. An input that enters twice counts as two factors.
     `backward` must not use `out`.
     """
 
@@ -127,18 +125,18 @@ class Multilinear(Operation):
 
 
 class Elementwise(Operation):
-    """y = f(x) element by element: J̄ is diagonal, the divided difference (f(b) - f(a)) / (b - a).
+    """y = f(x) elementwise: J̄ is diagonal, the divided difference (f(b) - f(a)) / (b - a).
 
-    Subclasses give `derivative` and `divided_difference`; the quotient itself cancels, so the
-    latter is always a stable closed form (see `agrad.kernels.cpu.divided_difference`).
+    Subclasses define `derivative` and `divided_difference`. The quotient suffers from cancellation,
+    so the latter is always a stable closed form (see `agrad.kernels.cpu.divided_difference`).
     """
 
     def derivative(self, out: Array, x: Array) -> Array:
-        """Return f'(x), given also out = f(x)."""
+        """Return f'(x), given x and out = f(x)."""
         raise TypeError(f"{type(self).__name__}: the operation defines no derivative")
 
     def divided_difference(self, a: Array, b: Array) -> Array:
-        """Return (f(b) - f(a)) / (b - a), and f'(a) where a and b are equal."""
+        """Return (f(b) - f(a)) / (b - a), or f'(a) for equal a and b."""
         raise TypeError(f"{type(self).__name__}: the operation defines no divided difference")
 
     def backward(
@@ -153,18 +151,18 @@ class Elementwise(Operation):
 
 
 class Selection(Operation):
-    """Each output is one of its candidates: J holds the candidates' shares of the choice.
+    """Each output is one of several candidates, and J holds the candidates' shares in it.
 
-    On the segment the choice is piecewise constant, so a candidate's averaged share is exactly the
-    fraction of the segment on which it is chosen.
+    Along the segment the selection is piecewise constant, so the averaged share of a candidate is
+    exactly the fraction of the segment on which it is selected.
     """
 
     def shares(self, out: Array, *inputs: Array) -> Gradients:
-        """Return for each input the share (0 to 1) with which it is chosen; ties share equally."""
+        """Return the share (0 to 1) of each input in the selection; ties share equally."""
         raise TypeError(f"{type(self).__name__}: the operation defines no shares")
 
     def average_shares(self, start: Point, end: Point) -> Gradients:
-        """Return for each input the share averaged over the segment."""
+        """Return the share of each input, averaged over the segment."""
         raise TypeError(f"{type(self).__name__}: the operation defines no average shares")
 
     def spread(self, grad: Array, *inputs: Array) -> Array:
@@ -185,12 +183,12 @@ class Selection(Operation):
 
 
 class Smooth(Operation):
-    """A smooth function of one input, whose averaged Jacobian has no closed form worth writing.
+    """A smooth function of one input whose averaged Jacobian has no practical closed form.
 
-    A few Gauss-Legendre nodes give J̄ nearly; the smallest change along x¹ - x⁰ that makes it map
-    x¹ - x⁰ onto y¹ - y⁰ then restores completeness exactly. `axis` names the axes that the function
-    couples (all where None): what lies along the others are independent problems, each corrected
-    alone. The output has the input's shape, or that shape with `axis` reduced.
+    A few Gauss-Legendre nodes approximate J̄. The smallest change along x¹ - x⁰ that makes J̄ map
+    x¹ - x⁰ to y¹ - y⁰ then restores completeness exactly. `axis` names the axes that the function
+    couples, or all by default. The other axes hold independent problems, which are corrected
+    separately. The output has the shape of the input, or that shape with `axis` reduced.
     """
 
     nodes: int = 3
@@ -203,10 +201,10 @@ class Smooth(Operation):
         return (x_grad + self._correction(x_grad, grad, start, end),)
 
     def _correction(self, x_grad: Array, grad: Array, start: Point, end: Point) -> Array:
-        # An infinity that stays the same does not move.
+        # An infinity that does not change counts as not moving.
         x0, x1, y0, y1 = map(finite_part, (*start.inputs, *end.inputs, start.out, end.out))
         step = x1 - x0
-        # Scaled by its largest entry, the square of the step can neither underflow nor overflow.
+        # After scaling by the largest entry, the square of the step cannot underflow or overflow.
         scale = largest(np.abs(step), self.axis)
         scale = np.where(scale > 0, scale, 1)
         unit = step / scale
@@ -217,8 +215,8 @@ class Smooth(Operation):
             return values.reshape(scale.shape)
 
         missing = over_axis(grad * (y1 - y0)) - over_axis(x_grad * step)
-        # y¹ - y⁰ is a difference of rounded values: what rounding explains is no evidence against
-        # the quadrature, and divided by a small step it would swamp the gradient.
+        # y¹ - y⁰ is a difference of rounded values. An error within rounding does not come from the
+        # quadrature, and divided by a small step it would swamp the gradient.
         rounding = over_axis(np.abs(grad) * (np.abs(y0) + np.abs(y1)))
         rounding += over_axis(np.abs(x_grad) * (np.abs(x0) + np.abs(x1)))
         noise = 4 * np.finfo(step.dtype).eps * rounding
@@ -247,12 +245,12 @@ def _mean_backward(
 
 
 def midpoint(x0: Array, x1: Array) -> Array:
-    """Return (x⁰ + x¹) / 2, which is x⁰ itself where nothing has moved."""
+    """Return (x⁰ + x¹) / 2, or x⁰ itself if nothing has moved."""
     return x0 if x0 is x1 else kernels(x0).dense.midpoint(x0, x1)
 
 
 def _between(x0: Array, x1: Array, position: float) -> Array:
-    """Return (1 - position) x⁰ + position x¹: no difference, which equal infinities do not have."""
+    """Return (1 - position) x⁰ + position x¹, without the difference, NaN for equal infinities."""
     if x0 is x1:
         return x0
     x = (1 - position) * x0

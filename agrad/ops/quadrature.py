@@ -12,7 +12,7 @@ def gauss_legendre(nodes: int) -> tuple[tuple[float, float], ...]:
     """Return (position, weight) pairs on [0, 1], exact for polynomials of degree 2·nodes - 1.
 
     Raises:
-        ValueError: `nodes` is less than one.
+        ValueError: `nodes` is below 1.
 
     Example:
         >>> from agrad.ops.quadrature import gauss_legendre

@@ -1,4 +1,4 @@
-"""Reductions over axes: an int, a tuple of ints, or None for all."""
+"""Reductions over axes, given as an int, a tuple of ints, or None for all."""
 
 import math
 
@@ -11,7 +11,7 @@ __all__ = ["LogSumExp", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"]
 
 
 class Reduction(Operation):
-    """What all reductions have: the axes they run over."""
+    """The base of all reductions; it knows the axes to reduce."""
 
     def __init__(self, axis=None, keepdims=False):
         self.axis = axis
@@ -24,11 +24,11 @@ class Reduction(Operation):
         return np.lib.array_utils.normalize_axis_tuple(self.axis, x.ndim, type(self).__name__)
 
     def count(self, x):
-        """Return how many elements of `x` are reduced to one."""
+        """Return the number of elements of `x` that are reduced to one."""
         return math.prod(x.shape[axis] for axis in self.axes(x))
 
     def restore(self, reduced, x):
-        """Give what was reduced from `x` the reduced axes back, with length one."""
+        """Return `reduced` with the reduced axes of `x` restored, with length one."""
         axes = self.axes(x)
         return reduced.reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
 
@@ -39,7 +39,7 @@ class Reduction(Operation):
         return moved.reshape(*moved.shape[: x.ndim - len(axes)], self.count(x))
 
     def from_rows(self, rows, x):
-        """Undo `rows`: return what it made of an array like `x` in that array's shape."""
+        """Undo `rows`: return `rows` of an array like `x` in the shape of `x`."""
         axes = self.axes(x)
         moved = rows.reshape(rows.shape[:-1] + tuple(x.shape[axis] for axis in axes))
         return np.moveaxis(moved, tuple(range(-len(axes), 0)), axes)
@@ -62,7 +62,7 @@ class Mean(Reduction, Linear):
 
 
 class Var(Reduction, Multilinear):
-    """Σ (x - mean)² / (n - ddof): quadratic, so its one input counts as two factors."""
+    """Σ (x - mean)² / (n - ddof): quadratic, so the single input counts as two factors."""
 
     def __init__(self, axis=None, ddof=0, keepdims=False):
         super().__init__(axis, keepdims)
@@ -74,12 +74,12 @@ class Var(Reduction, Multilinear):
         if freedom <= 0:
             raise ValueError(
                 f"{type(self).__name__}: {self.count(x)} elements over axis {self.axis} leave no "
-                f"degree of freedom for ddof={self.ddof}; give a smaller ddof or more elements"
+                f"degree of freedom for ddof={self.ddof}; pass a smaller ddof or more elements"
             )
         return freedom
 
     def forward(self, x):
-        self.freedom(x)  # raises where none is left
+        self.freedom(x)  # raises if there is none
         return np.var(x, axis=self.axes(x), ddof=self.ddof, keepdims=self.keepdims)
 
     def backward(self, grad, needs, out, x):
@@ -88,7 +88,7 @@ class Var(Reduction, Multilinear):
 
 
 class Std(Var):
-    """The root of the variance, averaged as such; where it is 0, so is the gradient."""
+    """The square root of the variance, averaged as such; the gradient at 0 is 0."""
 
     def forward(self, x):
         return np.sqrt(super().forward(x))
@@ -104,12 +104,12 @@ class Std(Var):
 
 
 def _inverse(x):
-    """1 / x, and 0 where x is 0."""
+    """Return 1 / x, or 0 for x = 0."""
     return np.where(x == 0, 0, 1 / np.where(x == 0, 1, x))
 
 
 class Max(Reduction, Selection):
-    """The largest element; equal ones share the gradient. NaN is larger than any number."""
+    """The largest element; equal elements share the gradient. NaN is larger than any number."""
 
     extreme = staticmethod(np.max)
     sign = 1
@@ -137,16 +137,17 @@ class Max(Reduction, Selection):
 
 
 class Min(Max):
-    """The smallest element; equal ones share the gradient. NaN is smaller than any number."""
+    """The smallest element; equal elements share the gradient. NaN is smaller than any number."""
 
     extreme = staticmethod(np.min)
     sign = -1
 
 
 class Prod(Reduction, Smooth):
-    """The product, averaged exactly for up to 16 factors and corrected to completeness beyond.
+    """The product, averaged exactly for up to 16 factors and corrected to completeness for more.
 
-    On the segment a derivative is a polynomial of degree n - 1, which 8 nodes integrate for n ≤ 16.
+    On the segment, a derivative is a polynomial of degree n - 1, which 8 nodes integrate exactly
+    for n ≤ 16.
     """
 
     nodes = 8
@@ -160,7 +161,7 @@ class Prod(Reduction, Smooth):
 
 
 def _products_of_others(rows):
-    """For each element of a row the product of the others; a division would fail at zeros."""
+    """Return for each element of a row the product of the others; division would fail at zeros."""
     before = np.ones_like(rows)
     after = np.ones_like(rows)
     np.cumprod(rows[..., :-1], axis=-1, out=before[..., 1:])
@@ -169,7 +170,7 @@ def _products_of_others(rows):
 
 
 class LogSumExp(Reduction, Smooth):
-    """log Σ exp(x), the largest element taken out before it can overflow; -inf where all are."""
+    """log Σ exp(x), with the largest element factored out against overflow; -inf if all are so."""
 
     def forward(self, x):
         top = largest(x, self.axes(x))

@@ -1,4 +1,4 @@
-"""Rearranging, joining and picking elements: all linear."""
+"""Reshaping, joining and indexing, which are all linear."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Reshape(Linear):
 
 
 class Transpose(Linear):
-    """The axes in another order, or reversed where none is given."""
+    """Permute the axes, or reverse them by default."""
 
     def __init__(self, axes=None):
         self.axes = axes
@@ -46,8 +46,8 @@ class Transpose(Linear):
 
 
 def axes_after(function, ndim, *args):
-    """Return the order in which a function of NumPy that permutes axes leaves them."""
-    # The axes of this empty array are as long as their numbers.
+    """Return the order of the axes after a NumPy function that permutes them."""
+    # The length of each axis of this empty array is the axis's number.
     return function(np.empty(range(ndim)), *args).shape
 
 
@@ -75,7 +75,7 @@ class Concatenate(Linear):
 
 
 class Stack(Linear):
-    """Arrays of one shape joined along a new axis."""
+    """Join arrays of equal shape along a new axis."""
 
     def __init__(self, axis=0):
         self.axis = axis
@@ -89,7 +89,7 @@ class Stack(Linear):
 
 
 class Pad(Linear):
-    """`value` around x; `width` says how often, in a pair (before, after) for each axis."""
+    """Pad x with `value`; `width` is a pair (before, after) for each axis."""
 
     def __init__(self, width, value=0):
         self.width = width
@@ -105,21 +105,21 @@ class Pad(Linear):
 
 
 class GetItem(Linear):
-    """x[index], by any of NumPy's indices."""
+    """x[index], for any index that NumPy accepts."""
 
     def __init__(self, index):
         parts = index if isinstance(index, tuple) else (index,)
         self.index = tuple(_own(part) for part in parts)
-        # Only integer arrays can name an element twice, so that its gradients have to be added.
+        # Only integer arrays can select an element twice, so that its gradients must be added.
         self.repeats = any(np.ndim(part) and part.dtype != bool for part in self.index)
 
     def forward(self, x):
         return x[self.index]
 
     def backward(self, grad, needs, out, x):
-        x_grad = np.zeros_like(x, dtype=grad.dtype, order="C")  # so that reshape gives a view
+        x_grad = np.zeros_like(x, dtype=grad.dtype, order="C")  # so that reshape returns a view
         if self.repeats:
-            # Element by element through flat positions, in their order: the same in every run.
+            # Adding element by element, in the order of flat positions, is reproducible.
             positions = np.arange(x.size, like=x).reshape(x.shape)[self.index]
             rows = np.ascontiguousarray(grad, like=grad).reshape(-1, 1)
             kernels(x).embedding.add_rows(positions.reshape(-1), rows, -1, x_grad.reshape(-1, 1))
@@ -129,17 +129,17 @@ class GetItem(Linear):
 
 
 def _own(part):
-    """Copy an index array, which its owner may change before the gradient comes back."""
+    """Copy an index array, since its owner may change it before the backward pass."""
     if np.ndim(part) == 0:
         return part
     is_array = hasattr(part, "dtype")
-    # NumPy's dtype for the empty list is float64, which is no index.
+    # NumPy converts an empty list to float64, which cannot be an index.
     dtype = np.intp if not is_array and np.size(part) == 0 else None
     return np.array(part, dtype=dtype, like=part if is_array else None)
 
 
 class Cast(Linear):
-    """The elements converted to another dtype."""
+    """Convert the elements to another dtype."""
 
     def __init__(self, dtype):
         self.dtype = np.dtype(dtype)

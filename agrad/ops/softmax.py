@@ -28,7 +28,8 @@ class Softmax(Smooth):
 class LogSoftmax(Smooth):
     """x - log Σ eˣ along `axis`, without overflow.
 
-    With p the softmax, J = I - 1 pᵀ: its average needs that of p alone, one for every gradient.
+    With the softmax p, J = I - 1 pᵀ. Its average therefore needs only the average of p, which is
+    the same for every gradient.
     """
 
     def __init__(self, axis):
@@ -37,7 +38,7 @@ class LogSoftmax(Smooth):
     def forward(self, x):
         shifted = x - largest(x, self.axis)
         total = np.exp(shifted).sum(axis=self.axis, keepdims=True)
-        shifted -= np.log(np.maximum(total, 1))  # never below 1, except over no elements
+        shifted -= np.log(np.maximum(total, 1))  # at least 1 unless there are no elements
         return shifted
 
     def backward(self, grad, needs, out, x):
@@ -50,13 +51,13 @@ class LogSoftmax(Smooth):
         return grad - p * grad.sum(axis=self.axis, keepdims=True)
 
     def _average_softmax(self, y0, y1):
-        """Average p from y⁰ to y¹, which differ from the x by constants, so that p is the same.
+        """Average p from y⁰ to y¹; these differ from x⁰ and x¹ by constants, which p ignores.
 
-        Lobatto's quadrature, which includes the ends, gives p̄ nearly. Completeness says that p̄ is
-        orthogonal to y¹ - y⁰: what is missing is made up for by the classes that have a share in p̄.
+        Lobatto quadrature, which includes the ends, approximates p̄. Completeness requires p̄ to be
+        orthogonal to y¹ - y⁰. The classes correct the error in proportion to their share in p̄.
         """
         finfo = np.finfo(y0.dtype)
-        # No infinities, which have no difference; p is 0 there, and squares do not overflow.
+        # Infinities have no difference, so make them finite; p is 0 there, and squares stay finite.
         y0, y1 = (np.maximum(y, -(finfo.max**0.5) / 4) for y in (y0, y1))
         step = y1 - y0
         softmax = Softmax(self.axis).forward
@@ -69,7 +70,7 @@ class LogSoftmax(Smooth):
 
         drift = mean(step)
         centered = step - drift
-        # A drift that the rounding of y explains is no evidence against the quadrature.
+        # A drift within the rounding error of y is not an error of the quadrature.
         real = np.abs(drift) > 4 * finfo.eps * (1 - mean(y0 + y1))
         slope = np.where(real, drift / np.where(real, mean(centered * step), 1), 0)
         return p * (1 - slope * centered)

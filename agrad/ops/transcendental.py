@@ -1,4 +1,4 @@
-"""Exponentials, logarithms and trigonometric functions, element by element."""
+"""Elementwise exponentials, logarithms and trigonometric functions."""
 
 import numpy as np
 

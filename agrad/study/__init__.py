@@ -1,1 +1,1 @@
-"""The papers' experiments and the reports made from them."""
+"""The experiments of the papers, and reports on their results."""

@@ -1,7 +1,7 @@
-"""Two readings of "RMSProp with the average gradient" that look natural and do not work.
+"""Two readings of "RMSProp with the average gradient" that look natural but do not work.
 
-Both propose Δ by RMSprop and take ĝ along it, as `AverageGradient` does, but then put ĝ itself into
-RMSprop's formula rather than search for how far Δ should go.
+Like `AverageGradient`, both propose Δ with RMSprop and compute ĝ along it. Instead of searching for
+how far to go along Δ, they then put ĝ into RMSprop's formula.
 """
 
 import numpy as np
@@ -13,9 +13,10 @@ __all__ = ["ScaledBySquaredGradient", "Substituted"]
 
 
 class Substituted(optim.AverageGradient):
-    """RMSprop with ĝ in g's place: v ← alpha·v + (1 - alpha)·ĝ², Δ = -lr·ĝ / (√v + eps).
+    """RMSprop with ĝ in place of g: v ← alpha·v + (1 - alpha)·ĝ², Δ = -lr·ĝ / (√v + eps).
 
-    RMSprop is blind to scale: that ĝ is smaller than g where the proposal is too bold, v undoes.
+    ĝ is smaller than g where the proposal is too bold. RMSprop does not see scale, so v undoes
+    this.
     """
 
     base: optim.RMSprop
@@ -32,9 +33,9 @@ class Substituted(optim.AverageGradient):
 
 
 class ScaledBySquaredGradient(optim.AverageGradient):
-    """RMSprop with ĝ over g: v ← alpha·v + (1 - alpha)·g², Δ = -lr·ĝ / (√v + eps).
+    """RMSprop with ĝ scaled by g: v ← alpha·v + (1 - alpha)·g², Δ = -lr·ĝ / (√v + eps).
 
-    Where ĝ is much larger than g, nothing bounds the step.
+    Nothing bounds the step if ĝ is much larger than g.
     """
 
     base: optim.RMSprop

@@ -1,4 +1,4 @@
-"""The convolutional study: the iterations that deep plain networks take to one training loss."""
+"""The convolutional study: iterations of deep plain networks to a given training loss."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ TARGETS = {
     "mnist": Target(0.45, window=60),
     "fashion-mnist": Target(0.6, window=60),
 }
-"""The training loss that runs are to reach. Clothes take long to 0.45."""
+"""The training loss that runs should reach. Fashion-MNIST takes too long to reach 0.45."""
 DATA = tuple(TARGETS)
 _DEPTH = 12
 _WIDTHS = {"imdb": 32, "mnist": 16, "fashion-mnist": 16}
@@ -33,13 +33,14 @@ _BATCH_SIZE = 64
 
 
 def experiments(data: str, seeds: Iterable[int], iterations: int = 1000) -> list[Experiment]:
-    """Return every run, each method at each rate, which ends at the target or after `iterations`.
+    """Return the experiments: each method at each learning rate, for each seed.
 
     Args:
-        data: one of `DATA`, which decides the network: 12 convolutions over the words of a text,
-            or over the pixels of an image, each followed by ReLU.
-        seeds: equal ones give equal initial weights and equal batches.
-        iterations: after how many a run gives up.
+        data: One of `DATA`. It determines the network: 12 convolutions over the words of a text or
+            the pixels of an image, each followed by ReLU.
+        seeds: The seeds; equal seeds give equal initial weights and equal batches.
+        iterations: The number of iterations after which a run gives up if it has not reached the
+            target.
     """
     return [
         Experiment(
@@ -62,20 +63,20 @@ def experiments(data: str, seeds: Iterable[int], iterations: int = 1000) -> list
 
 
 COMPARISON = Comparison("average-rmsprop", "rmsprop")
-"""Each at its best learning rate."""
+"""Both methods at their best learning rates."""
 
 
 def iterations_to_target(run: Run) -> float:
-    """Return the iterations to the target, infinite where the run does not get there."""
+    """Return the number of iterations to the target; infinity if the run does not reach it."""
     target = TARGETS[run.study.removeprefix("conv-")]
     return iterations_to(run.train_loss, target.loss, target.window) or math.inf
 
 
 def best_rate(runs: Sequence[Run], method: str) -> float:
-    """Return the learning rate of the fewest iterations to the target, as medians.
+    """Return the learning rate with the lowest median number of iterations to the target.
 
     Raises:
-        ValueError: there are no runs of that method.
+        ValueError: There are no runs of `method`.
     """
     rates = sorted({run.lr for run in runs if run.method == method})
     if not rates:
@@ -84,12 +85,14 @@ def best_rate(runs: Sequence[Run], method: str) -> float:
 
 
 def compare(runs: Sequence[Run]) -> tuple[float, list[float]]:
-    """Return the baseline's iterations to the target over the method's, and the same by seed.
+    """Return the baseline's iterations to the target divided by the method's.
 
-    The first is of their medians. 0 where the method does not get there.
+    Returns:
+        The ratio of the medians, and a list of the ratios for each seed. A ratio is 0 if the
+        method does not reach the target.
 
     Raises:
-        ValueError: there are no such runs, or the two were not run with the same seeds.
+        ValueError: Runs are missing, or the two methods were run with different seeds.
     """
     group, baselines = (
         at(runs, name, best_rate(runs, name)) for name in (COMPARISON.method, COMPARISON.baseline)

@@ -16,13 +16,13 @@ __all__ = ["comparison_row", "conv_figure", "count_rows", "write_conv_report"]
 
 
 def write_conv_report(results: str | os.PathLike[str]) -> list[Path]:
-    """Write `report.html` and `losses.png` beside the results file and return their paths.
+    """Write `report.html` and `losses.png` next to the results file and return their paths.
 
-    Seeds of which the file does not have all runs are left out, and the report says so.
+    Seeds with missing runs are left out, and the report says so.
 
     Raises:
-        OSError: a file cannot be read or written.
-        ValueError: the results are not a whole file of runs, or have no whole seed.
+        OSError: A file cannot be read or written.
+        ValueError: The results file is incomplete, or has no seed with all its runs.
     """
     runs, left_out = load_whole_seeds(results, conv.experiments)
     study, iterations = runs[0].study, runs[0].iterations
@@ -38,18 +38,20 @@ def write_conv_report(results: str | os.PathLike[str]) -> list[Path]:
         ),
         picture(
             figure,
-            "Each method at its best learning rate, that of the fewest iterations to a mean "
-            f"training loss of {target.loss:g} over {target.window} iterations in a row, at which "
-            "a run ends; each curve ends with the first run of its seeds.",
+            "Each method at its best learning rate, the one with the fewest iterations to a mean "
+            f"training loss of {target.loss:g} over {target.window} iterations in a row. A run "
+            "ends at this loss, and a curve ends when the first of its runs does.",
         ),
         table(
-            "Gain: the other's iterations to that loss over the method's, of the medians, and the "
-            "range of the same for single seeds; 0 where the method does not get there.",
+            "Gain: the median number of iterations to that loss of the other method, divided by "
+            "that of the method; 0 if the method does not reach it. Range: the same for single "
+            "seeds.",
             ["method", "learning rate", "against", "learning rate", "gain", "range"],
             [comparison_row(runs)],
         ),
         table(
-            f"All runs. A run that is not there after {iterations} iterations has given up.",
+            f"All runs. A run that has not reached the loss gives up after {iterations} "
+            "iterations.",
             [
                 *("method", "learning rate", "iterations", "range", "arrived"),
                 *("test accuracy", "ms per iteration", "optimizer bytes"),
@@ -62,7 +64,7 @@ def write_conv_report(results: str | os.PathLike[str]) -> list[Path]:
 
 
 def conv_figure(runs: Sequence[Run]) -> Any:
-    """Return the median training losses of each method at its best rate."""
+    """Return a figure of the median training loss of each method at its best rate."""
     curves = {
         method: median_curve(runs, method, conv.best_rate(runs, method)) for method in conv.METHODS
     }
@@ -70,7 +72,7 @@ def conv_figure(runs: Sequence[Run]) -> Any:
 
 
 def comparison_row(runs: Sequence[Run]) -> list[str]:
-    """Return both methods with their rates, and the gain."""
+    """Return a row with both methods, their rates, the gain and its range."""
     gain, gains = conv.compare(runs)
     sides = [
         cell
@@ -81,7 +83,7 @@ def comparison_row(runs: Sequence[Run]) -> list[str]:
 
 
 def count_rows(runs: Sequence[Run]) -> Rows:
-    """Return for each method and rate the iterations to the target, and what the runs cost."""
+    """Return a row for each method and rate: iterations to the target, accuracy and costs."""
     rows = []
     for method in conv.METHODS:
         for lr in sorted({run.lr for run in runs if run.method == method}, reverse=True):

@@ -1,4 +1,4 @@
-"""The data that the studies and `agrad train` learn from, by name."""
+"""The data sets of the studies and of `agrad train`, by name."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,17 +15,17 @@ _IMAGE_SETS = {
 }
 _VOCABULARY = 5000
 IMAGES = tuple(_IMAGE_SETS)
-"""The names of the sets of images."""
+"""The names of the image data sets."""
 NAMES = (*IMAGES[:2], "imdb", *IMAGES[2:])
-"""All names."""
+"""The names of all data sets."""
 
 
 @dataclass(frozen=True)
 class DataSet:
     """Examples and labels for training and for testing.
 
-    Examples are images, float32 of shape (N, height, width), or, where `vocabulary` is a number,
-    texts: as many ids, int32 of shape (N, length).
+    Examples are images, float32 of shape (N, height, width), if `vocabulary` is None. Otherwise
+    they are texts: ids below `vocabulary`, int32 of shape (N, length).
     """
 
     train: tuple[Any, Any]
@@ -33,7 +33,7 @@ class DataSet:
     vocabulary: int | None = None
 
     def to(self, device: str) -> "DataSet":
-        """Return the data set on a device."""
+        """Return the data set with its arrays on `device`."""
         train, test = (
             (move(inputs, device), move(labels, device))
             for inputs, labels in (self.train, self.test)
@@ -42,12 +42,12 @@ class DataSet:
 
     @property
     def classes(self) -> int:
-        """How many classes the labels tell apart."""
+        """The number of classes."""
         return int(self.train[1].max()) + 1
 
 
 def load_data(name: str) -> DataSet:
-    """Return the data set of that name, one of `NAMES`; of "imdb" the first 200 words of each."""
+    """Return the data set called `name`, one of `NAMES`; "imdb" has the first 200 words each."""
     if name == "imdb":
         return DataSet(
             data_sets.imdb("train", _VOCABULARY), data_sets.imdb("test", _VOCABULARY), _VOCABULARY

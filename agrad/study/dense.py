@@ -1,4 +1,4 @@
-"""The dense study: how many iterations a deep plain network takes, by method and learning rate."""
+"""The dense study: iterations of a deep plain network by method and learning rate."""
 
 from collections.abc import Iterable, Sequence
 from statistics import median
@@ -30,9 +30,9 @@ ABLATION_RATE = 1e-3
 def experiments(
     data: str, seeds: Iterable[int], iterations: int = 320, ablations: bool = False
 ) -> list[Experiment]:
-    """Return every run: each method at each rate, and the automatic rate from each start.
+    """Return the experiments: each method at each rate, and the automatic rate from each start.
 
-    With `ablations`, those too, at one rate.
+    With `ablations`, the ablations at one rate are included.
     """
     cells = [(method, lr) for method in METHODS for lr in RATES]
     cells += [(AUTOMATIC, lr) for lr in STARTS]
@@ -56,10 +56,10 @@ COMPARISONS = (
 
 
 def best_rate(runs: Sequence[Run], method: str) -> float:
-    """Return the learning rate of the lowest median final training loss.
+    """Return the learning rate with the lowest median final training loss.
 
     Raises:
-        ValueError: there are no runs of that method.
+        ValueError: There are no runs of `method`.
     """
     rates = sorted({run.lr for run in runs if run.method == method})
     if not rates:
@@ -70,14 +70,14 @@ def best_rate(runs: Sequence[Run], method: str) -> float:
 
 
 def compare(runs: Sequence[Run], comparison: Comparison) -> tuple[float, float, list[float]]:
-    """Return the rates of the method and of the baseline, and the gain for each seed.
+    """Return the rate of the method, the rate of the baseline, and the gain for each seed.
 
-    The gain is how many times fewer iterations the method takes to the mean training loss of the
-    baseline's last iterations, from the same initial weights on the same batches; 0 where it never
-    gets there.
+    The gain says how many times fewer iterations the method needs to reach the mean training loss
+    of the baseline's last iterations, from the same initial weights and on the same batches. It is
+    0 if the method never reaches that loss.
 
     Raises:
-        ValueError: there are no such runs, or the two were not run with the same seeds.
+        ValueError: Runs are missing, or the two methods were run with different seeds.
     """
     lr, baseline_lr = (
         comparison.lr or best_rate(runs, name) for name in (comparison.method, comparison.baseline)
@@ -88,10 +88,10 @@ def compare(runs: Sequence[Run], comparison: Comparison) -> tuple[float, float, 
 
 
 def automatic_ratios(runs: Sequence[Run], start: float) -> list[float]:
-    """Return for each seed the automatic rate's final loss over that of Adam at its best rate.
+    """Return, for each seed, the final loss of the automatic rate over that of Adam at its best.
 
     Raises:
-        ValueError: there are no such runs, or the two were not run with the same seeds.
+        ValueError: Runs are missing, or the two methods were run with different seeds.
     """
     pairs = paired(at(runs, AUTOMATIC, start), at(runs, "adam", best_rate(runs, "adam")))
     return [final_loss(run.train_loss) / final_loss(adam.train_loss) for run, adam in pairs]

@@ -22,13 +22,13 @@ __all__ = [
 
 
 def write_dense_report(results: str | os.PathLike[str]) -> list[Path]:
-    """Write `report.html` and `losses.png` beside the results file and return their paths.
+    """Write `report.html` and `losses.png` next to the results file and return their paths.
 
-    Seeds of which the file does not have all runs are left out, and the report says so.
+    Seeds with missing runs are left out, and the report says so.
 
     Raises:
-        OSError: a file cannot be read or written.
-        ValueError: the results are not a whole file of runs, or have no whole seed.
+        OSError: A file cannot be read or written.
+        ValueError: The results file is incomplete, or has no seed with all its runs.
     """
     runs, left_out = load_whole_seeds(results, dense.experiments)
     study, iterations = runs[0].study, runs[0].iterations
@@ -44,8 +44,8 @@ def write_dense_report(results: str | os.PathLike[str]) -> list[Path]:
         introduction(command, runs, left_out),
         picture(
             figure,
-            "Each method at its best learning rate, that of its lowest final loss. A final loss is "
-            f"the mean training loss of the last {WINDOW} iterations.",
+            "Each method at its best learning rate, the one with the lowest final loss. The final "
+            f"loss is the mean training loss of the last {WINDOW} iterations.",
         ),
     ]
     for model, group in by_model(runs).items():
@@ -54,7 +54,7 @@ def write_dense_report(results: str | os.PathLike[str]) -> list[Path]:
 
 
 def dense_figure(runs: Sequence[Run]) -> Any:
-    """Return the median training losses of each method at its best rate, a panel for each model."""
+    """Return a figure of each method's median training loss at its best rate, a panel per model."""
     panels = {}
     for model, group in by_model(runs).items():
         panels[model] = {
@@ -64,11 +64,11 @@ def dense_figure(runs: Sequence[Run]) -> Any:
     return loss_figure(panels)
 
 
-# -- rows of its tables, from the runs of one model ------------------------------------------------
+# -- rows of the tables, from the runs of one model ------------------------------------------------
 
 
 def comparison_rows(runs: Sequence[Run]) -> Rows:
-    """Return for each of the study's comparisons both methods with their rates, and the gain."""
+    """Return a row for each comparison: both methods, their rates, the gain and its range."""
     rows = []
     for comparison in dense.COMPARISONS:
         lr, baseline_lr, gains = dense.compare(runs, comparison)
@@ -87,7 +87,7 @@ def comparison_rows(runs: Sequence[Run]) -> Rows:
 
 
 def automatic_rows(runs: Sequence[Run]) -> Rows:
-    """Return for each start of the automatic rate its final loss, and that over Adam's best."""
+    """Return a row for each start of the automatic rate: its final loss, and that over Adam's."""
     rows = []
     for start in dense.STARTS:
         losses = [final_loss(run.train_loss) for run in at(runs, dense.AUTOMATIC, start)]
@@ -104,7 +104,7 @@ def automatic_rows(runs: Sequence[Run]) -> Rows:
 
 
 def final_rows(runs: Sequence[Run], methods: Sequence[str]) -> Rows:
-    """Return for each of the methods and its rates what the runs came to, and what they cost."""
+    """Return a row for each method and rate: final loss, accuracy and costs."""
     rows = []
     for method in methods:
         for lr in sorted({run.lr for run in runs if run.method == method}, reverse=True):
@@ -140,15 +140,15 @@ def _chapter(model: str, runs: Sequence[Run], iterations: int, ablations: bool) 
     parts = [
         f"<h2>{model}</h2>",
         table(
-            f"Gain: {iterations} over the iterations at whose end the method first has "
-            f"{WINDOW} in a row with a mean loss of at most the other's final loss; 0 where "
-            "it never has.",
+            f"Gain: {iterations} divided by the number of iterations after which the mean loss "
+            f"of the method's last {WINDOW} iterations is first at most the other's final loss; "
+            "0 if it never is.",
             ["method", "learning rate", "against", "learning rate", "gain", "range"],
             comparison_rows(runs),
         ),
         table(
-            "The automatic learning rate around Adam, by where it starts, against Adam at its "
-            "best.",
+            "The automatic learning rate around Adam, by its initial value, against Adam at its "
+            "best rate.",
             ["start", "final loss", "over Adam's", "range"],
             automatic_rows(runs),
         ),

@@ -1,4 +1,4 @@
-"""Figures of the reports."""
+"""The figures of the reports."""
 
 import os
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ __all__ = ["STYLES", "Style", "loss_figure", "png", "save_figure"]
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is called and drawn."""
+    """The label of a method, and the style of its curve."""
 
     label: str
     colour: str
     dashes: str = "-"
 
 
-# The colours of M. Okabe and K. Ito, which the colour-blind tell apart; dashes tell the methods
-# without the average gradient.
+# The palette of M. Okabe and K. Ito, which colour-blind readers can tell apart. Dashed curves are
+# methods without the average gradient.
 STYLES = {
     "rmsprop": Style("RMSprop", "#7f7f7f", "--"),
     "adam": Style("Adam", "#0072b2", "--"),
@@ -36,11 +36,11 @@ STYLES = {
 
 
 def loss_figure(panels: Mapping[str, Mapping[str, Losses]]) -> Any:
-    """Return a Matplotlib figure of training losses over the iterations, as moving averages.
+    """Return a Matplotlib figure of moving averages of training losses over the iterations.
 
     Args:
-        panels: for the title of each panel its curves, by the names of methods in `STYLES` or by
-            any others. All panels have the same ones.
+        panels: The curves of each panel by its title, each a dict of losses by name. Names in
+            `STYLES` are drawn in that style. All panels have the same names.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -79,7 +79,7 @@ def loss_figure(panels: Mapping[str, Mapping[str, Losses]]) -> Any:
 
 
 def png(figure: Any) -> bytes:
-    """Return the figure as a PNG."""
+    """Return the figure as PNG."""
     content = BytesIO()
     figure.savefig(content, format="png", dpi=150)
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""How runs are compared: by the iterations they take to the same training loss."""
+"""Measures that compare runs by the number of iterations to the same training loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,16 @@ __all__ = ["WINDOW", "final_loss", "gain", "iterations_to", "window_means"]
 Losses = Sequence[float] | NDArray[Any]
 
 WINDOW = 40
-"""Iterations over which a training loss is averaged."""
+"""The number of iterations over which a training loss is averaged."""
 
 
 def window_means(losses: Losses, window: int = WINDOW) -> NDArray[np.float64]:
-    """Return the mean of each `window` losses in a row; of all, where there are fewer.
+    """Return the moving average of N losses, float64 of shape (N - window + 1,).
+
+    If there are fewer than `window` losses, return the mean of all, of shape (1,).
 
     Raises:
-        ValueError: no losses.
+        ValueError: There are no losses.
 
     Example:
         >>> from agrad.study.measures import window_means
@@ -28,7 +30,7 @@ def window_means(losses: Losses, window: int = WINDOW) -> NDArray[np.float64]:
     """
     if len(losses) == 0:
         raise ValueError("window_means: there are no losses")
-    # One way to take a mean everywhere: a run reaches its own final loss, to the last bit.
+    # All means are computed this way, so a run reaches its own final loss to the last bit.
     values = np.asarray(losses, np.float64)
     return np.lib.stride_tricks.sliding_window_view(values, min(window, len(values))).mean(axis=1)
 
@@ -39,9 +41,10 @@ def final_loss(losses: Losses, window: int = WINDOW) -> float:
 
 
 def iterations_to(losses: Losses, target: float, window: int = WINDOW) -> int | None:
-    """Return the end of the first `window` iterations in a row of a mean loss at most `target`.
+    """Return the iteration at which the mean of the last `window` losses is first at most `target`.
 
-    None if there are none. An infinite mean reaches nothing, not even an infinite target.
+    Return None if it never is. An infinite mean does not reach any target, not even an infinite
+    one.
 
     Example:
         >>> from agrad.study.measures import iterations_to
@@ -54,9 +57,9 @@ def iterations_to(losses: Losses, target: float, window: int = WINDOW) -> int | 
 
 
 def gain(losses: Losses, baseline: Losses, window: int = WINDOW) -> float:
-    """Return the baseline's iterations over those that reach the baseline's final loss.
+    """Return the number of iterations of the baseline over those that reach its final loss.
 
-    0 where it is not reached.
+    Return 0 if `losses` do not reach it.
 
     Example:
         >>> from agrad.study.measures import gain
@@ -69,7 +72,7 @@ def gain(losses: Losses, baseline: Losses, window: int = WINDOW) -> float:
 
 @dataclass(frozen=True)
 class Target:
-    """A training loss to be reached, as the mean of `window` iterations in a row.
+    """A training loss to reach, as the mean of `window` iterations in a row.
 
     Example:
         >>> from agrad.study.measures import Target
@@ -82,5 +85,5 @@ class Target:
     window: int
 
     def is_reached(self, losses: Losses) -> bool:
-        """Whether the last losses reach it."""
+        """Return whether the mean of the last `window` losses is at most `loss`."""
         return len(losses) >= self.window and final_loss(losses, self.window) <= self.loss

@@ -27,14 +27,14 @@ METHODS: dict[str, Callable[[Params, float], AnyOptimizer]] = {
     "ablation-substituted": lambda params, lr: ablations.Substituted(_rmsprop(params, lr)),
     "ablation-scaled": lambda params, lr: ablations.ScaledBySquaredGradient(_rmsprop(params, lr)),
 }
-"""The learning rate given to a method with `auto` in its name is the one it starts from."""
+"""A method with `auto` in its name takes its learning rate as the initial value."""
 
 
 def make_optimizer(method: str, params: Params, lr: float) -> AnyOptimizer:
-    """Return the optimizer of that name over `params`.
+    """Return the optimizer of a method, one of `METHODS`, for `params`.
 
     Raises:
-        ValueError: there is no such method.
+        ValueError: The method is unknown.
     """
     if method not in METHODS:
         raise ValueError(f"make_optimizer: method must be one of {sorted(METHODS)}, got {method!r}")

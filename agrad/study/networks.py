@@ -1,4 +1,4 @@
-"""The networks of the studies: deep, sequential, without skip connections."""
+"""The networks of the studies: deep and sequential, without skip connections."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,21 +43,22 @@ _RECTIFIERS = {"elu", "gelu", "leaky-relu", "relu", "silu", "softplus"}
 
 
 def make_network(kind: str, data: DataSet, **options: Any) -> nn.Sequential:
-    """Return the network of that kind, one of `KINDS`, for the data.
+    """Return a network of the given kind for a data set.
 
     Args:
-        kind: "dense", or "conv" for an `image_network` or a `text_network`, whichever suits.
-        data: what it is to learn.
-        **options: `depth`, `width`, `activation` and `init`.
+        kind: One of `KINDS`: "dense" for a `dense_network`, "conv" for an `image_network` or a
+            `text_network`, depending on the data.
+        data: The data set to learn.
+        **options: `depth`, `width`, `activation` and `init` of the network.
 
     Raises:
-        ValueError: another kind, "dense" for texts, or what the network itself refuses.
+        ValueError: `kind` is unknown, or "dense" for texts; or the network rejects an option.
     """
     if kind not in KINDS:
         raise ValueError(f"make_network: kind must be one of {KINDS}, got {kind!r}")
     if data.vocabulary is not None:
         if kind == "dense":
-            raise ValueError("make_network: texts need the kind 'conv', got 'dense'")
+            raise ValueError("make_network: kind must be 'conv' for texts, got 'dense'")
         return text_network(data.vocabulary, data.classes, **options)
     image = data.train[0][0]
     if kind == "conv":
@@ -77,16 +78,16 @@ def dense_network(
     """Return `depth` hidden layers of `width` units each, then a linear layer to the classes.
 
     Args:
-        inputs: features of an example, after flattening.
-        classes: logits of an example.
-        depth: hidden layers, each followed by the activation; may be 0.
-        width: units of a hidden layer.
-        activation: one of `ACTIVATIONS`.
-        init: one of `INITS`, for all weights; biases start at 0. By default the one that suits the
-            activation: He's for rectifiers, LeCun's for SELU, Glorot's for the others.
+        inputs: The number of features of an example, after flattening.
+        classes: The number of logits of an example.
+        depth: The number of hidden layers, each followed by the activation; may be 0.
+        width: The number of units of a hidden layer.
+        activation: One of `ACTIVATIONS`.
+        init: One of `INITS`, for all weights; biases start at 0. The default suits the activation:
+            He's for rectifiers, LeCun's for SELU, Glorot's for the others.
 
     Raises:
-        ValueError: an unknown activation or init, or a size below 1.
+        ValueError: `activation` or `init` is unknown, or a size is too small.
 
     Example:
         >>> from agrad.study.networks import dense_network
@@ -119,20 +120,21 @@ def image_network(
 ) -> nn.Sequential:
     """Return `depth` convolutions of `width` channels each, then a linear layer to the classes.
 
-    The convolutions are 3x3 and keep the size; their blocks, three as equal as can be, end with a
-    pooling that halves it, so that a channel's mean is over a few pixels at last.
+    The convolutions are 3x3 and keep the size. They form three blocks, as equal as possible, and
+    each block ends with a pooling that halves the size. The linear layer takes the mean of each
+    channel.
 
     Args:
-        size: height and width of an image; images are (N, height, width).
-        classes: logits of an example.
-        depth: convolutions, each followed by the activation; may be 0.
-        width: channels of a convolution.
-        activation: one of `ACTIVATIONS`.
-        init: as for `dense_network`.
+        size: The height and width of an image; images are of shape (N, height, width).
+        classes: The number of logits of an example.
+        depth: The number of convolutions, each followed by the activation; may be 0.
+        width: The number of channels of a convolution.
+        activation: One of `ACTIVATIONS`.
+        init: As for `dense_network`.
 
     Raises:
-        ValueError: an unknown activation or init, a size below 1, or images of fewer than 8 pixels
-            a side.
+        ValueError: `activation` or `init` is unknown, a size is too small, or an image has a side
+            below 8 pixels.
 
     Example:
         >>> from agrad.study.networks import image_network
@@ -168,21 +170,22 @@ def text_network(
 ) -> nn.Sequential:
     """Return an embedding, `depth` convolutions over time, and a linear layer to the classes.
 
-    The convolutions take three words each and keep the length; their blocks, four as equal as can
-    be, end with a pooling that halves it. The mean over what time is left goes to the classes.
+    The convolutions have a kernel of three words and keep the length. They form four blocks, as
+    equal as possible, and each block ends with a pooling that halves the length. The linear layer
+    takes the mean of each channel over time.
 
     Args:
-        vocabulary: ids that texts may have; texts are integers of shape (N, length), of length 16
-            at least, filled up with the id 0.
-        classes: logits of a text.
-        depth: convolutions, each followed by the activation; may be 0.
-        width: channels of a convolution, and numbers that stand for a word, which are small at the
-            start: normal ones with a standard deviation of 0.1.
-        activation: one of `ACTIVATIONS`.
-        init: as for `dense_network`.
+        vocabulary: The number of ids. Texts are integers of shape (N, length), padded with id 0;
+            their length is at least 16.
+        classes: The number of logits of a text.
+        depth: The number of convolutions, each followed by the activation; may be 0.
+        width: The number of channels of a convolution, and the size of a word's vector. Initial
+            vectors are small: normal, with a standard deviation of 0.1.
+        activation: One of `ACTIVATIONS`.
+        init: As for `dense_network`.
 
     Raises:
-        ValueError: an unknown activation or init, or a size below 1.
+        ValueError: `activation` or `init` is unknown, or a size is too small.
 
     Example:
         >>> from agrad.study.networks import text_network
@@ -210,7 +213,7 @@ def text_network(
 
 
 class _ChannelsFirst(nn.Module):
-    """From an embedding's (N, length, channels) to a convolution's (N, channels, length)."""
+    """Swap the (N, length, channels) of an embedding to the (N, channels, length) of Conv1d."""
 
     def forward(self, input: Tensor) -> Tensor:
         return input.swapaxes(1, 2)
@@ -238,7 +241,7 @@ def _conv_blocks(
 def _checked(
     network: str, activation: str, init: str | None, sizes: list[tuple[str, int, int]]
 ) -> str:
-    """Return the init, by default the one that suits the activation; refuse what is unknown."""
+    """Validate the options and return the init, by default the one that suits the activation."""
     for name, value, known in (("activation", activation, ACTIVATIONS), ("init", init, INITS)):
         if value is not None and value not in known:
             raise ValueError(f"{network}: {name} must be one of {sorted(known)}, got {value!r}")
@@ -251,7 +254,7 @@ def _checked(
 
 
 def _initialized(network: nn.Sequential, init: str) -> nn.Sequential:
-    """Give every weight its initial values, and every bias 0."""
+    """Initialize all weights, and set all biases to 0."""
     for layer in network:
         if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
             INITS[init](layer.weight)

@@ -1,4 +1,4 @@
-"""Making the runs of a study: those that its results file lacks, several at a time."""
+"""Run the experiments that are missing in a results file, several at a time."""
 
 import os
 import signal
@@ -19,11 +19,11 @@ __all__ = ["remaining", "run_all"]
 def remaining(
     plan: Sequence[Experiment], path: str | os.PathLike[str]
 ) -> tuple[list[Run], list[Experiment]]:
-    """Return the runs that the results file holds, and the experiments that it lacks.
+    """Return the runs in the results file, and the experiments of `plan` that it lacks.
 
     Raises:
-        ValueError: it holds no runs, or those of another study, that is of other data or of
-            another number of iterations.
+        ValueError: The file is not a list of runs, or belongs to another study, that is, to other
+            data or a different number of iterations.
     """
     runs = load_runs(path) if Path(path).exists() else []
     for run in runs:
@@ -39,14 +39,14 @@ def remaining(
 def run_all(
     data: str, plan: Sequence[Experiment], path: str | os.PathLike[str], workers: int = 1
 ) -> Generator[Run]:
-    """Make the runs that the results file lacks, and give each as it is added to the file.
+    """Run the experiments that the results file lacks; add each run to the file and yield it.
 
-    Each worker is a process of its own with one thread for the BLAS, so that results do not depend
-    on how many there are. Where the loop is left early, the runs in the making are given up.
+    Each worker is a process with one BLAS thread, so the results do not depend on the number of
+    workers. If the loop is left early, unfinished runs are discarded.
 
     Raises:
-        ValueError: see `remaining`.
-        ChildProcessError: a worker was killed from outside.
+        ValueError: See `remaining`.
+        ChildProcessError: A worker was killed from outside.
     """
     runs, todo = remaining(plan, path)
     if not todo:
@@ -62,8 +62,8 @@ def run_all(
             yield runs[-1]
     except BrokenProcessPool as error:
         raise ChildProcessError(
-            "study: a worker process was killed, perhaps for want of memory; the runs made "
-            "so far are kept, try again with fewer workers"
+            "study: a worker process was killed, perhaps because memory ran out; the finished "
+            "runs are kept, try again with fewer workers"
         ) from error
     finally:
         for worker in set(active_children()) - set(others):
@@ -73,7 +73,7 @@ def run_all(
 
 @contextmanager
 def _interrupts_not_inherited() -> Iterator[None]:
-    """Keep a Ctrl-C in the terminal from the processes started here: it is the parent's alone."""
+    """Keep Ctrl-C from processes started inside the block: only the parent handles it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

@@ -1,4 +1,4 @@
-"""What the reports of the studies share: HTML pages, made from a results file alone."""
+"""Helpers that the reports share: HTML pages made from nothing but a results file."""
 
 import base64
 import os
@@ -29,10 +29,10 @@ Rows = list[list[str]]
 def write_page(
     results: str | os.PathLike[str], title: str, parts: Iterable[str], figure: Any
 ) -> list[Path]:
-    """Write `report.html` and `losses.png` beside the results file and return their paths.
+    """Write `report.html` and `losses.png` next to the results file and return their paths.
 
     Raises:
-        OSError: a file cannot be written.
+        OSError: A file cannot be written.
     """
     body = "\n".join([f"<h1>{escape(title)}</h1>", *parts])
     page = (
@@ -49,22 +49,22 @@ def write_page(
 
 
 def introduction(command: str, runs: Sequence[Run], left_out: Sequence[Run]) -> str:
-    """Return the paragraphs on what was run, of which seeds, and where."""
+    """Return paragraphs on the command, the runs and seeds, and the machine."""
     seeds = len({run.seed for run in runs})
     machines = {", ".join(f"{k} {v}" for k, v in run.machine.items()) for run in runs}
     parts = [
         f"<p>Made by <code>{escape(command)}</code>: {len(runs)} runs, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}. Runs of one seed start from the same "
-        "initial weights and take the same batches. Figures are medians over the seeds.</p>"
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}. Runs with the same seed start from the same "
+        "initial weights and see the same batches. Numbers are medians over the seeds.</p>"
     ]
     if left_out:
         words = ", ".join(map(str, sorted({run.seed for run in left_out})))
-        parts.append(f"<p>Left out, since some of their runs are missing: seeds {words}.</p>")
+        parts.append(f"<p>Left out because some of their runs are missing: seeds {words}.</p>")
     return "\n".join([*parts, f"<p>Machine: {escape('; '.join(sorted(machines)))}.</p>"])
 
 
 def picture(figure: Any, caption: str) -> str:
-    """Return the figure as part of the page, and a paragraph on it."""
+    """Return an image with the figure embedded, and a paragraph with its caption."""
     source = f"data:image/png;base64,{base64.b64encode(png(figure)).decode()}"
     return (
         "<img alt='Training losses of each method at its best learning rate' "
@@ -73,7 +73,7 @@ def picture(figure: Any, caption: str) -> str:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; a row has a cell for each of `head`."""
+    """Return a table; each row has as many cells as `head`."""
 
     def line(tag: str, cells: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
@@ -93,5 +93,5 @@ def by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """Return the smallest and the largest in words."""
+    """Return the smallest and the largest value as text, each in the format `form`."""
     return f"{min(values):{form}} to {max(values):{form}}"

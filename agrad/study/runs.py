@@ -1,4 +1,4 @@
-"""Runs of a study: what was tried, what came out, and the file that keeps both."""
+"""Runs of a study: experiments, their results, and the file that holds both."""
 
 import json
 import math
@@ -42,10 +42,10 @@ Key = tuple[str, str, str, float, int, int]
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training run to be made: equal seeds give equal initial weights and equal batches.
+    """The settings of one training run; equal seeds give equal initial weights and batches.
 
-    `network` is one of `agrad.study.networks.KINDS`. A run that has a `target` ends where it
-    reaches it.
+    `network` is one of `agrad.study.networks.KINDS`. If there is a `target`, the run ends as soon
+    as it is reached.
     """
 
     study: str
@@ -63,16 +63,21 @@ class Experiment:
 
     @property
     def model(self) -> str:
-        """The network in words, as reports name it."""
+        """The name of the network in reports."""
         return f"{self.activation} {self.depth}x{self.width}"
 
     @property
     def key(self) -> Key:
-        """What tells this run from all others of a results file."""
+        """The key that identifies the run in a results file."""
         return (self.study, self.model, self.method, self.lr, self.seed, self.iterations)
 
     def run(self, data: DataSet, on_step: Callable[[Step], object] = lambda step: None) -> "Run":
-        """Train, and evaluate at the end. A loss that is no longer finite ends the run early."""
+        """Train and evaluate a network; a loss that is not finite ends the training early.
+
+        Args:
+            data: The data set.
+            on_step: Called with each step.
+        """
         agrad.seed(self.seed)
         data = data.to(self.device)
         model = make_network(
@@ -110,12 +115,12 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run that was made.
+    """The settings and the results of one training run.
 
-    `train_loss` has the mean loss of each mini-batch before its step, infinite from the iteration
-    on at which it was no longer finite; it ends where the run reached its target. `test_loss` and
-    `test_accuracy` have an entry for each evaluation. A loss that is not finite is null in the
-    file. `seconds` are those of training alone, `seconds_per_iteration` is their median.
+    `train_loss` has the mean loss of each mini-batch before its step. It is infinite from the first
+    iteration whose loss was not finite, and ends when the run reached its target. `test_loss` and
+    `test_accuracy` have an entry for each evaluation. Losses that are not finite are null in the
+    file. `seconds` counts training alone; `seconds_per_iteration` is the median.
     """
 
     study: str
@@ -134,13 +139,13 @@ class Run:
 
     @property
     def key(self) -> Key:
-        """The key of the experiment that this is a run of."""
+        """The key of the run's experiment."""
         return (self.study, self.model, self.method, self.lr, self.seed, self.iterations)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method against another, both at one learning rate or each at its best (None)."""
+    """A method and a baseline, both at the rate `lr`, or each at its best rate if it is None."""
 
     method: str
     baseline: str
@@ -148,10 +153,10 @@ class Comparison:
 
 
 def at(runs: Iterable[Run], method: str, lr: float) -> list[Run]:
-    """Return the runs of that method and rate, by seed.
+    """Return the runs of a method at a learning rate, sorted by seed.
 
     Raises:
-        ValueError: there are none.
+        ValueError: There are none.
     """
     chosen = [run for run in runs if run.method == method and run.lr == lr]
     if not chosen:
@@ -160,38 +165,39 @@ def at(runs: Iterable[Run], method: str, lr: float) -> list[Run]:
 
 
 def paired(runs: Sequence[Run], baselines: Sequence[Run]) -> list[tuple[Run, Run]]:
-    """Pair runs of equal seeds, both as `at` returns them.
+    """Pair the runs of equal seeds of two results of `at`.
 
     Raises:
-        ValueError: they were not run with the same seeds.
+        ValueError: The seeds differ.
     """
     seeds, others = ([run.seed for run in group] for group in (runs, baselines))
     if seeds != others:
         raise ValueError(
             f"study: {runs[0].method} was run with the seeds {seeds}, "
-            f"{baselines[0].method} with {others}; run both with the same"
+            f"{baselines[0].method} with {others}; run both with the same seeds"
         )
     return list(zip(runs, baselines))
 
 
 def median_curve(runs: Sequence[Run], method: str, lr: float) -> NDArray[Any]:
-    """Return the median over the seeds of the training loss at each iteration that all made."""
+    """Return the median training loss over the seeds, for each iteration that all runs have."""
     return np.median(list(zip(*(run.train_loss for run in at(runs, method, lr)))), axis=1)
 
 
 def load_whole_seeds(
     path: str | os.PathLike[str], experiments: Callable[[str, list[int], int], list[Experiment]]
 ) -> tuple[list[Run], list[Run]]:
-    """Return the file's runs of the seeds of which it has all of a study's, and the others.
+    """Return the runs of the seeds that are complete, and the runs of all other seeds.
 
     Args:
-        path: of a file that `save_runs` wrote.
-        experiments: the study's, for the name of the data, seeds, and the number of iterations.
+        path: A file that `save_runs` wrote.
+        experiments: Returns the experiments of the study for the name of a data set, seeds and a
+            number of iterations.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: the file is not a whole one, or holds no runs, or no whole seed; the message
-            names a missing run then.
+        OSError: The file is missing or cannot be read.
+        ValueError: The file is incomplete, holds no runs, or has no complete seed; in that case the
+            message names a missing run.
     """
     runs = load_runs(path)
     if not runs:
@@ -209,15 +215,20 @@ def load_whole_seeds(
         raise ValueError(
             f"study: no seed has all its runs; seed {seeds[0]} lacks {len(first)}, such as "
             f"{first[0].model} {first[0].method} at the rate {first[0].lr:g}; run the study again "
-            "on the same folder to make them"
+            "with the same folder to add them"
         )
     return whole, [run for run in runs if lacking[run.seed]]
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """Return what a figure's reader should know of the machine: processor, cores, versions.
+    """Return the facts about the machine that matter for timings.
 
-    And, where it was used, the GPU.
+    Args:
+        device: The device that was used.
+
+    Returns:
+        The processor, its cores, the system, the versions of Python, NumPy and agrad, and the GPU
+        if `device` is one.
     """
     processor = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
@@ -246,16 +257,16 @@ def load_runs(path: str | os.PathLike[str]) -> list[Run]:
     """Return the runs that `save_runs` wrote.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: the file holds no list of runs.
+        OSError: The file is missing or cannot be read.
+        ValueError: The file does not hold a list of runs.
     """
     text = Path(path).read_text()
     try:
         return [_from_json(entry) for entry in json.loads(text)]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"load_runs: {os.fspath(path)!r} is no whole file of runs ({error!r}); "
-            "move it away, and the runs are made anew"
+            f"load_runs: {os.fspath(path)!r} is not a complete file of runs ({error!r}); "
+            "move it away to repeat the runs"
         ) from error
 
 

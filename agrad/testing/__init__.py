@@ -1,6 +1,6 @@
-"""Checks of gradients and average gradients, for operations, functions and modules of one's own.
+"""Checks of gradients and average gradients, for your own operations, functions and modules.
 
-The strategies in `agrad.testing.strategies`, which need Hypothesis, draw what to check them with.
+`agrad.testing.strategies`, which needs Hypothesis, generates inputs for them.
 """
 
 from agrad.testing.average import check_average_gradients as check_average_gradients

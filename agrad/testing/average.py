@@ -1,4 +1,4 @@
-"""Average gradients against the change of the function, and against quadrature."""
+"""Check average gradients against the change of the function, and against quadrature."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -28,39 +28,45 @@ def check_average_gradients(
 ) -> AverageReport:
     """Check the average gradients ĝ of a function along an update Δ.
 
-    Of a randomly weighted sum L of f's elements it checks
+    L is a randomly weighted sum of the elements of f. The check covers
 
-    - completeness: ⟨ĝ, Δ⟩ = L(θ + Δ) - L(θ), and that running the recorded graph again at θ + Δ
-      gives what f gives there;
-    - Δ = 0, where ĝ must be the gradient, and a tiny Δ, where it must nearly be: a quotient of
-      differences would be nothing but rounding;
-    - linear maps: where every recorded operation is `Linear`, ĝ is the gradient for any Δ;
-    - the order: as Δ is halved ĝ must approach the true average, by quadrature, as Δ² or faster.
+    - completeness: ⟨ĝ, Δ⟩ = L(θ + Δ) - L(θ), and running the recorded graph again at θ + Δ gives
+      the value of f there;
+    - Δ = 0, where ĝ must equal the gradient, and a tiny Δ, where it nearly must: a difference
+      quotient would be pure rounding error;
+    - linear maps: if every recorded operation is `Linear`, ĝ is the gradient for any Δ;
+    - the order: as Δ is halved, ĝ must approach the true average, computed by quadrature, as Δ² or
+      faster.
 
-    It cannot detect: an error of the gradient itself (`check_gradients` does); an error of a ĝ that
-    is complete, symmetric in start and end, and right to second order, such as the midpoint's
-    Jacobian where a kind has an exact one, if the order is all that tells them apart; an error at
-    other values, updates, shapes or options than those given; rounding in float32; and, where a
-    kink lies on every path tried, the order, which is then reported as None. An error smaller than
-    `tolerance`, relative to the largest gradients and the terms that are summed, passes.
+    The check cannot detect:
+
+    - errors of the gradient itself; `check_gradients` finds them;
+    - errors of a ĝ that is complete, symmetric in start and end, and right to second order, such as
+      the Jacobian at the midpoint where the kind has an exact one;
+    - errors at other values, updates, shapes or options;
+    - rounding errors in float32;
+    - the order, if every path tried crosses a kink; the report then has None;
+    - errors below `tolerance`, relative to the largest gradients and the terms that are summed.
 
     Args:
-        f: a function of Tensors, of which it returns one; a Module, whose parameters then count as
-            `params` that f is not called with; or an `Operation`. It must give the same at every
-            call.
-        params: the Tensors that f is called with; those that require a gradient are leaves.
-            Values, gradients and a Module's buffers are afterwards what they were.
-        update: for each moving leaf its Δ, of its shape; the others stay put.
-        tolerance: of the identities, relative.
-        seed: of the weights of L; the same seed repeats a check.
+        f: A function of Tensors that returns a Tensor; a Module, whose parameters then are leaves
+            too; or an `Operation`. It must give the same result at every call.
+        params: The Tensors to call f with; those that require a gradient are leaves. Values,
+            gradients and the buffers of a Module are restored afterwards.
+        update: Δ of each leaf that moves, of the leaf's shape; other leaves do not move.
+        tolerance: The relative tolerance of the identities.
+        seed: The seed of the weights of L; the same seed repeats a check.
+
+    Returns:
+        The change of L along the update, the incompleteness and the order.
 
     Raises:
         CheckError: ĝ is wrong. The message names the identity, the input and the index.
-        TypeError: a leaf in float32, where identities of 1e-9 drown in rounding; a result that is
-            no float64 Tensor.
-        ValueError: nothing to differentiate by; an update of another shape, or for a Tensor that is
-            no leaf; f gives different values for the same inputs, or ones that are not finite.
-        AverageUndefinedError: an operation without a kind.
+        TypeError: A leaf is float32, where rounding exceeds 1e-9; or f does not return a float64
+            Tensor.
+        ValueError: Nothing requires a gradient; an update has the wrong shape or belongs to a
+            Tensor that is not a leaf; or f is not deterministic or not finite at these inputs.
+        AverageUndefinedError: An operation has no kind.
 
     Example:
         >>> import numpy as np
@@ -77,7 +83,7 @@ def check_average_gradients(
 
 
 class _Check:
-    """The checks of one function, at its params, along one update."""
+    """The checks of one function at its parameters, along one update."""
 
     def __init__(
         self, subject: Subject, update: Mapping[Tensor, ArrayLike], tolerance: float, seed: int
@@ -96,11 +102,11 @@ class _Check:
         self.scale = largest(*gradients.values()) + self._terms(self.out.data)
         still = {leaf: np.zeros(leaf.shape) for leaf in self.leaves}
         _, at_rest = swept_average(self._loss(), self.leaves, still)
-        self._compare("for an update of 0, where it is the gradient", at_rest, gradients, 1)
+        self._compare("for an update of 0, where it equals the gradient", at_rest, gradients, 1)
         self._check_tiny_update()
         nodes = topological_order(self._loss().node)
         if all(isinstance(node.operation, Linear) for node in nodes[:-2]):  # weighted and summed
-            where = "for operations that are all Linear, where it is the gradient"
+            where = "for operations that are all Linear, where it equals the gradient"
             self._compare(where, averages, gradients, 1)
         return AverageReport(change, incompleteness, self._check_order())
 
@@ -115,7 +121,7 @@ class _Check:
         return dict(zip(self.leaves, gradients, strict=True))
 
     def _check_tiny_update(self) -> None:
-        """Compare ĝ with the gradient halfway, which even next to a kink is on the same side."""
+        """Compare ĝ with the gradient halfway, which is on the same side even next to a kink."""
         size = length(self.moves)
         if size == 0:
             return
@@ -123,8 +129,8 @@ class _Check:
         halfway = average_gradient(self._loss, self._reached(), tiny, nodes=1)
         _, averages = swept_average(self._loss(), self.leaves, tiny)
         expected = {leaf: halfway.get(leaf, np.zeros(leaf.shape)) for leaf in self.leaves}
-        # Start and end are rounded to 1e-16, the step between them to a part in 10⁴.
-        where = "for an update scaled to 1e-12, where it is nearly the gradient"
+        # Start and end are rounded to 1e-16, so the step between them is accurate to 1 in 10⁴.
+        where = "for an update scaled to 1e-12, where it nearly equals the gradient"
         self._compare(where, averages, expected, 1e3)
 
     def _check_completeness(self) -> tuple[float, float, dict[Tensor, Array]]:
@@ -139,8 +145,8 @@ class _Check:
         if not abs(float(end) - value) <= self.tolerance * terms:
             raise CheckError(
                 "check_average_gradients: the recorded graph, run again at the end of the update, "
-                "gives another value than f there: an operation keeps values between calls, or f "
-                "takes another path",
+                "gives a different value than f: an operation keeps values between calls, or f "
+                "takes a different branch there",
                 expected=value,
                 found=float(end),
             )
@@ -153,7 +159,7 @@ class _Check:
             raise CheckError(
                 "check_average_gradients: the average gradient is not complete: its product with "
                 f"the update misses the change of the function by {incompleteness:.1e} of the "
-                "terms that are summed; is an operation of the kind that it derives from?",
+                "terms that are summed; does every operation derive from the right kind?",
                 expected=change,
                 found=along,
             )
@@ -167,9 +173,9 @@ class _Check:
         order = measure_order(self._loss, params, moves)
         if order is not None and order < 1.5:
             raise CheckError(
-                "check_average_gradients: the average gradient approaches the true average, by "
-                "quadrature, as the update's power shown here; is an operation's averaged Jacobian "
-                "symmetric in start and end?",
+                "check_average_gradients: as the update shrinks, the average gradient approaches "
+                "the true average, computed by quadrature, only with the power shown here; is the "
+                "averaged Jacobian of every operation symmetric in start and end?",
                 expected=2.0,
                 found=order,
             )
@@ -189,7 +195,7 @@ class _Check:
         expected: Mapping[Tensor, Array],
         times: float,
     ) -> None:
-        """Raise for the element that is off the most, if it is more than the tolerance."""
+        """Raise for the element with the largest deviation, if it exceeds the tolerance."""
         for name, leaf in self.subject.leaves.items():
             off = np.abs(found[leaf] - expected[leaf])
             if not largest(off) <= times * self.tolerance * self.scale:

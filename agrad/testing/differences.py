@@ -1,4 +1,4 @@
-"""Derivatives by central differences, with an estimate of their error, and kinks told apart."""
+"""Derivatives by central differences, with error estimates and detection of kinks."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,7 +9,7 @@ __all__ = ["Slope", "slope"]
 
 FACTOR = 4.0
 STEPS = tuple(2.0**-5 / FACTOR**k for k in range(9))
-"""From 0.03, where rounding costs 14 digits less than all, to 5e-7, which few kinks are within."""
+"""From 0.03, where rounding leaves 14 digits, to 5e-7, within which few kinks lie."""
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -18,11 +18,11 @@ class Slope(NamedTuple):
     """A derivative at 0.
 
     Attributes:
-        value: the derivative, NaN where the function is not finite around 0.
-        error: an estimate of its error.
-        noise: what of it the rounding of the function's values explains.
-        jump: by how much the slopes on the two sides of 0 differ, which for a smooth function is
-            rounding alone; infinite where there are no two sides.
+        value: The derivative; NaN if the function is not finite around 0.
+        error: An estimate of its error.
+        noise: The part of the error that rounding of the function's values explains.
+        jump: The difference of the slopes on the two sides of 0, which is pure rounding for a
+            smooth function; infinity if the function is not finite on both sides.
     """
 
     value: float
@@ -34,14 +34,14 @@ class Slope(NamedTuple):
 def slope(phi: Callable[[float], float], scale: float) -> Slope:
     """Return φ'(0) by Ridders' method: central differences extrapolated to step 0.
 
-    Of all steps and extrapolations the one is taken that agrees best with its neighbours, so that
-    kinks and the border of the domain do no harm unless they are next to 0.
+    Among all steps and extrapolations, the result is the one that agrees best with its neighbours.
+    Kinks and the border of the domain therefore do no harm unless they are next to 0.
 
     Source: C. J. F. Ridders, "Accurate computation of F'(x) and F'(x)F''(x)", 1982.
 
     Args:
-        phi: the function of a step.
-        scale: the sum of the magnitudes that φ sums, which says how it rounds.
+        phi: The function φ of a step.
+        scale: The sum of the magnitudes of the terms of φ, which determines its rounding error.
 
     Example:
         >>> import math
@@ -73,9 +73,9 @@ def slope(phi: Callable[[float], float], scale: float) -> Slope:
 
 
 def _jump(gaps: list[float]) -> float:
-    """Return what the gaps between the slopes of the two sides tend to as the steps shrink.
+    """Return the limit of the gap between the slopes of the two sides as the steps shrink.
 
-    At a kink they stay; otherwise they fall with the step, until rounding makes them grow again.
+    At a kink the gap stays; otherwise it falls with the step until rounding makes it grow again.
     """
     short = gaps[len(gaps) // 2 :]
     if len(short) < 2:

@@ -1,4 +1,4 @@
-"""Gradients against central differences."""
+"""Check gradients against central differences."""
 
 import math
 from collections.abc import Callable
@@ -27,34 +27,40 @@ def check_gradients(
 ) -> GradientReport:
     """Check the gradients of a function against central differences along random directions.
 
-    Along each direction of all elements together, the derivative of a randomly weighted sum of
-    f's elements must be what `backward` says. Where it is not, the direction is halved until a
-    single element is left, which the error names. A kink within reach is avoided by shorter steps.
-    Elements at which f has one are left out and reported: no gradient is right there or wrong.
+    A direction moves all elements together. Along it, the derivative of a randomly weighted sum of
+    f's elements must agree with `backward`. If it does not, the direction is halved until a single
+    element is left, which the error names. Shorter steps avoid kinks close to the inputs. Elements
+    at a kink are left out and reported, since no gradient is right or wrong there.
 
-    It cannot detect: an error of a gradient smaller than `tolerance` relative to the terms that
-    are summed, such as one of a small element among large ones (check at inputs of one magnitude);
-    an error at other inputs, shapes or options than those given (draw them, with
-    `agrad.testing.strategies`); a wrong `forward`, of which it takes the derivative as it is; a
-    wrong choice at a kink; rounding in float32, overflow, or a loss of digits that float64 hides;
-    anything about average gradients (`check_average_gradients`).
+    The check cannot detect:
+
+    - errors smaller than `tolerance` relative to the terms that are summed, for example in a small
+      element among large ones; use inputs of similar magnitude;
+    - errors at other inputs, shapes or options; generate them with `agrad.testing.strategies`;
+    - a wrong `forward`, which it differentiates without question;
+    - a wrong choice at a kink;
+    - rounding in float32, overflow, or a loss of digits that float64 hides;
+    - errors of average gradients; use `check_average_gradients`.
 
     Args:
-        f: a function of Tensors, of which it returns one; a Module, whose parameters are then
-            checked as well; or an `Operation`. It must give the same at every call.
-        inputs: what f is called with. Float64 arrays, and Tensors that require a gradient, are
-            differentiated by; whatever else (Tensors that require none, integers) is constant.
-            Values, gradients and a Module's buffers are afterwards what they were.
-        directions: how many, each with other weights.
-        tolerance: relative to the sum of the absolute terms of the derivative.
-        seed: of directions and weights; the same seed repeats a check.
+        f: A function of Tensors that returns a Tensor; a Module, whose parameters are then checked
+            too; or an `Operation`. It must give the same result at every call.
+        inputs: The arguments of f. Float64 arrays and Tensors that require a gradient are checked;
+            all others, such as integers, are constant. Values, gradients and the buffers of a
+            Module are restored afterwards.
+        directions: The number of random directions, each with its own weights.
+        tolerance: The tolerance relative to the sum of the absolute terms of the derivative.
+        seed: The seed of directions and weights; the same seed repeats a check.
+
+    Returns:
+        The number of elements checked, and those left out because they are at kinks.
 
     Raises:
-        CheckError: a gradient is wrong, or not finite.
-        TypeError: an input or parameter in float32, which is too coarse; a result that is no
+        CheckError: A gradient is wrong or not finite.
+        TypeError: An input or parameter is float32, which is too coarse; or f does not return a
             float64 Tensor.
-        ValueError: nothing to differentiate by; f gives different values for the same inputs, or
-            ones that are not finite; more than 100 elements are at kinks.
+        ValueError: Nothing requires a gradient; f is not deterministic or not finite at these
+            inputs; more than 100 elements are at kinks; or `directions` is below 1.
 
     Example:
         >>> import numpy as np
@@ -77,7 +83,7 @@ def check_gradients(
 
 
 class _Elements:
-    """The elements of all leaves, numbered from the first to the last."""
+    """The elements of all leaves, numbered consecutively."""
 
     def __init__(self, subject: Subject) -> None:
         self.names = list(subject.leaves)
@@ -86,7 +92,7 @@ class _Elements:
         self.count = int(self.ends[-1])
 
     def name(self, i: int) -> tuple[str, tuple[int, ...]]:
-        """Return an element's leaf, by name, and its index there."""
+        """Return the name of an element's leaf, and the element's index in it."""
         leaf = int(np.searchsorted(self.ends, i, side="right"))
         i -= int(self.ends[leaf - 1]) if leaf else 0
         return self.names[leaf], tuple(int(n) for n in np.unravel_index(i, self.shapes[leaf]))
@@ -100,7 +106,7 @@ class _Elements:
 
 
 class _Search:
-    """The search for an element whose gradient of one weighted sum of f's elements is wrong."""
+    """The search for an element at which the gradient of a weighted sum is wrong."""
 
     def __init__(
         self,
@@ -124,12 +130,12 @@ class _Search:
         self.gradient = self.elements.join(gradients)
 
     def _signs(self, shape: Any) -> Array:
-        """Return numbers from ±½ to ±1: random ones, of which none hides an element."""
+        """Return random numbers from ±½ to ±1, none so small that it would hide an element."""
         size = self.rng.uniform(0.5, 1, shape)
         return np.asarray(size * self.rng.choice([-1.0, 1.0], shape))
 
     def examine(self) -> None:
-        """Raise if an element is wrong; add to `kinks` those which have no derivative."""
+        """Raise if an element is wrong; add elements without a derivative to `kinks`."""
         unusable = ~np.isfinite(self.gradient)
         if unusable.any():
             self._blame(int(np.argmax(unusable)))
@@ -162,15 +168,15 @@ class _Search:
             name, index = self.elements.name(min(self.kinks))
             raise ValueError(
                 f"check_gradients: more than {MOST_KINKS} elements are at kinks, the first at "
-                f"{index} of {name}; check at inputs away from them, such as random ones"
+                f"{index} of {name}; use inputs away from kinks, such as random ones"
             )
 
     def _compare(self, elements: Array, direction: Array) -> tuple[float, bool]:
-        """Return how far the slope along a direction is off, 0 if not, and if a kink may be why."""
+        """Return the error of the slope along a direction or 0, and whether a kink may cause it."""
         measured = self._measure(elements, direction)
         terms = self.gradient[elements] * direction
         allowed = self.tolerance * (np.abs(terms).sum() + abs(measured.value)) + 8 * measured.noise
-        if not measured.error <= allowed:  # no step resolves it: kinks, or the border of the domain
+        if not measured.error <= allowed:  # no step is accurate: kinks, or the domain's border
             return math.inf, True
         discrepancy = abs(float(terms.sum()) - measured.value)
         if discrepancy <= allowed + measured.error:
@@ -195,7 +201,7 @@ class _Search:
         shape = self.subject.leaves[name].shape
         raise CheckError(
             f"check_gradients: the gradient by {name}, of shape {shape}, is wrong at index {index} "
-            "(of a random weighted sum of f's elements; expected by central differences)",
+            "(of a randomly weighted sum of f's elements; expected from central differences)",
             expected=float(measured.value / unit[0]),
             found=float(self.gradient[i]),
             input=name,

@@ -1,4 +1,4 @@
-"""The order in which the factorized average gradient approaches the true one."""
+"""Measure the order with which the factorized average gradient approaches the true one."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,20 +24,21 @@ Updates = Mapping[Tensor, ArrayLike]
 def measure_order(
     f: Callable[[], Tensor], params: Sequence[Tensor], update: Updates, **path: Any
 ) -> float | None:
-    """Return the exponent with which the error of the average gradient falls as Δ is halved.
+    """Return the exponent p of the error of the average gradient, which falls as Δᵖ.
 
-    The error is the distance of `average_backward` from Gauss-Legendre quadrature of the gradient.
-    Errors close to rounding are left out, as are updates too long for the quadrature to converge.
+    The error is the distance between the result of `average_backward` and Gauss-Legendre quadrature
+    of the gradient, as Δ is halved. Errors close to rounding are left out, and so are updates too
+    long for the quadrature to converge.
 
     Args:
-        f: computes a scalar from the present values of `params`; called without arguments.
-        params: the leaves to differentiate by, float64.
-        update: for each moving one its Δ.
-        path: `segments` and `extrapolate`, as for `Tensor.average_backward`.
+        f: A function without arguments that computes a scalar from the values of `params`.
+        params: The float64 leaves to differentiate by.
+        update: Δ of each leaf that moves, of the leaf's shape.
+        path: `segments` and `extrapolate` of `Tensor.average_backward`.
 
     Returns:
-        The exponent; inf where hardly any error is left to measure; None where the quadrature
-        converges for no update, since kinks lie on their paths.
+        The exponent; infinity if the error is too small to measure; None if kinks keep the
+        quadrature from converging for every update.
 
     Example:
         >>> import numpy as np
@@ -61,7 +62,7 @@ def measure_order(
         if (errors and errors[-1] < 1e-12 * scale) or (converged and average is None):
             break
         moves = {leaf: delta / 2 for leaf, delta in moves.items()}
-        # Of shorter updates, ends next to the start could not be told from it.
+        # With shorter updates, rounding would hide the points next to the ends of the path.
         if length(moves) < 1e-3:
             break
     if not converged:
@@ -73,15 +74,15 @@ def measure_order(
 def _smooth_average(
     f: Callable[[], Tensor], params: Sequence[Tensor], update: Updates, tolerance: float
 ) -> dict[Tensor, Array] | None:
-    """Return the true average gradient, None if the gradient is no polynomial along the path.
+    """Return the true average gradient, or None if the gradient has a kink along the path.
 
-    It is not where there is a kink. Between the nodes of the quadrature a kink shows in the
-    polynomial through them; before the first and after the last, at the path's ends, where the
-    polynomial must give the gradient as well.
+    The gradient must be a polynomial along the path. A kink between the nodes of the quadrature
+    distorts the polynomial through them. A kink before the first or after the last node shows at
+    the ends of the path, where the polynomial must equal the gradient too.
     """
     nodes = gauss_legendre(NODES)
     gradients = [_gradient_at(t, f, params, update) for t, _ in nodes]
-    for t in (1e-12, 1 - 1e-12):  # beside the ends, so that a kink right there does no harm
+    for t in (1e-12, 1 - 1e-12):  # next to the ends, so that a kink exactly there does no harm
         actual = _gradient_at(t, f, params, update)
         shares = [
             math.prod((t - other) / (node - other) for other, _ in nodes if other != node)
@@ -100,7 +101,7 @@ def _smooth_average(
 def _gradient_at(
     t: float, f: Callable[[], Tensor], params: Sequence[Tensor], update: Updates
 ) -> dict[Tensor, Array]:
-    """Return the gradient at θ + tΔ: the average over a path of twice that length by one node."""
+    """Return the gradient at θ + tΔ, the one-node average over a path twice as long."""
     there = {leaf: 2 * t * np.asarray(delta) for leaf, delta in update.items()}
     return average_gradient(f, params, there, nodes=1)
 
@@ -110,7 +111,7 @@ def _combination(shares: Sequence[float], arrays: Sequence[Array]) -> Array:
 
 
 def length(update: Mapping[Tensor, Array]) -> float:
-    """Return the largest element of the update, relative to the value that it moves or to 1."""
+    """Return the largest element of the update, relative to the value it moves or to 1."""
     return largest(*[delta / np.maximum(1, np.abs(leaf.data)) for leaf, delta in update.items()])
 
 

@@ -1,4 +1,4 @@
-"""What the checks say: an error for what is wrong, a report for what was seen."""
+"""Results of the checks: an error if something is wrong, a report otherwise."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ __all__ = ["AverageReport", "CheckError", "GradientReport", "Kink"]
 
 
 class CheckError(AssertionError):
-    """A check that failed: a failed test, as `numpy.testing` has them, and no wrong argument.
+    """A check failed. Like the errors of `numpy.testing`, it is an AssertionError.
 
     Attributes:
-        input: which input or parameter is concerned, as "input 0" or "parameter 0.weight"; None
-            where it is all of them together.
-        index: the element's index in it, or None likewise.
-        expected: what the element, or the sum, should be.
-        found: what it is.
+        input: The input or parameter at fault, such as "input 0" or "parameter 0.weight"; None if
+            the failure concerns all of them together.
+        index: The index of the element at fault, or None.
+        expected: The correct value of the element or the sum.
+        found: The actual value.
     """
 
     def __init__(
@@ -33,9 +33,10 @@ class CheckError(AssertionError):
 
 @dataclass(frozen=True)
 class Kink:
-    """An element at which no derivative is found: f has a kink there, or the border of its domain.
+    """An element without a derivative: f has a kink there, or its domain ends.
 
-    What lies within 5e-7 of one, or that part of a larger element, counts as being there.
+    Elements within 5e-7 of a kink count as being there; for elements above 1 the distance is
+    relative.
     """
 
     input: str
@@ -44,11 +45,11 @@ class Kink:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """What `check_gradients` has seen.
+    """The result of `check_gradients`.
 
     Attributes:
-        elements: how many elements of inputs and parameters the function was differentiated by.
-        kinks: those of them that were left out, since no derivative exists there.
+        elements: The number of elements of inputs and parameters.
+        kinks: The elements that were left out because no derivative exists there.
     """
 
     elements: int
@@ -57,13 +58,14 @@ class GradientReport:
 
 @dataclass(frozen=True)
 class AverageReport:
-    """What `check_average_gradients` has measured.
+    """The result of `check_average_gradients`.
 
     Attributes:
-        change: of the function, its elements weighted and summed, along the update.
-        incompleteness: by how much ⟨ĝ, Δ⟩ misses it, relative to the terms that are summed.
-        order: the exponent with which ĝ approaches the true average as the update is halved; inf
-            where it is the true average, None where kinks lie on every path tried.
+        change: The change along the update of a weighted sum of the function's elements.
+        incompleteness: The difference between ⟨ĝ, Δ⟩ and the change, relative to the terms that
+            are summed.
+        order: The exponent with which ĝ approaches the true average as the update is halved;
+            infinity if it is the true average, None if every path tried crosses a kink.
     """
 
     change: float

@@ -1,4 +1,4 @@
-"""What is checked: a function of Tensors, the leaves it is differentiated by, and their values."""
+"""The subject of a check: a function of Tensors, its leaves, and their values."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,18 +22,17 @@ class Subject:
     """A function at its inputs.
 
     Args:
-        owner: the check, which errors name.
-        f: a function of Tensors, a Module or an Operation.
-        inputs: what it is called with. Arrays and numbers of floating type become leaves, others
-            are passed as they are; Tensors are leaves if they require a gradient.
+        owner: The name of the check, for error messages.
+        f: A function of Tensors, a Module or an Operation.
+        inputs: The arguments of f. Floating-point arrays and numbers become leaves, and so do
+            Tensors that require a gradient; other arguments are passed unchanged.
 
     Attributes:
-        leaves: by name, what the function is differentiated by: its inputs and, of a Module, the
-            parameters.
+        leaves: The leaves by name: inputs and, for a Module, parameters.
 
     Raises:
-        TypeError: `f` is not callable; a leaf is not float64.
-        ValueError: nothing requires a gradient; an input is the result of a recorded operation.
+        TypeError: `f` is not callable, or a leaf is not float64.
+        ValueError: Nothing requires a gradient, or an input is the result of a recorded operation.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class Subject:
             if leaf.dtype != np.float64:
                 raise TypeError(
                     f"{owner}: {name} is {leaf.dtype}, which is too coarse to tell a wrong "
-                    "gradient from rounding; convert it to float64 (a Module by .to('float64'))"
+                    "gradient from rounding; convert it to float64 (a Module with .to('float64'))"
                 )
 
     def _argument(self, name: str, value: Any) -> Any:
@@ -75,7 +74,7 @@ class Subject:
             value = Tensor(array, requires_grad=array.dtype in (np.float32, np.float64))
         if not value.is_leaf:
             raise ValueError(f"{self.owner}: {name} is computed, not a leaf; pass x.detach()")
-        # One Tensor passed twice is one leaf.
+        # A Tensor passed twice is one leaf.
         if value.requires_grad and not any(value is leaf for leaf in self.leaves.values()):
             self.leaves[name] = value
         return value
@@ -87,7 +86,7 @@ class Subject:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Put back at the end what the leaves and a Module's buffers were at the start."""
+        """Restore the values of the leaves and of a Module's buffers after the block."""
         leaves = [(leaf, leaf.data) for leaf in self.leaves.values()]
         buffers = [(buffer, buffer.data.copy()) for buffer in self._buffers]
         try:
@@ -99,22 +98,26 @@ class Subject:
                 buffer.writable()[...] = copy
 
     def record(self) -> Tensor:
-        """Call the function, and check what it returns."""
+        """Call the function and return its result.
+
+        Raises:
+            TypeError: The result is not a float64 Tensor.
+        """
         out = self._f(*self._arguments)
         if not isinstance(out, Tensor):
             raise TypeError(f"{self.owner}: f returned a {type(out).__name__}, not a Tensor")
         if out.dtype != np.float64:
             raise TypeError(
-                f"{self.owner}: f returned {out.dtype} for float64 inputs; where it converts, "
-                "rounding hides its gradient: let it compute in the dtype of its inputs"
+                f"{self.owner}: f returned {out.dtype} for float64 inputs; rounding after a "
+                "conversion hides its gradient: make it compute in the dtype of its inputs"
             )
         return out
 
     def record_twice(self) -> Tensor:
-        """Return what two calls agree upon.
+        """Call the function twice and return the result.
 
         Raises:
-            ValueError: they differ, or are not finite.
+            ValueError: The results differ or are not finite.
         """
         first, out = self.record().data, self.record()
         if not np.isfinite(first).all():
@@ -122,23 +125,23 @@ class Subject:
         if first.shape != out.shape or (first != out.data).any():
             raise ValueError(
                 f"{self.owner}: two calls of f gave different values; a check needs a function "
-                "without randomness (of a Module with Dropout, call eval() first)"
+                "without randomness (for a Module with Dropout, call eval() first)"
             )
         return out
 
     def evaluate(self, values: Sequence[Array]) -> Array:
-        """Return the function's value at other values of the leaves."""
+        """Return the value of the function at the given values of the leaves."""
         self.move(values)
         with no_grad():
             return self._f(*self._arguments).data
 
     def move(self, values: Sequence[Array]) -> None:
-        """Give the leaves other values, until the end of `restored`."""
+        """Set the values of the leaves; `restored` undoes this."""
         for leaf, array in zip(self.leaves.values(), values, strict=True):
             leaf.data = array
 
     def gradients(self, loss: Tensor, cotangent: Array) -> list[Array]:
-        """Return each leaf's gradient of ⟨cotangent, loss⟩; zeros where there is none."""
+        """Return the gradient of ⟨cotangent, loss⟩ for each leaf, zeros if it has none."""
         if not loss.requires_grad:
             return [np.zeros(leaf.shape) for leaf in self.leaves.values()]
         with fresh_gradients(loss):
@@ -151,7 +154,7 @@ class Subject:
 
 @contextmanager
 def fresh_gradients(loss: Tensor) -> Iterator[None]:
-    """Let sweeps start from no gradients at any leaf of `loss`, and put back those there were."""
+    """Clear the gradients of all leaves of `loss` inside the block, and restore them after it."""
     recorded = [] if loss.node is None else Program(loss.node).leaves
     leaves: list[Tensor] = [loss, *recorded]
     kept = [(leaf.grad, leaf.average_grad) for leaf in leaves]
@@ -167,7 +170,7 @@ def fresh_gradients(loss: Tensor) -> Iterator[None]:
 def swept_average(
     loss: Tensor, leaves: Sequence[Tensor], update: Mapping[Tensor, ArrayLike], **path: Any
 ) -> tuple[Array, dict[Tensor, Array]]:
-    """Return the loss at the end, and ĝ for each leaf; zeros where it does not depend on one."""
+    """Return the loss at the end of the update, and ĝ of each leaf, zeros if it has none."""
     with fresh_gradients(loss):
         end = loss.average_backward(update, **path)
         return end, {

@@ -68,7 +68,7 @@ def test_help(words, option):
         (["train", "--out", "x", "--lr", "inf"], "--lr"),
         (["train", "--out", "x", "--no-average"], "--no-average needs a learning rate"),
         (["train", "--out", "x", "--no-average", "--lr", "auto"], "--no-average needs"),
-        (["train", "--out", "x", "--momentum", "0.9"], "--momentum does not go with"),
+        (["train", "--out", "x", "--momentum", "0.9"], "--momentum cannot be combined with"),
         (["train", "--out", "x", "--iterations", "1", "--epochs", "1"], "exclude each other"),
         (["study", "dense"], "--out"),
         (["study", "dense", "--out", "x", "--workers", "0"], "--workers"),
@@ -221,7 +221,7 @@ def test_weights_lost_in_the_last_step_are_not_kept(tmp_path):
 
 def test_a_folder_with_a_run_is_left_alone(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"iteration": 1, "lo')  # as a killed run leaves it
-    assert one_line(run("train", *TINY, "--out", tmp_path), "holds a run already", "another --out")
+    assert one_line(run("train", *TINY, "--out", tmp_path), "already holds a run", "another --out")
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
@@ -293,7 +293,7 @@ def test_an_interrupted_training_saves_whole_steps(number, tmp_path):
     assert "Traceback" not in error
     assert sorted(path.name for path in out.iterdir()) == FILES
     steps = [json.loads(line) for line in lines(out / "metrics.jsonl")]
-    go_on = f"to go on: agrad train --resume {out}"
+    go_on = f"to resume: agrad train --resume {out}"
     assert f"Stopped after iteration {len(steps)} of 1000000; {go_on}" in output
 
     whole = invoke("train", *words, "--iterations", len(steps), "--out", tmp_path / "whole")
@@ -330,7 +330,7 @@ def test_an_interrupted_study_keeps_its_runs_and_goes_on(tmp_path):
 
     result = run(*words, out)
     assert result.returncode == 0, result.stderr
-    assert f"holds {len(made)} runs; {32 - len(made)} are to be made" in result.stdout
+    assert f"holds {len(made)} runs; {32 - len(made)} are left" in result.stdout
     assert load_runs(results)[: len(made)] == made
     assert len(load_runs(results)) == 32
     assert (out / "report.html").exists()

@@ -70,7 +70,7 @@ def test_a_resumed_run_is_the_run(rule: str, rest: list[str], tmp_path: Path) ->
     train(tmp_path / "whole", *words, "--iterations", 30)
     train(tmp_path / "cut", *words, "--iterations", 25)  # in the second epoch
     result = resume(tmp_path / "cut", "--iterations", 30)
-    assert "Going on after iteration 25 of 30" in result.output
+    assert "Resuming after iteration 25 of 30" in result.output
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
     resume(tmp_path / "cut")
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
@@ -159,7 +159,7 @@ def test_a_run_on_a_full_disk_says_so_and_goes_on(limit: int, name: str, tmp_pat
     assert name in str(failed.exception)
     assert not list(out.rglob(".agrad-*"))
     if checkpoints(out):
-        assert str(failed.exception).endswith(f"; to go on: agrad train --resume {out}")
+        assert str(failed.exception).endswith(f"; to resume: agrad train --resume {out}")
         steps = [json.loads(line) for line in lines(out / "metrics.jsonl")]
         assert len(steps) >= checkpoints(out)[-1] > 0
         resume(out)
@@ -199,9 +199,9 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(tmp_path: Path) -> None:
     expected = outcome(out)
     damage(out, 25)
     result = resume(out)
-    message = "damaged and put aside: {0}/00000025.safetensors; going on from {0}/00000020"
+    message = "damaged and renamed: {0}/00000025.safetensors; resuming from {0}/00000020"
     assert message.format(out / "checkpoints") in result.output
-    assert "Going on after iteration 20 of 25" in result.output
+    assert "Resuming after iteration 20 of 25" in result.output
     assert outcome(out) == expected
 
 
@@ -219,10 +219,10 @@ def test_where_all_checkpoints_are_damaged_they_are_named(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--lr", "1e-3"], "--lr does not go with --resume"),
-        (["--seed", "0"], "--seed does not go with --resume"),
-        (["--no-average"], "--average does not go with --resume"),
-        (["--epochs", "1"], "--epochs does not go with --resume"),
+        (["--lr", "1e-3"], "--lr cannot be combined with --resume"),
+        (["--seed", "0"], "--seed cannot be combined with --resume"),
+        (["--no-average"], "--average cannot be combined with --resume"),
+        (["--epochs", "1"], "--epochs cannot be combined with --resume"),
         (["--out", "b"], "give either --out FOLDER or --resume FOLDER"),
         (["--keep", "0"], "--keep"),
         (["--checkpoint-every", "0"], "--checkpoint-every"),
@@ -246,7 +246,7 @@ def test_a_folder_without_a_run(name: str, tmp_path: Path) -> None:
 def test_fewer_iterations_than_made(tmp_path: Path) -> None:
     train(tmp_path, "--iterations", 3)
     result = run("train", "--resume", tmp_path, "--iterations", 2)
-    assert one_line(result, "the run has made 3 iterations")
+    assert one_line(result, "the run has 3 iterations")
 
 
 def test_a_folder_with_checkpoints_alone_is_of_a_run(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_folder_with_checkpoints_alone_is_of_a_run(tmp_path: Path) -> None:
         if path.is_file():
             path.unlink()
     result = run("train", *TINY, "--out", tmp_path)
-    assert one_line(result, "holds a run already", "go on with it by --resume")
+    assert one_line(result, "already holds a run", "resume it with --resume")
     resume(tmp_path)
     assert (tmp_path / "weights.safetensors").exists()
 
@@ -264,7 +264,7 @@ def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     train(tmp_path, "--iterations", 3)
     monkeypatch.setattr(ag, "__version__", "9.9.9")
     result = invoke("train", "--resume", tmp_path)
-    assert "is of agrad 0.1.0, this is 9.9.9" in str(result.exception)
+    assert "was saved by agrad 0.1.0, this is 9.9.9" in str(result.exception)
 
 
 @needs_signals
@@ -273,7 +273,7 @@ def test_of_two_runs_on_one_folder_the_second_is_refused(tmp_path: Path) -> None
     wait_for(lambda: lines(tmp_path / "metrics.jsonl"), process)
     try:
         assert one_line(run("train", "--resume", tmp_path), "another run writes to", "wait for")
-        assert one_line(run("train", *TINY, "--out", tmp_path), "holds a run already")
+        assert one_line(run("train", *TINY, "--out", tmp_path), "already holds a run")
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)

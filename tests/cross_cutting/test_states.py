@@ -102,7 +102,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
     state = ag.load(path)
     del state["other"]
     ag.save(path, state)
-    with pytest.raises(CorruptDataError, match="is no checkpoint of that name"):
+    with pytest.raises(CorruptDataError, match="is not the checkpoint that"):
         _read(path).restore(parts)
 
 

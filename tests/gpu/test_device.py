@@ -729,7 +729,7 @@ def test_the_doctor_finds_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert found["agrad"].startswith(ag.__version__)
     assert found["NumPy"] == np.__version__
     assert "threads: " in found["BLAS"]
-    assert found["data"] == f"{tmp_path} (as AGRAD_DATA says)"
+    assert found["data"] == f"{tmp_path} (set by AGRAD_DATA)"
     assert found["driver"] == "for CUDA 13.0"
     assert found["CuPy"] == "14.2.0"
     line = "Stand-in, compute capability 9.0, 3.0 of 4.0 GiB free"

@@ -192,8 +192,8 @@ def test_a_module_cannot_contain_itself() -> None:
     ("name", "value", "error", "message"),
     [
         ("a.b", 1.0, ValueError, "'a.b' is not an identifier"),
-        ("first", 1.0, ValueError, "Net has an attribute 'first'"),
-        ("forward", 1.0, ValueError, "Net has an attribute 'forward'"),
+        ("first", 1.0, ValueError, "Net already has an attribute 'first'"),
+        ("forward", 1.0, ValueError, "Net already has an attribute 'forward'"),
         ("new", nn.Parameter([1.0]), TypeError, "'new' is a Parameter"),
     ],
 )

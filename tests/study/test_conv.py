@@ -118,7 +118,7 @@ def test_seeds_that_are_not_whole_are_left_out(tmp_path):
     path = tmp_path / "results.json"
     save_runs(path, whole_study()[:-1])
     text = write_conv_report(path)[0].read_text()
-    assert "Left out, since some of their runs are missing: seeds 2." in text
+    assert "Left out because some of their runs are missing: seeds 2." in text
     save_runs(path, whole_study([0])[:-1])
     with pytest.raises(ValueError, match="seed 0 lacks 1, such as relu 12x32 average-rmsprop"):
         write_conv_report(path)

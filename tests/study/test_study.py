@@ -273,7 +273,7 @@ def test_runs_come_back_from_their_file(tmp_path):
 def test_a_file_that_holds_no_runs_is_refused(content, tmp_path):
     path = tmp_path / "results.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match="no whole file of runs"):
+    with pytest.raises(ValueError, match="not a complete file of runs"):
         load_runs(path)
 
 
@@ -396,7 +396,7 @@ def test_the_network_suits_the_data():
         assert any(isinstance(layer, nn.Conv1d | nn.Conv2d) for layer in network) == (
             kind == "conv"
         )
-    with pytest.raises(ValueError, match="texts need the kind 'conv', got 'dense'"):
+    with pytest.raises(ValueError, match="kind must be 'conv' for texts, got 'dense'"):
         make_network("dense", read)
     with pytest.raises(ValueError, match=r"kind must be one of .*'conv'.* got 'recurrent'"):
         make_network("recurrent", seen)
@@ -491,7 +491,7 @@ def test_the_report_says_which_seeds_are_left_out(tmp_path):
     path = tmp_path / "results.json"
     save_runs(path, [run for run in runs if (run.seed, run.method, run.lr) != (1, "adam", 1e-3)])
     text = write_dense_report(path)[0].read_text()
-    assert "Left out, since some of their runs are missing: seeds 1." in text
+    assert "Left out because some of their runs are missing: seeds 1." in text
     assert "64 runs" in text
 
 

@@ -1,7 +1,7 @@
 """Hypothesis strategies for arrays, operations, random graphs, models and updates.
 
-What they draw shrinks to the shortest example that still fails, has a text that can be read, and
-comes again from the seed, or the blob, that Hypothesis prints with a failure. They need Hypothesis:
+Failing examples shrink to the shortest one that still fails, print as readable text, and can be
+reproduced from the seed or the blob that Hypothesis prints. The strategies need Hypothesis:
 `pip install "agrad[testing]"`.
 """
 

@@ -1,4 +1,4 @@
-"""Strategies for arrays: by shape, dtype, layout in memory, and magnitude of their elements."""
+"""Strategies for arrays: shape, dtype, memory layout and magnitude of the elements."""
 
 from collections.abc import Collection
 from typing import Any
@@ -24,7 +24,7 @@ __all__ = [
 Shape = tuple[int, ...]
 
 seeds = st.integers(0, 2**32 - 1)
-"""Seeds of NumPy's random generators."""
+"""Seeds for NumPy's random generators."""
 
 dtypes = st.sampled_from([np.float32, np.float64])
 
@@ -35,7 +35,7 @@ dtypes = st.sampled_from([np.float32, np.float64])
 def shapes(
     min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 4
 ) -> st.SearchStrategy[Shape]:
-    """Shapes, with 0-d and empty ones among them.
+    """Draw shapes, including 0-d and empty ones.
 
     Example:
         >>> from hypothesis import find
@@ -49,14 +49,14 @@ def shapes(
 
 
 def broadcastable(count: int) -> st.SearchStrategy[tuple[Shape, ...]]:
-    """As many shapes that broadcast against each other, with empty and 0-d ones among them."""
+    """Draw tuples of `count` shapes that broadcast together, including empty and 0-d ones."""
     return hnp.mutually_broadcastable_shapes(
         num_shapes=count, min_dims=0, max_dims=3, min_side=0, max_side=3
     ).map(lambda drawn: drawn.input_shapes)
 
 
 def axes(ndim: int) -> st.SearchStrategy[int | tuple[int, ...] | None]:
-    """What NumPy takes for the axes of a reduction: none, one (from either end), or several."""
+    """Draw `axis` arguments of a reduction: None, one axis counted from either end, or several."""
     if ndim == 0:
         return st.sampled_from([None, ()])
     several = st.lists(st.integers(0, ndim - 1), unique=True).map(tuple)
@@ -66,7 +66,7 @@ def axes(ndim: int) -> st.SearchStrategy[int | tuple[int, ...] | None]:
 # -- elements --------------------------------------------------------------------------------------
 
 MAGNITUDES = ("zero", "ordinary", "subnormal", "huge")
-"""Of elements: zeros of both signs; 2⁻⁷ to 2⁷; below the normal numbers; the upper half of the
+"""Magnitudes of elements: zeros of both signs; 2⁻⁷ to 2⁷; subnormal numbers; the upper half of the
 exponents, whose squares overflow."""
 
 
@@ -77,16 +77,16 @@ def elements(
     nan: bool = False,
     infinity: bool = False,
 ) -> st.SearchStrategy[float]:
-    """Elements of arrays, of both signs.
+    """Draw elements of arrays, of both signs.
 
     Args:
         dtype: float32 or float64.
-        magnitudes: some of `MAGNITUDES`.
-        nan: whether NaN is among them.
-        infinity: whether the infinities are.
+        magnitudes: Some of `MAGNITUDES`.
+        nan: Whether to include NaN.
+        infinity: Whether to include the infinities.
 
     Raises:
-        ValueError: a magnitude of another name, or none and neither NaN nor infinity.
+        ValueError: A magnitude is unknown, or nothing is left to draw.
 
     Example:
         >>> import numpy as np
@@ -112,7 +112,7 @@ def elements(
     choices = [st.tuples(size, st.sampled_from([1.0, -1.0])).map(_signed) for size in sizes]
     choices += [st.just(float("nan"))] * nan
     if not choices:
-        raise ValueError("elements: name a magnitude, or ask for NaN or infinity")
+        raise ValueError("elements: name a magnitude, or pass nan=True or infinity=True")
     return st.one_of(choices)
 
 
@@ -130,21 +130,21 @@ def arrays(
     nan: bool = False,
     infinity: bool = False,
 ) -> st.SearchStrategy[Array]:
-    """Arrays of any layout in memory, whose elements are of all magnitudes.
+    """Draw arrays of any memory layout with elements of all magnitudes.
 
-    They shrink to few elements, contiguous and zero.
+    They shrink to contiguous arrays of few zeros.
 
     Args:
-        shape: a shape, or a strategy for shapes; `shapes()` if None.
+        shape: A shape, or a strategy for shapes; `shapes()` by default.
         dtype: float32 or float64, or a strategy for one of them.
-        layouts: names of `LAYOUTS`, and "broadcast" for arrays that repeat the elements along one
-            axis by a stride of 0 (read-only, as NumPy makes them).
-        magnitudes: some of `MAGNITUDES`.
-        nan: whether NaN is among the elements.
-        infinity: whether the infinities are.
+        layouts: Names in `LAYOUTS`, and "broadcast" for arrays that repeat their elements along one
+            axis with stride 0 (NumPy makes them read-only).
+        magnitudes: Some of `MAGNITUDES`.
+        nan: Whether to include NaN.
+        infinity: Whether to include the infinities.
 
     Raises:
-        ValueError: an unknown layout or magnitude.
+        ValueError: A layout or a magnitude is unknown.
 
     Example:
         >>> from hypothesis import find
@@ -154,7 +154,7 @@ def arrays(
     """
     unknown = set(layouts) - {*LAYOUTS, "broadcast"}
     if unknown:
-        raise ValueError(f"arrays: layouts must be of {(*LAYOUTS, 'broadcast')}, got {unknown}")
+        raise ValueError(f"arrays: layouts must be in {(*LAYOUTS, 'broadcast')}, got {unknown}")
     of_shape = shapes() if shape is None else shape
 
     @st.composite

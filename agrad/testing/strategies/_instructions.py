@@ -1,4 +1,4 @@
-"""What random programs are made of: functions of small matrices, with bounds of their results."""
+"""Instructions of random programs: functions of small matrices, with bounds of their results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +14,22 @@ __all__ = ["INSTRUCTIONS", "Instruction", "N"]
 
 @dataclass(frozen=True)
 class Instruction:
-    """A function of earlier values, as programs use it; one of a user's own operation, perhaps.
+    """A function that programs apply to earlier values; it may call an operation of your own.
 
-    The values are matrices (3, 3), columns (3, 1), rows (1, 3) and single elements (1, 1).
+    Values have the shapes (3, 3), (3, 1), (1, 3) and (1, 1).
 
     Attributes:
-        name: what a program's text calls it.
-        function: of as many Tensors of those shapes as there are operands, giving one of them.
-        bound: a bound of the result's magnitude, given bounds of the operands'.
-        operands: one or two.
-        smooth: whether it has no kinks.
+        name: The name in a program's text.
+        function: Takes one or two Tensors of any of those shapes, and returns one of such a shape.
+        bound: Returns a bound of the result's magnitude from bounds of the operands' magnitudes.
+        operands: The number of operands, 1 or 2.
+        smooth: Whether the function has no kinks.
+
+    Example:
+        >>> from agrad.testing.strategies import Instruction
+        >>> cube = Instruction("cube", lambda x: x * x * x, bound=lambda x: x**3)
+        >>> cube.operands, cube.bound(2.0)
+        (1, 8.0)
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Layouts of arrays in memory, and Tensors that have them."""
+"""Memory layouts of arrays and Tensors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,10 +27,10 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "reversed": lambda array: np.asarray(np.flip(np.flip(array).copy())),
     "strided": _strided,
 }
-"""Functions that return an array's elements in another layout in memory."""
+"""Functions that copy an array to another memory layout, by the name of the layout."""
 
 layouts = st.sampled_from([*LAYOUTS])
-"""Names of layouts."""
+"""Names in `LAYOUTS`."""
 
 
 class _LayOut(Linear):
@@ -47,9 +47,13 @@ class _LayOut(Linear):
 
 
 def lay_out(tensor: Any, layout: str) -> Tensor:
-    """Return the same elements in another layout, as results of indexing or transposing have it.
+    """Return a Tensor with the same elements in another memory layout.
 
-    Gradients flow back through it to `tensor`.
+    Results of indexing or transposing have such layouts. Gradients flow back to `tensor`.
+
+    Args:
+        tensor: A Tensor or an array.
+        layout: A name in `LAYOUTS`.
 
     Example:
         >>> import agrad as ag

@@ -1,4 +1,4 @@
-"""Whole models, and updates of parameters."""
+"""Strategies for whole models, and for updates of parameters."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ sizes = st.integers(1, 4)
 
 
 class Model(NamedTuple):
-    """A module, and an array that it can be called with."""
+    """A module, and an array to call it with."""
 
     module: nn.Sequential
     input: Array
@@ -48,7 +48,7 @@ def _dense(draw: st.DrawFn, activations: Any, rng: np.random.Generator) -> Layer
 @st.composite
 def _image(draw: st.DrawFn, activations: Any, rng: np.random.Generator, smooth: bool) -> Layers:
     channels, filters, side = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(sizes) + 3
-    # Fewer images would make batch normalization of a pixel nearly constant.
+    # With fewer images, batch normalization of a pixel would be nearly constant.
     x = rng.normal(size=(3, channels, side, side))
     layers: list[nn.Module] = [
         nn.Conv2d(channels, filters, draw(st.integers(1, 3)), padding=draw(st.integers(0, 1)))
@@ -65,7 +65,7 @@ def _image(draw: st.DrawFn, activations: Any, rng: np.random.Generator, smooth: 
 def _text(draw: st.DrawFn, activations: Any, rng: np.random.Generator, smooth: bool) -> Layers:
     words, features, length = draw(sizes), draw(sizes), draw(st.integers(1, 5))
     ids = rng.integers(0, words, (draw(sizes), features, length))
-    # Every feature of the texts is embedded as one number, so that channels come before positions.
+    # Each feature of a text is embedded as one number, so that channels precede positions.
     layers: list[nn.Module] = [nn.Embedding(words, 1), nn.Flatten(2)]
     layers += [nn.Conv1d(features, draw(sizes), 1), draw(activations)()]
     pool = (
@@ -77,11 +77,11 @@ def _text(draw: st.DrawFn, activations: Any, rng: np.random.Generator, smooth: b
 
 
 def models(*, smooth: bool = False, dtype: DTypeLike = np.float64) -> st.SearchStrategy[Model]:
-    """Small networks, dense ones, of images and of texts, each with an input that fits it.
+    """Draw small networks for vectors, images and texts, each with a matching input.
 
     Args:
-        smooth: whether they have no kinks, as those of ReLU and max pooling are.
-        dtype: float32 or float64, of parameters and input.
+        smooth: Whether to leave out networks with kinks, such as those of ReLU and max pooling.
+        dtype: The dtype of parameters and input, float32 or float64.
 
     Example:
         >>> from hypothesis import find
@@ -115,15 +115,15 @@ def models(*, smooth: bool = False, dtype: DTypeLike = np.float64) -> st.SearchS
 def updates(
     params: Sequence[Tensor], *, smallest: float = 1e-12, largest: float = 10.0
 ) -> st.SearchStrategy[dict[Tensor, Array]]:
-    """Updates of some of the parameters, of all sizes.
+    """Draw updates of some of the parameters, of all sizes.
 
     Args:
-        params: the Tensors to move.
-        smallest: of the sizes, which are log-uniform.
-        largest: the largest of them; no element is larger in magnitude.
+        params: The Tensors to move; an update has the shape and dtype of its Tensor.
+        smallest: The smallest size of an update; sizes are log-uniform.
+        largest: The largest size; no element is larger in magnitude.
 
     Raises:
-        ValueError: no parameters, or sizes that are not 0 < smallest ≤ largest.
+        ValueError: There are no parameters, or the sizes do not satisfy 0 < smallest ≤ largest.
 
     Example:
         >>> import agrad as ag

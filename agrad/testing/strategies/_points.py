@@ -1,8 +1,8 @@
 """Points to differentiate at: arrays in the domain of a function, away from its kinks.
 
-Hypothesis draws what a failure should be shrunk to, shapes and options; the values come from a
-drawn seed. They lie on a lattice without ties, so that no function is tested within 0.01 of a kink
-(a zero, a tie, a limit that is a multiple of 0.1) unless a test puts it there.
+Hypothesis draws shapes and options, which should shrink; values come from a drawn seed. They lie on
+a lattice without ties, so that no point is within 0.01 of a kink (a zero, a tie, a limit that is a
+multiple of 0.1) unless a test puts it there.
 """
 
 from typing import NamedTuple
@@ -16,21 +16,21 @@ from agrad.testing.strategies._arrays import Shape, seeds
 __all__ = ["NONZERO", "POSITIVE", "REAL", "SPACING", "Domain", "points"]
 
 SPACING = 0.1
-"""Of the lattice: values are distinct multiples of it, plus an offset that differs by input."""
+"""The lattice spacing: values are distinct multiples of it, plus an offset for each input."""
 
 
 class Domain(NamedTuple):
-    """Where an input may lie: its magnitude is at least `low`, its sign free or positive."""
+    """The domain of an input: magnitudes of at least `low`, of both signs or only positive."""
 
     low: float = 0.0
     signed: bool = True
 
     def place(self, x: Array) -> Array:
-        """Move values of the lattice into the domain."""
+        """Move lattice values into the domain."""
         return x + np.copysign(self.low, x) if self.signed else np.abs(x) + self.low
 
     def step(self, x: Array, step: Array) -> Array:
-        """Return x + step, stopped at the border: the segment between them stays in the domain."""
+        """Return x + step, clipped so that the segment from x stays in the domain."""
         if self == REAL:
             return x + step
         sign = np.copysign(1, x)
@@ -44,7 +44,7 @@ POSITIVE = Domain(low=0.3, signed=False)
 
 @st.composite
 def points(draw: st.DrawFn, *inputs: tuple[Shape, Domain]) -> tuple[Array, ...]:
-    """Float64 arrays of the given shapes in the given domains, without ties in or between them.
+    """Draw float64 arrays without ties, one for each given shape and domain.
 
     Example:
         >>> from hypothesis import find

@@ -1,4 +1,4 @@
-"""Random whole graphs: short programs over a few leaves, as Hypothesis draws and shrinks them."""
+"""Random graphs: short programs over a few leaves, drawn and shrunk by Hypothesis."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,26 +14,27 @@ from agrad.testing.strategies._instructions import INSTRUCTIONS, Instruction, N
 __all__ = ["Program", "programs"]
 
 REACH = 15.0
-"""No element of a leaf is ever larger, updates of size 10 included."""
+"""A bound of the elements of leaves, updates of size 10 included."""
 
 LARGE = 500.0
-"""What may be larger is no operand any more, but of the tanh."""
+"""Values with a larger bound become operands of tanh only."""
 
 LARGEST = 1e4
-"""No result may grow larger: what could is not drawn, so that nothing overflows."""
+"""A bound of all results: an instruction that could exceed it is replaced by tanh, so that nothing
+overflows."""
 
 TANH = next(choice for choice in INSTRUCTIONS if choice.name == "tanh")
 
 
 class Program:
-    """Leaves, and steps that each append the value of an instruction applied to earlier ones.
+    """Leaves, and steps that each apply an instruction to earlier values.
 
-    It is a function of as many Tensors as it has leaves: a weighted sum of the values that no step
+    A program is a function of its leaves. It returns a weighted sum of all values that no step
     uses.
 
     Attributes:
-        starts: the leaves' values, float64.
-        steps: of each an instruction, and the numbers of its operands among leaves and steps.
+        starts: The values of the leaves, float64.
+        steps: The instruction of each step, and the numbers of its operands among leaves and steps.
     """
 
     def __init__(self, starts: Sequence[Array]) -> None:
@@ -52,11 +53,11 @@ class Program:
         return self.loss(self.run(leaves))
 
     def leaves(self, dtype: Any = np.float64) -> list[Tensor]:
-        """Return new Tensors of the leaves' values, which require a gradient."""
+        """Return new Tensors with the values of the leaves, which require a gradient."""
         return [Tensor(array, requires_grad=True, dtype=dtype) for array in self.starts]
 
     def run(self, leaves: Sequence[Tensor], probes: Sequence[Tensor] = ()) -> list[Tensor]:
-        """Return all values; those of steps are added to their probes, where there are probes."""
+        """Return the values of leaves and steps; if there are probes, add one to each step's."""
         values = list(leaves)
         for i, (instruction, operands) in enumerate(self.steps):
             value = instruction.function(*[values[j] for j in operands])
@@ -64,7 +65,7 @@ class Program:
         return values
 
     def loss(self, values: Sequence[Tensor]) -> Tensor:
-        """Return the weighted sum, given all values."""
+        """Return the weighted sum of the values that no step uses."""
         first, *others = [(i + 1.0) * values[end].mean() for i, end in enumerate(self._ends())]
         return sum(others, first)
 
@@ -80,15 +81,15 @@ def programs(
     max_steps: int = 25,
     instructions: Sequence[Instruction] = INSTRUCTIONS,
 ) -> st.SearchStrategy[Program]:
-    """Random graphs, with values that are used often or not at all.
+    """Draw random graphs, in which values are used several times or not at all.
 
-    They shrink to few leaves and steps, and have a text that says all there is to know.
+    They shrink to few leaves and steps, and print as text that describes them completely.
 
     Args:
-        smooth: whether only instructions without kinks are used.
-        min_steps: how many steps there are at least.
-        max_steps: how many at most.
-        instructions: what a step may do; add your own operations to `INSTRUCTIONS`.
+        smooth: Whether to use only instructions without kinks.
+        min_steps: The smallest number of steps.
+        max_steps: The largest number of steps.
+        instructions: The instructions to draw from; add your own operations to `INSTRUCTIONS`.
 
     Example:
         >>> from hypothesis import find
@@ -102,8 +103,8 @@ def programs(
     """
     choices = [choice for choice in instructions if choice.smooth or not smooth]
     leaf_shapes = st.sampled_from([(N, N), (N, 1), (1, N), (1, 1)])
-    # An index among the values so far, mostly one from their end, or graphs would hardly be deep. A
-    # step is drawn as few numbers, which Hypothesis can delete at one go.
+    # An index into the values so far, mostly from the end, since graphs would rarely be deep
+    # otherwise. A step takes few numbers, so that Hypothesis can delete it in one go.
     operand = st.sampled_from([0, -1, -2, -3, -4, -5, 1])
     step = st.tuples(st.sampled_from(choices), operand, operand)
 
@@ -111,7 +112,7 @@ def programs(
     def strategy(draw: st.DrawFn) -> Program:
         rng = np.random.default_rng(draw(seeds))
         shapes = draw(st.lists(leaf_shapes, min_size=1, max_size=4))
-        # Two digits, so that the text tells the values exactly.
+        # Two digits, so that the text shows the exact values.
         program = Program([np.round(rng.uniform(-2, 2, shape), 2) for shape in shapes])
         bounds = [REACH] * len(shapes)
         for instruction, *drawn in draw(st.lists(step, min_size=min_steps, max_size=max_steps)):

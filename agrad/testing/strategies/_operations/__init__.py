@@ -1,4 +1,4 @@
-"""Every operation of agrad, with a strategy for functions that record it: a file per family."""
+"""All operations of agrad, with strategies for functions that record them: a file per family."""
 
 from dataclasses import replace
 
@@ -28,19 +28,19 @@ OPERATIONS: dict[str, Entry] = {
     **sequences.ENTRIES,
     **losses.ENTRIES,
 }
-"""By name; a function may record further operations beside the one that its entry is for."""
+"""Entries by name; a function may record more operations than the one of its entry."""
 
 
 def operations(*names: str) -> st.SearchStrategy[Case]:
-    """Functions of Tensors with arguments that they accept: agrad's own operations.
+    """Draw functions that record agrad's operations, with valid arguments.
 
-    Their inputs are float64 and away from kinks. A failing example names function and arguments.
+    Inputs are float64 and away from kinks. A failing example shows the function and its arguments.
 
     Args:
-        names: keys of `OPERATIONS` to choose from; any of them where none is given.
+        names: Keys of `OPERATIONS` to choose from; all of them by default.
 
     Raises:
-        ValueError: a name that is no key.
+        ValueError: A name is not a key.
 
     Example:
         >>> from hypothesis import find
@@ -51,7 +51,9 @@ def operations(*names: str) -> st.SearchStrategy[Case]:
     """
     unknown = set(names) - OPERATIONS.keys()
     if unknown:
-        raise ValueError(f"operations: {sorted(unknown)} are none of {sorted(OPERATIONS)}")
+        raise ValueError(
+            f"operations: names must be in {sorted(OPERATIONS)}, got {sorted(unknown)}"
+        )
     return st.sampled_from(names or [*OPERATIONS]).flatmap(_named_cases)
 
 

@@ -1,4 +1,4 @@
-"""What it takes to test an operation: a function of Tensors, and arguments that it accepts."""
+"""Test cases of operations: a function of Tensors, and valid arguments."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ __all__ = ["Case", "Cases", "Entry", "elementwise"]
 
 @dataclass(frozen=True, repr=False)
 class Case:
-    """A function of Tensors with valid arguments; calling it on other inputs keeps the options.
+    """A function of Tensors with valid arguments. Calling the case keeps the options.
 
     Attributes:
-        function: of as many Tensors as there are inputs, and of the options.
-        inputs: float64 arrays at which it is smooth.
-        domains: where each input may be moved to.
-        options: the other arguments.
-        reference: NumPy's function of arrays and the same options, where there is one.
-        name: what a failing example calls the function; if empty, by its key in `OPERATIONS`.
+        function: The function; it takes one Tensor per input, and the options.
+        inputs: Float64 arrays at which the function is smooth.
+        domains: The domain of each input.
+        options: The other arguments.
+        reference: A NumPy function of the same arguments, if there is one.
+        name: The name of the function in failing examples; if empty, its key in `OPERATIONS`.
     """
 
     function: Callable[..., Any]
@@ -53,7 +53,7 @@ Cases = st.SearchStrategy[Case]
 
 @dataclass(frozen=True)
 class Entry:
-    """Cases of a function, and the operation that it records, perhaps among others."""
+    """Cases of a function, and an operation that it records, possibly among others."""
 
     operation: type[Operation]
     cases: Cases
@@ -62,7 +62,17 @@ class Entry:
 def elementwise(
     function: Callable[..., Tensor], reference: Callable[..., Any] | None, *domains: Domain
 ) -> Cases:
-    """Cases of a function of broadcast elements, one input for each domain."""
+    """Draw cases of an elementwise function of inputs that broadcast, one for each domain.
+
+    Example:
+        >>> from hypothesis import find
+        >>> import numpy as np
+        >>> import agrad as ag
+        >>> from agrad.testing import strategies as ags
+        >>> case = find(ags.elementwise(ag.exp, np.exp, ags.REAL), lambda case: True)
+        >>> case.inputs[0].dtype
+        dtype('float64')
+    """
 
     @st.composite
     def cases(draw: st.DrawFn) -> Case:

@@ -1,4 +1,4 @@
-"""Cases of functions of elements: arithmetic, powers, exponentials, activations, choices."""
+"""Cases of elementwise functions: arithmetic, powers, exponentials, activations, choices."""
 
 from typing import Any
 

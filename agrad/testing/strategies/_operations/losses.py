@@ -19,7 +19,7 @@ reductions = st.sampled_from(["mean", "sum", "none"])
 
 @st.composite
 def logits_and_classes(draw: st.DrawFn) -> tuple[Array, Array, dict[str, Any]]:
-    """Logits (C,), (N, C) or (N, C, d), a class for each, and the arguments of a loss."""
+    """Draw logits (C,), (N, C) or (N, C, d), their target classes, and the options of a loss."""
     classes = draw(st.integers(1, 4))
     batch = draw(st.sampled_from([(), (1,), (3,), (2, 3)]))
     (logits,) = draw(points(((*batch[:1], classes, *batch[1:]), REAL)))

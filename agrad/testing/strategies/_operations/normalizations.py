@@ -45,7 +45,7 @@ def log_softmax_of_array(x: Array, axis: int) -> Any:
 def layer_normalized(draw: st.DrawFn) -> Case:
     drawn = draw(shapes(min_dims=1, min_side=1))
     normalized = drawn[-draw(st.integers(1, len(drawn))) :]
-    # Two elements become 1 and -1, whatever they were, but for eps: their gradients cancel to it.
+    # Apart from eps, two elements always become 1 and -1, so their gradients nearly cancel.
     eps = draw(st.sampled_from([1e-5, 0.1])) if math.prod(normalized) != 2 else 0.1
     inputs = draw(points((drawn, REAL), *[(normalized, REAL)] * draw(st.integers(0, 2))))
 
@@ -66,7 +66,7 @@ def layer_normalized(draw: st.DrawFn) -> Case:
 @st.composite
 def batch_normalized(draw: st.DrawFn, training: bool) -> Case:
     images, channels, *field = draw(shapes(min_dims=2, max_dims=4, min_side=1, max_side=3))
-    drawn = (images + 2, channels, *field)  # two elements would become 1 and -1 whatever they were
+    drawn = (images + 2, channels, *field)  # two elements would always become 1 and -1
     inputs = draw(points((drawn, REAL), *[((channels,), REAL)] * draw(st.integers(0, 2))))
     rng = np.random.default_rng(draw(seeds))
     running = rng.normal(size=channels), rng.uniform(0.5, 2, channels)
@@ -75,7 +75,7 @@ def batch_normalized(draw: st.DrawFn, training: bool) -> Case:
     def function(
         x: Tensor, weight: Any = None, bias: Any = None, *, mean: Array, var: Array
     ) -> Tensor:
-        mean_and_var = Tensor(mean, dtype=x.dtype), Tensor(var, dtype=x.dtype)  # to be changed
+        mean_and_var = Tensor(mean, dtype=x.dtype), Tensor(var, dtype=x.dtype)  # changed in place
         return F.batch_norm(x, *mean_and_var, weight, bias, training)
 
     def reference(

@@ -31,7 +31,7 @@ def dense(draw: st.DrawFn) -> Case:
 
 
 def multiplied(*functions: Callable[..., Any]) -> Cases:
-    """Cases of products as matmul defines them; dot is one for up to two axes."""
+    """Draw cases of products defined as by matmul; for up to two axes this includes dot."""
 
     @st.composite
     def cases(draw: st.DrawFn) -> Case:

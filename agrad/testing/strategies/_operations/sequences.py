@@ -23,7 +23,7 @@ def embedded(draw: st.DrawFn) -> Case:
     count, features = draw(st.integers(1, 5)), draw(st.integers(0, 3))
     ids = np.random.default_rng(draw(seeds)).integers(0, count, draw(shapes()))
     padding = draw(st.none() | st.integers(-count, count - 1))
-    # The gradient takes the padding's row for a constant, so that here it must be one.
+    # The gradient treats the padding row as constant, so the function must not depend on it.
     rows = np.arange(count)[:, None]
     moving = rows >= 0 if padding is None else rows != padding % count
 

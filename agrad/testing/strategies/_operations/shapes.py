@@ -1,4 +1,4 @@
-"""Cases of functions that move elements: shapes, joining, padding, indexing."""
+"""Cases of functions that move elements: reshaping, joining, padding, indexing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from agrad.testing.strategies._points import REAL, points
 
 __all__ = ["ENTRIES", "indices"]
 
-# NumPy's functions serve Tensors and arrays alike, so that each is its own reference.
+# NumPy's functions accept both Tensors and arrays, so each is its own reference.
 
 
 @st.composite
@@ -116,7 +116,7 @@ def indexed(draw: st.DrawFn) -> Case:
 
 
 def indices(shape: Shape) -> st.SearchStrategy[Any]:
-    """Basic and advanced indices, masks, and mixtures of them; elements may be named twice."""
+    """Draw basic and advanced indices, masks and mixtures; an element may occur twice."""
     result = hnp.array_shapes(min_dims=0, max_dims=2, min_side=0, max_side=4)
     integer = hnp.integer_array_indices(shape[:1], result_shape=result)
     return (

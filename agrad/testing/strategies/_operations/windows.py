@@ -15,17 +15,17 @@ __all__ = ["ENTRIES", "convolutions", "lengths", "poolings", "transposed_convolu
 
 
 def lengths(axes: int, least: int = 1, most: int = 2) -> st.SearchStrategy[tuple[int, ...]]:
-    """Options of windows: a number for each axis."""
+    """Draw options of windows, a number for each axis."""
     return st.tuples(*[st.integers(least, most)] * axes)
 
 
 batches: st.SearchStrategy[Shape] = st.sampled_from([(), (0,), (1,), (2,), (3,)])
-"""None for a single image."""
+"""Batch axes; none for a single image."""
 
 
 @st.composite
 def convolutions(draw: st.DrawFn) -> tuple[int, list[Shape], dict[str, Any]]:
-    """Axes, shapes of input, weight and perhaps bias, and options that fit them."""
+    """Draw the number of axes, shapes of input, weight and perhaps bias, and options."""
     axes, groups = draw(st.integers(1, 2)), draw(st.integers(1, 2))
     kernel, dilation = draw(lengths(axes, most=3)), draw(lengths(axes))
     options: dict[str, Any] = {"dilation": dilation, "groups": groups}
@@ -47,7 +47,7 @@ def convolutions(draw: st.DrawFn) -> tuple[int, list[Shape], dict[str, Any]]:
 
 @st.composite
 def transposed_convolutions(draw: st.DrawFn) -> tuple[int, list[Shape], dict[str, Any]]:
-    """Axes, shapes of input, weight and perhaps bias, and options that fit them."""
+    """Draw the number of axes, shapes of input, weight and perhaps bias, and options."""
     axes, groups = draw(st.integers(1, 2)), draw(st.integers(1, 2))
     kernel = draw(lengths(axes, most=3))
     stride, dilation = draw(lengths(axes, most=3)), draw(lengths(axes))
@@ -69,7 +69,7 @@ def transposed_convolutions(draw: st.DrawFn) -> tuple[int, list[Shape], dict[str
 
 
 def convolved(drawn: st.SearchStrategy[Any], *functions: Callable[..., Any]) -> Cases:
-    """Cases of a function for one axis and another for two."""
+    """Draw cases of two functions, the first for one axis and the second for two."""
 
     @st.composite
     def cases(draw: st.DrawFn) -> Case:
@@ -83,7 +83,7 @@ def convolved(drawn: st.SearchStrategy[Any], *functions: Callable[..., Any]) -> 
 
 @st.composite
 def poolings(draw: st.DrawFn) -> tuple[int, Shape, dict[str, Any]]:
-    """Axes, the shape of an input, and options that fit it."""
+    """Draw the number of axes, the shape of an input, and options that fit it."""
     axes = draw(st.integers(1, 2))
     kernel = draw(lengths(axes, most=3))
     options: dict[str, Any] = {"kernel_size": kernel, "ceil_mode": draw(st.booleans())}
