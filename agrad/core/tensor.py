@@ -28,6 +28,7 @@ from agrad.core.mode import active_tape, is_grad_enabled
 from agrad.core.sweep import average_sweep, backward_sweep, recorded_leaves
 from agrad.errors import CaptureError
 from agrad.gpu import cuda
+from agrad.gpu.deferred import holds
 from agrad.ops.device import Move, require_one_device
 from agrad.ops.operation import Operation
 
@@ -471,8 +472,16 @@ def record(
 
 
 def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, Array]:
-    """Call an operation: return it as it is for this call, and its output."""
+    """Call an operation: return it as it is for this call, and its output.
+
+    Raises:
+        Exception: that of a requirement that does not hold, before the operation changes anything.
+    """
     try:
+        if operation.requires is not None:
+            for condition, error in operation.requires(*arrays):
+                if not holds(condition):
+                    raise error()
         operation = operation.for_call(*arrays)
         out = as_array(operation.forward(*arrays))
     except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:

@@ -14,7 +14,7 @@ One that derives from `Operation` directly has no kind, and an average backward 
 raises.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "Multilinear",
     "Operation",
     "Point",
+    "Requirement",
     "Selection",
     "Smooth",
     "midpoint",
@@ -37,6 +38,9 @@ __all__ = [
 
 Gradients = Sequence[Any]
 """One gradient for each input; None where none is needed."""
+
+Requirement = tuple[Any, Callable[[], Exception]]
+"""A condition, true or false or an array of one such element, and what makes its error."""
 
 
 class Point(NamedTuple):
@@ -55,6 +59,16 @@ class Operation:
 
     owns_gradients: bool = False
     """Whether its gradients have the inputs' shapes and dtypes, and memory that is theirs alone."""
+
+    requires: Callable[..., Iterable[Requirement]] | None = None
+    """A method of the inputs that returns what their values must satisfy; None if any will do.
+
+    Each `Requirement` is a condition and a function that makes the error for its failure. The
+    method computes conditions and never asks whether they hold: the engine does, once in each call,
+    before `for_call`. In a training step that is recorded as a CUDA graph it asks after each run.
+    An average backward pass does not ask again. Shapes and dtypes need no requirement, as Python
+    knows them at once.
+    """
 
     def forward(self, *inputs: Array) -> Array:
         """Return the output. It may be a view of an input; inputs are never written to."""
