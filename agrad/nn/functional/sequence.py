@@ -7,7 +7,6 @@ import numpy as np
 from agrad.backend import Array, beside
 from agrad.core.array_methods import plain
 from agrad.core.tensor import Tensor, apply, as_tensor
-from agrad.gpu.deferred import holds
 from agrad.ops.operation import Operation
 from agrad.ops.reduction import Max, Mean
 from agrad.ops.sequence import Embedding, MaskedMax, MaskedMean
@@ -127,12 +126,6 @@ def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
         raise ValueError(
             f"{name}: mask must have the shape {expected} for an input of shape {x.shape}, "
             f"got {mask.shape}"
-        )
-    counts = mask.any(axis=-1)
-    if not holds(counts.all()):
-        raise ValueError(
-            f"{name}: mask is nowhere true in sequence {np.flatnonzero(~counts)[0]} (of shape "
-            f"{mask.shape}); leave such sequences out"
         )
     return x, np.expand_dims(mask, -2)
 
