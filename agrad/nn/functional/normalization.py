@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, beside
+from agrad.backend import Array, beside, is_array
 from agrad.core.tensor import Tensor, apply, as_tensor
-from agrad.gpu.deferred import as_dtype
 from agrad.nn.functional.windows import floating
 from agrad.ops.arithmetic import Sqrt
 from agrad.ops.dropout import RandomDropout
@@ -24,7 +23,7 @@ def batch_norm(
     weight: Any = None,
     bias: Any = None,
     training: bool = False,
-    momentum: float | Callable[[], float] = 0.1,
+    momentum: float | Callable[[], float | Array] = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalize each channel to mean 0 and variance 1, then scale and shift it.
@@ -43,7 +42,7 @@ def batch_norm(
         bias: the shifts, (C,).
         training: whether to normalize by the batch.
         momentum: the share of the batch in the new running mean and variance, or a function that
-            gives it when they change.
+            returns it, perhaps as an array without axes, whenever they change.
         eps: added to the variance.
 
     Raises:
@@ -96,7 +95,7 @@ def _follow(
     axes: tuple[int, ...],
     running_mean: Tensor | None,
     running_var: Tensor | None,
-    momentum: float | Callable[[], float],
+    momentum: float | Callable[[], float | Array],
     x: Array,
 ) -> None:
     """Move the running mean and variance towards the batch's."""
@@ -110,10 +109,12 @@ def _follow(
         _move(running_var, np.var(x, axis=axes, ddof=1), share)
 
 
-def _move(running: Tensor, batch: Array, share: float) -> None:
+def _move(running: Tensor, batch: Array, share: float | Array) -> None:
     values = running.writable()
     step = batch - values
-    values += as_dtype(share, step.dtype) * step
+    if is_array(share):
+        share = share.astype(step.dtype)  # type: ignore[union-attr]
+    values += share * step
 
 
 def layer_norm(
