@@ -4,6 +4,7 @@ Operations are written against NumPy's functions; CuPy's arrays answer those the
 dispatch protocols. What is left to choose by the array's type stands here, and here alone.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import DTypeLike
 
 from agrad.errors import DeviceError
 from agrad.gpu import cuda
-from agrad.gpu.deferred import fed
+from agrad.gpu.deferred import fed, kept
 from agrad.kernels import cpu
 from agrad.random import generator
 
@@ -21,6 +22,7 @@ __all__ = [
     "Array",
     "as_array",
     "beside",
+    "cached_arrays",
     "device_of",
     "finite_part",
     "is_array",
@@ -168,6 +170,28 @@ def known_all(conditions: Array) -> bool:
         False
     """
     return not cuda.is_array(conditions) and bool(conditions.all())
+
+
+def cached_arrays(make: Callable[..., list[Array]]) -> Callable[..., list[Array]]:
+    """Cache arrays that depend on hashable arguments alone, and that nothing ever changes.
+
+    The cache drops those of the argument tuples that were used least recently. A recorded training
+    step, which has their addresses, keeps them itself.
+
+    Example:
+        >>> @cached_arrays
+        ... def thirds(count):
+        ...     return [np.arange(count) / 3]
+        >>> thirds(2) is thirds(2)
+        True
+    """
+    cached = functools.lru_cache(maxsize=256)(make)
+
+    @functools.wraps(cached)
+    def look_up(*arguments: Any) -> list[Array]:
+        return kept(cached(*arguments))
+
+    return look_up
 
 
 def uniform(like: Array) -> Any:

@@ -3,13 +3,11 @@
 Options are pairs, of the vertical axis and the horizontal one, which alone a sequence has.
 """
 
-import functools
 import math
 
 import numpy as np
 
-from agrad.backend import device_of, kernels, move, set_writable
-from agrad.gpu.deferred import kept
+from agrad.backend import cached_arrays, device_of, kernels, move, set_writable
 from agrad.ops.operation import Linear, Selection
 
 __all__ = ["AdaptiveAvgPool", "AvgPool", "MaxPool"]
@@ -88,7 +86,7 @@ class AvgPool(Linear):
     def _windows_on(self, planes):
         options = tuple(vars(self).values())
         where = planes.shape[1:], planes.dtype, device_of(planes)
-        return kept(_windows(type(self), options, *where))  # type: ignore[arg-type]  # hashable
+        return _windows(type(self), options, *where)
 
 
 class AdaptiveAvgPool(AvgPool):
@@ -106,12 +104,11 @@ class AdaptiveAvgPool(AvgPool):
         return starts, stops, stops - starts
 
 
-@functools.lru_cache(maxsize=256)
+@cached_arrays
 def _windows(kind, options, size, dtype, device):
     """Return the spans of a pool's windows along both axes and their areas, on a device.
 
-    They are kept: the pool itself takes less time on a CPU, and a GPU would have to wait for copies
-    of them.
+    To make them takes a CPU longer than to pool, and a GPU would have to wait for their copies.
     """
     pool = kind(*options)
     (*rows, height), (*columns, width) = map(pool.spans, (0, 1), size)
