@@ -38,8 +38,8 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture
 def others(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """As many as captured steps that were made as they are."""
-    return noted(monkeypatch, CapturedStep, "_as_it_is")
+    """One element for each captured step that ran eagerly."""
+    return noted(monkeypatch, CapturedStep, "_eager")
 
 
 def noted(monkeypatch: pytest.MonkeyPatch, kind: type, name: str) -> list[Any]:

@@ -44,7 +44,7 @@ class Embedding(Linear):
 
 
 def _never_empty(name, mask):
-    """Return the requirement that each sequence has a position where the mask (..., 1, L) is true."""
+    """Return the requirement that the mask, (..., 1, L), is true somewhere in each sequence."""
     counts = mask.any(axis=-1)
 
     def error():
