@@ -67,3 +67,15 @@ def test_no_import_circles() -> None:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         pytest.fail("import circle: " + " <- ".join(error.args[1]))
+
+
+# They apply the rules, and ask or put off what the rules are given.
+APPLYING_RULES = {"agrad.optim.optimizer", "agrad.optim.average_gradient"}
+MATHEMATICS = ("agrad.ops", "agrad.functions", "agrad.nn", "agrad.optim")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(MATHEMATICS)])
+def test_no_operation_layer_or_rule_defers(module: str) -> None:
+    """Operations state what they require; the engine asks at once or puts it off."""
+    deferring = "agrad.gpu.deferred" in imported_modules(module)
+    assert not deferring or module in APPLYING_RULES
