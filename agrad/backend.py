@@ -163,7 +163,7 @@ def finite_part(values: Array) -> Array:
 
 
 def known_all(conditions: Array) -> bool:
-    """Return whether all are known to be true: never for a GPU's, as to look would be to wait.
+    """Return whether all are known to be true; False on a GPU, where knowing would cost a wait.
 
     Example:
         >>> known_all(np.array([True, False]))

@@ -170,8 +170,8 @@ class Clip(Elementwise):
         return x == out
 
     def divided_difference(self, a, b):
-        # What is subtracted is exact, so that the quotient is right as it stands. Halved, finite
-        # numbers have finite differences.
+        # The differences are exact, so the quotient is accurate. Halving keeps the differences of
+        # finite numbers finite.
         clipped = self.forward(a)
         with np.errstate(invalid="ignore"):
             quotient = (self.forward(b) / 2 - clipped / 2) / np.where(a == b, 1, b / 2 - a / 2)

@@ -11,7 +11,7 @@ __all__ = ["Convolution", "TransposedConvolution"]
 class Convolution(Multilinear):
     """Sums over windows of weight · x, plus bias.
 
-    Options are pairs, of the vertical axis and the horizontal one, which alone a sequence has;
+    Options are pairs: for the vertical axis, and for the horizontal one, a sequence's only axis.
     `padding` has a pair (before, after) for each axis.
     """
 

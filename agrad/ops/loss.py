@@ -70,8 +70,8 @@ def _known(name, x, classes, ignored):
 class CrossEntropy(Operation):
     """-w log softmax(x)[class] of each example, with x the logits and w the weight of its class.
 
-    With p the softmax, the gradient for x is p less 1 at the class, and its average needs that of p
-    alone.
+    With p the softmax, the gradient for x is p minus 1 at the class, and its average needs only
+    that of p.
     """
 
     owns_gradients = True
@@ -123,7 +123,7 @@ class CrossEntropy(Operation):
 class ClassLikelihood(Operation):
     """-w log p[class] of each example, with x = log p and w the weight of its class.
 
-    Each call works out from the classes what the linear operations below hold.
+    Each call returns one of the two linear operations below, with what it derives from the classes.
 
     Args:
         name: of the loss, for the error of a class that x does not have.
@@ -171,7 +171,7 @@ class NegativeLogLikelihood(Linear):
     Args:
         target: the classes, of the shape of log p without its axis of classes.
         weight: of the same shape; None for ones. A weight of zero leaves an example out.
-        scale: what the sum over the examples is multiplied by; None for no sum.
+        scale: the factor of the sum over the examples; None to keep each example's loss.
     """
 
     def __init__(self, target, weight=None, scale=None):
@@ -200,7 +200,7 @@ class SoftNegativeLogLikelihood(Linear):
 
     Args:
         target: the classes' weights q, of the shape of log p.
-        scale: what the sum over the examples is multiplied by; None for no sum.
+        scale: the factor of the sum over the examples; None to keep each example's loss.
     """
 
     def __init__(self, target, scale=None):

@@ -1,6 +1,6 @@
 """Pooling of images (N, C, H, W) or sequences (N, C, L), which are images of one row.
 
-Options are pairs, of the vertical axis and the horizontal one, which alone a sequence has.
+Options are pairs: for the vertical axis, and for the horizontal one, a sequence's only axis.
 """
 
 import math
@@ -90,7 +90,7 @@ class AvgPool(Linear):
 
 
 class AdaptiveAvgPool(AvgPool):
-    """The mean of each of `size` windows that cover the whole and are as equal as can be."""
+    """The mean of each of `size` windows that cover the whole and are as equal as possible."""
 
     divisor = None
 

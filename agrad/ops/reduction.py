@@ -28,7 +28,7 @@ class Reduction(Operation):
         return math.prod(x.shape[axis] for axis in self.axes(x))
 
     def restore(self, reduced, x):
-        """Give what was reduced from `x` the reduced axes back, with length one."""
+        """Return what was reduced from `x`, with the reduced axes restored at length one."""
         axes = self.axes(x)
         return reduced.reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
 
@@ -79,7 +79,7 @@ class Var(Reduction, Multilinear):
         return freedom
 
     def forward(self, x):
-        self.freedom(x)  # raises where none is left
+        self.freedom(x)  # raises if none is left
         return np.var(x, axis=self.axes(x), ddof=self.ddof, keepdims=self.keepdims)
 
     def backward(self, grad, needs, out, x):
@@ -169,7 +169,7 @@ def _products_of_others(rows):
 
 
 class LogSumExp(Reduction, Smooth):
-    """log Σ exp(x), the largest element taken out before it can overflow; -inf where all are."""
+    """log Σ exp(x), without overflow: the largest element is subtracted first. -inf if all are."""
 
     def forward(self, x):
         top = largest(x, self.axes(x))

@@ -1,4 +1,4 @@
-"""Sequences: vectors for their ids, and pooling over those positions that are no padding."""
+"""Sequences: vectors for their ids, and pooling over the positions that are not padding."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ __all__ = ["Embedding", "MaskedMax", "MaskedMean"]
 class Embedding(Linear):
     """The rows of a weight (V, D) that integer `ids`, from 0 to V - 1, name.
 
-    Row `padding`, if there is one, is taken for a constant: it gets no gradient.
+    Row `padding`, if there is one, is treated as a constant: it gets no gradient.
     """
 
     def __init__(self, padding=None):
@@ -67,7 +67,7 @@ class MaskedMax(Max):
         yield _never_empty("global_max_pool1d", self.mask)
 
     def candidates(self, x):
-        """Return `x` with what the mask leaves out too small to be chosen."""
+        """Return `x` with the elements that the mask excludes too small to be chosen."""
         return np.where(self.mask, x, x.dtype.type(-np.inf))
 
     def forward(self, x):

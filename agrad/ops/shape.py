@@ -133,7 +133,7 @@ def _own(part):
     if np.ndim(part) == 0:
         return part
     is_array = hasattr(part, "dtype")
-    # NumPy's dtype for the empty list is float64, which is no index.
+    # NumPy's dtype for the empty list is float64, which cannot index.
     dtype = np.intp if not is_array and np.size(part) == 0 else None
     return np.array(part, dtype=dtype, like=part if is_array else None)
 

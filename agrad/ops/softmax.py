@@ -28,7 +28,7 @@ class Softmax(Smooth):
 class LogSoftmax(Smooth):
     """x - log Σ eˣ along `axis`, without overflow.
 
-    With p the softmax, J = I - 1 pᵀ: its average needs that of p alone, one for every gradient.
+    With p the softmax, J = I - 1 pᵀ: its average needs only that of p, the same for every gradient.
     """
 
     def __init__(self, axis):
@@ -52,8 +52,8 @@ class LogSoftmax(Smooth):
     def _average_softmax(self, y0, y1):
         """Average p from y⁰ to y¹, which differ from the x by constants, so that p is the same.
 
-        Lobatto's quadrature, which includes the ends, gives p̄ nearly. Completeness says that p̄ is
-        orthogonal to y¹ - y⁰: what is missing is made up for by the classes that have a share in p̄.
+        Lobatto's quadrature, which includes the ends, approximates p̄. Completeness requires p̄ to be
+        orthogonal to y¹ - y⁰: the classes that have a share in p̄ make up for what is missing.
         """
         finfo = np.finfo(y0.dtype)
         # No infinities, which have no difference; p is 0 there, and squares do not overflow.
@@ -69,7 +69,7 @@ class LogSoftmax(Smooth):
 
         drift = mean(step)
         centered = step - drift
-        # A drift that the rounding of y explains is no evidence against the quadrature.
+        # A drift that the rounding of y explains does not speak against the quadrature.
         real = np.abs(drift) > 4 * finfo.eps * (1 - mean(y0 + y1))
         slope = np.where(real, drift / np.where(real, mean(centered * step), 1), 0)
         return p * (1 - slope * centered)

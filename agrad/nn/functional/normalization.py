@@ -28,9 +28,9 @@ def batch_norm(
 ) -> Tensor:
     """Normalize each channel to mean 0 and variance 1, then scale and shift it.
 
-    In training by the batch's mean and variance, which the running ones then follow: by the call
-    itself, never by an average backward pass that runs the recorded graph again. Otherwise by the
-    running ones.
+    In training it uses the batch's mean and variance, and the call moves the running ones towards
+    them; an average backward pass, which runs the recorded graph again, does not. Outside training
+    it uses the running ones.
 
     Ioffe and Szegedy, "Batch Normalization", 2015.
 
@@ -163,9 +163,9 @@ def layer_norm(
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Set each element to zero with probability `p` and divide the others by 1 - p.
 
-    The mask is drawn by the call, where the input lives, and `agrad.seed` decides it: an average
-    backward pass runs the recorded graph again with the same mask. Where nothing is dropped, with
-    `p` = 0 or outside training, the input itself is returned.
+    Each call draws the mask on the input's device, as `agrad.seed` determines; an average backward
+    pass runs the recorded graph again with the same mask. With `p` = 0, and outside training, the
+    result is the input itself.
 
     Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
 
