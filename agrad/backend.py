@@ -1,9 +1,10 @@
-"""Which array library, which device and which kernels an array belongs to.
+"""The array library, the device and the kernels that an array belongs to.
 
-Operations are written against NumPy's functions; CuPy's arrays answer those themselves, by NumPy's
-dispatch protocols. What is left to choose by the array's type stands here, and here alone.
+Operations are written against NumPy's functions, which CuPy's arrays answer by NumPy's dispatch
+protocols. Every other choice by an array's type is made in this module.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import DTypeLike
 
 from agrad.errors import DeviceError
 from agrad.gpu import cuda
-from agrad.gpu.deferred import fed
+from agrad.gpu.deferred import fed, kept
 from agrad.kernels import cpu
 from agrad.random import generator
 
@@ -21,6 +22,7 @@ __all__ = [
     "Array",
     "as_array",
     "beside",
+    "cached_arrays",
     "device_of",
     "finite_part",
     "is_array",
@@ -41,7 +43,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def kernels(array: Array) -> ModuleType:
-    """Return the kernels that work on `array`: `agrad.kernels.cpu` for NumPy's, `gpu` for CuPy's.
+    """Return the kernels for `array`: `agrad.kernels.cpu` if it is NumPy's, `gpu` if CuPy's.
 
     Raises:
         TypeError: no kernels exist for arrays of that type.
@@ -61,7 +63,7 @@ def is_array(value: Any) -> bool:
 
 
 def as_array(value: Any) -> Array:
-    """Return `value` as an array: NumPy's reductions give scalars where a 0-d array is meant."""
+    """Return `value` as an array: NumPy's reductions return scalars in place of 0-d arrays."""
     return np.asarray(value) if isinstance(value, np.generic) else value
 
 
@@ -69,7 +71,7 @@ def as_array(value: Any) -> Array:
 
 
 def device_of(array: Any) -> str:
-    """Return where an array lives: "cpu", or "cuda:0" and so on.
+    """Return an array's device: "cpu", "cuda:0" and so on.
 
     Example:
         >>> device_of(np.zeros(2))
@@ -99,7 +101,7 @@ def move(array: Array, device: str) -> Array:
     """Return an array on a device: itself, if it is there already.
 
     Raises:
-        DeviceError: no such device can be used, or it has no room.
+        DeviceError: no such device can be used, or it is out of memory.
     """
     if device != "cpu":
         return cuda.to_device(array, device)
@@ -111,8 +113,8 @@ def beside(
 ) -> Array:
     """Return a constant as an array on the device of `like`.
 
-    Numbers and nested sequences are put there. An array has to be there already: no operation
-    copies one between devices unasked.
+    Numbers and nested sequences are put there. An array must be there already: operations never
+    copy arrays between devices unasked.
 
     Raises:
         DeviceError: an array on another device.
@@ -131,26 +133,26 @@ def beside(
     return value if dtype is None else value.astype(dtype, copy=False)
 
 
-# -- what the libraries do not share ---------------------------------------------------------------
+# -- differences between the libraries -------------------------------------------------------------
 
 
 def set_writable(arrays: Iterable[Array], writable: bool) -> None:
-    """Let NumPy allow or refuse changes in place; CuPy's arrays have no such flag."""
+    """Make NumPy arrays writable or read-only; CuPy's arrays have no such flag."""
     for array in arrays:
         if isinstance(array, np.ndarray):
             array.setflags(write=writable)
 
 
 def scalar(value: float | np.generic, dtype: DTypeLike, like: Array) -> Array:
-    """Return a number as a 0-d array; on a GPU filled there, as a copy would have to wait."""
+    """Return a number as a 0-d array; on a GPU it is filled in place, as a copy would wait."""
     if isinstance(like, np.ndarray):
         return np.asarray(value, dtype=dtype)
-    # CuPy takes a shape without axes for none given, and then that of `like`.
+    # CuPy takes a shape without axes for no shape at all, and uses that of `like`.
     return np.full_like(like, value, dtype=dtype, shape=(1,)).reshape(())
 
 
 def finite_part(values: Array) -> Array:
-    """Return the values with 0 in the place of NaN and infinities.
+    """Return the values with 0 in place of NaN and infinities.
 
     Example:
         >>> finite_part(np.array([1.0, -np.inf]))
@@ -161,7 +163,7 @@ def finite_part(values: Array) -> Array:
 
 
 def known_all(conditions: Array) -> bool:
-    """Return whether all are true; of those on a GPU, where to look would be to wait, that is open.
+    """Return whether all are known to be true; False on a GPU, where knowing would cost a wait.
 
     Example:
         >>> known_all(np.array([True, False]))
@@ -170,11 +172,34 @@ def known_all(conditions: Array) -> bool:
     return not cuda.is_array(conditions) and bool(conditions.all())
 
 
-def uniform(like: Array) -> Any:
-    """Return float32 numbers on [0, 1) of the shape of `like`, drawn where it lives.
+def cached_arrays(make: Callable[..., list[Array]]) -> Callable[..., list[Array]]:
+    """Cache arrays that depend on hashable arguments alone, and that nothing ever changes.
 
-    On a GPU they are a function of a key drawn from agrad's generator, whose state is thus all that
-    there is to seed, to save and to restore.
+    The cache drops those of the argument tuples that were used least recently. A recorded training
+    step, which has their addresses, keeps them itself.
+
+    Example:
+        >>> @cached_arrays
+        ... def thirds(count):
+        ...     return [np.arange(count) / 3]
+        >>> thirds(2) is thirds(2)
+        True
+    """
+    cached = functools.lru_cache(maxsize=256)(make)
+
+    @functools.wraps(cached)
+    def look_up(*arguments: Any) -> list[Array]:
+        return kept(cached(*arguments))
+
+    return look_up
+
+
+def uniform(like: Array) -> Any:
+    """Return float32 numbers on [0, 1) of the shape of `like`, drawn on its device.
+
+    On a GPU they are a function of a key drawn from agrad's generator, so that the generator's
+    state is all that a seed determines and a checkpoint needs. A recorded step draws a new key for
+    each run.
     """
     if isinstance(like, np.ndarray):
         return generator().random(like.shape, dtype=np.float32)
@@ -183,7 +208,7 @@ def uniform(like: Array) -> Any:
 
 
 def ones(count: int, like: Array) -> Array:
-    """Return so many ones of the dtype of `like`, where it lives."""
+    """Return `count` ones of the dtype of `like`, on its device."""
     if isinstance(like, np.ndarray):
         return np.ones(count, like.dtype)
     return np.ones_like(like, shape=(count,))
@@ -194,7 +219,7 @@ def joined(
 ) -> Array:
     """Return arrays joined by `np.stack` or `np.concatenate`.
 
-    On a GPU a few at a time: of more than eight, CuPy copies the addresses from the host.
+    On a GPU they are joined eight at a time: of more, CuPy copies the addresses from the host.
 
     Example:
         >>> joined(np.concatenate, [np.array([1.0, 2.0]), np.array([3.0])], 0)
@@ -207,7 +232,7 @@ def joined(
 
 
 def largest(x: Array, axis: int | tuple[int, ...] | None) -> Array:
-    """Return the largest element over `axis`, which is kept; -inf where there is none.
+    """Return the largest element over `axis`, which is kept; -inf if there is none.
 
     Example:
         >>> largest(np.array([[1.0, 3.0], [2.0, 0.0]]), axis=1)

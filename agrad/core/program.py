@@ -108,8 +108,16 @@ def topological_order(root: Node) -> list[Node]:
 
 
 def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, Array]:
-    """Call an operation: return it as it is for this call, and its output."""
+    """Call an operation: return it as it is for this call, and its output.
+
+    Raises:
+        Exception: that of a requirement that does not hold, before the operation changes anything.
+    """
     try:
+        if operation.requires is not None:
+            for condition, error in operation.requires(*arrays):
+                if not holds(condition):
+                    raise error()
         operation = operation.for_call(*arrays)
         out = as_array(operation.forward(*arrays))
     except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:

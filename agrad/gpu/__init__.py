@@ -1,1 +1,1 @@
-"""NVIDIA GPUs: what CuPy gives, what a step puts off while it is recorded, and CUDA graphs."""
+"""NVIDIA GPUs: CuPy's devices, deferred reads, CUDA graphs, and training steps recorded as such."""

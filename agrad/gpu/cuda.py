@@ -1,7 +1,6 @@
-"""NVIDIA GPUs, as CuPy gives them: which there are, what goes to them and back, what can fail.
+"""NVIDIA GPUs as CuPy presents them: the devices, copies to and from them, and their failures.
 
-CuPy is imported when a GPU is asked for, never before: where it has not been imported, no array can
-be one of its own.
+CuPy is imported when a GPU is asked for and not before: until then no array can be CuPy's.
 """
 
 import ctypes
@@ -36,13 +35,13 @@ __all__ = [
 
 
 def is_array(value: Any) -> bool:
-    """Return whether `value` is an array of CuPy's."""
+    """Return whether `value` is a CuPy array."""
     cupy = sys.modules.get("cupy")
     return cupy is not None and isinstance(value, cupy.ndarray)
 
 
 def number_of(device: str) -> int:
-    """Return the number of the GPU that "cuda:1", say, names; "cuda" is CuPy's current one.
+    """Return the number of a GPU: 1 for "cuda:1", and that of CuPy's current GPU for "cuda".
 
     Raises:
         DeviceError: no such GPU can be used; the message says what is missing.
@@ -58,11 +57,11 @@ def number_of(device: str) -> int:
 
 
 def to_device(array: Any, device: str) -> Any:
-    """Return an array of NumPy's or CuPy's on a GPU: itself, if it is there already.
+    """Return a NumPy or CuPy array on a GPU: itself, if it is there already.
 
     Raises:
         DeviceError: no such GPU can be used.
-        DeviceMemoryError: it has no room.
+        DeviceMemoryError: the GPU is out of memory.
     """
     number = number_of(device)
     if is_array(array) and array.device.id == number:
@@ -73,7 +72,7 @@ def to_device(array: Any, device: str) -> Any:
 
 
 def to_host(array: Any) -> Any:
-    """Return a copy of a GPU's array as one of NumPy's.
+    """Return a NumPy copy of a GPU's array.
 
     Raises:
         DeviceLostError: the GPU has failed.
@@ -83,7 +82,7 @@ def to_host(array: Any) -> Any:
 
 
 def require_current(operation: str, array: Any) -> None:
-    """Raise a DeviceError unless `array` is on the GPU on which CuPy computes at present."""
+    """Raise a DeviceError unless `array` is on CuPy's current GPU."""
     current = _cupy("cuda").cuda.Device().id
     if array.device.id != current:
         raise DeviceError(
@@ -93,18 +92,18 @@ def require_current(operation: str, array: Any) -> None:
 
 
 def new_stream() -> Any:
-    """Return a stream of the current GPU, on which launches can be recorded."""
+    """Return a stream of the current GPU that can record launches."""
     return _cupy("cuda").cuda.Stream()
 
 
 def new_pool() -> Any:
-    """Return a pool of memory of the current GPU."""
+    """Return a memory pool of the current GPU."""
     return _cupy("cuda").cuda.MemoryPool()
 
 
 @contextmanager
 def computing_on(stream: Any, pool: Any) -> Iterator[None]:
-    """Compute inside the `with` block on that stream, on memory of that pool, apart from others."""
+    """Compute on `stream`, with memory of `pool`, inside the block; wait for the GPU around it."""
     allocator = _cupy("cuda").cuda.using_allocator(pool.malloc)
     _cupy("cuda").cuda.runtime.deviceSynchronize()
     with stream, allocator:
@@ -116,18 +115,18 @@ _recording: ContextVar[bool] = ContextVar("agrad_recording", default=False)
 
 
 def record(stream: Any, launch: Callable[[], None]) -> Any:
-    """Return the CUDA graph of what a function launches on the stream, which is the current one.
+    """Return the CUDA graph of what a function launches on the current stream, `stream`.
 
     Raises:
-        RuntimeError, NotImplementedError: the function does what a graph cannot have.
+        RuntimeError, NotImplementedError: the function does something that a graph cannot.
     """
-    gc.collect()  # what is freed while recording may wait for the device, as cuBLAS' handles do
+    gc.collect()  # freeing may wait for the device, as it does for cuBLAS' handles
     stream.begin_capture()
     token = _recording.set(True)
     try:
         launch()
     except BaseException:
-        with suppress(RuntimeError):  # what has been spoilt cannot be ended without
+        with suppress(RuntimeError):  # a capture that an operation has invalidated ends with one
             stream.end_capture()
         raise
     finally:
@@ -137,7 +136,7 @@ def record(stream: Any, launch: Callable[[], None]) -> Any:
 
 @contextmanager
 def failures_explained() -> Iterator[None]:
-    """Let `explain` speak of what fails inside the `with` block."""
+    """Explain GPU failures raised inside the block."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -146,29 +145,29 @@ def failures_explained() -> Iterator[None]:
 
 
 def explain(error: Exception) -> None:
-    """Raise, in place of a GPU's failure, an error that says what it means; else do nothing.
+    """Raise an error that explains a GPU's failure; do nothing if `error` is another error.
 
     Raises:
-        DeviceMemoryError: it has no room.
-        DeviceLostError: it can compute nothing more for this process.
+        DeviceMemoryError: the GPU is out of memory.
+        DeviceLostError: the GPU can compute nothing more for this process.
     """
     cupy = sys.modules.get("cupy")
-    if cupy is None or _recording.get():  # where nothing can be waited for
+    if cupy is None or _recording.get():  # recording allows no wait
         return
     if isinstance(error, cupy.cuda.memory.OutOfMemoryError):
         message = (
-            f"the GPU has no room: {error}; take smaller batches, or drop what still holds arrays "
-            "(graphs kept by retain_graph=True, results of earlier steps)"
+            f"the GPU is out of memory: {error}; use smaller batches, or release arrays (graphs "
+            "kept by retain_graph=True, results of earlier steps)"
         )
         raise _with_notes(DeviceMemoryError(message), error) from error
     if isinstance(error, cupy.cuda.runtime.CUDARuntimeError | cupy.cuda.driver.CUDADriverError):
         try:
-            # An error that a kernel left behind comes back at every call from then on.
+            # After a kernel has failed, every call returns its error.
             cupy.cuda.runtime.deviceSynchronize()
         except cupy.cuda.runtime.CUDARuntimeError:
             message = (
-                f"the GPU has failed ({error}), and what it held is lost to this process; start it "
-                "again and go on from what was saved"
+                f"the GPU has failed ({error}), and what it held is lost to this process; restart "
+                "it and resume from a checkpoint"
             )
             raise _with_notes(DeviceLostError(message), error) from error
 
@@ -179,7 +178,7 @@ def _with_notes(failure: DeviceError, error: Exception) -> DeviceError:
     return failure
 
 
-# -- what there is ---------------------------------------------------------------------------------
+# -- devices and drivers ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -193,10 +192,10 @@ class Gpu:
 
 
 def gpus() -> list[Gpu]:
-    """Return what each GPU is, in the order of their numbers.
+    """Return the GPUs in the order of their numbers.
 
     Raises:
-        DeviceError: none can be used.
+        DeviceError: there is none that can be used.
     """
     count = _count("cuda")
     cuda = _cupy("cuda").cuda
@@ -211,7 +210,7 @@ def gpus() -> list[Gpu]:
 
 
 def driver_version() -> tuple[int, int] | None:
-    """Return the newest CUDA version that the driver supports; None where there is no driver."""
+    """Return the newest CUDA version that the driver supports; None without a driver."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     version = ctypes.c_int()
     try:
@@ -222,7 +221,7 @@ def driver_version() -> tuple[int, int] | None:
 
 
 def advice() -> str:
-    """Return what to install for an NVIDIA GPU to be used, in one sentence."""
+    """Return in one sentence what to install to use an NVIDIA GPU."""
     driver = driver_version()
     if driver is None:
         return "this machine has no NVIDIA driver: install one, if it has such a GPU"
@@ -230,11 +229,11 @@ def advice() -> str:
     if driver[0] < 12:
         return f"{supported}, and 12 is needed: install a newer driver"
     extra = "cuda13x" if driver[0] >= 13 else "cuda12x"
-    return f'{supported}: pip install "agrad[{extra}]", and no other CuPy beside it'
+    return f'{supported}: pip install "agrad[{extra}]", with no other CuPy installed'
 
 
 def _count(device: str) -> int:
-    """Return how many GPUs there are, at least one."""
+    """Return the number of GPUs, at least one."""
     runtime = _cupy(device).cuda.runtime
     try:
         return int(runtime.getDeviceCount())

@@ -1,10 +1,13 @@
-"""What the host decides, counts and draws in a training step, put off while the step is recorded.
+"""What the host decides, counts and draws in a training step, deferred while the step is recorded.
 
-A CUDA graph launches a step's kernels without the Python that launched them one by one. Python
-between them may then neither look at what they compute nor give them numbers of its own. What a
-step needs of either goes through the functions here. They do at once what they say, except
-inside `deferring`: there conditions are taken to hold, actions and numbers are noted, and whoever
-runs the recorded step sees to them before and after each run.
+A CUDA graph launches a step's kernels without the Python that launched them one by one. So Python
+between them may neither look at what they compute nor hand them numbers of its own. The engine, the
+optimizers and the training step do both through the functions here, which act at once except inside
+`deferring`. There they take conditions to hold and note actions and numbers, which the runner of
+the recorded step looks after before and after each run.
+
+Operations and rules import nothing from here. An operation states what it requires, see
+`Operation.requires`, and a rule is given its numbers.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,19 +35,19 @@ Action = Callable[..., None]
 
 
 class Deferral(Protocol):
-    """What notes the decisions that are put off."""
+    """What notes all that is deferred."""
 
     def condition(self, condition: Any) -> None:
-        """Note what has to hold, a boolean array without axes."""
+        """Note a condition, a boolean array without axes, to be checked after each run."""
 
     def feed(self, make: Callable[[], float], dtype: type) -> Any:
-        """Return an array without axes that has what `make` returns before each run."""
+        """Return an array without axes that is set to `make()` before each run."""
 
     def action(self, action: Action, numbers: tuple[Any, ...]) -> None:
-        """Note what is to be called after each run, with the values that the numbers have then."""
+        """Note a function to call after each run with the values of the numbers."""
 
     def keep(self, value: Any) -> None:
-        """Hold on to arrays, whose addresses are noted."""
+        """Keep arrays whose addresses are recorded."""
 
 
 _deferral: ContextVar[Deferral | None] = ContextVar("agrad_deferral", default=None)
@@ -52,7 +55,7 @@ _deferral: ContextVar[Deferral | None] = ContextVar("agrad_deferral", default=No
 
 @contextmanager
 def deferring(deferral: Deferral) -> Iterator[None]:
-    """Let `deferral` note inside the `with` block what would be done at once outside."""
+    """Defer to `deferral` inside the block."""
     token = _deferral.set(deferral)
     try:
         yield
@@ -61,7 +64,7 @@ def deferring(deferral: Deferral) -> Iterator[None]:
 
 
 def number(array: Any) -> Any:
-    """Return the element of an array that has one: as a float, or deferred as an array.
+    """Return the only element of an array as a float; deferred, as an array without axes.
 
     Example:
         >>> number(np.array([2.0]))
@@ -71,7 +74,7 @@ def number(array: Any) -> Any:
 
 
 def holds(condition: Any) -> bool:
-    """Return whether a condition is true, or deferred that it is, to be looked at after the run.
+    """Return whether a condition is true; deferred, note it to be checked and return True.
 
     Example:
         >>> holds(np.array(1.0) < 0)
@@ -85,7 +88,7 @@ def holds(condition: Any) -> bool:
 
 
 def fed(make: Callable[[], float], dtype: type = np.float64) -> Any:
-    """Return what `make` returns, or deferred an array without axes that has it in each run.
+    """Return `make()`; deferred, an array without axes that is set to it before each run.
 
     Example:
         >>> fed(lambda: 0.5)
@@ -96,7 +99,7 @@ def fed(make: Callable[[], float], dtype: type = np.float64) -> Any:
 
 
 def after(action: Action, *numbers: Any) -> None:
-    """Call `action` with the values of numbers, which may be arrays without axes, or do so later.
+    """Call `action` with the values of numbers or arrays without axes; deferred, after each run.
 
     Example:
         >>> after(print, np.array(2.0), 1.0)
@@ -110,7 +113,7 @@ def after(action: Action, *numbers: Any) -> None:
 
 
 def kept(value: Any) -> Any:
-    """Return what others may drop from a cache, or deferred hold on to it as well.
+    """Return an entry of a cache; deferred, keep it in case the cache drops it.
 
     Example:
         >>> kept([1, 2])
@@ -123,7 +126,7 @@ def kept(value: Any) -> Any:
 
 
 def values(numbers: tuple[Any, ...]) -> list[float]:
-    """Return numbers as floats; those of a GPU are waited for once.
+    """Return numbers as floats, with one wait for all of those on a GPU.
 
     Example:
         >>> values((np.array(2.0), 1.0))
@@ -135,7 +138,7 @@ def values(numbers: tuple[Any, ...]) -> list[float]:
 
 
 def as_dtype(value: Any, dtype: Any) -> Any:
-    """Return what `fed` gave for a product with arrays of that dtype, which it keeps.
+    """Return a number from `fed` so that its product with arrays of that dtype has their dtype.
 
     Example:
         >>> as_dtype(0.5, np.float32)

@@ -1,7 +1,7 @@
-"""A function on the GPU recorded as one CUDA graph, whose runs need one launch.
+"""A function on the GPU recorded as one CUDA graph, which runs by a single launch.
 
-A graph holds the addresses of its arrays. What it makes on the way lies in memory that serves
-recorded functions alone; what it reads and changes beyond that must be there, unmoved, at each run.
+A graph holds the addresses of its arrays. The arrays that it makes lie in memory of its own. All
+other arrays that it reads or changes must still exist, at the same addresses, in each run.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ Actions = list[tuple[Action, tuple[Any, ...]]]
 
 
 class Recorder:
-    """What graphs that never run at the same time share: a stream, cuBLAS, and copies of arrays."""
+    """What graphs share that never run at the same time: a stream, cuBLAS, and copies of arrays."""
 
     def __init__(self, like: Array) -> None:
         self.stream = cuda.new_stream()
@@ -34,7 +34,7 @@ class Recorder:
         self._copies: list[Array] = []
 
     def copies_of(self, arrays: list[Array]) -> list[Array]:
-        """Return an array to copy each of these into, the same ones at each call."""
+        """Return for each array another to copy it into, the same one in each call."""
         if len(arrays) != len(self._copied) or not all(map(is_, arrays, self._copied)):
             self._copied = arrays
             self._copies = [np.empty_like(array) for array in arrays]
@@ -44,17 +44,17 @@ class Recorder:
 class Graph:
     """A function of arrays, and the graph of its launches.
 
-    It is called twice: by `rehearse`, where all is computed, which compiles kernels and fills the
-    pool, and by `record`, where nothing is. What it asks of the host is put off until each run has
-    ended, see `agrad.gpu.deferred`, of which this is the `Deferral`.
+    The function is called twice. `rehearse` computes, which compiles kernels and fills the pool;
+    `record` computes nothing. Whatever the function asks of the host is deferred until a run has
+    ended: this is a `Deferral`, see `agrad.gpu.deferred`.
 
-    The pool, and the buffers of `Flat`s, are this graph's alone: what one run leaves for another
-    graph's to read must not lie where that graph, recorded before, writes.
+    The graph shares neither its pool nor the buffers of `Flat`s with other graphs. If it did, one
+    recorded earlier could overwrite what a run of this one leaves for a third to read.
 
     Args:
         body: the function, which returns an array of one element.
         arguments: its arrays, copied into those that the graph reads.
-        changing: all arrays that it changes, and that were there before.
+        changing: the arrays from outside that it changes.
         flats: those whose buffers it uses.
         recorder: what it shares with other graphs.
     """
@@ -79,14 +79,14 @@ class Graph:
             self._arguments = [array.copy() for array in arguments]
 
     def __del__(self) -> None:
-        """Give its memory back, which a pool of CuPy's that is dropped does not."""
+        """Return the memory, which CuPy's pools do not do when they are dropped."""
         pool = self._pool
         vars(self).clear()
         pool.free_all_blocks()
 
     @contextmanager
     def _own_memory(self) -> Iterator[None]:
-        """Compute on the recorder's stream and in the graph's memory inside the `with` block."""
+        """Compute on the recorder's stream and in the graph's memory inside the block."""
         with ExitStack() as stack:
             stack.enter_context(cuda.computing_on(self._recorder.stream, self._pool))
             stack.enter_context(self._recorder.products)
@@ -97,10 +97,10 @@ class Graph:
     # -- its two calls, and its runs ---------------------------------------------------------------
 
     def rehearse(self) -> Conclusion | None:
-        """Run the function as it is, and return what is to be called after `record`.
+        """Run the function eagerly; return what concludes the run, to be called after `record`.
 
-        That does what was put off, and returns the function's result. If a condition did not hold,
-        it is None; see `run`. After an error, too, nothing has changed.
+        The conclusion does what was deferred and returns the function's result. It is None if a
+        condition failed. After that, as after an error, nothing has changed.
         """
         with self._own_memory():
             try:
@@ -111,10 +111,10 @@ class Graph:
             return self._outcome()
 
     def record(self) -> None:
-        """Record the function's launches, for `run`; the host has to be where `rehearse` found it.
+        """Record the function's launches for `run`, from the state that `rehearse` started from.
 
         Raises:
-            RuntimeError, TypeError: a CUDA graph cannot have what the function does.
+            RuntimeError, TypeError: the function does something that a CUDA graph cannot.
         """
         like = self._arguments[0]
         with self._own_memory():
@@ -122,10 +122,9 @@ class Graph:
             self._graph = cuda.record(self._recorder.stream, self._call)
 
     def run(self, arguments: Sequence[Array]) -> float | None:
-        """Run what was recorded on other arguments of the same shapes and dtypes.
+        """Run the graph on arguments of the same shapes and dtypes and return its result.
 
-        Returns the function's result. If a condition that was put off did not hold, it is None, and
-        nothing has changed.
+        The result is None if a deferred condition failed. Nothing has changed then.
         """
         for own, array in zip(self._arguments, arguments):
             own[...] = array
@@ -154,7 +153,7 @@ class Graph:
             self._report[i] = value
 
     def _outcome(self) -> Conclusion | None:
-        """Read what a run has left, the only wait for it, and return what does what was put off."""
+        """Read the report of a run, the only wait for it, and return what concludes the run."""
         result, *numbers = self._report.tolist()
         held = numbers[: len(self._conditions)]
         if not all(held):
@@ -166,30 +165,30 @@ class Graph:
         for copy, array in zip(self._copies, self._changing):
             array[...] = copy
 
-    # -- what is put off ---------------------------------------------------------------------------
+    # -- the deferral ------------------------------------------------------------------------------
 
     def condition(self, condition: Array) -> None:
-        """Note what has to hold."""
+        """Note a condition to check after each run."""
         self._conditions.append(condition)
 
     def feed(self, make: Callable[[], float], dtype: type) -> Array:
-        """Return where the number will be in each run."""
+        """Return the array without axes that has the number in each run."""
         self._feeds.append((make, dtype))
         if self._numbers is None:
             return scalar(make(), dtype, like=self._arguments[0])
         return self._numbers[len(self._feeds) - 1].view(dtype)
 
     def action(self, action: Action, numbers: tuple[Any, ...]) -> None:
-        """Note what to call after each run."""
+        """Note a function to call after each run."""
         self._actions.append((action, numbers))
 
     def keep(self, value: Any) -> None:
-        """Hold on to arrays for as long as the graph is there."""
+        """Keep arrays for as long as the graph exists."""
         self._kept.append(value)
 
 
 def _conclude(result: float, actions: Actions, numbers: list[float]) -> float:
-    """Do what was put off, with the numbers that stand for arrays, and return the run's result."""
+    """Call the deferred actions, with `numbers` for their arrays, and return the run's result."""
     read = iter(numbers)
     for action, values in actions:
         action(*(next(read) if cuda.is_array(value) else float(value) for value in values))

@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from agrad.backend import Array, as_array
 from agrad.core.tensor import Tensor, as_tensor
-from agrad.gpu.deferred import number
 from agrad.nn import functional as F
 from agrad.nn.module import Module, Parameter
 
@@ -64,14 +64,13 @@ class _BatchNorm(Module):
             eps=self.eps,
         )
 
-    def _count_batch(self) -> float:
-        """Count one batch more, and return its share in the running averages."""
+    def _count_batch(self) -> float | Array:
+        """Count a batch and return its share in the running averages."""
         if not self.track_running_stats:
             return 0.0
         batches = self.num_batches_tracked.writable()
         batches += 1
-        # Only where its value decides is a GPU waited for.
-        return 1 / number(batches) if self.momentum is None else self.momentum
+        return as_array(1 / batches) if self.momentum is None else self.momentum
 
     def extra_repr(self) -> str:
         return (

@@ -66,7 +66,7 @@ class Matmul(Multilinear):
                 x, grad = x[np.newaxis], grad[..., np.newaxis, :]
             x_grad = matmul(grad, y.mT) if needs[0] else None
             return x_grad, matmul(x.mT, grad) if needs[1] else None
-        # One product, in which the leading axes of x are so many rows.
+        # One product, with the leading axes of x as rows.
         rows = _as_matrix(x)
         columns = y[:, np.newaxis] if y.ndim == 1 else y
         grad = grad.reshape(len(rows), columns.shape[1])

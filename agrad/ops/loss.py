@@ -1,18 +1,27 @@
-"""Losses against constant targets: an input of cross-entropy, held by the other operations."""
+"""Losses against constant targets.
+
+`CrossEntropy` and `ClassLikelihood` take logits or log-probabilities x, (N, C, ...) or (C,); the
+classes, integers of the shape of x without C; and optionally a weight for each class, (C,). They
+leave out the examples of class `ignored`. Their `reduction` is "mean", weighted with the examples'
+weights, "sum" or "none".
+"""
+
+import math
 
 import numpy as np
 
-from agrad.backend import kernels
-from agrad.gpu.deferred import holds
+from agrad.backend import kernels, known_all, scalar
 from agrad.ops.operation import Elementwise, Linear, Operation
 
 __all__ = [
     "BinaryCrossEntropy",
+    "ClassLikelihood",
     "CrossEntropy",
     "NegativeLogLikelihood",
     "SoftNegativeLogLikelihood",
     "class_axis",
-    "class_error",
+    "scale_of",
+    "smoothed",
 ]
 
 
@@ -21,25 +30,48 @@ def class_axis(x):
     return min(1, x.ndim - 1)
 
 
-def class_error(name, label, x):
-    """Return the error for a class that `x` does not have."""
+def scale_of(reduction, total):
+    """Return the factor of the sum over examples that weigh `total`; None if there is no sum."""
+    if reduction == "none":
+        return None
+    if reduction == "sum":
+        return 1.0
+    if isinstance(total, int):
+        return 1 / total if total else math.nan
+    return 1 / np.where(total, total, total.dtype.type(math.nan))
+
+
+def smoothed(shares, smoothing, weight=None):
+    """Return each example's shares of the classes, partly spread evenly, times their weights."""
+    axis = class_axis(shares)
+    if smoothing:
+        shares = (1 - smoothing) * shares + smoothing / shares.shape[axis]
+    if weight is not None:
+        weight = weight.astype(shares.dtype, copy=False)
+        shares = shares * weight.reshape(-1, *[1] * (shares.ndim - axis - 1))
+    return shares
+
+
+def _known(name, x, classes, ignored):
+    """Return the requirement that x has the class of every example that is not left out."""
     axis = class_axis(x)
-    return ValueError(
-        f"{name}: target has class {label}, outside 0 to {x.shape[axis] - 1} (input has shape "
-        f"{x.shape}, its classes on axis {axis})"
-    )
+    labels = classes.ravel().astype(np.int64, copy=False)
+    wrong = kernels(x).softmax.first_outside(labels, x.shape[axis], ignored)
+
+    def error():
+        return ValueError(
+            f"{name}: target has class {labels[int(wrong)]}, outside 0 to {x.shape[axis] - 1} "
+            f"(input has shape {x.shape}, its classes on axis {axis})"
+        )
+
+    return wrong < 0, error
 
 
 class CrossEntropy(Operation):
-    """-w log softmax(x)[class] of each example, over logits x (N, C, ...) or (C,).
+    """-w log softmax(x)[class] of each example, with x the logits and w the weight of its class.
 
-    The classes are integers of the shape of x without C, the weights w, (C,), theirs; both are
-    constants. With p the softmax, the gradient for x is p less 1 at the class, and its average
-    needs that of p alone.
-
-    Args:
-        ignored: the class that marks examples to leave out.
-        reduction: "mean", by the sum of the examples' weights; "sum"; "none".
+    With p the softmax, the gradient for x is p minus 1 at the class, and its average needs only
+    that of p.
     """
 
     owns_gradients = True
@@ -48,13 +80,8 @@ class CrossEntropy(Operation):
         self.ignored = ignored
         self.reduction = reduction
 
-    def for_call(self, x, classes, weight=None):
-        _, classes, _ = self._rows(x, classes, weight)
-        count = x.shape[class_axis(x)]
-        wrong = kernels(x).softmax.first_outside(classes, count, self.ignored)
-        if not holds(wrong < 0):
-            raise class_error("cross_entropy", classes[int(wrong)], x)
-        return self
+    def requires(self, x, classes, weight=None):
+        yield _known("cross_entropy", x, classes, self.ignored)
 
     def forward(self, x, classes, weight=None):
         examples = *self._rows(x, classes, weight), self.ignored, self.reduction
@@ -93,13 +120,58 @@ class CrossEntropy(Operation):
         return rows, *[None] * (len(needs) - 1)
 
 
+class ClassLikelihood(Operation):
+    """-w log p[class] of each example, with x = log p and w the weight of its class.
+
+    Each call returns one of the two linear operations below, with what it derives from the classes.
+
+    Args:
+        name: of the loss, for the error of a class that x does not have.
+        ignored: the class of examples to leave out.
+        reduction: "mean", "sum" or "none".
+        smoothing: the share of each example's weight that goes to all classes evenly.
+    """
+
+    def __init__(self, name, ignored, reduction, smoothing=0.0):
+        self.name = name
+        self.ignored = ignored
+        self.reduction = reduction
+        self.smoothing = smoothing
+
+    def requires(self, x, classes, weight=None):
+        yield _known(self.name, x, classes, self.ignored)
+
+    def for_call(self, x, classes, weight=None):
+        axis = class_axis(x)
+        counted = classes != self.ignored
+        if weight is None and known_all(counted):
+            weights, total = None, classes.size
+        else:
+            inside = (classes >= 0) & (classes < x.shape[axis])
+            classes = np.where(inside, classes, 0)
+            if weight is None:
+                weights = counted.astype(x.dtype)
+            else:
+                weights = weight.astype(x.dtype, copy=False)[classes] * counted
+            total = weights.sum()
+        scale = scale_of(self.reduction, total)
+        if not self.smoothing:
+            return NegativeLogLikelihood(classes, weights, scale)
+        shares = np.zeros_like(x)
+        one = scalar(1, x.dtype, like=x)
+        np.put_along_axis(shares, np.expand_dims(classes, axis), one, axis)
+        shares = smoothed(shares, self.smoothing, weight)
+        shares *= np.expand_dims(counted, axis)
+        return SoftNegativeLogLikelihood(shares, scale)
+
+
 class NegativeLogLikelihood(Linear):
-    """-w log p[class] of each example, given log p (N, C, ...) or (C,).
+    """-w log p[class] of each example, given log p (N, C, ...) or (C,): a `ClassLikelihood`'s call.
 
     Args:
         target: the classes, of the shape of log p without its axis of classes.
         weight: of the same shape; None for ones. A weight of zero leaves an example out.
-        scale: what the sum over the examples is multiplied by; None for no sum.
+        scale: the factor of the sum over the examples; None to keep each example's loss.
     """
 
     def __init__(self, target, weight=None, scale=None):
@@ -109,18 +181,18 @@ class NegativeLogLikelihood(Linear):
         self.weight = weight
         self.scale = scale
 
-    def forward(self, x):
+    def forward(self, x, *constants):
         losses = -x[self.picked]
         if self.weight is not None:
             losses = np.where(self.weight, losses, 0) * self.weight
         return losses if self.scale is None else losses.sum() * self.scale
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad, needs, out, x, *constants):
         if self.scale is not None:
             grad = grad * self.scale
         x_grad = np.zeros_like(x)
         x_grad[self.picked] = -grad if self.weight is None else -grad * self.weight
-        return (x_grad,)
+        return x_grad, *[None] * len(constants)
 
 
 class SoftNegativeLogLikelihood(Linear):
@@ -128,23 +200,22 @@ class SoftNegativeLogLikelihood(Linear):
 
     Args:
         target: the classes' weights q, of the shape of log p.
-        scale: what the sum over the examples is multiplied by; None for no sum.
+        scale: the factor of the sum over the examples; None to keep each example's loss.
     """
 
     def __init__(self, target, scale=None):
         self.target = target
         self.scale = scale
 
-    def forward(self, x):
+    def forward(self, x, *constants):
         # Where q is zero, log p may be minus infinity.
         products = self.target * np.where(self.target != 0, x, 0)
         losses = -products.sum(axis=min(1, x.ndim - 1))
         return losses if self.scale is None else losses.sum() * self.scale
 
-    def backward(self, grad, needs, out, x):
-        if self.scale is not None:
-            return (-grad * self.scale * self.target,)
-        return (-np.expand_dims(grad, min(1, x.ndim - 1)) * self.target,)
+    def backward(self, grad, needs, out, x, *constants):
+        grad = np.expand_dims(grad, class_axis(x)) if self.scale is None else grad * self.scale
+        return -grad * self.target, *[None] * len(constants)
 
 
 class BinaryCrossEntropy(Elementwise):

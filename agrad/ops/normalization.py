@@ -13,10 +13,10 @@ __all__ = ["FollowedNormalize", "Normalize"]
 class Normalize(Operation):
     """(x - mean) / √(mean square of x - mean, plus eps) · weight + bias, with means over `axis`.
 
-    Weight and bias, each of which may be left out together with what follows it, have the lengths
-    of these axes, all counted from the last. The average of what is normalized is its own, see
-    `agrad.kernels.cpu.normalization`; that of the product with the weight is the one at the
-    midpoint, as of any two factors.
+    Weight and bias are optional, but a bias needs a weight. They have the lengths of these axes,
+    which are counted from the last. The normalization is averaged by a formula of its own, see
+    `agrad.kernels.cpu.normalization`; the product with the weight, like that of any two factors, at
+    the midpoint.
     """
 
     def __init__(self, axis, eps):
@@ -43,7 +43,7 @@ class Normalize(Operation):
         return self._in_place(gradients, x, weight, bias)[: len(needs)]
 
     def _rows(self, x, dtype):
-        """Return an array like x with what is normalized as rows."""
+        """Return an array like x with the normalized axes as rows."""
         moved = self._moved(x)
         lengths = moved.shape[-len(self.axis) :]
         rows = math.prod(moved.shape[: x.ndim - len(lengths)])
@@ -82,7 +82,7 @@ def _row(weight, dtype):
 
 
 class FollowedNormalize(Operation):
-    """`Normalize`, where each call first has `follow` see its input."""
+    """`Normalize`, but each call first passes its input to `follow`."""
 
     def __init__(self, axis, eps, follow):
         self.axis = axis

@@ -1,20 +1,19 @@
-"""The base class of operations, and the kinds that determine their averaged Jacobians.
+"""Operations, and the kinds that determine their averaged Jacobians.
 
 An operation is a function of arrays. It defines how to compute its output (`forward`) and how to
 pull a gradient back through its Jacobian J (`backward`: grad ↦ Jᵀ grad). The average backward pass
-also needs the Jacobian averaged along the straight segment between the start and end values of the
-inputs,
+also needs the Jacobian averaged over the straight segment between the inputs' start and end values,
 
     J̄ = ∫₀¹ J(x⁰ + t (x¹ - x⁰)) dt,        hence        J̄ (x¹ - x⁰) = y¹ - y⁰   exactly.
 
-Because of this identity the averages of a whole graph telescope: the swept-back gradient ĝ
-satisfies ⟨ĝ, Δ⟩ = L(θ + Δ) - L(θ). How to compute J̄ depends only on the *kind* of the operation. An
-operation therefore derives from one of the kinds below and needs no averaging code of its own. An
-operation that derives from `Operation` directly has no kind, and an average backward pass through
-it raises an error.
+Because of that last identity the averages of a whole graph telescope: the gradient ĝ that is swept
+back meets ⟨ĝ, Δ⟩ = L(θ + Δ) - L(θ). The *kind* of an operation alone determines how to compute J̄,
+so an operation normally derives from one of the kinds below and has no averaging code of its own.
+One that derives from `Operation` directly has no kind, and an average backward pass through it
+raises an error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,13 +29,17 @@ __all__ = [
     "Multilinear",
     "Operation",
     "Point",
+    "Requirement",
     "Selection",
     "Smooth",
     "midpoint",
 ]
 
 Gradients = Sequence[Any]
-"""One gradient for each input, or None if it is not needed."""
+"""One gradient for each input; None for inputs that need none."""
+
+Requirement = tuple[Any, Callable[[], Exception]]
+"""A condition, a bool or a boolean array of one element, and a function that makes its error."""
 
 
 class Point(NamedTuple):
@@ -51,19 +54,42 @@ class Operation:
 
     An instance holds the parameters of the function (an axis, a slope, a mask) but never the values
     that pass through it, so `forward` and `backward` can be evaluated again at any inputs.
+
+    Example:
+        >>> from agrad.core.tensor import apply
+        >>> class Root(Elementwise):
+        ...     def requires(self, x):
+        ...         yield (x >= 0).all(), lambda: ValueError(f"root: x has {x.min()}")
+        ...
+        ...     def forward(self, x):
+        ...         return np.sqrt(x)
+        >>> apply(Root(), np.array([4.0, -1.0]))
+        Traceback (most recent call last):
+        ValueError: root: x has -1.0
+        in Root of inputs float64[2]
     """
 
     owns_gradients: bool = False
-    """Whether its gradients have the inputs' shapes and dtypes, and share memory with nothing."""
+    """Whether its gradients have the inputs' shapes and dtypes and share memory with nothing."""
+
+    requires: Callable[..., Iterable[Requirement]] | None = None
+    """What the inputs' values must satisfy: a method of them, or None if they may be anything.
+
+    The method returns or yields a `Requirement` for each condition. It computes the conditions but
+    never asks whether they hold: the engine asks once in each call, before `for_call`, and while a
+    training step is recorded as a CUDA graph it defers the question until the graph has run. An
+    average backward pass does not ask again.
+    """
 
     def forward(self, *inputs: Array) -> Array:
         """Return the output, which may be a view of an input. It must not change the inputs."""
         raise TypeError(f"{type(self).__name__}: the operation defines no forward")
 
     def for_call(self, *inputs: Array) -> "Operation":
-        """Return the operation for one call, after any random draw or change of state.
+        """Return the operation for one call, after drawing or changing what the call does.
 
-        A call runs this once before `forward`. An average backward pass runs only `forward` again.
+        Each call runs this once, before `forward`. An average backward pass runs `forward` of the
+        returned operation again, but not this.
         """
         return self
 
@@ -72,15 +98,15 @@ class Operation:
     ) -> Gradients:
         """Return Jᵀ grad for each input, in the order of the inputs.
 
-        `needs[i]` says whether the gradient of input i is needed; if it is not, it may be None. A
-        gradient may have the broadcast shape of the output; the sweep sums it to the input's shape.
+        `needs[i]` says whether input i needs a gradient; if not, its gradient may be None. A
+        gradient may have the broadcast shape of the output: the sweep sums it to the input's.
         """
         raise TypeError(f"{type(self).__name__}: the operation defines no backward")
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
-        """Return J̄ᵀ grad for each input, where J̄ is the Jacobian averaged from `start` to `end`."""
+        """Return J̄ᵀ grad for each input, with J̄ the Jacobian averaged from `start` to `end`."""
         raise AverageUndefinedError(
             f"{type(self).__name__}: the operation has no kind, so its averaged Jacobian is "
             "unknown; derive it from one of the kinds (Linear, Multilinear, Elementwise, "
@@ -109,7 +135,7 @@ class Multilinear(Operation):
     """Linear (or affine) in each of `degree` factors, so J is of degree - 1 along the segment.
 
     Gauss-Legendre quadrature with ⌈degree / 2⌉ nodes is therefore exact. For two factors one node
-    is enough: the Jacobian at the midpoint. An input that enters twice counts as two factors.
+    suffices: the Jacobian at the midpoint. An input that enters twice counts as two factors.
     `backward` must not use `out`.
     """
 
@@ -127,8 +153,8 @@ class Multilinear(Operation):
 class Elementwise(Operation):
     """y = f(x) elementwise: J̄ is diagonal, the divided difference (f(b) - f(a)) / (b - a).
 
-    Subclasses define `derivative` and `divided_difference`. The quotient suffers from cancellation,
-    so the latter is always a stable closed form (see `agrad.kernels.cpu.divided_difference`).
+    Subclasses define `derivative` and `divided_difference`. The quotient itself cancels, so the
+    latter must be a stable closed form (see `agrad.kernels.cpu.divided_difference`).
     """
 
     def derivative(self, out: Array, x: Array) -> Array:
@@ -136,7 +162,7 @@ class Elementwise(Operation):
         raise TypeError(f"{type(self).__name__}: the operation defines no derivative")
 
     def divided_difference(self, a: Array, b: Array) -> Array:
-        """Return (f(b) - f(a)) / (b - a), or f'(a) for equal a and b."""
+        """Return (f(b) - f(a)) / (b - a), or f'(a) where a and b are equal."""
         raise TypeError(f"{type(self).__name__}: the operation defines no divided difference")
 
     def backward(
@@ -183,12 +209,12 @@ class Selection(Operation):
 
 
 class Smooth(Operation):
-    """A smooth function of one input whose averaged Jacobian has no practical closed form.
+    """A smooth function of one input, whose averaged Jacobian has no practical closed form.
 
-    A few Gauss-Legendre nodes approximate J̄. The smallest change along x¹ - x⁰ that makes J̄ map
+    A few Gauss-Legendre nodes approximate J̄. The smallest change along x¹ - x⁰ that makes it map
     x¹ - x⁰ to y¹ - y⁰ then restores completeness exactly. `axis` names the axes that the function
-    couples, or all by default. The other axes hold independent problems, which are corrected
-    separately. The output has the shape of the input, or that shape with `axis` reduced.
+    couples (None for all). The other axes index independent problems, each corrected on its own.
+    The output has the input's shape, or that shape with `axis` reduced.
     """
 
     nodes: int = 3
@@ -201,7 +227,7 @@ class Smooth(Operation):
         return (x_grad + self._correction(x_grad, grad, start, end),)
 
     def _correction(self, x_grad: Array, grad: Array, start: Point, end: Point) -> Array:
-        # An infinity that does not change counts as not moving.
+        # An infinity that stays the same has not moved.
         x0, x1, y0, y1 = map(finite_part, (*start.inputs, *end.inputs, start.out, end.out))
         step = x1 - x0
         # After scaling by the largest entry, the square of the step cannot underflow or overflow.
@@ -215,8 +241,8 @@ class Smooth(Operation):
             return values.reshape(scale.shape)
 
         missing = over_axis(grad * (y1 - y0)) - over_axis(x_grad * step)
-        # y¹ - y⁰ is a difference of rounded values. An error within rounding does not come from the
-        # quadrature, and divided by a small step it would swamp the gradient.
+        # y¹ - y⁰ is a difference of rounded values. A gap that rounding explains does not speak
+        # against the quadrature, and divided by a small step it would swamp the gradient.
         rounding = over_axis(np.abs(grad) * (np.abs(y0) + np.abs(y1)))
         rounding += over_axis(np.abs(x_grad) * (np.abs(x0) + np.abs(x1)))
         noise = 4 * np.finfo(step.dtype).eps * rounding
@@ -245,7 +271,7 @@ def _mean_backward(
 
 
 def midpoint(x0: Array, x1: Array) -> Array:
-    """Return (x⁰ + x¹) / 2, or x⁰ itself if nothing has moved."""
+    """Return (x⁰ + x¹) / 2, or x⁰ itself if it has not moved."""
     return x0 if x0 is x1 else kernels(x0).dense.midpoint(x0, x1)
 
 

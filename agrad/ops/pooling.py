@@ -1,15 +1,13 @@
 """Pooling of images (N, C, H, W) or sequences (N, C, L), which are images of one row.
 
-Options are pairs, of the vertical axis and the horizontal one, which alone a sequence has.
+Options are pairs: for the vertical axis, and for the horizontal one, a sequence's only axis.
 """
 
-import functools
 import math
 
 import numpy as np
 
-from agrad.backend import device_of, kernels, move, set_writable
-from agrad.gpu.deferred import kept
+from agrad.backend import cached_arrays, device_of, kernels, move, set_writable
 from agrad.ops.operation import Linear, Selection
 
 __all__ = ["AdaptiveAvgPool", "AvgPool", "MaxPool"]
@@ -88,11 +86,11 @@ class AvgPool(Linear):
     def _windows_on(self, planes):
         options = tuple(vars(self).values())
         where = planes.shape[1:], planes.dtype, device_of(planes)
-        return kept(_windows(type(self), options, *where))  # type: ignore[arg-type]  # hashable
+        return _windows(type(self), options, *where)
 
 
 class AdaptiveAvgPool(AvgPool):
-    """The mean of each of `size` windows that cover the whole and are as equal as can be."""
+    """The mean of each of `size` windows that cover the whole and are as equal as possible."""
 
     divisor = None
 
@@ -106,12 +104,11 @@ class AdaptiveAvgPool(AvgPool):
         return starts, stops, stops - starts
 
 
-@functools.lru_cache(maxsize=256)
+@cached_arrays
 def _windows(kind, options, size, dtype, device):
     """Return the spans of a pool's windows along both axes and their areas, on a device.
 
-    They are kept: the pool itself takes less time on a CPU, and a GPU would have to wait for copies
-    of them.
+    To make them takes a CPU longer than to pool, and a GPU would have to wait for their copies.
     """
     pool = kind(*options)
     (*rows, height), (*columns, width) = map(pool.spans, (0, 1), size)

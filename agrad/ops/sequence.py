@@ -1,9 +1,8 @@
-"""Sequences: vectors for their ids, and pooling over those positions that are no padding."""
+"""Sequences: vectors for their ids, and pooling over the positions that are not padding."""
 
 import numpy as np
 
 from agrad.backend import kernels
-from agrad.gpu.deferred import holds
 from agrad.ops.operation import Linear, Point
 from agrad.ops.reduction import Max
 
@@ -13,21 +12,23 @@ __all__ = ["Embedding", "MaskedMax", "MaskedMean"]
 class Embedding(Linear):
     """The rows of a weight (V, D) that integer `ids`, from 0 to V - 1, name.
 
-    Row `padding`, if there is one, is taken for a constant: it gets no gradient.
+    Row `padding`, if there is one, is treated as a constant: it gets no gradient.
     """
 
     def __init__(self, padding=None):
         self.padding = padding
 
-    def for_call(self, weight, ids):
+    def requires(self, weight, ids):
         inside = (ids >= 0) & (ids < len(weight))
-        if not holds(inside.all()):
+
+        def error():
             wrong = ids[~inside]
-            raise ValueError(
+            return ValueError(
                 f"embedding: input has the id {wrong[0]}, outside 0 to {len(weight) - 1}, "
                 f"the rows of weight; {wrong.size} of its {ids.size} ids are"
             )
-        return self
+
+        yield inside.all(), error
 
     def forward(self, weight, ids):
         return np.take(weight, ids, axis=0)
@@ -42,15 +43,31 @@ class Embedding(Linear):
         return weight_grad, None
 
 
+def _never_empty(name, mask):
+    """Return the requirement that the mask, (..., 1, L), is true somewhere in each sequence."""
+    counts = mask.any(axis=-1)
+
+    def error():
+        return ValueError(
+            f"{name}: mask is nowhere true in sequence {np.flatnonzero(~counts)[0]} (of shape "
+            f"{mask.squeeze(-2).shape}); leave such sequences out"
+        )
+
+    return counts.all(), error
+
+
 class MaskedMax(Max):
-    """The largest element of the last axis where `mask`, which broadcasts to x, is true."""
+    """The largest element of the last axis where `mask`, (..., 1, L) for x (..., C, L), is true."""
 
     def __init__(self, mask):
         super().__init__(axis=-1)
         self.mask = mask
 
+    def requires(self, x):
+        yield _never_empty("global_max_pool1d", self.mask)
+
     def candidates(self, x):
-        """Return `x` with what the mask leaves out too small to be chosen."""
+        """Return `x` with the elements that the mask excludes too small to be chosen."""
         return np.where(self.mask, x, x.dtype.type(-np.inf))
 
     def forward(self, x):
@@ -67,10 +84,13 @@ class MaskedMax(Max):
 
 
 class MaskedMean(Linear):
-    """The mean over the last axis where `mask`, which broadcasts to x, is true."""
+    """The mean over the last axis where `mask`, (..., 1, L) for x (..., C, L), is true."""
 
     def __init__(self, mask):
         self.mask = mask
+
+    def requires(self, x):
+        yield _never_empty("global_avg_pool1d", self.mask)
 
     def forward(self, x):
         return np.where(self.mask, x, x.dtype.type(0)).sum(axis=-1) / self.counts(x).squeeze(-1)

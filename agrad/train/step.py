@@ -1,25 +1,22 @@
-"""One training step: as it is, and captured."""
+"""One training step: eager, and captured."""
 
-import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import partial
-from operator import is_
 from typing import Any
 
 import numpy as np
 
 import agrad.nn.functional as F
 from agrad import random
-from agrad.backend import Array, beside, device_of
-from agrad.core.anomaly import detect_anomaly, recorded_at
-from agrad.core.tensor import Tensor, as_tensor, plain
+from agrad.core.anomaly import detect_anomaly
+from agrad.core.tensor import Tensor, as_tensor
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import holds, number
-from agrad.gpu.graph import Graph, Recorder
+from agrad.gpu.step import RecordedStep
 from agrad.nn import Module
 from agrad.optim import AverageGradient, Optimizer
-from agrad.tracing.captured import Captured, Plan, capture
+from agrad.tracing.captured import Captured, capture
 
 __all__ = ["CapturedStep", "LossFunction", "capture_step", "train_step"]
 
@@ -126,18 +123,17 @@ def capture_step(
     optimizer: Optimizer | AverageGradient,
     loss_function: LossFunction = F.cross_entropy,
 ) -> "CapturedStep":
-    """Return `train_step` for this model and optimizer, with as little Python in it as can be.
+    """Return `train_step` for this model and optimizer, with as little Python as possible.
 
     On the CPU the model runs as `agrad.capture` makes it. On a GPU the whole step is one CUDA
     graph: both forward passes, both sweeps and the optimizer, launched at once, with one wait for
-    all that is to be known of it. For each combination of shapes, the first step is made as it is,
-    and in the second the graph is recorded. It is recorded anew where the arrays of parameters or
-    states are others, and where modes, options of the optimizer or the model's constants differ.
+    all numbers that the host needs. For each combination of shapes the first step runs
+    eagerly, and the second is recorded. A step is recorded again when the arrays of parameters or
+    states are replaced, and when modes, options of the optimizer or the model's constants change.
 
-    Where a condition fails that the step looks at (a label that is no class, a loss that is not
-    finite, also at the end of the updates), what the graph has changed is restored, and the step is
-    made as it is. A step that no graph can have is always made so, after a RuntimeWarning that says
-    what stands in the way.
+    If a condition fails that the step checks (each label is a class, the loss is finite, and so is
+    the loss at the end of the updates), what the graph changed is restored and the step runs
+    eagerly. Steps that cannot be recorded always run eagerly, after a RuntimeWarning that says why.
 
     After a step by a graph the parameters have no `.grad`.
 
@@ -169,9 +165,6 @@ def capture_step(
     return CapturedStep(model, optimizer, loss_function)
 
 
-_GRAPHS = 8  # one for each combination of shapes and options met, of which so many are kept
-
-
 class CapturedStep:
     """A training step as `capture_step` returns it."""
 
@@ -181,102 +174,16 @@ class CapturedStep:
         optimizer: Optimizer | AverageGradient,
         loss_function: LossFunction,
     ) -> None:
-        self._model = model
         self._forward = capture(model)
         self._optimizer = optimizer
         self._loss_function = loss_function
-        self._buffers = list(model.buffers())  # to look for them takes longer than a launch
-        self._recorder: Recorder | None = None
-        self._recorded: dict[Hashable, _Recorded | None] = {}
-        self._recordable = True
+        body = partial(_step, self._forward, optimizer, loss_function=loss_function)
+        self._recorded = RecordedStep(body, model, self._forward, optimizer)
 
     def __call__(self, inputs: Any, targets: Any) -> float:
         """Make a step on a batch and return the loss before it."""
-        x = as_tensor(inputs).data
-        if device_of(x) == "cpu" or recorded_at.get() is not None or not self._recordable:
-            return self._as_it_is(inputs, targets)
-        arguments = x, beside("capture_step", "targets", plain(targets), like=x)
-        key = (*((a.shape, a.dtype) for a in arguments), self._optimizer.options())
-        if key not in self._recorded:
-            if len(self._recorded) == _GRAPHS:
-                del self._recorded[next(iter(self._recorded))]
-            self._recorded[key] = None
-            return self._as_it_is(inputs, targets)
-        self._optimizer.zero_grad()
-        draws = random.get_state()
-        with np.errstate(all="ignore"), cuda.failures_explained():
-            recorded = self._recorded[key]
-            reading = self._optimizer.reading()
-            if recorded is None or not recorded.stands([*self._changing(), *reading]):
-                loss = self._record(key, arguments, reading)
-            else:
-                loss = recorded.graph.run(arguments)
-        if loss is None:
-            random.set_state(draws)
-            return self._as_it_is(inputs, targets)
-        return loss
+        loss = self._recorded(inputs, targets)
+        return self._eager(inputs, targets) if loss is None else loss
 
-    def _as_it_is(self, inputs: Any, targets: Any) -> float:
+    def _eager(self, inputs: Any, targets: Any) -> float:
         return train_step(self._forward, self._optimizer, inputs, targets, self._loss_function)
-
-    def _record(
-        self, key: Hashable, arguments: tuple[Array, Array], reading: list[Array]
-    ) -> float | None:
-        """Make a step, and record it for those that follow."""
-        self._recorded[key] = conclude = None
-        body = partial(_step, self._forward, self._optimizer, loss_function=self._loss_function)
-        self._buffers = list(self._model.buffers())
-        changing, flats = self._changing(), self._optimizer.flats()
-        try:
-            if self._recorder is None:
-                self._recorder = Recorder(arguments[0])
-            graph = Graph(body, arguments, changing, flats, self._recorder)
-            conclude = graph.rehearse()
-            if conclude is not None:
-                plan: Any = self._forward.last
-                recorded = _Recorded(graph, plan, [*changing, *reading])
-                graph.record()
-                self._recorded[key] = recorded
-        except (MemoryError, OSError, RuntimeError, TypeError) as error:
-            self._recordable = False
-            warnings.warn(
-                "capture_step: no CUDA graph can have the step, which is therefore launched one "
-                f"operation after the other: {error}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        if conclude is None:
-            return None
-        self._optimizer.zero_grad()
-        return conclude()
-
-    def _changing(self) -> list[Array]:
-        """Return the arrays that a step changes: parameters, states and the model's buffers."""
-        return [*self._optimizer.changing(), *(buffer.writable() for buffer in self._buffers)]
-
-
-class _Recorded:
-    """A recorded step, and what must be as it was for it to be right.
-
-    Args:
-        graph: of the step.
-        plan: of the model.
-        arrays: those that the graph has the addresses of, but for the plan's.
-    """
-
-    def __init__(self, graph: Graph, plan: Plan, arrays: list[Array]) -> None:
-        self._plan = plan
-        self._leaves = plan.leaf_arrays()
-        self._arrays = arrays
-        self.graph = graph  # the last to go, when nothing else has arrays of its memory
-
-    def stands(self, arrays: list[Array]) -> bool:
-        """Return whether the plan, and all arrays, are still what they were."""
-        leaves = self._plan.leaf_arrays()
-        return (
-            leaves is not None
-            and self._leaves is not None
-            and len(arrays) == len(self._arrays)
-            and all(map(is_, leaves, self._leaves))
-            and all(map(is_, arrays, self._arrays))
-        )

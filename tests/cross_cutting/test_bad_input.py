@@ -81,6 +81,11 @@ OPERATIONS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ["cross_entropy", "target", "detach"],
     ),
     "nll label": (lambda: F.nll_loss(x23, [0, 3]), ValueError, ["nll_loss", "3"]),
+    "nll weight": (
+        lambda: F.nll_loss(x23, [0, 1], weight=ag.tensor([1.0, 1.0, 1.0], requires_grad=True)),
+        ValueError,
+        ["nll_loss", "weight", "detach"],
+    ),
     "mse shapes": (lambda: F.mse_loss(x23, x23[0]), ValueError, ["mse_loss", "(3,)", "(2,3)"]),
     "bce shapes": (
         lambda: F.binary_cross_entropy_with_logits(x23, np.ones(3)),

@@ -38,8 +38,8 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture
 def others(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """As many as captured steps that were made as they are."""
-    return noted(monkeypatch, CapturedStep, "_as_it_is")
+    """One element for each captured step that ran eagerly."""
+    return noted(monkeypatch, CapturedStep, "_eager")
 
 
 def noted(monkeypatch: pytest.MonkeyPatch, kind: type, name: str) -> list[Any]:
@@ -367,7 +367,7 @@ def test_what_a_cache_drops_is_kept(launches: list[Any], others: list[Any]) -> N
         losses = []
         for batch in batches(6):
             losses.append(step(*batch))
-            pooling._windows.cache_clear()
+            pooling._windows.__wrapped__.cache_clear()
         return losses
 
     both(steps, model, average)

@@ -12,8 +12,8 @@ from source_tree import MODULES, ROOT
 # name is the package itself, agrad/__init__.py, which gathers the names that users see.
 LAYERS = [
     *("errors", "kernels", "random", "gpu.cuda", "gpu.deferred", "backend", "ops", "core"),
-    *("functions", "tracing", "nn", "optim", "serialization", "data", "", "gpu.graph", "train"),
-    *("checkpoint", "testing", "study", "cli", "__main__"),
+    *("functions", "tracing", "nn", "optim", "serialization", "data", "", "gpu.graph"),
+    *("gpu.step", "train", "checkpoint", "testing", "study", "cli", "__main__"),
 ]
 
 
@@ -75,3 +75,15 @@ def test_contributing_lists_the_layers_in_order() -> None:
     table = page.partition("| layer | contents |\n| --- | --- |\n")[2].partition("\n\n")[0]
     names = re.findall(r"^\| `(\w[\w.]*)` \|", table, flags=re.MULTILINE)
     assert names == [name or "agrad" for name in LAYERS]
+
+
+# They apply the rules, and ask or put off what the rules are given.
+APPLYING_RULES = {"agrad.optim.optimizer", "agrad.optim.average_gradient"}
+MATHEMATICS = ("agrad.ops", "agrad.functions", "agrad.nn", "agrad.optim")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith(MATHEMATICS)])
+def test_no_operation_layer_or_rule_defers(module: str) -> None:
+    """Operations state what they require; the engine asks at once or puts it off."""
+    deferring = "agrad.gpu.deferred" in imported_modules(module)
+    assert not deferring or module in APPLYING_RULES

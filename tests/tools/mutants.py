@@ -55,7 +55,7 @@ FLAT = "agrad/core/flat.py"
 DENSE = "kernels/cpu/dense.py"
 CUDA = "agrad/gpu/cuda.py"
 GRAPH = "agrad/gpu/graph.py"
-STEP = "agrad/train/step.py"
+STEP = "agrad/gpu/step.py"
 RULE = "agrad/optim/optimizer.py"
 
 KINDS = [
@@ -752,16 +752,16 @@ GRAPHS = [
     ),
     Mutant(
         STEP,
-        "if recorded is None or not recorded.stands([*self._changing(), *reading]):",
-        "if recorded is None:",
+        "if recording is None or not recording.is_valid([*self._changing(), *reading]):",
+        "if recording is None:",
         "a graph launched whatever has changed since",
         "captured_step",
         "recorded_anew",
     ),
     Mutant(
         STEP,
-        "            random.set_state(draws)\n            return",
-        "            return",
+        "            random.set_state(draws)\n",
+        "            pass\n",
         "a step made again with other dropout masks",
         "captured_step",
         "cut_where",

@@ -114,6 +114,9 @@ CLASS_WEIGHT = ag.tensor([0.5, 2.0, 0.0])
         F.cross_entropy,
         lambda x, y: F.cross_entropy(x, y, CLASS_WEIGHT, ignore_index=1),
         lambda x, y: F.cross_entropy(x, y, reduction="none").sum(),
+        lambda x, y: F.cross_entropy(x, y, CLASS_WEIGHT, ignore_index=1, label_smoothing=0.1),
+        lambda x, y: F.nll_loss(F.log_softmax(x, 1), y, CLASS_WEIGHT, ignore_index=1),
+        lambda x, y: F.nll_loss(F.log_softmax(x, 1), y),
     ],
 )
 @pytest.mark.parametrize("kind", ["plain", "average"])
@@ -142,8 +145,9 @@ def test_the_loss_may_be_captured_too(loss: Callable[..., ag.Tensor], kind: str)
     assert_same(*results)
 
 
-def test_labels_are_checked_in_every_call_of_a_captured_loss() -> None:
-    loss = ag.capture(lambda x, y: F.cross_entropy(x, y))
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_labels_are_checked_in_every_call_of_a_captured_loss(smoothing: float) -> None:
+    loss = ag.capture(lambda x, y: F.cross_entropy(x, y, label_smoothing=smoothing))
     logits = ag.tensor(np.zeros((2, 3)), requires_grad=True)
     for _ in range(2):
         assert loss(logits, [0, 2]).item() == pytest.approx(np.log(3))

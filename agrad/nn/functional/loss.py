@@ -1,21 +1,20 @@
 """Losses: how far an output is from its target."""
 
-import math
 from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, beside, known_all, scalar
+from agrad.backend import Array, beside
 from agrad.core.tensor import Tensor, apply, as_tensor, plain
-from agrad.gpu.deferred import holds
 from agrad.nn.functional.windows import floating
 from agrad.ops.loss import (
     BinaryCrossEntropy,
+    ClassLikelihood,
     CrossEntropy,
-    NegativeLogLikelihood,
     SoftNegativeLogLikelihood,
     class_axis,
-    class_error,
+    scale_of,
+    smoothed,
 )
 from agrad.ops.softmax import LogSoftmax
 
@@ -35,8 +34,8 @@ def cross_entropy(
     Args:
         input: logits (N, C), (N, C, d1, ...) or (C,); minus infinity rules a class out.
         target: the classes, integers of the shape of `input` without C, or the classes'
-            probabilities, of the shape of `input`; a constant. Without label smoothing, classes can
-            be an argument of a captured function.
+            probabilities, of the shape of `input`; a constant. Classes can be an argument of a
+            captured function.
         weight: (C,), a factor for each class; a constant.
         ignore_index: the class that marks examples to leave out.
         reduction: "mean", "sum", or "none" for the loss of each example. With classes as targets
@@ -46,7 +45,7 @@ def cross_entropy(
 
     Raises:
         ValueError: a class out of range; shapes that do not fit; a label smoothing outside [0, 1];
-            an unknown reduction; a target that requires a gradient.
+            an unknown reduction; a target or weight that requires a gradient.
         TypeError: logits that are neither float32 nor float64, or classes that are no integers.
 
     Example:
@@ -64,30 +63,18 @@ def cross_entropy(
     _check_reduction(name, reduction)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{name}: label_smoothing must lie in [0, 1], got {label_smoothing}")
+    weights = _class_weights(name, weight, logits)
     soft = target.dtype.kind == "f" and target.shape == logits.shape
-    if not soft and label_smoothing == 0:
+    if not soft:
         _check_classes(name, logits, target)
-        operation = CrossEntropy(ignore_index, reduction)
-        if weight is None:
-            return apply(operation, logits, target)
-        weight = _beside(name, "weight", weight, logits)
-        _check_shape(name, "weight", weight.shape, (_classes(logits),))
-        return apply(operation, logits, target, weight)
+        if label_smoothing == 0:
+            return apply(CrossEntropy(ignore_index, reduction), logits, target, *weights)
+        likelihood = ClassLikelihood(name, ignore_index, reduction, label_smoothing)
+        return apply(likelihood, _log_softmax(logits), target, *weights)
     target = _constant(name, target, logits)
-    weight = _class_weight(name, weight, logits)
-    if soft:
-        examples = target.size // max(1, _classes(logits))
-        shares = _smooth(target.astype(logits.dtype), label_smoothing, weight)
-    else:
-        classes, _, examples = _examples(name, logits, target, weight, ignore_index)
-        axis = class_axis(logits)
-        shares = np.zeros_like(logits.data)
-        one = scalar(1, logits.dtype, like=logits.data)
-        np.put_along_axis(shares, np.expand_dims(classes, axis), one, axis)
-        shares = _smooth(shares, label_smoothing, weight)
-        shares *= np.expand_dims(target != ignore_index, axis)
-    likelihood = SoftNegativeLogLikelihood(shares, _scale(name, reduction, examples))
-    return apply(likelihood, apply(LogSoftmax(class_axis(logits)), logits))
+    shares = smoothed(target.astype(logits.dtype), label_smoothing, *map(plain, weights))
+    scale = scale_of(reduction, target.size // max(1, _classes(logits)))
+    return apply(SoftNegativeLogLikelihood(shares, scale), _log_softmax(logits))
 
 
 def nll_loss(
@@ -102,12 +89,13 @@ def nll_loss(
     Args:
         input: log-probabilities (N, C), (N, C, d1, ...) or (C,), as from `log_softmax`.
         target: the classes, integers of the shape of `input` without C; a constant.
-        weight: (C,), a factor for each class.
+        weight: (C,), a factor for each class; a constant.
         ignore_index: the class that marks examples to leave out.
         reduction: "mean" (weighted with the examples' weights), "sum", or "none".
 
     Raises:
-        ValueError: a class out of range; shapes that do not fit; an unknown reduction.
+        ValueError: a class out of range; shapes that do not fit; an unknown reduction; a target or
+            weight that requires a gradient.
         TypeError: an input that is not floating-point, or classes that are no integers.
 
     Example:
@@ -117,10 +105,12 @@ def nll_loss(
     """
     name = "nll_loss"
     logs = _floating(name, input)
-    weight = _class_weight(name, weight, logs)
-    target = _constant(name, target, logs)
-    classes, weights, total = _examples(name, logs, target, weight, ignore_index)
-    return apply(NegativeLogLikelihood(classes, weights, _scale(name, reduction, total)), logs)
+    target = _beside(name, "target", target, logs)
+    _require_classes(name, logs)
+    _check_reduction(name, reduction)
+    weights = _class_weights(name, weight, logs)
+    _check_classes(name, logs, target)
+    return apply(ClassLikelihood(name, ignore_index, reduction), logs, target, *weights)
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
@@ -221,13 +211,13 @@ def _require_classes(name: str, logits: Tensor) -> None:
         raise ValueError(f"{name}: input must have an axis of classes, got a single number")
 
 
-def _class_weight(name: str, weight: Any, logits: Tensor) -> Array | None:
-    _require_classes(name, logits)
+def _class_weights(name: str, weight: Any, logits: Tensor) -> tuple[Any, ...]:
+    """Return the classes' weights as an operation's inputs: one, or none."""
     if weight is None:
-        return None
-    weight = beside(name, "weight", plain(weight), logits.data, logits.dtype)
+        return ()
+    weight = _beside(name, "weight", weight, logits)
     _check_shape(name, "weight", weight.shape, (_classes(logits),))
-    return weight
+    return (weight,)
 
 
 def _check_classes(name: str, logits: Tensor, target: Any) -> None:
@@ -240,33 +230,8 @@ def _check_classes(name: str, logits: Tensor, target: Any) -> None:
     _check_shape(name, "target", target.shape, logits.shape[:axis] + logits.shape[axis + 1 :])
 
 
-def _examples(
-    name: str, logits: Tensor, target: Array, class_weight: Array | None, ignore_index: int
-) -> tuple[Array, Array | None, int | Array]:
-    """Return the classes, 0 for those outside, the examples' weights and their sum.
-
-    The weights are None where all are known to be 1.
-    """
-    _check_classes(name, logits, target)
-    kept = target != ignore_index
-    inside = (target >= 0) & (target < _classes(logits))
-    if not holds((inside | ~kept).all()):
-        raise class_error(name, target[kept & ~inside][0], logits)
-    if class_weight is None and known_all(kept):
-        return target, None, target.size
-    classes = np.where(inside, target, 0)
-    weights = kept.astype(logits.dtype) if class_weight is None else class_weight[classes] * kept
-    return classes, weights, weights.sum()
-
-
-def _smooth(shares: Array, label_smoothing: float, class_weight: Array | None) -> Array:
-    """Spread a part of the classes' shares evenly, and weight them."""
-    axis = min(1, shares.ndim - 1)
-    if label_smoothing:
-        shares = (1 - label_smoothing) * shares + label_smoothing / shares.shape[axis]
-    if class_weight is not None:
-        shares = shares * class_weight.reshape(-1, *[1] * (shares.ndim - axis - 1))
-    return shares
+def _log_softmax(logits: Tensor) -> Tensor:
+    return apply(LogSoftmax(class_axis(logits)), logits)
 
 
 def _check_shape(
@@ -290,18 +255,6 @@ def _broadcast(name: str, argument: str, value: Any, like: Tensor) -> Array:
 def _check_reduction(name: str, reduction: str) -> None:
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'{name}: reduction must be "mean", "sum" or "none", got {reduction!r}')
-
-
-def _scale(name: str, reduction: str, total: int | Array) -> float | Array | None:
-    """Return the factor of the sum over examples that weigh `total`: None where there is no sum."""
-    _check_reduction(name, reduction)
-    if reduction == "none":
-        return None
-    if reduction == "sum":
-        return 1.0
-    if isinstance(total, int):
-        return 1 / total if total else math.nan
-    return 1 / np.where(total, total, total.dtype.type(math.nan))
 
 
 def _reduce(losses: Tensor, reduction: str) -> Tensor:

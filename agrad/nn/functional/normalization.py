@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, beside
+from agrad.backend import Array, beside, is_array
 from agrad.core.tensor import Tensor, apply, as_tensor
-from agrad.gpu.deferred import as_dtype
 from agrad.nn.functional.windows import floating
 from agrad.ops.arithmetic import Sqrt
 from agrad.ops.dropout import RandomDropout
@@ -24,14 +23,14 @@ def batch_norm(
     weight: Any = None,
     bias: Any = None,
     training: bool = False,
-    momentum: float | Callable[[], float] = 0.1,
+    momentum: float | Callable[[], float | Array] = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
     """Normalize each channel to mean 0 and variance 1, then scale and shift it.
 
-    In training by the batch's mean and variance, which the running ones then follow: by the call
-    itself, never by an average backward pass that runs the recorded graph again. Otherwise by the
-    running ones.
+    In training it uses the batch's mean and variance, and the call moves the running ones towards
+    them; an average backward pass, which runs the recorded graph again, does not. Outside training
+    it uses the running ones.
 
     Ioffe and Szegedy, "Batch Normalization", 2015.
 
@@ -43,7 +42,7 @@ def batch_norm(
         bias: the shifts, (C,).
         training: whether to normalize by the batch.
         momentum: the share of the batch in the new running mean and variance, or a function that
-            gives it when they change.
+            returns it, perhaps as an array without axes, whenever they change.
         eps: added to the variance.
 
     Raises:
@@ -96,7 +95,7 @@ def _follow(
     axes: tuple[int, ...],
     running_mean: Tensor | None,
     running_var: Tensor | None,
-    momentum: float | Callable[[], float],
+    momentum: float | Callable[[], float | Array],
     x: Array,
 ) -> None:
     """Move the running mean and variance towards the batch's."""
@@ -110,10 +109,12 @@ def _follow(
         _move(running_var, np.var(x, axis=axes, ddof=1), share)
 
 
-def _move(running: Tensor, batch: Array, share: float) -> None:
+def _move(running: Tensor, batch: Array, share: float | Array) -> None:
     values = running.writable()
     step = batch - values
-    values += as_dtype(share, step.dtype) * step
+    if is_array(share):
+        share = share.astype(step.dtype)  # type: ignore[union-attr]
+    values += share * step
 
 
 def layer_norm(
@@ -162,9 +163,9 @@ def layer_norm(
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Set each element to zero with probability `p` and divide the others by 1 - p.
 
-    The mask is drawn by the call, where the input lives, and `agrad.seed` decides it: an average
-    backward pass runs the recorded graph again with the same mask. Where nothing is dropped, with
-    `p` = 0 or outside training, the input itself is returned.
+    Each call draws the mask on the input's device, as `agrad.seed` determines; an average backward
+    pass runs the recorded graph again with the same mask. With `p` = 0, and outside training, the
+    result is the input itself.
 
     Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
 

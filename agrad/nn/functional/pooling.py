@@ -30,11 +30,11 @@ def max_pool1d(
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
         kernel_size: the elements of a window.
-        stride: the distance between windows, kernel_size where None; they may overlap.
-        padding: how far windows reach over either side, at most half a window; nothing there is
-            ever the largest.
+        stride: the distance between windows, kernel_size if None; they may overlap.
+        padding: how far windows reach beyond either side, at most half a window; elements there
+            are never the largest.
         dilation: the distance between a window's elements.
-        ceil_mode: whether elements that are too few for a last window make one.
+        ceil_mode: whether elements at the end that are too few for a whole window make one.
 
     Returns:
         (N, C, ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1), with ⌈⌉ in place
@@ -87,10 +87,10 @@ def avg_pool1d(
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
         kernel_size: the elements of a window.
-        stride: the distance between windows, kernel_size where None; they may overlap.
+        stride: the distance between windows, kernel_size if None; they may overlap.
         padding: zeros on either side, at most half a window.
-        ceil_mode: whether elements that are too few for a last window make one; its mean is over
-            those that there are.
+        ceil_mode: whether elements at the end that are too few for a whole window make one; its
+            mean is over those elements.
         count_include_pad: whether the mean counts the zeros of the padding.
 
     Returns:
@@ -138,7 +138,7 @@ def avg_pool2d(
 
 
 def adaptive_avg_pool1d(input: Any, output_size: int | Sequence[int]) -> Tensor:
-    """Return the means of `output_size` windows that cover a sequence and are as equal as can be.
+    """Return the means of `output_size` windows that cover a sequence and are as equal as possible.
 
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
@@ -160,7 +160,7 @@ def adaptive_avg_pool1d(input: Any, output_size: int | Sequence[int]) -> Tensor:
 
 
 def adaptive_avg_pool2d(input: Any, output_size: int | Sequence[int | None] | None) -> Tensor:
-    """Return the means of windows that cover an image and are as equal as can be.
+    """Return the means of windows that cover an image and are as equal as possible.
 
     Args:
         input: (N, C, H, W), or (C, H, W) for a single image; float32 or float64.

@@ -1,4 +1,4 @@
-"""Sequences: embedding, and global pooling over those positions that are no padding."""
+"""Sequences: embedding, and global pooling over the positions that are not padding."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ import numpy as np
 
 from agrad.backend import Array, beside
 from agrad.core.tensor import Tensor, apply, as_tensor, plain
-from agrad.gpu.deferred import holds
 from agrad.ops.operation import Operation
 from agrad.ops.reduction import Max, Mean
 from agrad.ops.sequence import Embedding, MaskedMax, MaskedMean
@@ -17,13 +16,14 @@ __all__ = ["embedding", "global_avg_pool1d", "global_max_pool1d"]
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
     """Return for each id the row of `weight` that it names.
 
-    Gradients of a row named several times are added in the order of the ids: the same in every run.
+    Gradients of a row that is named several times are added in the order of the ids, so that every
+    run gives the same sums.
 
     Args:
         input: ids of any shape, integers from 0 to V - 1; a constant.
         weight: (V, D), floating-point.
-        padding_idx: the id of padding, negative to count from V. Its row is taken for a constant
-            and gets no gradient, so that an average gradient is complete if no update moves it.
+        padding_idx: the id of padding, negative to count from V. Its row is treated as a constant
+            and gets no gradient, so an average gradient is complete if no update moves the row.
 
     Returns:
         (*input.shape, D).
@@ -65,17 +65,17 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
 def global_max_pool1d(input: Any, mask: Any = None) -> Tensor:
     """Return each channel's largest element over time, where `mask` is true.
 
-    Equal ones share the gradient. What the mask leaves out has no effect, whatever its value.
+    Equal ones share the gradient. Elements that the mask excludes have no effect.
 
     Args:
         input: (N, C, L) or (C, L), floating-point.
-        mask: (N, L) or (L,), true where the input counts; None where all of it does.
+        mask: (N, L) or (L,), true where the input counts; None if all of it does.
 
     Returns:
         (N, C) or (C,).
 
     Raises:
-        ValueError: shapes that do not fit; a sequence of which nothing counts.
+        ValueError: shapes that do not fit; a sequence without a position that counts.
         TypeError: an input that is not floating-point, or a mask that is not boolean.
 
     Example:
@@ -91,8 +91,8 @@ def global_max_pool1d(input: Any, mask: Any = None) -> Tensor:
 def global_avg_pool1d(input: Any, mask: Any = None) -> Tensor:
     """Return each channel's mean over time, where `mask` is true.
 
-    What the mask leaves out has no effect, whatever its value. Shapes and errors are those of
-    `global_max_pool1d`.
+    Elements that the mask excludes have no effect. Shapes and errors are those
+    of `global_max_pool1d`.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -126,12 +126,6 @@ def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
         raise ValueError(
             f"{name}: mask must have the shape {expected} for an input of shape {x.shape}, "
             f"got {mask.shape}"
-        )
-    counts = mask.any(axis=-1)
-    if not holds(counts.all()):
-        raise ValueError(
-            f"{name}: mask is nowhere true in sequence {np.flatnonzero(~counts)[0]} (of shape "
-            f"{mask.shape}); leave such sequences out"
         )
     return x, np.expand_dims(mask, -2)
 

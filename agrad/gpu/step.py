@@ -1,0 +1,144 @@
+"""A training step recorded as CUDA graphs, one for each combination of shapes and options."""
+
+import warnings
+from collections.abc import Hashable
+from operator import is_
+from typing import Any
+
+import numpy as np
+
+from agrad import random
+from agrad.backend import Array, beside, device_of
+from agrad.core.anomaly import recorded_at
+from agrad.core.tensor import as_tensor, plain
+from agrad.gpu import cuda
+from agrad.gpu.graph import Body, Graph, Recorder
+from agrad.nn import Module
+from agrad.optim import AverageGradient, Optimizer
+from agrad.tracing.captured import Captured, Plan
+
+__all__ = ["RecordedStep"]
+
+_GRAPHS = 8  # kept at most: each has memory of its own
+
+
+class RecordedStep:
+    """A training step that runs as a CUDA graph once it has been recorded.
+
+    Args:
+        body: makes the step on a batch's inputs and targets; returns the loss, an array of one
+            element.
+        model: the module that `body` trains.
+        forward: the captured model, which `body` calls.
+        optimizer: the optimizer, which `body` steps.
+    """
+
+    def __init__(
+        self,
+        body: Body,
+        model: Module,
+        forward: Captured,
+        optimizer: Optimizer | AverageGradient,
+    ) -> None:
+        self._body = body
+        self._model = model
+        self._forward = forward
+        self._optimizer = optimizer
+        self._buffers = list(model.buffers())  # to look for them takes longer than a launch
+        self._recorder: Recorder | None = None
+        self._recordings: dict[Hashable, _Recording | None] = {}
+        self._recordable = True
+
+    def __call__(self, inputs: Any, targets: Any) -> float | None:
+        """Make the step on a batch and return its loss; None if the caller has to make it.
+
+        The caller makes the step on the CPU, inside `detect_anomaly`, for the first batch of each
+        combination of shapes and options, whenever a condition of the step fails, and always if
+        the step cannot be recorded. Weights and states are then as they were before the call.
+
+        Raises:
+            DeviceError: inputs and targets are on different devices, or the GPU fails.
+        """
+        x = as_tensor(inputs).data
+        if device_of(x) == "cpu" or recorded_at.get() is not None or not self._recordable:
+            return None
+        arguments = x, beside("capture_step", "targets", plain(targets), like=x)
+        key = (*((a.shape, a.dtype) for a in arguments), self._optimizer.options())
+        if key not in self._recordings:
+            if len(self._recordings) == _GRAPHS:
+                del self._recordings[next(iter(self._recordings))]
+            self._recordings[key] = None
+            return None
+        self._optimizer.zero_grad()
+        draws = random.get_state()
+        with np.errstate(all="ignore"), cuda.failures_explained():
+            recording = self._recordings[key]
+            reading = self._optimizer.reading()
+            if recording is None or not recording.is_valid([*self._changing(), *reading]):
+                loss = self._record(key, arguments, reading)
+            else:
+                loss = recording.graph.run(arguments)
+        if loss is None:
+            random.set_state(draws)
+        return loss
+
+    def _record(
+        self, key: Hashable, arguments: tuple[Array, Array], reading: list[Array]
+    ) -> float | None:
+        """Make a step, and record it for those that follow."""
+        self._recordings[key] = conclude = None
+        self._buffers = list(self._model.buffers())
+        changing, flats = self._changing(), self._optimizer.flats()
+        try:
+            if self._recorder is None:
+                self._recorder = Recorder(arguments[0])
+            graph = Graph(self._body, arguments, changing, flats, self._recorder)
+            conclude = graph.rehearse()
+            if conclude is not None:
+                plan: Any = self._forward.last
+                recording = _Recording(graph, plan, [*changing, *reading])
+                graph.record()
+                self._recordings[key] = recording
+        except (MemoryError, OSError, RuntimeError, TypeError) as error:
+            self._recordable = False
+            warnings.warn(
+                "capture_step: the step cannot be recorded as a CUDA graph and will be launched "
+                f"one operation at a time: {error}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        if conclude is None:
+            return None
+        self._optimizer.zero_grad()
+        return conclude()
+
+    def _changing(self) -> list[Array]:
+        """Return the arrays that a step changes: parameters, states and the model's buffers."""
+        return [*self._optimizer.changing(), *(buffer.writable() for buffer in self._buffers)]
+
+
+class _Recording:
+    """A graph of the step, and the arrays whose addresses it has.
+
+    Args:
+        graph: of the step.
+        plan: of the model.
+        arrays: those that the graph reads and changes, except the plan's.
+    """
+
+    def __init__(self, graph: Graph, plan: Plan, arrays: list[Array]) -> None:
+        self._plan = plan
+        self._leaves = plan.leaf_arrays()
+        self._arrays = arrays
+        self.graph = graph  # the last to go, when nothing else has arrays of its memory
+
+    def is_valid(self, arrays: list[Array]) -> bool:
+        """Return whether the plan still holds, and all arrays are the same objects."""
+        leaves = self._plan.leaf_arrays()
+        return (
+            leaves is not None
+            and self._leaves is not None
+            and len(arrays) == len(self._arrays)
+            and all(map(is_, leaves, self._leaves))
+            and all(map(is_, arrays, self._arrays))
+        )
