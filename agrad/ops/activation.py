@@ -37,7 +37,7 @@ class Looped(Elementwise):
     function: Callable[..., Any]
 
     def loops(self, x):
-        return getattr(kernels(x).dense, self.name)
+        return getattr(kernels(x).activation, self.name)
 
     def forward(self, x):
         if _is_real(x):
@@ -72,7 +72,7 @@ class LeakyReLU(Elementwise):
         return _one_above_zero(x, self.negative_slope)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.leaky_relu(a, b, self.negative_slope)
+        return kernels(a).piecewise.leaky_relu_divided_difference(a, b, self.negative_slope)
 
 
 class ELU(Elementwise):
@@ -88,7 +88,7 @@ class ELU(Elementwise):
         return np.exp(np.minimum(x, 0)) * _one_above_zero(x, self.alpha)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.elu(a, b, self.alpha)
+        return kernels(a).piecewise.elu_divided_difference(a, b, self.alpha)
 
 
 class SELU(Elementwise):
@@ -104,7 +104,7 @@ class SELU(Elementwise):
         return self.scale * self.elu.derivative(out, x)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.selu(a, b)
+        return kernels(a).piecewise.selu_divided_difference(a, b)
 
 
 class Tanh(Looped):
@@ -116,13 +116,13 @@ class Sigmoid(Elementwise):
     """1 / (1 + e⁻ˣ)."""
 
     def forward(self, x):
-        return kernels(x).activation.sigmoid(x) if _is_real(x) else _sigmoid(x)
+        return kernels(x).logistic.sigmoid(x) if _is_real(x) else _sigmoid(x)
 
     def backward(self, grad, needs, out, x):
-        return (kernels(x).activation.sigmoid_backward(grad, out),)
+        return (kernels(x).logistic.sigmoid_backward(grad, out),)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.sigmoid(a, b)
+        return kernels(a).logistic.sigmoid_divided_difference(a, b)
 
 
 class Softplus(Elementwise):
@@ -143,7 +143,7 @@ class Softplus(Elementwise):
         return _sigmoid(self.beta * x)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.softplus(self.beta * a, self.beta * b)
+        return kernels(a).logistic.softplus_divided_difference(self.beta * a, self.beta * b)
 
 
 class Softsign(Elementwise):
@@ -156,33 +156,33 @@ class Softsign(Elementwise):
         return np.square(1 / (1 + np.abs(x)))
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.softsign(a, b)
+        return kernels(a).piecewise.softsign_divided_difference(a, b)
 
 
 class SiLU(Elementwise):
     """x·sigmoid(x), also known as swish."""
 
     def forward(self, x):
-        return kernels(x).activation.silu(x) if _is_real(x) else x * _sigmoid(x)
+        return kernels(x).logistic.silu(x) if _is_real(x) else x * _sigmoid(x)
 
     def backward(self, grad, needs, out, x):
-        return (kernels(x).activation.silu_backward(grad, x),)
+        return (kernels(x).logistic.silu_backward(grad, x),)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.silu(a, b)
+        return kernels(a).logistic.silu_divided_difference(a, b)
 
 
 class GELU(Elementwise):
     """x·Φ(x), Φ the standard normal distribution function."""
 
     def forward(self, x):
-        return kernels(x).activation.gelu(x)
+        return kernels(x).gelu.gelu(x)
 
     def derivative(self, out, x):
-        return kernels(x).activation.gelu_derivative(x)
+        return kernels(x).gelu.gelu_derivative(x)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.gelu(a, b)
+        return kernels(a).gelu.gelu_divided_difference(a, b)
 
 
 def _one_above_zero(x, elsewhere):

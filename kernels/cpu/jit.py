@@ -163,11 +163,11 @@ class emitted(inline):
 
 
 class elementwise(inline):
-    """Make a function of two arrays from a formula of two numbers and constant parameters.
+    """Make a function of two arrays from a formula of two numbers and at most one constant.
 
     The formula is evaluated in double precision for float32 arrays too, and rounded once. The
     arrays have one shape and one dtype, float32 or float64, and any strides; the result is a
-    new C-contiguous array of that shape and dtype. Where another formula calls the function, it
+    new C-contiguous array of that shape and dtype. Another formula may call the function; it then
     calls the formula.
 
     Raises:
@@ -184,26 +184,11 @@ class elementwise(inline):
 
     def __init__(self, formula: Callable[..., float]) -> None:
         super().__init__(formula)
-        self._loop = self._float32_loop = self._loop_of(formula, "real", self)
-
-    def for_float32(self, formula: Callable[..., float]) -> Callable[..., float]:
-        """Let another formula, evaluated in single precision, serve float32 arrays: a decorator.
-
-        What it decorates is left a plain function.
-        """
-        self._loop = self._loop_of(self.__wrapped__, "float64", self)
-        self._float32_loop = kernel("const float32[:], const float32[:], float32[:]")(
-            at_the_place_of(formula, _single_loop, {"formula": inline(formula)})
-        )
-        return formula
-
-    @staticmethod
-    def _loop_of(formula: Callable[..., float], dtype: str, called: inline) -> Callable[..., Any]:
         parameters = formula.__code__.co_argcount - 2
-        template = (_loop, _loop_with_one, _loop_with_two)[parameters]
-        array = f"{dtype}[:]"
-        signature = f"const {array}, const {array}, {array}" + ", float64" * parameters
-        return kernel(signature)(at_the_place_of(formula, template, {"formula": called, "np": np}))
+        template = (_loop, _loop_with_parameter)[parameters]
+        signature = "const real[:], const real[:], real[:]" + ", float64" * parameters
+        names = {"formula": self, "np": np}
+        self._loop = kernel(signature)(at_the_place_of(formula, template, names))
 
     @overload  # inside a formula
     def __call__(self, a: float, b: float, *parameters: float) -> float: ...
@@ -214,8 +199,7 @@ class elementwise(inline):
             name = self.__wrapped__.__name__
             raise ValueError(f"{name}: a has shape {a.shape}, b {b.shape}; pass one shape")
         out = np.empty(a.shape, a.dtype)
-        loop = self._float32_loop if out.dtype == np.float32 else self._loop
-        loop(a.ravel(), b.ravel(), out.ravel(), *parameters)
+        self._loop(a.ravel(), b.ravel(), out.ravel(), *parameters)
         return out
 
 
@@ -226,19 +210,9 @@ def _loop(a, b, out):
         out[i] = formula(np.float64(a[i]), np.float64(b[i]))
 
 
-def _single_loop(a, b, out):
-    for i in range(out.size):
-        out[i] = formula(a[i], b[i])
-
-
-def _loop_with_one(a, b, out, parameter):
+def _loop_with_parameter(a, b, out, parameter):
     for i in range(out.size):
         out[i] = formula(np.float64(a[i]), np.float64(b[i]), parameter)
-
-
-def _loop_with_two(a, b, out, first, second):
-    for i in range(out.size):
-        out[i] = formula(np.float64(a[i]), np.float64(b[i]), first, second)
 
 
 def at_the_place_of(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .elementary_difference import _power, power
+from .divided_difference import _power, power
 from .jit import inline, kernel
 
 __all__ = ["in_base", "in_exponent"]

@@ -75,6 +75,27 @@ class Kernel:
         self._functions[real](grid, (THREADS,), tuple(passed))
 
 
+def divided_difference(name: str, source: str, parameters: int = 0) -> Kernel:
+    """Return a kernel that `elementwise.cuh` defines for the divided difference of `name`."""
+    types = "const real*, const real*, real*, int64" + ", double" * parameters
+    return Kernel(source, f"{name}_divided_difference", types)
+
+
+def of_pairs(kernel: Kernel, a: cupy.ndarray, b: cupy.ndarray, *parameters: float) -> cupy.ndarray:
+    """Return a divided difference for each pair of elements of two arrays.
+
+    Raises:
+        ValueError: The shapes differ.
+        TypeError: The dtypes differ, or are neither float32 nor float64.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"{kernel.name}: a has shape {a.shape}, b {b.shape}; pass one shape")
+    out = cupy.empty(a.shape, a.dtype)
+    pairs = map(cupy.ascontiguousarray, (a, b))
+    kernel(over(out.size), *pairs, out, out.size, *parameters)
+    return out
+
+
 _REALS = np.dtype(np.float32), np.dtype(np.float64)
 _TYPES = {
     "bool": np.dtype(np.bool_),

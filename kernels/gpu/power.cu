@@ -2,7 +2,7 @@
 //
 // An array of a single element stands for as many as needed: its step is 0.
 
-#include "elementary_difference.cuh"
+#include "divided_difference.cuh"
 #include "grid.cuh"
 
 // base^a log(base) expm1(s) / s for s = (b - a) log(base); where s is large, the quotient.
