@@ -170,8 +170,8 @@ class Clip(Elementwise):
         return x == out
 
     def divided_difference(self, a, b):
-        # A quotient of two lengths: only inputs and bounds are subtracted, and they are exact. Halved,
-        # finite numbers have finite differences, but subnormal neighbours none.
+        # A quotient of two lengths: only inputs and bounds are subtracted, and those are exact.
+        # Halved, finite numbers have finite differences, but subnormal neighbours become equal.
         clipped = self.forward(a)
         with np.errstate(invalid="ignore"):
             gap = b / 2 - a / 2

@@ -8,9 +8,9 @@ CUDA's mathematical library, which for float64 are good to 1 ulp except for `sin
 Every function takes arrays a and b of one shape and one dtype, float32 or float64, with any
 strides, then the constants of f as numbers; it returns a new array of that shape and dtype.
 
-    >>> a = cupy.array([1.0, 50.0, 1e9])
-    >>> log(a, a + 1e-9)
-    array([1.e+00, 2.e-02, 1.e-09])
+    >>> a = cupy.array([0.0, 1.0, 50.0])
+    >>> exp(a, a + 1e-9)
+    array([1.00000000e+00, 2.71828183e+00, 5.18470553e+21])
 """
 
 import cupy
