@@ -130,7 +130,8 @@ class Elementwise(Operation):
     """y = f(x) element by element: J̄ is diagonal, the divided difference (f(b) - f(a)) / (b - a).
 
     Subclasses give `derivative` and `divided_difference`; the quotient itself cancels, so the
-    latter is always a stable closed form (see `agrad.kernels.cpu.divided_difference`).
+    latter is always a stable closed form (see `agrad.kernels.cpu.divided_difference` and, for
+    activations, `agrad.kernels.cpu.activation`).
     """
 
     def derivative(self, out: Array, x: Array) -> Array:
