@@ -1,7 +1,13 @@
 """Activation functions, element by element.
 
-The derivatives of Tanh and Sigmoid are taken from their outputs, as in PyTorch: cheap, but where
-they saturate accurate only to the output's rounding. The averaged Jacobians are accurate there too.
+An activation that runs in compiled loops has its value, derivative and average together in a file
+of kernels: tanh and ReLU in kernels/cpu/activation.py, sigmoid and SiLU in logistic.py beside it,
+GELU in gelu.py. Of the others, value and derivative are here, and the average is in logistic.py
+(softplus) or piecewise.py.
+
+The derivatives of Tanh and Sigmoid are computed from their outputs, as in PyTorch. That is cheap,
+but where they saturate it is accurate only to the rounding of the output. The averaged Jacobians
+are accurate there too.
 """
 
 from collections.abc import Callable
@@ -28,15 +34,18 @@ __all__ = [
 
 
 class Looped(Elementwise):
-    """An activation whose kernels can add a dense layer's bias; see `agrad.tracing.steps`.
+    """An activation whose loops can add a dense layer's bias; see `agrad.tracing.steps`.
 
-    `name` is what the kernels call it; `function` computes it for other dtypes than theirs.
+    Attributes:
+        name: its name in the kernels.
+        function: computes it for dtypes that the kernels do not support.
     """
 
     name: str
     function: Callable[..., Any]
 
     def loops(self, x):
+        """Return the kernels' `Activation` for arrays like x."""
         return getattr(kernels(x).activation, self.name)
 
     def forward(self, x):
@@ -92,7 +101,7 @@ class ELU(Elementwise):
 
 
 class SELU(Elementwise):
-    """1.0507 times the ELU of alpha 1.6733 (Klambauer et al., 2017)."""
+    """1.0507 times the ELU with alpha = 1.6733 (Klambauer et al., 2017)."""
 
     scale = 1.0507009873554804934193349852946
     elu = ELU(1.6732632423543772848170429916717)
@@ -108,6 +117,8 @@ class SELU(Elementwise):
 
 
 class Tanh(Looped):
+    """The hyperbolic tangent."""
+
     name = "tanh"
     function = staticmethod(np.tanh)
 
@@ -128,8 +139,8 @@ class Sigmoid(Elementwise):
 class Softplus(Elementwise):
     """log(1 + e^(beta·x)) / beta.
 
-    PyTorch's switch to x beyond a threshold of 20 is left out: it changes nothing that float32 can
-    hold, and would be a step in the function.
+    PyTorch switches to x beyond a threshold of 20. That is left out: it changes nothing in float32,
+    and would make the function jump.
     """
 
     def __init__(self, beta=1.0):
@@ -186,12 +197,12 @@ class GELU(Elementwise):
 
 
 def _one_above_zero(x, elsewhere):
-    """1 where x > 0, else `elsewhere`: faster than np.where, which branches at each element."""
+    """Return 1 where x > 0, otherwise `elsewhere`; np.where is slower, as it branches."""
     return (x > 0) + x.dtype.type(elsewhere) * (x <= 0)
 
 
 def _is_real(x):
-    """Whether x has a dtype that the kernels take; all others have no gradients."""
+    """Return whether the kernels support the dtype of x; no other dtype has gradients."""
     return x.dtype in (np.float32, np.float64)
 
 

@@ -1,6 +1,6 @@
-"""Kernels for NumPy arrays: NumPy where it is fast enough, Numba where a loop is hot.
+"""Kernels for NumPy arrays: NumPy where it is fast enough, Numba for hot loops.
 
-Nothing is compiled on import: `agrad.kernels.cpu.jit` compiles a kernel at its first call.
+Nothing is compiled on import: `agrad.kernels.cpu.jit` compiles a kernel when it is first called.
 """
 
 from . import (

@@ -1,8 +1,6 @@
 """What a dense layer computes besides its products, in one pass over memory each.
 
-If ReLU or tanh follows the layer, the bias is added in the pass of the activation, and the bias's
-gradient is summed in the pass of the derivative or of the divided difference. `activation` has the
-formulas of the two; here are the loops.
+If ReLU or tanh follows the layer, the loops of `activation` add the bias and sum its gradient.
 """
 
 from typing import Any
@@ -16,8 +14,8 @@ __all__ = ["add_bias", "midpoint", "sum_rows"]
 
 Array = NDArray[Any]
 
-# Rows are summed 256 at a time, then the sums: rounding errors grow with the larger of the counts.
 ROWS = 256
+"""Rows summed at a time; their sums are added up next. Short sums keep rounding errors small."""
 
 
 def sum_rows(rows: Array) -> Array:

@@ -61,7 +61,7 @@ __all__ = [
 def absolute(a: float, b: float) -> float:
     """Divided difference of |x|: (a + b) / d across zero, otherwise the sign.
 
-    a + b is rounded once, whatever cancels in it is exact. At a = b = 0: 0.
+    a + b is rounded once; what cancels in it is exact. At a = b = 0: 0.
 
         >>> absolute(np.array([-1.0]), np.array([3.0]))
         array([0.5])
@@ -77,7 +77,7 @@ def absolute(a: float, b: float) -> float:
 
 @elementwise
 def exp(a: float, b: float) -> float:
-    """Divided difference of e^x: e^h (1 - e^-d) / d, where `expm1` makes the difference.
+    """Divided difference of e^x: e^h (1 - e^-d) / d, with the difference taken by `expm1`.
 
     >>> exp(np.array([0.0]), np.array([1.0]))
     array([1.71828183])
@@ -122,7 +122,7 @@ def sqrt(a: float, b: float) -> float:
 
 @elementwise
 def reciprocal(a: float, b: float) -> float:
-    """Divided difference of 1 / x: -1 / (a b), mantissas and exponents apart at extremes of a b.
+    """Divided difference of 1 / x: -1 / (a b); mantissa and exponent apart if a b is extreme.
 
     >>> reciprocal(np.array([1.0]), np.array([4.0]))
     array([-0.25])
@@ -190,7 +190,7 @@ def _log_ratio(x: float, y: float) -> float:
 
 @inline
 def _power_above(a: float, b: float, exponent: float) -> float:
-    """Powers of a, b >= 0."""
+    """`power` for a, b >= 0."""
     low, high = order(a, b)
     main, other = (high, low) if exponent > 0 else (low, high)
     if a == b:
@@ -238,7 +238,7 @@ def _power(a: float, b: float, exponent: float) -> float:
 def power(a: NDArray[Any], b: NDArray[Any], exponent: float) -> NDArray[Any]:
     """Divided difference of x^p for constant p: m^p (e^(p L) - 1) / (o - m), L = log(o / m).
 
-    m is the end whose power is the larger, o the other, so that p L <= 0. Below zero by symmetry;
+    m is the end with the larger power, o the other, so that p L <= 0. Below zero by symmetry;
     across zero even powers compose with |x|, and odd ones are (|a|^p + |b|^p) / (|a| + |b|). For
     fractional p NaN below zero. p = 2, 1/2 and -1 are `square`, `sqrt` and `reciprocal`.
 
@@ -278,8 +278,8 @@ def _sine_over_halfgap_of(a: float, b: float) -> float:
 def sin(a: float, b: float) -> float:
     """Divided difference of sin: cos(m) sin(g) / g, m = (a + b) / 2, g = d / 2.
 
-    m and g are kept with their rounding errors. Where cos(m) or sin(g) is smaller than the spacing
-    of floats at m or at g, or than 1 if that is less, the error is relative to that.
+    m and g are kept with their rounding errors. If cos(m) or sin(g) is smaller than the spacing of
+    floats at m or at g (or than 1, if that is less), the error is relative to that spacing.
 
         >>> sin(np.array([0.0]), np.array([math.pi / 2]))
         array([0.63661977])

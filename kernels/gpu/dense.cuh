@@ -7,13 +7,13 @@
 
 namespace dense {
 
-// A block is so many columns wide. Neighbouring threads take neighbouring columns, and each column
-// has LANES threads, which share its rows.
+// A block is WIDTH columns wide. Neighbouring threads take neighbouring columns, and LANES threads
+// share the rows of a column.
 constexpr unsigned WIDTH = 16;
 constexpr unsigned LANES = THREADS / WIDTH;
-constexpr int64 ROWS = 128;  // that a block sums up, as dense.py says
+constexpr int64 ROWS = 128;  // that a block sums; the same as in dense.py
 
-// Calls act(i, column) for each element i of an array of so many rows and columns.
+// Calls act(i, column) for each element i of an array (rows, columns).
 template <typename Act>
 __device__ inline void for_each(int64 rows, int64 columns, Act act) {
     int64 first_column = (int64)blockIdx.x * WIDTH + threadIdx.x % WIDTH;
@@ -23,9 +23,9 @@ __device__ inline void for_each(int64 rows, int64 columns, Act act) {
             act(row * columns + column, column);
 }
 
-// Sums value(i) over ROWS rows at a time: `sums` is (chunks, columns).
+// Sums value(i) over ROWS rows at a time into `sums`, (chunks, columns).
 //
-// The order is that of lanes, then of a tree over them: every kernel that sums has it.
+// First each lane sums its rows, then a tree sums the lanes: the same order in every kernel.
 template <typename Value>
 __device__ inline void sum_chunks(int64 rows, int64 columns, int64 chunks, real* sums,
                                   Value value) {

@@ -1,4 +1,4 @@
-// e^x in parts and e^x - 1 for x <= 0, without branches; see kernels/cpu/exponential.py.
+// e^x, whole or in parts, and e^x - 1 for x <= 0, without branches; see kernels/cpu/exponential.py.
 
 #pragma once
 
