@@ -271,15 +271,16 @@ def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:
     y, z, u, v = (_normal(x.size) for _ in range(4))
     square, delta = y * y, np.empty_like(x)
     yield "np.add", 3, lambda: np.add(x, y, out=delta)
-    yield "gelu", 2, lambda: own.activation.gelu(x)
-    yield "gelu_derivative", 2, lambda: own.activation.gelu_derivative(x)
+    yield "gelu", 2, lambda: own.gelu.gelu(x)
+    yield "gelu_derivative", 2, lambda: own.gelu.gelu_derivative(x)
+    yield "gelu_divided_difference", 3, lambda: own.gelu.gelu_divided_difference(x, y)
     for name in ("sigmoid", "silu"):
-        f, pull = getattr(own.activation, name), getattr(own.activation, f"{name}_backward")
+        f, pull = getattr(own.logistic, name), getattr(own.logistic, f"{name}_backward")
         yield name, 2, lambda f=f: f(x)
         yield f"{name}_backward", 3, lambda f=pull: f(x, y)
-    for name in ("gelu", "sigmoid", "silu", "softplus"):
-        mean_slope = getattr(own.divided_difference, name)
-        yield f"divided_difference.{name}", 3, lambda f=mean_slope: f(x, y)
+    for name in ("sigmoid", "silu", "softplus"):
+        mean_slope = getattr(own.logistic, f"{name}_divided_difference")
+        yield f"{name}_divided_difference", 3, lambda f=mean_slope: f(x, y)
     yield "midpoint", 3, lambda: own.dense.midpoint(x, y)
     rule = own.optimizer
     yield "heavy_ball", 4, lambda: rule.heavy_ball(delta, x, y, 1e-3, 0.9, 1.0, False)
@@ -301,7 +302,7 @@ def _dense_kernels(
     yield "add_bias", 2, lambda: own.dense.add_bias(z, bias)
     yield "sum_rows", 1, lambda: own.dense.sum_rows(x)
     for name in ("relu", "tanh"):
-        loops = getattr(own.dense, name)
+        loops = getattr(own.activation, name)
         calls = {
             "forward": (2, lambda f=loops: f.forward(x)),
             "backward": (3, lambda f=loops: f.backward(x, y)),

@@ -1,7 +1,13 @@
 """Activation functions, element by element.
 
-The derivatives of Tanh and Sigmoid are taken from their outputs, as in PyTorch: cheap, but where
-they saturate accurate only to the output's rounding. The averaged Jacobians are accurate there too.
+An activation that runs in compiled loops has its value, derivative and average together in a file
+of kernels: tanh and ReLU in kernels/cpu/activation.py, sigmoid and SiLU in logistic.py beside it,
+GELU in gelu.py. Of the others, value and derivative are here, and the average is in logistic.py
+(softplus) or piecewise.py.
+
+The derivatives of Tanh and Sigmoid are computed from their outputs, as in PyTorch. That is cheap,
+but where they saturate it is accurate only to the rounding of the output. The averaged Jacobians
+are accurate there too.
 """
 
 from collections.abc import Callable
@@ -30,14 +36,17 @@ __all__ = [
 class Looped(Elementwise):
     """An activation whose kernels can add a dense layer's bias; see `agrad.tracing.dense`.
 
-    `name` is what the kernels call it; `function` computes it for other dtypes than theirs.
+    Attributes:
+        name: its name in the kernels.
+        function: computes it for dtypes that the kernels do not support.
     """
 
     name: str
     function: Callable[..., Any]
 
     def loops(self, x):
-        return getattr(kernels(x).dense, self.name)
+        """Return the kernels' `Activation` for arrays like x."""
+        return getattr(kernels(x).activation, self.name)
 
     def forward(self, x):
         if _is_real(x):
@@ -72,7 +81,7 @@ class LeakyReLU(Elementwise):
         return _one_above_zero(x, self.negative_slope)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.leaky_relu(a, b, self.negative_slope)
+        return kernels(a).piecewise.leaky_relu_divided_difference(a, b, self.negative_slope)
 
 
 class ELU(Elementwise):
@@ -88,11 +97,11 @@ class ELU(Elementwise):
         return np.exp(np.minimum(x, 0)) * _one_above_zero(x, self.alpha)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.elu(a, b, self.alpha)
+        return kernels(a).piecewise.elu_divided_difference(a, b, self.alpha)
 
 
 class SELU(Elementwise):
-    """1.0507 times the ELU of alpha 1.6733 (Klambauer et al., 2017)."""
+    """1.0507 times the ELU with alpha = 1.6733 (Klambauer et al., 2017)."""
 
     scale = 1.0507009873554804934193349852946
     elu = ELU(1.6732632423543772848170429916717)
@@ -104,10 +113,12 @@ class SELU(Elementwise):
         return self.scale * self.elu.derivative(out, x)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.selu(a, b)
+        return kernels(a).piecewise.selu_divided_difference(a, b)
 
 
 class Tanh(Looped):
+    """The hyperbolic tangent."""
+
     name = "tanh"
     function = staticmethod(np.tanh)
 
@@ -116,20 +127,20 @@ class Sigmoid(Elementwise):
     """1 / (1 + e⁻ˣ)."""
 
     def forward(self, x):
-        return kernels(x).activation.sigmoid(x) if _is_real(x) else _sigmoid(x)
+        return kernels(x).logistic.sigmoid(x) if _is_real(x) else _sigmoid(x)
 
     def backward(self, grad, needs, out, x):
-        return (kernels(x).activation.sigmoid_backward(grad, out),)
+        return (kernels(x).logistic.sigmoid_backward(grad, out),)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.sigmoid(a, b)
+        return kernels(a).logistic.sigmoid_divided_difference(a, b)
 
 
 class Softplus(Elementwise):
     """log(1 + e^(beta·x)) / beta.
 
-    PyTorch's switch to x beyond a threshold of 20 is left out: it changes nothing that float32 can
-    hold, and would be a step in the function.
+    PyTorch switches to x beyond a threshold of 20. That is left out: it changes nothing in float32,
+    and would make the function jump.
     """
 
     def __init__(self, beta=1.0):
@@ -143,7 +154,7 @@ class Softplus(Elementwise):
         return _sigmoid(self.beta * x)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.softplus(self.beta * a, self.beta * b)
+        return kernels(a).logistic.softplus_divided_difference(self.beta * a, self.beta * b)
 
 
 class Softsign(Elementwise):
@@ -156,42 +167,42 @@ class Softsign(Elementwise):
         return np.square(1 / (1 + np.abs(x)))
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.softsign(a, b)
+        return kernels(a).piecewise.softsign_divided_difference(a, b)
 
 
 class SiLU(Elementwise):
     """x·sigmoid(x), also known as swish."""
 
     def forward(self, x):
-        return kernels(x).activation.silu(x) if _is_real(x) else x * _sigmoid(x)
+        return kernels(x).logistic.silu(x) if _is_real(x) else x * _sigmoid(x)
 
     def backward(self, grad, needs, out, x):
-        return (kernels(x).activation.silu_backward(grad, x),)
+        return (kernels(x).logistic.silu_backward(grad, x),)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.silu(a, b)
+        return kernels(a).logistic.silu_divided_difference(a, b)
 
 
 class GELU(Elementwise):
     """x·Φ(x), Φ the standard normal distribution function."""
 
     def forward(self, x):
-        return kernels(x).activation.gelu(x)
+        return kernels(x).gelu.gelu(x)
 
     def derivative(self, out, x):
-        return kernels(x).activation.gelu_derivative(x)
+        return kernels(x).gelu.gelu_derivative(x)
 
     def divided_difference(self, a, b):
-        return kernels(a).divided_difference.gelu(a, b)
+        return kernels(a).gelu.gelu_divided_difference(a, b)
 
 
 def _one_above_zero(x, elsewhere):
-    """1 where x > 0, else `elsewhere`: faster than np.where, which branches at each element."""
+    """Return 1 where x > 0, otherwise `elsewhere`; np.where is slower, as it branches."""
     return (x > 0) + x.dtype.type(elsewhere) * (x <= 0)
 
 
 def _is_real(x):
-    """Whether x has a dtype that the kernels take; all others have no gradients."""
+    """Return whether the kernels support the dtype of x; no other dtype has gradients."""
     return x.dtype in (np.float32, np.float64)
 
 

@@ -170,12 +170,14 @@ class Clip(Elementwise):
         return x == out
 
     def divided_difference(self, a, b):
-        # Clipped values are exact, so the plain quotient does not cancel. Halving keeps the
-        # differences of finite numbers finite.
+        # A quotient of two lengths: only inputs and bounds are subtracted, and those are exact.
+        # Halved, finite numbers have finite differences, but subnormal neighbours become equal.
         clipped = self.forward(a)
         with np.errstate(invalid="ignore"):
-            quotient = (self.forward(b) / 2 - clipped / 2) / np.where(a == b, 1, b / 2 - a / 2)
-        return np.where(a == b, clipped == a, quotient)
+            gap = b / 2 - a / 2
+            still = (a == b) | (gap == 0)
+            quotient = (self.forward(b) / 2 - clipped / 2) / np.where(still, 1, gap)
+        return np.where(still, clipped == a, quotient)
 
 
 class Maximum(Selection):

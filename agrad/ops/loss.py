@@ -245,5 +245,5 @@ class BinaryCrossEntropy(Elementwise):
         )
 
     def divided_difference(self, a, b):
-        softplus = kernels(a).divided_difference.softplus
+        softplus = kernels(a).logistic.softplus_divided_difference
         return self.negative * softplus(a, b) - self.positive * softplus(-a, -b)

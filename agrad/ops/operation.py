@@ -154,7 +154,8 @@ class Elementwise(Operation):
     """y = f(x) elementwise: J̄ is diagonal, the divided difference (f(b) - f(a)) / (b - a).
 
     Subclasses define `derivative` and `divided_difference`. The quotient itself cancels, so the
-    latter must be a stable closed form (see `agrad.kernels.cpu.divided_difference`).
+    latter must be a stable closed form (see `agrad.kernels.cpu.divided_difference` and, for
+    activations, `agrad.kernels.cpu.activation`).
     """
 
     def derivative(self, out: Array, x: Array) -> Array:

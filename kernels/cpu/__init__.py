@@ -1,6 +1,6 @@
-"""Kernels for NumPy arrays: NumPy where it is fast enough, Numba where a loop is hot.
+"""Kernels for NumPy arrays: NumPy where it is fast enough, Numba for hot loops.
 
-Nothing is compiled on import: `agrad.kernels.cpu.jit` compiles a kernel at its first call.
+Nothing is compiled on import: `agrad.kernels.cpu.jit` compiles a kernel when it is first called.
 """
 
 from . import (
@@ -9,8 +9,11 @@ from . import (
     dense,
     divided_difference,
     embedding,
+    gelu,
+    logistic,
     normalization,
     optimizer,
+    piecewise,
     pooling,
     power,
     product,
@@ -24,8 +27,11 @@ __all__ = [
     "dense",
     "divided_difference",
     "embedding",
+    "gelu",
+    "logistic",
     "normalization",
     "optimizer",
+    "piecewise",
     "pooling",
     "power",
     "product",

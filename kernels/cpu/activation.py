@@ -1,205 +1,309 @@
-"""Activations and their gradients, one pass over memory each.
+"""ReLU and tanh: value, derivative and average, and the loops that run them.
 
-All is free of branches and of calls of libm, so that LLVM vectorizes the loops.
+The average is the divided difference (f(b) - f(a)) / (b - a), the mean of f' over the segment from
+a to b; `divided_difference` explains how such formulas avoid cancellation. In the docstrings here d
+is |b - a|.
 
-GELU is x Φ(x) with the standard normal distribution function Φ, which NumPy lacks.
-Φ(-u) = e^(-u²/2) M(u) for u >= 0, M being Mills' ratio over √(2π): within 1 ulp for float32, within
-6 for float64, in the lower tail too. (`gaussian` takes more time and is accurate to the last
-digit.)
+The formulas have neither branches nor calls of libm, so LLVM vectorizes the loops. The loops can
+also serve a dense layer: they add its bias in the pass of the value, and sum its bias's gradient in
+the pass of the derivative or of the average.
 
-The logistic function is computed in the precision of its argument, from e^-|x|, which is 0 where it
-would be subnormal: within 3 ulps.
+Other activations are in `piecewise` (leaky ReLU, ELU, SELU, softsign), `logistic` (sigmoid, SiLU,
+softplus) and `gelu`.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .exponential import exp, power_of_two, single_exp, split_exp
-from .jit import inline, kernel
+from .dense import ROWS
+from .exponential import DOUBLE, SINGLE, Precision
+from .jit import at_the_place_of, inline, kernel
 
-__all__ = [
-    "gelu",
-    "gelu_derivative",
-    "sigmoid",
-    "sigmoid_backward",
-    "silu",
-    "silu_backward",
-]
+__all__ = ["relu", "tanh"]
 
-_SQRT_2PI = math.sqrt(2 * math.pi)
+Array = NDArray[Any]
 
-# M(u) / t as a polynomial in t - 1/2, t = 4 / (4 + u), highest power first: interpolated in 60
-# digits at the 22 Chebyshev points of 0 <= u <= 38, beyond which Φ(-u) is below 1e-315.
-_MILLS = np.array(
-    [
-        -0.0011845146849972508,
-        0.003128763705770617,
-        -0.0009445569848677524,
-        -0.004976809874676629,
-        0.0047059996737141225,
-        0.004357963550901405,
-        -0.008283724457629399,
-        -0.002572715357948674,
-        0.012113143703489903,
-        0.0007339558424115504,
-        -0.017993133524085544,
-        -0.000488562844069399,
-        0.029580102738213026,
-        0.008534039510029954,
-        -0.052186189120590434,
-        -0.055675077994264896,
-        0.060321511707720064,
-        0.2415862995655165,
-        0.37304371591952096,
-        0.38713740074220454,
-        0.30394832098594554,
-        0.18882128260393788,
-    ]
-)
+# In single precision: with float64 they are exact, and float32 is not promoted by them.
+_ZERO, _HALF, _ONE, _TWO, _FOUR, _LARGE = map(np.float32, (0, 0.5, 1, 2, 4, 1e38))
+
+# Formulas -----------------------------------------------------------------------------------------
 
 
-def gelu(x: NDArray[Any]) -> NDArray[Any]:
-    """Return x Φ(x) for float32 or float64 x.
+class Formulas(NamedTuple):
+    """The formulas of an activation f for one dtype.
 
-    Example:
-        >>> gelu(np.array([-1.0, 0.0, 1.0])).round(8)
-        array([-0.15865525,  0.        ,  0.84134475])
+    Attributes:
+        value: x ↦ f(x).
+        backward: grad, f(x) ↦ grad · f'(x).
+        average_backward: grad, a, f(a), b, f(b) ↦ grad times f's divided difference from a to b.
     """
-    out = np.empty(x.shape, x.dtype)
-    _gelu(x.ravel(), out.ravel())
-    return out
+
+    value: inline
+    backward: inline
+    average_backward: inline
 
 
-def gelu_derivative(x: NDArray[Any]) -> NDArray[Any]:
-    """Return Φ(x) + x φ(x), φ the standard normal density.
+def _relu() -> Formulas:
+    @inline
+    def value(x):
+        return _ZERO if x <= 0 else x  # NaN passes
 
-    Example:
-        >>> gelu_derivative(np.array([-1.0, 0.0, 1.0])).round(8)
-        array([-0.08331547,  0.5       ,  1.08331547])
+    @inline
+    def backward(grad, out):
+        return grad if out > 0 else _ZERO
+
+    @inline
+    def average_backward(grad, a, f_a, b, f_b):
+        """The slope is the share of the segment above zero, a ratio of lengths: within 2 ulps.
+
+        From -inf to inf, where there is no limit, it is 1.
+        """
+        scale = _HALF if max(abs(a), abs(b)) > _LARGE else _ONE
+        above = scale * f_a + scale * f_b
+        whole = scale * abs(a) + scale * abs(b)
+        share = _ONE if above == whole else above / whole
+        return grad * (_ZERO if whole == 0 else share)
+
+    return Formulas(value, backward, average_backward)
+
+
+def _tanh(precision: Precision) -> Formulas:
+    split_exp, lowest, power_of_two, least, round_to_integer = precision
+
+    @inline
+    def value(x):
+        """-E / (2 + E) for E = e^-2|x| - 1, with the sign of x: within 3 ulps."""
+        power, rest = split_exp(max(-_TWO * abs(x), lowest))
+        scale = power_of_two(max(power, least))
+        minus_one = (scale - _ONE) + scale * rest
+        return math.copysign(-minus_one / (_TWO + minus_one), x)
+
+    @inline
+    def backward(grad, out):
+        return grad * (_ONE - out * out)
+
+    @inline
+    def average_backward(grad, a, f_a, b, f_b):
+        """The slope is s (1 - e^-2d) / (2d) (1 + |tanh a|) (1 + |tanh b|).
+
+        s is e^-2|x| at the end x nearer to zero, or 1 across zero. The product comes from
+        tanh b - tanh a = sinh(b - a) / (cosh a cosh b) and 1 + |tanh x| = 2 / (1 + e^-2|x|); all
+        factors are positive. The power of two in s comes last and in halves, so that nothing
+        underflows before the result does.
+
+        Within 6 ulps, if the values are within their 3. If d is more than half of the largest
+        number, a subnormal slope may come out as 0.
+        """
+        power, rest = split_exp(max(-_TWO * min(abs(a), abs(b)), lowest))
+        power, rest = (power, rest) if (a > 0) == (b > 0) else (_ZERO, _ZERO)
+        half_gap = abs(_HALF * b - _HALF * a)
+        gap_power, gap_rest = split_exp(max(-_FOUR * half_gap, lowest))
+        gap_scale = power_of_two(max(gap_power, least))
+        drop = (_ONE - gap_scale) - gap_scale * gap_rest
+        drop, half_gap = (drop, half_gap) if half_gap > 0 else (_FOUR, _ONE)
+        mean = (drop + drop * rest) * ((_ONE + abs(f_a)) * (_ONE + abs(f_b))) / (_FOUR * half_gap)
+        half_power = round_to_integer(_HALF * power)
+        mean *= power_of_two(half_power)
+        return grad * (mean * power_of_two(power - half_power))
+
+    return Formulas(value, backward, average_backward)
+
+
+# Loops --------------------------------------------------------------------------------------------
+
+
+class Activation:
+    """The loops of an activation f, alone and with a dense layer's bias.
+
+    All arrays of a call have one dtype, float32 or float64, and those of `forward`, `backward` and
+    `average_backward` one shape and any strides. With a bias the arrays (m, n) are C-contiguous;
+    only the incoming gradient and the bias may have any strides.
     """
-    out = np.empty(x.shape, x.dtype)
-    _gelu_derivative(x.ravel(), out.ravel())
-    return out
+
+    def __init__(self, single: Formulas, double: Formulas) -> None:
+        self._loops = {
+            np.dtype(np.float32): _Loops("float32", single),
+            np.dtype(np.float64): _Loops("float64", double),
+        }
+
+    def forward(self, x: Array) -> Array:
+        """Return f(x).
+
+        Example:
+            >>> relu.forward(np.array([-1.0, 2.0]))
+            array([0., 2.])
+        """
+        out = np.empty(x.shape, x.dtype)
+        self._loops[x.dtype].forward(x.ravel(), out.ravel())
+        return out
+
+    def backward(self, grad: Array, out: Array) -> Array:
+        """Return grad · f'(x), given out = f(x).
+
+        Example:
+            >>> tanh.backward(np.array([8.0, 8.0]), np.array([0.0, 0.5]))
+            array([8., 6.])
+        """
+        x_grad = np.empty(out.shape, out.dtype)
+        self._loops[out.dtype].backward(grad.ravel(), out.ravel(), x_grad.ravel())
+        return x_grad
+
+    def average_backward(self, grad: Array, a: Array, f_a: Array, b: Array, f_b: Array) -> Array:
+        """Return grad times the divided difference (f(b) - f(a)) / (b - a), f'(a) where a = b.
+
+        Example:
+            >>> a, b = np.array([-1.0]), np.array([3.0])
+            >>> relu.average_backward(np.array([8.0]), a, relu.forward(a), b, relu.forward(b))
+            array([6.])
+        """
+        x_grad = np.empty(a.shape, a.dtype)
+        arrays = (array.ravel() for array in (grad, a, f_a, b, f_b))
+        self._loops[a.dtype].average_backward(*arrays, x_grad.ravel())
+        return x_grad
+
+    def forward_biased(self, z: Array, bias: Array, in_place: bool = False) -> Array:
+        """Add `bias` (n,) to each row of `z` (m, n), in place, and return f of the sum.
+
+        With `in_place`, the result overwrites `z`.
+
+        Example:
+            >>> z = np.zeros((1, 2))
+            >>> relu.forward_biased(z, np.array([-1.0, 2.0])), z
+            (array([[0., 2.]]), array([[-1.,  2.]]))
+        """
+        bias = np.ascontiguousarray(bias)
+        if in_place:
+            self._loops[z.dtype].forward_in_place(z, bias)
+            return z
+        out = np.empty(z.shape, z.dtype)
+        self._loops[z.dtype].forward_biased(z, bias, out)
+        return out
+
+    def backward_biased(
+        self, grad: Array, out: Array, sum_out: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Return grad · f'(z) (m, n) and the sum (n,) of its rows, given out = f(z).
+
+        The sum is written to `sum_out`, if given.
+
+        Example:
+            >>> relu.backward_biased(np.array([[8.0], [8.0]]), np.array([[1.0], [0.0]]))
+            (array([[8.],
+                   [0.]]), array([8.]))
+        """
+        z_grad = np.empty(out.shape, out.dtype)
+        bias_grad = np.empty(out.shape[1], out.dtype) if sum_out is None else sum_out
+        self._loops[out.dtype].backward_biased(np.ascontiguousarray(grad), out, z_grad, bias_grad)
+        return z_grad, bias_grad
+
+    def average_backward_biased(
+        self,
+        grad: Array,
+        a: Array,
+        f_a: Array,
+        b: Array,
+        f_b: Array,
+        sum_out: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """Return the result of `average_backward` (m, n) and the sum (n,) of its rows.
+
+        The sum is written to `sum_out`, if given.
+
+        Example:
+            >>> a, b = np.array([[-1.0]]), np.array([[3.0]])
+            >>> f_a, f_b = relu.forward(a), relu.forward(b)
+            >>> relu.average_backward_biased(np.array([[8.0]]), a, f_a, b, f_b)
+            (array([[6.]]), array([6.]))
+        """
+        z_grad = np.empty(a.shape, a.dtype)
+        bias_grad = np.empty(a.shape[1], a.dtype) if sum_out is None else sum_out
+        self._loops[a.dtype].average_backward_biased(
+            np.ascontiguousarray(grad), a, f_a, b, f_b, z_grad, bias_grad
+        )
+        return z_grad, bias_grad
 
 
-@kernel("const real[:], real[:]")
-def _gelu(x, out):
+class _Loops:
+    """The kernels of an activation for one dtype."""
+
+    def __init__(self, real: str, formulas: Formulas) -> None:
+        value, backward, average_backward = formulas
+        vector, matrix = f"{real}[:]", f"{real}[:, :]"
+
+        def compiled(template: Callable[..., Any], formula: inline, *kinds: str) -> Any:
+            names = {"formula": formula, "np": np, "ROWS": ROWS}
+            placed = at_the_place_of(formula.__wrapped__, template, names)
+            return kernel(", ".join(kinds))(placed)
+
+        read, table = f"const {vector}", f"const {matrix}"
+        self.forward = compiled(_forward, value, read, vector)
+        self.backward = compiled(_backward, backward, read, read, vector)
+        self.average_backward = compiled(_average_backward, average_backward, *[read] * 5, vector)
+        self.forward_biased = compiled(_forward_biased, value, matrix, read, matrix)
+        self.forward_in_place = compiled(_forward_in_place, value, matrix, read)
+        self.backward_biased = compiled(_backward_biased, backward, table, table, matrix, vector)
+        self.average_backward_biased = compiled(
+            _average_backward_biased, average_backward, *[table] * 5, matrix, vector
+        )
+
+
+# ruff: noqa: F821 -- `formula` is bound when a loop is copied.
+# mypy: disable-error-code="name-defined, no-untyped-def"
+def _forward(x, out):
     for i in range(out.size):
-        value = np.float64(x[i])
-        out[i] = value * _distribution(value, _bell(value))
+        out[i] = formula(x[i])
 
 
-@kernel("const real[:], real[:]")
-def _gelu_derivative(x, out):
-    for i in range(out.size):
-        value = np.float64(x[i])
-        bell = _bell(value)
-        out[i] = _distribution(value, bell) + value * (bell / _SQRT_2PI)
+def _backward(grad, out, x_grad):
+    for i in range(x_grad.size):
+        x_grad[i] = formula(grad[i], out[i])
 
 
-@inline
-def _bell(x):
-    """e^(-x²/2), from the exact square of a head of 24 bits and a small rest."""
-    head = np.float64(np.float32(x))
-    n, minus_one = split_exp(max(-0.5 * head * head, -700.0))
-    power = power_of_two(n)
-    rest = 0.5 * (x - head) * (x + head)
-    bell = (power + power * minus_one) * (1 - rest * (1 - rest / 2 * (1 - rest / 3)))
-    return bell if abs(x) < 37 else 0.0
+def _average_backward(grad, a, f_a, b, f_b, x_grad):
+    for i in range(x_grad.size):
+        x_grad[i] = formula(grad[i], a[i], f_a[i], b[i], f_b[i])
 
 
-@inline
-def _distribution(x, bell):
-    t = 4 / (4 + abs(x))
-    series = 0.0
-    for coefficient in _MILLS:
-        series = series * (t - 0.5) + coefficient
-    tail = bell * (t * series)
-    return tail if x <= 0 else 1 - tail
+def _forward_biased(z, bias, out):
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            z[i, j] += bias[j]
+            out[i, j] = formula(z[i, j])
 
 
-def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
-    """Return 1 / (1 + e⁻ˣ) for float32 or float64 x.
-
-    Example:
-        >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
-        array([0. , 0.5, 1. ])
-    """
-    out = np.empty(x.shape, x.dtype)
-    _sigmoid(x.ravel(), out.ravel())
-    return out
+def _forward_in_place(z, bias):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            z[i, j] = formula(z[i, j] + bias[j])
 
 
-def sigmoid_backward(grad: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
-    """Return grad · out · (1 - out), for out = sigmoid x: arrays of one shape and dtype.
-
-    Example:
-        >>> sigmoid_backward(np.array([8.0, 8.0]), np.array([0.5, 1.0]))
-        array([2., 0.])
-    """
-    x_grad = np.empty(out.shape, out.dtype)
-    _sigmoid_backward(grad.ravel(), out.ravel(), x_grad.ravel())
-    return x_grad
-
-
-def silu(x: NDArray[Any]) -> NDArray[Any]:
-    """Return x / (1 + e⁻ˣ) for float32 or float64 x.
-
-    Example:
-        >>> silu(np.array([-1.0, 0.0, 1.0])).round(8)
-        array([-0.26894142,  0.        ,  0.73105858])
-    """
-    out = np.empty(x.shape, x.dtype)
-    _silu(x.ravel(), out.ravel())
-    return out
+def _backward_biased(grad, out, z_grad, bias_grad):
+    bias_grad[:] = 0
+    part = np.empty_like(bias_grad)
+    for start in range(0, out.shape[0], ROWS):
+        part[:] = 0
+        for i in range(start, min(start + ROWS, out.shape[0])):
+            for j in range(part.size):
+                z_grad[i, j] = formula(grad[i, j], out[i, j])
+                part[j] += z_grad[i, j]
+        bias_grad += part
 
 
-def silu_backward(grad: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
-    """Return grad times the derivative of `silu`: arrays of one shape and dtype.
-
-    Example:
-        >>> silu_backward(np.array([8.0, 1.0]), np.array([0.0, 1.0])).round(8)
-        array([4.        , 0.92767051])
-    """
-    x_grad = np.empty(x.shape, x.dtype)
-    _silu_backward(grad.ravel(), x.ravel(), x_grad.ravel())
-    return x_grad
-
-
-@kernel("const real[:], real[:]")
-def _sigmoid(x, out):
-    real = out.dtype.type
-    for i in range(out.size):
-        size = abs(x[i])
-        small = real(single_exp(-size) if x.itemsize == 4 else exp(-size))
-        out[i] = (small if x[i] < 0 else real(1)) / (real(1) + small)
+def _average_backward_biased(grad, a, f_a, b, f_b, z_grad, bias_grad):
+    bias_grad[:] = 0
+    part = np.empty_like(bias_grad)
+    for start in range(0, a.shape[0], ROWS):
+        part[:] = 0
+        for i in range(start, min(start + ROWS, a.shape[0])):
+            for j in range(part.size):
+                z_grad[i, j] = formula(grad[i, j], a[i, j], f_a[i, j], b[i, j], f_b[i, j])
+                part[j] += z_grad[i, j]
+        bias_grad += part
 
 
-@kernel("const real[:], const real[:], real[:]")
-def _sigmoid_backward(grad, out, x_grad):
-    real = out.dtype.type
-    for i in range(out.size):
-        x_grad[i] = grad[i] * (out[i] * (real(1) - out[i]))
-
-
-@kernel("const real[:], real[:]")
-def _silu(x, out):
-    real = out.dtype.type
-    for i in range(out.size):
-        size = abs(x[i])
-        small = real(single_exp(-size) if x.itemsize == 4 else exp(-size))
-        out[i] = x[i] * ((small if x[i] < 0 else real(1)) / (real(1) + small))
-
-
-@kernel("const real[:], const real[:], real[:]")
-def _silu_backward(grad, x, x_grad):
-    real = x.dtype.type
-    for i in range(x.size):
-        size = abs(x[i])
-        small = real(single_exp(-size) if x.itemsize == 4 else exp(-size))
-        near, far = real(1) / (real(1) + small), small / (real(1) + small)
-        share, rest = (far, near) if x[i] < 0 else (near, far)
-        x_grad[i] = grad[i] * (share * (real(1) + x[i] * rest))
+relu = Activation(single=_relu(), double=_relu())
+tanh = Activation(single=_tanh(SINGLE), double=_tanh(DOUBLE))

@@ -1,9 +1,9 @@
 """Convolution in two dimensions, straight from the planes of x: no columns are packed.
 
-Planes are laid out so that what a tap of the kernel meets, from one pixel of the output to the
-next, is one contiguous run (see `planes`). The output is the sum of these runs, each times a
-weight; the gradient of x is a convolution of the output's gradient with the kernel turned around;
-and a weight's gradient is the product of its run with the gradient of its filter's plane.
+Planes are laid out so that the pixels that a tap of the kernel reads, from one pixel of the output
+to the next, form one contiguous run (see `planes`). The output is the sum of these runs, each times
+a weight. The gradient of x is a convolution of the output's gradient with the flipped kernel. The
+gradient of a weight is the product of its run with the gradient of its filter's plane.
 """
 
 import functools
@@ -61,7 +61,7 @@ def convolve(
 def input_gradient(
     grad: NDArray[Any], weight: NDArray[Any], size: tuple[int, int], geometry: Geometry
 ) -> NDArray[Any]:
-    """Pull the gradient of the output back to an x of `size`; this is a transposed convolution.
+    """Pull the output's gradient back to an x of `size`: a transposed convolution.
 
     Example:
         >>> grad, weight = np.ones((1, 1, 1, 3)), np.ones((1, 1, 1, 3))
@@ -70,7 +70,7 @@ def input_gradient(
     """
     filters, channels, *kernel = weight.shape
     groups = geometry.groups
-    # Each channel of x becomes a filter, on channels that were the filters of its group.
+    # Each channel of x becomes a filter; its channels are the filters of its group.
     weight = weight.reshape(groups, filters // groups, channels, *kernel).swapaxes(1, 2)
     weight = weight.reshape(groups * channels, filters // groups, *kernel)
 
@@ -96,7 +96,7 @@ def input_gradient(
 def weight_gradient(
     grad: NDArray[Any], x: NDArray[Any], kernel: tuple[int, int], geometry: Geometry
 ) -> NDArray[Any]:
-    """Pull the gradient of the output back to a weight with a `kernel` of that size.
+    """Pull the output's gradient back to a weight with a kernel of size `kernel`.
 
     Example:
         >>> x, grad = np.arange(5.0).reshape(1, 1, 1, 5), np.ones((1, 1, 1, 3))
@@ -106,7 +106,7 @@ def weight_gradient(
     x, grad = np.ascontiguousarray(x), np.ascontiguousarray(grad)
     filters, channels = grad.shape[1], x.shape[1] // geometry.groups
     where = layout(x.shape[1:], x.itemsize, kernel, grad.shape[2:], geometry, filters)
-    # Taps go `widest()` at a time, the last one more than once; what is too many is dropped.
+    # Taps are taken `widest()` at a time. The last one repeats to fill up; the excess is dropped.
     tiles = -(-where.taps // widest())
     taps = np.minimum(np.arange(tiles * widest()), where.taps - 1)
     offsets = np.take(where.offsets, taps, axis=1).reshape(geometry.groups, tiles, widest())
@@ -126,11 +126,11 @@ def weight_gradient(
 
 
 class _Phase(NamedTuple):
-    """Pixels of x, one stride apart on an axis: their gradients are a convolution of their own."""
+    """Pixels of x one stride apart on an axis; their gradients form a convolution of their own."""
 
     pixels: slice
     taps: list[int]
-    """Those that ever meet these pixels, the last one first."""
+    """The taps that read any of these pixels, the last one first."""
     before: int
     dilation: int
 
@@ -138,10 +138,10 @@ class _Phase(NamedTuple):
 def _phases(
     axis: int, size: tuple[int, int], kernel: list[int], geometry: Geometry
 ) -> Iterator[_Phase]:
-    """Yield the pixels of x that any tap meets."""
+    """Yield the phases of an axis that some tap reads."""
     stride, before, dilation = (pair[axis] for pair in geometry[:3])
     for first in range(min(stride, size[axis])):
-        # Tap i meets pixel p for the output's pixel (p + before - i · dilation) / stride.
+        # Tap i reads pixel p for the output's pixel (p + before - i · dilation) / stride.
         distances = [first + before - tap * dilation for tap in range(kernel[axis])]
         taps = [tap for tap, distance in enumerate(distances) if distance % stride == 0][::-1]
         if taps:
@@ -154,9 +154,9 @@ def _phases(
 
 
 def _by_block(values: NDArray[Any], groups: int) -> NDArray[Any]:
-    """Return what filters have, (filters, ...), as (groups, blocks, values of a filter, FILTERS).
+    """Return values of filters, (filters, ...), as (groups, blocks, values of a filter, FILTERS).
 
-    A group's last block is filled up with zeros.
+    The last block of a group is padded with zeros.
     """
     filters, each = len(values) // groups, math.prod(values.shape[1:])
     blocks = -(-filters // FILTERS)

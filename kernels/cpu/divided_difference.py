@@ -2,32 +2,35 @@
 
 The divided difference is the mean of f' over the segment from a to b. Taken literally, the quotient
 loses a digit for each digit that f(a) and f(b) have in common. The formulas here subtract nothing
-but their inputs, which are exact; otherwise they add terms of one sign, multiply and divide.
+but their inputs, which are exact; beyond that they add terms of one sign, multiply and divide.
 Four ideas carry almost all of them:
 
-- *Factor the larger end out.* e^b - e^a = e^b (1 - e^(a - b)), and `expm1` knows 1 - e^(a - b).
+- *Factor out the larger end.* e^b - e^a = e^b (1 - e^(a - b)), and `expm1` knows 1 - e^(a - b).
   In the same way `log1p` knows log b - log a.
 - *Cut where the formula changes*, at a kink or at zero. The mean over a segment is the mean of the
   means over its two parts, weighted by their shares P above and N below.
-- *Reflect.* Where f(x) = x + f(-x), as for softplus, SiLU and GELU, the difference over (a, b) is
+- *Reflect.* If f(x) = x + f(-x), as for softplus, SiLU and GELU, the difference over (a, b) is
   1 minus that over (-a, -b), which is small: only x < 0 needs a formula.
 - *Compose.* f(g(x)) has the product of two divided differences, that of f taken between g(a)
   and g(b).
 
+This page has the elementary functions. An activation has its divided difference beside its value
+and its derivative, in `activation`.
+
 Accuracy: within 4 ulps of the exact result for the inputs as given, over all magnitudes; within 5
-for tanh, sigmoid, softplus, SiLU, GELU and powers. Where the result passes through zero without a
-factor that does, the docstring names the scale that the error is relative to. float32 is evaluated
-in double precision and rounded once, except by tanh, which has a formula in single precision. NaN
-gives NaN. An infinite end gives the limit where there is one, otherwise NaN. At a kink, a = b gives
-what ordinary backward takes.
+for tanh's relatives sigmoid, softplus, SiLU and GELU and for powers, and 6 for tanh. If the result
+passes through zero without a factor that does, the docstring names the scale that the error is
+relative to. float32 is evaluated in double precision and rounded once; ReLU and tanh are evaluated
+in single. NaN gives NaN. An infinite end gives the limit if there is one, otherwise NaN. At a kink,
+a = b gives what ordinary backward takes.
 
 Every function takes arrays a and b of one shape and one dtype, float32 or float64, with any
 strides, then the constants of f as numbers; it returns a new array of that shape and dtype.
 In the docstrings d = |b - a|, and l and h are the lower and the higher end.
 
     >>> a = np.array([0.0, 1.0, 50.0])
-    >>> tanh(a, a + 1e-9)
-    array([1.00000000e+00, 4.19974341e-01, 1.48803039e-43])
+    >>> exp(a, a + 1e-9)
+    array([1.00000000e+00, 2.71828183e+00, 5.18470553e+21])
 """
 
 import math
@@ -36,328 +39,265 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import exponential
-from .elementary_difference import (
-    absolute,
-    cos,
-    exp,
-    expm1,
-    log,
-    log1p,
-    power,
-    reciprocal,
-    sin,
-    sqrt,
-    square,
-)
-from .gaussian import normal_below, normal_density
 from .jit import elementwise, inline
 from .segment import gap_of, halving, order, shares
 
 __all__ = [
     "absolute",
-    "clip",
     "cos",
-    "elu",
     "exp",
     "expm1",
-    "gelu",
-    "leaky_relu",
     "log",
     "log1p",
     "power",
     "reciprocal",
-    "relu",
-    "selu",
-    "sigmoid",
-    "silu",
     "sin",
-    "softplus",
-    "softsign",
     "sqrt",
     "square",
-    "tanh",
 ]
 
-# Piecewise linear ---------------------------------------------------------------------------------
-
 
 @elementwise
-def relu(a: float, b: float) -> float:
-    """Divided difference of max(x, 0): P, the share of the segment above zero.
+def absolute(a: float, b: float) -> float:
+    """Divided difference of |x|: (a + b) / d across zero, otherwise the sign.
 
-    A ratio of lengths. At a = b = 0: 0.
+    a + b is rounded once; what cancels in it is exact. At a = b = 0: 0.
 
-        >>> relu(np.array([-1.0]), np.array([3.0]))
-        array([0.75])
-    """
-    return shares(a, b)[0]
-
-
-@elementwise
-def leaky_relu(a: float, b: float, negative_slope: float) -> float:
-    """Divided difference of x above zero and s x below: P + s N.
-
-    For s >= 0 a sum of positive terms; for s < 0 the error is relative to P + |s| N. At
-    a = b = 0: s.
-
-        >>> leaky_relu(np.array([-1.0]), np.array([3.0]), 0.5)
-        array([0.875])
-    """
-    above, below = shares(a, b)
-    return above + negative_slope * below
-
-
-@elementwise
-def _clip(a: float, b: float, lower: float, upper: float) -> float:
-    low, high = order(a, b)
-    if low != low or high != high:
-        return math.nan
-    if low == high:
-        return 1.0 if lower <= low <= upper else 0.0
-    start, end = max(low, lower), min(high, upper)
-    if start >= end:
-        return 0.0
-    if math.isinf(start) or math.isinf(end):
-        infinite_outside = (low < start and low == -math.inf) or (high > end and high == math.inf)
-        return math.nan if infinite_outside else 1.0
-    scale = halving(low, high)
-    return (scale * end - scale * start) / (scale * high - scale * low)
-
-
-def clip(
-    a: NDArray[Any], b: NDArray[Any], lower: float | None = None, upper: float | None = None
-) -> NDArray[Any]:
-    """Divided difference of min(max(x, lower), upper): the share of the segment between the bounds.
-
-    A ratio of two lengths, each a single subtraction of inputs. A bound that is None does not
-    bind. At a = b on a bound: 1.
-
-        >>> clip(np.array([-1.0]), np.array([3.0]), 0.0, 2.0)
+        >>> absolute(np.array([-1.0]), np.array([3.0]))
         array([0.5])
-    """
-    return _clip(a, b, -math.inf if lower is None else lower, math.inf if upper is None else upper)
-
-
-@elementwise
-def softsign(a: float, b: float) -> float:
-    """Divided difference of x / (1 + |x|): 1 / ((1 + |a|) (1 + |b|)) on one side of zero.
-
-    Across zero P / (1 + h) + N / (1 - l), a sum of positive terms.
-
-        >>> softsign(np.array([-1.0]), np.array([3.0]))
-        array([0.3125])
     """
     low, high = order(a, b)
     if low >= 0 or high <= 0:
-        return 1 / (1 + abs(low)) / (1 + abs(high))
-    if math.isinf(low) and math.isinf(high):
-        return 0.0
-    above, below = shares(low, high)
-    return above / (1 + high) + below / (1 - low)
-
-
-# Exponentials -------------------------------------------------------------------------------------
-
-
-@inline
-def _expm1_over(x: float) -> float:
-    """Return (e^x - 1) / x for x <= 0."""
-    return 1.0 if x == 0 else math.expm1(x) / x
-
-
-_ZERO, _HALF, _ONE, _TWO, _FOUR, _HUNDRED = map(np.float32, (0, 0.5, 1, 2, 4, 100))
+        return np.sign(low + high)
+    if math.isinf(low) != math.isinf(high):
+        return 1.0 if high == math.inf else -1.0
+    scale = halving(low, high)
+    return (scale * low + scale * high) / (scale * high - scale * low)
 
 
 @elementwise
-def tanh(a: float, b: float) -> float:
-    """Divided difference of tanh: 2 s (1 - e^-2d) / (d (1 + e^-2|a|) (1 + e^-2|b|)).
+def exp(a: float, b: float) -> float:
+    """Divided difference of e^x: e^h (1 - e^-d) / d, with the difference taken by `expm1`.
 
-    s is e^-2|x| at the end x nearer to zero, or 1 across zero. A product of positive factors. The
-    power of two in s comes last and in halves, so that nothing underflows before the result.
-
-        >>> tanh(np.array([-1.0]), np.array([1.0]))
-        array([0.76159416])
-    """
-    power_a, rest_a = exponential.split_exp(max(-2 * abs(a), -1400.0))
-    power_b, rest_b = exponential.split_exp(max(-2 * abs(b), -1400.0))
-    scale_a = exponential.power_of_two(max(power_a, -1000.0))
-    scale_b = exponential.power_of_two(max(power_b, -1000.0))
-    one_plus = 1 + (scale_a + scale_a * rest_a)
-    both_one_plus = one_plus + one_plus * (scale_b + scale_b * rest_b)
-    power, rest = (power_a, rest_a) if abs(a) < abs(b) else (power_b, rest_b)
-    power, rest = (power, rest) if a * b > 0 else (0.0, 0.0)
-    half_gap = abs(0.5 * b - 0.5 * a)
-    drop = -exponential.expm1(-4 * half_gap)
-    drop, half_gap = (drop, half_gap) if half_gap > 0 else (4.0, 1.0)
-    mean = (drop + drop * rest) / (half_gap * both_one_plus)
-    half_power = exponential.round_to_integer(0.5 * power)
-    mean *= exponential.power_of_two(half_power)
-    return mean * exponential.power_of_two(power - half_power)
-
-
-@tanh.for_float32
-def _tanh_for_float32(a, b):
-    """The same product in single precision."""
-    power_a, rest_a = exponential.split_single_exp(-_TWO * abs(a))
-    power_b, rest_b = exponential.split_single_exp(-_TWO * abs(b))
-    scale_a = exponential.single_power_of_two(max(power_a, -_HUNDRED))
-    scale_b = exponential.single_power_of_two(max(power_b, -_HUNDRED))
-    one_plus = _ONE + (scale_a + scale_a * rest_a)
-    both_one_plus = one_plus + one_plus * (scale_b + scale_b * rest_b)
-    power, rest = (power_a, rest_a) if abs(a) < abs(b) else (power_b, rest_b)
-    power, rest = (power, rest) if (a > _ZERO) == (b > _ZERO) else (_ZERO, _ZERO)
-    half_gap = abs(_HALF * b - _HALF * a)
-    gap_power, gap_rest = exponential.split_single_exp(-_FOUR * half_gap)
-    gap_scale = exponential.single_power_of_two(max(gap_power, -_HUNDRED))
-    drop = (_ONE - gap_scale) - gap_scale * gap_rest
-    drop, half_gap = (drop, half_gap) if half_gap > _ZERO else (_FOUR, _ONE)
-    mean = (drop + drop * rest) / (half_gap * both_one_plus)
-    half_power = exponential.round_single_to_integer(_HALF * power)
-    mean *= exponential.single_power_of_two(half_power)
-    return mean * exponential.single_power_of_two(power - half_power)
-
-
-@elementwise
-def sigmoid(a: float, b: float) -> float:
-    """Divided difference of 1 / (1 + e^-x) = (1 + tanh(x / 2)) / 2: a quarter of tanh's at halves.
-
-    >>> sigmoid(np.array([-2.0]), np.array([2.0]))
-    array([0.19039854])
-    """
-    return 0.25 * tanh(0.5 * a, 0.5 * b)
-
-
-@inline
-def _softplus_below(low: float, high: float) -> float:
-    """Softplus for low <= high <= 0."""
-    gap = gap_of(low, high)
-    weight = math.exp(high) / (1 + math.exp(low))
-    growth = -weight * math.expm1(-gap)
-    return math.log1p(growth) / gap if growth > 1e-290 else weight * _expm1_over(-gap)
-
-
-@elementwise
-def softplus(a: float, b: float) -> float:
-    """Divided difference of log(1 + e^x): below zero log1p((e^h - e^l) / (1 + e^l)) / d.
-
-    Above zero the reflection, 1 minus at most 1/2; across zero the two, weighted by N and P.
-
-        >>> softplus(np.array([-1.0]), np.array([1.0]))
-        array([0.5])
+    >>> exp(np.array([0.0]), np.array([1.0]))
+    array([1.71828183])
     """
     low, high = order(a, b)
-    above, below = shares(low, high)
-    left = _softplus_below(min(low, 0.0), min(high, 0.0))
-    right = 1 - _softplus_below(min(-high, 0.0), min(-low, 0.0))
-    return below * left + above * right
+    gap = gap_of(low, high)
+    if gap == 0:
+        return math.exp(high)
+    drop = -math.expm1(-gap)
+    if high <= 0:
+        return math.exp(high) * (drop / gap)
+    if high < 700:
+        return math.exp(high) * drop / gap
+    if high > 1500 and low > -math.inf:
+        return math.inf
+    root = math.exp(0.5 * high)  # e^h overflows before e^h / d
+    return root * (root * drop / gap)
+
+
+expm1 = exp
 
 
 @elementwise
-def elu(a: float, b: float, alpha: float) -> float:
-    """Divided difference of x above zero and alpha (e^x - 1) below: P + N alpha E(a-, b-).
+def square(a: float, b: float) -> float:
+    """Divided difference of x^2: a + b.
 
-    E is that of exp, x- = min(x, 0). For alpha >= 0 a sum of positive terms; for alpha < 0 the
-    error is relative to P + N |alpha| E. At a = b = 0: alpha.
-
-        >>> elu(np.array([-1.0]), np.array([1.0]), 1.0)
-        array([0.81606028])
+    >>> square(np.array([-1.0]), np.array([3.0]))
+    array([2.])
     """
-    above, below = shares(a, b)
-    return above + below * (alpha * exp(min(a, 0.0), min(b, 0.0)))
-
-
-_SELU_ALPHA = 1.6732632423543772
-_SELU_SCALE = 1.0507009873554805
+    return a + b
 
 
 @elementwise
-def selu(a: float, b: float) -> float:
-    """Divided difference of SELU (Klambauer et al., 2017): that of ELU, scaled.
+def sqrt(a: float, b: float) -> float:
+    """Divided difference of the square root: 1 / (sqrt(a) + sqrt(b)); NaN below zero.
 
-    >>> selu(np.array([-1.0]), np.array([1.0]))
-    array([1.08101586])
+    >>> sqrt(np.array([1.0]), np.array([9.0]))
+    array([0.25])
     """
-    return _SELU_SCALE * elu(a, b, _SELU_ALPHA)
+    return 1 / (math.sqrt(a) + math.sqrt(b))
+
+
+@elementwise
+def reciprocal(a: float, b: float) -> float:
+    """Divided difference of 1 / x: -1 / (a b); mantissa and exponent apart if a b is extreme.
+
+    >>> reciprocal(np.array([1.0]), np.array([4.0]))
+    array([-0.25])
+    """
+    product = a * b
+    if 1e-290 < abs(product) < 1e290 or product != product:
+        return -1 / product
+    mantissa_a, exponent_a = math.frexp(a)
+    mantissa_b, exponent_b = math.frexp(b)
+    return math.ldexp(-1 / (mantissa_a * mantissa_b), -exponent_a - exponent_b)
+
+
+@elementwise
+def log(a: float, b: float) -> float:
+    """Divided difference of log: log1p(d / l) / d; NaN below zero.
+
+    >>> log(np.array([1.0]), np.array([math.e]))
+    array([0.58197671])
+    """
+    low, high = order(a, b)
+    if not low >= 0:
+        return math.nan
+    if high == math.inf:
+        return 0.0 if low > 0 else math.nan
+    gap = high - low
+    if gap == 0:
+        return 1 / low
+    ratio = gap / low
+    if ratio == math.inf:  # or too far apart for anything to cancel
+        return (math.log(high) - math.log(low)) / gap
+    return math.log1p(ratio) / gap
+
+
+@elementwise
+def log1p(a: float, b: float) -> float:
+    """Divided difference of log(1 + x): log1p(d / (1 + l)) / d; NaN below -1.
+
+    >>> log1p(np.array([0.0]), np.array([1.0]))
+    array([0.69314718])
+    """
+    low, high = order(a, b)
+    if not low >= -1:
+        return math.nan
+    if high == math.inf:
+        return 0.0 if low > -1 else math.nan
+    gap = high - low
+    if gap == 0:
+        return 1 / (1 + low)
+    ratio = gap / (1 + low)
+    if ratio == math.inf:
+        return (math.log1p(high) - math.log1p(low)) / gap
+    return math.log1p(ratio) / gap
 
 
 @inline
-def _silu_below(low: float, high: float) -> float:
-    """SiLU for low <= high <= 0, e^high in front: twice its root, for it underflows first."""
-    if high < -2000:
+def _log_ratio(x: float, y: float) -> float:
+    """Return log(y / x) for x, y > 0."""
+    ratio = y / x
+    if 0.5 < ratio < 2:
+        return math.log1p((y - x) / x)
+    if 1e-300 < ratio < 1e300:
+        return math.log(ratio)
+    return math.log(y) - math.log(x)
+
+
+@inline
+def _power_above(a: float, b: float, exponent: float) -> float:
+    """`power` for a, b >= 0."""
+    low, high = order(a, b)
+    main, other = (high, low) if exponent > 0 else (low, high)
+    if a == b:
+        return exponent * main ** (exponent - 1)
+    if main == 0:
+        return math.nan if other == math.inf else -math.inf
+    if main == math.inf:
+        return main ** (exponent - 1)
+    if other == math.inf:
         return 0.0
-    gap = gap_of(low, high)
-    slope = math.exp(-gap) + high * _expm1_over(-gap) / (1 + math.exp(high))
-    root = math.exp(0.5 * high)
-    return root * (root * (slope / (1 + math.exp(low))))
+    growth = math.expm1(exponent * _log_ratio(main, other))
+    whole = main**exponent
+    if 1e-280 < whole < 1e280:
+        return whole * growth / (other - main)
+    root = main ** (0.5 * exponent)
+    return root * (root * growth / (other - main))
 
 
 @elementwise
-def silu(a: float, b: float) -> float:
-    """Divided difference of x sigmoid(x): below zero sigmoid(l) + h S, with S the sigmoid's.
-
-    Above zero the reflection; across zero P sigmoid(h) + N sigmoid(l), all positive. The
-    derivative is 0 at -1.278, so below zero the error is relative to sigmoid(l) + |h| S.
-
-        >>> silu(np.array([-1.0]), np.array([1.0]))
-        array([0.5])
-    """
+def _power(a: float, b: float, exponent: float) -> float:
     if a != a or b != b:
         return math.nan
-    low, high = order(a, b)
-    if high <= 0:
-        return _silu_below(low, high)
-    if low >= 0:
-        return 1 - _silu_below(-high, -low)
-    above, below = shares(low, high)
-    exp_low = math.exp(low)
-    return above / (1 + math.exp(-high)) + below * (exp_low / (1 + exp_low))
+    if exponent == 0:
+        return 0.0
+    if exponent == 1:
+        return 1.0
+    if a >= 0 and b >= 0:
+        return _power_above(a, b, exponent)
+    if exponent != math.floor(exponent):
+        return math.nan
+    even = exponent % 2 == 0
+    if a <= 0 and b <= 0:
+        mean = _power_above(-a, -b, exponent)
+        return -mean if even else mean
+    if even:
+        return 0.0 if a == -b else absolute(a, b) * _power_above(abs(a), abs(b), exponent)
+    if exponent > 0:
+        above, below = shares(a, b)
+        return above * max(a, b) ** (exponent - 1) + below * max(-a, -b) ** (exponent - 1)
+    root_a, root_b = abs(a) ** (0.5 * exponent), abs(b) ** (0.5 * exponent)
+    gap = abs(b - a)
+    return root_a * (root_a / gap) + root_b * (root_b / gap)
 
 
-# Gaussian -----------------------------------------------------------------------------------------
+def power(a: NDArray[Any], b: NDArray[Any], exponent: float) -> NDArray[Any]:
+    """Divided difference of x^p for constant p: m^p (e^(p L) - 1) / (o - m), L = log(o / m).
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(10)
-_NODES, _WEIGHTS = (1 + _NODES) / 2, _WEIGHTS / 2
+    m is the end with the larger power, o the other, so that p L <= 0. Below zero by symmetry;
+    across zero even powers compose with |x|, and odd ones are (|a|^p + |b|^p) / (|a| + |b|). For
+    fractional p NaN below zero. p = 2, 1/2 and -1 are `square`, `sqrt` and `reciprocal`.
 
-
-@inline
-def _mean_density(low: float, high: float) -> float:
-    """Return the mean of the normal density for low <= high <= 0.
-
-    Where it falls by less than e^-4 from h to l, Gauss-Legendre of its ratio to that at h, exact
-    to 1e-17; elsewhere Phi(h) - Phi(l), where at most a fiftieth cancels.
+        >>> power(np.array([1.0]), np.array([2.0]), 3)
+        array([7.])
     """
-    gap = gap_of(low, high)
-    if gap * (-low - high) > 8:
-        return (normal_below(high) - normal_below(low)) / gap
-    ratio = 0.0
-    for node, weight in zip(_NODES, _WEIGHTS):
-        x = gap * node
-        ratio += weight * math.exp(-x * (0.5 * x - high))
-    return ratio * normal_density(high)
+    special = {2.0: square, 0.5: sqrt, -1.0: reciprocal}.get(exponent)
+    return special(a, b) if special else _power(a, b, exponent)
 
 
 @inline
-def _gelu_below(low: float, high: float) -> float:
-    return 0.0 if high < -40 else normal_below(low) + high * _mean_density(low, high)
+def _two_sum(x: float, y: float) -> tuple[float, float]:
+    """Return the rounded sum and its rounding error (Knuth)."""
+    total = x + y
+    part = total - x
+    return total, (x - (total - part)) + (y - part)
+
+
+@inline
+def _sine(total: float, rest: float) -> float:
+    return math.sin(total) * math.cos(rest) + math.cos(total) * math.sin(rest)
+
+
+@inline
+def _cosine(total: float, rest: float) -> float:
+    return math.cos(total) * math.cos(rest) - math.sin(total) * math.sin(rest)
+
+
+@inline
+def _sine_over_halfgap_of(a: float, b: float) -> float:
+    """Return sin(d / 2) / (d / 2)."""
+    half, rest = _two_sum(0.5 * b, -0.5 * a)
+    return 1.0 if half == 0 else _sine(half, rest) / half
 
 
 @elementwise
-def gelu(a: float, b: float) -> float:
-    """Divided difference of x Phi(x): below zero Phi(l) + h D, D the mean normal density.
+def sin(a: float, b: float) -> float:
+    """Divided difference of sin: cos(m) sin(g) / g, m = (a + b) / 2, g = d / 2.
 
-    Above zero the reflection; across zero P Phi(h) + N Phi(l), all positive. The derivative is 0
-    at -0.752, so below zero the error is relative to Phi(l) + |h| D, or to 1e-300 if that is more.
+    m and g are kept with their rounding errors. If cos(m) or sin(g) is smaller than the spacing of
+    floats at m or at g (or than 1, if that is less), the error is relative to that spacing.
 
-        >>> gelu(np.array([-1.0]), np.array([1.0]))
-        array([0.5])
+        >>> sin(np.array([0.0]), np.array([math.pi / 2]))
+        array([0.63661977])
     """
-    if a != a or b != b:
-        return math.nan
-    low, high = order(a, b)
-    if high <= 0:
-        return _gelu_below(low, high)
-    if low >= 0:
-        return 1 - _gelu_below(-high, -low)
-    above, below = shares(low, high)
-    return above * (1 - normal_below(-high)) + below * normal_below(low)
+    if math.isinf(a) or math.isinf(b):
+        return math.nan if a == b or a != a or b != b else 0.0
+    middle, rest = _two_sum(0.5 * a, 0.5 * b)
+    return _cosine(middle, rest) * _sine_over_halfgap_of(a, b)
+
+
+@elementwise
+def cos(a: float, b: float) -> float:
+    """Divided difference of cos: -sin(m) sin(g) / g, as for `sin`.
+
+    >>> cos(np.array([0.0]), np.array([math.pi / 2]))
+    array([-0.63661977])
+    """
+    if math.isinf(a) or math.isinf(b):
+        return math.nan if a == b or a != a or b != b else 0.0
+    middle, rest = _two_sum(0.5 * a, 0.5 * b)
+    return -_sine(middle, rest) * _sine_over_halfgap_of(a, b)

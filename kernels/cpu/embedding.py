@@ -1,4 +1,4 @@
-"""Rows of a table summed where they are named more than once."""
+"""Rows added to the rows of a table, any of which may be named more than once."""
 
 from .jit import kernel
 
@@ -9,8 +9,8 @@ __all__ = ["add_rows"]
 def add_rows(indices, rows, skipped, table):
     """Add each of `rows` to the row of `table` that `indices` names, but never to row `skipped`.
 
-    In the order of the indices, so that the sums are the same in every run. Indices that name no
-    row are passed over; a negative `skipped` skips none.
+    Rows are added in the order of the indices, so that the sums are the same in every run. Indices
+    outside the table are ignored; a negative `skipped` skips none.
     """
     for i in range(indices.size):
         row = indices[i]

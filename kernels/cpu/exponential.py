@@ -1,6 +1,6 @@
-"""e^x, in parts or whole, and e^x - 1 for x <= 0, without branches, so that LLVM vectorizes loops.
+"""e^x, whole or in parts, and e^x - 1 for x <= 0, without branches, so that LLVM vectorizes loops.
 
-A call of libm in a loop keeps the loop scalar.
+A loop that calls libm stays scalar.
 """
 
 import math
@@ -69,7 +69,7 @@ def expm1(x: float) -> float:
     return (power - 1) + power * rest
 
 
-# In single precision: where float32 is what comes out, a vector register holds twice as many.
+# In single precision: for float32 results, as a vector register then holds twice as many numbers.
 
 _LOG2_E_32 = np.float32(_LOG2_E)
 _LN2_HIGH_32 = np.float32(
@@ -99,9 +99,9 @@ def single_power_of_two(n):
 
 @inline
 def split_single_exp(x):
-    """Return n and e^r - 1 as `split_exp` does, for x <= 0; below -174 it is e^-174.
+    """Return n and e^r - 1 as `split_exp` does, for x <= 0; x below -174 counts as -174.
 
-    The series of degree 7 leaves out less than 1e-8. Half of n is an exponent of float32 still.
+    The series of degree 7 leaves out less than 1e-8. Half of n is still an exponent of float32.
     """
     x = max(x, _LOWEST_32)
     n = round_single_to_integer(x * _LOG2_E_32)
@@ -126,22 +126,22 @@ def single_exp(x):
 
 @inline
 def exponentials(values):
-    """Put e^x in the place of each x <= 0 of an array without gaps, in its own precision."""
+    """Overwrite each x <= 0 of a contiguous array by e^x, in the array's own precision."""
     for i in range(values.size):
         x = values[i]
-        # One of the two is compiled.
+        # Only one of the two is compiled.
         values[i] = single_exp(x) if values.itemsize == 4 else exp(x)
 
 
 class Precision(NamedTuple):
-    """The parts that a formula in either precision is written with.
+    """What a formula for either precision is built from.
 
     Attributes:
-        split_exp: takes x from `lowest` to 0 to n and e^r - 1.
-        lowest: where e^x is 0 in all that it is multiplied with.
-        power_of_two: for integers n from `least` on.
-        least: below which 1 + 2^n is 1 in any case.
-        round_to_integer: as a real number.
+        split_exp: x from `lowest` to 0 ↦ n and e^r - 1.
+        lowest: the least x; below it e^x vanishes from every product.
+        power_of_two: 2^n for integers n from `least` on.
+        least: the least n; below it 1 + 2^n is rounded to 1.
+        round_to_integer: x ↦ the nearest integer, as a real number.
     """
 
     split_exp: Callable[..., Any]

@@ -1,9 +1,8 @@
 """Numba kernels compiled at their first call, for declared types only, and cached on disk.
 
-Five decorators. `kernel` compiles a function of arrays; `inline` marks a scalar function that
-kernels call, `called` a longer one, and `emitted` one that writes LLVM code for them;
-`elementwise` makes a function of two arrays from a scalar formula. None of them imports Numba
-before the first call.
+There are five decorators. `kernel` compiles a function of arrays. Kernels may call functions marked
+`inline` (scalar), `called` (longer) or `emitted` (written in LLVM code). `elementwise` makes a
+function of two arrays from a scalar formula. None of them imports Numba before the first call.
 """
 
 import contextlib
@@ -23,11 +22,11 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from numba.core.types import Type
 
-# Fused multiply-adds are welcome; other licences of fastmath break NaN, inf or compensated sums.
+# Fused multiply-adds are welcome; the other flags of fastmath break NaN, inf or compensated sums.
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
-# One for all kernels: they share inline functions, each to be compiled once. (Numba compiles one
-# function at a time anyway.)
+# One lock for all kernels, as they share inline functions, which are to be compiled once. (Numba
+# compiles one function at a time anyway.)
 _COMPILING = threading.Lock()
 
 
@@ -36,15 +35,15 @@ def kernel(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a function of arrays with Numba when it is first called.
 
-    The compiled code releases the GIL and is kept on disk: beside the module or, where that
-    folder cannot be written, in the user's cache folder.
+    The compiled code releases the GIL and is cached on disk: beside the module or, if that folder
+    is not writable, in the user's cache folder.
 
     Args:
         signature: The arguments' types, as in `"const real[:, :], int64, real[:]"`. `real`
-            stands for float32 and float64, each of which is compiled. Arrays are C-contiguous.
-            `const` ones are only read, and accept arrays that are read-only or unaligned.
-        reassociate: Whether what the kernel itself adds up may be added in any order, so that LLVM
-            vectorizes sums: the same order whenever it runs on one kind of machine.
+            stands for float32 and float64; both are compiled. Arrays are C-contiguous. `const`
+            arrays are only read, and may be read-only or unaligned.
+        reassociate: Whether LLVM may reorder the kernel's own sums to vectorize them. The order is
+            then fixed for one kind of machine.
 
     Returns:
         A decorator. What it returns raises TypeError when called with other types.
@@ -80,9 +79,9 @@ def kernel(
 
 
 class inline:
-    """Mark a scalar function as one that kernels may call and that is always inlined.
+    """Mark a scalar function that kernels may call and that is always inlined.
 
-    Inlining is what lets LLVM vectorize the loop around it. From Python the function is an
+    Inlining lets LLVM vectorize the loop around the call. Called from Python, the function is an
     ordinary one.
     """
 
@@ -101,14 +100,14 @@ class inline:
 
     @property
     def _numba_type_(self) -> "Type":
-        """What Numba asks of a global that it meets in a kernel and does not know."""
+        """What Numba asks of an unknown global in a kernel."""
         return self._dispatcher._numba_type_
 
 
 class called(inline):
     """Mark a function that kernels may call and that need not be inlined.
 
-    What is long and called in several places would otherwise be compiled as often.
+    Inlined, a long function called in several places would be compiled several times.
     """
 
     @functools.cached_property
@@ -119,10 +118,10 @@ class called(inline):
 
 
 class emitted(inline):
-    """Mark a function that writes the LLVM code which is to stand where a kernel calls it.
+    """Mark a function that writes the LLVM code of its call in a kernel.
 
-    When that kernel is compiled, the function is called with llvmlite's builder and the values of
-    the arguments: of an array, the pointer to its first element. Its code returns nothing.
+    When the kernel is compiled, the function is called with llvmlite's builder and the values of
+    the arguments; an array's value is the pointer to its first element. The code returns nothing.
 
     Example:
         >>> @emitted
@@ -163,11 +162,11 @@ class emitted(inline):
 
 
 class elementwise(inline):
-    """Make a function of two arrays from a formula of two numbers and constant parameters.
+    """Make a function of two arrays from a formula of two numbers and at most one constant.
 
     The formula is evaluated in double precision for float32 arrays too, and rounded once. The
     arrays have one shape and one dtype, float32 or float64, and any strides; the result is a
-    new C-contiguous array of that shape and dtype. Where another formula calls the function, it
+    new C-contiguous array of that shape and dtype. Another formula may call the function; it then
     calls the formula.
 
     Raises:
@@ -184,26 +183,11 @@ class elementwise(inline):
 
     def __init__(self, formula: Callable[..., float]) -> None:
         super().__init__(formula)
-        self._loop = self._float32_loop = self._loop_of(formula, "real", self)
-
-    def for_float32(self, formula: Callable[..., float]) -> Callable[..., float]:
-        """Let another formula, evaluated in single precision, serve float32 arrays: a decorator.
-
-        What it decorates is left a plain function.
-        """
-        self._loop = self._loop_of(self.__wrapped__, "float64", self)
-        self._float32_loop = kernel("const float32[:], const float32[:], float32[:]")(
-            at_the_place_of(formula, _single_loop, {"formula": inline(formula)})
-        )
-        return formula
-
-    @staticmethod
-    def _loop_of(formula: Callable[..., float], dtype: str, called: inline) -> Callable[..., Any]:
         parameters = formula.__code__.co_argcount - 2
-        template = (_loop, _loop_with_one, _loop_with_two)[parameters]
-        array = f"{dtype}[:]"
-        signature = f"const {array}, const {array}, {array}" + ", float64" * parameters
-        return kernel(signature)(at_the_place_of(formula, template, {"formula": called, "np": np}))
+        template = (_loop, _loop_with_parameter)[parameters]
+        signature = "const real[:], const real[:], real[:]" + ", float64" * parameters
+        names = {"formula": self, "np": np}
+        self._loop = kernel(signature)(at_the_place_of(formula, template, names))
 
     @overload  # inside a formula
     def __call__(self, a: float, b: float, *parameters: float) -> float: ...
@@ -214,8 +198,7 @@ class elementwise(inline):
             name = self.__wrapped__.__name__
             raise ValueError(f"{name}: a has shape {a.shape}, b {b.shape}; pass one shape")
         out = np.empty(a.shape, a.dtype)
-        loop = self._float32_loop if out.dtype == np.float32 else self._loop
-        loop(a.ravel(), b.ravel(), out.ravel(), *parameters)
+        self._loop(a.ravel(), b.ravel(), out.ravel(), *parameters)
         return out
 
 
@@ -226,19 +209,9 @@ def _loop(a, b, out):
         out[i] = formula(np.float64(a[i]), np.float64(b[i]))
 
 
-def _single_loop(a, b, out):
-    for i in range(out.size):
-        out[i] = formula(a[i], b[i])
-
-
-def _loop_with_one(a, b, out, parameter):
+def _loop_with_parameter(a, b, out, parameter):
     for i in range(out.size):
         out[i] = formula(np.float64(a[i]), np.float64(b[i]), parameter)
-
-
-def _loop_with_two(a, b, out, first, second):
-    for i in range(out.size):
-        out[i] = formula(np.float64(a[i]), np.float64(b[i]), first, second)
 
 
 def at_the_place_of(
@@ -246,8 +219,8 @@ def at_the_place_of(
 ) -> FunctionType:
     """Copy `template` with global `names`, posing as `original`.
 
-    Numba files what it caches under a function's file, line and name, and drops it when that
-    file changes: each copy of one loop has to stand where its formula does.
+    Numba files its cache under a function's file, line and name, and drops an entry when that file
+    changes. So each copy of a loop has to claim the place of its formula.
     """
     place = original.__code__
     code = template.__code__.replace(
@@ -266,7 +239,7 @@ def _compile(function: Callable[..., Any], signature: str, reassociate: bool) ->
     licences = _OPTIONS["fastmath"] | ({"reassoc"} if reassociate else set())
     options = _OPTIONS | {"fastmath": licences}
     dispatcher = numba.njit(nogil=True, **options)(_stamped(function))
-    # Without a source file or a folder to write to, each process compiles for itself.
+    # Without a source file or a writable folder, each process compiles for itself.
     with contextlib.suppress(RuntimeError):
         dispatcher.enable_caching()
     for real in reals:
@@ -278,8 +251,8 @@ def _compile(function: Callable[..., Any], signature: str, reassociate: bool) ->
 def _stamped(function: Callable[..., Any]) -> FunctionType:
     """Copy a kernel with a digest of all source files of its folder in its closure.
 
-    Numba drops what it cached of a kernel when that kernel's own file changes, or what the kernel
-    closes over, but not when a file does whose functions the kernel inlines.
+    Numba drops a cached kernel when the kernel's own file or its closure changes, but not when the
+    file of a function that it inlines does.
     """
     code = function.__code__
     copy = FunctionType(
@@ -305,5 +278,5 @@ def _type(const: str, name: str, dimensions: str, real: str) -> "Type":
     scalar = getattr(types, real if name == "real" else name)
     if not dimensions:
         return scalar
-    # A plain array can be passed for a read-only or unaligned one, not the other way round.
+    # A plain array can be passed as a read-only or unaligned one, but not the other way round.
     return types.Array(scalar, dimensions.count(":"), "C", readonly=bool(const), aligned=not const)

@@ -1,10 +1,10 @@
 """The innermost loops of convolution: sums of products that stay in the vector registers.
 
-Each step of a loop multiplies FILTERS factors by up to `widest()` runs of numbers, every pair of
-them, and adds the products to as many sums. LLVM does not find that form in loops over arrays, so
-it is written out here, vector by vector, in LLVM's own terms; kernels that call it have it inlined.
+Each step of a loop multiplies each of FILTERS factors by each of up to `widest()` runs of numbers,
+and adds every product to a sum of its own. LLVM does not find that form in loops over arrays, so it
+is written out here in LLVM code, vector by vector, and inlined into the kernels that call it.
 
-A vector has VECTOR_BYTES bytes on every machine: LLVM splits it where registers are shorter.
+A vector has VECTOR_BYTES bytes on every machine; LLVM splits it if registers are shorter.
 """
 
 import functools
@@ -23,10 +23,10 @@ FILTERS = 4
 
 @functools.cache
 def widest() -> int:
-    """Return how many vectors can be multiplied by FILTERS factors without a sum in memory.
+    """Return how many vectors FILTERS factors can multiply with all sums in registers.
 
-    AVX-512 has 32 registers of one vector: 24 sums, 6 vectors and a factor fill 31. Elsewhere a
-    vector takes two of 16 registers, or four of 32.
+    AVX-512 has 32 registers of one vector: 24 sums, 6 vectors and a factor fill 31. On other
+    machines a vector takes two of 16 registers, or four of 32.
     """
     from llvmlite.binding import get_host_cpu_features
 
@@ -35,7 +35,7 @@ def widest() -> int:
 
 @emitted
 def weighted_sums(builder, planes, offsets, factors, taps, initial, vectors, out, step):
-    """Add up runs of `planes`, each times a factor for every filter.
+    """Sum runs of `planes`, each multiplied by one factor for each filter.
 
     out[f · step + p] = initial[f] + Σₖ factors[k · FILTERS + f] · planes[offsets[k] + p]
 
@@ -65,7 +65,7 @@ def weighted_sums(builder, planes, offsets, factors, taps, initial, vectors, out
 def summed_products(
     builder, grads, grad_image, step, filters, planes, image, offsets, images, vectors, out
 ):
-    """Add up the products of the gradient of every filter with every one of `widest()` runs.
+    """Sum the products of the gradient of each filter with each of `widest()` runs.
 
     out[f · widest() + v] =
         Σₙ Σₚ grads[n · grad_image + f · step + p] · planes[n · image + offsets[v] + p]
@@ -97,7 +97,7 @@ def summed_products(
 
 
 class _Vectors:
-    """Writes code that works on vectors of the numbers that a pointer points to."""
+    """Writes code for vectors of the numbers that a pointer points to."""
 
     def __init__(self, builder: Any, pointer: Any) -> None:
         from llvmlite import ir
@@ -125,7 +125,7 @@ class _Vectors:
         self.builder.store(vector, self._vector(pointer, index), align=self.bytes)
 
     def splat(self, pointer: Any, index: Any) -> Any:
-        """Return a vector of one number."""
+        """Return a vector filled with one number."""
         number = self.scalar(pointer, index)
         vector = self.builder.insert_element(self.unset, number, self.integer(0))
         return self.builder.shuffle_vector(vector, self.unset, self.first)
@@ -135,7 +135,7 @@ class _Vectors:
         return self.builder.fadd(self.builder.fmul(a, b, flags=flags), total, flags=flags)
 
     def sum(self, vector: Any) -> Any:
-        """Return the sum of a vector's numbers, added up half by half."""
+        """Return the sum of a vector's numbers, taken by halves."""
         from llvmlite import ir
 
         while vector.type.count > 1:
@@ -168,7 +168,7 @@ class _Vectors:
         return values
 
     def choose(self, value: Any, cases: Iterable[int], write: Callable[[int], None]) -> None:
-        """Run the code that `write` writes for the case that `value` is."""
+        """Branch on `value` to the code that `write` writes for each case."""
         after = self.builder.append_basic_block("after")
         switch = self.builder.switch(value, after)
         for case in cases:

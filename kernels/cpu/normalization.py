@@ -1,8 +1,8 @@
-"""Rows brought to mean 0 and variance 1, scaled and shifted; all in double precision, rounded once.
+"""Rows normalized to mean 0 and variance 1, scaled and shifted; in double precision, rounded once.
 
-With c a row less its mean and d the part of its step that is not common to all its elements, a row
-on the way is c + t d, and its variance a polynomial of t. What a pass needs to sum up is therefore
-the same for a gradient averaged on the way as for one at its start: the products of c, d and it.
+Let c be a row minus its mean, and d its step minus the step's mean. On the way the row is c + t d,
+and its variance is a polynomial in t. A gradient averaged on the way therefore needs the same sums
+as the gradient at one point: the products of c, d and the incoming gradient.
 """
 
 import math
@@ -70,9 +70,9 @@ def layer_norm_average_backward(
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return the gradients by the Jacobian averaged while x and weight move straight to their ends.
 
-    That of the normalized rows by quadrature, and the change along d that makes it complete: to it
-    J̄ d is what normalization makes of the step. That of their product with the weight is the one
-    at the midpoint of the two.
+    The Jacobian of the normalized rows is averaged by quadrature, then changed along d to be
+    complete: J̄ d is the change of the normalized rows. For their product with the weight it is the
+    Jacobian at the midpoint of the two factors.
 
     Example:
         >>> grad, start, end = np.ones((1, 2)), np.array([[1.0, 3.0]]), np.array([[0.0, 5.0]])
@@ -102,7 +102,7 @@ def _gradients(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any
 
 @inline
 def _centred(x, mean, rest):
-    """x less its mean, of which `rest` is what rounding left out: never to be added up first."""
+    """x minus its mean, which is mean + rest, unrounded; the sum must not be taken first."""
     return (x - mean) - rest
 
 
@@ -147,7 +147,7 @@ def _layer_norm_backward(grad, x, weight, eps, x_grad, weight_grad, bias_grad):
         along = real(inverse * inverse * gc / n)
         for j in range(n):
             c = _centred(x[row, j], mean, rest)
-            # The product from memory: a fused one would differ from what has been added up.
+            # The product from memory: a fused one would differ from the one that was summed.
             x_grad[row, j] = scale * ((x_grad[row, j] - common) - along * c)
             weight_sum[j] += grad[row, j] * (scale * c)
             bias_sum[j] += grad[row, j]
@@ -196,7 +196,7 @@ def _layer_norm_average_backward(
             along_d += position * cube
         at_start = math.sqrt(cc + eps)
         at_end = math.sqrt(cc + 2 * cd + dd + eps)
-        # What ⟨g, normalized end - normalized start⟩ is, without a difference that cancels.
+        # ⟨g, normalized end - normalized start⟩, without a difference that cancels.
         change = gd / at_end - gc * (2 * cd + dd) / (at_start * at_end * (at_start + at_end))
         if dd > 0:
             along_d -= (change - (along_g * gd - along_c * cd - along_d * dd)) / dd

@@ -1,7 +1,7 @@
 """Updates of the optimizers and the line search of the average gradient, one pass over memory each.
 
-The arrays of one call have one shape and one dtype, float32 or float64. Decays come in double
-precision: 1 - 0.999 taken in float32 would be wrong in its fourth digit.
+The arrays of a call have one shape and one dtype, float32 or float64. Decays are passed in double
+precision: in float32, 1 - 0.999 would be wrong in its fourth digit.
 """
 
 import math
@@ -10,8 +10,8 @@ import numpy as np
 
 from .jit import inline, kernel
 
-# As many partial sums are kept as elements are worked on in one go: a single one would be a chain
-# of additions, each waiting for the one before, and would keep LLVM from vectorizing the loop.
+# Elements worked on at a time, each with a partial sum of its own: a single sum would be a chain of
+# additions, each waiting for the one before, and would keep LLVM from vectorizing the loop.
 _LANES = 64
 
 
@@ -36,7 +36,7 @@ def rmsprop(delta, grad, square_average, lr, alpha, eps):
 
 @kernel("real[:], const real[:], real[:], real[:], real, float64, real")
 def centered_rmsprop(delta, grad, square_average, grad_average, lr, alpha, eps):
-    """As `rmsprop`, by the gradient's variance in place of its mean square."""
+    """`rmsprop` with the gradient's variance instead of its mean square."""
     real = delta.dtype.type
     keep, fresh = real(alpha), real(1 - alpha)
     for i in range(delta.size):
@@ -60,7 +60,7 @@ def adam(delta, grad, average, square_average, lr, beta1, beta2, eps, root_corre
 
 @kernel("real[:], const real[:], real[:], real[:], real[:], real, float64, float64, real, real")
 def amsgrad(delta, grad, average, square_average, peak, lr, beta1, beta2, eps, root_correction):
-    """As `adam`, by the largest square average so far."""
+    """`adam` with the largest square average so far."""
     real = delta.dtype.type
     fresh, keep, fresh_square = real(1 - beta1), real(beta2), real(1 - beta2)
     for i in range(delta.size):
@@ -81,7 +81,7 @@ def all_finite(values):
 
 @inline
 def best_fraction(slope, curvature, cap):
-    """The t in [0, cap] that minimizes t · slope + t² · curvature; 0 where that is not finite."""
+    """The t in [0, cap] that minimizes t · slope + t² · curvature; 0 if that is not finite."""
     end = slope + cap * curvature
     whole = cap if -math.inf < end < 0 else 0 * cap
     vertex = -slope / (curvature + curvature)
@@ -93,9 +93,9 @@ def best_fraction(slope, curvature, cap):
 def search_elements(grad, average_grad, delta, cap):
     """Shorten each element of `delta` to the minimizer t of its share of the loss along it.
 
-    The share of element i is t·gΔ + t²·(ĝ - g)Δ, in which only the sign of Δ matters to t: with
-    the sign alone nothing can underflow. The fractions t take the place of `average_grad`.
-    Returns Σ t|gΔ| and Σ |gΔ|.
+    The share of element i is t·gΔ + t²·(ĝ - g)Δ. The best t depends on Δ only by its sign, and with
+    the sign alone nothing can underflow. The fractions t overwrite `average_grad`. Returns Σ t|gΔ|
+    and Σ |gΔ|.
     """
     kept, whole = np.zeros(_LANES), np.zeros(_LANES)
     for start in range(0, delta.size, _LANES):
@@ -115,7 +115,7 @@ def search_elements(grad, average_grad, delta, cap):
 
 @kernel("const real[:, :], const real[:, :], const real[:, :], float64[:, :]")
 def loss_shares(grad, average_grad, delta, shares):
-    """Fill `shares` with Σ gΔ, Σ (ĝ - g)Δ and Σ |gΔ| over each row: what a joint search needs."""
+    """Fill `shares` with Σ gΔ, Σ (ĝ - g)Δ and Σ |gΔ| over each row, for a joint search."""
     for row in range(delta.shape[0]):
         slope = curvature = size = 0.0
         for column in range(delta.shape[1]):

@@ -1,11 +1,12 @@
-"""Planes of images laid out so that a kernel's taps meet contiguous runs of them.
+"""Planes of images laid out so that each tap of a kernel reads one contiguous run.
 
-The padding is laid out around a plane, and with a stride the pixels are laid out apart by their
-remainders. Whatever the geometry, what a tap meets for all pixels of the output, row by row, is
-then one run with a stride of 1, from an offset of the tap's own. Rows that are laid out are longer
-than the output's: what runs meet between the end of a row and the start of the next is of no use.
+A plane is laid out with its padding, and with a stride its pixels are separated by their remainder.
+Whatever the geometry, the pixels that a tap reads for all pixels of the output, row by row, then
+form one run with a stride of 1, which starts at an offset of the tap's own. Laid-out rows are
+longer than the output's; what a run reads between the end of a row and the next start is unused.
 
-A tile, some images or some rows of one, is laid out at a time, in a buffer that stays in the cache.
+One tile, some images or some rows of one, is laid out at a time, in a buffer that stays in the
+cache.
 """
 
 import functools
@@ -26,34 +27,34 @@ _BUFFER_BYTES = 2**20
 
 
 class Geometry(NamedTuple):
-    """How windows lie on an image: pairs, of the vertical axis and the horizontal one."""
+    """How windows lie on an image; pairs are of the vertical and the horizontal axis."""
 
     stride: tuple[int, int]
     before: tuple[int, int]
-    """Zeros before the image or, if negative, pixels passed over. How many follow it, the size of
-    the output says."""
+    """Zeros before the image or, if negative, pixels skipped. The size of the output implies how
+    many zeros follow the image."""
     dilation: tuple[int, int]
     groups: int
 
 
 class Tile(NamedTuple):
-    """Some images' rows of the output: all rows, or those of one image only."""
+    """All rows of the output of some images, or some rows of one image."""
 
     images: slice
     rows: slice
 
 
 class Axis(NamedTuple):
-    """What the taps meet along one axis, as runs with a stride of 1."""
+    """The runs, of stride 1, that the taps read along one axis."""
 
     starts: NDArray[np.int64]
-    """Where in x each run starts."""
+    """The place in x where each run starts."""
     stride: int
     """From one pixel of a run to the next."""
     run: NDArray[np.int64]
-    """Which run each tap meets."""
+    """The run that each tap reads."""
     shift: NDArray[np.int64]
-    """And from which pixel on."""
+    """The pixel of the run from which the tap reads."""
 
     @classmethod
     def of(cls, kernel: int, stride: int, before: int, dilation: int) -> "Axis":
@@ -68,7 +69,7 @@ class Axis(NamedTuple):
 
 
 class Layout:
-    """Where the pixels of a tile are, and how large a tile is."""
+    """The place of each pixel of a tile, and the size of a tile."""
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class Layout:
         self.axes = rows, columns = tuple(map(Axis.of, kernel, *geometry[:3]))
         self.pitch = self.width + columns.excess
         runs = len(rows.starts) * len(columns.starts)
-        # What a 1×1 kernel meets are the planes as they are, if their last vector ends with them.
+        # A 1×1 kernel reads the planes in place if their last vector ends where they do.
         self.in_place = (
             kernel == (1, 1)
             and geometry[:2] == ((1, 1), (0, 0))
@@ -105,7 +106,7 @@ class Layout:
         channel = np.arange(channels)[:, np.newaxis, np.newaxis]
         offsets = (channel * runs + run) * self.plane + shift
         self.offsets: NDArray[np.int64] = offsets.reshape(geometry.groups, -1)
-        """Of the runs from an image's start: (groups, taps of all channels of a group)."""
+        """Offsets of the runs from an image's start, (groups, taps of all channels of a group)."""
         self.taps = self.offsets.shape[1]
 
     def tiles(self, images: slice) -> Iterator[Tile]:
@@ -120,7 +121,7 @@ class Layout:
         return Planes(self, x, self.axes, self.plane)
 
     def output_planes(self, grad: NDArray[Any]) -> "Planes":
-        """Return planes of the output: whole vectors, with zeros where no pixel is."""
+        """Return planes of the output, padded with zeros to whole vectors."""
         axis = Axis.of(kernel=1, stride=1, before=0, dilation=1)
         return Planes(self, grad, (axis, axis), self.room)
 
@@ -129,7 +130,7 @@ layout = functools.lru_cache(maxsize=128)(Layout)
 
 
 class Planes:
-    """A buffer in which an array's planes are laid out for one tile after the other."""
+    """A buffer in which an array's planes are laid out, tile by tile."""
 
     def __init__(
         self, where: Layout, array: NDArray[Any], axes: tuple[Axis, ...], plane: int
@@ -141,12 +142,12 @@ class Planes:
         self.buffer: NDArray[Any] | None = None
         if not where.in_place:
             runs = array.shape[1] * len(self.rows.starts) * len(self.columns.starts)
-            # The last run's last vector passes beyond its plane.
+            # The last vector of the last run extends beyond its plane.
             length = runs * plane + where.lanes
             self.buffer = np.zeros((where.tile_images, length), array.dtype)
 
     def of(self, tile: Tile) -> NDArray[Any]:
-        """Return the planes of a tile's images, an image a row."""
+        """Return the planes of a tile's images, one row for each image."""
         images = self.array[tile.images]
         if self.buffer is None:
             return images.reshape(len(images), images[0].size)
@@ -158,7 +159,7 @@ class Planes:
 
 
 def _even(length: int, most: int) -> int:
-    """Return the length of the parts, no longer than `most`, that are as equal as can be."""
+    """Return the length of parts that are as equal as possible and no longer than `most`."""
     parts = -(-length // most)
     return -(-length // parts)
 
@@ -193,6 +194,6 @@ def _lay_out(x, buffer, tops, lefts, stride_y, stride_x, rows, plane, pitch):
 
 @inline
 def _inside(start, stride, length, count):
-    """Return the first and the end of those k < count with 0 <= start + k · stride < length."""
+    """Return the range (first, stop) of the k < count with 0 <= start + k · stride < length."""
     first = min(max(0, -(start // stride)), count)
     return first, max(first, min(count, (length - start + stride - 1) // stride))

@@ -1,7 +1,7 @@
 """Pooling of planes (count, height, width): the largest or the mean of each window.
 
-Windows of the largest may overlap and reach into the padding, where nothing is ever the largest;
-what they pass back accumulates. Of equal elements the first is chosen, and a NaN before any number.
+Windows may overlap; an element accumulates the gradients from all of them. Max pooling never
+chooses the padding. Of equal elements it chooses the first, and NaN before any number.
 """
 
 import math
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Window(NamedTuple):
-    """Pairs, of the vertical axis and the horizontal one."""
+    """The windows' geometry; pairs are of the vertical and the horizontal axis."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -46,7 +46,7 @@ def max_pool(x: NDArray[Any], size: tuple[int, int], window: Window) -> NDArray[
 
 
 def max_gradient(grad: NDArray[Any], x: NDArray[Any], window: Window) -> NDArray[Any]:
-    """Pull the gradient of the output back to the elements chosen.
+    """Pull the output's gradient back to the chosen elements.
 
     Example:
         >>> x = np.array([[[1.0, 3.0, 2.0, 0.0]]])
@@ -61,7 +61,7 @@ def max_gradient(grad: NDArray[Any], x: NDArray[Any], window: Window) -> NDArray
 def average_max_gradient(
     grad: NDArray[Any], start: NDArray[Any], end: NDArray[Any], window: Window
 ) -> NDArray[Any]:
-    """Pull it back to each element by the fraction of the segment on which it is the one chosen.
+    """Pull the output's gradient back by the fraction of the segment on which each is chosen.
 
     Example:
         >>> start, end = np.array([[[3.0, 0.0]]]), np.array([[[0.0, 1.0]]])
@@ -80,8 +80,8 @@ def mean_pool(
 ) -> NDArray[Any]:
     """Return the sum over each window divided by its area.
 
-    `rows` and `columns` hold the windows' starts and stops along the axes, (2, out_height) and
-    (2, out_width), and `area`, (out_height, out_width), what to divide by.
+    `rows`, (2, out_height), and `columns`, (2, out_width), hold the windows' starts and stops along
+    the axes; `area`, (out_height, out_width), holds the divisors.
 
     Example:
         >>> x, windows = np.array([[[1.0, 3.0, 2.0]]]), np.array([[0, 1], [2, 3]])
@@ -226,7 +226,7 @@ def _mean_gradient(grad, rows, columns, area, x_grad):
 
 @inline
 def _span(start, kernel, step, length):
-    """Return the first element of a window and its end, without what lies in the padding."""
+    """Return the start and the stop of a window, without its elements in the padding."""
     stop = min(start + (kernel - 1) * step + 1, length)
     if start < 0:
         start += (-start + step - 1) // step * step

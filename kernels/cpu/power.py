@@ -1,4 +1,4 @@
-"""Divided differences of x ** y in either input, at an array of values of the other."""
+"""Divided differences of x ** y in either input, for an array of values of the other."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .elementary_difference import _power, power
+from .divided_difference import _power, power
 from .jit import inline, kernel
 
 __all__ = ["in_base", "in_exponent"]
@@ -61,7 +61,7 @@ def _in_exponent(a, b, base, out):
 
 @inline
 def _exponential(a, b, base):
-    """baseᵃ log(base) expm1(s) / s for s = (b - a) log(base); where s is large, the quotient."""
+    """baseᵃ log(base) expm1(s) / s for s = (b - a) log(base); the plain quotient if s is large."""
     if base == 0 and a == b:
         return 0.0 if a >= 0 else -math.inf
     log = math.log(base)

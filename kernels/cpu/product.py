@@ -1,4 +1,4 @@
-"""Products of matrices: NumPy's own function, which calls the BLAS and costs nothing more."""
+"""Products of matrices: NumPy's own function, which calls the BLAS without overhead."""
 
 from numpy import matmul
 

@@ -1,11 +1,11 @@
-"""What the formulas of divided differences need to know of the segment from a to b."""
+"""Ends, length and shares of the segment from a to b, for the formulas of divided differences."""
 
 from .jit import inline
 
 
 @inline
 def order(a: float, b: float) -> tuple[float, float]:
-    """Return the lower end and the higher; a NaN among them stays."""
+    """Return the lower and the higher end; NaN is kept."""
     return (a, b) if a < b else (b, a)
 
 
@@ -17,7 +17,7 @@ def gap_of(low: float, high: float) -> float:
 
 @inline
 def halving(a: float, b: float) -> float:
-    """Return a factor that keeps a difference of a and b from overflowing."""
+    """Return a factor by which a and b can be scaled so that their difference does not overflow."""
     return 0.5 if max(abs(a), abs(b)) > 1e300 else 1.0
 
 
@@ -25,8 +25,8 @@ def halving(a: float, b: float) -> float:
 def shares(a: float, b: float) -> tuple[float, float]:
     """Return the fractions P and N of the segment above and below zero; the point zero is below.
 
-    For lengths p and n they are p / (p + n) and n / (p + n), by way of the ratio of the shorter
-    to the longer, which neither overflows nor meets inf / inf for one infinite end.
+    For lengths p and n they are p / (p + n) and n / (p + n), computed from the ratio of the shorter
+    to the longer, which neither overflows nor becomes inf / inf if only one end is infinite.
     """
     low, high = order(a, b)
     above = 0.0 if high <= 0 else high  # NaN passes

@@ -32,7 +32,7 @@ def average_shares(start: NDArray[Any], end: NDArray[Any]) -> NDArray[Any]:
 def _average_shares(start, end, shares):
     """Walk along the upper envelope of the lines from (0, start[i]) to (1, end[i]).
 
-    The line that leads is next overtaken by one that ends higher, where the two cross first.
+    The next to lead is the line that crosses the leader first among those that end higher.
     """
     rows, n = start.shape
     for row in range(rows):
@@ -55,7 +55,7 @@ def _average_shares(start, end, shares):
 
 @inline
 def next_leader(a, b, leader, time):
-    """Which line overtakes the leader first from a time on, and when; the leader and 1 if none."""
+    """The line that is next to overtake the leader, and when; the leader and 1 if none does."""
     following, end_time = leader, 1.0
     for i in range(a.size):
         if b[i] > b[leader]:
@@ -67,7 +67,7 @@ def next_leader(a, b, leader, time):
 
 @inline
 def first_leader(a, b):
-    """The line that leads at first: of the highest, the one that ends highest; -1 if one is NaN."""
+    """The line that leads first: of the highest, the one that ends highest; -1 if any is NaN."""
     leader = 0
     for i in range(a.size):
         if math.isnan(a[i]) or math.isnan(b[i]):

@@ -1,9 +1,8 @@
-"""Softmax over rows, what is averaged of it, and the cross-entropy of the classes.
+"""Softmax over rows, its average, and the cross-entropy with classes.
 
-Rows are worked on in blocks that stay in the cache, each laid out with its rows as columns: what is
-done to all rows is then a loop along memory, which LLVM vectorizes however short the rows are. A
-long row is a block by itself, dealt out to many columns, whose sums are then added up. Sums are
-taken in double precision.
+Rows are processed in blocks that stay in the cache, each transposed: a loop over the rows then runs
+along memory, and LLVM vectorizes it however short the rows are. A long row is a block by itself,
+spread over many columns, whose sums are added up at the end. Sums are taken in double precision.
 """
 
 import math
@@ -23,11 +22,11 @@ __all__ = [
 ]
 
 _BLOCK = 2048  # elements of a block of short rows
-_COLUMNS = 64  # of a long row, which has more elements than these
+_COLUMNS = 64  # over which a long row is spread; it has more elements
 _REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}
 
 _LOBATTO = (0.5 - math.sqrt(0.05), 0.5 + math.sqrt(0.05))
-"""Where Lobatto's quadrature with four nodes has its inner ones; they weigh 5/12, the ends 1/12."""
+"""The inner nodes of Lobatto's quadrature with four nodes; they weigh 5/12, the ends 1/12."""
 
 
 def cross_entropy(
@@ -37,14 +36,14 @@ def cross_entropy(
     ignored: int,
     reduction: str,
 ) -> NDArray[Any]:
-    """Return -w log softmax(x)[class], w the weight of the class, over examples.
+    """Return -w log softmax(x)[class] over the examples, w the weight of the class.
 
     Args:
         x: (N, C), float32 or float64.
-        classes: (N,), from 0 to C - 1, or `ignored` where the example is left out.
+        classes: (N,), from 0 to C - 1, or `ignored` for an example to leave out.
         weight: (C,), of the dtype of x; None for ones. A weight of zero leaves examples out.
         ignored: the class that marks examples to leave out.
-        reduction: "none" for (N,); "sum"; "mean", by the sum of the examples' weights.
+        reduction: "none" for (N,); "sum"; "mean", weighted by the examples' weights.
 
     Example:
         >>> cross_entropy(np.zeros((3, 2)), np.array([0, 1, -1]), None, -1, "none").round(4)
@@ -63,7 +62,7 @@ def cross_entropy_backward(
     ignored: int,
     reduction: str,
 ) -> NDArray[Any]:
-    """Return the gradient for x, given that of what `cross_entropy` returns.
+    """Return the gradient of x, given the gradient of the result of `cross_entropy`.
 
     Example:
         >>> grad, classes = np.ones(()), np.array([0])
@@ -87,9 +86,9 @@ def cross_entropy_average_backward(
 ) -> NDArray[Any]:
     """Return the gradient by the Jacobian averaged while x moves straight from start to end.
 
-    It has the averaged softmax where the gradient has the softmax. Lobatto's quadrature, which
-    includes the ends, gives that nearly. Completeness says that it is orthogonal to the step of the
-    logarithms of softmax: what is missing is made up for by the classes that have a share in it.
+    It is the gradient with the averaged softmax in place of the softmax. Lobatto's quadrature,
+    which includes the ends, gives that average nearly. Completeness requires it to be orthogonal to
+    the step of log softmax; what is missing is made up in proportion to each class's share.
 
     Example:
         >>> grad, classes = np.ones(()), np.array([0])
@@ -113,7 +112,7 @@ def cross_entropy_average_backward(
 
 @kernel("const int64[:], int64, int64")
 def first_outside(classes, count, ignored):
-    """Return where the first class is that is neither `ignored` nor from 0 to count - 1, or -1.
+    """Return the place of the first class neither `ignored` nor in 0 to count - 1, or -1.
 
     Example:
         >>> first_outside(np.array([0, -1, 3, 2]), 3, -1)
@@ -191,7 +190,7 @@ def _cross_entropy_average_backward(grad, start, end, classes, weight, ignored, 
 
 @inline
 def _weight_of(label, n, weight, ignored):
-    """A class outside is left out like the ignored one: the caller has looked for it, or will."""
+    """A class out of range counts as ignored: checking for it is up to the caller."""
     if label == ignored or not 0 <= label < n:
         return 0.0
     return np.float64(weight[label]) if weight.size else 1.0
@@ -199,7 +198,7 @@ def _weight_of(label, n, weight, ignored):
 
 @inline
 def _divisor(classes, n, weight, ignored, reduction):
-    """What the gradient is divided by: the sum of the examples' weights for a mean, else 1."""
+    """The divisor of the gradient: the sum of the examples' weights for a mean, otherwise 1."""
     if reduction != 2:
         return 1.0
     total = 0.0
@@ -210,7 +209,7 @@ def _divisor(classes, n, weight, ignored, reduction):
 
 @called
 def _pull(p, first, grad, classes, weight, ignored, reduction, divisor, x_grad):
-    """Make of the columns of probabilities the rows of the losses' gradients."""
+    """Turn the columns of probabilities into the rows of the gradient."""
     real = x_grad.dtype.type
     rows = x_grad[first : first + _block(x_grad)[0]]
     flat, between = p.reshape(-1), len(rows)
@@ -231,7 +230,7 @@ def _pull(p, first, grad, classes, weight, ignored, reduction, divisor, x_grad):
 
 @inline
 def _block(x):
-    """Return how many rows of x are a block, and how many elements its columns have in all."""
+    """Return the number of rows in a block of x, and the number of elements in its columns."""
     rows, n = x.shape
     if n > _COLUMNS:
         return 1, n + -n % _COLUMNS
@@ -241,7 +240,7 @@ def _block(x):
 
 @inline
 def _columns(rows, scratch):
-    """Return memory for the columns of a block: one for each row, or `_COLUMNS` for a long one."""
+    """Return memory for the columns of a block: one for each row, `_COLUMNS` for a long row."""
     count, n = rows.shape
     if n > _COLUMNS:
         return scratch.reshape(-1, _COLUMNS)
@@ -250,7 +249,7 @@ def _columns(rows, scratch):
 
 @called
 def _lay_out(rows, columns):
-    """Copy a block; what is left of the columns of a long row is minus infinity: no class."""
+    """Copy a block to its columns; those of a long row are padded with -inf, which is no class."""
     flat, between = columns.reshape(-1), len(rows)
     for i in range(len(rows)):
         for j in range(rows.shape[1]):
@@ -261,7 +260,7 @@ def _lay_out(rows, columns):
 
 @called
 def _exponentiate(x, rows, tops, sums):
-    """Put e^(x - top) in the place of x, top being the largest of a row, and sum the rows."""
+    """Overwrite x by e^(x - top), top the largest of a row, and sum the rows."""
     n, count = x.shape
     for i in range(count):
         tops[i] = -math.inf
@@ -283,14 +282,14 @@ def _exponentiate(x, rows, tops, sums):
 
 @inline
 def _add_up(sums, rows, count):
-    """Give all columns of a long row the sum of theirs."""
+    """Give each column of a long row the sum over all of them."""
     if count != rows:
         sums[:count] = sums[:count].sum()
 
 
 @called
 def _softmax(x, rows, tops, sums):
-    """Put the softmax of the rows in their place."""
+    """Overwrite the rows by their softmax."""
     n, count = x.shape
     _exponentiate(x, rows, tops, sums)
     for i in range(count):
@@ -302,7 +301,7 @@ def _softmax(x, rows, tops, sums):
 
 @called
 def _log_softmax(x, rows, p, tops, sums):
-    """Put the softmax of the rows into p, and its logarithm in their place."""
+    """Write the softmax of the rows to p, and overwrite the rows by its logarithm."""
     n, count = x.shape
     p[...] = x
     _softmax(p, rows, tops, sums)
@@ -315,9 +314,9 @@ def _log_softmax(x, rows, p, tops, sums):
 
 @called
 def _average_softmax(y, step, rows, p, work, tops, sums, others):
-    """Put the averaged softmax into p, while rows go from those of `y` to those of `step`.
+    """Write the softmax averaged from the rows of `y` to those of `step` to p.
 
-    From these to the logarithms of their softmax is a constant, which softmax does not see.
+    Rows differ from the logarithms of their softmax by a constant, which softmax does not see.
     """
     real, (n, count) = p.dtype.type, p.shape
     finfo = np.finfo(p.dtype)
@@ -327,7 +326,8 @@ def _average_softmax(y, step, rows, p, work, tops, sums, others):
     for j in range(n):
         for i in range(count):
             p[j, i] = (p[j, i] + work[j, i]) / real(12)
-            # No infinities, which have no difference; p is 0 there, and squares do not overflow.
+            # Not below `lowest`: infinities have no difference, and squares must not overflow. p is
+            # 0 there.
             y[j, i] = max(y[j, i], lowest)
             step[j, i] = max(step[j, i], lowest) - y[j, i]
     for position in _LOBATTO:
@@ -347,7 +347,7 @@ def _average_softmax(y, step, rows, p, work, tops, sums, others):
     _add_up(sums, rows, count)
     _add_up(others, rows, count)
     for i in range(count):
-        # A drift that the rounding of y explains is no evidence against the quadrature.
+        # A drift that the rounding of y can explain says nothing against the quadrature.
         tops[i] = sums[i]
         sums[i] = sums[i] if abs(sums[i]) > 4 * finfo.eps * (1 - others[i]) else 0
         others[i] = 0

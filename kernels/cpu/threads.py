@@ -1,4 +1,4 @@
-"""Work on parts of a batch at the same time, in as many threads as NumPy's BLAS would use."""
+"""Parts of a batch processed at the same time, in as many threads as NumPy's BLAS would use."""
 
 import functools
 import os
@@ -11,19 +11,19 @@ __all__ = ["in_parallel"]
 Result = TypeVar("Result")
 
 _LEAST_PRODUCTS = 2_000_000
-"""Of a thread: it computes fewer in about the time that handing them over takes."""
+"""Of a thread: fewer take no longer to compute than to hand over."""
 
 
 def in_parallel(work: Callable[[slice], Result], count: int, products: int) -> list[Result]:
-    """Return what `work` returns for equal parts of a batch, in their order.
+    """Return the results of `work` for equal parts of a batch, in order.
 
-    Kernels release the GIL, so that threads do run them at the same time. How many threads there
-    are is for the BLAS to say (`OMP_NUM_THREADS`, threadpoolctl), so that one setting limits all.
+    Kernels release the GIL, so threads do run them at the same time. The number of threads is the
+    BLAS's (`OMP_NUM_THREADS`, threadpoolctl), so that one setting limits all.
 
     Args:
         work: called with each part of the batch.
-        count: the examples in the batch.
-        products: the multiplications in all; a batch with few of them is not divided.
+        count: the number of examples in the batch.
+        products: the number of multiplications; a batch with few of them is not divided.
 
     Example:
         >>> in_parallel(lambda part: sum(range(10)[part]), 10, products=10)
@@ -52,5 +52,5 @@ def _blas_libraries() -> list[Any]:
 
 @functools.cache
 def _pool(process: int) -> ThreadPoolExecutor:
-    """Return the threads of a process: one that was forked has none of its parent's."""
+    """Return the threads of a process: a forked one does not have its parent's."""
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="agrad")

@@ -1,13 +1,14 @@
 """Kernels for CuPy arrays, under the names and with the signatures of `agrad.kernels.cpu`.
 
-Only `random` is here alone: NumPy has generators of its own.
-Products are cuBLAS's, by `cupy.matmul` or, where a CUDA graph is recorded, past CuPy; TF32 is used
-only where CuPy is told to. The rest is CUDA C in the `.cu` and `.cuh` files beside these modules.
-CuPy compiles a file when one of its kernels is first called, once for float32 and once for float64,
-and keeps the result on disk. No kernel adds with atomics: every sum is taken in an order that
+Only `random` has no counterpart: NumPy has generators of its own.
+
+cuBLAS computes the products, through `cupy.matmul` or, while a CUDA graph is recorded, directly.
+TF32 is used only if CuPy is told to. Everything else is CUDA C in the `.cu` and `.cuh` files beside
+these modules. CuPy compiles a file when one of its kernels is first called, once for float32 and
+once for float64, and caches the result on disk. No kernel adds with atomics: the order of every sum
 depends on the shapes alone.
 
-Importing this package without CuPy raises ImportError; a device is needed by the first call.
+Importing this package without CuPy raises ImportError; the first call needs a device.
 """
 
 from . import (
@@ -16,8 +17,11 @@ from . import (
     dense,
     divided_difference,
     embedding,
+    gelu,
+    logistic,
     normalization,
     optimizer,
+    piecewise,
     pooling,
     power,
     product,
@@ -32,8 +36,11 @@ __all__ = [
     "dense",
     "divided_difference",
     "embedding",
+    "gelu",
+    "logistic",
     "normalization",
     "optimizer",
+    "piecewise",
     "pooling",
     "power",
     "product",

@@ -1,87 +1,93 @@
-// Activations and their gradients; GELU by Mills' ratio, as kernels/cpu/activation.py explains.
+// ReLU and tanh: value, derivative and average, alone and with a dense layer's bias.
+//
+// Evaluated in `real`, by CUDA's own exponentials; kernels/cpu/activation.py explains the formulas.
 
-#include "exponential.cuh"
-#include "gaussian.cuh"
-#include "grid.cuh"
+#include "dense.cuh"
 
-// e^(-x^2 / 2), from the exact square of a head of 24 bits and a small rest.
-__device__ inline double bell(double x) {
-    double head = (float)x;
-    auto [n, minus_one] = exponential::split_exp(at_least(-0.5 * head * head, -700));
-    double power = exponential::power_of_two(n);
-    double rest = 0.5 * (x - head) * (x + head);
-    double whole = (power + power * minus_one) * (1 - rest * (1 - rest / 2 * (1 - rest / 3)));
-    return fabs(x) < 37 ? whole : 0;
-}
+namespace activation {
 
-// Phi(x), from `bell` at x.
-__device__ inline double distribution(double x, double bell) {
-    constexpr double mills[] = {
-        -0.0011845146849972508, 0.003128763705770617,  -0.0009445569848677524,
-        -0.004976809874676629,  0.0047059996737141225, 0.004357963550901405,
-        -0.008283724457629399,  -0.002572715357948674, 0.012113143703489903,
-        0.0007339558424115504,  -0.017993133524085544, -0.000488562844069399,
-        0.029580102738213026,   0.008534039510029954,  -0.052186189120590434,
-        -0.055675077994264896,  0.060321511707720064,  0.2415862995655165,
-        0.37304371591952096,    0.38713740074220454,   0.30394832098594554,
-        0.18882128260393788,
-    };
-    double t = 4 / (4 + fabs(x));
-    double series = 0;
-    for (double coefficient : mills) series = fma(series, t - 0.5, coefficient);
-    double tail = bell * (t * series);
-    return x <= 0 ? tail : 1 - tail;
-}
+struct ReLU {
+    static __device__ real value(real x) { return x <= 0 ? 0 : x; }  // NaN passes
 
-extern "C" __global__ void gelu(const real* x, real* out, int64 count) {
-    FOR_ELEMENTS(i, count) {
-        double value = x[i];
-        out[i] = value * distribution(value, bell(value));
+    static __device__ real backward(real grad, real out) { return out > 0 ? grad : 0; }
+
+    // The slope is the share of the segment above zero, a ratio of lengths.
+    static __device__ real average_backward(real grad, real a, real f_a, real b, real f_b) {
+        real size_a = fabs(a), size_b = fabs(b);
+        real scale = size_a > real(1e38) || size_b > real(1e38) ? 0.5 : 1;
+        real above = scale * f_a + scale * f_b;
+        real whole = scale * size_a + scale * size_b;
+        real share = above == whole ? 1 : above / whole;
+        return grad * (whole == 0 ? 0 : share);
     }
-}
-
-extern "C" __global__ void gelu_derivative(const real* x, real* out, int64 count) {
-    FOR_ELEMENTS(i, count) {
-        double value = x[i];
-        double density = bell(value);
-        out[i] = distribution(value, density) + value * (density / gaussian::SQRT_2PI);
-    }
-}
-
-// The share of the logistic function on its side of zero, and the other's: sigmoid of |x| and -|x|.
-struct Sides {
-    double near, far;
 };
 
-__device__ inline Sides sides(double x) {
-    double small = exponential::exp_of(-fabs(x));
-    return {1 / (1 + small), small / (1 + small)};
-}
+struct Tanh {
+    static __device__ real value(real x) { return ::tanh(x); }
 
-extern "C" __global__ void sigmoid(const real* x, real* out, int64 count) {
-    FOR_ELEMENTS(i, count) {
-        auto [near, far] = sides(x[i]);
-        out[i] = x[i] < 0 ? far : near;
+    static __device__ real backward(real grad, real out) { return grad * (1 - out * out); }
+
+    // As on the CPU, with the root of e^-2|x| as a factor twice: its square would underflow before
+    // the result does.
+    static __device__ real average_backward(real grad, real a, real f_a, real b, real f_b) {
+        real size_a = fabs(a), size_b = fabs(b);
+        real root = (a > 0) == (b > 0) ? ::exp(-(size_a < size_b ? size_a : size_b)) : 1;
+        real half_gap = fabs(b / 2 - a / 2);
+        bool apart = half_gap > 0;
+        real drop = apart ? -::expm1(-4 * half_gap) : 4;
+        real mean = drop / (apart ? half_gap : 1);
+        mean *= (1 + fabs(f_a)) / 2 * ((1 + fabs(f_b)) / 2);
+        return grad * (mean * root * root);
     }
-}
+};
 
-extern "C" __global__ void sigmoid_backward(const real* grad, const real* out, real* x_grad,
-                                            int64 count) {
-    FOR_ELEMENTS(i, count) x_grad[i] = grad[i] * (out[i] * (1 - out[i]));
-}
+}  // namespace activation
 
-extern "C" __global__ void silu(const real* x, real* out, int64 count) {
-    FOR_ELEMENTS(i, count) {
-        auto [near, far] = sides(x[i]);
-        out[i] = x[i] * (x[i] < 0 ? far : near);
+// The arrays written are never those read. __restrict__ says so: otherwise an unrolled loop could
+// load nothing before the last element has been stored.
+using Read = const real* __restrict__;
+using Write = real* __restrict__;
+
+#define ACTIVATION(name, Formulas)                                                               \
+    extern "C" __global__ void name##_forward(Read x, Write out, int64 count) {                  \
+        FOR_ELEMENTS(i, count) out[i] = Formulas::value(x[i]);                                   \
+    }                                                                                            \
+    extern "C" __global__ void name##_backward(Read grad, Read out, Write x_grad, int64 count) { \
+        FOR_ELEMENTS(i, count) x_grad[i] = Formulas::backward(grad[i], out[i]);                  \
+    }                                                                                            \
+    extern "C" __global__ void name##_average_backward(                                          \
+        Read grad, Read a, Read f_a, Read b, Read f_b, Write x_grad, int64 count) {              \
+        FOR_ELEMENTS(i, count)                                                                   \
+        x_grad[i] = Formulas::average_backward(grad[i], a[i], f_a[i], b[i], f_b[i]);             \
+    }                                                                                            \
+    extern "C" __global__ void name##_forward_biased(                                            \
+        Write z, Read bias, Write out, int64 rows, int64 columns) {                              \
+        dense::for_each(rows, columns, [=](int64 i, int64 column) {                              \
+            real x = z[i] + bias[column];                                                        \
+            z[i] = x;                                                                            \
+            out[i] = Formulas::value(x);                                                         \
+        });                                                                                      \
+    }                                                                                            \
+    extern "C" __global__ void name##_forward_in_place(                                          \
+        Write z, Read bias, int64 rows, int64 columns) {                                         \
+        dense::for_each(rows, columns, [=](int64 i, int64 column) {                              \
+            z[i] = Formulas::value(z[i] + bias[column]);                                         \
+        });                                                                                      \
+    }                                                                                            \
+    extern "C" __global__ void name##_backward_biased(                                           \
+        Read grad, Read out, Write z_grad, Write sums, int64 rows, int64 columns, int64 chunks) {\
+        dense::sum_chunks(rows, columns, chunks, sums, [=](int64 i) {                            \
+            return z_grad[i] = Formulas::backward(grad[i], out[i]);                              \
+        });                                                                                      \
+    }                                                                                            \
+    extern "C" __global__ void name##_average_backward_biased(                                   \
+        Read grad, Read a, Read f_a, Read b, Read f_b, Write z_grad, Write sums, int64 rows,     \
+        int64 columns, int64 chunks) {                                                           \
+        dense::sum_chunks(rows, columns, chunks, sums, [=](int64 i) {                            \
+            z_grad[i] = Formulas::average_backward(grad[i], a[i], f_a[i], b[i], f_b[i]);         \
+            return z_grad[i];                                                                    \
+        });                                                                                      \
     }
-}
 
-extern "C" __global__ void silu_backward(const real* grad, const real* x, real* x_grad,
-                                         int64 count) {
-    FOR_ELEMENTS(i, count) {
-        auto [near, far] = sides(x[i]);
-        double share = x[i] < 0 ? far : near, rest = x[i] < 0 ? near : far;
-        x_grad[i] = grad[i] * (share * (1 + x[i] * rest));
-    }
-}
+ACTIVATION(relu, activation::ReLU)
+ACTIVATION(tanh, activation::Tanh)

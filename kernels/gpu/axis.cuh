@@ -4,16 +4,16 @@
 
 #include "grid.cuh"
 
-// Laid out as AXIS in axis.py says.
+// In the layout of AXIS in axis.py.
 struct Axis {
     int64 length;    // of the image
-    int64 windows;   // how many there are
+    int64 windows;   // their number
     int64 kernel;    // elements of a window
     int64 stride;    // from one window to the next
     int64 before;    // padding before the image
     int64 dilation;  // from one element of a window to the next
 
-    // Where element k of a window lies; outside of the image in its padding.
+    // The place of element k of a window; in the padding it is outside the image.
     __device__ int64 place(int64 window, int64 k) const {
         return window * stride - before + k * dilation;
     }
@@ -26,7 +26,7 @@ struct Axis {
         return outside > 0 ? (outside + dilation - 1) / dilation : 0;
     }
 
-    // The end of those that do, no less than the first.
+    // The end of the elements in the image, no less than the first.
     __device__ int64 stop(int64 window) const {
         int64 room = length - place(window, 0);
         int64 most = room > 0 ? (room + dilation - 1) / dilation : 0;
@@ -35,7 +35,7 @@ struct Axis {
         return end < begin ? begin : end;
     }
 
-    // The window whose element k lies at a place, or -1.
+    // The window with element k at a place, or -1.
     __device__ int64 window_at(int64 place, int64 k) const {
         int64 offset = place + before - k * dilation;
         if (offset < 0) return -1;

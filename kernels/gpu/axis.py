@@ -1,4 +1,4 @@
-"""How windows lie along one axis of an image, as CUDA's `struct Axis` takes it."""
+"""How windows lie along one axis of an image, in the layout of `struct Axis` in axis.cuh."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,6 @@ def axes(
     before: tuple[int, int],
     dilation: tuple[int, int],
 ) -> list[NDArray[np.void]]:
-    """Return the vertical axis and the horizontal one; each argument is a pair of the two."""
+    """Return the vertical and the horizontal axis; each argument is a pair of the two."""
     pairs = zip(lengths, windows, kernel, stride, before, dilation)
     return [np.array(numbers, AXIS) for numbers in pairs]

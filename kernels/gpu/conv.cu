@@ -1,7 +1,7 @@
-// Windows of images packed into the columns of a matrix, and unpacked from them.
+// Windows of images packed into the columns of a matrix, and unpacked again.
 //
 // x is (images, channels, height, width); the columns are (channels, kernel, kernel) × (images,
-// windows, windows). Neighbouring threads have neighbouring columns, or neighbouring pixels.
+// windows, windows). Neighbouring threads take neighbouring columns, or neighbouring pixels.
 
 #include "axis.cuh"
 #include "grid.cuh"
@@ -31,7 +31,7 @@ extern "C" __global__ void pack(const real* x, real* columns, int64 images, int6
     }
 }
 
-// Each pixel of x gathers what the columns of the windows over it hold.
+// Each pixel of x sums its elements in the columns of the windows over it.
 extern "C" __global__ void unpack(const real* columns, real* x, int64 images, int64 channels,
                                   Axis vertical, Axis horizontal) {
     int64 plane = vertical.length * horizontal.length;

@@ -1,8 +1,8 @@
 """Convolution in two dimensions: windows packed into columns, products by cuBLAS.
 
-The windows of some images are packed into a matrix for each group, (channels · kernel) × (images ·
-windows): the weight times it is the output, filter by filter. As many images are taken at a time
-as fit in a buffer that leaves room for others.
+The windows of some images are packed into one matrix for each group, (channels · kernel) ×
+(images · windows); the weight times that matrix is the output, filter by filter. Only as many
+images are taken at a time as fit in a buffer of moderate size.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from .product import matmul
 __all__ = ["Geometry", "convolve", "input_gradient", "weight_gradient"]
 
 _COLUMN_BYTES = 2**28
-"""Of the columns at a time, unless those of one image are more: large enough to fill a device."""
+"""Of the columns at a time, unless one image has more: enough to keep a device busy."""
 
 _PARAMETERS = "const real*, real*, int64, int64, Axis, Axis"
 _pack = Kernel("conv.cu", "pack", _PARAMETERS)
 unpack = Kernel("conv.cu", "unpack", _PARAMETERS)
-"""Sums columns where they come from; pooling uses it too."""
+"""Sums columns into the pixels that they come from; pooling uses it too."""
 
 
 def convolve(
@@ -58,7 +58,7 @@ def convolve(
 def input_gradient(
     grad: cupy.ndarray, weight: cupy.ndarray, size: tuple[int, int], geometry: Geometry
 ) -> cupy.ndarray:
-    """Pull the gradient of the output back to an x of `size`; this is a transposed convolution.
+    """Pull the output's gradient back to an x of `size`: a transposed convolution.
 
     Example:
         >>> grad, weight = cupy.ones((1, 1, 1, 3)), cupy.ones((1, 1, 1, 3))
@@ -77,7 +77,7 @@ def input_gradient(
 def weight_gradient(
     grad: cupy.ndarray, x: cupy.ndarray, kernel: tuple[int, int], geometry: Geometry
 ) -> cupy.ndarray:
-    """Pull the gradient of the output back to a weight with a `kernel` of that size.
+    """Pull the output's gradient back to a weight with a kernel of size `kernel`.
 
     Example:
         >>> x, grad = cupy.arange(5.0).reshape(1, 1, 1, 5), cupy.ones((1, 1, 1, 3))
@@ -88,7 +88,7 @@ def weight_gradient(
     columns = _Columns(x.shape, shape, grad.shape[2:], geometry)
     total = cupy.zeros((geometry.groups, columns.rows, columns.filters), grad.dtype)
     for images in columns.parts(x.itemsize):
-        # CuPy copies a factor that is transposed: this way it is not the columns, the larger.
+        # CuPy copies a transposed factor; in this order that is not the columns, which are larger.
         total += matmul(columns.pack(x[images]), columns.by_filter(grad[images]).swapaxes(1, 2))
     return cupy.ascontiguousarray(total.swapaxes(1, 2)).reshape(shape)
 
@@ -133,7 +133,7 @@ class _Columns:
         return columns
 
     def unpack(self, columns: cupy.ndarray, x: cupy.ndarray) -> None:
-        """Sum the columns of some images where in x they come from."""
+        """Sum the columns of some images into the pixels of x that they come from."""
         grid = over(len(x) * self.pixels, self.channels)
         unpack(grid, columns, x, len(x), self.channels, *self.axes)
 

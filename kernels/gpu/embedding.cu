@@ -1,11 +1,10 @@
-// Rows of a table summed where they are named more than once.
+// Rows added to the rows of a table, any of which may be named more than once.
 
 #include "grid.cuh"
 
-// `order` sorts the indices, equal ones staying in their order: `indices` are the sorted ones. Of
-// each run of equal indices one thread for each column adds up all, so that none adds where
-// another does and the order of the sum is that of the indices. Those outside of the table
-// name no row.
+// `indices` are sorted, and `order` is the stable permutation that sorted them. One thread for each
+// column adds up a whole run of equal indices. So no two threads add to one place, and the order of
+// the sum is that of the indices. Indices outside the table are ignored.
 extern "C" __global__ void add_runs(const int64* indices, const int64* order, const real* rows,
                                     real* table, int64 count, int64 width, int64 height,
                                     int64 skipped) {

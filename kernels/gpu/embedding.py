@@ -1,4 +1,4 @@
-"""Rows of a table summed where they are named more than once."""
+"""Rows added to the rows of a table, any of which may be named more than once."""
 
 import cupy
 
@@ -16,8 +16,8 @@ _add_runs = Kernel(
 def add_rows(indices: cupy.ndarray, rows: cupy.ndarray, skipped: int, table: cupy.ndarray) -> None:
     """Add each of `rows` to the row of `table` that `indices` names, but never to row `skipped`.
 
-    In the order of the indices, so that the sums are the same in every run. Indices that name no
-    row are passed over; a negative `skipped` skips none.
+    Rows are added in the order of the indices, so that the sums are the same in every run. Indices
+    outside the table are ignored; a negative `skipped` skips none.
 
     Example:
         >>> table = cupy.zeros((2, 1))

@@ -1,4 +1,4 @@
-// The upper envelope of lines from (0, start(i)) to (1, end(i)): which of them is the highest when.
+// The upper envelope of lines from (0, start(i)) to (1, end(i)): which one is highest, and when.
 //
 // `Lines` is any type with `size`, `start(i)` and `end(i)`.
 
@@ -12,7 +12,7 @@ struct Overtaking {
     double time;
 };
 
-// The line that leads at first: of the highest, the one that ends highest; -1 if one is NaN.
+// The line that leads first: of the highest, the one that ends highest; -1 if any is NaN.
 template <typename Lines>
 __device__ inline int64 first_leader(const Lines& lines) {
     int64 leader = 0;
@@ -35,7 +35,7 @@ __device__ inline double crossing(double a, double b, double a_other, double b_o
     return 1 / (1 + trail / lead);
 }
 
-// Which line overtakes the leader first from a time on, and when; the leader and 1 if none.
+// The line that is next to overtake the leader, and when; the leader and 1 if none does.
 template <typename Lines>
 __device__ inline Overtaking next_leader(const Lines& lines, int64 leader, double time) {
     Overtaking next{leader, 1};

@@ -1,4 +1,4 @@
-// e^x in parts and e^x - 1 for x <= 0, without branches; see kernels/cpu/exponential.py.
+// e^x, whole or in parts, and e^x - 1 for x <= 0, without branches; see kernels/cpu/exponential.py.
 
 #pragma once
 
@@ -54,30 +54,6 @@ __device__ inline double exp_of(double x) {
 __device__ inline double expm1(double x) {
     auto [n, rest] = split_exp(at_least(x, -700));
     double power = power_of_two(n);
-    return (power - 1) + power * rest;
-}
-
-// 2^n and e^r - 1, as exact as float32 can hold e^x.
-__device__ inline Parts split_exp_to_single(double x) {
-    x = at_least(x, -700);
-    double n = round_to_integer(x * LOG2_E);
-    double r = (x - n * LN2_HIGH) - n * LN2_LOW;
-    double series = fma(1.0 / 40320, r, 1.0 / 5040);
-    series = fma(series, r, 1.0 / 720);
-    series = fma(series, r, 1.0 / 120);
-    series = fma(series, r, 1.0 / 24);
-    series = fma(series, r, 1.0 / 6);
-    series = fma(series, r, 1.0 / 2);
-    return {power_of_two(n), fma(series, r * r, r)};
-}
-
-__device__ inline double exp_to_single(double x) {
-    auto [power, rest] = split_exp_to_single(x);
-    return power + power * rest;
-}
-
-__device__ inline double expm1_to_single(double x) {
-    auto [power, rest] = split_exp_to_single(x);
     return (power - 1) + power * rest;
 }
 

@@ -1,6 +1,6 @@
-// The loops of every kernel: over any number of elements, whatever the size of the grid.
+// The loops of all kernels: over any number of elements, whatever the size of the grid.
 //
-// `real` is float or double, by an option of the compiler. Sizes and offsets have 64 bits.
+// A compiler option defines `real` as float or double. Sizes and offsets have 64 bits.
 
 #pragma once
 
@@ -13,5 +13,5 @@ using int64 = long long;
 
 #define FOR_ROWS(i, count) for (int64 i = blockIdx.y; i < (count); i += gridDim.y)
 
-// Where a block has a row by itself.
+// For kernels with one row to a block.
 #define FOR_COLUMNS(j, n) for (int64 j = threadIdx.x; j < (n); j += blockDim.x)

@@ -1,4 +1,4 @@
-"""CUDA kernels of the files beside this one: compiled when first called, checked at each call."""
+"""CUDA kernels of the files beside this one: compiled at the first call, checked at each call."""
 
 import re
 from collections.abc import Iterator
@@ -12,34 +12,34 @@ import numpy as np
 from .number import GIVEN, given
 
 THREADS = 256
-"""Of every block; `reduction.cuh` counts on it."""
+"""Of every block; the same as in `reduction.cuh`."""
 
 OPTIONS = ("-std=c++17", "-fmad=false")
-"""With multiplications left as they stand, what ran on the host in the tests is what runs here.
+"""Without contraction, a device computes what the tests ran on the host.
 
-Some formulas need it so: a product fused into a sum where its rounding error is asked for would
-hide that error. Where fusing pays, in series, the sources say `fma`.
+Some formulas depend on it: they need the rounding error of a product, which fusing would hide. In
+series, where fusing pays, the sources say `fma`.
 """
 
 _MOST_BLOCKS = 65535
-"""Along an axis of the grid, as CUDA limits the second; kernels loop over what is beyond."""
+"""Along either axis of the grid: CUDA's limit for the second. Kernels loop over the rest."""
 
 
 def over(elements: int, rows: int = 1) -> tuple[int, int]:
-    """Return the grid of a kernel that loops over elements along x and over rows along y."""
+    """Return the grid for a kernel that loops over elements along x and over rows along y."""
     return min(-(-elements // THREADS), _MOST_BLOCKS), min(rows, _MOST_BLOCKS)
 
 
 class Kernel:
-    """A kernel of a CUDA file, for float32 or float64, as the arrays it is called with are.
+    """A kernel of a CUDA file, for float32 or float64, whichever its arrays have.
 
     Args:
         source: The file, as in `"optimizer.cu"`.
-        name: The kernel's.
-        parameters: The types that it declares, as in `"const real*, real*, int64, real"`. An
-            array stands for a pointer; it is C-contiguous and of that very type, where `real` is
-            float32 for all or float64 for all. Numbers are converted. A `Number` (float64) or a
-            `Key` (int64) may also be an array without axes, which is read when the kernel runs.
+        name: The kernel's name.
+        parameters: The types that it declares, as in `"const real*, real*, int64, real"`. A pointer
+            takes a C-contiguous array of exactly that type, `real` being float32 for all of a
+            call's arrays or float64 for all. Numbers are converted. A `Number` (float64) or a `Key`
+            (int64) may also be an array without axes, which is read when the kernel runs.
     """
 
     def __init__(self, source: str, name: str, parameters: str) -> None:
@@ -47,15 +47,15 @@ class Kernel:
         self.name = name
         types = [parameter.removeprefix("const ") for parameter in parameters.split(", ")]
         self._deciding = types.index("real*")
-        # Worked out once: a step of a deep network of small layers is bound by its launches.
+        # Computed once, as launches dominate a step of a deep network of small layers.
         self._forms = {real: [_form(name, type_, real) for type_ in types] for real in _REALS}
         self._functions: dict[np.dtype[Any], Any] = {}
 
     def __call__(self, grid: tuple[int, int], *arguments: Any) -> None:
-        """Launch blocks of `THREADS` threads on the current stream; without any, do nothing.
+        """Launch blocks of `THREADS` threads on the current stream; an empty grid does nothing.
 
         Raises:
-            TypeError: An array's dtype or layout is not what the kernel takes.
+            TypeError: An array has another dtype or layout than the kernel takes.
         """
         real = arguments[self._deciding].dtype
         if real not in self._forms:
@@ -75,6 +75,27 @@ class Kernel:
         self._functions[real](grid, (THREADS,), tuple(passed))
 
 
+def divided_difference(name: str, source: str, parameters: int = 0) -> Kernel:
+    """Return a kernel that `elementwise.cuh` defines for the divided difference of `name`."""
+    types = "const real*, const real*, real*, int64" + ", double" * parameters
+    return Kernel(source, f"{name}_divided_difference", types)
+
+
+def of_pairs(kernel: Kernel, a: cupy.ndarray, b: cupy.ndarray, *parameters: float) -> cupy.ndarray:
+    """Return a divided difference for each pair of elements of two arrays.
+
+    Raises:
+        ValueError: The shapes differ.
+        TypeError: The dtypes differ, or are neither float32 nor float64.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"{kernel.name}: a has shape {a.shape}, b {b.shape}; pass one shape")
+    out = cupy.empty(a.shape, a.dtype)
+    pairs = map(cupy.ascontiguousarray, (a, b))
+    kernel(over(out.size), *pairs, out, out.size, *parameters)
+    return out
+
+
 _REALS = np.dtype(np.float32), np.dtype(np.float64)
 _TYPES = {
     "bool": np.dtype(np.bool_),
@@ -84,7 +105,7 @@ _TYPES = {
 
 
 def _form(name: str, type_: str, real: np.dtype[Any]) -> tuple[np.dtype[Any] | None, Any]:
-    """Return of an array the dtype, of a number what converts it, of other structures neither."""
+    """Return the dtype of an array, or what converts a number; for other structures neither."""
     if type_ in GIVEN:
         return None, partial(given, name, GIVEN[type_])
     dtype = (_TYPES | {"real": real}).get(type_.removesuffix("*"))
@@ -99,10 +120,9 @@ def _compiled(source: str, name: str, real: np.dtype[Any]) -> Any:
 
 
 def text_of(source: str) -> str:
-    """Return a CUDA file with the files that it includes in place of its directives, each once.
+    """Return the text of a CUDA file with each file that it includes inserted once.
 
-    CuPy files what it compiled under the text that it was given, and would not notice a change in
-    an included file.
+    CuPy caches a compiled file under its text, and would not notice a change in an included file.
     """
     return "".join(_pieces(source, set()))
 

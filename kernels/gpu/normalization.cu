@@ -1,9 +1,9 @@
-// Rows brought to mean 0 and variance 1, a block for each row; see kernels/cpu/normalization.py.
+// Rows normalized to mean 0 and variance 1, one block to a row; see kernels/cpu/normalization.py.
 
 #include "grid.cuh"
 #include "reduction.cuh"
 
-// Called by all threads of a block, as all that follow.
+// This and the functions below are called by all threads of a block.
 __device__ inline double mean_of(const real* x, int64 n) {
     double sum = 0;
     FOR_COLUMNS(j, n) sum += x[j];
@@ -28,7 +28,7 @@ extern "C" __global__ void layer_norm(const real* x, const real* weight, const r
     }
 }
 
-// `normalized` is x so, without weight and bias: what the weight's gradient is a sum of.
+// `normalized` is x normalized, without weight and bias, for the weight's gradient.
 extern "C" __global__ void layer_norm_backward(const real* grad, const real* x, const real* weight,
                                                real* x_grad, real* normalized, int64 rows, int64 n,
                                                double eps) {
@@ -52,7 +52,7 @@ extern "C" __global__ void layer_norm_backward(const real* grad, const real* x, 
     }
 }
 
-// `normalized` is the mean of both ends' here.
+// Here `normalized` is the mean over both ends.
 extern "C" __global__ void layer_norm_average_backward(const real* grad, const real* start,
                                                        const real* end, const real* start_weight,
                                                        const real* end_weight, real* x_grad,

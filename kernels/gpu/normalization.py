@@ -1,4 +1,4 @@
-"""Rows brought to mean 0 and variance 1, scaled and shifted; a block for each row."""
+"""Rows normalized to mean 0 and variance 1, scaled and shifted; one block to a row."""
 
 import cupy
 
@@ -71,9 +71,8 @@ def layer_norm_average_backward(
 ) -> tuple[cupy.ndarray, cupy.ndarray, cupy.ndarray]:
     """Return the gradients by the Jacobian averaged while x and weight move straight to their ends.
 
-    That of the normalized rows by quadrature, and the change along d that makes it complete: to it
-    J̄ d is what normalization makes of the step. That of their product with the weight is the one
-    at the midpoint of the two.
+    The Jacobian of the normalized rows is averaged by quadrature, then changed along the step to be
+    complete. For their product with the weight it is the Jacobian at the midpoint of the two.
 
     Example:
         >>> grad, start, end = cupy.ones((1, 2)), cupy.array([[1.0, 3.0]]), cupy.array([[0.0, 5.0]])

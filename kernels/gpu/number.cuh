@@ -1,14 +1,14 @@
-// A number that the host gives, or one that lies on the device and may change between launches.
+// A number passed by the host, or one in device memory that may change between launches.
 
 #pragma once
 
 #include "grid.cuh"
 
-// Laid out as number.py says.
+// In the layout of number.py.
 template <typename T>
 struct Given {
     T value;
-    const T* at;  // where the number lies; null if `value` is it
+    const T* at;  // the number's address; null if it is `value`
 
     __device__ T get() const { return at ? *at : value; }
 };

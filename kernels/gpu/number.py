@@ -1,4 +1,4 @@
-"""Numbers that the host gives, or that lie on the device, as CUDA's `struct Given` takes them."""
+"""Numbers passed by the host or by address, in the layout of `struct Given` in number.cuh."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 __all__ = ["GIVEN", "given"]
 
 GIVEN = {"Number": np.dtype(np.float64), "Key": np.dtype(np.int64)}
-"""The types of CUDA's structures, and what their numbers are."""
+"""The dtype of the number in each of the CUDA structures."""
 
 
 def given(kernel: str, dtype: np.dtype[Any], value: Any) -> NDArray[np.void]:
-    """Return a number as the structure that has it, or an array without axes as one that finds it.
+    """Return a structure with a number, or with the address of an array without axes.
 
-    What lies on the device is read when the kernel runs, and not waited for; the caller keeps it.
+    A number on the device is read when the kernel runs, without waiting; the caller keeps it alive.
 
     Raises:
         TypeError: an array with axes, or of another dtype.

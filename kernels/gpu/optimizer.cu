@@ -1,7 +1,7 @@
 // Updates of the optimizers and the line search of the average gradient, one pass over memory each.
 //
-// Decays come in double precision: 1 - 0.999 taken in float32 would be wrong in its fourth digit.
-// What changes from step to step, the rate and Adam's correction, may lie on the device.
+// Decays are passed in double precision: in float32, 1 - 0.999 would be wrong in its fourth digit.
+// The rate and Adam's correction, which change from step to step, may be in device memory.
 
 #include "grid.cuh"
 #include "number.cuh"
@@ -77,7 +77,7 @@ extern "C" __global__ void amsgrad(real* delta, const real* grad, real* average,
     }
 }
 
-// The t in [0, cap] that minimizes t * slope + t^2 * curvature; 0 where that is not finite.
+// The t in [0, cap] that minimizes t * slope + t^2 * curvature; 0 if that is not finite.
 template <typename T>
 __device__ inline T best_fraction(T slope, T curvature, T cap) {
     T end = slope + cap * curvature;
@@ -86,7 +86,7 @@ __device__ inline T best_fraction(T slope, T curvature, T cap) {
     return vertex < 0 ? 0 : vertex > cap ? cap : vertex;
 }
 
-// `sums` holds for each block its part of the sum of t|gd|, then for each that of |gd|.
+// `sums` holds each block's part of the sum of t|gd|, then each block's part of that of |gd|.
 extern "C" __global__ void search_elements(const real* grad, real* average_grad, real* delta,
                                            double* sums, int64 count, real cap) {
     double kept = 0, whole = 0;
@@ -133,7 +133,7 @@ extern "C" __global__ void loss_shares(const real* grad, const real* average_gra
     }
 }
 
-// `shares` is what the sums of `loss_shares` come to, (3, count); `sums` is as in search_elements.
+// `shares` is (3, count), the totals of `loss_shares`; `sums` is as in search_elements.
 extern "C" __global__ void search_groups(const double* shares, real* fractions, double* sums,
                                          int64 count, real cap) {
     double kept = 0, whole = 0;

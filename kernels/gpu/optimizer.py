@@ -1,11 +1,11 @@
 """Updates of the optimizers and the line search of the average gradient, one pass over memory each.
 
-The arrays of one call have one shape and one dtype, float32 or float64, and are C-contiguous, since
-some are changed in place. What is one number comes back as an array without axes, still on the
-device: to look at it is to wait for it.
+The arrays of a call have one shape and one dtype, float32 or float64, and are C-contiguous, since
+some are changed in place. A single number is returned as an array without axes on the device;
+reading it waits for the device.
 
-The learning rate `lr` and Adam's `root_correction`, which change from step to step, may be such
-arrays too, of float64: they are read when the kernel runs.
+The learning rate `lr` and Adam's `root_correction`, which change from step to step, may also be
+such arrays, of float64. They are read when the kernel runs.
 """
 
 import cupy
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _SUMMED = 16
-"""How many elements a thread sums before its block does: a tree over the block costs as much."""
+"""Elements that a thread sums before the tree over its block, which costs about as much."""
 
 
 def _update(name: str, parameters: str) -> Kernel:
@@ -93,7 +93,7 @@ def centered_rmsprop(
     alpha: float,
     eps: float,
 ) -> None:
-    """As `rmsprop`, by the gradient's variance in place of its mean square."""
+    """`rmsprop` with the gradient's variance instead of its mean square."""
     arrays = delta, grad, square_average, grad_average
     _centered_rmsprop(over(delta.size), *arrays, delta.size, lr, alpha, eps)
 
@@ -126,7 +126,7 @@ def amsgrad(
     eps: float,
     root_correction: float | cupy.ndarray,
 ) -> None:
-    """As `adam`, by the largest square average so far."""
+    """`adam` with the largest square average so far."""
     arrays = delta, grad, average, square_average, peak
     _amsgrad(over(delta.size), *arrays, delta.size, lr, beta1, beta2, eps, root_correction)
 
@@ -146,9 +146,9 @@ def search_elements(
 ) -> tuple[cupy.ndarray, cupy.ndarray]:
     """Shorten each element of `delta` to the minimizer t of its share of the loss along it.
 
-    The share of element i is t·gΔ + t²·(ĝ - g)Δ, in which only the sign of Δ matters to t: with
-    the sign alone nothing can underflow. The fractions t take the place of `average_grad`.
-    Returns Σ t|gΔ| and Σ |gΔ|.
+    The share of element i is t·gΔ + t²·(ĝ - g)Δ. The best t depends on Δ only by its sign, and with
+    the sign alone nothing can underflow. The fractions t overwrite `average_grad`. Returns Σ t|gΔ|
+    and Σ |gΔ|.
 
     Example:
         >>> grad, average_grad = cupy.array([-1.0, -1.0]), cupy.array([0.0, -1.0])
@@ -169,7 +169,7 @@ def search_elements(
 def loss_shares(
     grad: cupy.ndarray, average_grad: cupy.ndarray, delta: cupy.ndarray, shares: cupy.ndarray
 ) -> None:
-    """Fill `shares` with Σ gΔ, Σ (ĝ - g)Δ and Σ |gΔ| over each row: what a joint search needs.
+    """Fill `shares` with Σ gΔ, Σ (ĝ - g)Δ and Σ |gΔ| over each row, for a joint search.
 
     Example:
         >>> shares = cupy.empty((3, 1))

@@ -13,7 +13,7 @@ using uint64 = unsigned long long;
 struct Philox {
     uint32 words[4];
 
-    // By a key of two words, the lower one first.
+    // The key has two words, the lower one first.
     __device__ void scramble(uint64 key) {
         uint32 low = (uint32)key, high = (uint32)(key >> 32);
         for (int round = 0; round < 10; ++round) {

@@ -1,11 +1,11 @@
-// Pooling of planes (planes, height, width). What windows pass back each pixel gathers from those
-// over it, in their order, so that no two threads write to one place.
+// Pooling of planes (planes, height, width). Backward, each pixel gathers from the windows over it,
+// in their order, so that no two threads write to one place.
 
 #include "axis.cuh"
 #include "envelope.cuh"
 #include "grid.cuh"
 
-// Which pixels of its plane a window covers: `size` of them, `height` by `width`.
+// The pixels of its plane that a window covers: `size` of them, `height` by `width`.
 struct Cover {
     int64 first_y, first_x, height, width, size, origin, step_y, step_x;
 
@@ -17,12 +17,13 @@ struct Cover {
         height = vertical.stop(row) - first_y;
         width = horizontal.stop(column) - first_x;
         size = height * width;
-        origin = vertical.place(row, first_y) * horizontal.length + horizontal.place(column, first_x);
+        origin =
+            vertical.place(row, first_y) * horizontal.length + horizontal.place(column, first_x);
         step_y = vertical.dilation * horizontal.length;
         step_x = horizontal.dilation;
     }
 
-    // Where pixel (y, x) of the window lies in its plane.
+    // The place of the window's pixel (y, x) in its plane.
     __device__ int64 place(int64 y, int64 x) const { return origin + y * step_y + x * step_x; }
 };
 
@@ -46,7 +47,7 @@ extern "C" __global__ void max_pool(const real* x, real* out, int64 planes, Axis
     }
 }
 
-// Where in its plane the largest pixel of each window is, or -1.
+// The place in its plane of the largest pixel of each window, or -1.
 extern "C" __global__ void places_of_largest(const real* x, int64* places, int64 planes,
                                              Axis vertical, Axis horizontal) {
     FOR_ELEMENTS(window, planes * vertical.windows * horizontal.windows) {
@@ -64,7 +65,7 @@ extern "C" __global__ void places_of_largest(const real* x, int64* places, int64
     }
 }
 
-// Each pixel gathers the gradient of those windows over it that have chosen it.
+// Each pixel gathers the gradients of the windows that have chosen it.
 extern "C" __global__ void max_gradient(const real* grad, const int64* places, real* x_grad,
                                         int64 planes, Axis vertical, Axis horizontal) {
     int64 per_plane = vertical.length * horizontal.length;
@@ -100,7 +101,7 @@ struct WindowLines {
     __device__ real end(int64 k) const { return ends[place(k)]; }
 };
 
-// What each window passes back to each of its elements, as the columns that `unpack` gathers from.
+// The gradient from each window to each of its elements, as columns for `unpack` to sum.
 extern "C" __global__ void shares_of_largest(const real* grad, const real* start, const real* end,
                                              real* columns, int64 planes, Axis vertical,
                                              Axis horizontal) {
@@ -144,7 +145,7 @@ extern "C" __global__ void mean_pool(const real* x, const int64* rows, const int
     }
 }
 
-// The first of ascending windows that stops beyond a place; `spans` are their starts, then stops.
+// The first of ascending windows that stops beyond a place; `spans` holds starts, then stops.
 __device__ inline int64 first_over(const int64* spans, int64 count, int64 place) {
     int64 low = 0, high = count;
     while (low < high) {

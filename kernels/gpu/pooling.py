@@ -1,7 +1,7 @@
 """Pooling of planes (count, height, width): the largest or the mean of each window.
 
-Windows of the largest may overlap and reach into the padding, where nothing is ever the largest;
-what they pass back accumulates. Of equal elements the first is chosen, and a NaN before any number.
+Windows may overlap; an element accumulates the gradients from all of them. Max pooling never
+chooses the padding. Of equal elements it chooses the first, and NaN before any number.
 """
 
 import cupy
@@ -48,7 +48,7 @@ def max_pool(x: cupy.ndarray, size: tuple[int, int], window: Window) -> cupy.nda
 
 
 def max_gradient(grad: cupy.ndarray, x: cupy.ndarray, window: Window) -> cupy.ndarray:
-    """Pull the gradient of the output back to the elements chosen.
+    """Pull the output's gradient back to the chosen elements.
 
     Example:
         >>> x = cupy.array([[[1.0, 3.0, 2.0, 0.0]]])
@@ -67,7 +67,7 @@ def max_gradient(grad: cupy.ndarray, x: cupy.ndarray, window: Window) -> cupy.nd
 def average_max_gradient(
     grad: cupy.ndarray, start: cupy.ndarray, end: cupy.ndarray, window: Window
 ) -> cupy.ndarray:
-    """Pull it back to each element by the fraction of the segment on which it is the one chosen.
+    """Pull the output's gradient back by the fraction of the segment on which each is chosen.
 
     Example:
         >>> start, end = cupy.array([[[3.0, 0.0]]]), cupy.array([[[0.0, 1.0]]])
@@ -90,9 +90,9 @@ def mean_pool(
 ) -> cupy.ndarray:
     """Return the sum over each window divided by its area.
 
-    `rows` and `columns` hold the windows' starts and stops along the axes, (2, out_height) and
-    (2, out_width), both ascending, and `area`, (out_height, out_width), what to divide by. The
-    three may be NumPy's arrays.
+    `rows`, (2, out_height), and `columns`, (2, out_width), hold the windows' starts and stops along
+    the axes, ascending; `area`, (out_height, out_width), holds the divisors. The three may be NumPy
+    arrays.
 
     Example:
         >>> x, windows = cupy.array([[[1.0, 3.0, 2.0]]]), cupy.array([[0, 1], [2, 3]])

@@ -1,11 +1,11 @@
-// Divided differences of x^y in either input, at an array of values of the other.
+// Divided differences of x^y in either input, for an array of values of the other.
 //
-// An array of a single element stands for as many as needed: its step is 0.
+// An array of one element is broadcast: its step is 0.
 
-#include "elementary_difference.cuh"
+#include "divided_difference.cuh"
 #include "grid.cuh"
 
-// base^a log(base) expm1(s) / s for s = (b - a) log(base); where s is large, the quotient.
+// base^a log(base) expm1(s) / s for s = (b - a) log(base); the plain quotient if s is large.
 __device__ inline double exponential_difference(double a, double b, double base) {
     if (base == 0 && a == b) return a >= 0 ? 0 : -INF;
     double logarithm = log(base);

@@ -1,4 +1,4 @@
-"""Divided differences of x ** y in either input, at an array of values of the other."""
+"""Divided differences of x ** y in either input, for an array of values of the other."""
 
 import cupy
 
@@ -39,7 +39,7 @@ def in_exponent(a: cupy.ndarray, b: cupy.ndarray, base: cupy.ndarray) -> cupy.nd
 def _call(kernel: Kernel, *arrays: cupy.ndarray) -> cupy.ndarray:
     dtype = cupy.result_type(*arrays)
     out = cupy.empty(cupy.broadcast(*arrays).shape, dtype)
-    # A single number, such as an exponent that is the same for all, is read again and again.
+    # A single number, such as a common exponent, is passed with step 0.
     steps = [int(array.size > 1) for array in arrays]
     flat = [
         cupy.ascontiguousarray(cupy.broadcast_to(array, out.shape) if step else array, dtype)

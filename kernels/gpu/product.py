@@ -1,8 +1,8 @@
-"""Products of matrices: by CuPy, or by cuBLAS past CuPy where a CUDA graph is recorded.
+"""Products of matrices: by CuPy or, while a CUDA graph is recorded, by cuBLAS directly.
 
-CuPy refuses to call cuBLAS while a stream is captured. cuBLAS itself allows it, and has nothing to
-allocate meanwhile if it was given a workspace before. So products that are to be recorded go by
-ctypes to the library that CuPy has loaded, on a handle of their own.
+CuPy refuses to call cuBLAS while a stream is captured. cuBLAS itself allows it, and allocates
+nothing if it has been given a workspace before. So products to be recorded go by ctypes to the
+library that CuPy has loaded, on a handle of their own.
 """
 
 import ctypes
@@ -22,16 +22,16 @@ __all__ = ["Recordable", "matmul"]
 
 
 def matmul(x1: cupy.ndarray, x2: cupy.ndarray, out: cupy.ndarray | None = None) -> cupy.ndarray:
-    """Return the product of two matrices, or of each pair where there are axes before the last two.
+    """Return the product of two matrices, or of each pair if there are axes before the last two.
 
     Arguments are those of `numpy.matmul`: an array of one axis is a row on the left and a column
     on the right, and axes before the last two broadcast. Inside `Recordable` all arrays have one
     dtype, float32 or float64, and `out` is C-contiguous.
 
     Raises:
-        ValueError: Shapes that do not fit.
-        TypeError: Inside `Recordable`, other dtypes.
-        OverflowError: Inside `Recordable`, axes or numbers of matrices beyond 32 bits.
+        ValueError: The shapes do not fit.
+        TypeError: Inside `Recordable`, the dtypes differ or are not supported.
+        OverflowError: Inside `Recordable`, an axis or the number of matrices exceeds 32 bits.
 
     Example:
         >>> matmul(cupy.arange(6.0).reshape(2, 3), cupy.ones(3))
@@ -46,9 +46,9 @@ def matmul(x1: cupy.ndarray, x2: cupy.ndarray, out: cupy.ndarray | None = None) 
 class Recordable:
     """Lets every `matmul` inside its `with` block be recorded in a CUDA graph.
 
-    It belongs to the GPU that is CuPy's current one when it is made, and takes CuPy's current
-    stream when it is entered, which may be again and again: enter it inside `with stream:`. What is
-    recorded computes in its workspace, so it has to live as long as the graph. TF32 is used only if
+    It belongs to the GPU that is current in CuPy when it is made, and uses the stream that is
+    current when it is entered: enter it inside `with stream:`, as often as needed. Recorded
+    products compute in its workspace, so it has to live as long as the graph. TF32 is used only if
     CuPy is told to.
 
     Raises:
@@ -68,7 +68,7 @@ class Recordable:
     def __enter__(self) -> Self:
         stream, workspace = cupy.cuda.get_current_stream(), self._workspace
         self._library.cublasSetStream_v2(self._handle, stream.ptr)
-        # In this order: a handle that is given a stream forgets its workspace.
+        # In this order: setting the stream resets the workspace.
         self._library.cublasSetWorkspace_v2(self._handle, workspace.data.ptr, workspace.nbytes)
         self._tokens.append(_active.set(self))
         return self
@@ -108,7 +108,7 @@ class Recordable:
         letter, real = _REALS[c.dtype]
         sizes = self._handle, b.operation, a.operation, n, m, k
         one, zero = real(1), real(0)
-        # The factors trade places: what lies in memory row by row is to cuBLAS its transpose.
+        # The factors are swapped: to cuBLAS a row-major matrix is its own transpose.
         if count == 1:
             gemm = getattr(self._library, f"cublas{letter}gemm_v2")
             gemm(*sizes, one, b.address, b.leading, a.address, a.leading, zero, c.data.ptr, n)
@@ -124,20 +124,20 @@ _active: ContextVar[Recordable | None] = ContextVar("agrad_recordable", default=
 # -- factors ---------------------------------------------------------------------------------------
 
 _LARGEST = 2**31 - 1
-"""Of the sizes that cuBLAS takes."""
+"""The largest size that cuBLAS takes."""
 
 _PLAIN, _TRANSPOSED = 0, 1
 """CUBLAS_OP_N and CUBLAS_OP_T."""
 
 
 class _Factor(NamedTuple):
-    """Matrices as cuBLAS takes them.
+    """Matrices in the form that cuBLAS takes.
 
     Attributes:
-        array: what they are a part of.
-        operation: whether columns, not rows, have their elements side by side.
-        leading: the elements from one of those to the next.
-        step: the elements from one matrix to the next.
+        array: the array that holds them.
+        operation: whether the columns, not the rows, are contiguous.
+        leading: the number of elements from one row (or column) to the next.
+        step: the number of elements from one matrix to the next.
     """
 
     array: cupy.ndarray
@@ -151,7 +151,7 @@ class _Factor(NamedTuple):
 
 
 def _factor(array: cupy.ndarray, batch: tuple[int, ...]) -> _Factor:
-    """Return the matrices as they are where cuBLAS can take them, otherwise copied."""
+    """Return the matrices in place if cuBLAS can take them so, otherwise copied."""
     layout = _layout(array)
     if layout is None:
         return _factor(cupy.ascontiguousarray(array), batch)
@@ -163,7 +163,7 @@ def _factor(array: cupy.ndarray, batch: tuple[int, ...]) -> _Factor:
 
 
 def _layout(array: cupy.ndarray) -> tuple[int, int] | None:
-    """Return `operation` and `leading`, or None where no elements lie side by side."""
+    """Return `operation` and `leading`, or None if neither rows nor columns are contiguous."""
     for operation, (outer, inner) in (_PLAIN, (-2, -1)), (_TRANSPOSED, (-1, -2)):
         length = array.shape[inner]
         if length > 1 and array.strides[inner] != array.itemsize:
@@ -177,7 +177,7 @@ def _layout(array: cupy.ndarray) -> tuple[int, int] | None:
 
 
 def _step(array: cupy.ndarray) -> int | None:
-    """Return `step`, 0 for a single matrix repeated, or None where it is not always the same."""
+    """Return `step`, 0 for one matrix repeated, or None if it is not the same throughout."""
     axes = [axis for axis in zip(array.shape[:-2], array.strides) if axis[0] > 1]
     if any(stride != n * inner for (_, stride), (n, inner) in pairwise(axes)):
         return None
@@ -186,11 +186,11 @@ def _step(array: cupy.ndarray) -> int | None:
 
 
 def _sizes(x1: tuple[int, ...], x2: tuple[int, ...]) -> tuple[tuple[int, ...], int, int, int]:
-    """Return, for the shapes of two operands, the axes before the last two of the product, m, k, n.
+    """Return the product's axes before its last two, and m, k, n, for the shapes of two operands.
 
     Raises:
-        ValueError: They do not fit.
-        OverflowError: cuBLAS does not take as many.
+        ValueError: The shapes do not fit.
+        OverflowError: A size exceeds what cuBLAS takes.
     """
     summed = x1[-1:]
     try:
@@ -200,14 +200,14 @@ def _sizes(x1: tuple[int, ...], x2: tuple[int, ...]) -> tuple[tuple[int, ...], i
     if batch is None or not summed or summed != x2[-2:][:1]:
         raise ValueError(
             f"matmul: shapes {x1} and {x2} do not fit: the last axis of the first must be as long "
-            "as the last but one of the second (its only one, if there is one alone), and the axes "
+            "as the last but one of the second (the only one, if it has one axis), and the axes "
             "before them must broadcast"
         )
     m, k, n = x1[-2] if len(x1) > 1 else 1, *summed, x2[-1] if len(x2) > 1 else 1
     if max(math.prod(batch), m, k, n) > _LARGEST:
         raise OverflowError(
-            f"matmul: shapes {x1} and {x2} have an axis, or so many matrices, beyond {_LARGEST}, "
-            "the most that cuBLAS takes; compute the product in parts"
+            f"matmul: shapes {x1} and {x2} have an axis, or a number of matrices, beyond "
+            f"{_LARGEST}, the most that cuBLAS takes; compute the product in parts"
         )
     return batch, m, k, n
 
@@ -218,7 +218,7 @@ _DEFAULT_MATH, _TF32_MATH = 0, 3
 """CUBLAS_DEFAULT_MATH and CUBLAS_TF32_TENSOR_OP_MATH."""
 
 _CUPY_TF32 = 7
-"""Among CuPy's types to compute in, which CUPY_TF32=1 sets."""
+"""CuPy's number for computing in TF32, which CUPY_TF32=1 selects."""
 
 _REALS = {np.dtype(np.float32): ("S", c_float), np.dtype(np.float64): ("D", c_double)}
 """The letter of cuBLAS's functions for a dtype, and the type of their scalars."""
@@ -241,8 +241,8 @@ def _prototypes() -> Iterator[tuple[str, list[Any]]]:
 
 
 def _cublas() -> ctypes.CDLL:
-    """Return the library that CuPy uses, whose functions raise what they return but success."""
-    cupy.cuda.device.get_cublas_handle()  # from here on it is loaded, and its bare name finds it
+    """Return the library that CuPy uses; its functions raise for any status except success."""
+    cupy.cuda.device.get_cublas_handle()  # loads the library, which its bare name then finds
     major = cupy.cuda.runtime.runtimeGetVersion() // 1000
     windows = sys.platform == "win32"
     library = ctypes.CDLL(f"cublas64_{major}.dll" if windows else f"libcublas.so.{major}")
@@ -260,5 +260,5 @@ def _cublas() -> ctypes.CDLL:
 
 
 def _workspace_bytes() -> int:
-    """Return what NVIDIA recommends: 32 MiB from Hopper on, 4 MiB before."""
+    """Return the size that NVIDIA recommends: 32 MiB from Hopper on, 4 MiB before."""
     return 2**20 * (32 if int(cupy.cuda.Device().compute_capability) >= 90 else 4)

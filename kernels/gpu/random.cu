@@ -1,10 +1,10 @@
-// Random numbers, as a function of a key and of where they go.
+// Random numbers as a function of a key and of an element's index.
 
 #include "grid.cuh"
 #include "number.cuh"
 #include "philox.cuh"
 
-// Four to a thread. The upper 24 bits of a word are all that a float32 on [0, 1) can have.
+// Four to a thread. A float32 on [0, 1) holds the upper 24 bits of a word.
 extern "C" __global__ void uniform(real* out, int64 count, Key given) {
     uint64 key = given.get();
     FOR_ELEMENTS(block, (count + 3) / 4) {

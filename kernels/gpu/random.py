@@ -1,4 +1,4 @@
-"""Random numbers, as a function of a key and of where they go."""
+"""Random numbers as a function of a key and of an element's index."""
 
 import math
 
@@ -17,8 +17,8 @@ def uniform(shape: tuple[int, ...], key: int | cupy.ndarray) -> cupy.ndarray:
     Element i, in C order, is a function of the key and of i alone.
 
     Args:
-        shape: of the result.
-        key: from -2^63 to 2^63 - 1; or an int64 array without axes, read when the kernel runs.
+        shape: the shape of the result.
+        key: from -2^63 to 2^63 - 1, or an int64 array without axes, read when the kernel runs.
 
     Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
 

@@ -1,10 +1,10 @@
-// Sums and largest numbers over a block, by a tree whose shape is that of the block.
+// Sums and maxima over a block, by a tree whose shape depends on the block's size alone.
 
 #pragma once
 
 #include "segment.cuh"
 
-constexpr unsigned THREADS = 256;  // of every block, as launch.py says
+constexpr unsigned THREADS = 256;  // of every block; the same as in launch.py
 
 struct Plus {
     __device__ double operator()(double x, double y) const { return x + y; }
@@ -14,7 +14,7 @@ struct Larger {
     __device__ double operator()(double x, double y) const { return larger(x, y); }
 };
 
-// Combines what the threads of the block have; the first of them gets the result, the others 0.
+// Combines the values of a block's threads. The first thread gets the result, the others 0.
 template <typename Combine>
 __device__ inline double block_reduce(double value, Combine combine) {
     __shared__ double partial[THREADS];
@@ -31,7 +31,7 @@ __device__ inline double block_reduce(double value, Combine combine) {
 
 __device__ inline double block_sum(double value) { return block_reduce(value, Plus()); }
 
-// As `block_reduce`, with the result for all threads.
+// `block_reduce` with the result for all threads.
 template <typename Combine>
 __device__ inline double block_share(double value, Combine combine) {
     __shared__ double shared;

@@ -1,8 +1,8 @@
-// What the formulas of divided differences need to know of the segment from a to b.
+// Ends, length and shares of the segment from a to b, for the formulas of divided differences.
 
 #pragma once
 
-// The compiler that CuPy uses has no header that names them.
+// NVRTC has no header that defines them.
 #define INF __longlong_as_double(0x7ff0000000000000)
 #define QUIET_NAN __longlong_as_double(0x7ff8000000000000)
 
@@ -14,14 +14,14 @@ struct Shares {
     double above, below;
 };
 
-// The three that follow let a NaN in x pass, where fmin and fmax would drop it.
+// These three pass on a NaN in x, which fmin and fmax would drop.
 __device__ inline double at_least(double x, double low) { return x < low ? low : x; }
 
 __device__ inline double at_most(double x, double high) { return x > high ? high : x; }
 
 __device__ inline double larger(double x, double y) { return y > x ? y : x; }
 
-// The lower end and the higher; a NaN among them stays.
+// The lower and the higher end; NaN is kept.
 __device__ inline Segment order(double a, double b) {
     return a < b ? Segment{a, b} : Segment{b, a};
 }
@@ -29,7 +29,7 @@ __device__ inline Segment order(double a, double b) {
 // high - low, 0 also for equal infinities.
 __device__ inline double gap_of(double low, double high) { return low == high ? 0 : high - low; }
 
-// A factor that keeps a difference of a and b from overflowing.
+// A factor by which a and b can be scaled so that their difference does not overflow.
 __device__ inline double halving(double a, double b) {
     return larger(fabs(a), fabs(b)) > 1e300 ? 0.5 : 1;
 }

@@ -11,7 +11,7 @@ struct Row {
     __device__ real end(int64 i) const { return ends[i]; }
 };
 
-// `shares` is zero at first.
+// `shares` must be zero initially.
 extern "C" __global__ void average_shares(const real* start, const real* end, real* shares,
                                           int64 rows, int64 size) {
     FOR_ELEMENTS(row, rows) {

@@ -1,10 +1,10 @@
-// Cross-entropy of the softmax of rows, a block for each row; all in double precision.
+// Cross-entropy of the softmax of rows, one block to a row; all in double precision.
 
 #include "exponential.cuh"
 #include "grid.cuh"
 #include "reduction.cuh"
 
-// A row of numbers, or a point on the way from one row to another.
+// A row of logits, or a point on the way from one row to another.
 struct Logits {
     const real *start, *end;
     double position;
@@ -35,7 +35,7 @@ __device__ inline Logits logits(const real* x, int64 row, int64 n) {
     return {x + row * n, x + row * n, 0, 0, 0};
 }
 
-// `weights` are the examples', and 0 leaves one out. A class outside has the probability 0.
+// `weights` are the examples'; 0 leaves one out. A class out of range has the probability 0.
 extern "C" __global__ void cross_entropy(const real* x, const int64* classes, const double* weights,
                                          double* losses, int64 rows, int64 n) {
     FOR_ROWS(row, rows) {
@@ -64,7 +64,7 @@ extern "C" __global__ void cross_entropy_backward(const real* x, const int64* cl
     }
 }
 
-// From logits to the logarithms of their softmax is a constant, which softmax does not see.
+// Logits differ from the logarithms of their softmax by a constant, which softmax does not see.
 extern "C" __global__ void cross_entropy_average_backward(const real* start, const real* end,
                                                           const int64* classes,
                                                           const double* factors, real* x_grad,
@@ -88,13 +88,15 @@ extern "C" __global__ void cross_entropy_average_backward(const real* start, con
             FOR_COLUMNS(j, n) sum += exponential::exp_of(y0(j) + nodes[k] * step(j) - tops[k]);
             totals[k] = shared_sum(sum);
         }
-        // The probabilities, for the time being where the gradient will be.
+        // The probabilities, for now in the memory of the gradient.
         real* p = x_grad + row * n;
         double drift = 0, level = 0, spread = 0;
         FOR_COLUMNS(j, n) {
             double y = y0(j), d = step(j);
             double mean = (from.softmax(j) + to.softmax(j)) / 12;
-            for (int k = 0; k < 2; ++k) mean += exponential::exp_of(y + nodes[k] * d - tops[k]) / totals[k] * 5 / 12;
+            for (int k = 0; k < 2; ++k) {
+                mean += exponential::exp_of(y + nodes[k] * d - tops[k]) / totals[k] * 5 / 12;
+            }
             p[j] = mean;
             drift += p[j] * d;
             level += p[j] * (2 * y + d);
@@ -103,7 +105,7 @@ extern "C" __global__ void cross_entropy_average_backward(const real* start, con
         level = shared_sum(level);
         FOR_COLUMNS(j, n) spread += p[j] * (step(j) - drift) * step(j);
         spread = shared_sum(spread);
-        // A drift that the rounding of the loss explains is no evidence against the quadrature.
+        // A drift that the rounding of the loss can explain says nothing against the quadrature.
         double slope = fabs(drift) > 4 * eps * (1 - level) ? drift / spread : 0;
         double factor = factors[row];
         FOR_COLUMNS(j, n) {

@@ -1,7 +1,7 @@
-"""The cross-entropy of softmax and classes, its gradient and its average, a block for each row.
+"""The cross-entropy of softmax with classes, its gradient and its average; one block to a row.
 
-A class outside is the caller's to look for, see `first_outside`, but may be so late: it makes the
-results meaningless, and nothing beyond the arrays is read or written.
+Checking for classes out of range is up to the caller, see `first_outside`, and may be done later:
+such a class makes the results meaningless, but nothing beyond the arrays is read or written.
 """
 
 import cupy
@@ -36,14 +36,14 @@ def cross_entropy(
     ignored: int,
     reduction: str,
 ) -> cupy.ndarray:
-    """Return -w log softmax(x)[class], w the weight of the class, over examples.
+    """Return -w log softmax(x)[class] over the examples, w the weight of the class.
 
     Args:
         x: (N, C), float32 or float64.
-        classes: (N,), from 0 to C - 1, or `ignored` where the example is left out.
+        classes: (N,), from 0 to C - 1, or `ignored` for an example to leave out.
         weight: (C,), of the dtype of x; None for ones. A weight of zero leaves examples out.
         ignored: the class that marks examples to leave out.
-        reduction: "none" for (N,); "sum"; "mean", by the sum of the examples' weights.
+        reduction: "none" for (N,); "sum"; "mean", weighted by the examples' weights.
 
     Example:
         >>> cross_entropy(cupy.zeros((3, 2)), cupy.array([0, 1, -1]), None, -1, "none").round(4)
@@ -66,7 +66,7 @@ def cross_entropy_backward(
     ignored: int,
     reduction: str,
 ) -> cupy.ndarray:
-    """Return the gradient for x, given that of what `cross_entropy` returns.
+    """Return the gradient of x, given the gradient of the result of `cross_entropy`.
 
     Example:
         >>> grad, classes = cupy.ones(()), cupy.array([0])
@@ -92,9 +92,9 @@ def cross_entropy_average_backward(
 ) -> cupy.ndarray:
     """Return the gradient by the Jacobian averaged while x moves straight from start to end.
 
-    It has the averaged softmax where the gradient has the softmax. Lobatto's quadrature, which
-    includes the ends, gives that nearly. Completeness says that it is orthogonal to the step of the
-    logarithms of softmax: what is missing is made up for by the classes that have a share in it.
+    It is the gradient with the averaged softmax in place of the softmax. Lobatto's quadrature,
+    which includes the ends, gives that average nearly. Completeness requires it to be orthogonal to
+    the step of log softmax; what is missing is made up in proportion to each class's share.
 
     Example:
         >>> grad, classes = cupy.ones(()), cupy.array([0])
@@ -113,9 +113,9 @@ def cross_entropy_average_backward(
 
 
 def first_outside(classes: cupy.ndarray, count: int, ignored: int) -> cupy.ndarray:
-    """Return where the first class is that is neither `ignored` nor from 0 to count - 1, or -1.
+    """Return the place of the first class neither `ignored` nor in 0 to count - 1, or -1.
 
-    That is an array without axes, still on the device: to look at it is to wait for it.
+    The result is an array without axes on the device; reading it waits for the device.
 
     Example:
         >>> int(first_outside(cupy.array([0, -1, 3, 2]), 3, -1))
@@ -123,14 +123,14 @@ def first_outside(classes: cupy.ndarray, count: int, ignored: int) -> cupy.ndarr
     """
     if classes.size == 0:
         return cupy.full((), -1)
-    # As uint64 what is below 0 is the largest: no class of `count`, and no place before another.
+    # As uint64 a negative number is larger than any class and any place.
     outside = (classes.view(cupy.uint64) >= count) & (classes != ignored)
     places = cupy.where(outside, cupy.arange(classes.size), -1)
     return places.view(cupy.uint64).min().view(cupy.int64)
 
 
 def _weights(classes: cupy.ndarray, weight: cupy.ndarray | None, ignored: int) -> cupy.ndarray:
-    """Return the examples' weights, 0 for those to leave out."""
+    """Return the examples' weights, 0 for examples to leave out."""
     kept = classes != ignored
     if weight is None:
         return kept.astype(cupy.float64)
@@ -144,7 +144,7 @@ def _factors(
     ignored: int,
     reduction: str,
 ) -> cupy.ndarray:
-    """Return what the gradient of each example's own loss is multiplied by."""
+    """Return the factor of the gradient of each example's own loss."""
     weights = _weights(classes, weight, ignored)
     scale = grad.astype(cupy.float64)
     if reduction == "mean":

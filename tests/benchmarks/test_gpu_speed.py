@@ -39,7 +39,10 @@ def kernels_of(module: Any) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", ["activation", "dense", "normalization", "softmax"])
+LAYERS = ["activation", "dense", "gelu", "logistic", "normalization", "softmax"]
+
+
+@pytest.mark.parametrize("module", LAYERS)
 def test_every_kernel_of_a_layer_is_timed(module: str, x: np.ndarray) -> None:
     timed = {name for name, *_ in gpu_speed._hot_kernels(x)}
     # It looks at labels alone.

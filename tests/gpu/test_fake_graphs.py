@@ -189,10 +189,10 @@ def test_kernels_that_return_what_they_are_given(
 ) -> None:
     values, bias = np.array([[1.0, -2.0], [0.5, 3.0]]), np.array([0.5, -0.5])
     z, b = on_gpu(values), on_gpu(bias)
-    graph, y = record(getattr(kernels(z).dense, name).forward_biased, z, b, in_place)
+    graph, y = record(getattr(kernels(z).activation, name).forward_biased, z, b, in_place)
     assert (y is z) == in_place
     assert z.tolist() == values.tolist()
-    expected = getattr(ag.kernels.cpu.dense, name).forward_biased(values, bias, in_place)
+    expected = getattr(ag.kernels.cpu.activation, name).forward_biased(values, bias, in_place)
     graph.launch()
     assert y.tolist() == expected.tolist()
     assert z.tolist() == values.tolist()

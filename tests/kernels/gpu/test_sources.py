@@ -87,7 +87,7 @@ def test_compiler_finds_faults(nvrtc: Compiler) -> None:
 
 
 def test_included_files_are_part_of_the_text_once(launch: ModuleType) -> None:
-    text = launch.text_of("divided_difference.cu")
+    text = launch.text_of("logistic.cu")
     assert "#include" not in text
     assert text.count("struct Segment {") == 1
     assert text.index("struct Segment {") < text.index("double softplus(double a")

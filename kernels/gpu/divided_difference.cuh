@@ -1,5 +1,4 @@
-// Divided differences of the elementary functions; the formulas are explained in
-// kernels/cpu/elementary_difference.py, and those in divided_difference.cu beside them.
+// Divided differences of the elementary functions; kernels/cpu/divided_difference.py explains them.
 //
 // The names hide CUDA's own functions, which are written with :: in front.
 
@@ -142,7 +141,7 @@ __device__ inline double sine_over_halfgap(double a, double b) {
     return half.total == 0 ? 1 : sine(half) / half.total;
 }
 
-// What waves have for an infinite end.
+// The mean slope of a wave with an infinite end.
 __device__ inline double far_mean(double a, double b) {
     return a == b || a != a || b != b ? QUIET_NAN : 0;
 }
