@@ -508,6 +508,30 @@ def test_resumes_bit_for_bit_from_a_saved_state(make_base, dtype, options, tmp_p
         np.testing.assert_array_equal(a.data, b.data)
 
 
+@each_granularity
+def test_each_of_many_parameters_gets_its_own_fractions_back(granularity):
+    def problem():
+        params = [scalar([1.0 + i, 2.0]) for i in range(12)]
+        base = optim.SGD(params, lr=0.1)
+        return params, optim.AverageGradient(base, every=2, granularity=granularity)
+
+    def step(params, optimizer):
+        optimizer.zero_grad()
+        optimizer.step(sum((i + 1.0) * (p * p * p * p).sum() for i, p in enumerate(params)))
+
+    (params, optimizer), (others, resumed) = problem(), problem()
+    step(params, optimizer)
+    state = optimizer.state_dict()
+    fractions = {i: state["fractions"][i] for i in sorted(state["fractions"])}
+    for param, other in zip(params, others, strict=True):
+        other.data = param.data
+    resumed.load_state_dict(state | {"fractions": fractions})
+    step(params, optimizer)
+    step(others, resumed)
+    for param, other in zip(params, others, strict=True):
+        np.testing.assert_array_equal(param.data, other.data)
+
+
 # -- where the loss is not finite ------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -103,6 +103,77 @@ def test_training_is_bit_identical(kind: str, optimizer: str) -> None:
         ag.seed(1)
         results.append(trained(make(), inputs, OPTIMIZERS[optimizer], captured))
     assert_same(*results)
+
+
+backwards = st.integers(0, 3)  # how many values back from the last
+dense_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("linear"), backwards, st.integers(0, 1), st.booleans()),
+        st.tuples(st.sampled_from(["tanh", "relu"]), backwards),
+        st.tuples(st.just("add"), backwards, backwards),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(
+    steps=dense_steps,
+    result=backwards,
+    shape=st.sampled_from([(3,), (1, 3), (4, 3), (2, 2, 3)]),
+    dtypes=st.tuples(*[st.sampled_from([np.float32, np.float64])] * 3),
+    wanted=st.tuples(*[st.sampled_from([True, True, False])] * 5),
+)
+@example([("linear", 0, 0, True), ("tanh", 0)], 1, (4, 3), (np.float32,) * 3, (True,) * 5)
+@example(
+    [("linear", 0, 0, True), ("tanh", 0), ("add", 0, 1)], 0, (4, 3), (np.float32,) * 3, (True,) * 5
+)
+def test_dense_layers_are_bit_identical_whatever_uses_them(
+    steps: list[Any], result: int, shape: Any, dtypes: Any, wanted: Any
+) -> None:
+    """What is between a layer and its activation may be used again, or be the result itself."""
+    rng = np.random.default_rng(0)
+    argument, *layers = dtypes
+    leaves = [
+        ag.tensor(rng.normal(size=size).astype(dtype), requires_grad=wants)
+        for size, dtype, wants in zip(
+            (shape, (3, 3), (3,), (3, 3), (3,)), (argument, *np.repeat(layers, 2)), wanted
+        )
+    ]
+    x, *parameters = leaves
+    moves = {leaf: rng.normal(size=leaf.shape) for leaf in leaves if leaf.requires_grad}
+
+    def function(x: ag.Tensor) -> ag.Tensor:
+        values = [x]
+        for kind, i, *rest in steps:
+            value = values[-1 - i % len(values)]
+            if kind == "linear":
+                weight, bias = parameters[2 * rest[0] :][:2]
+                values.append(F.linear(value, weight, bias if rest[1] else None))
+            elif kind == "add":
+                values.append(value + values[-1 - rest[0] % len(values)])
+            else:
+                values.append(getattr(F, kind)(value))
+        return values[-1 - result % len(values)]
+
+    def outcome(forward: Any, average: bool) -> list[Any]:
+        for leaf in leaves:
+            leaf.zero_grad()
+        out = forward(x)
+        arrays = [out.data.copy()]
+        if out.requires_grad:
+            loss = (out * out).sum()
+            loss.backward(retain_graph=True)
+            reached = {leaf: move for leaf, move in moves.items() if leaf.grad is not None}
+            if average:
+                arrays.append(loss.average_backward(reached))
+        for leaf in leaves:
+            arrays += [grad for grad in (leaf.grad, leaf.average_grad) if grad is not None]
+        return [*arrays, np.array([leaf.grad is None for leaf in leaves])]
+
+    captured = ag.capture(function)
+    for average in (False, True, True, False):
+        assert_same(outcome(captured, average), outcome(function, average))
 
 
 CLASS_WEIGHT = ag.tensor([0.5, 2.0, 0.0])

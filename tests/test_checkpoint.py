@@ -203,6 +203,25 @@ def test_the_last_and_the_best_stay(tmp_path: Path) -> None:
     assert names(tmp_path) == ["00000006.safetensors", "00000008.safetensors"]
 
 
+def test_a_best_whose_file_is_gone_is_forgotten(tmp_path: Path) -> None:
+    parts = small()
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for iteration, score in enumerate([5.0, 1.0, 4.0, 3.0]):
+            checkpoints.save(iteration, parts, score=score)
+        best = checkpoints.best
+    assert best == tmp_path / "00000001.safetensors"
+    best.unlink()
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.latest()
+        assert checkpoints.best is None
+        better = checkpoints.save(4, parts, score=2.0)
+        assert checkpoints.best == better
+        for iteration in (5, 6, 7):
+            checkpoints.save(iteration, parts, score=2.5)
+        assert checkpoints.best == better
+    assert names(tmp_path) == [f"0000000{i}.safetensors" for i in (4, 6, 7)]
+
+
 def test_order_is_by_number(tmp_path: Path) -> None:
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         for iteration in (99_999_999, 100_000_000, 100_000_001):
@@ -347,6 +366,24 @@ def test_what_differs_is_named_and_nothing_changes(
     with pytest.raises(ValueError, match=message):
         last.restore(other)
     assert_equal({name: part.state_dict() for name, part in other.items()}, before)
+    assert ag.random.get_state() == draws
+
+
+@pytest.mark.parametrize("wrong", ["first", "second", "third", "fourth", "random"])
+def test_whatever_does_not_fit_every_part_is_put_back(wrong: str, tmp_path: Path) -> None:
+    layers = {name: nn.Linear(2, 2) for name in ("first", "second", "third", "fourth")}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, layers)
+        last = checkpoints.latest()
+    assert last is not None
+    parts = {name: nn.Linear(2, 3 if name == wrong else 2) for name in layers}
+    if wrong == "random":
+        last.record["random"] = {}
+    before = {name: part.state_dict() for name, part in parts.items()}
+    draws = ag.random.get_state()
+    with pytest.raises(ValueError, match=r"Checkpoint\.restore: .* does not fit"):
+        last.restore(parts)
+    assert_equal({name: part.state_dict() for name, part in parts.items()}, before)
     assert ag.random.get_state() == draws
 
 

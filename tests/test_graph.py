@@ -132,6 +132,90 @@ def test_backward_leaves_the_cotangent_alone() -> None:
     np.testing.assert_array_equal(cotangent, [3, 4])
 
 
+SOURCES: dict[str, Callable[..., Array]] = {
+    "own": lambda own, one, grad, out, inputs: own,
+    "one": lambda own, one, grad, out, inputs: one,
+    "view of one": lambda own, one, grad, out, inputs: one[:],
+    "one turned": lambda own, one, grad, out, inputs: one[::-1],
+    "grad": lambda own, one, grad, out, inputs: grad,
+    "view of grad": lambda own, one, grad, out, inputs: grad[:],
+    "input": lambda own, one, grad, out, inputs: inputs[0],
+    "view of an input": lambda own, one, grad, out, inputs: inputs[-1][::-1],
+    "out": lambda own, one, grad, out, inputs: out,
+    "view of out": lambda own, one, grad, out, inputs: out[:],
+}
+
+
+class Aliasing(Operation):
+    """A sum whose gradients are arrays of any values and any owner, as `sources` names them."""
+
+    def __init__(self, sources: list[str]) -> None:
+        self.sources = sources
+        self.given: list[Array] = []
+
+    def forward(self, *inputs):
+        return sum(inputs[1:], inputs[0].copy())
+
+    def backward(self, grad, needs, out, *inputs):
+        one = np.array([5.0, 6.0, 7.0])
+        gradients = [
+            SOURCES[source](np.full(3, float(i)), one, grad, out, inputs)
+            for i, source in enumerate(self.sources)
+        ]
+        self.given = [gradient.copy() for gradient in gradients]
+        return gradients
+
+    def average_backward(self, grad, needs, start, end):
+        return self.backward(grad, needs, start.out, *start.inputs)
+
+
+WAYS: dict[str, Callable[[ag.Tensor], ag.Tensor]] = {
+    "the leaf itself": lambda x: x,
+    "its gradient passed on": lambda x: x + 0.0,
+    "its gradient reshaped": lambda x: x.reshape(3),
+}
+
+
+@pytest.mark.parametrize("average", [False, True])
+@given(
+    inputs=st.lists(
+        st.tuples(st.sampled_from([*SOURCES]), st.sampled_from([*WAYS]), st.integers(0, 2)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_gradients_share_no_memory_whatever_an_operation_returns(
+    average: bool, inputs: list[tuple[str, str, int]]
+) -> None:
+    """Whoever changes one `.grad` in place, as clipping does, changes no other array."""
+    sources, ways, numbers = map(list, zip(*inputs, strict=True))
+    leaves = [weights(i + 1, 2, 4) for i in range(3)]
+    operation = Aliasing(sources)
+    operands = [WAYS[way](leaves[number]) for way, number in zip(ways, numbers, strict=True)]
+    out = apply(operation, *operands)
+    loss, cotangent = out.sum(), np.array([2.0, 3.0, 4.0])
+    known = [leaf.data for leaf in leaves] + [operand.data for operand in operands]
+    known += [out.data, cotangent]
+    before = [array.copy() for array in known]
+    for times in (1, 2):
+        if average:
+            loss.average_backward({leaves[numbers[0]]: [1.0, 1.0, 1.0]}, retain_graph=True)
+        else:
+            out.backward(cotangent, retain_graph=True)
+        grads = [leaf.average_grad if average else leaf.grad for leaf in leaves]
+        for i, grad in enumerate(grads):
+            parts = [g for g, number in zip(operation.given, numbers, strict=True) if number == i]
+            if not parts:
+                assert grad is None
+                continue
+            np.testing.assert_array_equal(grad, times * sum(parts))
+            assert grad.flags.writeable
+            others = [other for other in grads[:i] if other is not None]
+            assert not any(np.shares_memory(grad, other) for other in (*known, *others))
+    for array, values in zip(known, before, strict=True):
+        np.testing.assert_array_equal(array, values)
+
+
 def test_broadcast_gradients_are_summed() -> None:
     x, y = weights(1, 2, 3), ag.tensor([[2.0], [3.0]], requires_grad=True, dtype=np.float64)
     (x * y).sum().backward()

@@ -260,6 +260,32 @@ def test_resumes_bit_for_bit_from_a_saved_state(rule, options, dtype, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def assert_same_state(found, expected):
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        if isinstance(value, dict):
+            assert_same_state(found[key], value)
+        else:
+            np.testing.assert_array_equal(found[key], value, strict=True)
+
+
+@each_rule
+@pytest.mark.parametrize("order", [list, reversed, sorted], ids=["saved", "reversed", "sorted"])
+def test_each_of_many_parameters_gets_its_own_state_back(rule, options, order):
+    """Parameter 10 comes after parameter 2, whatever order a file has them in."""
+    shapes = [(2, 2)] * 12
+    optimizer = rule(leaves(shapes=shapes), lr=0.02, **options)
+    run(optimizer, steps=4)  # some make more of them than others
+    state = optimizer.state_dict()
+    saved = {i: state["parameters"][i] for i in order(list(state["parameters"]))}
+    weights = [param.data.copy() for param in optimizer.params]
+    resumed = rule([ag.tensor(w, requires_grad=True) for w in weights], **options)
+    resumed.load_state_dict(state | {"parameters": saved})
+    assert_same_state(resumed.state_dict(), state)
+    for a, b in zip(run(resumed, 3, start=4), run(optimizer, 3, start=4), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_state_is_not_changed_by_later_steps():
     optimizer = optim.Adam(leaves())
     run(optimizer, steps=2)
@@ -669,6 +695,20 @@ def test_ema_resumes():
         average.update()
     with ema.averaged(), resumed.averaged():
         np.testing.assert_array_equal(param.data, other.data)
+
+
+def test_each_of_many_averages_is_resumed():
+    params, others = leaves(shapes=[(2,)] * 12), leaves(shapes=[(2,)] * 12)
+    ema, resumed = optim.EMA(params, 0.5), optim.EMA(others, 0.5)
+    ema.update()
+    state = ema.state_dict()
+    averages = {i: state["averages"][i] for i in sorted(state["averages"])}
+    for param in others:
+        param.data = np.zeros(2)
+    resumed.load_state_dict(state | {"averages": averages})
+    with ema.averaged(), resumed.averaged():
+        for param, other in zip(params, others, strict=True):
+            np.testing.assert_array_equal(param.data, other.data)
 
 
 def test_ema_refuses():
