@@ -462,7 +462,9 @@ def record(
     """
     operation, out = compute(operation, arrays)
     result = Tensor._wrap(out)
-    pins = [*pins, *pinned([result])]
+    # Also where it is a view: if it can be written to, its memory is this operation's alone.
+    if result._is_writable():
+        pins = [*pins, pin_together([result])]
     result._node = Node(operation, arrays, result._data, parents, pins)
     result._requires_grad = True
     if detecting():
