@@ -17,7 +17,7 @@ import agrad.nn.functional as F
 from agrad import nn, optim
 from agrad.core.tensor import apply
 from agrad.data import Batches
-from agrad.errors import AverageUndefinedError, CaptureError, FreedGraphError
+from agrad.errors import AnomalyError, AverageUndefinedError, CaptureError, FreedGraphError
 from agrad.ops.operation import Operation
 from agrad.train import train
 
@@ -304,6 +304,50 @@ def test_other_tensors_have_their_present_values() -> None:
     with ag.no_grad():
         scale[0] = 1.0
     assert captured([1.0, 1.0]).tolist() == [1.0, 7.0]
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_arrays_that_the_graph_of_a_call_needs_cannot_be_changed_in_place(calls: int) -> None:
+    scale, constant = ag.tensor([2.0, 3.0], requires_grad=True), ag.tensor([1.0, -1.0])
+    captured = ag.capture(lambda x: ag.tanh(x * scale) * constant)
+    for _ in range(calls):
+        argument = ag.tensor([0.5, 0.25], requires_grad=True)
+        out = captured(argument)
+    for tensor in (argument, scale, constant, out):
+        with pytest.raises(ValueError, match="read-only"):
+            tensor.data[0] = 9.0
+    del out
+    for tensor in (argument, scale, constant):
+        tensor.data[0] = 9.0
+
+
+ALIASES: dict[str, Callable[[ag.Tensor], ag.Tensor]] = {
+    "detached": lambda x: x.detach(),
+    "turned": ag.no_grad()(lambda x: x[::-1]),
+}
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_a_view_whose_source_changes_has_the_values_of_the_call(alias: str, calls: int) -> None:
+    weight, x, y = (ag.tensor([1.0, 2.0], requires_grad=True) for _ in range(3))
+    argument, leaf = ALIASES[alias](x), ALIASES[alias](y)
+    captured = ag.capture(lambda argument: weight * argument * leaf)
+    for _ in range(calls):
+        out = captured(argument)
+    expected = argument.data * leaf.data
+    x.data[:] = y.data[:] = 0
+    out.sum().backward()
+    np.testing.assert_array_equal(weight.grad, expected)
+    assert not captured(argument).data.any()
+
+
+def test_inside_detect_anomaly_the_functions_own_operation_is_named() -> None:
+    captured = ag.capture(lambda x: ag.sqrt(ag.exp(x) - 1.0))
+    for _ in range(2):
+        captured([1.0])
+    with pytest.raises(AnomalyError, match="backward pass of Sqrt gave"), ag.detect_anomaly():
+        captured(ag.tensor([0.0], requires_grad=True)).sum().backward()
 
 
 def test_constants_follow_the_dtype_of_other_tensors() -> None:
