@@ -480,6 +480,29 @@ def test_a_parameter_without_a_gradient_stays():
     assert unused.data[0] == 1
 
 
+@each_granularity
+def test_what_had_no_gradient_when_measured_makes_its_whole_update(granularity):
+    measured, late = scalar([1.0, 2.0]), scalar([1.0, 2.0])
+    base = optim.SGD([measured, late], lr=0.75)
+    optimizer = optim.AverageGradient(base, every=2, granularity=granularity)
+    optimizer.step((measured * measured).sum())  # 2/3 of the update lead to 0
+    np.testing.assert_allclose(measured.data, [0, 0], atol=1e-15)
+    measured.data = [1.0, 2.0]
+    optimizer.zero_grad()
+    optimizer.step((measured * measured).sum() + (late * late).sum())
+    np.testing.assert_allclose(measured.data, [0, 0], atol=1e-15)
+    np.testing.assert_allclose(late.data, [-0.5, -1.0])
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_graph_without_a_finite_end_is_freed_too(every):
+    theta = scalar([1.0, 1.0])
+    loss = apply(Cliff(), theta).sum()
+    optim.AverageGradient(optim.SGD([theta], lr=0.1), every=every).step(loss)
+    with pytest.raises(FreedGraphError):
+        loss.backward()
+
+
 @pytest.mark.parametrize(
     "options",
     [

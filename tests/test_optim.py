@@ -295,6 +295,22 @@ def test_a_state_is_not_changed_by_later_steps():
     np.testing.assert_array_equal(state["parameters"]["0"]["average"], before)
 
 
+@each_rule
+def test_parameters_of_both_dtypes_step_as_if_alone(rule, options):
+    doubles, singles = leaves(np.float64), leaves(np.float32)
+    mixed = [param for pair in zip(doubles, singles, strict=True) for param in pair]
+    together = rule(mixed, **options)
+    apart = rule(leaves(np.float64), **options), rule(leaves(np.float32), **options)
+    for step in range(3):
+        for optimizer in (together, *apart):
+            for param in optimizer.params:
+                param.grad = gradient(step, param.size, param.data)
+            optimizer.step()
+    for param, other in zip((*doubles, *singles), (*apart[0].params, *apart[1].params)):
+        assert param.dtype == other.dtype
+        np.testing.assert_allclose(param.data, other.data, rtol=8 * np.finfo(param.dtype).eps)
+
+
 @pytest.mark.parametrize(
     ("rule", "options", "copies"),
     [
@@ -458,6 +474,8 @@ def test_refuses_parameters(params, error, message):
         (optim.SGD, {"lr": math.nan}, ValueError, "lr must not be negative, got nan"),
         (optim.SGD, {"lr": math.inf}, ValueError, "lr"),
         (optim.SGD, {"lr": "fast"}, TypeError, "lr must be a number, got str"),
+        (optim.SGD, {"lr": True}, TypeError, "lr must be a number, got bool"),
+        (optim.Adam, {"eps": False}, TypeError, "eps must be a number, got bool"),
         (optim.SGD, {"momentum": -1}, ValueError, "momentum"),
         (optim.SGD, {"dampening": 2}, ValueError, "dampening"),
         (optim.SGD, {"weight_decay": -1}, ValueError, "weight_decay"),
