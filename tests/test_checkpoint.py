@@ -234,12 +234,14 @@ def test_order_is_by_number(tmp_path: Path) -> None:
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    ag.save(tmp_path / "weights.safetensors", {})
+    for name in ("weights", "2024"):
+        ag.save(tmp_path / f"{name}.safetensors", {})
+    others = sorted(["2024.safetensors", "notes.txt", "weights.safetensors"])
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         assert checkpoints.latest() is None
         for iteration in range(3):
             checkpoints.save(iteration, small())
-    assert names(tmp_path) == ["00000002.safetensors", "notes.txt", "weights.safetensors"]
+    assert names(tmp_path) == ["00000002.safetensors", *others]
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -594,6 +596,17 @@ def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
         assert names(folder) == ["00000003.safetensors"]
     assert calls == ["open", "write", "flush", "fsync", "replace", "fsync", "unlink"]
     assert number == len(calls) + 1
+
+
+def test_a_checkpoint_that_was_not_written_is_neither_the_last_nor_the_best(tmp_path: Path) -> None:
+    parts = small()
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, parts, score=5.0)
+        with failing_call(2, OSError(errno.ENOSPC, "No space left on device"), True):
+            assert failure_of(lambda: checkpoints.save(2, parts, score=1.0)) is not None
+        assert (checkpoints.last, checkpoints.best) == (1, tmp_path / "00000001.safetensors")
+        checkpoints.save(2, parts, score=3.0)
+        assert (checkpoints.last, checkpoints.best) == (2, tmp_path / "00000002.safetensors")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs limits on processes")

@@ -105,6 +105,25 @@ def test_unequal_paths_from_one_value() -> None:
     np.testing.assert_allclose(x.grad, 32 * 9 * 2 * x.data)
 
 
+@pytest.mark.parametrize("sum_first", [False, True])
+@pytest.mark.parametrize("captured", [False, True])
+def test_adding_up_gradients_changes_none_of_them(sum_first: bool, captured: bool) -> None:
+    """A sum hands one array to both of its operands, of which one gets more from elsewhere."""
+    x, y = weights(1, 2), weights(3, 4)
+
+    def function(x: ag.Tensor, y: ag.Tensor) -> ag.Tensor:
+        a, b = x * 2.0, y * 3.0
+        terms = [a + b, a * 5.0]
+        return terms[0] + terms[1] if sum_first else terms[1] + terms[0]
+
+    out = (ag.capture(function) if captured else function)(x, y)
+    cotangent = np.array([1.0, 10.0])
+    out.backward(cotangent)
+    np.testing.assert_array_equal(x.grad, 2 * (1 + 5) * np.array([1, 10]))
+    np.testing.assert_array_equal(y.grad, 3 * np.array([1, 10]))
+    np.testing.assert_array_equal(cotangent, [1, 10])
+
+
 def test_a_leaf_used_three_times() -> None:
     x = weights(2, 3)
     (x * x * x).sum().backward()

@@ -441,6 +441,26 @@ def test_muons_rmsprop_has_its_own_arguments_and_follows_the_rate():
     np.testing.assert_allclose(bias.data, alone.data, rtol=1e-14)
 
 
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3), (3, 0), (0, 3)], ids=str)
+@pytest.mark.parametrize("lr", [0.0, 0.1])
+def test_muon_takes_zero_gradients_empty_matrices_and_a_rate_of_zero(shape, lr):
+    matrix, bias = (ag.tensor(np.ones(size), requires_grad=True) for size in (shape, (2,)))
+    optimizer = optim.Muon([matrix, bias], lr=lr, weight_decay=0.0, rmsprop={"lr": 0.0})
+    for _ in range(2):
+        matrix.grad, bias.grad = np.zeros(shape), np.zeros(2)
+        optimizer.step()
+    np.testing.assert_array_equal(matrix.data, np.ones(shape))
+    np.testing.assert_array_equal(bias.data, [1, 1])
+
+
+def test_muons_rate_for_other_parameters_is_its_own_by_default():
+    bias, alone = (ag.tensor(np.ones(3), requires_grad=True) for _ in range(2))
+    bias.grad = alone.grad = np.array([1.0, -2.0, 3.0])
+    optim.Muon([bias], lr=0.05).step()
+    optim.RMSprop([alone], lr=0.05).step()
+    np.testing.assert_array_equal(bias.data, alone.data)
+
+
 # -- bad input -------------------------------------------------------------------------------------
 
 
@@ -637,6 +657,11 @@ def test_a_schedule_resumes(name):
         (lambda o: optim.StepLR(o, 1, -1), ValueError, "StepLR: gamma"),
         (lambda o: optim.CosineAnnealingLR(o, 0), ValueError, "CosineAnnealingLR: T_max"),
         (lambda o: optim.CosineAnnealingLR(o, 5, -1), ValueError, "CosineAnnealingLR: eta_min"),
+        (
+            lambda o: optim.CosineAnnealingLR(optim.SGD([x()], lr=0), 5, 0.1),
+            ValueError,
+            "CosineAnnealingLR: eta_min must be 0",
+        ),
         (lambda o: optim.LinearLR(o, -1), ValueError, "LinearLR: start_factor"),
         (lambda o: optim.LinearLR(o, total_iters=0), ValueError, "LinearLR: total_iters"),
         (lambda o: optim.LinearLR(None), TypeError, "LinearLR: optimizer must be"),
@@ -644,6 +669,11 @@ def test_a_schedule_resumes(name):
             lambda o: optim.SequentialLR(o, [optim.LinearLR(o)], [3]),
             ValueError,
             "SequentialLR: milestones",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [3, 3]),
+            ValueError,
+            "SequentialLR: milestones must increase",
         ),
         (
             lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [3, 2]),
@@ -777,6 +807,12 @@ def test_clips_the_norm():
     np.testing.assert_array_equal(b.grad, [0, 4])
     assert optim.clip_grad_norm_([a, b], 1.0) == 5
     np.testing.assert_allclose([*a.grad, *b.grad], [0.6, 0, 0, 0.8], rtol=1e-6)
+
+
+def test_without_gradients_there_is_nothing_to_clip():
+    assert optim.clip_grad_norm_([x(), x()], 1.0) == 0
+    assert optim.clip_grad_norm_([], 1.0) == 0
+    optim.clip_grad_value_([x()], 1.0)
 
 
 def test_clips_large_norms_and_refuses_what_is_not_finite():
