@@ -203,6 +203,25 @@ def test_the_last_and_the_best_stay(tmp_path: Path) -> None:
     assert names(tmp_path) == ["00000006.safetensors", "00000008.safetensors"]
 
 
+def test_a_best_whose_file_is_gone_is_forgotten(tmp_path: Path) -> None:
+    parts = small()
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for iteration, score in enumerate([5.0, 1.0, 4.0, 3.0]):
+            checkpoints.save(iteration, parts, score=score)
+        best = checkpoints.best
+    assert best == tmp_path / "00000001.safetensors"
+    best.unlink()
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        checkpoints.latest()
+        assert checkpoints.best is None
+        better = checkpoints.save(4, parts, score=2.0)
+        assert checkpoints.best == better
+        for iteration in (5, 6, 7):
+            checkpoints.save(iteration, parts, score=2.5)
+        assert checkpoints.best == better
+    assert names(tmp_path) == [f"0000000{i}.safetensors" for i in (4, 6, 7)]
+
+
 def test_order_is_by_number(tmp_path: Path) -> None:
     with Checkpoints(tmp_path, keep=2) as checkpoints:
         for iteration in (99_999_999, 100_000_000, 100_000_001):
@@ -215,12 +234,14 @@ def test_order_is_by_number(tmp_path: Path) -> None:
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
-    ag.save(tmp_path / "weights.safetensors", {})
+    for name in ("weights", "2024"):
+        ag.save(tmp_path / f"{name}.safetensors", {})
+    others = sorted(["2024.safetensors", "notes.txt", "weights.safetensors"])
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         assert checkpoints.latest() is None
         for iteration in range(3):
             checkpoints.save(iteration, small())
-    assert names(tmp_path) == ["00000002.safetensors", "notes.txt", "weights.safetensors"]
+    assert names(tmp_path) == ["00000002.safetensors", *others]
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -347,6 +368,24 @@ def test_what_differs_is_named_and_nothing_changes(
     with pytest.raises(ValueError, match=message):
         last.restore(other)
     assert_equal({name: part.state_dict() for name, part in other.items()}, before)
+    assert ag.random.get_state() == draws
+
+
+@pytest.mark.parametrize("wrong", ["first", "second", "third", "fourth", "random"])
+def test_whatever_does_not_fit_every_part_is_put_back(wrong: str, tmp_path: Path) -> None:
+    layers = {name: nn.Linear(2, 2) for name in ("first", "second", "third", "fourth")}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, layers)
+        last = checkpoints.latest()
+    assert last is not None
+    parts = {name: nn.Linear(2, 3 if name == wrong else 2) for name in layers}
+    if wrong == "random":
+        last.record["random"] = {}
+    before = {name: part.state_dict() for name, part in parts.items()}
+    draws = ag.random.get_state()
+    with pytest.raises(ValueError, match=r"Checkpoint\.restore: .* does not fit"):
+        last.restore(parts)
+    assert_equal({name: part.state_dict() for name, part in parts.items()}, before)
     assert ag.random.get_state() == draws
 
 
@@ -557,6 +596,17 @@ def test_a_fault_at_any_call_loses_nothing(fault: str, tmp_path: Path) -> None:
         assert names(folder) == ["00000003.safetensors"]
     assert calls == ["open", "write", "flush", "fsync", "replace", "fsync", "unlink"]
     assert number == len(calls) + 1
+
+
+def test_a_checkpoint_that_was_not_written_is_neither_the_last_nor_the_best(tmp_path: Path) -> None:
+    parts = small()
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, parts, score=5.0)
+        with failing_call(2, OSError(errno.ENOSPC, "No space left on device"), True):
+            assert failure_of(lambda: checkpoints.save(2, parts, score=1.0)) is not None
+        assert (checkpoints.last, checkpoints.best) == (1, tmp_path / "00000001.safetensors")
+        checkpoints.save(2, parts, score=3.0)
+        assert (checkpoints.last, checkpoints.best) == (2, tmp_path / "00000002.safetensors")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs limits on processes")

@@ -679,7 +679,9 @@ def record(
     """
     operation, out = compute(operation, arrays)
     result = Tensor._wrap(out)
-    pins = [*pins, *pinned([result])]
+    # Also where it is a view: if it can be written to, its memory is this operation's alone.
+    if result.is_writable():
+        pins = [*pins, pin_together([result])]
     result.node = Node(operation, arrays, result._data, parents, pins)
     result._requires_grad = True
     if recorded_at.get() is not None:

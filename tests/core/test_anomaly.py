@@ -74,6 +74,12 @@ def test_nan_is_named_whatever_the_operands_are() -> None:
     assert "Tanh gave a result with nan at [1]" in caught(lambda: F.tanh(ag.tensor([0.0, np.nan])))
 
 
+def test_an_operand_without_elements_has_no_range() -> None:
+    message = caught(lambda: ag.tensor(np.zeros((0, 2), np.float32)).mean())
+    assert "Mean gave a result with nan at []" in message
+    assert message.endswith("operands: float32[0, 2]")
+
+
 def test_an_infinity_that_was_given_is_no_operations_fault() -> None:
     scores = leaf(1.0, 2.0, 3.0)
     with ag.detect_anomaly():
@@ -132,6 +138,24 @@ def test_a_gradient_that_nobody_wants_may_be_anything() -> None:
     np.testing.assert_array_equal(x.grad, [1, 1])
     y.requires_grad = True
     assert "for its operand 1" in caught(lambda: apply(Careless(), x, y).sum().backward())
+
+
+class Silent(Linear):
+    """The identity, which says of its input that it has no gradient."""
+
+    def forward(self, x: Any) -> Any:
+        return x.copy()
+
+    def backward(self, grad: Any, needs: Any, out: Any, x: Any) -> Any:
+        return (None,)
+
+
+def test_an_input_without_a_gradient_is_passed_over() -> None:
+    x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    with ag.detect_anomaly():
+        (apply(Silent(), x) * y).sum().backward()
+    assert x.grad is None
+    np.testing.assert_array_equal(y.grad, [1, 2])
 
 
 # -- average backward ------------------------------------------------------------------------------

@@ -488,6 +488,21 @@ def test_no_update_at_all_gives_the_gradient() -> None:
     np.testing.assert_array_equal(x.average_grad, x.grad)
 
 
+@settings(max_examples=40)
+@given(program=programs(), dtype=both_dtypes, segments=st.integers(1, 3))
+def test_where_nothing_moves_it_is_the_gradient_bit_for_bit(
+    program: Program, dtype: Any, segments: int
+) -> None:
+    leaves = program.leaves(dtype)
+    loss = program(*leaves)
+    assert loss.average_backward({}, segments=segments, retain_graph=True) == loss.data
+    loss.backward()
+    for leaf in leaves:
+        total = sum([leaf.grad] * (segments - 1), leaf.grad)
+        expected = total / segments if segments > 1 else total
+        np.testing.assert_array_equal(leaf.average_grad, expected)
+
+
 class Unkind(Operation):
     """A function that never said what its averaged Jacobian is."""
 
@@ -553,3 +568,31 @@ def test_average_gradient_of_what_stays_put() -> None:
     x, y = (ag.tensor(np.array(value), requires_grad=True) for value in (2.0, 3.0))
     average = ag.average_gradient(lambda: x * y, [x, y], {x: 2.0})
     np.testing.assert_allclose([average[x], average[y]], [3, 3], rtol=1e-15)
+
+
+def test_average_gradient_of_a_leaf_itself() -> None:
+    x, constant = ag.tensor(2.0, requires_grad=True), ag.tensor(1.0)
+    assert ag.average_gradient(lambda: x, [x], {x: 1.0})[x] == 1
+    with pytest.raises(ValueError, match=r"does not depend on params\[0\]"):
+        ag.average_gradient(lambda: constant, [x], {x: 1.0})
+
+
+def test_each_parameter_that_the_loss_does_not_depend_on_is_named() -> None:
+    x, y = (ag.tensor(np.ones(2), requires_grad=True) for _ in range(2))
+    for params in ([x, y], [y, x]):
+        number = [param is y for param in params].index(True)
+        with pytest.raises(ValueError, match=rf"does not depend on params\[{number}\]"):
+            ag.average_gradient(lambda: (x * x).sum(), params, {})
+
+
+def test_average_gradient_leaves_what_other_graphs_need_protected() -> None:
+    x = ag.tensor(np.array([1.0, 2.0]), requires_grad=True)
+    first = (x * x).sum()
+    ag.average_gradient(lambda: (x * x).sum(), [x], {x: [1.0, 1.0]})
+    second = (x * x).sum()
+    del first
+    with pytest.raises(ValueError, match="read-only"):
+        x.data[0] = 5
+    second.backward()
+    np.testing.assert_array_equal(x.grad, [2, 4])
+    x.data[0] = 5

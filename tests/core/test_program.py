@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import re
 import threading
 import time
 import weakref
@@ -104,6 +105,25 @@ def test_unequal_paths_from_one_value() -> None:
     np.testing.assert_allclose(x.grad, 32 * 9 * 2 * x.data)
 
 
+@pytest.mark.parametrize("sum_first", [False, True])
+@pytest.mark.parametrize("captured", [False, True])
+def test_adding_up_gradients_changes_none_of_them(sum_first: bool, captured: bool) -> None:
+    """A sum hands one array to both of its operands, of which one gets more from elsewhere."""
+    x, y = weights(1, 2), weights(3, 4)
+
+    def function(x: ag.Tensor, y: ag.Tensor) -> ag.Tensor:
+        a, b = x * 2.0, y * 3.0
+        terms = [a + b, a * 5.0]
+        return terms[0] + terms[1] if sum_first else terms[1] + terms[0]
+
+    out = (ag.capture(function) if captured else function)(x, y)
+    cotangent = np.array([1.0, 10.0])
+    out.backward(cotangent)
+    np.testing.assert_array_equal(x.grad, 2 * (1 + 5) * np.array([1, 10]))
+    np.testing.assert_array_equal(y.grad, 3 * np.array([1, 10]))
+    np.testing.assert_array_equal(cotangent, [1, 10])
+
+
 def test_a_leaf_used_three_times() -> None:
     x = weights(2, 3)
     (x * x * x).sum().backward()
@@ -130,6 +150,94 @@ def test_backward_leaves_the_cotangent_alone() -> None:
     (x + 0.0).backward(cotangent)
     x.grad[:] = 0
     np.testing.assert_array_equal(cotangent, [3, 4])
+
+
+SOURCES: dict[str, Callable[..., Array]] = {
+    "own": lambda own, one, grad, out, inputs: own,
+    "one": lambda own, one, grad, out, inputs: one,
+    "view of one": lambda own, one, grad, out, inputs: one[:],
+    "one turned": lambda own, one, grad, out, inputs: one[::-1],
+    "grad": lambda own, one, grad, out, inputs: grad,
+    "view of grad": lambda own, one, grad, out, inputs: grad[:],
+    "input": lambda own, one, grad, out, inputs: inputs[0],
+    "view of an input": lambda own, one, grad, out, inputs: inputs[-1][::-1],
+    "out": lambda own, one, grad, out, inputs: out,
+    "view of out": lambda own, one, grad, out, inputs: out[:],
+}
+
+
+class Aliasing(Operation):
+    """A sum whose gradients are arrays of any values and any owner, as `sources` names them."""
+
+    def __init__(self, sources: list[str]) -> None:
+        self.sources = sources
+        self.given: dict[int, Array] = {}
+
+    def forward(self, *inputs):
+        return sum(inputs[1:], inputs[0].copy())
+
+    def backward(self, grad, needs, out, *inputs):
+        one = np.array([5.0, 6.0, 7.0])
+        gradients = [
+            SOURCES[source](np.full(3, float(i)), one, grad, out, inputs)
+            for i, source in enumerate(self.sources)
+        ]
+        self.given = {i: gradient.copy() for i, gradient in enumerate(gradients)}
+        return gradients
+
+    def average_backward(self, grad, needs, start, end):
+        return self.backward(grad, needs, start.out, *start.inputs)
+
+
+WAYS: dict[str, Callable[[ag.Tensor], ag.Tensor]] = {
+    "the leaf itself": lambda x: x,
+    "its gradient passed on": lambda x: x + 0.0,
+    "its gradient reshaped": lambda x: x.reshape(3),
+}
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("captured", [False, True])
+@given(
+    inputs=st.lists(
+        st.tuples(st.sampled_from([*SOURCES]), st.sampled_from([*WAYS]), st.integers(0, 2)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_gradients_share_no_memory_whatever_an_operation_returns(
+    average: bool, captured: bool, inputs: list[tuple[str, str, int]]
+) -> None:
+    """Whoever changes one `.grad` in place, as clipping does, changes no other array."""
+    sources, ways, numbers = map(list, zip(*inputs, strict=True))
+    leaves = [weights(i + 1, 2, 4) for i in range(3)]
+    operation = Aliasing(sources)
+
+    def function(*leaves: ag.Tensor) -> ag.Tensor:
+        operands = [WAYS[way](leaves[number]) for way, number in zip(ways, numbers, strict=True)]
+        return apply(operation, *operands)
+
+    out = (ag.capture(function) if captured else function)(*leaves)
+    loss, cotangent = out.sum(), np.array([2.0, 3.0, 4.0])
+    known = [*(leaf.data for leaf in leaves), out.data, cotangent]
+    before = [array.copy() for array in known]
+    for times in (1, 2):
+        if average:
+            loss.average_backward({leaves[numbers[0]]: [1.0, 1.0, 1.0]}, retain_graph=True)
+        else:
+            out.backward(cotangent, retain_graph=True)
+        grads = [leaf.average_grad if average else leaf.grad for leaf in leaves]
+        for i, grad in enumerate(grads):
+            parts = [operation.given[j] for j, number in enumerate(numbers) if number == i]
+            if not parts:
+                assert grad is None
+                continue
+            np.testing.assert_array_equal(grad, times * sum(parts))
+            assert grad.flags.writeable
+            others = [other for other in grads[:i] if other is not None]
+            assert not any(np.shares_memory(grad, other) for other in (*known, *others))
+    for array, values in zip(known, before, strict=True):
+        np.testing.assert_array_equal(array, values)
 
 
 def test_broadcast_gradients_are_summed() -> None:
@@ -196,6 +304,80 @@ def test_constants_get_no_gradient() -> None:
     assert operation.needs == [(False, True)]
     assert constant.grad is None
     np.testing.assert_array_equal(x.grad, [3, 4])
+
+
+class Misshapen(Kindless):
+    """Gives ones of some shape for its input's gradient."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def backward(self, grad, needs, out, x):
+        return (np.ones(self.shape),)
+
+    average_backward = backward
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 1), (3, 2, 1)], ids=str)
+def test_a_gradient_that_does_not_fit_its_input_is_refused(shape: tuple[int, ...]) -> None:
+    x = weights(1, 2)
+    with pytest.raises(ValueError, match=rf"shape {re.escape(str(shape))} .* \(2,\)"):
+        apply(Misshapen(shape), x).sum().backward()
+    assert x.grad is None
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2), (4, 2), (3, 4, 2)], ids=str)
+def test_a_gradient_may_have_any_shape_that_its_input_broadcasts_to(shape: Any) -> None:
+    x = weights(1, 2)
+    apply(Misshapen(shape), x).sum().backward()
+    np.testing.assert_array_equal(x.grad, np.full(2, np.prod(shape) / 2))
+
+
+class Typed(Kindless):
+    """Takes gradients of its output's dtype alone."""
+
+    def backward(self, grad, needs, out, x):
+        assert grad.dtype == out.dtype
+        return (2 * grad,)
+
+
+@pytest.mark.parametrize("cotangent", [np.array([3.0, 4.0]), [3, 4], ag.tensor([3.0, 4.0])])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_cotangent_is_converted_to_the_tensors_dtype(cotangent: Any, dtype: Any) -> None:
+    for factor, compute in (1, lambda x: x), (2, lambda x: apply(Typed(), x)):
+        x = weights(1, 2, dtype=dtype)
+        compute(x).backward(cotangent)
+        assert x.grad.dtype == dtype
+        np.testing.assert_array_equal(x.grad, [3 * factor, 4 * factor])
+
+
+class Counted(Operation):
+    """2x, which counts how often it runs."""
+
+    runs = 0
+
+    def forward(self, x):
+        self.runs += 1
+        return 2 * x
+
+    def backward(self, grad, needs, out, x):
+        return (2 * grad,)
+
+    def average_backward(self, grad, needs, start, end):
+        return self.backward(grad, needs, start.out, *start.inputs)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_an_average_sweep_runs_again_only_what_moves(captured: bool) -> None:
+    moving, still = Counted(), Counted()
+
+    def function(x: ag.Tensor, y: ag.Tensor) -> ag.Tensor:
+        return (apply(moving, x) * apply(still, y)).sum()
+
+    x, y = weights(1, 2), weights(3, 4)
+    loss = (ag.capture(function) if captured else function)(x, y)
+    loss.average_backward({x: [1.0, 1.0]}, segments=3)
+    assert (moving.runs, still.runs) == (1 + 3, 1)
 
 
 def test_nothing_is_recorded_without_a_need() -> None:
@@ -444,6 +626,22 @@ def test_writable_copies_only_what_a_graph_needs() -> None:
     np.testing.assert_array_equal(x.data, [10, 20])
     (x * x).sum().backward()
     np.testing.assert_array_equal(x.grad, [22, 44])
+
+
+def test_elements_cannot_be_set_where_a_gradient_would_be_lost() -> None:
+    wanted, constant = weights(1, 2), ag.tensor(np.array([3.0, 4.0]))
+    for target, value in ((wanted, 5.0), (constant, wanted[0]), (constant, weights(5)[0])):
+        with pytest.raises(TypeError, match="gradients cannot follow"):
+            target[0] = value
+    with ag.no_grad():
+        constant[0] = wanted[1]
+        wanted[0] = constant[1]
+        result = wanted * 2.0
+        result[0] = 9.0
+    recorded = wanted * 2.0
+    with pytest.raises(TypeError, match="gradients cannot follow"), ag.no_grad():
+        recorded[0] = 9.0
+    assert (constant.tolist(), wanted.tolist(), result.tolist()) == ([2, 4], [4, 2], [9, 4])
 
 
 def test_a_step_after_each_sweep_never_copies() -> None:

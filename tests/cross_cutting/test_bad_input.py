@@ -240,6 +240,16 @@ OPERATIONS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ValueError,
         ["batch_norm", "running_mean"],
     ),
+    "batch_norm without a running mean": (
+        lambda: F.batch_norm(x23, None, ag.tensor(np.ones(3))),
+        ValueError,
+        ["batch_norm", "running_mean"],
+    ),
+    "batch_norm without a running variance": (
+        lambda: F.batch_norm(x23, ag.tensor(np.ones(3)), None),
+        ValueError,
+        ["batch_norm", "running_var"],
+    ),
     "dropout": (lambda: F.dropout(x23, 1.5), ValueError, ["dropout", "1.5"]),
     "clip bound": (lambda: x23.clip(x23, None), TypeError, ["clip"]),
     "strings": (lambda: ag.tensor(["a"]), TypeError, ["tensor", "<U1"]),

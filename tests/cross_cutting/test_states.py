@@ -15,42 +15,53 @@ from agrad.data import Batches
 from agrad.errors import CorruptDataError
 
 
-def make_parts() -> dict[str, Any]:
+def make_parts(seed: int = 0, epochs: int = 1) -> dict[str, Any]:
     """One of each that has a state, after some steps."""
-    ag.seed(0)
+    ag.seed(seed)
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.1), every=2)
+    base = optim.Adam(model.parameters(), lr=0.1 * (1 + seed))
+    optimizer = optim.AverageGradient(base, every=2)
     parts = {
         "model": model,
         "average": optimizer,
-        "rmsprop": optim.RMSprop(nn.Linear(2, 2).parameters(), centered=True),
+        "rmsprop": optim.RMSprop(nn.Linear(2, 2).parameters(), lr=0.01 + seed, centered=True),
         "schedule": optim.StepLR(optimizer, step_size=2),
         "ema": optim.EMA(model.parameters()),
-        "batches": Batches(np.arange(9), batch_size=2, seed=0),
+        "batches": Batches(np.arange(9), batch_size=2, seed=seed),
     }
-    for (rows,) in parts["batches"]:
-        optimizer.zero_grad()
-        optimizer.step((model(np.eye(2, dtype=np.float32)) ** 2).sum() * len(rows))
-        for param in parts["rmsprop"].params:
-            param.grad = np.ones_like(param.data)
-        parts["rmsprop"].step()
-        parts["schedule"].step()
-        parts["ema"].update()
+    for _ in range(epochs):
+        advance(parts)
     return parts
 
 
 PARTS = ["model", "average", "rmsprop", "schedule", "ema", "batches"]
 
 
+def advance(parts: dict[str, Any]) -> None:
+    """Make the steps of an epoch."""
+    model, optimizer, rmsprop = (parts[name] for name in ("model", "average", "rmsprop"))
+    for (rows,) in parts["batches"]:
+        optimizer.zero_grad()
+        optimizer.step((model(np.eye(2, dtype=np.float32)) ** 2).sum() * len(rows))
+        for param in rmsprop.params:
+            param.grad = np.ones_like(param.data)
+        rmsprop.step()
+        parts["schedule"].step()
+        parts["ema"].update()
+
+
 @pytest.mark.parametrize("name", PARTS)
-def test_a_lying_state_is_refused_or_taken_up_as_it_is(name: str) -> None:
+@pytest.mark.parametrize("other", [False, True])
+def test_a_lying_state_is_refused_or_taken_up_as_it_is(name: str, other: bool) -> None:
+    """Whether nothing but the lie differs from what the part has, or everything does."""
     parts = make_parts()
     assert [*parts] == PARTS
     part = parts[name]
     before = part.state_dict()
+    told = make_parts(seed=1, epochs=2)[name].state_dict() if other else before
     refused = 0
     for seed in range(300):
-        state = lying(Random(seed), before)
+        state = lying(Random(seed), told)
         try:
             part.load_state_dict(state)
         except (TypeError, ValueError):
@@ -60,6 +71,21 @@ def test_a_lying_state_is_refused_or_taken_up_as_it_is(name: str) -> None:
             assert comparable(part.state_dict()) == comparable(state)
             part.load_state_dict(before)
     assert refused > 30
+
+
+def test_a_state_is_its_owner_s_copy() -> None:
+    """Later steps change neither what was returned nor what was loaded."""
+    source, target = make_parts(), make_parts(seed=1)
+    states = {name: part.state_dict() for name, part in source.items()}
+    before = comparable(states)
+    advance(source)
+    assert comparable(states) == before
+    for name, part in target.items():
+        part.load_state_dict(states[name])
+    advance(target)
+    assert comparable(states) == before
+    for name, part in target.items():
+        assert comparable(part.state_dict()) == comparable(source[name].state_dict())
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), float("inf"), float("nan")])

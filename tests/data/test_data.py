@@ -76,6 +76,29 @@ def test_drop_last_leaves_out_only_a_short_batch(examples: int, batch_size: int)
     assert len(set(itertools.chain(*order))) == batch_size * len(order)
 
 
+@given(examples=st.integers(1, 30), settings=SETTINGS)
+def test_drop_last_changes_no_order(examples: int, settings: dict[str, Any]) -> None:
+    """Every epoch has the batches that it has without, but for the short one at its end."""
+    size = settings["batch_size"]
+    if examples < size:
+        return
+    settings["seed"] = settings["seed"] or 0
+    whole = Batches(np.arange(examples), **settings)
+    dropping = Batches(np.arange(examples), **settings, drop_last=True)
+    for _ in range(3):
+        assert rows(dropping) == [batch for batch in rows(whole) if len(batch) == size]
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 7, 50])
+def test_every_epoch_has_another_order(batch_size: int, drop_last: bool) -> None:
+    batches = Batches(np.arange(50), batch_size=batch_size, drop_last=drop_last, seed=0)
+    orders = [rows(batches) for _ in range(4)]
+    assert all(a != b for a, b in itertools.combinations(orders, 2))
+    batches.load_state_dict(batches.state_dict() | {"epoch": 1})
+    assert rows(batches) == orders[1]
+
+
 @given(
     examples=st.integers(1, 20),
     settings=SETTINGS,

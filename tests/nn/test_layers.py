@@ -56,6 +56,7 @@ LAYERS = {
     "BatchNorm1d(5, momentum=None, affine=False)": (3, 5, 4),
     "BatchNorm2d(5, eps=1e-2, track_running_stats=False)": (3, 5, 4, 2),
     "BatchNorm2d(5).eval()": (3, 5, 4, 2),
+    "BatchNorm2d(5, track_running_stats=False).eval()": (3, 5, 4, 2),
     "Sequential(Linear(5, 4), Tanh(), Sequential(Linear(4, 3), LayerNorm(3)), ReLU())": (6, 5),
 }
 # What PyTorch's text says that agrad's modules have no counterpart for.
@@ -192,6 +193,18 @@ def test_running_statistics_are_saved_loaded_and_converted() -> None:
     assert out.dtype == np.float64
     assert abs(out.data.mean()) < 1e-6
     np.testing.assert_array_equal(target.running_var.data, source.running_var.data)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_without_running_statistics_the_batch_s_own_serve_in_both_modes(training: bool) -> None:
+    x = np.random.default_rng(0).normal(3, 2, size=(50, 4))
+    norm = nn.BatchNorm1d(4, track_running_stats=False).to("float64").train(training)
+    assert not list(norm.buffers())
+    for part in (x, 10 * x[:20]):
+        expected = (part - part.mean(0)) / np.sqrt(part.var(0) + 1e-5)
+        np.testing.assert_allclose(norm(part).data, expected, rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match="training needs more than one element"):
+        norm(x[:1])
 
 
 def test_average_gradient_trains_convolutions_with_batch_norm_and_dropout() -> None:

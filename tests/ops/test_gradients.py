@@ -155,6 +155,7 @@ def test_no_array_is_changed_or_shared(name: str, data: Any, dtype: Any) -> None
     leaves = [ag.tensor(array.astype(dtype), requires_grad=True) for array in case.inputs]
     operands = with_layouts(leaves, [data.draw(layouts) for _ in leaves])
     out = case(*operands)
+    assert not out.data.flags.writeable  # its gradient may be computed from it
     cotangent = np.ones(out.shape, dtype)
     arrays = [out.data, cotangent, *[tensor.data for tensor in (*leaves, *operands)]]
     before = [array.tobytes() for array in arrays]

@@ -480,6 +480,29 @@ def test_a_parameter_without_a_gradient_stays():
     assert unused.data[0] == 1
 
 
+@each_granularity
+def test_what_had_no_gradient_when_measured_makes_its_whole_update(granularity):
+    measured, late = scalar([1.0, 2.0]), scalar([1.0, 2.0])
+    base = optim.SGD([measured, late], lr=0.75)
+    optimizer = optim.AverageGradient(base, every=2, granularity=granularity)
+    optimizer.step((measured * measured).sum())  # 2/3 of the update lead to 0
+    np.testing.assert_allclose(measured.data, [0, 0], atol=1e-15)
+    measured.data = [1.0, 2.0]
+    optimizer.zero_grad()
+    optimizer.step((measured * measured).sum() + (late * late).sum())
+    np.testing.assert_allclose(measured.data, [0, 0], atol=1e-15)
+    np.testing.assert_allclose(late.data, [-0.5, -1.0])
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_graph_without_a_finite_end_is_freed_too(every):
+    theta = scalar([1.0, 1.0])
+    loss = apply(Cliff(), theta).sum()
+    optim.AverageGradient(optim.SGD([theta], lr=0.1), every=every).step(loss)
+    with pytest.raises(FreedGraphError):
+        loss.backward()
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -506,6 +529,30 @@ def test_resumes_bit_for_bit_from_a_saved_state(make_base, dtype, options, tmp_p
     assert net.train(optimizer, 5, start=5) == again.train(resumed, 5, start=5)
     for a, b in zip(net.params, again.params):
         np.testing.assert_array_equal(a.data, b.data)
+
+
+@each_granularity
+def test_each_of_many_parameters_gets_its_own_fractions_back(granularity):
+    def problem():
+        params = [scalar([1.0 + i, 2.0]) for i in range(12)]
+        base = optim.SGD(params, lr=0.1)
+        return params, optim.AverageGradient(base, every=2, granularity=granularity)
+
+    def step(params, optimizer):
+        optimizer.zero_grad()
+        optimizer.step(sum((i + 1.0) * (p * p * p * p).sum() for i, p in enumerate(params)))
+
+    (params, optimizer), (others, resumed) = problem(), problem()
+    step(params, optimizer)
+    state = optimizer.state_dict()
+    fractions = {i: state["fractions"][i] for i in sorted(state["fractions"])}
+    for param, other in zip(params, others, strict=True):
+        other.data = param.data
+    resumed.load_state_dict(state | {"fractions": fractions})
+    step(params, optimizer)
+    step(others, resumed)
+    for param, other in zip(params, others, strict=True):
+        np.testing.assert_array_equal(param.data, other.data)
 
 
 # -- where the loss is not finite ------------------------------------------------------------------

@@ -260,6 +260,32 @@ def test_resumes_bit_for_bit_from_a_saved_state(rule, options, dtype, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def assert_same_state(found, expected):
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        if isinstance(value, dict):
+            assert_same_state(found[key], value)
+        else:
+            np.testing.assert_array_equal(found[key], value, strict=True)
+
+
+@each_rule
+@pytest.mark.parametrize("order", [list, reversed, sorted], ids=["saved", "reversed", "sorted"])
+def test_each_of_many_parameters_gets_its_own_state_back(rule, options, order):
+    """Parameter 10 comes after parameter 2, whatever order a file has them in."""
+    shapes = [(2, 2)] * 12
+    optimizer = rule(leaves(shapes=shapes), lr=0.02, **options)
+    run(optimizer, steps=4)  # some make more of them than others
+    state = optimizer.state_dict()
+    saved = {i: state["parameters"][i] for i in order(list(state["parameters"]))}
+    weights = [param.data.copy() for param in optimizer.params]
+    resumed = rule([ag.tensor(w, requires_grad=True) for w in weights], **options)
+    resumed.load_state_dict(state | {"parameters": saved})
+    assert_same_state(resumed.state_dict(), state)
+    for a, b in zip(run(resumed, 3, start=4), run(optimizer, 3, start=4), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_state_is_not_changed_by_later_steps():
     optimizer = optim.Adam(leaves())
     run(optimizer, steps=2)
@@ -267,6 +293,22 @@ def test_a_state_is_not_changed_by_later_steps():
     before = state["parameters"]["0"]["average"].copy()
     run(optimizer, steps=2)
     np.testing.assert_array_equal(state["parameters"]["0"]["average"], before)
+
+
+@each_rule
+def test_parameters_of_both_dtypes_step_as_if_alone(rule, options):
+    doubles, singles = leaves(np.float64), leaves(np.float32)
+    mixed = [param for pair in zip(doubles, singles, strict=True) for param in pair]
+    together = rule(mixed, **options)
+    apart = rule(leaves(np.float64), **options), rule(leaves(np.float32), **options)
+    for step in range(3):
+        for optimizer in (together, *apart):
+            for param in optimizer.params:
+                param.grad = gradient(step, param.size, param.data)
+            optimizer.step()
+    for param, other in zip((*doubles, *singles), (*apart[0].params, *apart[1].params)):
+        assert param.dtype == other.dtype
+        np.testing.assert_allclose(param.data, other.data, rtol=8 * np.finfo(param.dtype).eps)
 
 
 @pytest.mark.parametrize(
@@ -399,6 +441,26 @@ def test_muons_rmsprop_has_its_own_arguments_and_follows_the_rate():
     np.testing.assert_allclose(bias.data, alone.data, rtol=1e-14)
 
 
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3), (3, 0), (0, 3)], ids=str)
+@pytest.mark.parametrize("lr", [0.0, 0.1])
+def test_muon_takes_zero_gradients_empty_matrices_and_a_rate_of_zero(shape, lr):
+    matrix, bias = (ag.tensor(np.ones(size), requires_grad=True) for size in (shape, (2,)))
+    optimizer = optim.Muon([matrix, bias], lr=lr, weight_decay=0.0, rmsprop={"lr": 0.0})
+    for _ in range(2):
+        matrix.grad, bias.grad = np.zeros(shape), np.zeros(2)
+        optimizer.step()
+    np.testing.assert_array_equal(matrix.data, np.ones(shape))
+    np.testing.assert_array_equal(bias.data, [1, 1])
+
+
+def test_muons_rate_for_other_parameters_is_its_own_by_default():
+    bias, alone = (ag.tensor(np.ones(3), requires_grad=True) for _ in range(2))
+    bias.grad = alone.grad = np.array([1.0, -2.0, 3.0])
+    optim.Muon([bias], lr=0.05).step()
+    optim.RMSprop([alone], lr=0.05).step()
+    np.testing.assert_array_equal(bias.data, alone.data)
+
+
 # -- bad input -------------------------------------------------------------------------------------
 
 
@@ -432,6 +494,8 @@ def test_refuses_parameters(params, error, message):
         (optim.SGD, {"lr": math.nan}, ValueError, "lr must not be negative, got nan"),
         (optim.SGD, {"lr": math.inf}, ValueError, "lr"),
         (optim.SGD, {"lr": "fast"}, TypeError, "lr must be a number, got str"),
+        (optim.SGD, {"lr": True}, TypeError, "lr must be a number, got bool"),
+        (optim.Adam, {"eps": False}, TypeError, "eps must be a number, got bool"),
         (optim.SGD, {"momentum": -1}, ValueError, "momentum"),
         (optim.SGD, {"dampening": 2}, ValueError, "dampening"),
         (optim.SGD, {"weight_decay": -1}, ValueError, "weight_decay"),
@@ -593,6 +657,11 @@ def test_a_schedule_resumes(name):
         (lambda o: optim.StepLR(o, 1, -1), ValueError, "StepLR: gamma"),
         (lambda o: optim.CosineAnnealingLR(o, 0), ValueError, "CosineAnnealingLR: T_max"),
         (lambda o: optim.CosineAnnealingLR(o, 5, -1), ValueError, "CosineAnnealingLR: eta_min"),
+        (
+            lambda o: optim.CosineAnnealingLR(optim.SGD([x()], lr=0), 5, 0.1),
+            ValueError,
+            "CosineAnnealingLR: eta_min must be 0",
+        ),
         (lambda o: optim.LinearLR(o, -1), ValueError, "LinearLR: start_factor"),
         (lambda o: optim.LinearLR(o, total_iters=0), ValueError, "LinearLR: total_iters"),
         (lambda o: optim.LinearLR(None), TypeError, "LinearLR: optimizer must be"),
@@ -600,6 +669,11 @@ def test_a_schedule_resumes(name):
             lambda o: optim.SequentialLR(o, [optim.LinearLR(o)], [3]),
             ValueError,
             "SequentialLR: milestones",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [3, 3]),
+            ValueError,
+            "SequentialLR: milestones must increase",
         ),
         (
             lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [3, 2]),
@@ -671,6 +745,20 @@ def test_ema_resumes():
         np.testing.assert_array_equal(param.data, other.data)
 
 
+def test_each_of_many_averages_is_resumed():
+    params, others = leaves(shapes=[(2,)] * 12), leaves(shapes=[(2,)] * 12)
+    ema, resumed = optim.EMA(params, 0.5), optim.EMA(others, 0.5)
+    ema.update()
+    state = ema.state_dict()
+    averages = {i: state["averages"][i] for i in sorted(state["averages"])}
+    for param in others:
+        param.data = np.zeros(2)
+    resumed.load_state_dict(state | {"averages": averages})
+    with ema.averaged(), resumed.averaged():
+        for param, other in zip(params, others, strict=True):
+            np.testing.assert_array_equal(param.data, other.data)
+
+
 def test_ema_refuses():
     param = x()
     ema = optim.EMA([param])
@@ -719,6 +807,12 @@ def test_clips_the_norm():
     np.testing.assert_array_equal(b.grad, [0, 4])
     assert optim.clip_grad_norm_([a, b], 1.0) == 5
     np.testing.assert_allclose([*a.grad, *b.grad], [0.6, 0, 0, 0.8], rtol=1e-6)
+
+
+def test_without_gradients_there_is_nothing_to_clip():
+    assert optim.clip_grad_norm_([x(), x()], 1.0) == 0
+    assert optim.clip_grad_norm_([], 1.0) == 0
+    optim.clip_grad_value_([x()], 1.0)
 
 
 def test_clips_large_norms_and_refuses_what_is_not_finite():

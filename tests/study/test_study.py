@@ -11,6 +11,8 @@ from time import monotonic
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import agrad as ag
 from agrad import nn
@@ -59,6 +61,30 @@ def test_the_window_is_forty_iterations():
     assert iterations_to(losses, 1.0) == 140
     assert iterations_to(losses, 1.5) == 120
     assert gain(losses, [1.5] * 320) == 320 / 120
+
+
+LOSSES = st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, math.inf, math.nan]), min_size=1, max_size=8)
+
+
+@given(
+    losses=LOSSES,
+    target=st.sampled_from([0.0, 1.0, 1.5, 3.0, math.inf]),
+    window=st.integers(1, 9),
+)
+def test_only_a_finite_mean_reaches_a_target(losses, target, window):
+    window = min(window, len(losses))
+    ends = [
+        end
+        for end in range(window, len(losses) + 1)
+        if math.isfinite(mean := sum(losses[end - window : end]) / window) and mean <= target
+    ]
+    assert iterations_to(losses, target, window) == min(ends, default=None)
+    assert gain(losses, [target] * 10, window) == (10 / min(ends) if ends else 0.0)
+    if target < math.inf:
+        reached = [
+            n for n in range(1, len(losses) + 1) if Target(target, window).is_reached(losses[:n])
+        ]
+        assert reached == ends
 
 
 def test_gain_by_hand():

@@ -26,7 +26,7 @@ from agrad.testing import (
     measure_order,
 )
 from agrad.testing.differences import slope
-from agrad.testing.strategies import Model, models
+from agrad.testing.strategies import Model, models, seeds
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 4))
@@ -239,6 +239,64 @@ def test_kinks_that_cancel_are_told_apart() -> None:
     weights = ag.tensor(np.array([1.0, -1.0]))
     report = check_gradients(lambda x: (abs(x) * weights).sum() + F.relu(x).sum(), np.zeros(2))
     assert len(report.kinks) == 2
+
+
+class Bent(Linear):
+    """x + ½ jump |x|, with a gradient at 0 that is off by 1 from the slopes' mean."""
+
+    def __init__(self, jump: float) -> None:
+        self.jump = jump
+
+    def forward(self, x):
+        return x + 0.5 * self.jump * np.abs(x)
+
+    def backward(self, grad, needs, out, x):
+        return (grad * np.where(x == 0, 2, 1 + 0.5 * self.jump * np.sign(x)),)
+
+
+@pytest.mark.parametrize("jump", [2.0, 0.1, 0.01])
+def test_a_kink_may_be_small_beside_the_error(jump: float) -> None:
+    report = check_gradients(Bent(jump), np.array([1.0, 0.0, -2.0]))
+    assert report.kinks == (Kink("input 0", (1,)),)
+
+
+@pytest.mark.parametrize("jump", [1e-4, 1e-6, 1e-15, 0.0])
+def test_a_bend_too_small_to_explain_the_error_does_not_excuse_it(jump: float) -> None:
+    with pytest.raises(CheckError) as caught:
+        check_gradients(Bent(jump), np.array([1.0, 0.0, -2.0]))
+    assert caught.value.index == (1,)
+
+
+class Sloped(Linear):
+    """3x, with a gradient that is wrong by a factor in one place."""
+
+    def __init__(self, place: int, factor: float) -> None:
+        self.place = place
+        self.factor = factor
+
+    def forward(self, x):
+        return 3 * x
+
+    def backward(self, grad, needs, out, x):
+        gradient = 3 * grad
+        gradient.flat[self.place] *= self.factor
+        return (gradient,)
+
+
+@settings(max_examples=25)
+@given(
+    seed=seeds,
+    place=st.integers(0, 11),
+    factor=st.sampled_from([0.0, 0.99, 1.01, -1.0]),
+    size=st.sampled_from([1e-8, 1e-3, 1.0]),
+)
+def test_rounding_of_a_linear_function_is_taken_for_no_kink(
+    seed: int, place: int, factor: float, size: float
+) -> None:
+    x = size * np.random.default_rng(seed).normal(size=(3, 4))
+    with pytest.raises(CheckError) as caught:
+        check_gradients(Sloped(place, factor), x, seed=seed)
+    assert caught.value.index == np.unravel_index(place, x.shape)
 
 
 def test_ties_and_borders_are_kinks() -> None:

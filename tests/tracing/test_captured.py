@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -17,7 +17,7 @@ import agrad.nn.functional as F
 from agrad import nn, optim
 from agrad.core.tensor import apply
 from agrad.data import Batches
-from agrad.errors import AverageUndefinedError, CaptureError, FreedGraphError
+from agrad.errors import AnomalyError, AverageUndefinedError, CaptureError, FreedGraphError
 from agrad.ops.operation import Operation
 from agrad.train import train
 
@@ -103,6 +103,77 @@ def test_training_is_bit_identical(kind: str, optimizer: str) -> None:
         ag.seed(1)
         results.append(trained(make(), inputs, OPTIMIZERS[optimizer], captured))
     assert_same(*results)
+
+
+backwards = st.integers(0, 3)  # how many values back from the last
+dense_steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("linear"), backwards, st.integers(0, 1), st.booleans()),
+        st.tuples(st.sampled_from(["tanh", "relu"]), backwards),
+        st.tuples(st.just("add"), backwards, backwards),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(
+    steps=dense_steps,
+    result=backwards,
+    shape=st.sampled_from([(3,), (1, 3), (4, 3), (2, 2, 3)]),
+    dtypes=st.tuples(*[st.sampled_from([np.float32, np.float64])] * 3),
+    wanted=st.tuples(*[st.sampled_from([True, True, False])] * 5),
+)
+@example([("linear", 0, 0, True), ("tanh", 0)], 1, (4, 3), (np.float32,) * 3, (True,) * 5)
+@example(
+    [("linear", 0, 0, True), ("tanh", 0), ("add", 0, 1)], 0, (4, 3), (np.float32,) * 3, (True,) * 5
+)
+def test_dense_layers_are_bit_identical_whatever_uses_them(
+    steps: list[Any], result: int, shape: Any, dtypes: Any, wanted: Any
+) -> None:
+    """What is between a layer and its activation may be used again, or be the result itself."""
+    rng = np.random.default_rng(0)
+    argument, *layers = dtypes
+    leaves = [
+        ag.tensor(rng.normal(size=size).astype(dtype), requires_grad=wants)
+        for size, dtype, wants in zip(
+            (shape, (3, 3), (3,), (3, 3), (3,)), (argument, *np.repeat(layers, 2)), wanted
+        )
+    ]
+    x, *parameters = leaves
+    moves = {leaf: rng.normal(size=leaf.shape) for leaf in leaves if leaf.requires_grad}
+
+    def function(x: ag.Tensor) -> ag.Tensor:
+        values = [x]
+        for kind, i, *rest in steps:
+            value = values[-1 - i % len(values)]
+            if kind == "linear":
+                weight, bias = parameters[2 * rest[0] :][:2]
+                values.append(F.linear(value, weight, bias if rest[1] else None))
+            elif kind == "add":
+                values.append(value + values[-1 - rest[0] % len(values)])
+            else:
+                values.append(getattr(F, kind)(value))
+        return values[-1 - result % len(values)]
+
+    def outcome(forward: Any, average: bool) -> list[Any]:
+        for leaf in leaves:
+            leaf.zero_grad()
+        out = forward(x)
+        arrays = [out.data.copy()]
+        if out.requires_grad:
+            loss = (out * out).sum()
+            loss.backward(retain_graph=True)
+            reached = {leaf: move for leaf, move in moves.items() if leaf.grad is not None}
+            if average:
+                arrays.append(loss.average_backward(reached))
+        for leaf in leaves:
+            arrays += [grad for grad in (leaf.grad, leaf.average_grad) if grad is not None]
+        return [*arrays, np.array([leaf.grad is None for leaf in leaves])]
+
+    captured = ag.capture(function)
+    for average in (False, True, True, False):
+        assert_same(outcome(captured, average), outcome(function, average))
 
 
 CLASS_WEIGHT = ag.tensor([0.5, 2.0, 0.0])
@@ -237,6 +308,50 @@ def test_other_tensors_have_their_present_values() -> None:
     with ag.no_grad():
         scale[0] = 1.0
     assert captured([1.0, 1.0]).tolist() == [1.0, 7.0]
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_arrays_that_the_graph_of_a_call_needs_cannot_be_changed_in_place(calls: int) -> None:
+    scale, constant = ag.tensor([2.0, 3.0], requires_grad=True), ag.tensor([1.0, -1.0])
+    captured = ag.capture(lambda x: ag.tanh(x * scale) * constant)
+    for _ in range(calls):
+        argument = ag.tensor([0.5, 0.25], requires_grad=True)
+        out = captured(argument)
+    for tensor in (argument, scale, constant, out):
+        with pytest.raises(ValueError, match="read-only"):
+            tensor.data[0] = 9.0
+    del out
+    for tensor in (argument, scale, constant):
+        tensor.data[0] = 9.0
+
+
+ALIASES: dict[str, Callable[[ag.Tensor], ag.Tensor]] = {
+    "detached": lambda x: x.detach(),
+    "turned": ag.no_grad()(lambda x: x[::-1]),
+}
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_a_view_whose_source_changes_has_the_values_of_the_call(alias: str, calls: int) -> None:
+    weight, x, y = (ag.tensor([1.0, 2.0], requires_grad=True) for _ in range(3))
+    argument, leaf = ALIASES[alias](x), ALIASES[alias](y)
+    captured = ag.capture(lambda argument: weight * argument * leaf)
+    for _ in range(calls):
+        out = captured(argument)
+    expected = argument.data * leaf.data
+    x.data[:] = y.data[:] = 0
+    out.sum().backward()
+    np.testing.assert_array_equal(weight.grad, expected)
+    assert not captured(argument).data.any()
+
+
+def test_inside_detect_anomaly_the_functions_own_operation_is_named() -> None:
+    captured = ag.capture(lambda x: ag.sqrt(ag.exp(x) - 1.0))
+    for _ in range(2):
+        captured([1.0])
+    with pytest.raises(AnomalyError, match="backward pass of Sqrt gave"), ag.detect_anomaly():
+        captured(ag.tensor([0.0], requires_grad=True)).sum().backward()
 
 
 def test_constants_follow_the_dtype_of_other_tensors() -> None:
