@@ -137,6 +137,11 @@ class Tensor(ArrayMethods):
         self._requires_grad = bool(value)
 
     @property
+    def node(self) -> Node | None:
+        """The node of the graph that this Tensor came from; None for a leaf."""
+        return self._node
+
+    @property
     def is_leaf(self) -> bool:
         """Whether it was given, not computed by a recorded operation."""
         return self._node is None
@@ -233,16 +238,22 @@ class Tensor(ArrayMethods):
                 f"capture: the function changes a Tensor of shape {self.shape} in place, which its "
                 "replays would not; leave this part uncaptured"
             )
-        if not self._is_writable():
+        if not self.is_writable():
             self._data = self._data.copy()
         return self._data
 
-    def _is_writable(self) -> bool:
+    def is_writable(self) -> bool:
+        """Return whether the array may be changed in place: no graph needs it as it is."""
         if isinstance(self._data, np.ndarray):
             return bool(self._data.flags.writeable)
         # No flag says so: it must be pinned by no graph, and no view of what is.
         pin = self._pin() if self._pin is not None else None
         return not self._is_view() and (pin is None or not pin.holds(self._data))
+
+    def settle(self, array: Array, home: Home) -> None:
+        """Replace the array by a part of one that several leaves share, with the same values."""
+        self._data = array
+        self._home = home
 
     def _is_view(self) -> bool:
         """Whether the array is part of another, but for one of which Tensors alone have parts."""
@@ -487,7 +498,7 @@ def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, A
 
 def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
     """Return the pins on the tensors' arrays, one made for those that are not read-only yet."""
-    loose = [tensor for tensor in tensors if tensor._is_writable() and not is_stray_view(tensor)]
+    loose = [tensor for tensor in tensors if tensor.is_writable() and not is_stray_view(tensor)]
     pins: list[Pin] = []
     if len(loose) < len(tensors):
         known = [(tensor._pin(), tensor._data) for tensor in tensors if tensor._pin is not None]

@@ -9,14 +9,13 @@ from agrad.study import ablations
 __all__ = ["METHODS", "make_optimizer"]
 
 Params = Iterable[Parameter]
-AnyOptimizer = optim.Optimizer | optim.AverageGradient
 
 
 def _rmsprop(params: Params, lr: float) -> optim.RMSprop:
     return optim.RMSprop(params, lr=lr, alpha=0.9)
 
 
-METHODS: dict[str, Callable[[Params, float], AnyOptimizer]] = {
+METHODS: dict[str, Callable[[Params, float], optim.Optimizer]] = {
     "rmsprop": _rmsprop,
     "adam": lambda params, lr: optim.Adam(params, lr=lr),
     "average-rmsprop": lambda params, lr: optim.AverageGradient(_rmsprop(params, lr)),
@@ -30,7 +29,7 @@ METHODS: dict[str, Callable[[Params, float], AnyOptimizer]] = {
 """The learning rate given to a method with `auto` in its name is the one it starts from."""
 
 
-def make_optimizer(method: str, params: Params, lr: float) -> AnyOptimizer:
+def make_optimizer(method: str, params: Params, lr: float) -> optim.Optimizer:
     """Return the optimizer of that name over `params`.
 
     Raises:

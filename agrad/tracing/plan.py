@@ -100,7 +100,7 @@ class Plan:
 
     def pins(self) -> list[Pin]:
         """Return the pins on the arrays of the leaves, none of which is a stray view."""
-        if all(leaf._is_writable() for leaf in self.leaves):
+        if all(leaf.is_writable() for leaf in self.leaves):
             return [pin_together(self.leaves)]
         return pinned(self.leaves)
 
