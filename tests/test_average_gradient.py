@@ -647,6 +647,8 @@ def test_refuses_arguments(options, message):
 def test_refuses_bases():
     with pytest.raises(TypeError, match="base must be an Optimizer, got list"):
         optim.AverageGradient([scalar(1.0)])
+    with pytest.raises(TypeError, match="got AverageGradient; pass one that applies a rule"):
+        optim.AverageGradient(optim.AverageGradient(optim.SGD([scalar(1.0)])))
     with pytest.raises(ValueError, match="the base rule's lr is 0"):
         optim.AverageGradient(optim.SGD([scalar(1.0)], lr=0), lr="auto")
 

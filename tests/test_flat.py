@@ -104,16 +104,17 @@ def address(array: Any) -> int:
     return int(array.ctypes.data)
 
 
-def test_parts_of_a_buffer_are_known_until_one_of_them_is_gone() -> None:
+def test_the_parts_of_the_values_and_of_the_last_buffer_are_known() -> None:
     flat = Flat(leaves())
     buffer = flat.buffer()
-    first, *others = buffer.views
-    assert flat.whole([first, *others]) is buffer.array
+    assert flat.whole(list(buffer.views)) is buffer.array
+    assert flat.whole([*buffer.views[:3], None]) is None
     assert flat.whole([None] * 4) is None
-    del buffer, others
-    assert flat.whole([first, None, None, None]) is None
-    del first
-    assert flat.whole([None] * 4) is None
+    values = flat.adopt()
+    assert flat.whole([tensor.data for tensor in flat.tensors]) is values
+    assert flat.whole(list(buffer.views)) is buffer.array
+    flat.buffer()
+    assert flat.whole(list(buffer.views)) is None
 
 
 def test_scratch_is_the_same_each_time_and_never_lent() -> None:

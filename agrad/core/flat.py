@@ -5,18 +5,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import repeat
-from operator import is_, is_not
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import is_
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from agrad.backend import Array, alias
+from agrad.core.tensor import Home, Tensor, all_writable, arrays_of
 
-if TYPE_CHECKING:
-    from agrad.core.tensor import Tensor
-
-__all__ = ["Buffer", "Flat", "Home", "Memory"]
+__all__ = ["Buffer", "Flat", "Memory"]
 
 
 class Buffer(NamedTuple):
@@ -24,14 +21,6 @@ class Buffer(NamedTuple):
 
     array: Array
     views: tuple[Array, ...]
-
-
-class Home(NamedTuple):
-    """What a leaf knows of its `Flat`: which part its array is, and of which array."""
-
-    flat: weakref.ref[Flat]
-    part: int
-    array: weakref.ref[Array]
 
 
 class Memory:
@@ -46,37 +35,23 @@ class Memory:
         use: what the memory is scratch for; None if it is to be lent.
     """
 
-    __slots__ = ("_lent", "_parts", "own", "use")
+    __slots__ = ("_lent", "own", "use")
 
     def __init__(self, own: Buffer, use: str | None = None) -> None:
         self.own = own
         self.use = use
         self._lent: weakref.ref[Array] | None = None
-        self._parts: tuple[weakref.ref[Array], ...] = ()
 
     @property
     def is_free(self) -> bool:
-        """Whether nobody has a loan of it, or any part of one."""
+        """Whether it is to be lent, and nobody has any part of a loan."""
         return self.use is None and (self._lent is None or self._lent() is None)
 
     def lend(self) -> Array:
         """Return a fresh array on this memory, which must be free."""
         array = alias(self.own.array)
-        self._lent, self._parts = weakref.ref(array), ()
+        self._lent = weakref.ref(array)
         return array
-
-    def know(self, parts: tuple[Array, ...]) -> None:
-        """Remember the parts of the loan, so that `whole` recognizes them."""
-        self._parts = tuple([weakref.ref(part) for part in parts])
-
-    def whole(self, arrays: Sequence[Array]) -> Array | None:
-        """Return the array lent, if these are its parts in order; None otherwise."""
-        if self._lent is None or not self._parts or self._parts[0]() is not arrays[0]:
-            return None
-        parts = [part() for part in self._parts]
-        # A part that is gone is None, as is a gradient that is not there.
-        same = all(map(is_, arrays, parts)) and all(map(is_not, parts, repeat(None)))
-        return self._lent() if same else None
 
 
 class Flat:
@@ -113,6 +88,7 @@ class Flat:
             for tensor, start, end in zip(self.tensors, [0, *ends], ends)
         ]
         self._values = Buffer(self._like, ())
+        self._last = self._values
         self._memories: list[Memory] = []
 
     # -- the leaves' values ------------------------------------------------------------------------
@@ -129,14 +105,13 @@ class Flat:
     def writable(self) -> Array:
         """Return what `adopt` returns, to be changed: a copy if a graph needs the old values."""
         self.adopt()
-        if not all(tensor.is_writable() for tensor in self.tensors):
+        if not all_writable(self.tensors):
             self._move_in()
         return self._values.array
 
     def has_values(self) -> bool:
         """Return whether the leaves' arrays are the parts of one array, as `adopt` makes them."""
-        views = self._values.views
-        return bool(views) and all(map(is_, [tensor.data for tensor in self.tensors], views))
+        return _are_parts(arrays_of(self.tensors), self._values)
 
     def has(self, array: Array, part: int) -> bool:
         """Return whether an array is that part of the leaves' values."""
@@ -156,11 +131,9 @@ class Flat:
 
         It is the borrower's for as long as anybody has the array, a view, or any part of one.
         """
-        memory = self._free()
-        array = memory.lend()
-        views = self.split(array)
-        memory.know(views)
-        return Buffer(array, views)
+        array = self._free().lend()
+        self._last = Buffer(array, self.split(array))
+        return self._last
 
     def scratch(self, use: str) -> Buffer:
         """Return the same buffer at each call for the same use, for values that nobody may keep."""
@@ -172,11 +145,12 @@ class Flat:
     @contextmanager
     def with_buffers(self, memories: list[Memory]) -> Iterator[None]:
         """Use this memory, and no other, inside the `with` block; new memory is added to it."""
-        self._memories, others = memories, self._memories
+        others = self._memories, self._last
+        self._memories, self._last = memories, self._values
         try:
             yield
         finally:
-            self._memories = others
+            self._memories, self._last = others
 
     def gather(self, arrays: Sequence[Array]) -> Array:
         """Return one array that has these arrays, one for each leaf, in the layout of the leaves.
@@ -192,14 +166,13 @@ class Flat:
         return whole
 
     def whole(self, arrays: Sequence[Any]) -> Array | None:
-        """Return the array of which these are the parts, in order; None if there is none."""
-        values = self._values
-        if values.views and all(map(is_, arrays, values.views)):
-            return values.array
-        for memory in self._memories:
-            found = memory.whole(arrays)
-            if found is not None:
-                return found
+        """Return the array of which these are the parts, in order; None if there is none.
+
+        The leaves' values are recognized, and the buffer lent last.
+        """
+        for buffer in (self._values, self._last):
+            if _are_parts(arrays, buffer):
+                return buffer.array
         return None
 
     def split(self, array: Array) -> tuple[Array, ...]:
@@ -220,10 +193,16 @@ class Flat:
         return Buffer(array, self.split(array))
 
     def _free(self) -> Memory:
-        """Return memory that nobody uses."""
+        """Return memory that nobody uses, not even `whole`."""
+        self._last = self._values
         return next((memory for memory in self._memories if memory.is_free), None) or self._added()
 
     def _added(self, use: str | None = None) -> Memory:
         memory = Memory(self._new(), use)
         self._memories.append(memory)
         return memory
+
+
+def _are_parts(arrays: Sequence[Any], buffer: Buffer) -> bool:
+    """Return whether the arrays are the very views of the buffer."""
+    return bool(buffer.views) and all(map(is_, arrays, buffer.views))

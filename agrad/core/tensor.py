@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -22,7 +22,6 @@ from agrad.backend import (
 )
 from agrad.core.anomaly import check_forward, detecting, remember
 from agrad.core.array_methods import ArrayMethods, plain, plain_index
-from agrad.core.flat import Home
 from agrad.core.graph import Node, Pin, topological_order
 from agrad.core.mode import active_tape, is_grad_enabled
 from agrad.core.sweep import average_sweep, backward_sweep, recorded_leaves
@@ -32,9 +31,12 @@ from agrad.ops.device import Move, require_one_device
 from agrad.ops.operation import Operation
 
 __all__ = [
+    "Home",
     "Tensor",
     "accumulate",
+    "all_writable",
     "apply",
+    "arrays_of",
     "as_tensor",
     "compute",
     "is_stray_view",
@@ -43,6 +45,14 @@ __all__ = [
     "record",
     "tensor",
 ]
+
+
+class Home(NamedTuple):
+    """Where a leaf lies if a `Flat` holds it: which part its array is, and of which array."""
+
+    flat: weakref.ref[Any]
+    part: int
+    array: weakref.ref[Array]
 
 
 class Tensor(ArrayMethods):
@@ -494,6 +504,16 @@ def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, A
     if detecting():
         check_forward(operation, out, tuple(arrays))
     return operation, out
+
+
+def arrays_of(tensors: Iterable[Tensor]) -> list[Array]:
+    """Return the arrays of the tensors: what `.data` gives, in one go."""
+    return [tensor._data for tensor in tensors]
+
+
+def all_writable(tensors: Iterable[Tensor]) -> bool:
+    """Return whether the arrays of all tensors may be changed in place."""
+    return all(tensor.is_writable() for tensor in tensors)
 
 
 def pinned(tensors: Sequence[Tensor]) -> list[Pin]:

@@ -94,8 +94,8 @@ class AverageGradient(Optimizer):
         super().__init__()
         if not isinstance(base, RuleOptimizer):
             raise TypeError(
-                "AverageGradient: base must be an Optimizer that applies a rule, such as Adam, "
-                f"got {type(base).__name__}"
+                f"AverageGradient: base must be an Optimizer, got {type(base).__name__}; "
+                "pass one that applies a rule, such as Adam"
             )
         require("AverageGradient", "be positive", lambda x: x > 0, cap=cap, gain=gain)
         require("AverageGradient", "be in (0, 1)", lambda x: 0 < x < 1, target=target)
