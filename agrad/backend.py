@@ -20,6 +20,7 @@ from agrad.random import generator
 
 __all__ = [
     "Array",
+    "alias",
     "as_array",
     "beside",
     "cached_arrays",
@@ -141,6 +142,22 @@ def set_writable(arrays: Iterable[Array], writable: bool) -> None:
     for array in arrays:
         if isinstance(array, np.ndarray):
             array.setflags(write=writable)
+
+
+def alias(array: Array) -> Array:
+    """Return a fresh one-dimensional array on the memory of another, which is not its base.
+
+    So a view of it, and a view of that view, has the fresh array as its base, and a weak reference
+    to that array tells whether anybody still has a part of it.
+
+    Example:
+        >>> whole = alias(np.zeros(4))
+        >>> whole[1:][1:].base is whole
+        True
+    """
+    if isinstance(array, np.ndarray):
+        return np.frombuffer(memoryview(array), array.dtype)
+    return type(array)(array.shape, array.dtype, memptr=array.data)
 
 
 def scalar(value: float | np.generic, dtype: DTypeLike, like: Array) -> Array:

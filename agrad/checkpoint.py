@@ -17,7 +17,6 @@ import agrad
 from agrad import random
 from agrad.errors import CorruptDataError, FolderInUseError, NonFiniteError
 from agrad.nn import Module
-from agrad.optim import AverageGradient
 from agrad.serialization import load, remove_leftovers, save
 
 if sys.platform == "win32":
@@ -33,7 +32,11 @@ _RECORD_KEYS = {"agrad", "iteration", "kinds", "random", "best", "settings", "me
 
 
 class Stateful(Protocol):
-    """A part of a checkpoint: a module, an optimizer, a schedule, an `EMA` or `Batches`."""
+    """What can take part in a checkpoint: modules, optimizers, schedules, `EMA`, `Batches`.
+
+    A checkpoint records the kind of each part, and refuses a part of another kind. The kind is the
+    name of the part's class, unless the part has an attribute `state_kind` that says more.
+    """
 
     def state_dict(self) -> Mapping[str, Any]:
         """Return a copy of the state that `agrad.save` can write."""
@@ -352,9 +355,8 @@ def _require_finite(iteration: int, parts: Mapping[str, Stateful], score: float 
 
 
 def _kind(part: Stateful) -> str:
-    """Return the name of the part's class, with the rule inside in parentheses."""
-    name = type(part).__name__
-    return f"{name}({_kind(part.base)})" if isinstance(part, AverageGradient) else name
+    """Return what the part's state is of, see `Stateful`."""
+    return getattr(part, "state_kind", type(part).__name__)
 
 
 def _locked(folder: Path) -> BinaryIO:

@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import is_
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from agrad.backend import Array
-from agrad.core.tensor import Home, Tensor
+from agrad.backend import Array, alias
+from agrad.core.tensor import Home, Tensor, all_writable, arrays_of
 
-__all__ = ["Buffer", "Flat", "GradientPlaces"]
+__all__ = ["Buffer", "Flat", "GradientPlaces", "Memory"]
 
 
 class Buffer(NamedTuple):
-    """A one-dimensional array, and views of its parts in the shapes that they have."""
+    """A one-dimensional array, and views of its parts in the shapes of the leaves."""
 
     array: Array
     views: tuple[Array, ...]
 
 
-class Flat:
-    """Leaves of one dtype on one device, and buffers that lay arrays out as theirs are.
+class Memory:
+    """The memory of one buffer, lent to one borrower at a time.
 
-    The leaves' own values are the parts of one such buffer from `adopt` on. Other buffers are for
-    their gradients and updates; one that nobody refers to any more is handed out again, so that
-    nothing is allocated in the long run.
+    A loan is a fresh array on this memory. Every view of it, and every view of a view, refers to
+    that array, because its own base is no array. So the loan ends exactly when nobody has any part
+    of it any more, and a weak reference tells.
+
+    Args:
+        own: the buffer that owns the memory. It never leaves `Flat`, except as scratch.
+        use: what the memory is scratch for; None if it is to be lent.
+    """
+
+    __slots__ = ("_lent", "own", "use")
+
+    def __init__(self, own: Buffer, use: str | None = None) -> None:
+        self.own = own
+        self.use = use
+        self._lent: weakref.ref[Array] | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it is to be lent, and nobody has any part of a loan."""
+        return self.use is None and (self._lent is None or self._lent() is None)
+
+    def lend(self) -> Array:
+        """Return a fresh array on this memory, which must be free."""
+        array = alias(self.own.array)
+        self._lent = weakref.ref(array)
+        return array
+
+
+class Flat:
+    """Leaves of one dtype on one device, side by side, and buffers in the same layout.
+
+    From `adopt` on, the leaves' own values are the parts of one array. Buffers are for their
+    gradients and updates. `buffer` lends memory and takes it back when nobody has any part of the
+    loan any more, `scratch` gives the same memory each time: in the long run nothing is allocated.
 
     Attributes:
         tensors: the leaves, in order.
@@ -48,35 +78,40 @@ class Flat:
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.tensors = tuple(tensors)
-        self._like = self.tensors[0]._data
-        self._shapes = [tensor.shape for tensor in self.tensors]
-        self._ends = np.cumsum([tensor.size for tensor in self.tensors]).tolist()
-        self._values = Buffer(self.zeros(0), ())
-        self._buffers = [self._new()]
-        for buffer in self._buffers:  # counted as `buffer` counts, whose loop refers to it too
-            self._idle = _references(buffer)
-
-    @property
-    def size(self) -> int:
+        self._like = np.empty_like(self.tensors[0].data, shape=(0,))
+        ends = np.cumsum([tensor.size for tensor in self.tensors]).tolist()
+        self.size: int = ends[-1]
         """The number of elements of all leaves."""
-        return self._ends[-1]
+        # A slice has one dimension as it is: only other shapes are worth a call of reshape.
+        self._parts = [
+            (slice(start, end), tensor.shape if tensor.ndim != 1 else None)
+            for tensor, start, end in zip(self.tensors, [0, *ends], ends)
+        ]
+        self._values = Buffer(self._like, ())
+        self._last = self._values
+        self._memories: list[Memory] = []
+
+    # -- the leaves' values ------------------------------------------------------------------------
 
     def adopt(self) -> Array:
-        """Let the leaves' arrays be the parts of one, and return that: with the values they have.
+        """Make the leaves' arrays the parts of one array, keeping their values, and return it.
 
-        A leaf that has been given another array since gets its values into its part.
+        A leaf that has been given another array since then gets its values into its part.
         """
-        views = self._values.views
-        if not views or not all(map(is_, [tensor._data for tensor in self.tensors], views)):
+        if not self.has_values():
             self._move_in()
         return self._values.array
 
     def writable(self) -> Array:
-        """Return what `adopt` does, to be changed: a copy, if a graph needs an array as it is."""
+        """Return what `adopt` returns, to be changed: a copy if a graph needs the old values."""
         self.adopt()
-        if not all(tensor.is_writable() for tensor in self.tensors):
+        if not all_writable(self.tensors):
             self._move_in()
         return self._values.array
+
+    def has_values(self) -> bool:
+        """Return whether the leaves' arrays are the parts of one array, as `adopt` makes them."""
+        return _are_parts(arrays_of(self.tensors), self._values)
 
     def has(self, array: Array, part: int) -> bool:
         """Return whether an array is that part of the leaves' values."""
@@ -84,60 +119,88 @@ class Flat:
 
     def _move_in(self) -> None:
         self._values = self._new()
+        flat, array = weakref.ref(self), weakref.ref(self._values.array)
         for i, (tensor, part) in enumerate(zip(self.tensors, self._values.views)):
-            part[...] = tensor._data
-            tensor._data = part
-            tensor.home = Home(weakref.ref(self), i, weakref.ref(self._values.array))
+            part[...] = tensor.data
+            tensor.settle(part, Home(flat, i, array))
+
+    # -- buffers -----------------------------------------------------------------------------------
 
     def buffer(self) -> Buffer:
-        """Return a buffer that nobody else uses, of no values in particular."""
-        for buffer in self._buffers:
-            if _references(buffer) == self._idle:
-                return buffer
-        buffer = self._new()
-        self._buffers.append(buffer)
-        return buffer
+        """Lend a buffer that nobody else uses, with no values in particular.
+
+        It is the borrower's for as long as anybody has the array, a view, or any part of one.
+        """
+        array = self._free().lend()
+        self._last = Buffer(array, self.split(array))
+        return self._last
+
+    def scratch(self, use: str) -> Buffer:
+        """Return the same buffer at each call for the same use, for values that nobody may keep."""
+        for memory in self._memories:
+            if memory.use == use:
+                return memory.own
+        return self._added(use).own
 
     @contextmanager
-    def with_buffers(self, buffers: list[Buffer]) -> Iterator[None]:
-        """Use these buffers, and no others, inside the `with` block; new ones are added to them."""
-        self._buffers, others = buffers, self._buffers
+    def with_buffers(self, memories: list[Memory]) -> Iterator[None]:
+        """Use this memory, and no other, inside the `with` block; new memory is added to it."""
+        others = self._memories, self._last
+        self._memories, self._last = memories, self._values
         try:
             yield
         finally:
-            self._buffers = others
+            self._memories, self._last = others
 
     def gather(self, arrays: Sequence[Array]) -> Array:
-        """Return one array that has these, one for each leaf, in the layout of the leaves.
+        """Return one array that has these arrays, one for each leaf, in the layout of the leaves.
 
-        It is a buffer itself if they are its parts.
+        If they are the parts of one already, that is it; otherwise they are copied.
         """
-        gathered = self.buffer_of(arrays)
-        if gathered is None:
-            gathered = self.buffer()
-            for part, array in zip(gathered.views, arrays):
+        whole = self.whole(arrays)
+        if whole is None:
+            memory = self._free()
+            for part, array in zip(memory.own.views, arrays):
                 part[...] = array
-        return gathered.array
+            whole = memory.lend()
+        return whole
 
-    def buffer_of(self, arrays: Sequence[Array]) -> Buffer | None:
-        """Return the buffer of which these arrays are the parts, or None."""
-        for buffer in (self._values, *self._buffers):
-            if buffer.views and all(map(is_, arrays, buffer.views)):
-                return buffer
+    def whole(self, arrays: Sequence[Any]) -> Array | None:
+        """Return the array of which these are the parts, in order; None if there is none.
+
+        The leaves' values are recognized, and the buffer lent last.
+        """
+        for buffer in (self._values, self._last):
+            if _are_parts(arrays, buffer):
+                return buffer.array
         return None
 
     def split(self, array: Array) -> tuple[Array, ...]:
         """Return views of the parts of an array of this layout."""
-        parts = zip([0, *self._ends], self._ends, self._shapes)
-        return tuple([array[start:end].reshape(shape) for start, end, shape in parts])
+        return tuple(
+            [
+                array[where] if shape is None else array[where].reshape(shape)
+                for where, shape in self._parts
+            ]
+        )
 
     def zeros(self, size: int | None = None) -> Array:
-        """Return so many zeros, as many as the leaves have elements where it is not said."""
+        """Return `size` zeros; by default one for each element of the leaves."""
         return np.zeros_like(self._like, shape=(self.size if size is None else size,))
 
     def _new(self) -> Buffer:
         array = np.empty_like(self._like, shape=(self.size,))
         return Buffer(array, self.split(array))
+
+    def _free(self) -> Memory:
+        """Return memory that nobody uses, not even `whole`."""
+        self._last = self._values
+        return next((memory for memory in self._memories if memory.is_free), None) or self._added()
+
+    def _added(self, use: str | None = None) -> Memory:
+        memory = Memory(self._new(), use)
+        self._memories.append(memory)
+        return memory
 
 
 class GradientPlaces:
@@ -168,10 +231,6 @@ class GradientPlaces:
         return arrays
 
 
-def _references(buffer: Buffer) -> tuple[int, int, int]:
-    """Return how often a buffer is referred to, its array, and its views.
-
-    Whatever view anybody has, of whatever part, refers to the array that owns the memory.
-    """
-    array, views = buffer
-    return sys.getrefcount(buffer), sys.getrefcount(array), sum(map(sys.getrefcount, views))
+def _are_parts(arrays: Sequence[Any], buffer: Buffer) -> bool:
+    """Return whether the arrays are the very views of the buffer."""
+    return bool(buffer.views) and all(map(is_, arrays, buffer.views))

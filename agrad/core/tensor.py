@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
     "Home",
     "Tensor",
     "accumulate",
+    "all_writable",
     "apply",
     "arrays_of",
     "as_tensor",
@@ -49,7 +50,7 @@ __all__ = [
 
 
 class Home(NamedTuple):
-    """What a leaf knows of the `Flat` it is in: which part it is, and whose part its array is."""
+    """Where a leaf lies if a `Flat` holds it: which part its array is, and of which array."""
 
     flat: weakref.ref[Any]
     part: int
@@ -257,11 +258,17 @@ class Tensor:
         return self._data
 
     def is_writable(self) -> bool:
+        """Return whether the array may be changed in place: no graph needs it as it is."""
         if isinstance(self._data, np.ndarray):
             return bool(self._data.flags.writeable)
         # No flag says so: it must be pinned by no graph, and no view of what is.
         pin = self._pin() if self._pin is not None else None
         return not self._is_view() and (pin is None or not pin.holds(self._data))
+
+    def settle(self, array: Array, home: Home) -> None:
+        """Replace the array by a part of one that several leaves share, with the same values."""
+        self._data = array
+        self.home = home
 
     def _is_view(self) -> bool:
         """Whether the array is part of another, but for one of which Tensors alone have parts."""
@@ -648,9 +655,14 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     return record(operation, arrays, parents, pinned(tensors))
 
 
-def arrays_of(tensors: Sequence[Tensor]) -> list[Array]:
+def arrays_of(tensors: Iterable[Tensor]) -> list[Array]:
     """Return the arrays of Tensors."""
     return [tensor._data for tensor in tensors]
+
+
+def all_writable(tensors: Iterable[Tensor]) -> bool:
+    """Return whether the arrays of all tensors may be changed in place."""
+    return all(tensor.is_writable() for tensor in tensors)
 
 
 def wanting(tensors: Sequence[Tensor]) -> list[bool]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, kernels, scalar
-from agrad.core.flat import Buffer, Flat
+from agrad.core.flat import Flat, Memory
 from agrad.gpu import cuda
 from agrad.gpu.deferred import Action, deferring
 
@@ -69,7 +69,7 @@ class Graph:
     ) -> None:
         self._body = body
         self._changing = changing
-        self._buffers: dict[Flat, list[Buffer]] = {flat: [] for flat in flats}
+        self._buffers: dict[Flat, list[Memory]] = {flat: [] for flat in flats}
         self._recorder = recorder
         self._pool = cuda.new_pool()
         self._graph: Any = None

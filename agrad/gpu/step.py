@@ -14,7 +14,7 @@ from agrad.core.tensor import as_tensor, plain
 from agrad.gpu import cuda
 from agrad.gpu.graph import Body, Graph, Recorder
 from agrad.nn import Module
-from agrad.optim import AverageGradient, Optimizer
+from agrad.optim import Optimizer
 from agrad.tracing.captured import Captured, Plan
 
 __all__ = ["RecordedStep"]
@@ -38,7 +38,7 @@ class RecordedStep:
         body: Body,
         model: Module,
         forward: Captured,
-        optimizer: Optimizer | AverageGradient,
+        optimizer: Optimizer,
     ) -> None:
         self._body = body
         self._model = model

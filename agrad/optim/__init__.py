@@ -1,6 +1,7 @@
 """Optimizers: base rules, the average gradient around any of them, schedules, clipping, averages.
 
-The base rules and schedules give PyTorch's numbers for PyTorch's arguments.
+The base rules and schedules give PyTorch's numbers for PyTorch's arguments. `Rule` and
+`RuleOptimizer` are there for rules of your own.
 """
 
 from agrad.optim.adam import Adam, AdamW
@@ -8,8 +9,9 @@ from agrad.optim.average_gradient import AverageGradient
 from agrad.optim.clip import clip_grad_norm_, clip_grad_value_
 from agrad.optim.ema import EMA
 from agrad.optim.muon import Muon
-from agrad.optim.optimizer import Optimizer
+from agrad.optim.optimizer import Optimizer, RuleOptimizer
 from agrad.optim.rmsprop import RMSprop
+from agrad.optim.rule import Rule
 from agrad.optim.schedule import CosineAnnealingLR, LinearLR, Schedule, SequentialLR, StepLR
 from agrad.optim.sgd import SGD
 
@@ -24,6 +26,8 @@ __all__ = [
     "Muon",
     "Optimizer",
     "RMSprop",
+    "Rule",
+    "RuleOptimizer",
     "Schedule",
     "SequentialLR",
     "StepLR",

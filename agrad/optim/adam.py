@@ -1,19 +1,98 @@
 """Adam, and Adam with decoupled weight decay."""
 
-from collections.abc import Iterable
-
-import numpy as np
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from agrad.backend import Array, kernels
 from agrad.core.tensor import Tensor
-from agrad.gpu.deferred import as_dtype
-from agrad.optim.block import Part
-from agrad.optim.optimizer import Optimizer, require, with_decay
+from agrad.optim.arguments import require
+from agrad.optim.optimizer import RuleOptimizer, option
+from agrad.optim.rule import Rule, with_decay
 
-__all__ = ["Adam", "AdamW"]
+__all__ = ["Adam", "AdamRule", "AdamW", "AdamWRule"]
 
 
-class Adam(Optimizer):
+@dataclass(frozen=True)
+class AdamRule(Rule):
+    """The rule of `Adam`, with its options."""
+
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    amsgrad: bool
+
+    def __post_init__(self) -> None:
+        beta1, beta2 = self.betas
+        require(
+            self.name,
+            "be in [0, 1)",
+            lambda x: 0 <= x < 1,
+            **{"betas[0]": beta1, "betas[1]": beta2},
+        )
+        require(
+            self.name,
+            "not be negative",
+            lambda x: x >= 0,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+        object.__setattr__(self, "betas", (beta1, beta2))
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        return ("average", "square_average", *(["peak"] if self.amsgrad else []))
+
+    def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
+        beta1, beta2 = self.betas
+        return rate / (1 - beta1**steps), math.sqrt(1 - beta2**steps)
+
+    def update(
+        self,
+        out: Array,
+        grad: Array,
+        values: Array,
+        state: Mapping[str, Array],
+        numbers: tuple[float, ...],
+    ) -> None:
+        self._adam(out, with_decay(grad, self.weight_decay, values), state, *numbers)
+
+    def _adam(
+        self,
+        out: Array,
+        grad: Array,
+        state: Mapping[str, Array],
+        rate: float,
+        root_correction: float,
+    ) -> None:
+        kernel = kernels(grad).optimizer
+        (kernel.amsgrad if self.amsgrad else kernel.adam)(
+            out, grad, *state.values(), rate, *self.betas, self.eps, root_correction
+        )
+
+
+@dataclass(frozen=True)
+class AdamWRule(AdamRule):
+    """The rule of `AdamW`, with its options."""
+
+    def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
+        return *super().numbers(rate, steps), -rate * self.weight_decay
+
+    def update(
+        self,
+        out: Array,
+        grad: Array,
+        values: Array,
+        state: Mapping[str, Array],
+        numbers: tuple[float, ...],
+    ) -> None:
+        *corrected, decay = numbers
+        self._adam(out, grad, state, *corrected)
+        if self.weight_decay:
+            kernels(out).optimizer.add_scaled(out, values, decay)
+
+
+class Adam(RuleOptimizer):
     """Adam (Kingma and Ba, arXiv:1412.6980): Δ = -lr · m̂ / (√v̂ + eps).
 
     m̂ and v̂ are the exponential averages of g and of g², corrected for their start at zero.
@@ -27,7 +106,7 @@ class Adam(Optimizer):
         amsgrad: divide by the largest average of g² so far (Reddi et al., arXiv:1904.09237).
 
     Raises:
-        ValueError, TypeError: an argument is out of its range, or no number.
+        ValueError, TypeError: an argument is out of its range, or is not a number.
 
     Example:
         >>> import agrad as ag
@@ -40,6 +119,13 @@ class Adam(Optimizer):
         tensor([  0.5, -19.5], requires_grad=True)
     """
 
+    betas: tuple[float, float] = option("betas")
+    eps: float = option("eps")
+    weight_decay: float = option("weight_decay")
+    amsgrad: bool = option("amsgrad")
+
+    _rule_type: type[AdamRule] = AdamRule
+
     def __init__(
         self,
         params: Iterable[Tensor],
@@ -49,39 +135,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
     ) -> None:
-        super().__init__(params, lr)
-        beta1, beta2 = betas
-        require(
-            self._name,
-            "be in [0, 1)",
-            lambda x: 0 <= x < 1,
-            **{"betas[0]": beta1, "betas[1]": beta2},
-        )
-        require(self._name, "not be negative", lambda x: x >= 0, eps=eps, weight_decay=weight_decay)
-        self.betas = (beta1, beta2)
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.amsgrad = amsgrad
-
-    def _state(self, param: Tensor) -> list[str]:
-        return ["average", "square_average"] + (["peak"] if self.amsgrad else [])
-
-    def _rule(self, part: Part, grad: Array, out: Array) -> None:
-        self._adam(part, with_decay(grad, self.weight_decay, part.values), out)
-
-    def _adam(self, part: Part, grad: Array, out: Array) -> None:
-        beta1, beta2 = self.betas
-        rule = kernels(grad).optimizer
-        (rule.amsgrad if self.amsgrad else rule.adam)(
-            out,
-            grad,
-            *part.state.values(),
-            part.rate / (1 - beta1**part.steps),
-            beta1,
-            beta2,
-            self.eps,
-            np.sqrt(1 - beta2**part.steps),
-        )
+        super().__init__(params, lr, self._rule_type(betas, eps, weight_decay, amsgrad))
 
 
 class AdamW(Adam):
@@ -100,6 +154,8 @@ class AdamW(Adam):
         tensor([  0.25, -14.5 ], requires_grad=True)
     """
 
+    _rule_type = AdamWRule
+
     def __init__(
         self,
         params: Iterable[Tensor],
@@ -110,8 +166,3 @@ class AdamW(Adam):
         amsgrad: bool = False,
     ) -> None:
         super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
-
-    def _rule(self, part: Part, grad: Array, out: Array) -> None:
-        self._adam(part, grad, out)
-        if self.weight_decay:
-            out -= as_dtype(part.rate * self.weight_decay, out.dtype) * part.values

@@ -1,33 +1,33 @@
 """The optimizer around a base rule that measures how far the rule's proposal may go."""
 
 import math
-import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
-from agrad.backend import Array, move
-from agrad.core.flat import Buffer, Flat
+from agrad.backend import Array, kernels, move
+from agrad.core.flat import Flat
 from agrad.core.program import Program
 from agrad.core.tensor import Tensor, accumulate
 from agrad.errors import NonFiniteError
 from agrad.gpu import cuda
-from agrad.gpu.deferred import after, as_dtype, fed, holds, number
-from agrad.optim.line_search import GRANULARITIES, Granularity, by_group, scale, search
-from agrad.optim.optimizer import Optimizer, options_of, require
+from agrad.gpu.deferred import after, fed
+from agrad.optim.arguments import require
+from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
+from agrad.optim.optimizer import Optimizer, RuleOptimizer
 from agrad.optim.state import require_array, require_count, require_dict
 
 __all__ = ["AverageGradient"]
 
-# A proposal at whose end the loss is not finite is cut to this part, at most so many times, which
+# A proposal at whose end the loss is not finite is cut to this part, at most this many times, which
 # spans more than the range of float32.
 _RETREAT = 1 / 16
 _RETREATS = 64
 
 
-class AverageGradient:
+class AverageGradient(Optimizer):
     """Shorten a base rule's updates to where the average gradient says that they stop to pay.
 
     The base rule proposes Δ from the ordinary gradient g. An average backward pass on the same
@@ -63,7 +63,7 @@ class AverageGradient:
             automatic, the step after the line search, so that the two do not fight.
 
     Raises:
-        TypeError: `base` is no optimizer of this package, or a number is none.
+        TypeError: `base` is not an optimizer that applies a rule, or an argument is not a number.
         ValueError: an argument is out of its range.
 
     Example:
@@ -73,13 +73,14 @@ class AverageGradient:
         >>> optimizer = optim.AverageGradient(optim.SGD([x], lr=0.75))
         >>> loss = (x * x).sum()
         >>> optimizer.step(loss)  # plain SGD would go to [-0.5, 1.0]
+        5.0
         >>> x
         tensor([0., 0.], requires_grad=True)
     """
 
     def __init__(
         self,
-        base: Optimizer,
+        base: RuleOptimizer,
         *,
         cap: float = 1.0,
         granularity: Granularity = "element",
@@ -89,9 +90,11 @@ class AverageGradient:
         target: float = 0.65,
         gain: float = 1.0,
     ) -> None:
-        if not isinstance(base, Optimizer):
+        super().__init__()
+        if not isinstance(base, RuleOptimizer):
             raise TypeError(
-                f"AverageGradient: base must be an Optimizer, got {type(base).__name__}"
+                f"AverageGradient: base must be an Optimizer, got {type(base).__name__}; "
+                "pass one that applies a rule, such as Adam"
             )
         require("AverageGradient", "be positive", lambda x: x > 0, cap=cap, gain=gain)
         require("AverageGradient", "be in (0, 1)", lambda x: 0 < x < 1, target=target)
@@ -125,7 +128,6 @@ class AverageGradient:
         self._scale = 1.0
         self._steps = 0
         self._fractions: dict[Tensor, Array] = {}
-        self._used_grad: Callable[[], Array | None] = lambda: None
 
     # -- what it shares with the base rule ---------------------------------------------------------
 
@@ -156,100 +158,84 @@ class AverageGradient:
             self.base.scale = value
 
     @property
-    def rate(self) -> float:
-        """The learning rate in force, lr · scale."""
-        return self.lr * self.scale
-
-    def zero_grad(self) -> None:
-        """Forget the gradients and average gradients of the parameters."""
-        self.base.zero_grad()
+    def state_kind(self) -> str:
+        """What `state_dict` is the state of: this optimizer, and its base rule."""
+        return f"{type(self).__name__}({self.base.state_kind})"
 
     # -- a step ------------------------------------------------------------------------------------
 
-    def step(self, loss: Tensor) -> None:
+    def step(self, loss: Tensor | None = None) -> float | None:
         """Update the parameters to reduce `loss`, and free its graph.
 
-        If no parameter has a gradient, `loss.backward` is called here. Else the gradients that are
-        there are used: those of this very loss, from `loss.backward(retain_graph=True)`, perhaps
-        clipped since. They stay in `.grad`, for a look; `.average_grad` is cleared.
+        If no parameter has a gradient, the backward pass is made here. Otherwise the gradients that
+        are there are used: those of this very loss, from `loss.backward(retain_graph=True)`,
+        perhaps clipped since. They stay in `.grad`, for a look; `.average_grad` is cleared.
 
         If the loss at the end of the proposal is not finite, the proposal is cut until it is, which
-        counts as a small fraction; if nothing helps, the parameters stay where they are.
+        counts as a small fraction; if nothing helps, the parameters stay where they are. After an
+        error neither parameters nor states have changed.
 
         Args:
             loss: a Tensor of one element, computed from the parameters.
 
+        Returns:
+            The loss before the step.
+
         Raises:
             NonFiniteError: the loss or a gradient is NaN or infinite.
             AverageUndefinedError: an operation of the loss has no kind.
+            TypeError: there is no loss, or it is not a Tensor.
             ValueError: the loss has several elements, no graph, or a freed one; it does not depend
-                on the parameters, or not on one that has a gradient; the gradients are those of the
-                last step, for want of `zero_grad`. Neither parameters nor states have changed
-                after any of these.
+                on the parameters, or not on one that has a gradient; the last step has used the
+                gradients, and `zero_grad` was not called since.
         """
+        if loss is None:
+            raise TypeError(
+                "AverageGradient.step: needs the loss, whose average gradient it takes; "
+                "call step(loss)"
+            )
+        value = self.checked_loss(loss)
+        self.reduce(loss)
+        return value
+
+    def reduce(self, loss: Tensor) -> None:
+        """Make the step on a loss that `step` has checked."""
         measured = self._measures
-        program = self._prepare(loss, measured)
-        blocks = self.base.ready()
-        updates = [(block.flat, self.base.proposal(block)) for block in blocks]
+        given = self.first_grad() is not None
+        if measured or not given:
+            program = Program(loss.node)
         if measured:
-            self._measure(program, updates)
-            program.free()  # no sweep has, if no end was finite
+            program.require_averages()
+        if not given:
+            seed = np.ones_like(loss.data)
+            with cuda.failures_explained():
+                accumulate("grad", program.backward(seed, retain_graph=measured))
+            self.require_gradients()
+        elif measured:
+            self._require_reached(program)
+        ready = self.base.ready()
+        self.base.require_finite(ready, "AverageGradient")
+        proposals = []
+        for part in ready:
+            delta = part.block.flat.scratch("update")
+            self.base.proposal(part, delta)
+            proposals.append(Proposal(part.block.flat, part.grad, delta))
+        if measured:
+            self._measure(program, proposals)
+            program.free()  # if no end was finite, no sweep has freed it
         else:
-            for flat, delta in updates:
-                if all(param in self._fractions for param in flat.tensors):
-                    fractions = [self._fractions[param] for param in flat.tensors]
-                    scale(delta, flat, fractions, self.granularity)
-        self._mark_gradients()
-        for flat, delta in updates:
+            for proposal in proposals:
+                params = proposal.flat.tensors
+                if all(param in self._fractions for param in params):
+                    scale(proposal, [self._fractions[param] for param in params], self.granularity)
+        self.mark_gradients()
+        for flat, _, delta in proposals:
             if self._scales:
-                factor = as_dtype(fed(lambda: self._scale), delta.array.dtype)
-                np.multiply(delta.array, factor, out=delta.array)
+                factor = fed(lambda: self._scale)
+                kernels(delta.array).optimizer.scale(delta.array, delta.array, factor)
             values = flat.writable()
             np.add(values, delta.array, out=values)
         after(self._count)
-
-    def _prepare(self, loss: Tensor, measured: bool) -> Program:
-        """Return the program of the loss, after all that can be wrong has been looked at."""
-        if not isinstance(loss, Tensor):
-            raise TypeError(
-                f"AverageGradient.step: loss must be a Tensor, got a {type(loss).__name__}"
-            )
-        if loss.size != 1 or loss.is_leaf:
-            raise ValueError(
-                "AverageGradient.step: loss must be a single element computed from the parameters, "
-                f"got shape {loss.shape}{' and no graph' if loss.is_leaf else ''}"
-            )
-        value = number(loss.data)
-        if not holds(np.isfinite(value)):
-            raise NonFiniteError(
-                f"AverageGradient.step: the loss is {value}; lower the learning rate, "
-                "or look for NaN in the inputs"
-            )
-        given = self._first_grad()
-        if given is not None and given is self._used_grad():
-            raise ValueError(
-                "AverageGradient.step: the gradients are those of the last step; call zero_grad()"
-            )
-        program = Program(loss.node)
-        if measured:
-            program.require_averages()
-        if given is None:
-            accumulate("grad", program.backward(np.ones_like(loss.data), measured))
-            if self._first_grad() is None:
-                raise ValueError("AverageGradient.step: the loss depends on none of the parameters")
-        elif measured:
-            self._require_reached(program)
-        self.base.require_finite_gradients("AverageGradient.step")
-        return program
-
-    def _first_grad(self) -> Array | None:
-        return next((param.grad for param in self.params if param.grad is not None), None)
-
-    def _mark_gradients(self) -> None:
-        """Note which gradients have been used, by a view that no other can be taken for."""
-        param = next(param for param in self.params if param.grad is not None)
-        param.grad = param.grad.view()  # type: ignore[union-attr]
-        self._used_grad = weakref.ref(param.grad)
 
     def _require_reached(self, program: Program) -> None:
         for i, param in enumerate(self.params):
@@ -259,14 +245,14 @@ class AverageGradient:
                     "of this loss; pass the loss whose gradient it is, be it the sum of several"
                 )
 
-    def _measure(self, program: Program, updates: list[tuple[Flat, Buffer]]) -> None:
+    def _measure(self, program: Program, proposals: list[Proposal]) -> None:
         """Scale the updates by what the average gradients along them say, and keep what that is."""
         fractions: dict[Tensor, Array] = {}
         proposed = 0.0
         for i in range(self.repeats):
-            cut = self._average_backward(program, updates, retain_graph=i + 1 < self.repeats)
+            cut = self._average_backward(program, proposals, retain_graph=i + 1 < self.repeats)
             kept = whole = 0.0
-            found = search(updates, self.granularity, self.cap if i == 0 else 1.0)
+            found = search(proposals, self.granularity, self.cap if i == 0 else 1.0)
             for params, found_here, kept_here, whole_here in found:
                 kept += kept_here
                 whole += whole_here
@@ -290,29 +276,29 @@ class AverageGradient:
         self._steps += 1
 
     def _average_backward(
-        self, program: Program, updates: list[tuple[Flat, Buffer]], retain_graph: bool
+        self, program: Program, proposals: list[Proposal], retain_graph: bool
     ) -> float:
         """Fill the average gradients along the updates, cut until the loss at their end is finite.
 
         Returns the factor that the updates were cut by.
         """
         cut = 1.0
-        for flat, _ in updates:
+        for flat, _, _ in proposals:
             for param in flat.tensors:
                 param.average_grad = None
+        path = partial(_ends, program, proposals)
         for _ in range(_RETREATS):
-            path = partial(_ends, program, updates)
             try:
                 with np.errstate(all="ignore"), cuda.failures_explained():
                     _, grads = program.average(path, retain_graph=retain_graph)
             except NonFiniteError:
                 cut *= _RETREAT
-                for _, delta in updates:
+                for _, _, delta in proposals:
                     np.multiply(delta.array, _RETREAT, out=delta.array)
             else:
                 accumulate("average_grad", grads)
                 return cut
-        for flat, delta in updates:
+        for flat, _, delta in proposals:
             delta.array[...] = 0
             for param in flat.tensors:
                 param.average_grad = np.zeros_like(param.data)
@@ -329,12 +315,12 @@ class AverageGradient:
         return self.base.flats()
 
     def reading(self) -> list[Array]:
-        """Return the arrays that the next step reads and leaves as they are."""
+        """Return the arrays that the next step reads and does not change."""
         return [] if self._measures else list(self._fractions.values())
 
-    def options(self) -> tuple[Hashable, ...]:
-        """Return the numbers and words that a step depends on, but for those that go by `fed`."""
-        own = options_of(self, {"fraction", "_scale", "_steps"})
+    def options(self) -> Hashable:
+        """Return all that decides what the next step computes, except arrays and fed numbers."""
+        own = self.cap, self.granularity, self.every, self.repeats
         return self.base.options(), own, self._measures, self._scales
 
     @property
@@ -399,16 +385,14 @@ class AverageGradient:
         self._fractions = fractions
 
 
-def _ends(
-    program: Program, updates: list[tuple[Flat, Buffer]], share: float
-) -> dict[Tensor, Array]:
+def _ends(program: Program, proposals: list[Proposal], share: float) -> dict[Tensor, Array]:
     """Return where the whole updates lead from the values that were recorded."""
     ends: dict[Tensor, Array] = {}
-    for flat, delta in updates:
-        end = flat.buffer()
+    for flat, _, delta in proposals:
+        end = flat.scratch("end")
         start = flat.gather(
             [program.start_of(p) if p in program.leaves else p.data for p in flat.tensors]
         )
         np.add(start, delta.array, out=end.array)
-        ends |= dict(zip(flat.tensors, end.views))
+        ends |= zip(flat.tensors, end.views)
     return ends

@@ -8,7 +8,7 @@ import numpy as np
 from agrad.core.tensor import Tensor
 from agrad.errors import NonFiniteError
 from agrad.gpu.deferred import values
-from agrad.optim.optimizer import require
+from agrad.optim.arguments import require
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 

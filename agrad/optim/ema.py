@@ -8,7 +8,7 @@ import numpy as np
 
 from agrad.backend import Array, move
 from agrad.core.tensor import Tensor
-from agrad.optim.optimizer import checked_params, require
+from agrad.optim.arguments import checked_params, require
 from agrad.optim.state import require_array, require_count, require_dict
 
 __all__ = ["EMA"]
@@ -45,7 +45,7 @@ class EMA:
 
     def __init__(self, params: Iterable[Tensor], decay: float = 0.99) -> None:
         require("EMA", "be in [0, 1)", lambda x: 0 <= x < 1, decay=decay)
-        self.params = tuple(checked_params("EMA", params))
+        self.params = checked_params("EMA", params)
         self.decay = decay
         self._updates = 0
         self._averages: list[Array] = []

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -10,10 +10,19 @@ from agrad.backend import Array, kernels
 from agrad.core.flat import Buffer, Flat
 from agrad.core.tensor import Tensor
 
-__all__ = ["GRANULARITIES", "Granularity", "by_group", "scale", "search"]
+__all__ = ["GRANULARITIES", "Granularity", "Proposal", "by_group", "scale", "search"]
 
 Granularity = Literal["element", "row", "tensor", "model"]
 GRANULARITIES = get_args(Granularity)
+
+
+class Proposal(NamedTuple):
+    """The gradients of leaves that lie side by side, and the update proposed for them."""
+
+    flat: Flat
+    grad: Array
+    delta: Buffer
+
 
 Found = Iterator[tuple[tuple[Tensor, ...], tuple[Array, ...], float, float]]
 
@@ -24,11 +33,11 @@ def by_group(array: Array, granularity: Granularity) -> Array:
     return array.reshape(rows, array.size // max(rows, 1))
 
 
-def search(updates: Sequence[tuple[Flat, Buffer]], granularity: Granularity, cap: float) -> Found:
+def search(proposals: Sequence[Proposal], granularity: Granularity, cap: float) -> Found:
     """Scale each group of the updates to the minimizer of the sum of its shares of the loss.
 
-    The share of coordinate i at the fraction t is φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ, from `.grad` and
-    `.average_grad` of the parameters; the latter's memory is used up.
+    The share of coordinate i at the fraction t is φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ, with ĝ from
+    `.average_grad` of the parameters, whose memory is used up.
 
     Yields:
         For some parameters at a time, as they are done: the parameters, their groups' fractions in
@@ -36,12 +45,13 @@ def search(updates: Sequence[tuple[Flat, Buffer]], granularity: Granularity, cap
         Σ t|gΔ| and Σ |gΔ| over them; with "model", over all for each.
     """
     if granularity == "element":
-        return _search_elements(updates, cap)
-    return _search_groups(updates, granularity, cap)
+        return _search_elements(proposals, cap)
+    return _search_groups(proposals, granularity, cap)
 
 
-def scale(updates: Buffer, flat: Flat, fractions: list[Array], granularity: Granularity) -> None:
+def scale(proposal: Proposal, fractions: list[Array], granularity: Granularity) -> None:
     """Scale the updates of all leaves by fractions found before."""
+    flat, _, updates = proposal
     if granularity == "element":
         np.multiply(updates.array, flat.gather(fractions), out=updates.array)
         return
@@ -50,21 +60,21 @@ def scale(updates: Buffer, flat: Flat, fractions: list[Array], granularity: Gran
         rows *= own[:, None]
 
 
-def _search_elements(updates: Sequence[tuple[Flat, Buffer]], cap: float) -> Found:
-    for flat, delta in updates:
-        grad, average_grad = (
-            flat.gather([getattr(param, name) for param in flat.tensors])
-            for name in ("grad", "average_grad")
-        )
+def _search_elements(proposals: Sequence[Proposal], cap: float) -> Found:
+    for flat, grad, delta in proposals:
+        averages: list[Any] = [param.average_grad for param in flat.tensors]
+        average_grad = flat.gather(averages)
         kernel = kernels(grad).optimizer.search_elements
         kept, whole = kernel(grad, average_grad, delta.array, cap)
         yield flat.tensors, flat.split(average_grad), kept, whole
 
 
-def _search_groups(
-    updates: Sequence[tuple[Flat, Buffer]], granularity: Granularity, cap: float
-) -> Found:
-    deltas = {p: delta for flat, part in updates for p, delta in zip(flat.tensors, part.views)}
+def _search_groups(proposals: Sequence[Proposal], granularity: Granularity, cap: float) -> Found:
+    deltas = {
+        param: delta
+        for flat, _, buffer in proposals
+        for param, delta in zip(flat.tensors, buffer.views)
+    }
     shares = {}
     for param, delta in deltas.items():
         grad, average_grad, rows = (

@@ -1,28 +1,131 @@
 """Muon: momentum with every direction of a matrix given the same length."""
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from agrad.backend import Array, kernels
 from agrad.core.tensor import Tensor
-from agrad.gpu.deferred import as_dtype
-from agrad.optim.block import Part
-from agrad.optim.optimizer import Optimizer, require
+from agrad.optim.arguments import checked_params, require
+from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rmsprop import RMSprop
+from agrad.optim.rule import Rule
 
-__all__ = ["Muon", "orthogonalize"]
+__all__ = ["Muon", "MuonRule", "Proportional", "orthogonalize"]
+
+Adjustment = Literal["original", "match_rms_adamw"]
 
 
-class Muon(Optimizer):
+@dataclass(frozen=True)
+class MuonRule(Rule):
+    """The rule of `Muon` for matrices, with its options, and the rule for all other parameters."""
+
+    weight_decay: float
+    momentum: float
+    nesterov: bool
+    ns_coefficients: tuple[float, float, float]
+    eps: float
+    ns_steps: int
+    adjust_lr_fn: Adjustment | None
+    others: Rule
+
+    whole = True
+
+    def __post_init__(self) -> None:
+        require(
+            self.name,
+            "not be negative",
+            lambda x: x >= 0,
+            weight_decay=self.weight_decay,
+            eps=self.eps,
+        )
+        require(self.name, "be in [0, 1)", lambda x: 0 <= x < 1, momentum=self.momentum)
+        require(
+            self.name,
+            "be an integer of at least 1",
+            lambda x: x >= 1 and x == int(x),
+            ns_steps=self.ns_steps,
+        )
+        if len(self.ns_coefficients) != 3:
+            raise ValueError(
+                f"{self.name}: ns_coefficients must be three numbers, got {self.ns_coefficients}"
+            )
+        object.__setattr__(self, "ns_coefficients", tuple(self.ns_coefficients))
+        if self.adjust_lr_fn not in (None, "original", "match_rms_adamw"):
+            raise ValueError(
+                f"{self.name}: adjust_lr_fn must be 'original' or 'match_rms_adamw', "
+                f"got {self.adjust_lr_fn!r}"
+            )
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        return ("average",)
+
+    def for_param(self, param: Tensor) -> Rule:
+        return self if param.ndim == 2 else self.others
+
+    def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
+        return -rate, -rate * self.weight_decay
+
+    def update(
+        self,
+        out: Array,
+        grad: Array,
+        values: Array,
+        state: Mapping[str, Array],
+        numbers: tuple[float, ...],
+    ) -> None:
+        minus_rate, decay = numbers
+        average = state["average"]
+        average += (1 - self.momentum) * (grad - average)
+        direction = grad + self.momentum * (average - grad) if self.nesterov else average
+        nearly = orthogonalize(direction, self.ns_coefficients, self.ns_steps, self.eps)
+        kernel = kernels(grad).optimizer
+        kernel.scale(out, nearly, minus_rate * self._factor(*grad.shape))
+        if self.weight_decay:
+            kernel.add_scaled(out, values, decay)
+
+    def _factor(self, rows: int, columns: int) -> float:
+        """Return s, the factor on the update of a matrix of that shape."""
+        if self.adjust_lr_fn == "match_rms_adamw":
+            return 0.2 * math.sqrt(max(rows, columns))
+        return math.sqrt(max(1, rows / max(columns, 1)))
+
+
+@dataclass(frozen=True)
+class Proportional(Rule):
+    """Another rule, at a learning rate that is `factor` times the optimizer's."""
+
+    rule: Rule
+    factor: float
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        return self.rule.state
+
+    def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
+        return self.rule.numbers(rate * self.factor, steps)
+
+    def update(
+        self,
+        out: Array,
+        grad: Array,
+        values: Array,
+        state: Mapping[str, Array],
+        numbers: tuple[float, ...],
+    ) -> None:
+        self.rule.update(out, grad, values, state, numbers)
+
+
+class Muon(RuleOptimizer):
     """Muon (Jordan et al., https://kellerjordan.github.io/posts/muon) for matrices, else RMSprop.
 
     A matrix's update is Δ = -lr · (s · O + λθ). O is the average m of the gradients (or, looking
     ahead, momentum · m + (1 - momentum) · g) made nearly orthogonal: its singular values all go to
-    around 1. s depends on the matrix's shape. Parameters that are no matrices are `RMSprop`'s.
+    around 1. s depends on the matrix's shape. All other parameters are `RMSprop`'s.
 
     Args:
         params: the Tensors to train.
@@ -40,7 +143,7 @@ class Muon(Optimizer):
             given, and otherwise follows every change of `lr` in proportion.
 
     Raises:
-        ValueError, TypeError: an argument is out of its range, or no number.
+        ValueError, TypeError: an argument is out of its range, or is not a number.
 
     Example:
         >>> import agrad as ag
@@ -52,6 +155,14 @@ class Muon(Optimizer):
         >>> optimizer.step()
     """
 
+    weight_decay: float = option("weight_decay")
+    momentum: float = option("momentum")
+    nesterov: bool = option("nesterov")
+    ns_coefficients: tuple[float, float, float] = option("ns_coefficients")
+    eps: float = option("eps")
+    ns_steps: int = option("ns_steps")
+    adjust_lr_fn: Adjustment | None = option("adjust_lr_fn")
+
     def __init__(
         self,
         params: Iterable[Tensor],
@@ -62,62 +173,23 @@ class Muon(Optimizer):
         ns_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
         eps: float = 1e-7,
         ns_steps: int = 5,
-        adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = None,
+        adjust_lr_fn: Adjustment | None = None,
         rmsprop: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(params, lr)
-        require(self._name, "not be negative", lambda x: x >= 0, weight_decay=weight_decay, eps=eps)
-        require(self._name, "be in [0, 1)", lambda x: 0 <= x < 1, momentum=momentum)
-        require(
-            self._name,
-            "be an integer of at least 1",
-            lambda x: x >= 1 and x == int(x),
-            ns_steps=ns_steps,
+        params = checked_params(self.name, params)
+        require(self.name, "not be negative", lambda x: x >= 0, lr=lr)
+        others = RMSprop(params, **{"lr": lr, **(rmsprop or {})})
+        rule = MuonRule(
+            weight_decay,
+            momentum,
+            nesterov,
+            ns_coefficients,
+            eps,
+            ns_steps,
+            adjust_lr_fn,
+            others=Proportional(others.rule, others.lr / lr if lr else 1.0),
         )
-        if len(ns_coefficients) != 3:
-            raise ValueError(
-                f"{self._name}: ns_coefficients must be three numbers, got {ns_coefficients}"
-            )
-        if adjust_lr_fn not in (None, "original", "match_rms_adamw"):
-            raise ValueError(
-                f"{self._name}: adjust_lr_fn must be 'original' or 'match_rms_adamw', "
-                f"got {adjust_lr_fn!r}"
-            )
-        self.weight_decay = weight_decay
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self.ns_coefficients = ns_coefficients
-        self.eps = eps
-        self.ns_steps = ns_steps
-        self.adjust_lr_fn = adjust_lr_fn
-        # It lends its rule alone: the blocks, and with them the state, are kept here.
-        self._rmsprop = RMSprop(self.params, **{"lr": lr, **(rmsprop or {})})
-        self._rmsprop_lr = self._rmsprop.lr / lr if lr else 1.0
-
-    def _state(self, param: Tensor) -> list[str]:
-        return ["average"] if param.ndim == 2 else self._rmsprop._state(param)
-
-    def _alike(self, param: Tensor) -> Hashable:
-        return param if param.ndim == 2 else None
-
-    def _rule(self, part: Part, grad: Array, out: Array) -> None:
-        if "average" not in part.state:
-            own = replace(part, rate=part.rate * self._rmsprop_lr)
-            self._rmsprop._rule(own, grad, out)
-            return
-        average = part.state["average"]
-        average += (1 - self.momentum) * (grad - average)
-        direction = grad + self.momentum * (average - grad) if self.nesterov else average
-        rows, columns = part.shape  # type: ignore[misc]
-        if self.adjust_lr_fn == "match_rms_adamw":
-            factor = 0.2 * math.sqrt(max(rows, columns))
-        else:
-            factor = math.sqrt(max(1, rows / max(columns, 1)))
-        matrix = direction.reshape(rows, columns)
-        nearly = orthogonalize(matrix, self.ns_coefficients, self.ns_steps, self.eps)
-        np.multiply(nearly.ravel(), as_dtype(-part.rate * factor, out.dtype), out=out)
-        if self.weight_decay:
-            out -= as_dtype(part.rate * self.weight_decay, out.dtype) * part.values
+        super().__init__(params, lr, rule)
 
 
 def orthogonalize(

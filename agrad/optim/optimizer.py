@@ -1,83 +1,220 @@
-"""What the optimizers share: their parameters, their states, and how an update is applied.
+"""What optimizers share: parameters, state, and how a step is made.
 
 Parameters that step together lie side by side in one array, and so do their gradients and the
-rule's state: a rule is computed over all of them at once, whatever their number.
+rule's state: a rule is computed over all of them at once, however many there are.
 """
 
-import sys
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from agrad.backend import Array, as_array, device_of, kernels, move, same_device
+from agrad.backend import Array, device_of, kernels, move, same_device
 from agrad.core.flat import Buffer, Flat
 from agrad.core.tensor import Tensor
 from agrad.errors import DeviceError, NonFiniteError
-from agrad.gpu.deferred import after, fed, holds
-from agrad.optim.block import Block, Part, by_gradient
+from agrad.gpu.deferred import after, fed, holds, number
+from agrad.optim.arguments import checked_params, require
+from agrad.optim.block import Block, blocks_of, by_gradient
+from agrad.optim.rule import Rule
 from agrad.optim.state import require_array, require_count, require_dict
 
-__all__ = [
-    "Optimizer",
-    "checked_params",
-    "options_of",
-    "require",
-    "with_decay",
-]
-
-# What makes an integer too large is no infinity, but its conversion to float would raise.
-_LARGEST = sys.float_info.max
-
-_CHUNK = 1 << 16
-"""So many elements at a time go through a CPU: one pass finds in the cache what another left."""
+__all__ = ["Optimizer", "Ready", "RuleOptimizer", "option"]
 
 
-class Optimizer:
-    """A rule that proposes an update of the parameters from their gradients.
+class Optimizer(ABC):
+    """What trains parameters by their gradients, one step at a time.
 
-    A subclass defines `_state`, the names of the arrays that it keeps for a parameter, and `_rule`,
-    the update. Every rule's update is proportional to the learning rate.
+    `RuleOptimizer` applies a rule such as Adam's; `AverageGradient` measures first how far the
+    update of a rule may go.
+
+    Attributes:
+        lr: the learning rate, to read and to set.
+        scale: the factor on it that a schedule sets.
+    """
+
+    lr: float
+    scale: float
+    automatic: bool = False
+    """Whether the optimizer changes `lr` by itself."""
+
+    def __init__(self) -> None:
+        self._used_grad: weakref.ref[Array] | None = None
+
+    @property
+    @abstractmethod
+    def params(self) -> tuple[Tensor, ...]:
+        """The parameters, in the order given."""
+
+    @property
+    def rate(self) -> float:
+        """The learning rate in force, lr · scale."""
+        return self.lr * self.scale
+
+    @property
+    def name(self) -> str:
+        """The name that errors begin with."""
+        return type(self).__name__
+
+    @property
+    def state_kind(self) -> str:
+        """What `state_dict` is the state of, for a checkpoint to compare."""
+        return type(self).__name__
+
+    def zero_grad(self) -> None:
+        """Forget the gradients and average gradients of the parameters."""
+        for param in self.params:
+            param.grad = param.average_grad = None
+
+    # -- a step ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def step(self, loss: Tensor | None = None) -> float | None:
+        """Update the parameters that have a gradient.
+
+        Given a loss, the optimizer runs `loss.backward()` first, unless a parameter has a gradient
+        already: then the gradients must be those of this very loss, perhaps clipped since. It also
+        checks that the loss and the gradients are finite. After an error neither parameters nor
+        states have changed.
+
+        Args:
+            loss: a Tensor of one element, computed from the parameters.
+
+        Returns:
+            The loss before the step; None without a loss.
+
+        Raises:
+            NonFiniteError: the loss or a gradient is NaN or infinite.
+            TypeError: the loss is not a Tensor.
+            ValueError: the loss has several elements, no graph, or a freed one, or does not depend
+                on the parameters; the last step has used the gradients, and `zero_grad` was not
+                called since; a gradient is not of its parameter's shape and dtype.
+            DeviceError: a gradient or the optimizer's state is not on its parameter's device.
+        """
+
+    def checked_loss(self, loss: Tensor) -> float:
+        """Return the value of the loss that a step is given, before anything is done with it.
+
+        Raises:
+            NonFiniteError, TypeError, ValueError: as `step`.
+        """
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"{self.name}.step: loss must be a Tensor, got a {type(loss).__name__}")
+        if loss.size != 1 or loss.is_leaf:
+            raise ValueError(
+                f"{self.name}.step: loss must be a single element computed from the parameters, "
+                f"got shape {loss.shape}{' and no graph' if loss.is_leaf else ''}"
+            )
+        value: float = number(loss.data)
+        if not holds(np.isfinite(value)):
+            raise NonFiniteError(
+                f"{self.name}.step: the loss is {value}; lower the learning rate, "
+                "or look for NaN in the inputs"
+            )
+        used = self._used_grad() if self._used_grad is not None else None
+        if used is not None and used is self.first_grad():
+            raise ValueError(
+                f"{self.name}.step: the gradients are those of the last step; call zero_grad()"
+            )
+        return value
+
+    def first_grad(self) -> Array | None:
+        """Return the first gradient that a parameter has; None if none has one."""
+        return next((param.grad for param in self.params if param.grad is not None), None)
+
+    def require_gradients(self) -> None:
+        """Raise a ValueError unless a parameter has a gradient, after the loss's backward pass."""
+        if self.first_grad() is None:
+            raise ValueError(f"{self.name}.step: the loss depends on none of the parameters")
+
+    def mark_gradients(self) -> None:
+        """Note which gradients have been used, by a view that nothing else can be taken for."""
+        param = next(param for param in self.params if param.grad is not None)
+        param.grad = param.grad.view()  # type: ignore[union-attr]
+        self._used_grad = weakref.ref(param.grad)
+
+    # -- what a recorded step has to know ----------------------------------------------------------
+
+    @abstractmethod
+    def changing(self) -> list[Array]:
+        """Return the arrays that steps change in place: the parameters' and the rule's."""
+
+    @abstractmethod
+    def flats(self) -> list[Flat]:
+        """Return what holds the parameters side by side."""
+
+    def reading(self) -> list[Array]:
+        """Return the arrays that the next step reads and does not change."""
+        return []
+
+    @abstractmethod
+    def options(self) -> Hashable:
+        """Return all that decides what the next step computes, except arrays and fed numbers."""
+
+    # -- its state ---------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def state_bytes(self) -> int:
+        """The size of the arrays kept from one step to the next."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that steps change, apart from the parameters, as `agrad.save` takes it."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state that `state_dict` returned, of like options over like parameters.
+
+        Raises:
+            ValueError, TypeError: it belongs to another optimizer or other parameters, or is not a
+                state at all; nothing has changed.
+        """
+
+
+class Ready(NamedTuple):
+    """A block whose parameters have gradients that fit, and those gradients side by side."""
+
+    block: Block
+    grad: Array
+
+
+class RuleOptimizer(Optimizer):
+    """An optimizer that applies a rule.
 
     Args:
         params: the Tensors to train, leaves that require a gradient, none of them twice.
         lr: the learning rate.
+        rule: computes the update.
 
     Attributes:
-        params: the parameters, in the order given.
         lr: the learning rate, to read and to set.
         scale: the factor on it that a schedule sets.
+        rule: the rule, to read and to set. Its options can be set on the optimizers of the package
+            as attributes, as in `optimizer.weight_decay = 0`.
 
     Raises:
-        TypeError: `params` is no iterable of Tensors.
-        ValueError: an argument is out of its range; no parameters; one that is twice there, is no
-            leaf or requires no gradient.
+        TypeError: `params` is not an iterable of Tensors.
+        ValueError: an argument is out of its range; there are no parameters, or one is given twice,
+            is not a leaf, or requires no gradient.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float) -> None:
-        self.params = tuple(checked_params(self._name, params))
+    def __init__(self, params: Iterable[Tensor], lr: float, rule: Rule) -> None:
+        super().__init__()
+        self._params = checked_params(self.name, params)
         self._blocks: list[Block] = []
+        self._rule = rule
         self.lr = lr
         self.scale = 1.0
 
-    # -- a rule ------------------------------------------------------------------------------------
-
-    def _state(self, param: Tensor) -> list[str]:
-        """Return the names of the arrays to keep for `param`, which begin as zeros."""
-        return []
-
-    def _alike(self, param: Tensor) -> Hashable:
-        """Return what parameters must have in common, beside dtype and device, to be one block.
-
-        The rule of a block with something in common is not computed in parts.
-        """
-        return None
-
-    def _rule(self, part: Part, grad: Array, out: Array) -> None:
-        """Put the update into `out`, and bring the part's state up to date."""
-        raise TypeError(f"{self._name}: the optimizer defines no rule")
-
-    # -- its use -----------------------------------------------------------------------------------
+    @property
+    def params(self) -> tuple[Tensor, ...]:
+        """The parameters, in the order given."""
+        return self._params
 
     @property
     def lr(self) -> float:
@@ -86,34 +223,47 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        require(self._name, "not be negative", lambda x: x >= 0, lr=value)
+        require(self.name, "not be negative", lambda x: x >= 0, lr=value)
         self._lr = float(value)
 
     @property
-    def rate(self) -> float:
-        """The learning rate in force, lr · scale."""
-        return fed(lambda: self._lr * self.scale)
+    def rule(self) -> Rule:
+        """The rule, with its options."""
+        return self._rule
 
-    def zero_grad(self) -> None:
-        """Forget the gradients and average gradients of the parameters."""
-        for param in self.params:
-            param.grad = param.average_grad = None
+    @rule.setter
+    def rule(self, rule: Rule) -> None:
+        self._rule = rule
+        for block in self._blocks:
+            block.rule = rule.for_param(block.flat.tensors[0])
 
-    def step(self) -> None:
+    # -- a step ------------------------------------------------------------------------------------
+
+    def step(self, loss: Tensor | None = None) -> float | None:
         """Update the parameters that have a gradient.
 
-        Raises:
-            ValueError: a gradient is not of its parameter's shape and dtype; nothing has changed.
-            DeviceError: a gradient or the rule's state is not where its parameter is.
+        Given a loss, run `loss.backward()` first, unless its gradients are there already, and check
+        that loss and gradients are finite. See `Optimizer.step`.
         """
-        for block in self.ready():
-            values = block.flat.writable()
-            grad = block.flat.gather(block.grads())
-            delta = np.empty_like(values, shape=(self._part_size(block),))
-            for where, part in self._parts(block, values):
-                update = delta[: part.values.size]
-                self._rule(part, grad[where], update)
-                part.values += update
+        value = None
+        if loss is not None:
+            value = self.checked_loss(loss)
+            if self.first_grad() is None:
+                loss.backward()
+                self.require_gradients()
+        ready = self.ready()
+        if loss is not None:
+            self.require_finite(ready, self.name)
+            self.mark_gradients()
+        for block, grad in ready:
+            values, numbers = block.flat.writable(), self._begun(block)
+            updates = np.empty_like(values, shape=(block.chunk,))
+            for where in block.chunks():
+                chunk = values[where]
+                update = updates[: chunk.size]
+                block.update(update, grad, values, where, numbers)
+                chunk += update
+        return value
 
     def propose(self) -> dict[Tensor, Array]:
         """Return the update of each parameter that has a gradient, without applying it.
@@ -124,8 +274,12 @@ class Optimizer:
         Raises:
             ValueError: a gradient is not of its parameter's shape and dtype; nothing has changed.
         """
-        proposals = [(block.flat.tensors, self.proposal(block).views) for block in self.ready()]
-        return {param: delta for pairs in proposals for param, delta in zip(*pairs)}
+        proposals: dict[Tensor, Array] = {}
+        for ready in self.ready():
+            out = ready.block.flat.buffer()
+            self.proposal(ready, out)
+            proposals |= zip(ready.block.flat.tensors, out.views)
+        return proposals
 
     @staticmethod
     def apply(updates: Mapping[Tensor, Array]) -> None:
@@ -134,27 +288,8 @@ class Optimizer:
             data = param.writable()
             np.add(data, delta, out=data)
 
-    def require_finite_gradients(self, owner: str) -> None:
-        """Raise unless the gradients that are there are finite.
-
-        Raises:
-            NonFiniteError: one is not; the message names its parameter.
-        """
-        for block in self.ready():
-            grad = block.flat.gather(block.grads())
-            if holds(kernels(grad).optimizer.all_finite(grad)):
-                continue
-            pairs = zip(block.flat.tensors, block.grads())
-            wrong = next(param for param, grad in pairs if not np.isfinite(grad).all())
-            raise NonFiniteError(
-                f"{owner}: the gradient of parameter {self._number(wrong)}, {wrong.shape}, is "
-                "not finite; lower the learning rate, or look for NaN in the inputs"
-            )
-
-    # -- its blocks --------------------------------------------------------------------------------
-
-    def ready(self) -> list[Block]:
-        """Return the blocks of the parameters that have a gradient, each of which fits.
+    def ready(self) -> list[Ready]:
+        """Return the blocks of the parameters that have a gradient, with their gradients.
 
         A block of which only some parameters have one is cut in two.
 
@@ -163,75 +298,86 @@ class Optimizer:
                 its dtype; nothing has changed.
             DeviceError: a gradient or the rule's state is not where its parameter is.
         """
-        if not self._blocks:
-            self._blocks = self._begun(self.params)
-        for block in self._blocks:
-            # What is in its place has been looked at when it came there.
-            values = [param.data for param in block.flat.tensors]
-            if None in map(block.flat.buffer_of, (block.grads(), values)):
-                self._require_fit(block)
-        self._blocks = [part for block in self._blocks for part in by_gradient(block)]
-        return [block for block in self._blocks if block.flat.tensors[0].grad is not None]
+        blocks: list[Block] = []
+        ready: list[Ready] = []
+        for block in self._blocks or blocks_of(self.params, self.rule):
+            grad = block.flat.whole(block.grads)
+            if grad is not None and block.flat.has_values():
+                # Arrays that are in their places were checked when they came there.
+                blocks.append(block)
+                ready.append(Ready(block, grad))
+                continue
+            self._require_fit(block)
+            for part in by_gradient(block):
+                blocks.append(part)
+                if part.flat.tensors[0].grad is not None:
+                    ready.append(Ready(part, part.flat.gather(part.grads)))
+        self._blocks = blocks
+        return ready
 
-    def proposal(self, block: Block) -> Buffer:
-        """Return the block's update in a buffer, and bring its state up to date."""
-        values = block.flat.adopt()
-        grad, out = block.flat.gather(block.grads()), block.flat.buffer()
-        for where, part in self._parts(block, values):
-            self._rule(part, grad[where], out.array[where])
-        return out
+    def proposal(self, ready: Ready, out: Buffer) -> None:
+        """Put the block's update into `out`, and bring its state up to date."""
+        block, grad = ready
+        values, numbers = block.flat.adopt(), self._begun(block)
+        for where in block.chunks():
+            block.update(out.array[where], grad, values, where, numbers)
 
-    def _begun(self, params: Iterable[Tensor]) -> list[Block]:
-        """Return the blocks of parameters that have made no step."""
-        kinds: dict[Hashable, list[Tensor]] = {}
-        for param in params:
-            kinds.setdefault((param.dtype, param.device, self._alike(param)), []).append(param)
-        return [Block(Flat(alike), 0, {}) for alike in kinds.values()]
+    def require_finite(self, ready: Iterable[Ready], owner: str) -> None:
+        """Raise unless all gradients are finite.
 
-    def _parts(self, block: Block, values: Array) -> Iterator[tuple[slice, Part]]:
-        """Count a step of the block, and yield its parts and where they are."""
-        tensors = block.flat.tensors
-        first = block.steps == 0
-        if first:
-            names = self._state(tensors[0])
-            block.state = {name: block.flat.zeros() for name in names}
-        rate, steps = self.rate, fed(lambda: block.steps + 1)
+        Raises:
+            NonFiniteError: one is not; the message begins with `owner` and names its parameter.
+        """
+        for block, grad in ready:
+            if holds(kernels(grad).optimizer.all_finite(grad)):
+                continue
+            pairs = zip(block.flat.tensors, block.grads)
+            wrong = next(param for param, grad in pairs if not np.isfinite(grad).all())
+            raise NonFiniteError(
+                f"{owner}.step: the gradient of parameter {self._number(wrong)}, {wrong.shape}, is "
+                "not finite; lower the learning rate, or look for NaN in the inputs"
+            )
+
+    def _begun(self, block: Block) -> tuple[float, ...]:
+        """Count a step of the block, and return the rule's numbers for it.
+
+        While a step is recorded, these are arrays that have the numbers in each run.
+        """
+        block.complete()
+
+        def number(i: int) -> float:
+            return block.rule.numbers(self.rate, block.steps + 1)[i]
+
+        count = len(block.rule.numbers(self.rate, block.steps + 1))
+        numbers = tuple([fed(partial(number, i)) for i in range(count)])
         after(block.count)
-        size = self._part_size(block)
-        shape = tensors[0].shape if len(tensors) == 1 and size == values.size else None
-        for start in range(0, values.size, max(size, 1)):
-            where = slice(start, start + size)
-            state = {name: array[where] for name, array in block.state.items()}
-            yield where, Part(shape, values[where], rate, steps, first, state)
-
-    def _part_size(self, block: Block) -> int:
-        """Return how many elements the rule is given at a time: on a GPU all, in one launch."""
-        first = block.flat.tensors[0]
-        whole = first.device != "cpu" or self._alike(first) is not None
-        return block.flat.size if whole else min(_CHUNK, block.flat.size)
+        return numbers
 
     def _require_fit(self, block: Block) -> None:
         state = block.flat.zeros(0)
-        for param, grad in zip(block.flat.tensors, block.grads()):
+        for param, grad in zip(block.flat.tensors, block.grads):
             if grad is None:
                 continue
             data, number = param.data, self._number(param)
             if grad.shape != data.shape or grad.dtype != data.dtype:
                 raise ValueError(
-                    f"{self._name}: parameter {number} is {data.dtype}{list(data.shape)}, "
+                    f"{self.name}: parameter {number} is {data.dtype}{list(data.shape)}, "
                     f"its grad {grad.dtype}{list(grad.shape)}"
                 )
             if state.dtype != data.dtype:
                 raise ValueError(
-                    f"{self._name}: parameter {number} is {data.dtype}, its state {state.dtype}; "
+                    f"{self.name}: parameter {number} is {data.dtype}, its state {state.dtype}; "
                     "make the optimizer after the model has been converted"
                 )
             for name, array in (("grad", grad), ("state", state)):
                 if not same_device(array, data):
                     raise DeviceError(
-                        f"{self._name}: parameter {number} is on {device_of(data)}, its {name} on "
+                        f"{self.name}: parameter {number} is on {device_of(data)}, its {name} on "
                         f"{device_of(array)}; make the optimizer after the model has been moved"
                     )
+
+    def _number(self, param: Tensor) -> int:
+        return next(i for i, known in enumerate(self.params) if known is param)
 
     # -- what a recorded step has to know ----------------------------------------------------------
 
@@ -247,13 +393,9 @@ class Optimizer:
         """Return what holds the parameters side by side."""
         return [block.flat for block in self._blocks]
 
-    def reading(self) -> list[Array]:
-        """Return the arrays that steps read and leave as they are."""
-        return []
-
-    def options(self) -> tuple[Hashable, ...]:
-        """Return the numbers and words that a step depends on, but for those that go by `fed`."""
-        return options_of(self, {"params", "_lr", "scale"})
+    def options(self) -> Hashable:
+        """Return all that decides what the next step computes, except arrays and fed numbers."""
+        return self.rule
 
     # -- its state ---------------------------------------------------------------------------------
 
@@ -265,7 +407,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """Return the learning rate and copies of the state's arrays, for `agrad.save`.
 
-        The rule's other arguments, and the factor that a schedule sets, are not in it.
+        The rule's options, and the factor that a schedule sets, are not in it.
         """
         saved: dict[Tensor, dict[str, Any]] = {}
         for block in self._blocks:
@@ -284,19 +426,19 @@ class Optimizer:
         """Take up a state that `state_dict` returned, of the same rule over like parameters.
 
         Raises:
-            ValueError: it belongs to another rule or other parameters, or is no state; nothing has
-                changed.
-            TypeError: its learning rate is no number; nothing has changed.
+            ValueError: it belongs to another rule or other parameters, or is not a state; nothing
+                has changed.
+            TypeError: its learning rate is not a number; nothing has changed.
         """
-        if require_dict(self._name, "the state", state).keys() != {"lr", "parameters"}:
+        if require_dict(self.name, "the state", state).keys() != {"lr", "parameters"}:
             raise ValueError(
-                f"{self._name}.load_state_dict: expected lr and parameters, got {sorted(state)}"
+                f"{self.name}.load_state_dict: expected lr and parameters, got {sorted(state)}"
             )
-        saved = require_dict(self._name, "parameters", state["parameters"])
+        saved = require_dict(self.name, "parameters", state["parameters"])
         known = {str(i): param for i, param in enumerate(self.params)}
         if not saved.keys() <= known.keys():
             raise ValueError(
-                f"{self._name}.load_state_dict: the state has parameters "
+                f"{self.name}.load_state_dict: the state has parameters "
                 f"{sorted(saved.keys() - known.keys())}, the optimizer only {len(known)}"
             )
         steps = {
@@ -307,84 +449,42 @@ class Optimizer:
         states = {param: saved[i] for i, param in known.items() if i in saved}
         self._blocks = []
         for count in sorted(set(steps.values())):
-            for block in self._begun(param for param in steps if steps[param] == count):
+            alike = [param for param in steps if steps[param] == count]
+            for block in blocks_of(alike, self.rule, count):
                 if count:
-                    self._load(block, count, [states[param] for param in block.flat.tensors])
+                    _load(block, [states[param] for param in block.flat.tensors])
                 self._blocks.append(block)
 
     def _loaded_steps(self, i: str, param: Tensor, saved: Any) -> int:
-        """Return the steps that a parameter has made, after a look at all that was saved of it."""
-        names = self._state(param)
-        if require_dict(self._name, f"parameter {i}", saved).keys() != {"steps", *names}:
+        """Return how many steps a parameter has made, after a look at all that was saved of it."""
+        names = self.rule.for_param(param).state
+        if require_dict(self.name, f"parameter {i}", saved).keys() != {"steps", *names}:
             raise ValueError(
-                f"{self._name}.load_state_dict: parameter {i} needs steps and {sorted(names)}, "
+                f"{self.name}.load_state_dict: parameter {i} needs steps and {sorted(names)}, "
                 f"the state has {sorted(saved)}; is it of another rule?"
             )
         for name in names:
-            require_array(self._name, f"{name} of parameter {i}", saved[name], param.data)
-        # Of a parameter that has made no step there is nothing to save.
-        return require_count(self._name, f"steps of parameter {i}", saved["steps"], least=1)
-
-    def _load(self, block: Block, steps: int, saved: list[Any]) -> None:
-        tensors = block.flat.tensors
-        block.steps = steps
-        for name in self._state(tensors[0]):
-            array = block.flat.zeros()
-            for param, part, own in zip(tensors, block.flat.split(array), saved):
-                part[...] = move(own[name], param.device)
-            block.state[name] = array
-
-    def _number(self, param: Tensor) -> int:
-        return next(i for i, known in enumerate(self.params) if known is param)
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
+            require_array(self.name, f"{name} of parameter {i}", saved[name], param.data)
+        # Of a parameter that has made no step nothing is saved.
+        return require_count(self.name, f"steps of parameter {i}", saved["steps"], least=1)
 
 
-def require(owner: str, what: str, holds: Any, **arguments: Any) -> None:
-    """Raise unless each argument is a finite number for which `holds`; `what` it must do or be.
-
-    Raises:
-        TypeError: one is no number.
-        ValueError: one is out of its range.
-    """
-    for name, value in arguments.items():
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise TypeError(f"{owner}: {name} must be a number, got {type(value).__name__}")
-        if not (-_LARGEST <= value <= _LARGEST and holds(value)):
-            raise ValueError(f"{owner}: {name} must {what}, got {value}")
+def _load(block: Block, saved: list[Any]) -> None:
+    """Give a block the arrays that were saved of its parameters."""
+    tensors = block.flat.tensors
+    block.complete()
+    for name, array in block.state.items():
+        for param, part, own in zip(tensors, block.flat.split(array), saved):
+            part[...] = move(own[name], param.device)
 
 
-def with_decay(grad: Array, weight_decay: float, values: Array) -> Array:
-    """Return the gradient of the loss plus ½ weight_decay |θ|²."""
-    return as_array(grad + weight_decay * values) if weight_decay else grad
+def option(name: str) -> Any:
+    """Return a property of a `RuleOptimizer` that reads and sets an option of its rule."""
 
+    def get(optimizer: RuleOptimizer) -> Any:
+        return getattr(optimizer.rule, name)
 
-def options_of(optimizer: Any, without: set[str]) -> tuple[Hashable, ...]:
-    """Return an optimizer's attributes that are numbers, words or tuples of them, but for some."""
-    kinds = bool | int | float | str | tuple
-    own = {name: value for name, value in vars(optimizer).items() if name not in without}
-    return tuple((name, value) for name, value in own.items() if isinstance(value, kinds))
+    def set_(optimizer: RuleOptimizer, value: Any) -> None:
+        optimizer.rule = replace(optimizer.rule, **{name: value})  # type: ignore[type-var]
 
-
-def checked_params(owner: str, params: Iterable[Tensor]) -> list[Tensor]:
-    if isinstance(params, Tensor) or not isinstance(params, Iterable):
-        raise TypeError(
-            f"{owner}: params must be an iterable of Tensors, got a {type(params).__name__}"
-        )
-    checked = list(params)
-    seen: set[Tensor] = set()
-    for i, param in enumerate(checked):
-        if not isinstance(param, Tensor):
-            raise TypeError(f"{owner}: params[{i}] must be a Tensor, got a {type(param).__name__}")
-        if not param.is_leaf:
-            raise ValueError(f"{owner}: params[{i}] is computed; only a leaf can be optimized")
-        if not param.requires_grad:
-            raise ValueError(f"{owner}: params[{i}] requires no gradient; set requires_grad=True")
-        if param in seen:
-            raise ValueError(f"{owner}: params[{i}] is there twice; pass each parameter once")
-        seen.add(param)
-    if not checked:
-        raise ValueError(f"{owner}: params is empty; there is nothing to optimize")
-    return checked
+    return property(get, set_)

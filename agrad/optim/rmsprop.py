@@ -1,18 +1,82 @@
 """RMSprop: each gradient over the root of its mean square."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from agrad.backend import Array, kernels
 from agrad.core.tensor import Tensor
-from agrad.optim.block import Part
-from agrad.optim.optimizer import Optimizer, require, with_decay
+from agrad.optim.arguments import require
+from agrad.optim.optimizer import RuleOptimizer, option
+from agrad.optim.rule import Rule, with_decay
 
-__all__ = ["RMSprop"]
+__all__ = ["RMSprop", "RMSpropRule"]
 
 
-class RMSprop(Optimizer):
+@dataclass(frozen=True)
+class RMSpropRule(Rule):
+    """The rule of `RMSprop`, with its options."""
+
+    alpha: float
+    eps: float
+    weight_decay: float
+    momentum: float
+    centered: bool
+
+    def __post_init__(self) -> None:
+        require(self.name, "be in [0, 1)", lambda x: 0 <= x < 1, alpha=self.alpha)
+        require(
+            self.name,
+            "not be negative",
+            lambda x: x >= 0,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+        )
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        return (
+            "square_average",
+            *(["grad_average"] if self.centered else []),
+            *(["momentum"] if self.momentum else []),
+        )
+
+    def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
+        return (rate,)
+
+    def update(
+        self,
+        out: Array,
+        grad: Array,
+        values: Array,
+        state: Mapping[str, Array],
+        numbers: tuple[float, ...],
+    ) -> None:
+        (rate,) = numbers
+        grad = with_decay(grad, self.weight_decay, values)
+        if not self.momentum:
+            self._scale(out, grad, state, rate)
+            return
+        direction = np.empty_like(grad)
+        self._scale(direction, grad, state, -1.0)
+        kernels(grad).optimizer.heavy_ball(
+            out, direction, state["momentum"], rate, self.momentum, 1.0, False
+        )
+
+    def _scale(self, out: Array, grad: Array, state: Mapping[str, Array], lr: float) -> None:
+        """Put -lr · g / (√v + eps) into `out`."""
+        kernel = kernels(grad).optimizer
+        square = state["square_average"]
+        if self.centered:
+            mean = state["grad_average"]
+            kernel.centered_rmsprop(out, grad, square, mean, lr, self.alpha, self.eps)
+        else:
+            kernel.rmsprop(out, grad, square, lr, self.alpha, self.eps)
+
+
+class RMSprop(RuleOptimizer):
     """RMSprop: Δ = -lr · g / (√v + eps), where v ← alpha · v + (1 - alpha) · g².
 
     Source: G. Hinton, Neural Networks for Machine Learning, lecture 6e.
@@ -27,7 +91,7 @@ class RMSprop(Optimizer):
         centered: divide by the gradient's standard deviation, √(v - m²) with m its mean, instead.
 
     Raises:
-        ValueError, TypeError: an argument is out of its range, or no number.
+        ValueError, TypeError: an argument is out of its range, or is not a number.
 
     Example:
         >>> import agrad as ag
@@ -40,6 +104,12 @@ class RMSprop(Optimizer):
         tensor([  0.8, -19.8], requires_grad=True)
     """
 
+    alpha: float = option("alpha")
+    eps: float = option("eps")
+    weight_decay: float = option("weight_decay")
+    momentum: float = option("momentum")
+    centered: bool = option("centered")
+
     def __init__(
         self,
         params: Iterable[Tensor],
@@ -50,46 +120,4 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         centered: bool = False,
     ) -> None:
-        super().__init__(params, lr)
-        require(self._name, "be in [0, 1)", lambda x: 0 <= x < 1, alpha=alpha)
-        require(
-            self._name,
-            "not be negative",
-            lambda x: x >= 0,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum=momentum,
-        )
-        self.alpha = alpha
-        self.eps = eps
-        self.weight_decay = weight_decay
-        self.momentum = momentum
-        self.centered = centered
-
-    def _state(self, param: Tensor) -> list[str]:
-        names = ["square_average"]
-        if self.centered:
-            names.append("grad_average")
-        if self.momentum:
-            names.append("momentum")
-        return names
-
-    def _rule(self, part: Part, grad: Array, out: Array) -> None:
-        grad = with_decay(grad, self.weight_decay, part.values)
-        if not self.momentum:
-            self._scale(part.state, grad, part.rate, out)
-            return
-        direction = np.empty_like(grad)
-        self._scale(part.state, grad, -1.0, direction)
-        kernels(grad).optimizer.heavy_ball(
-            out, direction, part.state["momentum"], part.rate, self.momentum, 1.0, False
-        )
-
-    def _scale(self, state: dict[str, Array], grad: Array, lr: float, out: Array) -> None:
-        """Put -lr · g / (√v + eps) into `out`."""
-        averages = [state["square_average"]]
-        rule = kernels(grad).optimizer.rmsprop
-        if self.centered:
-            averages.append(state["grad_average"])
-            rule = kernels(grad).optimizer.centered_rmsprop
-        rule(out, grad, *averages, lr, self.alpha, self.eps)
+        super().__init__(params, lr, RMSpropRule(alpha, eps, weight_decay, momentum, centered))

@@ -5,8 +5,8 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agrad.optim.average_gradient import AverageGradient
-from agrad.optim.optimizer import Optimizer, require
+from agrad.optim.arguments import require
+from agrad.optim.optimizer import Optimizer
 from agrad.optim.state import require_count, require_dict
 
 __all__ = ["CosineAnnealingLR", "LinearLR", "Schedule", "SequentialLR", "StepLR"]
@@ -25,11 +25,10 @@ class Schedule:
         steps: the steps made.
     """
 
-    def __init__(self, optimizer: Optimizer | AverageGradient) -> None:
-        if not isinstance(optimizer, Optimizer | AverageGradient):
+    def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
             raise TypeError(
-                f"{self._name}: optimizer must be an Optimizer or an AverageGradient, "
-                f"got a {type(optimizer).__name__}"
+                f"{self._name}: optimizer must be an Optimizer, got a {type(optimizer).__name__}"
             )
         self.optimizer = optimizer
         self.steps = 0
@@ -84,9 +83,7 @@ class StepLR(Schedule):
         4.0
     """
 
-    def __init__(
-        self, optimizer: Optimizer | AverageGradient, step_size: int, gamma: float = 0.1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         _require_steps(self._name, step_size=step_size)
         require(self._name, "not be negative", lambda x: x >= 0, gamma=gamma)
         self.step_size = step_size
@@ -117,12 +114,10 @@ class CosineAnnealingLR(Schedule):
         0.0
     """
 
-    def __init__(
-        self, optimizer: Optimizer | AverageGradient, T_max: int, eta_min: float = 0.0
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         _require_steps(self._name, T_max=T_max)
         require(self._name, "not be negative", lambda x: x >= 0, eta_min=eta_min)
-        if eta_min and (getattr(optimizer, "automatic", False) or optimizer.lr == 0):
+        if eta_min and (optimizer.automatic or optimizer.lr == 0):
             raise ValueError(
                 f"{self._name}: eta_min must be 0 where the learning rate is automatic or 0, "
                 f"got {eta_min}"
@@ -157,7 +152,7 @@ class LinearLR(Schedule):
 
     def __init__(
         self,
-        optimizer: Optimizer | AverageGradient,
+        optimizer: Optimizer,
         start_factor: float = 1 / 3,
         end_factor: float = 1.0,
         total_iters: int = 5,
@@ -208,7 +203,7 @@ class SequentialLR(Schedule):
 
     def __init__(
         self,
-        optimizer: Optimizer | AverageGradient,
+        optimizer: Optimizer,
         schedulers: Sequence[Schedule],
         milestones: Sequence[int],
     ) -> None:

@@ -1,19 +1,68 @@
 """Gradient descent with momentum."""
 
-from collections.abc import Iterable
-
-import numpy as np
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from agrad.backend import Array, kernels
 from agrad.core.tensor import Tensor
-from agrad.gpu.deferred import as_dtype
-from agrad.optim.block import Part
-from agrad.optim.optimizer import Optimizer, require, with_decay
+from agrad.optim.arguments import require
+from agrad.optim.optimizer import RuleOptimizer, option
+from agrad.optim.rule import Rule, with_decay
 
-__all__ = ["SGD"]
+__all__ = ["SGD", "SGDRule"]
 
 
-class SGD(Optimizer):
+@dataclass(frozen=True)
+class SGDRule(Rule):
+    """The rule of `SGD`, with its options."""
+
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+
+    def __post_init__(self) -> None:
+        require(
+            self.name,
+            "not be negative",
+            lambda x: x >= 0,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+        require(self.name, "be in [0, 1]", lambda x: 0 <= x <= 1, dampening=self.dampening)
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise ValueError(
+                f"{self.name}: nesterov needs a momentum and no dampening, "
+                f"got momentum={self.momentum} and dampening={self.dampening}"
+            )
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        return ("momentum",) if self.momentum else ()
+
+    def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
+        if not self.momentum:
+            return (-rate,)
+        return rate, 1.0 if steps == 1 else 1 - self.dampening
+
+    def update(
+        self,
+        out: Array,
+        grad: Array,
+        values: Array,
+        state: Mapping[str, Array],
+        numbers: tuple[float, ...],
+    ) -> None:
+        grad = with_decay(grad, self.weight_decay, values)
+        kernel = kernels(grad).optimizer
+        if not self.momentum:
+            kernel.scale(out, grad, *numbers)
+            return
+        rate, fresh = numbers
+        kernel.heavy_ball(out, grad, state["momentum"], rate, self.momentum, fresh, self.nesterov)
+
+
+class SGD(RuleOptimizer):
     """Stochastic gradient descent: Δ = -lr · b, where b ← momentum · b + (1 - dampening) · g.
 
     Args:
@@ -25,7 +74,7 @@ class SGD(Optimizer):
         nesterov: look ahead, Δ = -lr · (g + momentum · b); needs momentum, and no dampening.
 
     Raises:
-        ValueError, TypeError: an argument is out of its range, or no number.
+        ValueError, TypeError: an argument is out of its range, or is not a number.
 
     Example:
         >>> import agrad as ag
@@ -38,6 +87,11 @@ class SGD(Optimizer):
         tensor([0.5, 1. ], requires_grad=True)
     """
 
+    momentum: float = option("momentum")
+    dampening: float = option("dampening")
+    weight_decay: float = option("weight_decay")
+    nesterov: bool = option("nesterov")
+
     def __init__(
         self,
         params: Iterable[Tensor],
@@ -47,34 +101,4 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        super().__init__(params, lr)
-        require(
-            self._name,
-            "not be negative",
-            lambda x: x >= 0,
-            momentum=momentum,
-            weight_decay=weight_decay,
-        )
-        require(self._name, "be in [0, 1]", lambda x: 0 <= x <= 1, dampening=dampening)
-        if nesterov and (momentum == 0 or dampening != 0):
-            raise ValueError(
-                f"{self._name}: nesterov needs a momentum and no dampening, "
-                f"got momentum={momentum} and dampening={dampening}"
-            )
-        self.momentum = momentum
-        self.dampening = dampening
-        self.weight_decay = weight_decay
-        self.nesterov = nesterov
-
-    def _state(self, param: Tensor) -> list[str]:
-        return ["momentum"] if self.momentum else []
-
-    def _rule(self, part: Part, grad: Array, out: Array) -> None:
-        grad = with_decay(grad, self.weight_decay, part.values)
-        if self.momentum:
-            fresh = 1.0 if part.first else 1 - self.dampening
-            kernels(grad).optimizer.heavy_ball(
-                out, grad, part.state["momentum"], part.rate, self.momentum, fresh, self.nesterov
-            )
-        else:
-            np.multiply(grad, as_dtype(-part.rate, grad.dtype), out=out)
+        super().__init__(params, lr, SGDRule(momentum, dampening, weight_decay, nesterov))

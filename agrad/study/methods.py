@@ -9,14 +9,13 @@ from agrad.study import ablations
 __all__ = ["METHODS", "make_optimizer"]
 
 Params = Iterable[Parameter]
-AnyOptimizer = optim.Optimizer | optim.AverageGradient
 
 
 def _rmsprop(params: Params, lr: float) -> optim.RMSprop:
     return optim.RMSprop(params, lr=lr, alpha=0.9)
 
 
-METHODS: dict[str, Callable[[Params, float], AnyOptimizer]] = {
+METHODS: dict[str, Callable[[Params, float], optim.Optimizer]] = {
     "rmsprop": _rmsprop,
     "adam": lambda params, lr: optim.Adam(params, lr=lr),
     "average-rmsprop": lambda params, lr: optim.AverageGradient(_rmsprop(params, lr)),
@@ -30,8 +29,8 @@ METHODS: dict[str, Callable[[Params, float], AnyOptimizer]] = {
 """A method with `auto` in its name takes its learning rate as the initial value."""
 
 
-def make_optimizer(method: str, params: Params, lr: float) -> AnyOptimizer:
-    """Return the optimizer of a method, one of `METHODS`, for `params`.
+def make_optimizer(method: str, params: Params, lr: float) -> optim.Optimizer:
+    """Return the optimizer of that name over `params`.
 
     Raises:
         ValueError: The method is unknown.

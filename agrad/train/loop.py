@@ -14,7 +14,7 @@ from agrad.core.tensor import as_tensor
 from agrad.data import Batches
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.nn import Module
-from agrad.optim import AverageGradient, Optimizer
+from agrad.optim import Optimizer
 from agrad.train.step import LossFunction, capture_step, train_step
 
 __all__ = ["Evaluation", "Step", "evaluate", "train"]
@@ -47,7 +47,7 @@ class Evaluation:
 
 def train(
     model: Module,
-    optimizer: Optimizer | AverageGradient,
+    optimizer: Optimizer,
     batches: Batches,
     iterations: int,
     loss_function: LossFunction = F.cross_entropy,
@@ -62,7 +62,7 @@ def train(
 
     Args:
         model: the network; it is put into training mode.
-        optimizer: a base rule or an `AverageGradient`, over the model's parameters.
+        optimizer: any optimizer over the model's parameters.
         batches: of inputs and targets, in this order; they go on where they stand.
         iterations: the number of the last step, 0 or more.
         loss_function: gives the loss, a single element, of the model's output and the targets.
@@ -99,7 +99,7 @@ def train(
 
 def _steps(
     model: Module,
-    optimizer: Optimizer | AverageGradient,
+    optimizer: Optimizer,
     batches: Batches,
     iterations: range,
     loss_function: LossFunction,

@@ -12,10 +12,9 @@ from agrad.core.anomaly import detect_anomaly
 from agrad.core.tensor import Tensor, as_tensor
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.gpu import cuda
-from agrad.gpu.deferred import holds, number
 from agrad.gpu.step import RecordedStep
 from agrad.nn import Module
-from agrad.optim import AverageGradient, Optimizer
+from agrad.optim import Optimizer
 from agrad.tracing.captured import Captured, capture
 
 __all__ = ["CapturedStep", "LossFunction", "capture_step", "train_step"]
@@ -25,7 +24,7 @@ LossFunction = Callable[[Tensor, Any], Tensor]
 
 def train_step(
     model: Module | Captured,
-    optimizer: Optimizer | AverageGradient,
+    optimizer: Optimizer,
     inputs: Any,
     targets: Any,
     loss_function: LossFunction = F.cross_entropy,
@@ -34,7 +33,7 @@ def train_step(
 
     Args:
         model: the network, in the mode in which it is, perhaps captured.
-        optimizer: a base rule or an `AverageGradient`, over the model's parameters.
+        optimizer: any optimizer over the model's parameters.
         inputs: what the model is given, (N, ...), an array or a Tensor on the model's device.
         targets: what the loss is given beside the model's output.
         loss_function: gives the loss, a single element, of output and targets.
@@ -70,25 +69,13 @@ def train_step(
 
 def _step(
     model: Module | Captured,
-    optimizer: Optimizer | AverageGradient,
+    optimizer: Optimizer,
     inputs: Any,
     targets: Any,
     loss_function: LossFunction,
 ) -> Any:
     optimizer.zero_grad()
-    loss = loss_function(model(as_tensor(inputs)), targets)
-    value = number(loss.data)
-    if not holds(np.isfinite(value)):
-        raise NonFiniteError(
-            f"train: the loss is {value}; lower the learning rate, or look for NaN in the inputs"
-        )
-    if isinstance(optimizer, AverageGradient):
-        optimizer.step(loss)
-    else:
-        loss.backward()
-        optimizer.require_finite_gradients("train")
-        optimizer.step()
-    return value
+    return optimizer.step(loss_function(model(as_tensor(inputs)), targets))
 
 
 def _cause(
@@ -120,7 +107,7 @@ def _cause(
 
 def capture_step(
     model: Module,
-    optimizer: Optimizer | AverageGradient,
+    optimizer: Optimizer,
     loss_function: LossFunction = F.cross_entropy,
 ) -> "CapturedStep":
     """Return `train_step` for this model and optimizer, with as little Python as possible.
@@ -139,7 +126,7 @@ def capture_step(
 
     Args:
         model: the network, whose Python does the same at every call.
-        optimizer: a base rule or an `AverageGradient`, over the model's parameters.
+        optimizer: any optimizer over the model's parameters.
         loss_function: gives the loss, a single element, of output and targets.
 
     Returns:
@@ -171,7 +158,7 @@ class CapturedStep:
     def __init__(
         self,
         model: Module,
-        optimizer: Optimizer | AverageGradient,
+        optimizer: Optimizer,
         loss_function: LossFunction,
     ) -> None:
         self._forward = capture(model)

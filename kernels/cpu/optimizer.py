@@ -5,14 +5,26 @@ precision: in float32, 1 - 0.999 would be wrong in its fourth digit.
 """
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .jit import inline, kernel
 
 # Elements worked on at a time, each with a partial sum of its own: a single sum would be a chain of
 # additions, each waiting for the one before, and would keep LLVM from vectorizing the loop.
 _LANES = 64
+
+
+def scale(out: NDArray[Any], x: NDArray[Any], factor: float) -> None:
+    """out = factor · x."""
+    np.multiply(x, factor, out=out)
+
+
+def add_scaled(out: NDArray[Any], x: NDArray[Any], factor: float) -> None:
+    """out = out + factor · x."""
+    out += factor * x
 
 
 @kernel("real[:], const real[:], real[:], real, real, real, boolean")

@@ -1,16 +1,26 @@
 // Updates of the optimizers and the line search of the average gradient, one pass over memory each.
 //
-// Decays are passed in double precision: in float32, 1 - 0.999 would be wrong in its fourth digit.
-// The rate and Adam's correction, which change from step to step, may be in device memory.
+// Decays come in double precision: 1 - 0.999 taken in float32 would be wrong in its fourth digit.
+// Numbers that change from step to step may lie on the device.
 
 #include "grid.cuh"
 #include "number.cuh"
 #include "reduction.cuh"
 #include "segment.cuh"
 
+extern "C" __global__ void scale(real* out, const real* x, int64 count, Number number) {
+    real factor = number.get();
+    FOR_ELEMENTS(i, count) out[i] = factor * x[i];
+}
+
+extern "C" __global__ void add_scaled(real* out, const real* x, int64 count, Number number) {
+    real factor = number.get();
+    FOR_ELEMENTS(i, count) out[i] += factor * x[i];
+}
+
 extern "C" __global__ void heavy_ball(real* delta, const real* direction, real* buffer, int64 count,
-                                      Number rate, real momentum, real fresh, bool nesterov) {
-    real lr = rate.get();
+                                      Number rate, real momentum, Number share, bool nesterov) {
+    real lr = rate.get(), fresh = share.get();
     FOR_ELEMENTS(i, count) {
         real average = momentum * buffer[i] + fresh * direction[i];
         buffer[i] = average;

@@ -4,8 +4,9 @@ The arrays of a call have one shape and one dtype, float32 or float64, and are C
 some are changed in place. A single number is returned as an array without axes on the device;
 reading it waits for the device.
 
-The learning rate `lr` and Adam's `root_correction`, which change from step to step, may also be
-such arrays, of float64. They are read when the kernel runs.
+Numbers that change from step to step may be such arrays too, of float64: a `factor`, the learning
+rate `lr`, the share `fresh` of a new direction, and Adam's `root_correction`. They are read when
+the kernel runs.
 """
 
 import cupy
@@ -14,12 +15,14 @@ from .launch import Kernel, over
 
 __all__ = [
     "adam",
+    "add_scaled",
     "all_finite",
     "amsgrad",
     "centered_rmsprop",
     "heavy_ball",
     "loss_shares",
     "rmsprop",
+    "scale",
     "search_elements",
     "search_groups",
 ]
@@ -32,7 +35,9 @@ def _update(name: str, parameters: str) -> Kernel:
     return Kernel("optimizer.cu", name, f"real*, const real*, {parameters}")
 
 
-_heavy_ball = _update("heavy_ball", "real*, int64, Number, real, real, bool")
+_scale = _update("scale", "int64, Number")
+_add_scaled = _update("add_scaled", "int64, Number")
+_heavy_ball = _update("heavy_ball", "real*, int64, Number, real, Number, bool")
 _rmsprop = _update("rmsprop", "real*, int64, Number, double, real")
 _centered_rmsprop = _update("centered_rmsprop", "real*, real*, int64, Number, double, real")
 _adam = _update("adam", "real*, real*, int64, Number, double, double, real, Number")
@@ -48,13 +53,30 @@ _search_groups = Kernel(
 )
 
 
+def scale(out: cupy.ndarray, x: cupy.ndarray, factor: float | cupy.ndarray) -> None:
+    """out = factor · x.
+
+    Example:
+        >>> out = cupy.empty(2)
+        >>> scale(out, cupy.array([1.0, 2.0]), cupy.array(-0.5))
+        >>> out
+        array([-0.5, -1. ])
+    """
+    _scale(over(out.size), out, x, out.size, factor)
+
+
+def add_scaled(out: cupy.ndarray, x: cupy.ndarray, factor: float | cupy.ndarray) -> None:
+    """out = out + factor · x."""
+    _add_scaled(over(out.size), out, x, out.size, factor)
+
+
 def heavy_ball(
     delta: cupy.ndarray,
     direction: cupy.ndarray,
     buffer: cupy.ndarray,
     lr: float | cupy.ndarray,
     momentum: float,
-    fresh: float,
+    fresh: float | cupy.ndarray,
     nesterov: bool,
 ) -> None:
     """delta = -lr · buffer, where buffer = momentum · buffer + fresh · direction."""

@@ -1,7 +1,7 @@
 """Leaves side by side in one array: their values stay theirs, and nothing is written over."""
 
 import copy
-import weakref
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 import agrad as ag
 from agrad import nn, optim
 from agrad.core.flat import Flat
-from agrad.optim import optimizer as optimizer_module
+from agrad.optim import block as block_module
 
 RANDOM = np.random.default_rng(0)
 
@@ -70,23 +70,60 @@ def test_adopted_leaves_are_protected_while_a_graph_needs_them() -> None:
     tensors[0].data[0] = 1
 
 
-@pytest.mark.parametrize("held", ["buffer", "array", "view", "part of a view"])
+HOLDERS: dict[str, Any] = {
+    "buffer": lambda buffer: buffer,
+    "array": lambda buffer: buffer.array,
+    "view": lambda buffer: buffer.views[2],
+    "part of a view": lambda buffer: buffer.views[0][1:],
+    "part of a part, turned": lambda buffer: buffer.views[0][1:].T[::-1],
+    "view without elements": lambda buffer: buffer.views[3],
+    "part without elements": lambda buffer: buffer.views[0][:0],
+    "view without axes": lambda buffer: buffer.views[1],
+    "memory": lambda buffer: memoryview(buffer.views[0]),
+    "array on its memory": lambda buffer: np.frombuffer(memoryview(buffer.views[2]), np.float32),
+    "window": lambda buffer: np.lib.stride_tricks.sliding_window_view(buffer.views[2], 2),
+    "iterator": lambda buffer: buffer.views[2].flat,
+}
+
+
+@pytest.mark.parametrize("held", HOLDERS)
 def test_a_buffer_is_handed_out_again_when_nobody_has_any_of_it(held: str) -> None:
     flat = Flat(leaves())
     flat.adopt()
     buffer = flat.buffer()
-    kept: Any = {
-        "buffer": buffer,
-        "array": buffer.array,
-        "view": buffer.views[2],
-        "part of a view": buffer.views[0][1:],
-    }[held]
-    array = weakref.ref(buffer.array)
+    kept = HOLDERS[held](buffer)
+    place = address(buffer.array)
     del buffer
     other = flat.buffer()
-    assert other.array is not array()
+    assert address(other.array) != place
     del kept, other
-    assert flat.buffer().array is array()
+    assert address(flat.buffer().array) == place
+
+
+def address(array: Any) -> int:
+    return int(array.ctypes.data)
+
+
+def test_the_parts_of_the_values_and_of_the_last_buffer_are_known() -> None:
+    flat = Flat(leaves())
+    buffer = flat.buffer()
+    assert flat.whole(list(buffer.views)) is buffer.array
+    assert flat.whole([*buffer.views[:3], None]) is None
+    assert flat.whole([None] * 4) is None
+    values = flat.adopt()
+    assert flat.whole([tensor.data for tensor in flat.tensors]) is values
+    assert flat.whole(list(buffer.views)) is buffer.array
+    flat.buffer()
+    assert flat.whole(list(buffer.views)) is None
+
+
+def test_scratch_is_the_same_each_time_and_never_lent() -> None:
+    flat = Flat(leaves())
+    update, end = flat.scratch("update"), flat.scratch("end")
+    assert flat.scratch("update") is update
+    places = {address(update.array), address(end.array), address(flat.adopt())}
+    places.add(address(flat.buffer().array))
+    assert len(places) == 4
 
 
 def test_gathering_copies_what_is_not_in_its_place() -> None:
@@ -133,7 +170,7 @@ def train(model: nn.Module, optimizer: Any, steps: int, captured: bool = False) 
 def test_a_rule_gives_the_same_in_parts(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for chunk in 1 << 16, 7:
-        monkeypatch.setattr(optimizer_module, "_CHUNK", chunk)
+        monkeypatch.setattr(block_module, "CHUNK", chunk)
         model = network()
         results.append(train(model, RULES[rule](model.parameters()), 4))
     for whole, parts in zip(*results):
@@ -211,7 +248,7 @@ def test_in_the_long_run_no_gradient_is_copied_into_its_place(
 
     def noted(flat: Flat, arrays: Any) -> Any:
         nonlocal copies
-        copies += flat.buffer_of(arrays) is None
+        copies += flat.whole(arrays) is None
         return gather(flat, arrays)
 
     monkeypatch.setattr(Flat, "gather", noted)
@@ -224,6 +261,59 @@ def test_in_the_long_run_no_gradient_is_copied_into_its_place(
         train(model, optimizer, steps, captured=True)
         after.append(copies)
     assert after[0] == after[1]
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("captured", [False, True])
+def test_gradients_kept_from_many_steps_all_stay(captured: bool, average: bool) -> None:
+    """Whole gradients, parts of them, and gradients of parameters without elements."""
+
+    class WithEmpty(nn.Module):
+        def __init__(self) -> None:
+            self.empty = nn.Parameter(np.empty((0, 3), np.float32))
+            self.network = network()
+            self.none = nn.Parameter(np.empty(0, np.float32))
+
+        def forward(self, x: Any) -> ag.Tensor:
+            return self.network(x) + self.empty.sum() + self.none.sum()
+
+    model = WithEmpty()
+    optimizer: Any = optim.Adam(model.parameters(), lr=0.01)
+    optimizer = optim.AverageGradient(optimizer) if average else optimizer
+    forward = ag.capture(model) if captured else model
+    kept, values = [], []
+    for step in range(12):
+        optimizer.zero_grad()
+        optimizer.step((forward(np.full((5, 4), step, np.float32)) ** 2 + 1.0).mean())
+        for i, parameter in enumerate(model.parameters()):
+            grad = parameter.grad if (step + i) % 3 else parameter.grad[..., ::2].T
+            if (step + i) % 4:
+                kept.append(grad)
+                values.append(grad.copy())
+        for grad, value in zip(kept, values, strict=True):
+            np.testing.assert_array_equal(grad, value)
+        if step % 5 == 4:
+            del kept[::2], values[::2]
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_in_the_long_run_no_memory_is_taken(average: bool) -> None:
+    """Not even where some gradients are kept for a while."""
+    model = network()
+    optimizer: Any = optim.RMSprop(model.parameters(), lr=0.01)
+    optimizer = optim.AverageGradient(optimizer, every=2) if average else optimizer
+    forward = ag.capture(model)
+    places: list[set[int]] = [set(), set()]
+    kept: deque[Any] = deque(maxlen=3)
+    for step in range(40):
+        optimizer.zero_grad()
+        optimizer.step((forward(np.ones((5, 4), np.float32)) ** 2).mean())
+        first, *_, last = model.parameters()
+        assert first.grad is not None
+        kept.append(last.grad)
+        places[step >= 20].add(address(first.grad))
+    assert len(places[1]) <= 6
+    assert places[1] <= places[0]
 
 
 def test_gradients_accumulate_over_captured_calls() -> None:

@@ -433,7 +433,7 @@ def test_training_is_the_same_everywhere(name: str) -> None:
 
 
 RULE = ["bool", "item", "bool"]
-AVERAGE = ["bool", "item", "item", "bool", "bool", "tolist"]
+AVERAGE = ["bool", "item", "bool", "bool", "tolist"]
 
 
 @pytest.mark.parametrize("capture", [False, True])

@@ -436,7 +436,7 @@ def test_a_step_leaves_the_gradient_frees_the_graph_and_moves_in_place(every):
             arrays = [param.data for param in net.params]
         optimizer.zero_grad()
         loss = net.loss(step)
-        assert optimizer.step(loss) is None
+        assert optimizer.step(loss) == loss.item()
         assert all(param.grad is not None for param in net.params)
         assert all(param.average_grad is None for param in net.params)
         with pytest.raises(FreedGraphError):
@@ -694,6 +694,8 @@ def test_refuses_arguments(options, message):
 def test_refuses_bases():
     with pytest.raises(TypeError, match="base must be an Optimizer, got list"):
         optim.AverageGradient([scalar(1.0)])
+    with pytest.raises(TypeError, match="got AverageGradient; pass one that applies a rule"):
+        optim.AverageGradient(optim.AverageGradient(optim.SGD([scalar(1.0)])))
     with pytest.raises(ValueError, match="the base rule's lr is 0"):
         optim.AverageGradient(optim.SGD([scalar(1.0)], lr=0), lr="auto")
 

@@ -67,17 +67,37 @@ def _owner(host: Any) -> "ndarray":
     return known if known is not None and known.host is host else ndarray(host)
 
 
-class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array of the host's that is taken for one on the device that is current."""
+class MemoryPointer:
+    """What an array has as `data`: where it lies, and what keeps its memory."""
 
-    def __init__(self, host: Any) -> None:
+    def __init__(self, owner: "ndarray") -> None:
+        self.owner = owner
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array of the host's that is taken for one on the device that is current.
+
+    As CuPy's it can also be made with a shape, a dtype and other memory: then all of that.
+    """
+
+    def __init__(self, host: Any, dtype: Any = None, memptr: MemoryPointer | None = None) -> None:
+        if memptr is not None:
+            shape, host = host, np.frombuffer(memoryview(memptr.owner.host), dtype)
+            assert shape == host.shape
         self.host = np.asarray(host)
         self.device = Device()
-        self.base = None if self.host.base is None else _owner(self.host.base)
+        own = memptr is None and self.host.base is None
+        self.base = None if own or memptr is not None else _owner(self.host.base)
         """The array whose memory a view is of, which lives as long as the view does."""
         _OWNERS[id(self.host)] = self
-        if self.base is None:
+        if own:
             memory_of(self.host).belong_to(self)
+        self._memory = memptr
+
+    @property
+    def data(self) -> MemoryPointer:
+        """The memory, kept by whoever has this."""
+        return self._memory or MemoryPointer(self)
 
     shape = property(lambda self: self.host.shape)
     dtype = property(lambda self: self.host.dtype)

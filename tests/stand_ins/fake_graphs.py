@@ -273,6 +273,8 @@ class Trial:
         self.outputs: list[np.ndarray | None] = []
         self._made: set[int] = set()
         self._copies: dict[int, np.ndarray] = {}
+        self._aliases: dict[int, np.ndarray] = {}
+        """Arrays on all of the memory of others, by the ids of these: of whom results are views."""
         self._originals: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         """Copies and originals, by the copies' ids."""
 
@@ -285,6 +287,9 @@ class Trial:
         if id(root) not in self._copies:
             self._copies[id(root)] = self._pair(np.zeros_like(root), root)
             self.memories[id(root)] = memory_of(root)
+        base = array.base if isinstance(array.base, np.ndarray) else array
+        if base is not root:
+            self._aliases[id(root)] = base
         return self._pair(placed(array, root, self._copies[id(root)]), array)
 
     def original(self, value: np.ndarray | np.generic) -> np.ndarray:
@@ -295,7 +300,8 @@ class Trial:
             self._make(root)
         _, device_root = self._originals[id(root)]
         if id(result) not in self._originals:
-            self._pair(result, placed(result, root, device_root))
+            base = self._aliases.get(id(device_root), device_root)
+            self._pair(result, placed(result, root, base))
         _, array = self._originals[id(result)]
         self.outputs.append(array if id(device_root) in self._made else None)
         return array

@@ -82,8 +82,10 @@ _known: WeakValueDictionary[int, Memory] = WeakValueDictionary()
 
 
 def root_of(array: np.ndarray) -> np.ndarray:
-    """Return the array whose memory `array` is a view of, or itself."""
-    return array if array.base is None else array.base
+    """Return the array whose memory `array` is a view of, or itself; also through a memoryview."""
+    while array.base is not None:
+        array = array.base.obj if isinstance(array.base, memoryview) else array.base
+    return array
 
 
 def memory_of(array: np.ndarray) -> Memory:

@@ -694,6 +694,8 @@ def test_pooling_of_means(gpu: OnNumpy) -> None:
 # Optimizers ---------------------------------------------------------------------------------------
 
 UPDATES = {
+    "scale": (0, (-0.1,)),
+    "add_scaled": (0, (-0.1,)),
     "heavy_ball": (1, (0.1, 0.9, 0.7, True)),
     "rmsprop": (1, (0.1, 0.999, 1e-8)),
     "centered_rmsprop": (2, (0.1, 0.99, 1e-3)),
@@ -731,7 +733,7 @@ def test_updates_by_numbers_on_the_device(name: str, dtype: type, gpu: OnNumpy) 
     states, numbers = UPDATES[name]
     parameters = parameters_of(getattr(cpu.optimizer, name))[-len(numbers) :]
     there = [
-        np.array(value) if parameter in ("lr", "root_correction") else value
+        np.array(value) if parameter in ("factor", "lr", "fresh", "root_correction") else value
         for parameter, value in zip(parameters, numbers, strict=True)
     ]
     arrays = [x.astype(dtype) for x in np.random.default_rng(0).random((2 + states, 300))]

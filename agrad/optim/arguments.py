@@ -1,0 +1,57 @@
+"""Checks of what optimizers are made with, each before anything is kept of it."""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from agrad.core.tensor import Tensor
+
+__all__ = ["checked_params", "require"]
+
+# What makes an integer too large is no infinity, but its conversion to float would raise.
+_LARGEST = sys.float_info.max
+
+
+def require(owner: str, what: str, holds: Callable[[Any], bool], **arguments: Any) -> None:
+    """Raise unless each argument is a finite number for which `holds`; `what` it must do or be.
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: an argument is out of its range.
+    """
+    for name, value in arguments.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise TypeError(f"{owner}: {name} must be a number, got {type(value).__name__}")
+        if not (-_LARGEST <= value <= _LARGEST and holds(value)):
+            raise ValueError(f"{owner}: {name} must {what}, got {value}")
+
+
+def checked_params(owner: str, params: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    """Return the parameters: leaves that require a gradient, each once, at least one.
+
+    Raises:
+        TypeError: `params` is not an iterable of Tensors.
+        ValueError: there are no parameters, or one is given twice, is not a leaf, or requires no
+            gradient.
+    """
+    if isinstance(params, Tensor) or not isinstance(params, Iterable):
+        raise TypeError(
+            f"{owner}: params must be an iterable of Tensors, got a {type(params).__name__}"
+        )
+    checked = tuple(params)
+    seen: set[Tensor] = set()
+    for i, param in enumerate(checked):
+        if not isinstance(param, Tensor):
+            raise TypeError(f"{owner}: params[{i}] must be a Tensor, got a {type(param).__name__}")
+        if not param.is_leaf:
+            raise ValueError(f"{owner}: params[{i}] is computed; only a leaf can be optimized")
+        if not param.requires_grad:
+            raise ValueError(f"{owner}: params[{i}] requires no gradient; set requires_grad=True")
+        if param in seen:
+            raise ValueError(f"{owner}: params[{i}] is there twice; pass each parameter once")
+        seen.add(param)
+    if not checked:
+        raise ValueError(f"{owner}: params is empty; there is nothing to optimize")
+    return checked

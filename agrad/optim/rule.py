@@ -1,0 +1,94 @@
+"""What a rule is: the mathematics of an update, apart from the parameters it is applied to."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+from agrad.backend import Array
+from agrad.core.tensor import Tensor
+
+__all__ = ["Rule", "with_decay"]
+
+
+class Rule(ABC):
+    """How an update follows from the gradient: options, and arithmetic by them.
+
+    A subclass is a frozen dataclass of its options, which it checks when it is made. The optimizer
+    keeps the state and counts the steps, so one rule serves any number of parameters. Every rule's
+    update is proportional to the learning rate.
+
+    Example:
+        Descent by the sign of the gradient:
+
+        >>> from dataclasses import dataclass
+        >>> import numpy as np
+        >>> import agrad as ag
+        >>> from agrad import optim
+        >>> @dataclass(frozen=True)
+        ... class SignRule(optim.Rule):
+        ...     def numbers(self, rate, steps):
+        ...         return (-rate,)
+        ...     def update(self, out, grad, values, state, numbers):
+        ...         np.multiply(np.sign(grad), numbers[0], out=out)
+        >>> x = ag.tensor([1.0, -20.0], requires_grad=True)
+        >>> optimizer = optim.RuleOptimizer([x], lr=0.5, rule=SignRule())
+        >>> optimizer.step((x * x).sum())
+        401.0
+        >>> x
+        tensor([  0.5, -19.5], requires_grad=True)
+    """
+
+    whole: ClassVar[bool] = False
+    """Whether the update is that of a whole parameter in its shape, rather than element by element.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that errors begin with: the optimizer's."""
+        return type(self).__name__.removesuffix("Rule")
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """The names of the arrays to keep for each parameter, which begin as zeros."""
+        return ()
+
+    def for_param(self, param: Tensor) -> "Rule":
+        """Return the rule for this parameter: itself, or another where it does not apply."""
+        return self
+
+    @abstractmethod
+    def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
+        """Return all numbers of the update that change from step to step.
+
+        Args:
+            rate: the learning rate in force.
+            steps: how many steps the parameters have made, counting this one.
+        """
+
+    @abstractmethod
+    def update(
+        self,
+        out: Array,
+        grad: Array,
+        values: Array,
+        state: Mapping[str, Array],
+        numbers: tuple[float, ...],
+    ) -> None:
+        """Put the update into `out`, and bring the state up to date.
+
+        The arrays have one shape and dtype and are C-contiguous. They have one dimension, for a run
+        of elements of any parameters, or the parameter's own shape if the rule is `whole`.
+
+        Args:
+            out: where the update goes.
+            grad: the gradients, to be read.
+            values: the parameters, to be read.
+            state: the arrays kept, by name.
+            numbers: what `numbers` returns for this step. While a step is recorded as a CUDA graph,
+                each is a float64 array without axes, for kernels to read when the graph runs.
+        """
+
+
+def with_decay(grad: Array, weight_decay: float, values: Array) -> Array:
+    """Return the gradient of the loss plus ½ weight_decay |θ|²."""
+    return grad + weight_decay * values if weight_decay else grad
