@@ -18,10 +18,10 @@ import host_cuda
 import numpy as np
 import pytest
 from agrad.kernels import cpu
+from exact_quotients import CASES, Case, check, pairs, running
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_divided_difference import CASES, Case, check, pairs, running
 
 from agrad.testing.strategies import LAYOUTS, seeds
 

@@ -1,32 +1,21 @@
-"""Base rules, schedules, averaged weights and clipping, against definitions and PyTorch."""
+"""Base rules, against their definitions and PyTorch."""
 
 import inspect
 import math
-from functools import cache
 
 import numpy as np
 import pytest
+from noisy_bowl import SHAPES, STEPS, each_dtype, gradient, leaves, run, starts, x
+from pytorch import needs_torch, torch
 
 import agrad as ag
 from agrad import optim
-from agrad.errors import NonFiniteError
 from agrad.optim.muon import orthogonalize
 
-try:
-    import torch
-except ImportError:
-    torch = None
-needs_torch = pytest.mark.skipif(
-    torch is None, reason="compares with PyTorch, which is not installed"
-)
-
-STEPS = 100
-SHAPES = [(5, 7), (7, 3), (3,), ()]
 # float64: each of 100 steps rounds a few times, and a step of 1e-2 of the weights carries an error
 # on almost unchanged. float32: the same in its eps of 6e-8, where rules that divide by √v of a
 # gradient near zero enlarge a relative error of the gradient to one of the step.
 TOLERANCE = {np.float64: 5e-14, np.float32: 1e-5}
-DTYPES = [np.float64, np.float32]
 
 RULES = [
     (optim.SGD, {}),
@@ -62,40 +51,6 @@ RULES = [
 each_rule = pytest.mark.parametrize(
     ("rule", "options"), RULES, ids=[f"{rule.__name__}-{options}" for rule, options in RULES]
 )
-each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
-
-
-# -- the problem -----------------------------------------------------------------------------------
-
-
-def starts(dtype=np.float64, shapes=SHAPES):
-    rng = np.random.default_rng(0)
-    return [np.asarray(rng.normal(size=shape)).astype(dtype) for shape in shapes]
-
-
-@cache
-def bowl(step, i, shape):
-    rng = np.random.default_rng([step, i])
-    return rng.uniform(0.1, 2, shape), rng.normal(size=shape)
-
-
-def gradient(step, i, theta):
-    """A noisy, bumpy bowl: what a rule gets back depends on where it has gone."""
-    curvature, noise = bowl(step, i, theta.shape)
-    return np.asarray(theta * curvature + np.sin(3 * theta) + noise).astype(theta.dtype)
-
-
-def leaves(dtype=np.float64, shapes=SHAPES):
-    return [ag.tensor(start, requires_grad=True) for start in starts(dtype, shapes)]
-
-
-def run(optimizer, steps=STEPS, start=0):
-    for step in range(start, start + steps):
-        for i, param in enumerate(optimizer.params):
-            # Every seventh step, one parameter goes without.
-            param.grad = None if (step + i) % 7 == 3 else gradient(step, i, param.data)
-        optimizer.step()
-    return [param.data for param in optimizer.params]
 
 
 def assert_close(actual, expected, dtype):
@@ -464,10 +419,6 @@ def test_muons_rate_for_other_parameters_is_its_own_by_default():
 # -- bad input -------------------------------------------------------------------------------------
 
 
-def x(**options):
-    return ag.tensor([1.0, 2.0], requires_grad=True, **options)
-
-
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
@@ -563,285 +514,3 @@ def test_refuses_states_of_others():
     many.step()
     with pytest.raises(ValueError, match=r"the state has parameters \['1'\]"):
         optimizer.load_state_dict(many.state_dict())
-
-
-# -- schedules -------------------------------------------------------------------------------------
-
-
-def schedules(library, optimizer):
-    """Every schedule, made from one library's classes with its arguments."""
-    return {
-        "step": lambda: library.StepLR(optimizer, 3, 0.5),
-        "step default": lambda: library.StepLR(optimizer, step_size=10),
-        "cosine": lambda: library.CosineAnnealingLR(optimizer, 7),
-        "cosine floor": lambda: library.CosineAnnealingLR(optimizer, T_max=10, eta_min=0.02),
-        "linear": lambda: library.LinearLR(optimizer),
-        "linear down": lambda: library.LinearLR(optimizer, 1.0, 0.2, 8),
-        "sequential": lambda: library.SequentialLR(
-            optimizer,
-            [
-                library.LinearLR(optimizer, 0.1, total_iters=5),
-                library.CosineAnnealingLR(optimizer, 10),
-                library.StepLR(optimizer, 2, 0.5),
-            ],
-            milestones=[5, 15],
-        ),
-    }
-
-
-@needs_torch
-@pytest.mark.filterwarnings("ignore")  # PyTorch's about the order of calls, and its own
-@pytest.mark.parametrize("name", schedules(None, None))
-def test_schedules_give_pytorchs_numbers(name):
-    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
-    ours = optim.SGD([x()], lr=0.1)
-    their_schedule = schedules(torch.optim.lr_scheduler, theirs)[name]()
-    our_schedule = schedules(optim, ours)[name]()
-    for _ in range(30):
-        # PyTorch multiplies from step to step and rounds each time.
-        assert ours.rate == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12, abs=1e-15)
-        our_schedule.step()
-        their_schedule.step()
-
-
-def test_schedules_by_hand():
-    rates = {}
-    for name, make in schedules(optim, optimizer := optim.SGD([x()], lr=1.0)).items():
-        schedule = make()
-        rates[name] = []
-        for _ in range(17):
-            rates[name].append(optimizer.rate)
-            schedule.step()
-    assert rates["step"][:7] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
-    assert rates["cosine"][0] == 1
-    assert rates["cosine"][7] == pytest.approx(0, abs=1e-15)
-    assert rates["cosine floor"][5] == pytest.approx(0.51)
-    assert rates["cosine floor"][10] == pytest.approx(0.02)
-    assert rates["linear"][:7] == pytest.approx([1 / 3, 7 / 15, 3 / 5, 11 / 15, 13 / 15, 1, 1])
-    assert rates["sequential"][0] == pytest.approx(0.1)
-    assert rates["sequential"][5] == 1
-    assert rates["sequential"][10] == pytest.approx(0.5)
-    assert rates["sequential"][15:17] == [1, 1]
-    assert optimizer.lr == 1.0
-
-
-@pytest.mark.parametrize("rule", [optim.SGD, optim.RMSprop, optim.Adam, optim.AdamW, optim.Muon])
-def test_a_scheduled_step_is_one_with_that_rate(rule):
-    scheduled, plain = rule(leaves(), lr=0.1), rule(leaves(), lr=0.1 * 0.25)
-    optim.LinearLR(scheduled, start_factor=0.25)
-    for a, b in zip(run(scheduled, steps=4), run(plain, steps=4)):
-        np.testing.assert_allclose(a, b, rtol=1e-13)
-
-
-@pytest.mark.parametrize("name", schedules(None, None))
-def test_a_schedule_resumes(name):
-    optimizer = optim.SGD([x()], lr=0.1)
-    schedule = schedules(optim, optimizer)[name]()
-    for _ in range(6):
-        schedule.step()
-    state = schedule.state_dict()
-    resumed = optim.SGD([x()], lr=0.1)
-    again = schedules(optim, resumed)[name]()
-    again.load_state_dict(state)
-    for _ in range(12):
-        assert resumed.rate == optimizer.rate
-        schedule.step()
-        again.step()
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (lambda o: optim.StepLR(o, 0), ValueError, "StepLR: step_size"),
-        (lambda o: optim.StepLR(o, 1.5), ValueError, "StepLR: step_size"),
-        (lambda o: optim.StepLR(o, 1, -1), ValueError, "StepLR: gamma"),
-        (lambda o: optim.CosineAnnealingLR(o, 0), ValueError, "CosineAnnealingLR: T_max"),
-        (lambda o: optim.CosineAnnealingLR(o, 5, -1), ValueError, "CosineAnnealingLR: eta_min"),
-        (
-            lambda o: optim.CosineAnnealingLR(optim.SGD([x()], lr=0), 5, 0.1),
-            ValueError,
-            "CosineAnnealingLR: eta_min must be 0",
-        ),
-        (lambda o: optim.LinearLR(o, -1), ValueError, "LinearLR: start_factor"),
-        (lambda o: optim.LinearLR(o, total_iters=0), ValueError, "LinearLR: total_iters"),
-        (lambda o: optim.LinearLR(None), TypeError, "LinearLR: optimizer must be"),
-        (
-            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)], [3]),
-            ValueError,
-            "SequentialLR: milestones",
-        ),
-        (
-            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [3, 3]),
-            ValueError,
-            "SequentialLR: milestones must increase",
-        ),
-        (
-            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [3, 2]),
-            ValueError,
-            "SequentialLR: milestones",
-        ),
-        (
-            lambda o: optim.SequentialLR(o, [optim.LinearLR(optim.SGD([x()]))], []),
-            ValueError,
-            r"SequentialLR: schedulers\[0\] is of another optimizer",
-        ),
-    ],
-)
-def test_schedules_refuse(make, error, message):
-    optimizer = optim.SGD([x()])
-    with pytest.raises(error, match=message):
-        make(optimizer)
-
-
-# -- averaged weights ------------------------------------------------------------------------------
-
-
-@each_dtype
-def test_ema_is_the_weighted_mean_of_all_updates(dtype):
-    params, decay = leaves(dtype), 0.8
-    ema = optim.EMA(params, decay)
-    history = []
-    for step in range(6):
-        for i, param in enumerate(params):
-            param.data = gradient(step, i, param.data)
-        history.append([param.data for param in params])
-        ema.update()
-    weights = decay ** np.arange(5, -1, -1)
-    with ema.averaged():
-        for i, param in enumerate(params):
-            expected = sum(w * h[i].astype(np.float64) for w, h in zip(weights, history))
-            expected /= weights.sum()
-            assert param.dtype == dtype
-            np.testing.assert_allclose(param.data, expected, rtol=0, atol=20 * np.finfo(dtype).eps)
-
-
-def test_ema_puts_the_weights_back_also_after_an_error():
-    param = x()
-    ema = optim.EMA([param])
-    ema.update()
-    param.data = [5.0, 6.0]
-
-    def evaluate():
-        np.testing.assert_array_equal(param.data, [1, 2])
-        param.writable()[...] = 0
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), ema.averaged():
-        evaluate()
-    np.testing.assert_array_equal(param.data, [5, 6])
-    with ema.averaged():
-        np.testing.assert_array_equal(param.data, [1, 2])
-
-
-def test_ema_resumes():
-    param, other = x(), x()
-    ema, resumed = optim.EMA([param], 0.5), optim.EMA([other], 0.5)
-    ema.update()
-    resumed.load_state_dict(ema.state_dict())
-    for average in (ema, resumed):
-        average.params[0].data = [3.0, 3.0]
-        average.update()
-    with ema.averaged(), resumed.averaged():
-        np.testing.assert_array_equal(param.data, other.data)
-
-
-def test_each_of_many_averages_is_resumed():
-    params, others = leaves(shapes=[(2,)] * 12), leaves(shapes=[(2,)] * 12)
-    ema, resumed = optim.EMA(params, 0.5), optim.EMA(others, 0.5)
-    ema.update()
-    state = ema.state_dict()
-    averages = {i: state["averages"][i] for i in sorted(state["averages"])}
-    for param in others:
-        param.data = np.zeros(2)
-    resumed.load_state_dict(state | {"averages": averages})
-    with ema.averaged(), resumed.averaged():
-        for param, other in zip(params, others, strict=True):
-            np.testing.assert_array_equal(param.data, other.data)
-
-
-def test_ema_refuses():
-    param = x()
-    ema = optim.EMA([param])
-    with pytest.raises(ValueError, match="nothing to average yet"), ema.averaged():
-        pass
-    ema.update()
-    with ema.averaged():
-        with pytest.raises(ValueError, match="update outside"):
-            ema.update()
-        with pytest.raises(ValueError, match="in use already"), ema.averaged():
-            pass
-    with pytest.raises(ValueError, match="expected updates and averages"):
-        ema.load_state_dict({})
-    with pytest.raises(ValueError, match="has 1 averages, the parameters are 2"):
-        optim.EMA([x(), x()]).load_state_dict(ema.state_dict())
-    with pytest.raises(ValueError, match="average 0 must be float64"):
-        optim.EMA([x(dtype=np.float64)]).load_state_dict(ema.state_dict())
-
-
-# -- clipping --------------------------------------------------------------------------------------
-
-
-@needs_torch
-@each_dtype
-@pytest.mark.parametrize("norm_type", [1.0, 2.0, 3.0, math.inf])
-@pytest.mark.parametrize("max_norm", [0.5, 1e3])
-def test_clips_the_norm_as_pytorch_does(dtype, norm_type, max_norm):
-    ours = leaves(dtype)
-    theirs = [torch.tensor(param.data, requires_grad=True) for param in ours]
-    for i, (a, b) in enumerate(zip(ours, theirs)):
-        a.grad = gradient(0, i, a.data)
-        b.grad = torch.tensor(a.grad)
-    norm = optim.clip_grad_norm_([*ours, x()], max_norm, norm_type)
-    expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm, norm_type)
-    tolerance = 20 * float(np.finfo(dtype).eps)
-    assert norm == pytest.approx(expected.item(), rel=tolerance)
-    for a, b in zip(ours, theirs):
-        assert a.grad.dtype == dtype
-        np.testing.assert_allclose(a.grad, b.grad.numpy(), rtol=tolerance)
-
-
-def test_clips_the_norm():
-    a, b = x(), x()
-    a.grad, b.grad = np.array([3, 0], np.float32), np.array([0, 4], np.float32)
-    assert optim.clip_grad_norm_([a, b], 10.0) == 5
-    np.testing.assert_array_equal(b.grad, [0, 4])
-    assert optim.clip_grad_norm_([a, b], 1.0) == 5
-    np.testing.assert_allclose([*a.grad, *b.grad], [0.6, 0, 0, 0.8], rtol=1e-6)
-
-
-def test_without_gradients_there_is_nothing_to_clip():
-    assert optim.clip_grad_norm_([x(), x()], 1.0) == 0
-    assert optim.clip_grad_norm_([], 1.0) == 0
-    optim.clip_grad_value_([x()], 1.0)
-
-
-def test_clips_large_norms_and_refuses_what_is_not_finite():
-    a = x()
-    a.grad = np.array([3e30, 4e30], np.float32)
-    assert optim.clip_grad_norm_([a], 1.0) == pytest.approx(5e30)
-    np.testing.assert_allclose(a.grad, [0.6, 0.8], rtol=1e-6)
-    for bad in (math.nan, math.inf):
-        a.grad = np.array([1, bad], np.float32)
-        with pytest.raises(NonFiniteError, match="clip_grad_norm_: the norm"):
-            optim.clip_grad_norm_([a], 0.5)
-        assert a.grad[0] == 1
-
-
-def test_clips_values():
-    a = x()
-    a.grad = np.array([-3, 0.25], np.float32)
-    optim.clip_grad_value_([a, x()], 1.0)
-    np.testing.assert_array_equal(a.grad, [-1, 0.25])
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: optim.clip_grad_norm_([x()], 0), "max_norm must be positive"),
-        (lambda: optim.clip_grad_norm_([x()], 1, 0), "norm_type must be positive"),
-        (lambda: optim.clip_grad_value_([x()], -1), "clip_value must not be negative"),
-    ],
-)
-def test_clipping_refuses(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

@@ -1,0 +1,133 @@
+"""Schedules of the rate, against PyTorch's and by hand."""
+
+import numpy as np
+import pytest
+from noisy_bowl import leaves, run, x
+from pytorch import needs_torch, torch
+
+from agrad import optim
+
+
+def schedules(library, optimizer):
+    """Every schedule, made from one library's classes with its arguments."""
+    return {
+        "step": lambda: library.StepLR(optimizer, 3, 0.5),
+        "step default": lambda: library.StepLR(optimizer, step_size=10),
+        "cosine": lambda: library.CosineAnnealingLR(optimizer, 7),
+        "cosine floor": lambda: library.CosineAnnealingLR(optimizer, T_max=10, eta_min=0.02),
+        "linear": lambda: library.LinearLR(optimizer),
+        "linear down": lambda: library.LinearLR(optimizer, 1.0, 0.2, 8),
+        "sequential": lambda: library.SequentialLR(
+            optimizer,
+            [
+                library.LinearLR(optimizer, 0.1, total_iters=5),
+                library.CosineAnnealingLR(optimizer, 10),
+                library.StepLR(optimizer, 2, 0.5),
+            ],
+            milestones=[5, 15],
+        ),
+    }
+
+
+@needs_torch
+@pytest.mark.filterwarnings("ignore")  # PyTorch's about the order of calls, and its own
+@pytest.mark.parametrize("name", schedules(None, None))
+def test_schedules_give_pytorchs_numbers(name):
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    ours = optim.SGD([x()], lr=0.1)
+    their_schedule = schedules(torch.optim.lr_scheduler, theirs)[name]()
+    our_schedule = schedules(optim, ours)[name]()
+    for _ in range(30):
+        # PyTorch multiplies from step to step and rounds each time.
+        assert ours.rate == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12, abs=1e-15)
+        our_schedule.step()
+        their_schedule.step()
+
+
+def test_schedules_by_hand():
+    rates = {}
+    for name, make in schedules(optim, optimizer := optim.SGD([x()], lr=1.0)).items():
+        schedule = make()
+        rates[name] = []
+        for _ in range(17):
+            rates[name].append(optimizer.rate)
+            schedule.step()
+    assert rates["step"][:7] == [1, 1, 1, 0.5, 0.5, 0.5, 0.25]
+    assert rates["cosine"][0] == 1
+    assert rates["cosine"][7] == pytest.approx(0, abs=1e-15)
+    assert rates["cosine floor"][5] == pytest.approx(0.51)
+    assert rates["cosine floor"][10] == pytest.approx(0.02)
+    assert rates["linear"][:7] == pytest.approx([1 / 3, 7 / 15, 3 / 5, 11 / 15, 13 / 15, 1, 1])
+    assert rates["sequential"][0] == pytest.approx(0.1)
+    assert rates["sequential"][5] == 1
+    assert rates["sequential"][10] == pytest.approx(0.5)
+    assert rates["sequential"][15:17] == [1, 1]
+    assert optimizer.lr == 1.0
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.RMSprop, optim.Adam, optim.AdamW, optim.Muon])
+def test_a_scheduled_step_is_one_with_that_rate(rule):
+    scheduled, plain = rule(leaves(), lr=0.1), rule(leaves(), lr=0.1 * 0.25)
+    optim.LinearLR(scheduled, start_factor=0.25)
+    for a, b in zip(run(scheduled, steps=4), run(plain, steps=4)):
+        np.testing.assert_allclose(a, b, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", schedules(None, None))
+def test_a_schedule_resumes(name):
+    optimizer = optim.SGD([x()], lr=0.1)
+    schedule = schedules(optim, optimizer)[name]()
+    for _ in range(6):
+        schedule.step()
+    state = schedule.state_dict()
+    resumed = optim.SGD([x()], lr=0.1)
+    again = schedules(optim, resumed)[name]()
+    again.load_state_dict(state)
+    for _ in range(12):
+        assert resumed.rate == optimizer.rate
+        schedule.step()
+        again.step()
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda o: optim.StepLR(o, 0), ValueError, "StepLR: step_size"),
+        (lambda o: optim.StepLR(o, 1.5), ValueError, "StepLR: step_size"),
+        (lambda o: optim.StepLR(o, 1, -1), ValueError, "StepLR: gamma"),
+        (lambda o: optim.CosineAnnealingLR(o, 0), ValueError, "CosineAnnealingLR: T_max"),
+        (lambda o: optim.CosineAnnealingLR(o, 5, -1), ValueError, "CosineAnnealingLR: eta_min"),
+        (
+            lambda o: optim.CosineAnnealingLR(optim.SGD([x()], lr=0), 5, 0.1),
+            ValueError,
+            "CosineAnnealingLR: eta_min must be 0",
+        ),
+        (lambda o: optim.LinearLR(o, -1), ValueError, "LinearLR: start_factor"),
+        (lambda o: optim.LinearLR(o, total_iters=0), ValueError, "LinearLR: total_iters"),
+        (lambda o: optim.LinearLR(None), TypeError, "LinearLR: optimizer must be"),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)], [3]),
+            ValueError,
+            "SequentialLR: milestones",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [3, 3]),
+            ValueError,
+            "SequentialLR: milestones must increase",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [3, 2]),
+            ValueError,
+            "SequentialLR: milestones",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(optim.SGD([x()]))], []),
+            ValueError,
+            r"SequentialLR: schedulers\[0\] is of another optimizer",
+        ),
+    ],
+)
+def test_schedules_refuse(make, error, message):
+    optimizer = optim.SGD([x()])
+    with pytest.raises(error, match=message):
+        make(optimizer)
