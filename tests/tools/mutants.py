@@ -46,13 +46,12 @@ SHAPE = "agrad/ops/shape.py"
 SWEEP = "agrad/core/sweep.py"
 OPTIMIZER = "agrad/optim/average_gradient.py"
 SEARCH = "agrad/optim/line_search.py"
+ACTIVATION = "kernels/cpu/activation.py"
 DIFFERENCE = "kernels/cpu/divided_difference.py"
-ELEMENTARY = "kernels/cpu/elementary_difference.py"
 POOLING = "kernels/cpu/pooling.py"
 STEPS = "kernels/cpu/optimizer.py"
 CAPTURED = "agrad/tracing/steps.py"
 FLAT = "agrad/core/flat.py"
-DENSE = "kernels/cpu/dense.py"
 CUDA = "agrad/gpu/cuda.py"
 GRAPH = "agrad/gpu/graph.py"
 STEP = "agrad/gpu/step.py"
@@ -191,7 +190,7 @@ OPERATIONS = [
     ),
     Mutant(
         ARITHMETIC,
-        "return np.where(a == b, clipped == a, quotient)",
+        "return np.where(still, clipped == a, quotient)",
         "return quotient",
         "clip: 0 where start and end are equal",
         "average",
@@ -390,7 +389,7 @@ OPERATIONS = [
         "convolution",
     ),
     Mutant(
-        DENSE,
+        ACTIVATION,
         "return grad * (_ONE - out * out)",
         "return grad * (_ONE - out)",
         "tanh: the square in the derivative dropped",
@@ -566,27 +565,31 @@ KERNELS = [
         "relu",
     ),
     Mutant(
-        DIFFERENCE,
-        """(power_a, rest_a) if abs(a) < abs(b) else (power_b, rest_b)
-    power, rest = (power, rest) if (a > _ZERO)""",
-        """(power_b, rest_b) if abs(a) < abs(b) else (power_a, rest_a)
-    power, rest = (power, rest) if (a > _ZERO)""",
-        "tanh, float32: the farther end factored out",
+        ACTIVATION,
+        "power, rest = split_exp(max(-_TWO * min(abs(a), abs(b)), lowest))",
+        "power, rest = split_exp(max(-_TWO * max(abs(a), abs(b)), lowest))",
+        "tanh, averaged: the farther end factored out",
         "divided_difference",
         "tanh",
     ),
     Mutant(
-        DIFFERENCE,
-        """if half_gap > 0 else (4.0, 1.0)
-    mean = (drop + drop * rest)""",
-        """if half_gap > 0 else (4.0, 1.0)
-    mean = drop""",
-        "tanh, float64: the rest of the exponential dropped",
+        ACTIVATION,
+        "mean = (drop + drop * rest) * ((_ONE + abs(f_a))",
+        "mean = drop * ((_ONE + abs(f_a))",
+        "tanh, averaged: the rest of the exponential dropped",
         "divided_difference",
         "tanh",
     ),
     Mutant(
-        DIFFERENCE,
+        "kernels/cpu/logistic.py",
+        "mean = (drop + drop * rest) / (quarter_gap",
+        "mean = drop / (quarter_gap",
+        "sigmoid, averaged: the rest of the exponential dropped",
+        "divided_difference",
+        "sigmoid",
+    ),
+    Mutant(
+        "kernels/cpu/logistic.py",
         "right = 1 - _softplus_below(min(-high, 0.0), min(-low, 0.0))",
         "right = 1 - _softplus_below(min(-high, 0.0), min(-high, 0.0))",
         "softplus: one end for both above zero",
@@ -594,15 +597,15 @@ KERNELS = [
         "softplus",
     ),
     Mutant(
-        DIFFERENCE,
-        "normal_below(low) + high * _mean_density(low, high)",
-        "normal_below(low) + low * _mean_density(low, high)",
+        "kernels/cpu/gelu.py",
+        "_normal_below(low) + high * _mean_density(low, high)",
+        "_normal_below(low) + low * _mean_density(low, high)",
         "GELU: the lower end for the higher",
         "divided_difference",
         "gelu",
     ),
     Mutant(
-        ELEMENTARY,
+        DIFFERENCE,
         "drop = -math.expm1(-gap)",
         "drop = 1 - math.exp(-gap)",
         "exponential: the naive difference",
@@ -610,7 +613,7 @@ KERNELS = [
         "exp",
     ),
     Mutant(
-        ELEMENTARY,
+        DIFFERENCE,
         "if ratio == math.inf:  # or too far apart for anything to cancel",
         "if ratio >= 0:",
         "logarithm: the naive quotient",
@@ -618,7 +621,7 @@ KERNELS = [
         "log",
     ),
     Mutant(
-        ELEMENTARY,
+        DIFFERENCE,
         "return 1 / (math.sqrt(a) + math.sqrt(b))",
         "return 0.5 / math.sqrt(0.5 * (a + b))",
         "square root: the derivative at the midpoint",
@@ -626,7 +629,7 @@ KERNELS = [
         "sqrt",
     ),
     Mutant(
-        ELEMENTARY,
+        DIFFERENCE,
         "return _cosine(middle, rest) * _sine_over_halfgap_of(a, b)",
         "return _cosine(middle, rest)",
         "sine: the derivative at the midpoint",
@@ -661,7 +664,7 @@ KERNELS = [
 
 JOINED = [
     Mutant(
-        DENSE,
+        ACTIVATION,
         "* ((_ONE + abs(f_a)) * (_ONE + abs(f_b)))",
         "* ((_ONE + f_a) * (_ONE + f_b))",
         "tanh, averaged with its values: their signs left in",
@@ -669,7 +672,7 @@ JOINED = [
         "tanh",
     ),
     Mutant(
-        DENSE,
+        ACTIVATION,
         "return grad * (_ZERO if whole == 0 else share)",
         "return grad * (_ONE if whole == 0 else share)",
         "ReLU, averaged: a slope of 1 where both ends are zero",
