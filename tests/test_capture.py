@@ -119,6 +119,7 @@ DENSE: dict[str, tuple[list[Any], int]] = {
     "what is between is the result": ([LINEAR, TANH], 1),
     "an activation of no layer": ([TANH, LINEAR, ("add", 0, 0), RELU], 0),
     "nobody uses the activation": ([LINEAR, TANH, ("linear", 2, True)], 0),
+    "another operation of three inputs": ([("layer_norm", 0), TANH, LINEAR, RELU], 0),
 }
 FLOATS = [np.float32, np.float64]
 LEAVES = 5  # the argument, and weight and bias of two layers
@@ -130,6 +131,9 @@ def test_dense_layers_are_bit_identical_whatever_uses_them(case: str, shape: Any
     steps, result = DENSE[case]
     for dtypes in product(FLOATS, repeat=3):
         assert_captured_alike(steps, result, shape, dtypes, [True] * LEAVES)
+    for dtype in np.float16, np.int32:  # which nothing differentiates
+        if case != "another operation of three inputs":
+            assert_captured_alike(steps, result, shape, [dtype] * 3, [False] * LEAVES)
     for frozen in range(LEAVES):
         wanted = [i != frozen for i in range(LEAVES)]
         assert_captured_alike(steps, result, shape, [np.float32] * 3, wanted)
@@ -139,7 +143,7 @@ backwards = st.sampled_from([0, 0, 0, 1, 2])
 dense_steps = st.lists(
     st.one_of(
         st.tuples(st.just("linear"), backwards, st.booleans()),
-        st.tuples(st.sampled_from(["tanh", "relu"]), backwards),
+        st.tuples(st.sampled_from(["tanh", "relu", "layer_norm"]), backwards),
         st.tuples(st.just("add"), backwards, backwards),
     ),
     min_size=2,
@@ -185,6 +189,8 @@ def assert_captured_alike(
                 values.append(F.linear(value, weight, bias if rest[0] else None))
             elif kind == "add":
                 values.append(value + values[-1 - rest[0] % len(values)])
+            elif kind == "layer_norm":
+                values.append(F.layer_norm(value, 3, parameters[1], parameters[3]))
             else:
                 values.append(getattr(F, kind)(value))
         return values[-1 - result % len(values)]
