@@ -73,7 +73,7 @@ def test_a_lying_state_is_refused_or_taken_up_as_it_is(name: str, other: bool) -
     assert refused > 30
 
 
-def test_a_state_is_its_owner_s_copy() -> None:
+def test_a_state_is_a_copy() -> None:
     """Later steps change neither what was returned nor what was loaded."""
     source, target = make_parts(), make_parts(seed=1)
     states = {name: part.state_dict() for name, part in source.items()}
@@ -86,6 +86,29 @@ def test_a_state_is_its_owner_s_copy() -> None:
     assert comparable(states) == before
     for name, part in target.items():
         assert comparable(part.state_dict()) == comparable(source[name].state_dict())
+
+
+@pytest.mark.parametrize("name", make_parts())
+def test_whoever_changes_a_state_changes_no_part(name: str) -> None:
+    part = make_parts()[name]
+    state = part.state_dict()
+    before = comparable(state)
+    scribble(state)
+    assert comparable(part.state_dict()) == before
+    state = make_parts(seed=1, epochs=2)[name].state_dict()
+    loaded = comparable(state)
+    part.load_state_dict(state)
+    scribble(state)
+    assert comparable(part.state_dict()) == loaded
+
+
+def scribble(state: Any) -> None:
+    """Change every array of nested dicts in place."""
+    for value in state.values():
+        if isinstance(value, dict):
+            scribble(value)
+        elif isinstance(value, np.ndarray):
+            value[...] = 7
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), float("inf"), float("nan")])

@@ -465,6 +465,16 @@ def test_gradients_that_are_there_are_used():
     np.testing.assert_array_equal(theta.data, [0.75])
 
 
+def test_the_update_is_measured_from_where_the_loss_was_recorded():
+    theta = scalar([1.0])
+    loss = (theta * theta).sum() * 0.5
+    theta.data = [5.0]
+    optim.AverageGradient(optim.SGD([theta], lr=4.0)).step(
+        loss
+    )  # a quarter of it leads from 1 to 0
+    np.testing.assert_allclose(theta.data, [5 - 1], atol=1e-15)
+
+
 def test_leftover_average_gradients_do_not_count():
     theta = scalar([1.0])
     theta.average_grad = np.array([-1e6])

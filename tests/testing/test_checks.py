@@ -312,6 +312,69 @@ def test_kinks_everywhere_are_an_error() -> None:
         check_gradients(F.relu, np.zeros(1000))
 
 
+def test_up_to_a_hundred_kinks_are_left_out() -> None:
+    assert len(check_gradients(F.relu, np.zeros(100)).kinks) == 100
+    with pytest.raises(ValueError, match="more than 100 elements are at kinks"):
+        check_gradients(F.relu, np.zeros(101))
+
+
+@pytest.mark.parametrize("place", [0, 2, 3, 5])
+@pytest.mark.parametrize("size", [0, 1])
+def test_the_first_and_the_last_element_of_each_input_are_told_apart(place: int, size: int) -> None:
+    names = [("input 0", i) for i in range(3)] + [("input 2", i) for i in range(3)]
+    between = np.ones(size)
+
+    def f(x: ag.Tensor, y: ag.Tensor, z: ag.Tensor) -> ag.Tensor:
+        both = ag.concatenate([x, z])
+        return apply(Sloped(place, 2.0), both).sum() + y.sum()
+
+    with pytest.raises(CheckError) as caught:
+        check_gradients(f, np.ones(3), between, np.ones(3))
+    name, index = names[place]
+    assert (caught.value.input, caught.value.index) == (name, (index,))
+
+
+class Partly(Linear):
+    """x, with a gradient that is wrong where the gradient of its result is positive."""
+
+    def forward(self, x):
+        return x.copy()
+
+    def backward(self, grad, needs, out, x):
+        return (np.where(grad > 0, 2 * grad, grad),)
+
+
+def test_more_directions_find_more() -> None:
+    def passes(seed: int, directions: int) -> bool:
+        try:
+            check_gradients(Partly(), np.array([1.0]), directions=directions, seed=seed)
+        except CheckError:
+            return False
+        return True
+
+    assert any(passes(seed, 1) for seed in range(20))
+    assert not any(passes(seed, 30) for seed in range(20))
+
+
+def test_frozen_parameters_are_constants() -> None:
+    layer = nn.Linear(4, 2).to("float64")
+    layer.bias.requires_grad = False
+    assert check_gradients(layer, X).elements == 12 + 8
+    moves = {layer.weight: 0.1 * X[:2]}
+    assert check_average_gradients(layer, [ag.tensor(X)], moves).order == math.inf
+
+
+def test_calls_that_give_other_shapes_are_told_apart() -> None:
+    calls = []
+
+    def f(x: ag.Tensor) -> ag.Tensor:
+        calls.append(x)
+        return x[: len(calls)]
+
+    with pytest.raises(ValueError, match="two calls of f gave different values"):
+        check_gradients(f, np.ones(3))
+
+
 def test_a_check_leaves_everything_as_it_was() -> None:
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).to("float64")
     bystander = leaf(Y)
@@ -445,6 +508,24 @@ class NaiveQuotient(Elementwise):
         return np.where(same, self.derivative(np.tanh(a), a), quotient)
 
 
+class Unguarded(Elementwise):
+    """x², whose quotient is 0/0 where nothing moves."""
+
+    forward, derivative = Square.forward, lambda self, out, x: 2 * x
+
+    def divided_difference(self, a, b):
+        with np.errstate(invalid="ignore"):
+            return (b * b - a * a) / (b - a)
+
+
+class NeverANumber(Square):
+    """NaN wherever anything moves."""
+
+    def average_backward(self, grad, needs, start, end):
+        (x0,), (x1,) = start.inputs, end.inputs
+        return (np.where(x0 == x1, 2 * grad * x0, np.nan),)
+
+
 class WrongKind(Linear, Square):
     pass
 
@@ -502,6 +583,8 @@ class Remembering(Linear):
     [
         (lambda x, y: apply(NaiveQuotient(), x) + y, "by input 0.*scaled to 1e-12"),
         (lambda x, y: apply(WrongKind(), x) + y, "not complete"),
+        (lambda x, y: apply(NeverANumber(), x) + y, "not complete"),
+        (lambda x, y: apply(Unguarded(), x) + y, "by input 0.*update of 0"),
         (lambda x, y: apply(Ends(), x, y), "power shown here"),
         (lambda x, y: apply(Doubled(), y) + x, "by input 1.*update of 0"),
         (lambda x, y: apply(Skewed(), x) + y, r"at index \(0, [01]\).*all Linear"),

@@ -56,6 +56,10 @@ CUDA = "agrad/gpu/cuda.py"
 GRAPH = "agrad/gpu/graph.py"
 STEP = "agrad/gpu/step.py"
 RULE = "agrad/optim/optimizer.py"
+SCHEDULE = "agrad/optim/schedule.py"
+TENSOR = "agrad/core/tensor.py"
+CHECKPOINT = "agrad/checkpoint.py"
+CHECK = "agrad/testing/gradients.py"
 
 KINDS = [
     Mutant(
@@ -819,4 +823,321 @@ GRAPHS = [
     ),
 ]
 
-MUTANTS = [*KINDS, *OPERATIONS, *SWEEPS, *OPTIMIZERS, *KERNELS, *JOINED, *GRAPHS]
+GUARDS = [
+    Mutant(
+        SWEEP,
+        "id(gradient) in taken or _is_shared(gradient, i, gradients, node, grad)",
+        "_is_shared(gradient, i, gradients, node, grad)",
+        "sweep: no set of taken arrays, one array for two leaves",
+        "graph",
+        "share_no_memory",
+    ),
+    Mutant(
+        SWEEP,
+        "                    taken.add(id(gradient))\n",
+        "",
+        "sweep: what a leaf has taken is not noted",
+        "graph",
+        "share_no_memory",
+    ),
+    Mutant(
+        SWEEP,
+        "taken = set() if owned else {id(array) for array in (*node.inputs, node.out, grad)}",
+        "taken: set[int] = set()",
+        "sweep: inputs, output and gradient are not taken from the start",
+        "graph",
+        "share_no_memory",
+    ),
+    Mutant(
+        SWEEP,
+        "id(gradient) in taken or _is_shared(gradient, i, gradients, node, grad)",
+        "id(gradient) in taken",
+        "sweep: views of other arrays given to leaves",
+        "graph",
+        "share_no_memory",
+    ),
+    Mutant(
+        SWEEP,
+        "known[parent] = known[parent] + gradient",
+        "known[parent] += gradient",
+        "sweep: gradients added up in an array that others have too",
+        "graph",
+        "adding_up",
+    ),
+    Mutant(
+        SWEEP,
+        "    if before.inputs is after.inputs:\n"
+        "        return node.operation.backward(grad, node.needs, before.out, "
+        "*before.inputs)\n",
+        "",
+        "average sweep: what does not move is averaged all the same",
+        "average",
+        "nothing_moves",
+    ),
+    Mutant(
+        SWEEP,
+        "        moves = False\n",
+        "        moves = True\n",
+        "average sweep: what does not move is run again",
+        "graph",
+        "only_what_moves",
+    ),
+    Mutant(
+        SWEEP,
+        "if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, grad.shape[lead:])):",
+        "if False:",
+        "sweep: a gradient of a wrong shape not refused",
+        "graph",
+        "does_not_fit",
+    ),
+    Mutant(
+        TENSOR,
+        "if result._is_writable():",
+        "if result._is_writable() and not result._is_view():",
+        "a result that is a view not protected",
+        "capture gradients",
+        "graph_of_a_call or no_array",
+    ),
+    Mutant(
+        CAPTURED,
+        "            and users[affine.result] == 1\n",
+        "",
+        "dense layers joined where what is between is used again",
+        "capture",
+        "dense_layers",
+    ),
+    Mutant(
+        CAPTURED,
+        "            and affine.result != result\n",
+        "",
+        "dense layers joined where what is between is the result",
+        "capture",
+        "dense_layers",
+    ),
+    Mutant(
+        CAPTURED,
+        "            and len(affine.slots) == 3\n",
+        "",
+        "dense layers joined where there is no bias",
+        "capture",
+        "dense_layers",
+    ),
+    Mutant(
+        CAPTURED,
+        "            and out.ndim == 2\n",
+        "",
+        "dense layers joined where there are more axes than two",
+        "capture",
+        "dense_layers",
+    ),
+    Mutant(
+        CAPTURED,
+        "            and {values[slot].dtype for slot in affine.slots} == {out.dtype}\n",
+        "",
+        "dense layers joined where dtypes differ",
+        "capture",
+        "dense_layers",
+    ),
+    Mutant(
+        CAPTURED,
+        "            and out.dtype in (np.float32, np.float64)\n",
+        "",
+        "dense layers joined where the dtype is another",
+        "capture",
+        "dense_layers",
+    ),
+    Mutant(
+        CAPTURED,
+        "            and type(affine.operation) is Affine\n",
+        "",
+        "dense layers joined where the operation is no dense layer",
+        "capture",
+        "dense_layers",
+    ),
+    Mutant(
+        CAPTURED,
+        "    grads[slot] = gradient if known is None else known + gradient\n",
+        "    if known is not None:\n"
+        "        known += gradient\n"
+        "    grads[slot] = gradient if known is None else known\n",
+        "captured: gradients added up in an array that others have too",
+        "graph",
+        "adding_up",
+    ),
+    Mutant(
+        "agrad/data/batches.py",
+        "np.random.default_rng([epoch, self._seed])",
+        "np.random.default_rng([0 if self._drop_last else epoch, self._seed])",
+        "batches: with drop_last every epoch in the same order",
+        "data",
+        "order",
+    ),
+    Mutant(
+        CHECKPOINT,
+        "                part.load_state_dict(before[loaded])\n",
+        "                part.load_state_dict(before[loaded])\n                break\n",
+        "restoring: only the first part is put back",
+        "checkpoint",
+        "every_part",
+    ),
+    Mutant(
+        CHECKPOINT,
+        'best if best and self._path(best["iteration"]).exists() else None',
+        "best",
+        "checkpoints: the best is kept though its file is gone",
+        "checkpoint",
+        "best_whose",
+    ),
+    Mutant(
+        RULE,
+        "        states = {param: saved[i] for i, param in known.items() if i in saved}\n",
+        "        states = dict(zip((known[i] for i in known if i in saved), "
+        "map(saved.get, sorted(saved))))\n",
+        "an optimizer's state in the order of strings, 10 before 2",
+        "optim",
+        "each_of_many",
+    ),
+    Mutant(
+        RULE,
+        "if isinstance(value, bool) or not isinstance(value, int | float | np.number):",
+        "if not isinstance(value, int | float | np.number):",
+        "True taken for a number",
+        "optim",
+        "refuses_arguments",
+    ),
+    Mutant(
+        RULE,
+        '        saved = require_dict(self._name, "parameters", state["parameters"])\n',
+        '        self.lr = state["lr"]\n'
+        '        saved = require_dict(self._name, "parameters", state["parameters"])\n',
+        "a refused state leaves its learning rate behind",
+        "states",
+        "lying",
+    ),
+    Mutant(
+        RULE,
+        "kinds.setdefault((param.dtype, param.device, self._alike(param)), [])",
+        "kinds.setdefault((param.device, self._alike(param)), [])",
+        "parameters of both dtypes in one array",
+        "optim",
+        "both_dtypes",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "if all(param in self._fractions for param in flat.tensors):",
+        "if True:",
+        "fractions asked for where none were kept",
+        "average_gradient",
+        "when_measured",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "            if not nodes[-1].freed:  # no end was finite, so no sweep has freed "
+        "the graph\n"
+        "                for node in nodes:\n"
+        "                    node.free()\n",
+        "",
+        "a graph without a finite end is not freed",
+        "average_gradient",
+        "without_a_finite",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "str(i): self._fractions[param].copy()",
+        "str(i): self._fractions[param]",
+        "a state that shares its fractions with the optimizer",
+        "states",
+        "changes_a_state",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "fractions[param] = move(saved[str(i)], param.device).copy()",
+        "fractions[param] = move(saved[str(i)], param.device)",
+        "an optimizer that shares its fractions with a loaded state",
+        "states",
+        "changes_a_state",
+    ),
+    Mutant(
+        OPTIMIZER,
+        '        steps = require_count(name, "steps", state["steps"])\n',
+        '        self.base.load_state_dict(state["base"])\n'
+        '        steps = require_count(name, "steps", state["steps"])\n',
+        "the base rule's state loaded before the rest is looked at",
+        "states",
+        "lying",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "starts.get(param, param.data)",
+        "param.data",
+        "the path starts at the present values, not the recorded ones",
+        "average_gradient",
+        "measured_from",
+    ),
+    Mutant(
+        SCHEDULE,
+        'if eta_min and (getattr(optimizer, "automatic", False) or optimizer.lr == 0):',
+        'if eta_min and getattr(optimizer, "automatic", False):',
+        "cosine: a floor over a rate of 0 not refused",
+        "optim",
+        "schedules_refuse",
+    ),
+    Mutant(
+        SCHEDULE,
+        "list(milestones) != sorted(set(milestones))",
+        "list(milestones) != sorted(milestones)",
+        "equal milestones not refused",
+        "optim",
+        "schedules_refuse",
+    ),
+    Mutant(
+        "agrad/nn/batch_norm.py",
+        "training=self.training or not self.track_running_stats",
+        "training=self.training",
+        "batch normalization without running statistics fails in evaluation",
+        "nn",
+        "BatchNorm or running",
+    ),
+    Mutant(
+        "agrad/nn/functional/normalization.py",
+        "elif running_mean is None or running_var is None:",
+        "elif running_mean is None and running_var is None:",
+        "batch normalization: one running statistic missing not refused",
+        "bad_input",
+        "batch_norm",
+    ),
+    Mutant(
+        CHECK,
+        "measured.jump > 1e-3 * discrepancy",
+        "measured.jump > 0",
+        "check of gradients: any jump of a slope, rounding too, taken for a kink",
+        "checks",
+        "kink or bend or rounding_of",
+    ),
+    Mutant(
+        CHECK,
+        "measured.jump > 1e-3 * discrepancy",
+        "measured.jump > 1e-6 * discrepancy",
+        "check of gradients: a kink's jump a millionth of the error",
+        "checks",
+        "kink or bend or rounding_of",
+    ),
+    Mutant(
+        CHECK,
+        "measured.jump > 1e-3 * discrepancy",
+        "measured.jump > discrepancy",
+        "check of gradients: a kink's jump as large as the error",
+        "checks",
+        "kink or bend or rounding_of",
+    ),
+    Mutant(
+        "agrad/study/measures.py",
+        "(means <= target) & np.isfinite(means)",
+        "means <= target",
+        "the study: an infinite mean reaches an infinite target",
+        "study",
+        "finite",
+    ),
+]
+
+MUTANTS = [*KINDS, *OPERATIONS, *SWEEPS, *OPTIMIZERS, *KERNELS, *JOINED, *GRAPHS, *GUARDS]
