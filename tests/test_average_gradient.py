@@ -508,6 +508,27 @@ def test_resumes_bit_for_bit_from_a_saved_state(make_base, dtype, options, tmp_p
         np.testing.assert_array_equal(a.data, b.data)
 
 
+def test_eleven_parameters_get_back_each_its_own_fractions(tmp_path):
+    """The names of the fractions are strings, of which "10" comes before "2"."""
+    starts = np.linspace(0.1, 2.0, 11)
+    optimizers = []
+    for _ in range(2):
+        params = [scalar([start]) for start in starts]
+        optimizers.append(optim.AverageGradient(optim.SGD(params, lr=2.0), every=2))
+    first, resumed = optimizers
+    first.step(sum((np.sin(p) * p).sum() for p in first.params))
+    save(tmp_path / "state", first.state_dict())
+    resumed.load_state_dict(load(tmp_path / "state"))
+    for a, b in zip(first.params, resumed.params):
+        b.data = a.data
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+        optimizer.step(sum((np.sin(p) * p).sum() for p in optimizer.params))
+    moved = [p.item() for p in first.params]
+    assert [p.item() for p in resumed.params] == moved
+    assert len({own.item() for own in first.state_dict()["fractions"].values()}) > 5
+
+
 # -- where the loss is not finite ------------------------------------------------------------------
 
 
@@ -665,6 +686,11 @@ def use_another_loss(theta, optimizer):
     optimizer.step((other * other).sum())
 
 
+def forget_the_loss(theta, optimizer):
+    (theta * theta).sum().backward()
+    optimizer.step()
+
+
 def forget_to_pass_a_tensor(theta, optimizer):
     optimizer.step(3.0)
 
@@ -700,6 +726,7 @@ def use_an_operation_without_a_kind(theta, optimizer):
         (use_an_operation_without_a_kind, AverageUndefinedError, "Kindless"),
         (use_a_freed_graph, FreedGraphError, "retain_graph=True"),
         (use_another_loss, ValueError, "parameter 0, .* has a gradient, but not of this loss"),
+        (forget_the_loss, TypeError, r"needs the loss.*call step\(loss\)"),
         (forget_to_pass_a_tensor, TypeError, "loss must be a Tensor, got a float"),
         (pass_several_elements, ValueError, r"a single element .* got shape \(2,\)"),
         (pass_a_leaf, ValueError, "no graph"),
