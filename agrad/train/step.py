@@ -12,7 +12,8 @@ import agrad.nn.functional as F
 from agrad import random
 from agrad.backend import Array, beside, device_of
 from agrad.core.anomaly import detect_anomaly, detecting
-from agrad.core.tensor import Tensor, as_tensor, plain
+from agrad.core.array_methods import plain
+from agrad.core.tensor import Tensor, as_tensor
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.graph import Graph, Recorder
@@ -77,7 +78,7 @@ def _step(
     inputs: Any,
     targets: Any,
     loss_function: LossFunction,
-) -> Any:
+) -> float:
     optimizer.zero_grad()
     return optimizer.step(loss_function(model(as_tensor(inputs)), targets))
 
@@ -212,7 +213,10 @@ class CapturedStep:
     ) -> float | None:
         """Make a step, and record it for those that follow."""
         self._recorded[key] = conclude = None
-        body = partial(_step, self._forward, self._optimizer, loss_function=self._loss_function)
+        # Recorded, the loss that it returns is an array.
+        body: Callable[..., Any] = partial(
+            _step, self._forward, self._optimizer, loss_function=self._loss_function
+        )
         self._buffers = list(self._model.buffers())
         changing, flats = self._changing(), self._optimizer.flats()
         try:
