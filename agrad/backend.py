@@ -156,7 +156,7 @@ def alias(array: Array) -> Array:
         True
     """
     if isinstance(array, np.ndarray):
-        return np.frombuffer(memoryview(array), array.dtype)
+        return np.frombuffer(array.data, array.dtype)
     return type(array)(array.shape, array.dtype, memptr=array.data)
 
 

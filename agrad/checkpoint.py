@@ -62,17 +62,20 @@ class Checkpoint:
     @property
     def iteration(self) -> int:
         """The number of steps before the checkpoint."""
-        return self.record["iteration"]
+        iteration: int = self.record["iteration"]
+        return iteration
 
     @property
     def settings(self) -> dict[str, Any]:
         """The `settings` passed to `Checkpoints.save`."""
-        return self.record["settings"]
+        settings: dict[str, Any] = self.record["settings"]
+        return settings
 
     @property
     def metrics(self) -> dict[str, Any]:
         """The `metrics` passed to `Checkpoints.save`."""
-        return self.record["metrics"]
+        metrics: dict[str, Any] = self.record["metrics"]
+        return metrics
 
     def restore(self, parts: Mapping[str, Stateful]) -> int:
         """Restore the states of the parts and of the calling thread's random generator.

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 import agrad
 from agrad import optim
-from agrad.checkpoint import Checkpoint, Checkpoints
+from agrad.checkpoint import Checkpoint, Checkpoints, Stateful
 from agrad.cli.interrupt import interrupts_between_steps
 from agrad.cli.output import (
     device_option,
@@ -32,8 +33,10 @@ from agrad.train import train as train_model
 
 __all__ = ["train"]
 
-_WITH_MOMENTUM = {"muon": optim.Muon, "rmsprop": optim.RMSprop, "sgd": optim.SGD}
-_WITHOUT_MOMENTUM = {"adam": optim.Adam, "adamw": optim.AdamW}
+_Maker = Callable[..., optim.RuleOptimizer]
+
+_WITH_MOMENTUM: dict[str, _Maker] = {"muon": optim.Muon, "rmsprop": optim.RMSprop, "sgd": optim.SGD}
+_WITHOUT_MOMENTUM: dict[str, _Maker] = {"adam": optim.Adam, "adamw": optim.AdamW}
 _OPTIMIZERS = {**_WITH_MOMENTUM, **_WITHOUT_MOMENTUM}
 _AUTO_START = 1e-4
 _ITERATIONS = 320
@@ -287,7 +290,7 @@ def _train(
     )
     iterations = settings["iterations"] or settings["epochs"] * len(batches)
     settings = settings | {"iterations": iterations}
-    parts = {"model": model, "optimizer": optimizer, "batches": batches}
+    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "batches": batches}
     start = 0
     if last is not None:
         start = last.restore(parts)
@@ -329,7 +332,7 @@ def _train(
     say(console, f"Settings, metrics, weights, plot and checkpoints: {folder}")
 
 
-def _optimizer(params: Any, settings: dict[str, Any]) -> Any:
+def _optimizer(params: Any, settings: dict[str, Any]) -> optim.Optimizer:
     automatic = settings["lr"] == "auto"
     options = {"lr": _AUTO_START if automatic else settings["lr"]}
     if settings["momentum"] is not None:

@@ -41,6 +41,14 @@ class AverageGradient(Optimizer):
     nothing is kept between steps but what the base rule keeps. Δ is the whole proposal, its weight
     decay included; the loss is the one given to `step`, without the decay's penalty.
 
+    `step` needs the loss, and frees its graph. If no parameter has a gradient, it makes the
+    backward pass. Otherwise it uses the gradients that are there: those of this very loss, from
+    `loss.backward(retain_graph=True)`, perhaps clipped since. They stay in `.grad`, for a look;
+    `.average_grad` is cleared. If the loss at the end of the proposal is not finite, the proposal
+    is cut until it is, which counts as a small fraction; if nothing helps, the parameters stay
+    where they are. Besides the errors of `Optimizer.step`, it raises an AverageUndefinedError for
+    an operation that has no kind, and a ValueError for gradients of another loss.
+
     Args:
         base: the rule that proposes, over the parameters to train.
         cap: the largest fraction; more than 1 lets updates be lengthened.
@@ -164,42 +172,14 @@ class AverageGradient(Optimizer):
 
     # -- a step ------------------------------------------------------------------------------------
 
-    def step(self, loss: Tensor | None = None) -> float | None:
-        """Update the parameters to reduce `loss`, and free its graph.
+    def step_by_gradients(self) -> None:
+        """Raise a TypeError: without the loss nothing can be measured."""
+        raise TypeError(
+            "AverageGradient.step: needs the loss, whose average gradient it takes; call step(loss)"
+        )
 
-        If no parameter has a gradient, the backward pass is made here. Otherwise the gradients that
-        are there are used: those of this very loss, from `loss.backward(retain_graph=True)`,
-        perhaps clipped since. They stay in `.grad`, for a look; `.average_grad` is cleared.
-
-        If the loss at the end of the proposal is not finite, the proposal is cut until it is, which
-        counts as a small fraction; if nothing helps, the parameters stay where they are. After an
-        error neither parameters nor states have changed.
-
-        Args:
-            loss: a Tensor of one element, computed from the parameters.
-
-        Returns:
-            The loss before the step.
-
-        Raises:
-            NonFiniteError: the loss or a gradient is NaN or infinite.
-            AverageUndefinedError: an operation of the loss has no kind.
-            TypeError: there is no loss, or it is not a Tensor.
-            ValueError: the loss has several elements, no graph, or a freed one; it does not depend
-                on the parameters, or not on one that has a gradient; the last step has used the
-                gradients, and `zero_grad` was not called since.
-        """
-        if loss is None:
-            raise TypeError(
-                "AverageGradient.step: needs the loss, whose average gradient it takes; "
-                "call step(loss)"
-            )
-        value = self.checked_loss(loss)
-        self.reduce(loss)
-        return value
-
-    def reduce(self, loss: Tensor) -> None:
-        """Make the step on a loss that `step` has checked."""
+    def step_on_loss(self, loss: Tensor) -> None:
+        """Measure how far the base rule's update may go, update the parameters, free the graph."""
         measured = self._measures
         given = self.first_grad() is not None
         if measured or not given:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -72,7 +72,12 @@ class Optimizer(ABC):
 
     # -- a step ------------------------------------------------------------------------------------
 
-    @abstractmethod
+    @overload
+    def step(self, loss: None = None) -> None: ...
+
+    @overload
+    def step(self, loss: Tensor) -> float: ...
+
     def step(self, loss: Tensor | None = None) -> float | None:
         """Update the parameters that have a gradient.
 
@@ -95,13 +100,23 @@ class Optimizer(ABC):
                 called since; a gradient is not of its parameter's shape and dtype.
             DeviceError: a gradient or the optimizer's state is not on its parameter's device.
         """
+        if loss is None:
+            self.step_by_gradients()
+            return None
+        value = self._checked(loss)
+        self.step_on_loss(loss)
+        return value
 
-    def checked_loss(self, loss: Tensor) -> float:
-        """Return the value of the loss that a step is given, before anything is done with it.
+    @abstractmethod
+    def step_by_gradients(self) -> None:
+        """Make a step by the gradients that are there, without a loss."""
 
-        Raises:
-            NonFiniteError, TypeError, ValueError: as `step`.
-        """
+    @abstractmethod
+    def step_on_loss(self, loss: Tensor) -> None:
+        """Make a step on a loss that is finite and has a graph."""
+
+    def _checked(self, loss: Tensor) -> float:
+        """Return the value of the loss that a step is given, if it can be stepped on."""
         if not isinstance(loss, Tensor):
             raise TypeError(f"{self.name}.step: loss must be a Tensor, got a {type(loss).__name__}")
         if loss.size != 1 or loss.is_leaf:
@@ -239,22 +254,22 @@ class RuleOptimizer(Optimizer):
 
     # -- a step ------------------------------------------------------------------------------------
 
-    def step(self, loss: Tensor | None = None) -> float | None:
-        """Update the parameters that have a gradient.
+    def step_by_gradients(self) -> None:
+        """Update the parameters that have a gradient."""
+        self._apply(self.ready())
 
-        Given a loss, run `loss.backward()` first, unless its gradients are there already, and check
-        that loss and gradients are finite. See `Optimizer.step`.
-        """
-        value = None
-        if loss is not None:
-            value = self.checked_loss(loss)
-            if self.first_grad() is None:
-                loss.backward()
-                self.require_gradients()
+    def step_on_loss(self, loss: Tensor) -> None:
+        """Update the parameters, after the backward pass unless there are gradients already."""
+        if self.first_grad() is None:
+            loss.backward()
+            self.require_gradients()
         ready = self.ready()
-        if loss is not None:
-            self.require_finite(ready, self.name)
-            self.mark_gradients()
+        self.require_finite(ready, self.name)
+        self.mark_gradients()
+        self._apply(ready)
+
+    def _apply(self, ready: Iterable[Ready]) -> None:
+        """Compute the rule's updates, and add them to the parameters chunk by chunk."""
         for block, grad in ready:
             values, numbers = block.flat.writable(), self._begun(block)
             updates = np.empty_like(values, shape=(block.chunk,))
@@ -263,7 +278,6 @@ class RuleOptimizer(Optimizer):
                 update = updates[: chunk.size]
                 block.update(update, grad, values, where, numbers)
                 chunk += update
-        return value
 
     def propose(self) -> dict[Tensor, Array]:
         """Return the update of each parameter that has a gradient, without applying it.

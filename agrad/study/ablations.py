@@ -21,7 +21,7 @@ class Substituted(optim.AverageGradient):
 
     base: optim.RMSprop
 
-    def reduce(self, loss: Tensor) -> None:
+    def step_on_loss(self, loss: Tensor) -> None:
         """Update the parameters to reduce `loss`."""
         loss.backward(retain_graph=True)
         before = self.base.state_dict()
@@ -40,7 +40,7 @@ class ScaledBySquaredGradient(optim.AverageGradient):
 
     base: optim.RMSprop
 
-    def reduce(self, loss: Tensor) -> None:
+    def step_on_loss(self, loss: Tensor) -> None:
         """Update the parameters to reduce `loss`."""
         loss.backward(retain_graph=True)
         loss.average_backward(self.base.propose())

@@ -73,7 +73,7 @@ def _step(
     inputs: Any,
     targets: Any,
     loss_function: LossFunction,
-) -> Any:
+) -> float:
     optimizer.zero_grad()
     return optimizer.step(loss_function(model(as_tensor(inputs)), targets))
 

@@ -4,6 +4,7 @@ import gc
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import fake_cupy
@@ -16,7 +17,7 @@ from small_trainings import OPTIMIZERS, network
 import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn, optim
-from agrad.backend import move
+from agrad.backend import kernels, move
 from agrad.data import Batches, digits
 from agrad.errors import NonFiniteError
 from agrad.ops import pooling
@@ -91,14 +92,10 @@ def on_host(state: Any) -> Any:
 
 
 def assert_same(states: list[Any]) -> None:
-    """Adam's corrections are powers taken by the device, which may round otherwise."""
     first, second = map(flat, states)
     assert first.keys() == second.keys()
     for name, value in first.items():
-        if isinstance(value, int):  # of the random generator, with more than 64 bits
-            assert second[name] == value
-        else:
-            np.testing.assert_allclose(second[name], value, rtol=1e-6, atol=1e-9, err_msg=name)
+        np.testing.assert_array_equal(second[name], value, err_msg=name)
 
 
 def flat(state: Any, name: str = "") -> dict[str, Any]:
@@ -205,6 +202,50 @@ def test_the_rate_is_followed(others: list[Any]) -> None:
     both(steps, dense, lambda p: optim.AdamW(p, lr=1e-3))
     both(steps, dense, lambda p: average(p, lr="auto"))
     assert len(others) == 3  # of which one is the first with a schedule's factor
+
+
+def test_a_share_that_changes_after_the_first_step(others: list[Any]) -> None:
+    """SGD's dampening, of parameters some of which make their first step later."""
+
+    class Late(nn.Module):
+        def __init__(self) -> None:
+            self.dense, self.weight = dense(), nn.Parameter(np.ones((10, 10), np.float32))
+
+        def forward(self, x: Any) -> ag.Tensor:
+            out = self.dense(x)
+            return out @ self.weight if self.training else out
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        losses = []
+        for i, batch in enumerate(batches(10)):
+            model.train(i >= 4)
+            losses.append(step(*batch))
+        return losses
+
+    both(steps, Late, lambda p: optim.SGD(p, lr=0.02, momentum=0.9, dampening=0.5))
+
+
+def test_a_rule_of_ones_own(launches: list[Any]) -> None:
+    @dataclass(frozen=True)
+    class Fading(optim.Rule):
+        """Gradient descent at a rate that falls as 1 / √steps."""
+
+        def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
+            return (-rate / steps**0.5,)
+
+        def update(
+            self, out: Any, grad: Any, values: Any, state: Any, numbers: tuple[Any, ...]
+        ) -> None:
+            kernels(out).optimizer.scale(out, grad, numbers[0])
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        return [step(*batch) for batch in batches(6)]
+
+    def make(params: Any) -> optim.Optimizer:
+        return optim.AverageGradient(optim.RuleOptimizer(params, lr=0.5, rule=Fading()))
+
+    both(steps, dense, make)
+    assert len(launches) == 4
 
 
 def test_shapes_take_turns(launches: list[Any], others: list[Any]) -> None:

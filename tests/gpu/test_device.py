@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +15,7 @@ import fake_cupy
 import numpy as np
 import pytest
 from devices import drawn, results
+from fake_memory import root_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_trainings import OPTIMIZERS, network
@@ -21,7 +23,8 @@ from small_trainings import OPTIMIZERS, network
 import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn, optim
-from agrad.backend import Array, move
+from agrad.backend import Array, alias, move
+from agrad.core.flat import Flat
 from agrad.core.tensor import apply
 from agrad.data import Batches, digits
 from agrad.errors import DeviceError, DeviceLostError, DeviceMemoryError
@@ -70,6 +73,53 @@ def test_a_view_refers_to_the_array_that_owns_its_memory() -> None:
     array = ag.tensor(np.arange(6.0)).to("cuda").data
     assert array.base is None
     assert array[1:].base is array[1:].reshape(1, 5)[0].base is array
+
+
+def arrays_in_an_alias() -> dict[str, Callable[[], Any]]:
+    """Return what makes an array of each library."""
+    made: dict[str, Callable[[], Any]] = {
+        "NumPy": lambda: np.arange(16, dtype=np.float32),
+        "the stand-in": lambda: on_gpu(np.arange(16, dtype=np.float32)).data,
+    }
+    if real_cupy is not None:  # an address suffices, as nothing is read
+
+        def unread() -> Any:
+            memory = real_cupy.cuda.UnownedMemory(0x1000, 64, None, 0)
+            pointer = real_cupy.cuda.MemoryPointer(memory, 0)
+            return real_cupy.ndarray((16,), real_cupy.float32, memptr=pointer)
+
+        made["CuPy"] = unread
+    return made
+
+
+@pytest.mark.parametrize("library", arrays_in_an_alias())
+def test_an_alias_lives_exactly_as_long_as_a_view_of_it(library: str) -> None:
+    array = arrays_in_an_alias()[library]()
+    fresh = alias(array)
+    assert (fresh.shape, fresh.dtype) == (array.shape, array.dtype)
+    reference = weakref.ref(fresh)
+    part = fresh[2:10].reshape(2, 4)[1:].T
+    assert part.base is fresh
+    del fresh
+    assert reference() is not None
+    del part
+    assert reference() is None
+    assert array.shape == (16,)
+
+
+def test_buffers_on_the_device_are_lent_again_when_nobody_has_any_of_them() -> None:
+    flat = Flat([on_gpu(np.ones((3, 2), np.float32)), on_gpu(np.ones(4, np.float32))])
+    kept, roots = [], []
+    for _ in range(3):
+        buffer = flat.buffer()
+        buffer.array[...] = len(kept)
+        kept.append(buffer.views[0][1:])
+        roots.append(id(root_of(buffer.array.host)))
+    del buffer
+    assert len(set(roots)) == 3
+    assert [float(part.sum()) for part in kept] == [0.0, 4.0, 8.0]
+    kept[1] = None
+    assert id(root_of(flat.buffer().array.host)) == roots[1]
 
 
 @pytest.mark.skipif(real_cupy is None, reason="CuPy is not installed")

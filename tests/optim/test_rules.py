@@ -365,6 +365,124 @@ def test_zero_grad_forgets_both_gradients():
     assert x.average_grad is None
 
 
+# -- a step on a loss ------------------------------------------------------------------------------
+
+
+def bumpy(params):
+    """A loss of all parameters."""
+    return sum((param * param + np.sin(3.0 * param)).sum() for param in params)
+
+
+@each_rule
+def test_a_step_on_a_loss_is_a_backward_pass_and_a_step(rule, options):
+    by_hand, given = rule(leaves(), **options), rule(leaves(), **options)
+    for _ in range(3):
+        for optimizer in (by_hand, given):
+            optimizer.zero_grad()
+        loss = bumpy(by_hand.params)
+        loss.backward()
+        assert by_hand.step() is None
+        assert given.step(bumpy(given.params)) == loss.item()
+    for a, b in zip(by_hand.params, given.params):
+        np.testing.assert_array_equal(a.data, b.data)
+        np.testing.assert_array_equal(a.grad, b.grad)
+
+
+def test_a_step_on_a_loss_uses_the_gradients_that_are_there():
+    param = x()
+    loss = (param * param).sum()
+    loss.backward()
+    optim.clip_grad_value_([param], 0.5)
+    assert optim.SGD([param], lr=1.0).step(loss) == 5
+    np.testing.assert_array_equal(param.data, [0.5, 1.5])
+
+
+def test_a_step_refuses_the_gradients_of_the_last_step():
+    param = x()
+    optimizer = optim.SGD([param], lr=0.25)
+    optimizer.step((param * param).sum())
+    with pytest.raises(ValueError, match=r"SGD.step: the gradients are those .* zero_grad\(\)"):
+        optimizer.step((param * param).sum())
+    np.testing.assert_array_equal(param.data, [0.5, 1.0])
+    optimizer.step()  # without a loss the gradients are the caller's affair
+    np.testing.assert_array_equal(param.data, [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("loss", "error", "message"),
+    [
+        (lambda param: (param * np.nan).sum(), NonFiniteError, "the loss is nan; lower the"),
+        (lambda param: (param * np.inf).sum(), NonFiniteError, "the loss is inf"),
+        (lambda param: np.sqrt(param - 1.0).sum(), NonFiniteError, "the gradient of parameter 1"),
+        (lambda param: 3.0, TypeError, "loss must be a Tensor, got a float"),
+        (lambda param: lambda: param, TypeError, "loss must be a Tensor, got a function"),
+        (lambda param: param * param, ValueError, r"a single element .* got shape \(2,\)"),
+        (lambda param: ag.tensor(1.0, requires_grad=True), ValueError, "no graph"),
+        (lambda param: (x() * x()).sum(), ValueError, "depends on none of the parameters"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_step_refuses_a_loss_before_anything_changes(loss, error, message):
+    unused, param = x(), x()
+    optimizer = optim.Adam([unused, param])
+    with pytest.raises(error, match="Adam.step: .*" + message):
+        optimizer.step(loss(param))
+    np.testing.assert_array_equal(param.data, [1, 2])
+    assert optimizer.state_dict()["parameters"] == {}
+    assert optimizer.state_bytes == 0
+
+
+# -- options ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", [optim.SGD, optim.RMSprop, optim.Adam, optim.AdamW, optim.Muon])
+def test_options_are_attributes_of_the_optimizer(rule):
+    optimizer = rule([x()])
+    parameters = inspect.signature(rule).parameters
+    for name in parameters.keys() - {"params", "lr", "rmsprop"}:
+        assert getattr(optimizer, name) == parameters[name].default
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_an_option_may_be_set_between_steps(steps):
+    changed, made = optim.RMSprop(leaves(), alpha=0.5), optim.RMSprop(leaves(), alpha=0.9)
+    run(changed, steps)
+    run(made, steps)
+    changed.alpha = 0.9
+    made.load_state_dict(changed.state_dict())
+    for a, b in zip(changed.params, made.params):
+        b.data = a.data
+    for a, b in zip(run(changed, 4, start=steps), run(made, 4, start=steps)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_state_that_an_option_asks_for_later_begins_as_zeros():
+    optimizer, param = optim.SGD([p := x()], lr=0.5), p
+    for momentum, expected in ((0.0, [0.5, 1.5]), (0.5, [0, 1]), (0.5, [-0.75, 0.25])):
+        optimizer.momentum = momentum
+        param.grad = np.ones(2, np.float32)
+        optimizer.step()
+        np.testing.assert_array_equal(param.data, expected)
+    optimizer.momentum = 0.0
+    optimizer.step()
+    assert optimizer.state_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "name", "value", "message"),
+    [
+        (optim.SGD([x()]), "nesterov", True, "SGD: nesterov needs a momentum"),
+        (optim.AdamW([x()]), "betas", (0.9, 1.0), r"AdamW: betas\[1\] must be in"),
+        (optim.Muon([x()]), "ns_steps", 0, "Muon: ns_steps must be an integer"),
+    ],
+)
+def test_refuses_to_set_an_option_out_of_its_range(optimizer, name, value, message):
+    before = optimizer.rule
+    with pytest.raises(ValueError, match=message):
+        setattr(optimizer, name, value)
+    assert optimizer.rule == before
+
+
 # -- Muon ------------------------------------------------------------------------------------------
 
 
