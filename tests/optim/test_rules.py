@@ -10,6 +10,7 @@ from pytorch import needs_torch, torch
 
 import agrad as ag
 from agrad import optim
+from agrad.errors import NonFiniteError
 from agrad.optim.muon import orthogonalize
 
 # float64: each of 100 steps rounds a few times, and a step of 1e-2 of the weights carries an error
