@@ -214,8 +214,11 @@ class SoftNegativeLogLikelihood(Linear):
         return losses if self.scale is None else losses.sum() * self.scale
 
     def backward(self, grad, needs, out, x, *constants):
-        grad = np.expand_dims(grad, class_axis(x)) if self.scale is None else grad * self.scale
-        return -grad * self.target, *[None] * len(constants)
+        if self.scale is None:
+            x_grad = -np.expand_dims(grad, class_axis(x)) * self.target
+        else:
+            x_grad = -grad * self.scale * self.target
+        return x_grad, *[None] * len(constants)
 
 
 class BinaryCrossEntropy(Elementwise):
