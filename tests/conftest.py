@@ -27,6 +27,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return None if whole and config.option.markexpr != "gpu" else 0
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let libraries compute in one thread where every core has a worker: waiting threads spin."""
+    if config.option.numprocesses:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def pytest_collection_finish() -> None:
     """Leave what is there by now out of garbage collections, of which some tests make many."""
     gc.collect()

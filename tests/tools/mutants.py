@@ -845,7 +845,7 @@ GUARDS = [
         "id(gradient) in taken or _is_shared(gradient, i, gradients, node, grad)",
         "_is_shared(gradient, i, gradients, node, grad)",
         "sweep: no set of taken arrays, one array for two leaves",
-        "graph",
+        "program",
         "share_no_memory",
     ),
     Mutant(
@@ -853,7 +853,7 @@ GUARDS = [
         "                    taken.add(id(gradient))\n",
         "",
         "sweep: what a leaf has taken is not noted",
-        "graph",
+        "program",
         "share_no_memory",
     ),
     Mutant(
@@ -861,7 +861,7 @@ GUARDS = [
         "taken = set() if owned else {id(array) for array in (*node.inputs, node.out, grad)}",
         "taken: set[int] = set()",
         "sweep: inputs, output and gradient are not taken from the start",
-        "graph",
+        "program",
         "share_no_memory",
     ),
     Mutant(
@@ -869,7 +869,7 @@ GUARDS = [
         "id(gradient) in taken or _is_shared(gradient, i, gradients, node, grad)",
         "id(gradient) in taken",
         "sweep: views of other arrays given to leaves",
-        "graph",
+        "program",
         "share_no_memory",
     ),
     Mutant(
@@ -877,7 +877,7 @@ GUARDS = [
         "known[parent] = known[parent] + gradient",
         "known[parent] += gradient",
         "sweep: gradients added up in an array that others have too",
-        "graph",
+        "program",
         "adding_up",
     ),
     Mutant(
@@ -895,7 +895,7 @@ GUARDS = [
         "        moves = False\n",
         "        moves = True\n",
         "average sweep: what does not move is run again",
-        "graph",
+        "program",
         "only_what_moves",
     ),
     Mutant(
@@ -903,7 +903,7 @@ GUARDS = [
         "if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, grad.shape[lead:])):",
         "if False:",
         "sweep: a gradient of a wrong shape not refused",
-        "graph",
+        "program",
         "does_not_fit",
     ),
     Mutant(
@@ -911,7 +911,7 @@ GUARDS = [
         "if result._is_writable():",
         "if result._is_writable() and not result._is_view():",
         "a result that is a view not protected",
-        "capture gradients",
+        "captured gradients",
         "graph_of_a_call or no_array",
     ),
     Mutant(
@@ -919,7 +919,7 @@ GUARDS = [
         "            and users[affine.result] == 1\n",
         "",
         "dense layers joined where what is between is used again",
-        "capture",
+        "captured",
         "dense_layers",
     ),
     Mutant(
@@ -927,7 +927,7 @@ GUARDS = [
         "            and affine.result != result\n",
         "",
         "dense layers joined where what is between is the result",
-        "capture",
+        "captured",
         "dense_layers",
     ),
     Mutant(
@@ -935,7 +935,7 @@ GUARDS = [
         "            and len(affine.slots) == 3\n",
         "",
         "dense layers joined where there is no bias",
-        "capture",
+        "captured",
         "dense_layers",
     ),
     Mutant(
@@ -943,7 +943,7 @@ GUARDS = [
         "            and out.ndim == 2\n",
         "",
         "dense layers joined where there are more axes than two",
-        "capture",
+        "captured",
         "dense_layers",
     ),
     Mutant(
@@ -951,7 +951,7 @@ GUARDS = [
         "            and {values[slot].dtype for slot in affine.slots} == {out.dtype}\n",
         "",
         "dense layers joined where dtypes differ",
-        "capture",
+        "captured",
         "dense_layers",
     ),
     Mutant(
@@ -959,7 +959,7 @@ GUARDS = [
         "            and out.dtype in (np.float32, np.float64)\n",
         "",
         "dense layers joined where the dtype is another",
-        "capture",
+        "captured",
         "dense_layers",
     ),
     Mutant(
@@ -967,7 +967,7 @@ GUARDS = [
         "            and type(affine.operation) is Affine\n",
         "",
         "dense layers joined where the operation is no dense layer",
-        "capture",
+        "captured",
         "dense_layers",
     ),
     Mutant(
@@ -977,7 +977,7 @@ GUARDS = [
         "        known += gradient\n"
         "    grads[slot] = gradient if known is None else known\n",
         "captured: gradients added up in an array that others have too",
-        "graph",
+        "program",
         "adding_up",
     ),
     Mutant(
@@ -985,7 +985,7 @@ GUARDS = [
         "np.random.default_rng([epoch, self._seed])",
         "np.random.default_rng([0 if self._drop_last else epoch, self._seed])",
         "batches: with drop_last every epoch in the same order",
-        "data",
+        "batches",
         "order",
     ),
     Mutant(
@@ -1010,7 +1010,7 @@ GUARDS = [
         "        states = dict(zip((known[i] for i in known if i in saved), "
         "map(saved.get, sorted(saved))))\n",
         "an optimizer's state in the order of strings, 10 before 2",
-        "optim",
+        "rules",
         "each_of_many",
     ),
     Mutant(
@@ -1018,7 +1018,7 @@ GUARDS = [
         "if isinstance(value, bool) or not isinstance(value, int | float | np.number):",
         "if not isinstance(value, int | float | np.number):",
         "True taken for a number",
-        "optim",
+        "rules",
         "refuses_arguments",
     ),
     Mutant(
@@ -1035,7 +1035,7 @@ GUARDS = [
         "kinds.setdefault((param.dtype, param.device, self._alike(param)), [])",
         "kinds.setdefault((param.device, self._alike(param)), [])",
         "parameters of both dtypes in one array",
-        "optim",
+        "rules",
         "both_dtypes",
     ),
     Mutant(
@@ -1095,7 +1095,7 @@ GUARDS = [
         'if eta_min and (getattr(optimizer, "automatic", False) or optimizer.lr == 0):',
         'if eta_min and getattr(optimizer, "automatic", False):',
         "cosine: a floor over a rate of 0 not refused",
-        "optim",
+        "schedule",
         "schedules_refuse",
     ),
     Mutant(
@@ -1103,7 +1103,7 @@ GUARDS = [
         "list(milestones) != sorted(set(milestones))",
         "list(milestones) != sorted(milestones)",
         "equal milestones not refused",
-        "optim",
+        "schedule",
         "schedules_refuse",
     ),
     Mutant(
@@ -1111,7 +1111,7 @@ GUARDS = [
         "training=self.training or not self.track_running_stats",
         "training=self.training",
         "batch normalization without running statistics fails in evaluation",
-        "nn",
+        "layers",
         "BatchNorm or running",
     ),
     Mutant(
