@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agrad.backend import Array, as_array, set_writable
+from agrad.backend import Array, as_array
 from agrad.core.anomaly import check_gradients, check_result, first_anomaly, recorded_at
 from agrad.errors import FreedGraphError, NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
 from agrad.ops.operation import Operation, Point
 
-__all__ = ["Node", "Pin", "Program", "Run", "Step", "Values", "compute", "unbroadcast"]
+__all__ = ["Node", "Program", "Run", "Step", "Values", "compute", "unbroadcast"]
 
 Values = list[Any]  # an array for each slot, or None
 LeafArrays = dict[Any, Array]
@@ -34,33 +34,11 @@ Path = Callable[[float], Mapping[Any, Array]]  # the moving leaves at a share, 0
 Recorded = tuple["Node", Operation, Sequence[Any]]  # with what to call, and the inputs' sources
 
 
-class Pin:
-    """Keeps arrays read-only for as long as a graph needs the values of one of them.
-
-    A change in place between forward and backward would make gradients silently wrong; with the
-    array pinned, NumPy raises at the line that attempts it. CuPy cannot: there agrad's own ways of
-    changing a Tensor ask for the pin.
-    """
-
-    __slots__ = ("__weakref__", "arrays")
-
-    def __init__(self, arrays: Sequence[Array]) -> None:
-        self.arrays = arrays
-        set_writable(arrays, False)
-
-    def __del__(self) -> None:
-        set_writable(self.arrays, True)
-
-    def holds(self, array: Array) -> bool:
-        """Return whether it is one of these arrays."""
-        return any(pinned is array for pinned in self.arrays)
-
-
 class Node:
     """One recorded operation: its inputs' arrays, its output's, and where the inputs came from.
 
     `parents` has for each input the node that produced it, the leaf it is (any hashable that is not
-    a Node), or None where no gradient is wanted.
+    a Node), or None where no gradient is wanted; `pins` is what keeps the arrays as they are.
     """
 
     __slots__ = ("__weakref__", "depth", "inputs", "needs", "operation", "out", "parents", "pins")
@@ -71,12 +49,12 @@ class Node:
         inputs: tuple[Array, ...],
         out: Array,
         parents: tuple[Any, ...],
-        pins: list[Pin],
+        pins: list[Any],
     ) -> None:
         self.operation, self.inputs, self.out = operation, inputs, out
         self.parents, self.pins = parents, pins
-        self.needs = tuple(parent is not None for parent in parents)
-        self.depth: int = 1 + max((p.depth for p in parents if type(p) is Node), default=-1)
+        self.needs = tuple([parent is not None for parent in parents])
+        self.depth: int = 1 + max([p.depth for p in parents if type(p) is Node], default=-1)
 
     def free(self) -> None:
         """Drop every array, the operation's own too, and every reference to other nodes."""
@@ -118,13 +96,16 @@ def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, A
             for condition, error in operation.requires(*arrays):
                 if not holds(condition):
                     raise error()
-        operation = operation.for_call(*arrays)
-        out = as_array(operation.forward(*arrays))
+        if type(operation).for_call is not Operation.for_call:
+            operation = operation.for_call(*arrays)
+        out = operation.forward(*arrays)
     except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:
         kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
         error.add_note(f"in {type(operation).__name__} of inputs {kinds}")
         cuda.explain(error)
         raise
+    if type(out) is not np.ndarray:
+        out = as_array(out)
     if recorded_at.get() is not None:
         check_result(operation, Point(out, tuple(arrays)))
     return operation, out
@@ -160,7 +141,8 @@ class Step:
         """Fill the slot of the result, by the operation as it was called where it has been."""
         inputs = self.inputs(run)
         if self in run.called:
-            run.values[self.result] = as_array(run.called[self].forward(*inputs))
+            out = run.called[self].forward(*inputs)
+            run.values[self.result] = out if type(out) is np.ndarray else as_array(out)
         else:
             run.called[self], run.values[self.result] = compute(self.operation, inputs)
 
@@ -203,7 +185,7 @@ class Sweep(NamedTuple):
         elif place is not None and gradient is not place:
             place[...] = gradient
             gradient = place
-        self.grads[slot] = as_array(gradient)
+        self.grads[slot] = gradient if type(gradient) is np.ndarray else as_array(gradient)
 
 
 class Program:
@@ -288,7 +270,7 @@ class Program:
         for step in self.backwards:
             grad, grads[step.result] = grads[step.result], None
             if grad is not None:
-                step.pull(as_array(grad), sweep)
+                step.pull(grad, sweep)
             if free:
                 self.nodes[step.result].free()
                 start.values[step.result] = end.values[step.result] = None
@@ -325,7 +307,8 @@ class Program:
                     inputs[slot - self.count] = moved[leaf]
             end = self.run(inputs, self.recorded)
             value = end.values[self.result]
-            if not holds(np.isfinite(value).all()):
+            finite = np.isfinite(value).all()
+            if finite is not np.True_ and not holds(finite):
                 cause = first_anomaly(self.steps, end)
                 raise NonFiniteError(
                     f"average_backward: the value at the end of the updates is {value.item()}, so "

@@ -22,15 +22,16 @@ from agrad.backend import (
 )
 from agrad.core.anomaly import recorded_at, remember
 from agrad.core.context import grad_enabled, is_grad_enabled, recorder
-from agrad.core.program import Node, Pin, Program, compute
+from agrad.core.program import Node, Program, compute
 from agrad.errors import CaptureError
 from agrad.gpu import cuda
 from agrad.ops import arithmetic, linalg, reduction, shape
-from agrad.ops.device import Move, require_one_device
+from agrad.ops.device import HOST, Move, require_one_device
 from agrad.ops.operation import Operation
 
 __all__ = [
     "Home",
+    "Pin",
     "Tensor",
     "accumulate",
     "all_writable",
@@ -47,6 +48,32 @@ __all__ = [
     "tensor",
     "wanting",
 ]
+
+
+class Pin:
+    """Keeps arrays read-only for as long as a graph needs the values of one of them.
+
+    A change in place between forward and backward would make gradients silently wrong; with the
+    array pinned, NumPy raises at the line that attempts it. CuPy cannot: there agrad's own ways of
+    changing a Tensor ask for the pin.
+    """
+
+    __slots__ = ("__weakref__", "arrays")
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self.arrays = arrays
+        for array in arrays:
+            if isinstance(array, np.ndarray):
+                array.setflags(write=False)
+
+    def __del__(self) -> None:
+        for array in self.arrays:
+            if isinstance(array, np.ndarray):
+                array.setflags(write=True)
+
+    def holds(self, array: Array) -> bool:
+        """Return whether it is one of these arrays."""
+        return any(pinned is array for pinned in self.arrays)
 
 
 class Home(NamedTuple):
@@ -379,10 +406,11 @@ class Tensor:
         moves = _checked_updates(updates, program)
 
         def path(share: float) -> dict[Any, Array]:
-            return {
-                leaf: as_array(program.start_of(leaf) + (update if share == 1 else share * update))
-                for leaf, update in moves.items()
+            ends = {
+                leaf: start + (update if share == 1 else share * update)
+                for leaf, (start, update) in moves.items()
             }
+            return {leaf: as_array(end) if end.ndim == 0 else end for leaf, end in ends.items()}
 
         try:
             end, grads = program.average(path, segments, extrapolate, retain_graph)
@@ -646,7 +674,8 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     recording = grad_enabled.get() and any(t._requires_grad for t in tensors)
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
-    require_one_device(operation, arrays)
+    if not HOST.issuperset(map(type, arrays)):
+        require_one_device(operation, arrays)
     if not recording:
         return Tensor._wrap(compute(operation, arrays)[1])
 
@@ -750,8 +779,10 @@ def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
     return array
 
 
-def _checked_updates(updates: Mapping[Tensor, ArrayLike], program: Program) -> dict[Any, Array]:
-    """Return the updates as arrays of their leaves' dtypes, each of a leaf of the graph."""
+def _checked_updates(
+    updates: Mapping[Tensor, ArrayLike], program: Program
+) -> dict[Any, tuple[Array, Array]]:
+    """Return for each leaf its recorded array, and the update as an array of that dtype."""
     moves = {}
     for i, (leaf, update) in enumerate(updates.items()):
         if not isinstance(leaf, Tensor):
@@ -771,7 +802,7 @@ def _checked_updates(updates: Mapping[Tensor, ArrayLike], program: Program) -> d
             )
         if delta.dtype.kind not in "biuf":
             raise TypeError(f"average_backward: update {i} has dtype {delta.dtype}")
-        moves[leaf] = delta.astype(start.dtype, copy=False)
+        moves[leaf] = start, delta.astype(start.dtype, copy=False)
     return moves
 
 
@@ -780,7 +811,7 @@ def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
     for leaf, grad in grads.items():
         known = getattr(leaf, name)
         # 0-d arrays add up to scalars.
-        setattr(leaf, name, as_array(grad if known is None else known + grad))
+        setattr(leaf, name, grad if known is None else as_array(known + grad))
 
 
 def plain(value: Any) -> Any:

@@ -20,8 +20,9 @@ from agrad.backend import Array, as_array, is_array, scalar
 from agrad.core.anomaly import recorded_at
 from agrad.core.context import is_grad_enabled, no_grad, recorder, recording
 from agrad.core.flat import GradientPlaces
-from agrad.core.program import Node, Pin, Program, Recorded, Run, Values, compute
+from agrad.core.program import Node, Program, Recorded, Run, Values, compute
 from agrad.core.tensor import (
+    Pin,
     Tensor,
     apply,
     arrays_of,
@@ -34,7 +35,7 @@ from agrad.core.tensor import (
     wanting,
 )
 from agrad.errors import CaptureError
-from agrad.ops.device import require_one_device
+from agrad.ops.device import HOST, require_one_device
 from agrad.ops.operation import Gradients, Operation, Point
 from agrad.tracing.dense import fuse_dense
 
@@ -123,7 +124,8 @@ class Captured:
             return apply(replay, *tensors, *plan.leaves)
         # What `apply` does, less what is known of the leaves.
         inputs = (*arrays_of(tensors), *arrays)
-        require_one_device(replay, inputs)
+        if not HOST.issuperset(map(type, inputs)):
+            require_one_device(replay, inputs)
         return record(
             replay, inputs, (*sources(tensors), *plan.parents), [*pinned(tensors), *plan.pins()]
         )

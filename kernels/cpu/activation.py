@@ -138,7 +138,7 @@ class Activation:
             array([0., 2.])
         """
         out = np.empty(x.shape, x.dtype)
-        self._loops[x.dtype].forward(x.ravel(), out.ravel())
+        self._loops[x.dtype].forward.compiled(x.ravel(), out.ravel())
         return out
 
     def backward(self, grad: Array, out: Array) -> Array:
@@ -149,7 +149,7 @@ class Activation:
             array([8., 6.])
         """
         x_grad = np.empty(out.shape, out.dtype)
-        self._loops[out.dtype].backward(grad.ravel(), out.ravel(), x_grad.ravel())
+        self._loops[out.dtype].backward.compiled(grad.ravel(), out.ravel(), x_grad.ravel())
         return x_grad
 
     def average_backward(self, grad: Array, a: Array, f_a: Array, b: Array, f_b: Array) -> Array:
@@ -162,7 +162,7 @@ class Activation:
         """
         x_grad = np.empty(a.shape, a.dtype)
         arrays = (array.ravel() for array in (grad, a, f_a, b, f_b))
-        self._loops[a.dtype].average_backward(*arrays, x_grad.ravel())
+        self._loops[a.dtype].average_backward.compiled(*arrays, x_grad.ravel())
         return x_grad
 
     def forward_biased(self, z: Array, bias: Array, in_place: bool = False) -> Array:
@@ -177,10 +177,10 @@ class Activation:
         """
         bias = np.ascontiguousarray(bias)
         if in_place:
-            self._loops[z.dtype].forward_in_place(z, bias)
+            self._loops[z.dtype].forward_in_place.compiled(z, bias)
             return z
         out = np.empty(z.shape, z.dtype)
-        self._loops[z.dtype].forward_biased(z, bias, out)
+        self._loops[z.dtype].forward_biased.compiled(z, bias, out)
         return out
 
     def backward_biased(
@@ -197,7 +197,9 @@ class Activation:
         """
         z_grad = np.empty(out.shape, out.dtype)
         bias_grad = np.empty(out.shape[1], out.dtype) if sum_out is None else sum_out
-        self._loops[out.dtype].backward_biased(np.ascontiguousarray(grad), out, z_grad, bias_grad)
+        self._loops[out.dtype].backward_biased.compiled(
+            np.ascontiguousarray(grad), out, z_grad, bias_grad
+        )
         return z_grad, bias_grad
 
     def average_backward_biased(
@@ -221,7 +223,7 @@ class Activation:
         """
         z_grad = np.empty(a.shape, a.dtype)
         bias_grad = np.empty(a.shape[1], a.dtype) if sum_out is None else sum_out
-        self._loops[a.dtype].average_backward_biased(
+        self._loops[a.dtype].average_backward_biased.compiled(
             np.ascontiguousarray(grad), a, f_a, b, f_b, z_grad, bias_grad
         )
         return z_grad, bias_grad

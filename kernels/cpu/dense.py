@@ -38,7 +38,7 @@ def midpoint(a: Array, b: Array) -> Array:
         array([2., 2.])
     """
     middle = np.empty(a.shape, a.dtype)
-    _midpoint(a.ravel(), b.ravel(), middle.ravel())
+    _midpoint.compiled(a.ravel(), b.ravel(), middle.ravel())
     return middle
 
 

@@ -58,24 +58,29 @@ def kernel(
         >>> out
         array([3., 3.], dtype=float32)
     """
+    return lambda function: Kernel(function, signature, reassociate)
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        compiled: Callable[..., Any] | None = None
 
-        def compile_once() -> Callable[..., Any]:
-            nonlocal compiled
-            with _COMPILING:
-                if compiled is None:
-                    compiled = _compile(function, signature, reassociate)
-                return compiled
+class Kernel:
+    """A function as `kernel` returns it.
 
-        @functools.wraps(function)
-        def call(*arguments: Any) -> Any:
-            return (compiled or compile_once())(*arguments)
+    Attributes:
+        compiled: The compiled function. Calling it directly spares the Python call of the kernel.
+    """
 
-        return call
+    def __init__(self, function: Callable[..., Any], signature: str, reassociate: bool) -> None:
+        functools.update_wrapper(self, function)
+        self._signature = signature
+        self._reassociate = reassociate
 
-    return decorate
+    def __call__(self, *arguments: Any) -> Any:
+        return self.compiled(*arguments)
+
+    @functools.cached_property
+    def compiled(self) -> Callable[..., Any]:
+        with _COMPILING:  # another thread may have been first
+            known: Callable[..., Any] | None = vars(self).get("compiled")
+            return known or _compile(self.__wrapped__, self._signature, self._reassociate)
 
 
 class inline:
