@@ -11,12 +11,15 @@ are accurate there too.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agrad.backend import kernels
-from agrad.ops.operation import Elementwise
+from agrad.backend import Array, kernels
+from agrad.ops.operation import Elementwise, Gradients, Point
+
+if TYPE_CHECKING:
+    from agrad.kernels.cpu.activation import Activation
 
 __all__ = [
     "ELU",
@@ -42,21 +45,24 @@ class Looped(Elementwise):
     """
 
     name: str
-    function: Callable[..., Any]
+    function: Callable[..., Array]
 
-    def loops(self, x):
+    def loops(self, x: Array) -> "Activation":
         """Return the kernels' `Activation` for arrays like x."""
-        return getattr(kernels(x).activation, self.name)
+        loops: Activation = getattr(kernels(x).activation, self.name)
+        return loops
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         if _is_real(x):
             return self.loops(x).forward(x)
         return self.function(x)
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (self.loops(x).backward(grad, out),)
 
-    def average_backward(self, grad, needs, start, end):
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
         (a,), (b,) = start.inputs, end.inputs
         return (self.loops(a).average_backward(grad, a, start.out, b, end.out),)
 
@@ -71,33 +77,35 @@ class ReLU(Looped):
 class LeakyReLU(Elementwise):
     """x above zero, negative_slope·x elsewhere."""
 
-    def __init__(self, negative_slope=0.01):
+    def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = negative_slope
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return x * _one_above_zero(x, self.negative_slope)
 
-    def derivative(self, out, x):
+    def derivative(self, out: Array, x: Array) -> Array:
         return _one_above_zero(x, self.negative_slope)
 
-    def divided_difference(self, a, b):
-        return kernels(a).piecewise.leaky_relu_divided_difference(a, b, self.negative_slope)
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        slope: Array = kernels(a).piecewise.leaky_relu_divided_difference(a, b, self.negative_slope)
+        return slope
 
 
 class ELU(Elementwise):
     """x above zero, alpha·(eˣ - 1) elsewhere."""
 
-    def __init__(self, alpha=1.0):
+    def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.maximum(x, 0) + self.alpha * np.expm1(np.minimum(x, 0))
 
-    def derivative(self, out, x):
+    def derivative(self, out: Array, x: Array) -> Array:
         return np.exp(np.minimum(x, 0)) * _one_above_zero(x, self.alpha)
 
-    def divided_difference(self, a, b):
-        return kernels(a).piecewise.elu_divided_difference(a, b, self.alpha)
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        slope: Array = kernels(a).piecewise.elu_divided_difference(a, b, self.alpha)
+        return slope
 
 
 class SELU(Elementwise):
@@ -106,34 +114,36 @@ class SELU(Elementwise):
     scale = 1.0507009873554804934193349852946
     elu = ELU(1.6732632423543772848170429916717)
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return self.scale * self.elu.forward(x)
 
-    def derivative(self, out, x):
+    def derivative(self, out: Array, x: Array) -> Array:
         return self.scale * self.elu.derivative(out, x)
 
-    def divided_difference(self, a, b):
-        return kernels(a).piecewise.selu_divided_difference(a, b)
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        slope: Array = kernels(a).piecewise.selu_divided_difference(a, b)
+        return slope
 
 
 class Tanh(Looped):
     """The hyperbolic tangent."""
 
     name = "tanh"
-    function = staticmethod(np.tanh)
+    function: Callable[..., Array] = staticmethod(np.tanh)
 
 
 class Sigmoid(Elementwise):
     """1 / (1 + e⁻ˣ)."""
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return kernels(x).logistic.sigmoid(x) if _is_real(x) else _sigmoid(x)
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (kernels(x).logistic.sigmoid_backward(grad, out),)
 
-    def divided_difference(self, a, b):
-        return kernels(a).logistic.sigmoid_divided_difference(a, b)
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        slope: Array = kernels(a).logistic.sigmoid_divided_difference(a, b)
+        return slope
 
 
 class Softplus(Elementwise):
@@ -143,70 +153,78 @@ class Softplus(Elementwise):
     and would make the function jump.
     """
 
-    def __init__(self, beta=1.0):
+    def __init__(self, beta: float = 1.0) -> None:
         self.beta = beta
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         scaled = self.beta * x
         return (np.maximum(scaled, 0) + np.log1p(np.exp(-np.abs(scaled)))) / self.beta
 
-    def derivative(self, out, x):
+    def derivative(self, out: Array, x: Array) -> Array:
         return _sigmoid(self.beta * x)
 
-    def divided_difference(self, a, b):
-        return kernels(a).logistic.softplus_divided_difference(self.beta * a, self.beta * b)
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        slope: Array = kernels(a).logistic.softplus_divided_difference(self.beta * a, self.beta * b)
+        return slope
 
 
 class Softsign(Elementwise):
     """x / (1 + |x|)."""
 
-    def forward(self, x):
-        return x / (1 + np.abs(x))
+    def forward(self, x: Array) -> Array:
+        out: Array = x / (1 + np.abs(x))
+        return out
 
-    def derivative(self, out, x):
+    def derivative(self, out: Array, x: Array) -> Array:
         return np.square(1 / (1 + np.abs(x)))
 
-    def divided_difference(self, a, b):
-        return kernels(a).piecewise.softsign_divided_difference(a, b)
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        slope: Array = kernels(a).piecewise.softsign_divided_difference(a, b)
+        return slope
 
 
 class SiLU(Elementwise):
     """x·sigmoid(x), also known as swish."""
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return kernels(x).logistic.silu(x) if _is_real(x) else x * _sigmoid(x)
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (kernels(x).logistic.silu_backward(grad, x),)
 
-    def divided_difference(self, a, b):
-        return kernels(a).logistic.silu_divided_difference(a, b)
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        slope: Array = kernels(a).logistic.silu_divided_difference(a, b)
+        return slope
 
 
 class GELU(Elementwise):
     """x·Φ(x), Φ the standard normal distribution function."""
 
-    def forward(self, x):
-        return kernels(x).gelu.gelu(x)
+    def forward(self, x: Array) -> Array:
+        out: Array = kernels(x).gelu.gelu(x)
+        return out
 
-    def derivative(self, out, x):
-        return kernels(x).gelu.gelu_derivative(x)
+    def derivative(self, out: Array, x: Array) -> Array:
+        slope: Array = kernels(x).gelu.gelu_derivative(x)
+        return slope
 
-    def divided_difference(self, a, b):
-        return kernels(a).gelu.gelu_divided_difference(a, b)
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        slope: Array = kernels(a).gelu.gelu_divided_difference(a, b)
+        return slope
 
 
-def _one_above_zero(x, elsewhere):
+def _one_above_zero(x: Array, elsewhere: float) -> Array:
     """Return 1 where x > 0, otherwise `elsewhere`; np.where is slower, as it branches."""
-    return (x > 0) + x.dtype.type(elsewhere) * (x <= 0)
+    out: Array = (x > 0) + x.dtype.type(elsewhere) * (x <= 0)
+    return out
 
 
-def _is_real(x):
+def _is_real(x: Array) -> bool:
     """Return whether the kernels support the dtype of x; no other dtype has gradients."""
     return x.dtype in (np.float32, np.float64)
 
 
-def _sigmoid(x):
+def _sigmoid(x: Array) -> Array:
     with np.errstate(over="ignore"):
         inverse = np.exp(-x)
     inverse += 1

@@ -1,11 +1,20 @@
 """Arithmetic, powers, and selection between elements."""
 
+from collections.abc import Callable
 from copy import copy
 
 import numpy as np
 
-from agrad.backend import kernels
-from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Selection
+from agrad.backend import Array, kernels
+from agrad.ops.operation import (
+    Elementwise,
+    Gradients,
+    Linear,
+    Multilinear,
+    Operation,
+    Point,
+    Selection,
+)
 
 __all__ = [
     "Absolute",
@@ -25,48 +34,61 @@ __all__ = [
 ]
 
 
+Bound = Array | float | None
+
+
 class Add(Linear):
-    def forward(self, x, y):
+    def forward(self, x: Array, y: Array) -> Array:
         return np.add(x, y)
 
-    def backward(self, grad, needs, out, x, y):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
+    ) -> Gradients:
         return grad, grad
 
 
 class Subtract(Linear):
-    def forward(self, x, y):
+    def forward(self, x: Array, y: Array) -> Array:
         return np.subtract(x, y)
 
-    def backward(self, grad, needs, out, x, y):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
+    ) -> Gradients:
         return grad, -grad if needs[1] else None
 
 
 class Negative(Linear):
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.negative(x)
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (-grad,)
 
 
 class Multiply(Multilinear):
-    def forward(self, x, y):
+    def forward(self, x: Array, y: Array) -> Array:
         return np.multiply(x, y)
 
-    def backward(self, grad, needs, out, x, y):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
+    ) -> Gradients:
         return grad * y if needs[0] else None, grad * x if needs[1] else None
 
 
 class Divide(Operation):
     """x / y, averaged as the product of x and 1/y: bilinear in these two, elementwise in y."""
 
-    def forward(self, x, y):
+    def forward(self, x: Array, y: Array) -> Array:
         return np.divide(x, y)
 
-    def backward(self, grad, needs, out, x, y):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
+    ) -> Gradients:
         return grad / y if needs[0] else None, -grad * (out / y) if needs[1] else None
 
-    def average_backward(self, grad, needs, start, end):
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
         (x0, y0), (x1, y1) = start.inputs, end.inputs
         secant = kernels(y0).divided_difference.reciprocal
         x_grad = grad * ((1 / y0 + 1 / y1) / 2) if needs[0] else None
@@ -83,10 +105,12 @@ class Power(Operation):
     As in PyTorch, the derivative with respect to y is 0 at x = 0 for y >= 0.
     """
 
-    def forward(self, x, y):
+    def forward(self, x: Array, y: Array) -> Array:
         return np.power(x, y)
 
-    def backward(self, grad, needs, out, x, y):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
+    ) -> Gradients:
         x_grad = y_grad = None
         if needs[0]:
             # For y = 0 the derivative is 0 for any x; x⁻¹ must not turn it into NaN.
@@ -96,7 +120,9 @@ class Power(Operation):
             y_grad = grad * np.where(vanishes, 0, out * np.log(np.where(vanishes, 1, x)))
         return x_grad, y_grad
 
-    def average_backward(self, grad, needs, start, end):
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
         (x0, y0), (x1, y1) = start.inputs, end.inputs
         secants = kernels(x0).power
         x_grad = y_grad = None
@@ -107,69 +133,73 @@ class Power(Operation):
         return x_grad, y_grad
 
 
-def _mean_over_ends(function, start, end):
+def _mean_over_ends(function: Callable[[Array], Array], start: Array, end: Array) -> Array:
     return function(start) if start is end else (function(start) + function(end)) / 2
 
 
 class Square(Elementwise):
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.square(x)
 
-    def derivative(self, out, x):
+    def derivative(self, out: Array, x: Array) -> Array:
         return 2 * x
 
-    def divided_difference(self, a, b):
+    def divided_difference(self, a: Array, b: Array) -> Array:
         return a + b
 
 
 class Sqrt(Elementwise):
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.sqrt(x)
 
-    def derivative(self, out, x):
+    def derivative(self, out: Array, x: Array) -> Array:
         return 0.5 / out
 
-    def divided_difference(self, a, b):
-        return kernels(a).divided_difference.sqrt(a, b)
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        slope: Array = kernels(a).divided_difference.sqrt(a, b)
+        return slope
 
 
 class Reciprocal(Elementwise):
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.reciprocal(x)
 
-    def derivative(self, out, x):
+    def derivative(self, out: Array, x: Array) -> Array:
         return -out * out
 
-    def divided_difference(self, a, b):
-        return kernels(a).divided_difference.reciprocal(a, b)
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        slope: Array = kernels(a).divided_difference.reciprocal(a, b)
+        return slope
 
 
 class Absolute(Elementwise):
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.abs(x)
 
-    def derivative(self, out, x):
+    def derivative(self, out: Array, x: Array) -> Array:
         return np.sign(x)
 
-    def divided_difference(self, a, b):
-        return kernels(a).divided_difference.absolute(a, b)
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        slope: Array = kernels(a).divided_difference.absolute(a, b)
+        return slope
 
 
 class Clip(Elementwise):
     """x clipped to [low, high], which are numbers, arrays or None; at a bound the slope is 1."""
 
-    def __init__(self, low=None, high=None):
+    def __init__(self, low: Bound = None, high: Bound = None) -> None:
         # Copy, since the owner of an array may change it before the backward pass.
         self.low = copy(low)
         self.high = copy(high)
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.clip(x, self.low, self.high)
 
-    def derivative(self, out, x):
-        return x == out
+    def derivative(self, out: Array, x: Array) -> Array:
+        slope: Array = x == out
+        return slope
 
-    def divided_difference(self, a, b):
+    def divided_difference(self, a: Array, b: Array) -> Array:
         # A quotient of two lengths: only inputs and bounds are subtracted, and those are exact.
         # Halved, finite numbers have finite differences, but subnormal neighbours become equal.
         clipped = self.forward(a)
@@ -183,35 +213,37 @@ class Clip(Elementwise):
 class Maximum(Selection):
     """The larger of x and y; equal elements share the gradient."""
 
-    def forward(self, x, y):
+    def forward(self, x: Array, y: Array) -> Array:
         return np.maximum(x, y)
 
-    def shares(self, out, x, y):
+    def shares(self, out: Array, x: Array, y: Array) -> Gradients:
         return _shares_of_larger(x, y)
 
-    def average_shares(self, start, end):
+    def average_shares(self, start: Point, end: Point) -> Gradients:
         return _average_shares_of_larger(start.inputs, end.inputs)
 
 
 class Minimum(Selection):
     """The smaller of x and y; equal elements share the gradient."""
 
-    def forward(self, x, y):
+    def forward(self, x: Array, y: Array) -> Array:
         return np.minimum(x, y)
 
-    def shares(self, out, x, y):
+    def shares(self, out: Array, x: Array, y: Array) -> Gradients:
         return _shares_of_larger(y, x)  # x is the smaller exactly where y is the larger
 
-    def average_shares(self, start, end):
+    def average_shares(self, start: Point, end: Point) -> Gradients:
         return _average_shares_of_larger(start.inputs[::-1], end.inputs[::-1])
 
 
-def _shares_of_larger(x, y):
+def _shares_of_larger(x: Array, y: Array) -> tuple[Array, Array]:
     share = np.result_type(x, y).type(0.5) * np.add(x > y, x >= y, dtype=np.int8)
     return share, 1 - share
 
 
-def _average_shares_of_larger(start, end):
+def _average_shares_of_larger(
+    start: tuple[Array, ...], end: tuple[Array, ...]
+) -> tuple[Array, Array]:
     rows = [np.stack(np.broadcast_arrays(*inputs), axis=-1) for inputs in (start, end)]
     shares = kernels(rows[0]).selection.average_shares(*rows)
     return shares[..., 0], shares[..., 1]
@@ -220,13 +252,15 @@ def _average_shares_of_larger(start, end):
 class Where(Linear):
     """x where the condition holds, y elsewhere."""
 
-    def __init__(self, condition):
+    def __init__(self, condition: Array) -> None:
         self.condition = condition
 
-    def forward(self, x, y):
+    def forward(self, x: Array, y: Array) -> Array:
         return np.where(self.condition, x, y)
 
-    def backward(self, grad, needs, out, x, y):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
+    ) -> Gradients:
         x_grad = np.where(self.condition, grad, 0) if needs[0] else None
         y_grad = np.where(self.condition, 0, grad) if needs[1] else None
         return x_grad, y_grad

@@ -7,7 +7,7 @@ import numpy as np
 from agrad.backend import Array, device_of, move
 from agrad.errors import DeviceError
 from agrad.gpu import cuda
-from agrad.ops.operation import Linear, Operation
+from agrad.ops.operation import Gradients, Linear, Operation
 
 __all__ = ["HOST", "Move", "require_one_device"]
 
@@ -18,13 +18,13 @@ HOST = frozenset([np.ndarray])
 class Move(Linear):
     """The same elements on another device; gradients come back to where the elements were."""
 
-    def __init__(self, device):
+    def __init__(self, device: str) -> None:
         self.device = device
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return move(x, self.device)
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (move(grad, device_of(x)),)
 
 

@@ -1,7 +1,7 @@
 """Dropout."""
 
-from agrad.backend import uniform
-from agrad.ops.operation import Linear, Operation
+from agrad.backend import Array, uniform
+from agrad.ops.operation import Gradients, Linear, Operation
 
 __all__ = ["Dropout", "RandomDropout"]
 
@@ -9,23 +9,23 @@ __all__ = ["Dropout", "RandomDropout"]
 class Dropout(Linear):
     """x times a mask of zeros and 1 / (1 - p), the same at every replay."""
 
-    def __init__(self, mask):
+    def __init__(self, mask: Array) -> None:
         self.mask = mask
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return x * self.mask
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (grad * self.mask,)
 
 
 class RandomDropout(Operation):
     """Dropout by a mask that each call draws, of zeros with probability p."""
 
-    def __init__(self, p):
+    def __init__(self, p: float) -> None:
         self.p = p
 
-    def for_call(self, x):
+    def for_call(self, x: Array) -> Operation:
         kept = uniform(x) >= self.p
         scale = 1 / (1 - self.p) if self.p < 1 else 0.0
         return Dropout(kept * x.dtype.type(scale))

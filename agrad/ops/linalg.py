@@ -2,30 +2,42 @@
 
 import math
 import string
+from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from agrad.backend import kernels
+from agrad.backend import Array, kernels
 from agrad.ops.arithmetic import Multiply
-from agrad.ops.operation import Multilinear, midpoint
+from agrad.ops.operation import Gradients, Multilinear, Operation, Point, midpoint
 
 __all__ = ["Affine", "Einsum", "Matmul", "contraction", "dot"]
+
+Shape = tuple[int, ...]
+Axes = int | Sequence[int]
 
 
 class Affine(Multilinear):
     """x Wᵀ + b for inputs (..., n), weight (m, n) and, optionally, bias (m,)."""
 
-    def forward(self, x, weight, bias=None):
-        out = kernels(x).product.matmul(_as_matrix(x), weight.T)
+    def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        out: Array = kernels(x).product.matmul(_as_matrix(x), weight.T)
         if bias is not None and out.dtype == bias.dtype in (np.float32, np.float64):
             kernels(out).dense.add_bias(out, bias)
         elif bias is not None:
             out = out + bias
         return out if x.ndim == 2 else out.reshape(*x.shape[:-1], len(weight))
 
-    def backward(self, grad, needs, out, x, weight, bias=None):
+    def backward(
+        self,
+        grad: Array,
+        needs: tuple[bool, ...],
+        out: Array,
+        x: Array,
+        weight: Array,
+        bias: Array | None = None,
+    ) -> Gradients:
         rows = _as_matrix(grad)
         matmul = kernels(rows).product.matmul
         x_grad = matmul(rows, weight) if needs[0] else None
@@ -37,7 +49,9 @@ class Affine(Multilinear):
         bias_grad = kernels(rows).dense.sum_rows(rows) if needs[2] else None
         return x_grad, weight_grad, bias_grad
 
-    def average_backward(self, grad, needs, start, end):
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
         # The midpoint as for any two factors, but only of what a gradient is wanted through.
         (x0, weight0, *bias), (x1, weight1, *_) = start.inputs, end.inputs
         x = midpoint(x0, x1) if needs[1] else x0
@@ -48,9 +62,10 @@ class Affine(Multilinear):
 class Matmul(Multilinear):
     """The product of matrices (..., m, k) and (..., k, n); a 1-d operand is a row or a column."""
 
-    def forward(self, x, y):
+    def forward(self, x: Array, y: Array) -> Array:
         try:
-            return kernels(x).product.matmul(x, y)
+            out: Array = kernels(x).product.matmul(x, y)
+            return out
         except ValueError:
             raise ValueError(
                 f"matmul: shapes {x.shape} and {y.shape} do not fit: the last axis of x must be as "
@@ -58,7 +73,9 @@ class Matmul(Multilinear):
                 "must broadcast"
             ) from None
 
-    def backward(self, grad, needs, out, x, y):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
+    ) -> Gradients:
         matmul = kernels(grad).product.matmul
         if y.ndim > 2:
             # A product for each leading index; the sweep sums where an operand was broadcast.
@@ -78,27 +95,29 @@ class Matmul(Multilinear):
 class Einsum(Multilinear):
     """Sums of products by Einstein's convention, as np.einsum; the operands are the factors."""
 
-    def __init__(self, subscripts):
+    def __init__(self, subscripts: str) -> None:
         self.subscripts = subscripts.replace(" ", "")
-        self.terms, arrow, self.result = self.subscripts.partition("->")
-        self.terms = self.terms.split(",")
+        terms, arrow, self.result = self.subscripts.partition("->")
+        self.terms = terms.split(",")
         self.degree = len(self.terms)
         if not arrow:
             letters = "".join(self.terms).replace(".", "")
             once = sorted(letter for letter in set(letters) if letters.count(letter) == 1)
             self.result = "".join(["..." if "..." in self.subscripts else "", *once])
 
-    def forward(self, *operands):
+    def forward(self, *operands: Array) -> Array:
         return _einsum(self.subscripts, *operands)
 
-    def backward(self, grad, needs, out, *operands):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, *operands: Array
+    ) -> Gradients:
         terms, result = self._spelled_out(operands)
         return [
             _operand_gradient(grad, i, terms, result, operands) if need else None
             for i, need in enumerate(needs)
         ]
 
-    def _spelled_out(self, operands):
+    def _spelled_out(self, operands: Sequence[Array]) -> tuple[list[str], str]:
         """Return the terms and the result with letters in place of each ellipsis."""
         free = [letter for letter in string.ascii_letters if letter not in self.subscripts]
         counts = [
@@ -114,7 +133,7 @@ class Einsum(Multilinear):
         return terms, self.result.replace("...", letters)
 
 
-def contraction(x_shape, y_shape, x_axes, y_axes):
+def contraction(x_shape: Shape, y_shape: Shape, x_axes: Axes, y_axes: Axes) -> Einsum:
     """Return the Einsum of two arrays that sums over pairs of axes."""
     x_axes = normalize_axis_tuple(x_axes, len(x_shape), "axes")
     y_axes = normalize_axis_tuple(y_axes, len(y_shape), "axes")
@@ -132,14 +151,16 @@ def contraction(x_shape, y_shape, x_axes, y_axes):
     return Einsum(f"{x_letters},{''.join(y_letters)}->{''.join(result)}")
 
 
-def dot(x_shape, y_shape):
+def dot(x_shape: Shape, y_shape: Shape) -> Operation:
     """Return the operation that np.dot stands for."""
     if not x_shape or not y_shape:
         return Multiply()
     return Matmul() if len(y_shape) <= 2 else contraction(x_shape, y_shape, -1, -2)
 
 
-def _operand_gradient(grad, i, terms, result, operands):
+def _operand_gradient(
+    grad: Array, i: int, terms: list[str], result: str, operands: Sequence[Array]
+) -> Array:
     """Contract the gradient with all operands but the i-th."""
     x = operands[i]
     lengths = dict(zip(terms[i], x.shape))
@@ -160,11 +181,12 @@ def _operand_gradient(grad, i, terms, result, operands):
     return full
 
 
-def _einsum(subscripts, *operands):
+def _einsum(subscripts: str, *operands: Array) -> Array:
     # A path finds the BLAS products, but costs more than a small sum of one operand.
-    return np.einsum(subscripts, *operands, optimize=len(operands) > 1)
+    out: Array = np.einsum(subscripts, *operands, optimize=len(operands) > 1)
+    return out
 
 
-def _as_matrix(x):
+def _as_matrix(x: Array) -> Array:
     """Return x with its leading axes as rows; -1 could not tell their number where x is empty."""
     return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

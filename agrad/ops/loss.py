@@ -7,11 +7,12 @@ weights, "sum" or "none".
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
-from agrad.backend import kernels, known_all, scalar
-from agrad.ops.operation import Elementwise, Linear, Operation
+from agrad.backend import Array, kernels, known_all, scalar
+from agrad.ops.operation import Elementwise, Gradients, Linear, Operation, Point, Requirement
 
 __all__ = [
     "BinaryCrossEntropy",
@@ -25,12 +26,12 @@ __all__ = [
 ]
 
 
-def class_axis(x):
-    """Return where the classes lie in logits (N, C, ...) or (C,)."""
-    return min(1, x.ndim - 1)
+def class_axis(ndim: int) -> int:
+    """Return where the classes lie in logits (N, C, ...) or (C,) of `ndim` axes."""
+    return min(1, ndim - 1)
 
 
-def scale_of(reduction, total):
+def scale_of(reduction: str, total: int | Array) -> float | Array | None:
     """Return the factor of the sum over examples that weigh `total`; None if there is no sum."""
     if reduction == "none":
         return None
@@ -41,9 +42,9 @@ def scale_of(reduction, total):
     return 1 / np.where(total, total, total.dtype.type(math.nan))
 
 
-def smoothed(shares, smoothing, weight=None):
+def smoothed(shares: Array, smoothing: float, weight: Array | None = None) -> Array:
     """Return each example's shares of the classes, partly spread evenly, times their weights."""
-    axis = class_axis(shares)
+    axis = class_axis(shares.ndim)
     if smoothing:
         shares = (1 - smoothing) * shares + smoothing / shares.shape[axis]
     if weight is not None:
@@ -52,13 +53,13 @@ def smoothed(shares, smoothing, weight=None):
     return shares
 
 
-def _known(name, x, classes, ignored):
+def _known(name: str, x: Array, classes: Array, ignored: int) -> Requirement:
     """Return the requirement that x has the class of every example that is not left out."""
-    axis = class_axis(x)
+    axis = class_axis(x.ndim)
     labels = classes.ravel().astype(np.int64, copy=False)
     wrong = kernels(x).softmax.first_outside(labels, x.shape[axis], ignored)
 
-    def error():
+    def error() -> ValueError:
         return ValueError(
             f"{name}: target has class {labels[int(wrong)]}, outside 0 to {x.shape[axis] - 1} "
             f"(input has shape {x.shape}, its classes on axis {axis})"
@@ -76,24 +77,36 @@ class CrossEntropy(Operation):
 
     owns_gradients = True
 
-    def __init__(self, ignored, reduction):
+    def __init__(self, ignored: int, reduction: str) -> None:
         self.ignored = ignored
         self.reduction = reduction
 
-    def requires(self, x, classes, weight=None):
+    def requires(
+        self, x: Array, classes: Array, weight: Array | None = None
+    ) -> Iterator[Requirement]:
         yield _known("cross_entropy", x, classes, self.ignored)
 
-    def forward(self, x, classes, weight=None):
+    def forward(self, x: Array, classes: Array, weight: Array | None = None) -> Array:
         examples = *self._rows(x, classes, weight), self.ignored, self.reduction
-        out = kernels(x).softmax.cross_entropy(*examples)
+        out: Array = kernels(x).softmax.cross_entropy(*examples)
         return out.reshape(classes.shape) if self.reduction == "none" else out
 
-    def backward(self, grad, needs, out, x, classes, weight=None):
+    def backward(
+        self,
+        grad: Array,
+        needs: tuple[bool, ...],
+        out: Array,
+        x: Array,
+        classes: Array,
+        weight: Array | None = None,
+    ) -> Gradients:
         examples = *self._rows(x, classes, weight), self.ignored, self.reduction
         x_grad = kernels(x).softmax.cross_entropy_backward(grad.ravel(), *examples)
         return self._gradients(x_grad, x, needs)
 
-    def average_backward(self, grad, needs, start, end):
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
         (x0, classes, *weight), (x1, *_) = start.inputs, end.inputs
         start_rows, *_ = self._rows(x0, classes, *weight)
         examples = *self._rows(x1, classes, *weight), self.ignored, self.reduction
@@ -102,19 +115,21 @@ class CrossEntropy(Operation):
         )
         return self._gradients(x_grad, x0, needs)
 
-    def _rows(self, x, classes, weight=None):
+    def _rows(
+        self, x: Array, classes: Array, weight: Array | None = None
+    ) -> tuple[Array, Array, Array | None]:
         """Return the logits as rows, a class for each, and the classes' weights."""
         if x.ndim != 2:
-            axis = class_axis(x)
+            axis = class_axis(x.ndim)
             x = np.moveaxis(x, axis, -1).reshape(classes.size, x.shape[axis])
         if weight is not None:
             weight = weight.astype(x.dtype, copy=False)
         return x, classes.ravel().astype(np.int64, copy=False), weight
 
-    def _gradients(self, rows, x, needs):
+    def _gradients(self, rows: Array, x: Array, needs: tuple[bool, ...]) -> Gradients:
         """Return the gradient of the logits, in their shape, and none of the constants."""
         if x.ndim != 2:
-            axis = class_axis(x)
+            axis = class_axis(x.ndim)
             examples = x.shape[:axis] + x.shape[axis + 1 :]
             rows = np.moveaxis(rows.reshape(*examples, x.shape[axis]), -1, axis)
         return rows, *[None] * (len(needs) - 1)
@@ -132,17 +147,19 @@ class ClassLikelihood(Operation):
         smoothing: the share of each example's weight that goes to all classes evenly.
     """
 
-    def __init__(self, name, ignored, reduction, smoothing=0.0):
+    def __init__(self, name: str, ignored: int, reduction: str, smoothing: float = 0.0) -> None:
         self.name = name
         self.ignored = ignored
         self.reduction = reduction
         self.smoothing = smoothing
 
-    def requires(self, x, classes, weight=None):
+    def requires(
+        self, x: Array, classes: Array, weight: Array | None = None
+    ) -> Iterator[Requirement]:
         yield _known(self.name, x, classes, self.ignored)
 
-    def for_call(self, x, classes, weight=None):
-        axis = class_axis(x)
+    def for_call(self, x: Array, classes: Array, weight: Array | None = None) -> Operation:
+        axis = class_axis(x.ndim)
         counted = classes != self.ignored
         if weight is None and known_all(counted):
             weights, total = None, classes.size
@@ -174,20 +191,25 @@ class NegativeLogLikelihood(Linear):
         scale: the factor of the sum over the examples; None to keep each example's loss.
     """
 
-    def __init__(self, target, weight=None, scale=None):
+    def __init__(
+        self, target: Array, weight: Array | None = None, scale: float | Array | None = None
+    ) -> None:
         after = range(target.ndim)[::-1]
         grid = [np.arange(n, like=target).reshape(n, *[1] * k) for n, k in zip(target.shape, after)]
         self.picked = (*grid[:1], target, *grid[1:])
         self.weight = weight
         self.scale = scale
 
-    def forward(self, x, *constants):
+    def forward(self, x: Array, *constants: Array) -> Array:
         losses = -x[self.picked]
         if self.weight is not None:
             losses = np.where(self.weight, losses, 0) * self.weight
-        return losses if self.scale is None else losses.sum() * self.scale
+        out: Array = losses if self.scale is None else losses.sum() * self.scale
+        return out
 
-    def backward(self, grad, needs, out, x, *constants):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, *constants: Array
+    ) -> Gradients:
         if self.scale is not None:
             grad = grad * self.scale
         x_grad = np.zeros_like(x)
@@ -203,19 +225,22 @@ class SoftNegativeLogLikelihood(Linear):
         scale: the factor of the sum over the examples; None to keep each example's loss.
     """
 
-    def __init__(self, target, scale=None):
+    def __init__(self, target: Array, scale: float | Array | None = None) -> None:
         self.target = target
         self.scale = scale
 
-    def forward(self, x, *constants):
+    def forward(self, x: Array, *constants: Array) -> Array:
         # Where q is zero, log p may be minus infinity.
         products = self.target * np.where(self.target != 0, x, 0)
-        losses = -products.sum(axis=min(1, x.ndim - 1))
-        return losses if self.scale is None else losses.sum() * self.scale
+        losses = -products.sum(axis=class_axis(x.ndim))
+        out: Array = losses if self.scale is None else losses.sum() * self.scale
+        return out
 
-    def backward(self, grad, needs, out, x, *constants):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, *constants: Array
+    ) -> Gradients:
         if self.scale is None:
-            x_grad = -np.expand_dims(grad, class_axis(x)) * self.target
+            x_grad = -np.expand_dims(grad, class_axis(x.ndim)) * self.target
         else:
             x_grad = -grad * self.scale * self.target
         return x_grad, *[None] * len(constants)
@@ -227,26 +252,29 @@ class BinaryCrossEntropy(Elementwise):
     `positive` and `negative` are the weights, broadcast with x.
     """
 
-    def __init__(self, positive, negative):
+    def __init__(self, positive: Array, negative: Array) -> None:
         self.positive = positive
         self.negative = negative
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         # softplus(x) = max(x, 0) + log1p(e^-|x|)
         tail = np.log1p(np.exp(-np.abs(x)))
-        return self.positive * (np.maximum(-x, 0) + tail) + self.negative * (
+        out: Array = self.positive * (np.maximum(-x, 0) + tail) + self.negative * (
             np.maximum(x, 0) + tail
         )
+        return out
 
-    def derivative(self, out, x):
+    def derivative(self, out: Array, x: Array) -> Array:
         small = np.exp(-np.abs(x))
         near, far = 1 / (1 + small), small / (1 + small)
-        return np.where(
+        slope: Array = np.where(
             x > 0,
             self.negative * near - self.positive * far,
             self.negative * far - self.positive * near,
         )
+        return slope
 
-    def divided_difference(self, a, b):
+    def divided_difference(self, a: Array, b: Array) -> Array:
         softplus = kernels(a).logistic.softplus_divided_difference
-        return self.negative * softplus(a, b) - self.positive * softplus(-a, -b)
+        slope: Array = self.negative * softplus(a, b) - self.positive * softplus(-a, -b)
+        return slope

@@ -1,11 +1,13 @@
 """Normalization: zero mean and unit variance over some axes."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from agrad.backend import kernels
-from agrad.ops.operation import Operation
+from agrad.backend import Array, kernels
+from agrad.ops.operation import Gradients, Operation, Point
 
 __all__ = ["FollowedNormalize", "Normalize"]
 
@@ -19,51 +21,67 @@ class Normalize(Operation):
     the midpoint.
     """
 
-    def __init__(self, axis, eps):
+    def __init__(self, axis: tuple[int, ...], eps: float) -> None:
         self.axis = axis
         self.eps = eps
 
-    def forward(self, x, weight=None, bias=None):
+    def forward(self, x: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
         dtype = np.result_type(*(array for array in (x, weight, bias) if array is not None))
         arguments = self._rows(x, dtype), _row(weight, dtype), _row(bias, dtype), self.eps
         return self._restored(kernels(x).normalization.layer_norm(*arguments), x)
 
-    def backward(self, grad, needs, out, x, weight=None, bias=None):
+    def backward(
+        self,
+        grad: Array,
+        needs: tuple[bool, ...],
+        out: Array,
+        x: Array,
+        weight: Array | None = None,
+        bias: Array | None = None,
+    ) -> Gradients:
         rows = (self._rows(array, out.dtype) for array in (grad, x))
         arguments = *rows, _row(weight, out.dtype), self.eps
         gradients = kernels(x).normalization.layer_norm_backward(*arguments)
         return self._in_place(gradients, x, weight, bias)[: len(needs)]
 
-    def average_backward(self, grad, needs, start, end):
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
         dtype = start.out.dtype
-        (x, weight, bias), (x1, weight1, _) = map(_three, (start.inputs, end.inputs))
+        (x, weight, bias), (x1, weight1, _) = _three(*start.inputs), _three(*end.inputs)
         rows = (self._rows(array, dtype) for array in (grad, x, x1))
         arguments = *rows, _row(weight, dtype), _row(weight1, dtype), self.eps
         gradients = kernels(x).normalization.layer_norm_average_backward(*arguments)
         return self._in_place(gradients, x, weight, bias)[: len(needs)]
 
-    def _rows(self, x, dtype):
+    def _rows(self, x: Array, dtype: np.dtype[Any]) -> Array:
         """Return an array like x with the normalized axes as rows."""
         moved = self._moved(x)
         lengths = moved.shape[-len(self.axis) :]
         rows = math.prod(moved.shape[: x.ndim - len(lengths)])
         return moved.reshape(rows, math.prod(lengths)).astype(dtype, copy=False)
 
-    def _restored(self, rows, x):
+    def _restored(self, rows: Array, x: Array) -> Array:
         """Return what `_rows` made of an array like x in that array's shape."""
         moved = rows.reshape(self._moved(x).shape)
         if self.axis == self._last:
             return moved
         return np.ascontiguousarray(np.moveaxis(moved, self._last, self.axis), like=rows)
 
-    def _moved(self, x):
+    def _moved(self, x: Array) -> Array:
         return x if self.axis == self._last else np.moveaxis(x, self.axis, self._last)
 
     @property
-    def _last(self):
+    def _last(self) -> tuple[int, ...]:
         return tuple(range(-len(self.axis), 0))
 
-    def _in_place(self, gradients, x, weight, bias):
+    def _in_place(
+        self,
+        gradients: tuple[Array, Array, Array],
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+    ) -> Gradients:
         """Return the gradients in the shapes of the inputs."""
         x_grad, weight_grad, bias_grad = gradients
         return (
@@ -73,22 +91,24 @@ class Normalize(Operation):
         )
 
 
-def _three(inputs):
-    return (*inputs, None, None)[:3]
+def _three(
+    x: Array, weight: Array | None = None, bias: Array | None = None
+) -> tuple[Array, Array | None, Array | None]:
+    return x, weight, bias
 
 
-def _row(weight, dtype):
+def _row(weight: Array | None, dtype: np.dtype[Any]) -> Array | None:
     return None if weight is None else weight.ravel().astype(dtype, copy=False)
 
 
 class FollowedNormalize(Operation):
     """`Normalize`, but each call first passes its input to `follow`."""
 
-    def __init__(self, axis, eps, follow):
+    def __init__(self, axis: tuple[int, ...], eps: float, follow: Callable[[Array], None]) -> None:
         self.axis = axis
         self.eps = eps
         self.follow = follow
 
-    def for_call(self, x):
+    def for_call(self, x: Array) -> Operation:
         self.follow(x)
         return Normalize(self.axis, self.eps)

@@ -35,7 +35,7 @@ __all__ = [
     "midpoint",
 ]
 
-Gradients = Sequence[Any]
+Gradients = Sequence[Array | None]
 """One gradient for each input; None for inputs that need none."""
 
 Requirement = tuple[Any, Callable[[], Exception]]
@@ -238,7 +238,8 @@ class Smooth(Operation):
 
         def over_axis(values: Array) -> Array:
             if values.shape == step.shape:
-                return values.sum(axis=self.axis, keepdims=True)
+                total: Array = values.sum(axis=self.axis, keepdims=True)
+                return total
             return values.reshape(scale.shape)
 
         missing = over_axis(grad * (y1 - y0)) - over_axis(x_grad * step)

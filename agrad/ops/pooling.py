@@ -4,53 +4,72 @@ Options are pairs: for the vertical axis, and for the horizontal one, a sequence
 """
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agrad.backend import cached_arrays, device_of, kernels, move, set_writable
-from agrad.ops.operation import Linear, Selection
+from agrad.backend import Array, cached_arrays, device_of, kernels, move, set_writable
+from agrad.ops.operation import Gradients, Linear, Point, Selection
+
+if TYPE_CHECKING:
+    from agrad.kernels.cpu.pooling import Window
 
 __all__ = ["AdaptiveAvgPool", "AvgPool", "MaxPool"]
+
+Pair = tuple[int, int]
 
 
 class MaxPool(Selection):
     """The largest element of each window; of equal ones the first, as in PyTorch."""
 
-    def __init__(self, kernel, stride, padding, dilation, ceil_mode):
+    def __init__(
+        self, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+    ) -> None:
         self.kernel = kernel
         self.stride = stride
         self.padding = padding
         self.dilation = dilation
         self.ceil_mode = ceil_mode
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         planes = _planes(x)
         size = tuple(map(self.out_length, (0, 1), planes.shape[1:]))
         return _like(x, kernels(x).pooling.max_pool(planes, size, self._window(x)))
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         max_gradient = kernels(x).pooling.max_gradient
         return (max_gradient(_planes(grad), _planes(x), self._window(x)).reshape(x.shape),)
 
-    def average_backward(self, grad, needs, start, end):
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
         (x0,), (x1,) = start.inputs, end.inputs
         gradient = kernels(x0).pooling.average_max_gradient
         return (gradient(*map(_planes, (grad, x0, x1)), self._window(x0)).reshape(x0.shape),)
 
-    def out_length(self, axis, length):
+    def out_length(self, axis: int, length: int) -> int:
         """Return how many windows there are along an axis."""
         span = self.dilation[axis] * (self.kernel[axis] - 1) + 1
         return _count(length, span, self.stride[axis], self.padding[axis], self.ceil_mode)
 
-    def _window(self, x):
+    def _window(self, x: Array) -> "Window":
         pooling = kernels(x).pooling
-        return pooling.Window(self.kernel, self.stride, self.padding, self.dilation)
+        window: Window = pooling.Window(self.kernel, self.stride, self.padding, self.dilation)
+        return window
 
 
 class AvgPool(Linear):
     """The mean of each window; the padding counts as zeros or, if it is not counted, not at all."""
 
-    def __init__(self, kernel, stride, padding, ceil_mode, count_include_pad, divisor=None):
+    def __init__(
+        self,
+        kernel: Pair,
+        stride: Pair,
+        padding: Pair,
+        ceil_mode: bool,
+        count_include_pad: bool,
+        divisor: int | None = None,
+    ) -> None:
         self.kernel = kernel
         self.stride = stride
         self.padding = padding
@@ -58,23 +77,23 @@ class AvgPool(Linear):
         self.count_include_pad = count_include_pad
         self.divisor = divisor
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         planes = _planes(x)
         return _like(x, kernels(x).pooling.mean_pool(planes, *self._windows_on(planes)))
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         planes = _planes(x)
         x_grad = kernels(x).pooling.mean_gradient(
             _planes(grad), planes.shape[1:], *self._windows_on(planes)
         )
         return (x_grad.reshape(x.shape),)
 
-    def out_length(self, axis, length):
+    def out_length(self, axis: int, length: int) -> int:
         """Return how many windows there are along an axis."""
         kernel, stride, padding = self.kernel[axis], self.stride[axis], self.padding[axis]
         return _count(length, kernel, stride, padding, self.ceil_mode)
 
-    def spans(self, axis, length):
+    def spans(self, axis: int, length: int) -> tuple[Array, Array, Array]:
         """Return the windows' starts and stops along an axis, and how many elements count."""
         kernel, stride, padding = self.kernel[axis], self.stride[axis], self.padding[axis]
         starts = stride * np.arange(self.out_length(axis, length)) - padding
@@ -83,7 +102,7 @@ class AvgPool(Linear):
         starts, stops = np.maximum(starts, 0), np.minimum(stops, length)
         return starts, stops, counted if self.count_include_pad else stops - starts
 
-    def _windows_on(self, planes):
+    def _windows_on(self, planes: Array) -> list[Array]:
         options = tuple(vars(self).values())
         where = planes.shape[1:], planes.dtype, device_of(planes)
         return _windows(type(self), options, *where)
@@ -94,10 +113,10 @@ class AdaptiveAvgPool(AvgPool):
 
     divisor = None
 
-    def __init__(self, size):
+    def __init__(self, size: Pair) -> None:
         self.size = size
 
-    def spans(self, axis, length):
+    def spans(self, axis: int, length: int) -> tuple[Array, Array, Array]:
         count = np.arange(self.size[axis])
         starts = count * length // self.size[axis]
         stops = -((count + 1) * -length // self.size[axis])
@@ -105,7 +124,13 @@ class AdaptiveAvgPool(AvgPool):
 
 
 @cached_arrays
-def _windows(kind, options, size, dtype, device):
+def _windows(
+    kind: type["AvgPool"],
+    options: tuple[Any, ...],
+    size: Pair,
+    dtype: np.dtype[Any],
+    device: str,
+) -> list[Array]:
     """Return the spans of a pool's windows along both axes and their areas, on a device.
 
     To make them takes a CPU longer than to pool, and a GPU would have to wait for their copies.
@@ -120,7 +145,7 @@ def _windows(kind, options, size, dtype, device):
     return [move(array, device) for array in windows]
 
 
-def _count(length, span, stride, padding, ceil_mode):
+def _count(length: int, span: int, stride: int, padding: int, ceil_mode: bool) -> int:
     """Return how many windows there are along an axis.
 
     With `ceil_mode` the last may reach beyond the padding, but not begin there.
@@ -132,13 +157,13 @@ def _count(length, span, stride, padding, ceil_mode):
     return count - 1 if (count - 1) * stride >= length + padding else count
 
 
-def _planes(x):
+def _planes(x: Array) -> Array:
     """Return images and channels as one axis, and two axes after it."""
     size = x.shape[2:] if x.ndim == 4 else (1, x.shape[2])
     return x.reshape(math.prod(x.shape[:2]), *size)
 
 
-def _like(x, planes):
+def _like(x: Array, planes: Array) -> Array:
     """Undo `_planes`."""
     size = planes.shape[1:] if x.ndim == 4 else planes.shape[2:]
     return planes.reshape(*x.shape[:2], *size)

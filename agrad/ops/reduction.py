@@ -1,44 +1,47 @@
 """Reductions over axes, given as an int, a tuple of ints, or None for all."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from agrad.backend import kernels, largest
-from agrad.ops.operation import Linear, Multilinear, Operation, Selection, Smooth
+from agrad.backend import Array, kernels, largest
+from agrad.ops.operation import Gradients, Linear, Multilinear, Operation, Point, Selection, Smooth
 
 __all__ = ["LogSumExp", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"]
+
+Axis = int | tuple[int, ...] | None
 
 
 class Reduction(Operation):
     """The base of all reductions; it knows the axes to reduce."""
 
-    def __init__(self, axis=None, keepdims=False):
+    def __init__(self, axis: Axis = None, keepdims: bool = False) -> None:
         self.axis = axis
         self.keepdims = keepdims
 
-    def axes(self, x):
+    def axes(self, x: Array) -> tuple[int, ...]:
         """Return the axes as a tuple of non-negative ints, or raise an AxisError."""
         if self.axis is None:
             return tuple(range(x.ndim))
         return np.lib.array_utils.normalize_axis_tuple(self.axis, x.ndim, type(self).__name__)
 
-    def count(self, x):
+    def count(self, x: Array) -> int:
         """Return the number of elements of `x` that are reduced to one."""
         return math.prod(x.shape[axis] for axis in self.axes(x))
 
-    def restore(self, reduced, x):
+    def restore(self, reduced: Array, x: Array) -> Array:
         """Return `reduced` with the reduced axes of `x` restored, with length one."""
         axes = self.axes(x)
         return reduced.reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
 
-    def rows(self, x):
+    def rows(self, x: Array) -> Array:
         """Return `x` with the reduced axes last and merged into one."""
         axes = self.axes(x)
         moved = np.moveaxis(x, axes, tuple(range(-len(axes), 0)))
         return moved.reshape(*moved.shape[: x.ndim - len(axes)], self.count(x))
 
-    def from_rows(self, rows, x):
+    def from_rows(self, rows: Array, x: Array) -> Array:
         """Undo `rows`: return `rows` of an array like `x` in the shape of `x`."""
         axes = self.axes(x)
         moved = rows.reshape(rows.shape[:-1] + tuple(x.shape[axis] for axis in axes))
@@ -46,29 +49,31 @@ class Reduction(Operation):
 
 
 class Sum(Reduction, Linear):
-    def forward(self, x):
-        return np.sum(x, axis=self.axes(x), keepdims=self.keepdims)
+    def forward(self, x: Array) -> Array:
+        out: Array = np.sum(x, axis=self.axes(x), keepdims=self.keepdims)
+        return out
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (np.broadcast_to(self.restore(grad, x), x.shape),)
 
 
 class Mean(Reduction, Linear):
-    def forward(self, x):
-        return np.mean(x, axis=self.axes(x), keepdims=self.keepdims)
+    def forward(self, x: Array) -> Array:
+        out: Array = np.mean(x, axis=self.axes(x), keepdims=self.keepdims)
+        return out
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (np.broadcast_to(self.restore(grad, x) / self.count(x), x.shape),)
 
 
 class Var(Reduction, Multilinear):
     """Σ (x - mean)² / (n - ddof): quadratic, so the single input counts as two factors."""
 
-    def __init__(self, axis=None, ddof=0, keepdims=False):
+    def __init__(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> None:
         super().__init__(axis, keepdims)
         self.ddof = ddof
 
-    def freedom(self, x):
+    def freedom(self, x: Array) -> float:
         """Return n - ddof, the degrees of freedom."""
         freedom = self.count(x) - self.ddof
         if freedom <= 0:
@@ -78,11 +83,12 @@ class Var(Reduction, Multilinear):
             )
         return freedom
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         self.freedom(x)  # raises if there is none
-        return np.var(x, axis=self.axes(x), ddof=self.ddof, keepdims=self.keepdims)
+        out: Array = np.var(x, axis=self.axes(x), ddof=self.ddof, keepdims=self.keepdims)
+        return out
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         centred = x - np.mean(x, axis=self.axes(x), keepdims=True)
         return (self.restore(grad, x) * (2 / self.freedom(x)) * centred,)
 
@@ -90,20 +96,22 @@ class Var(Reduction, Multilinear):
 class Std(Var):
     """The square root of the variance, averaged as such; the gradient at 0 is 0."""
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.sqrt(super().forward(x))
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return super().backward(grad * _inverse(2 * out), needs, out, x)
 
-    def average_backward(self, grad, needs, start, end):
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
         # The divided difference of the root, 1 / (√a + √b), then the midpoint as for Var.
         (x0,), (x1,) = start.inputs, end.inputs
         scale = _inverse(start.out + end.out)
         return super().backward(grad * scale, needs, start.out, (x0 + x1) / 2)
 
 
-def _inverse(x):
+def _inverse(x: Array) -> Array:
     """Return 1 / x, or 0 for x = 0."""
     return np.where(x == 0, 0, 1 / np.where(x == 0, 1, x))
 
@@ -111,28 +119,28 @@ def _inverse(x):
 class Max(Reduction, Selection):
     """The largest element; equal elements share the gradient. NaN is larger than any number."""
 
-    extreme = staticmethod(np.max)
+    extreme: Callable[..., Array] = staticmethod(np.max)
     sign = 1
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         if self.count(x) == 0:
             raise ValueError(
                 f"{type(self).__name__}: no elements over axis {self.axis} of shape {x.shape}"
             )
         return self.extreme(x, axis=self.axes(x), keepdims=self.keepdims)
 
-    def shares(self, out, x):
+    def shares(self, out: Array, x: Array) -> Gradients:
         chosen = (x == self.restore(out, x)).astype(x.dtype)
         with np.errstate(invalid="ignore"):  # no element equals NaN
             return (chosen / np.sum(chosen, axis=self.axes(x), keepdims=True),)
 
-    def average_shares(self, start, end):
+    def average_shares(self, start: Point, end: Point) -> Gradients:
         (x0,), (x1,) = start.inputs, end.inputs
         average_shares = kernels(x0).selection.average_shares
         shares = average_shares(self.rows(self.sign * x0), self.rows(self.sign * x1))
         return (self.from_rows(shares, x0),)
 
-    def spread(self, grad, x):
+    def spread(self, grad: Array, x: Array) -> Array:
         return self.restore(grad, x)
 
 
@@ -152,15 +160,16 @@ class Prod(Reduction, Smooth):
 
     nodes = 8
 
-    def forward(self, x):
-        return np.prod(x, axis=self.axes(x), keepdims=self.keepdims)
+    def forward(self, x: Array) -> Array:
+        out: Array = np.prod(x, axis=self.axes(x), keepdims=self.keepdims)
+        return out
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         others = self.from_rows(_products_of_others(self.rows(x)), x)
         return (self.restore(grad, x) * others,)
 
 
-def _products_of_others(rows):
+def _products_of_others(rows: Array) -> Array:
     """Return for each element of a row the product of the others; division would fail at zeros."""
     before = np.ones_like(rows)
     after = np.ones_like(rows)
@@ -172,15 +181,15 @@ def _products_of_others(rows):
 class LogSumExp(Reduction, Smooth):
     """log Σ exp(x), with the largest element factored out against overflow; -inf if all are so."""
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         top = largest(x, self.axes(x))
         top = np.where(np.isfinite(top), top, np.zeros_like(top))
         with np.errstate(divide="ignore", over="ignore"):
             total = np.sum(np.exp(x - top), axis=self.axes(x), keepdims=True)
-            out = np.log(total) + top
+            out: Array = np.log(total) + top
         return out if self.keepdims else out.squeeze(self.axes(x))
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         with np.errstate(invalid="ignore"):
             weights = np.exp(x - self.restore(out, x))
         return (self.restore(grad, x) * weights,)

@@ -1,9 +1,11 @@
 """Sequences: vectors for their ids, and pooling over the positions that are not padding."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from agrad.backend import kernels
-from agrad.ops.operation import Linear, Point
+from agrad.backend import Array, kernels
+from agrad.ops.operation import Gradients, Linear, Point, Requirement
 from agrad.ops.reduction import Max
 
 __all__ = ["Embedding", "MaskedMax", "MaskedMean"]
@@ -15,13 +17,13 @@ class Embedding(Linear):
     Row `padding`, if there is one, is treated as a constant: it gets no gradient.
     """
 
-    def __init__(self, padding=None):
+    def __init__(self, padding: int | None = None) -> None:
         self.padding = padding
 
-    def requires(self, weight, ids):
+    def requires(self, weight: Array, ids: Array) -> Iterator[Requirement]:
         inside = (ids >= 0) & (ids < len(weight))
 
-        def error():
+        def error() -> ValueError:
             wrong = ids[~inside]
             return ValueError(
                 f"embedding: input has the id {wrong[0]}, outside 0 to {len(weight) - 1}, "
@@ -30,10 +32,12 @@ class Embedding(Linear):
 
         yield inside.all(), error
 
-    def forward(self, weight, ids):
+    def forward(self, weight: Array, ids: Array) -> Array:
         return np.take(weight, ids, axis=0)
 
-    def backward(self, grad, needs, out, weight, ids):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, weight: Array, ids: Array
+    ) -> Gradients:
         weight_grad = np.zeros_like(weight, dtype=grad.dtype, order="C")
         rows = np.ascontiguousarray(grad, like=grad).reshape(ids.size, weight.shape[1])
         skipped = -1 if self.padding is None else self.padding
@@ -43,11 +47,11 @@ class Embedding(Linear):
         return weight_grad, None
 
 
-def _never_empty(name, mask):
+def _never_empty(name: str, mask: Array) -> Requirement:
     """Return the requirement that the mask, (..., 1, L), is true somewhere in each sequence."""
     counts = mask.any(axis=-1)
 
-    def error():
+    def error() -> ValueError:
         return ValueError(
             f"{name}: mask is nowhere true in sequence {np.flatnonzero(~counts)[0]} (of shape "
             f"{mask.squeeze(-2).shape}); leave such sequences out"
@@ -59,24 +63,24 @@ def _never_empty(name, mask):
 class MaskedMax(Max):
     """The largest element of the last axis where `mask`, (..., 1, L) for x (..., C, L), is true."""
 
-    def __init__(self, mask):
+    def __init__(self, mask: Array) -> None:
         super().__init__(axis=-1)
         self.mask = mask
 
-    def requires(self, x):
+    def requires(self, x: Array) -> Iterator[Requirement]:
         yield _never_empty("global_max_pool1d", self.mask)
 
-    def candidates(self, x):
+    def candidates(self, x: Array) -> Array:
         """Return `x` with the elements that the mask excludes too small to be chosen."""
         return np.where(self.mask, x, x.dtype.type(-np.inf))
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return super().forward(self.candidates(x))
 
-    def shares(self, out, x):
+    def shares(self, out: Array, x: Array) -> Gradients:
         return super().shares(out, self.candidates(x))
 
-    def average_shares(self, start, end):
+    def average_shares(self, start: Point, end: Point) -> Gradients:
         (x0,), (x1,) = start.inputs, end.inputs
         return super().average_shares(
             Point(start.out, (self.candidates(x0),)), Point(end.out, (self.candidates(x1),))
@@ -86,18 +90,20 @@ class MaskedMax(Max):
 class MaskedMean(Linear):
     """The mean over the last axis where `mask`, (..., 1, L) for x (..., C, L), is true."""
 
-    def __init__(self, mask):
+    def __init__(self, mask: Array) -> None:
         self.mask = mask
 
-    def requires(self, x):
+    def requires(self, x: Array) -> Iterator[Requirement]:
         yield _never_empty("global_avg_pool1d", self.mask)
 
-    def forward(self, x):
-        return np.where(self.mask, x, x.dtype.type(0)).sum(axis=-1) / self.counts(x).squeeze(-1)
+    def forward(self, x: Array) -> Array:
+        total: Array = np.where(self.mask, x, x.dtype.type(0)).sum(axis=-1)
+        return total / self.counts(x).squeeze(-1)
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (grad[..., np.newaxis] * (self.mask / self.counts(x)),)
 
-    def counts(self, x):
+    def counts(self, x: Array) -> Array:
         """Return how many elements each mean is of."""
-        return self.mask.sum(axis=-1, keepdims=True, dtype=x.dtype)
+        out: Array = self.mask.sum(axis=-1, keepdims=True, dtype=x.dtype)
+        return out

@@ -1,9 +1,13 @@
 """Reshaping, joining and indexing, which are all linear."""
 
-import numpy as np
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from agrad.backend import joined, kernels
-from agrad.ops.operation import Linear
+import numpy as np
+from numpy.typing import DTypeLike
+
+from agrad.backend import Array, joined, kernels
+from agrad.ops.operation import Gradients, Linear
 
 __all__ = [
     "BroadcastTo",
@@ -19,57 +23,62 @@ __all__ = [
 
 
 class Reshape(Linear):
-    def __init__(self, shape):
+    def __init__(self, shape: int | Sequence[int]) -> None:
         self.shape = shape
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.reshape(x, self.shape)
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (np.reshape(grad, x.shape),)
 
 
 class Transpose(Linear):
     """Permute the axes, or reverse them by default."""
 
-    def __init__(self, axes=None):
+    def __init__(self, axes: Sequence[int] | None = None) -> None:
         self.axes = axes
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.transpose(x, self.axes)
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         if self.axes is None:
             return (np.transpose(grad),)
         inverse = np.argsort([axis % x.ndim for axis in self.axes]).tolist()
         return (np.transpose(grad, inverse),)
 
 
-def axes_after(function, ndim, *args):
+def axes_after(
+    function: Callable[..., Array], ndim: int, *args: int | Sequence[int]
+) -> tuple[int, ...]:
     """Return the order of the axes after a NumPy function that permutes them."""
     # The length of each axis of this empty array is the axis's number.
-    return function(np.empty(range(ndim)), *args).shape
+    axes: tuple[int, ...] = function(np.empty(range(ndim)), *args).shape
+    return axes
 
 
 class BroadcastTo(Linear):
-    def __init__(self, shape):
+    def __init__(self, shape: int | Sequence[int]) -> None:
         self.shape = shape
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.broadcast_to(x, self.shape)
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (grad,)  # the sweep sums it over the broadcast axes
 
 
 class Concatenate(Linear):
-    def __init__(self, axis=0):
+    def __init__(self, axis: int = 0) -> None:
         self.axis = axis
 
-    def forward(self, *arrays):
+    def forward(self, *arrays: Array) -> Array:
         return joined(np.concatenate, arrays, self.axis)
 
-    def backward(self, grad, needs, out, *arrays):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, *arrays: Array
+    ) -> Gradients:
         ends = np.cumsum([x.shape[self.axis] for x in arrays[:-1]])
         return np.split(grad, ends, self.axis)
 
@@ -77,13 +86,15 @@ class Concatenate(Linear):
 class Stack(Linear):
     """Join arrays of equal shape along a new axis."""
 
-    def __init__(self, axis=0):
+    def __init__(self, axis: int = 0) -> None:
         self.axis = axis
 
-    def forward(self, *arrays):
+    def forward(self, *arrays: Array) -> Array:
         return joined(np.stack, arrays, self.axis)
 
-    def backward(self, grad, needs, out, *arrays):
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, *arrays: Array
+    ) -> Gradients:
         parts = np.split(grad, len(arrays), self.axis)
         return [np.squeeze(part, self.axis) for part in parts]
 
@@ -91,14 +102,14 @@ class Stack(Linear):
 class Pad(Linear):
     """Pad x with `value`; `width` is a pair (before, after) for each axis."""
 
-    def __init__(self, width, value=0):
+    def __init__(self, width: Array, value: float = 0) -> None:
         self.width = width
         self.value = value
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return np.pad(x, self.width, constant_values=self.value)
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (
             grad[tuple(slice(before, before + n) for (before, _), n in zip(self.width, x.shape))],
         )
@@ -107,16 +118,17 @@ class Pad(Linear):
 class GetItem(Linear):
     """x[index], for any index that NumPy accepts."""
 
-    def __init__(self, index):
+    def __init__(self, index: Any) -> None:
         parts = index if isinstance(index, tuple) else (index,)
         self.index = tuple(_own(part) for part in parts)
         # Only integer arrays can select an element twice, so that its gradients must be added.
         self.repeats = any(np.ndim(part) and part.dtype != bool for part in self.index)
 
-    def forward(self, x):
-        return x[self.index]
+    def forward(self, x: Array) -> Array:
+        elements: Array = x[self.index]
+        return elements
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         x_grad = np.zeros_like(x, dtype=grad.dtype, order="C")  # so that reshape returns a view
         if self.repeats:
             # Adding element by element, in the order of flat positions, is reproducible.
@@ -128,7 +140,7 @@ class GetItem(Linear):
         return (x_grad,)
 
 
-def _own(part):
+def _own(part: Any) -> Any:
     """Copy an index array, since its owner may change it before the backward pass."""
     if np.ndim(part) == 0:
         return part
@@ -141,13 +153,13 @@ def _own(part):
 class Cast(Linear):
     """Convert the elements to another dtype."""
 
-    def __init__(self, dtype):
+    def __init__(self, dtype: DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
         if self.dtype.kind not in "biuf":
             raise TypeError(f"astype: dtype must be of real numbers or booleans, not {self.dtype}")
 
-    def forward(self, x):
+    def forward(self, x: Array) -> Array:
         return x.astype(self.dtype)
 
-    def backward(self, grad, needs, out, x):
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (grad,)  # the sweep casts it back

@@ -203,7 +203,7 @@ def _beside(name: str, argument: str, value: Any, logits: Tensor) -> Any:
 
 
 def _classes(logits: Tensor) -> int:
-    return logits.shape[class_axis(logits)]
+    return logits.shape[class_axis(logits.ndim)]
 
 
 def _require_classes(name: str, logits: Tensor) -> None:
@@ -226,12 +226,12 @@ def _check_classes(name: str, logits: Tensor, target: Any) -> None:
             f"{name}: target must hold integer classes or probabilities of shape {logits.shape}, "
             f"got {target.dtype} of shape {target.shape}"
         )
-    axis = class_axis(logits)
+    axis = class_axis(logits.ndim)
     _check_shape(name, "target", target.shape, logits.shape[:axis] + logits.shape[axis + 1 :])
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
-    return apply(LogSoftmax(class_axis(logits)), logits)
+    return apply(LogSoftmax(class_axis(logits.ndim)), logits)
 
 
 def _check_shape(
