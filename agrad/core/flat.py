@@ -87,8 +87,8 @@ class Flat:
             (slice(start, end), tensor.shape if tensor.ndim != 1 else None)
             for tensor, start, end in zip(self.tensors, [0, *ends], ends)
         ]
-        self._values = Buffer(self._like, ())
-        self._last = self._values
+        self._values: Buffer | None = None
+        self._last: Buffer | None = None
         self._memories: list[Memory] = []
 
     # -- the leaves' values ------------------------------------------------------------------------
@@ -98,31 +98,32 @@ class Flat:
 
         A leaf that has been given another array since then gets its values into its part.
         """
-        if not self.has_values():
-            self._move_in()
-        return self._values.array
+        values = self._values
+        if values is None or not _are_parts(arrays_of(self.tensors), values):
+            return self._moved_in()
+        return values.array
 
     def writable(self) -> Array:
         """Return what `adopt` returns, to be changed: a copy if a graph needs the old values."""
-        self.adopt()
-        if not all_writable(self.tensors):
-            self._move_in()
-        return self._values.array
+        values = self.adopt()
+        return values if all_writable(self.tensors) else self._moved_in()
 
     def has_values(self) -> bool:
         """Return whether the leaves' arrays are the parts of one array, as `adopt` makes them."""
-        return _are_parts(arrays_of(self.tensors), self._values)
+        return self._values is not None and _are_parts(arrays_of(self.tensors), self._values)
 
     def has(self, array: Array, part: int) -> bool:
         """Return whether an array is that part of the leaves' values."""
-        return bool(self._values.views) and self._values.views[part] is array
+        return self._values is not None and self._values.views[part] is array
 
-    def _move_in(self) -> None:
+    def _moved_in(self) -> Array:
+        """Give the leaves the parts of a new array, with their values, and return it."""
         self._values = self._new()
         flat, array = weakref.ref(self), weakref.ref(self._values.array)
         for i, (tensor, part) in enumerate(zip(self.tensors, self._values.views)):
             part[...] = tensor.data
             tensor.settle(part, Home(flat, i, array))
+        return self._values.array
 
     # -- buffers -----------------------------------------------------------------------------------
 
@@ -146,7 +147,7 @@ class Flat:
     def with_buffers(self, memories: list[Memory]) -> Iterator[None]:
         """Use this memory, and no other, inside the `with` block; new memory is added to it."""
         others = self._memories, self._last
-        self._memories, self._last = memories, self._values
+        self._memories, self._last = memories, None
         try:
             yield
         finally:
@@ -171,7 +172,7 @@ class Flat:
         The leaves' values are recognized, and the buffer lent last.
         """
         for buffer in (self._values, self._last):
-            if _are_parts(arrays, buffer):
+            if buffer is not None and _are_parts(arrays, buffer):
                 return buffer.array
         return None
 
@@ -194,7 +195,7 @@ class Flat:
 
     def _free(self) -> Memory:
         """Return memory that nobody uses, not even `whole`."""
-        self._last = self._values
+        self._last = None
         return next((memory for memory in self._memories if memory.is_free), None) or self._added()
 
     def _added(self, use: str | None = None) -> Memory:
@@ -233,4 +234,4 @@ class GradientPlaces:
 
 def _are_parts(arrays: Sequence[Any], buffer: Buffer) -> bool:
     """Return whether the arrays are the very views of the buffer."""
-    return bool(buffer.views) and all(map(is_, arrays, buffer.views))
+    return all(map(is_, arrays, buffer.views))
