@@ -43,14 +43,14 @@ SOFTMAX = "agrad/ops/softmax.py"
 SEQUENCE = "agrad/ops/sequence.py"
 LOSS = "agrad/ops/loss.py"
 SHAPE = "agrad/ops/shape.py"
-SWEEP = "agrad/core/sweep.py"
+PROGRAM = "agrad/core/program.py"
+FUSION = "agrad/tracing/dense.py"
 OPTIMIZER = "agrad/optim/average_gradient.py"
 SEARCH = "agrad/optim/line_search.py"
 ACTIVATION = "kernels/cpu/activation.py"
 DIFFERENCE = "kernels/cpu/divided_difference.py"
 POOLING = "kernels/cpu/pooling.py"
 STEPS = "kernels/cpu/optimizer.py"
-CAPTURED = "agrad/tracing/steps.py"
 FLAT = "agrad/core/flat.py"
 CUDA = "agrad/gpu/cuda.py"
 GRAPH = "agrad/gpu/graph.py"
@@ -115,8 +115,8 @@ KINDS = [
     ),
     Mutant(
         OPERATION,
-        "return values.sum(axis=self.axis, keepdims=True)",
-        "return values.sum(keepdims=True)",
+        "total: Array = values.sum(axis=self.axis, keepdims=True)",
+        "total: Array = values.sum(keepdims=True)",
         "smooth: one correction for all problems, not one for each",
         "average",
         "layer_norm or softmax",
@@ -290,8 +290,8 @@ OPERATIONS = [
     ),
     Mutant(
         SOFTMAX,
-        "return p * (1 - slope * centered)",
-        "return p",
+        "average: Array = p * (1 - slope * centered)",
+        "average: Array = p",
         "log-softmax: no correction to completeness",
         "average",
         "log_softmax",
@@ -386,8 +386,8 @@ OPERATIONS = [
     ),
     Mutant(
         "agrad/ops/convolution.py",
-        "return by_image.sum(axis=0)",
-        "return by_image[-1]",
+        "out: Array = by_image.sum(axis=0)",
+        "out: Array = by_image[-1]",
         "convolution: the bias's gradient of the last image alone",
         "gradients",
         "convolution",
@@ -404,30 +404,30 @@ OPERATIONS = [
 
 SWEEPS = [
     Mutant(
-        SWEEP,
-        "known[parent] = known[parent] + gradient",
-        "known[parent] = gradient",
+        PROGRAM,
+        "gradient = np.add(known, gradient, out=place)",
+        "pass",
         "sweep: the last of several gradients in place of their sum",
         "program",
     ),
     Mutant(
-        SWEEP,
-        "known[parent] = gradient.copy()",
-        "known[parent] = gradient",
+        PROGRAM,
+        "gradient = gradient.copy()",
+        "pass",
         "sweep: leaves' gradients share memory with others",
         "gradients program",
         "shared or sum or cotangent",
     ),
     Mutant(
-        SWEEP,
-        "return node.operation.average_backward(grad, node.needs, before, after)",
-        "return node.operation.backward(grad, node.needs, before.out, *before.inputs)",
+        PROGRAM,
+        "found = operation.average_backward(grad, self.needs, Point(out, inputs), ends)",
+        "found = operation.backward(grad, self.needs, out, *inputs)",
         "average sweep: Jacobians at the start",
         "average",
         "example or six_tanh or product",
     ),
     Mutant(
-        SWEEP,
+        PROGRAM,
         "total[leaf] = total[leaf] + grad if leaf in total else grad",
         "total[leaf] = grad",
         "average sweep: the last segment in place of the sum of all",
@@ -435,23 +435,23 @@ SWEEPS = [
         "segments",
     ),
     Mutant(
-        SWEEP,
-        "end = _replay(nodes, path(i / segments))",
-        "end = _replay(nodes, path(1 / segments))",
+        PROGRAM,
+        "moved = path(i / segments)",
+        "moved = path(1 / segments)",
         "average sweep: segments of unequal lengths",
         "average",
         "segments",
     ),
     Mutant(
-        SWEEP,
-        "grad = grad.sum(axis=tuple(range(lead)) + stretched).reshape(like.shape)",
-        "grad = grad.mean(axis=tuple(range(lead)) + stretched).reshape(like.shape)",
+        PROGRAM,
+        "grad = grad.sum(axis=(*range(lead), *stretched)).reshape(like.shape)",
+        "grad = grad.mean(axis=(*range(lead), *stretched)).reshape(like.shape)",
         "sweep: broadcasting undone by a mean in place of a sum",
         "program",
         "broadcast",
     ),
     Mutant(
-        "agrad/core/graph.py",
+        PROGRAM,
         "return sorted(seen, key=lambda node: node.depth)",
         "return list(reversed(seen))",
         "sweep: nodes in the order found, not after all that they depend on",
@@ -459,9 +459,9 @@ SWEEPS = [
         "path or diamond",
     ),
     Mutant(
-        "agrad/core/tensor.py",
-        "(4 * fine[leaf] - coarse) / 3",
-        "2 * fine[leaf] - coarse",
+        PROGRAM,
+        "(4 * fine[leaf] - grad) / 3",
+        "2 * fine[leaf] - grad",
         "extrapolation: complete, but of the wrong order",
         "average",
         "tanh_layers or order_promised",
@@ -700,17 +700,17 @@ JOINED = [
         "relu",
     ),
     Mutant(
-        CAPTURED,
-        "middle_x = midpoint(before[x], after[x]) if self.needs[1] else before[x]",
-        "middle_x = before[x]",
+        FUSION,
+        "x = midpoint(x, x1) if self.needs[1] else x",
+        "x = x",
         "captured dense layer: the inputs' start in place of their midpoint",
         "captured",
         "average",
     ),
     Mutant(
-        CAPTURED,
-        "return rooms[slot] if grads[slot] is None else None",
-        "return rooms[slot]",
+        FUSION,
+        "place = places[to_weight] if grads[to_weight] is None else None",
+        "place = places[to_weight]",
         "captured: the gradient of a weight of two layers written over",
         "flat",
         "two_layers",
@@ -841,65 +841,63 @@ GRAPHS = [
 
 GUARDS = [
     Mutant(
-        SWEEP,
-        "id(gradient) in taken or _is_shared(gradient, i, gradients, node, grad)",
-        "_is_shared(gradient, i, gradients, node, grad)",
+        PROGRAM,
+        "    if len(arrays) - len(others) > 1:\n        return True\n",
+        "",
         "sweep: no set of taken arrays, one array for two leaves",
         "program",
         "share_no_memory",
     ),
     Mutant(
-        SWEEP,
-        "                    taken.add(id(gradient))\n",
-        "",
+        PROGRAM,
+        "[*inputs, out, grad, *found]",
+        "[*inputs, out, grad]",
         "sweep: what a leaf has taken is not noted",
         "program",
         "share_no_memory",
     ),
     Mutant(
-        SWEEP,
-        "taken = set() if owned else {id(array) for array in (*node.inputs, node.out, grad)}",
-        "taken: set[int] = set()",
+        PROGRAM,
+        "[*inputs, out, grad, *found]",
+        "[*found]",
         "sweep: inputs, output and gradient are not taken from the start",
         "program",
         "share_no_memory",
     ),
     Mutant(
-        SWEEP,
-        "id(gradient) in taken or _is_shared(gradient, i, gradients, node, grad)",
-        "id(gradient) in taken",
+        PROGRAM,
+        "np.may_share_memory(gradient, other) for other in others",
+        "False for other in others",
         "sweep: views of other arrays given to leaves",
         "program",
         "share_no_memory",
     ),
     Mutant(
-        SWEEP,
-        "known[parent] = known[parent] + gradient",
-        "known[parent] += gradient",
+        PROGRAM,
+        "gradient = np.add(known, gradient, out=place)",
+        "gradient = np.add(known, gradient, out=known)",
         "sweep: gradients added up in an array that others have too",
         "program",
         "adding_up",
     ),
     Mutant(
-        SWEEP,
-        "    if before.inputs is after.inputs:\n"
-        "        return node.operation.backward(grad, node.needs, before.out, "
-        "*before.inputs)\n",
-        "",
+        PROGRAM,
+        "        if all(map(is_, inputs, after)):",
+        "        if end is start:",
         "average sweep: what does not move is averaged all the same",
         "average",
         "nothing_moves",
     ),
     Mutant(
-        SWEEP,
-        "        moves = False\n",
-        "        moves = True\n",
+        PROGRAM,
+        "if start is None or step.moves(start, run):",
+        "if True:",
         "average sweep: what does not move is run again",
         "program",
         "only_what_moves",
     ),
     Mutant(
-        SWEEP,
+        PROGRAM,
         "if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, grad.shape[lead:])):",
         "if False:",
         "sweep: a gradient of a wrong shape not refused",
@@ -907,15 +905,15 @@ GUARDS = [
         "does_not_fit",
     ),
     Mutant(
-        TENSOR,
-        "if result._is_writable():",
-        "if result._is_writable() and not result._is_view():",
+        "agrad/core/tensor.py",
+        "if result.is_writable():",
+        "if result.is_writable() and not result._is_view():",
         "a result that is a view not protected",
         "captured gradients",
         "graph_of_a_call or no_array",
     ),
     Mutant(
-        CAPTURED,
+        FUSION,
         "            and users[affine.result] == 1\n",
         "",
         "dense layers joined where what is between is used again",
@@ -923,15 +921,15 @@ GUARDS = [
         "dense_layers",
     ),
     Mutant(
-        CAPTURED,
-        "            and affine.result != result\n",
+        FUSION,
+        "            and affine.result != program.result\n",
         "",
         "dense layers joined where what is between is the result",
         "captured",
         "dense_layers",
     ),
     Mutant(
-        CAPTURED,
+        FUSION,
         "            and len(affine.slots) == 3\n",
         "",
         "dense layers joined where there is no bias",
@@ -939,7 +937,7 @@ GUARDS = [
         "dense_layers",
     ),
     Mutant(
-        CAPTURED,
+        FUSION,
         "            and out.ndim == 2\n",
         "",
         "dense layers joined where there are more axes than two",
@@ -947,7 +945,7 @@ GUARDS = [
         "dense_layers",
     ),
     Mutant(
-        CAPTURED,
+        FUSION,
         "            and {values[slot].dtype for slot in affine.slots} == {out.dtype}\n",
         "",
         "dense layers joined where dtypes differ",
@@ -955,7 +953,7 @@ GUARDS = [
         "dense_layers",
     ),
     Mutant(
-        CAPTURED,
+        FUSION,
         "            and out.dtype in (np.float32, np.float64)\n",
         "",
         "dense layers joined where the dtype is another",
@@ -963,22 +961,12 @@ GUARDS = [
         "dense_layers",
     ),
     Mutant(
-        CAPTURED,
+        FUSION,
         "            and type(affine.operation) is Affine\n",
         "",
         "dense layers joined where the operation is no dense layer",
         "captured",
         "dense_layers",
-    ),
-    Mutant(
-        CAPTURED,
-        "    grads[slot] = gradient if known is None else known + gradient\n",
-        "    if known is not None:\n"
-        "        known += gradient\n"
-        "    grads[slot] = gradient if known is None else known\n",
-        "captured: gradients added up in an array that others have too",
-        "program",
-        "adding_up",
     ),
     Mutant(
         "agrad/data/batches.py",
@@ -1014,7 +1002,7 @@ GUARDS = [
         "each_of_many",
     ),
     Mutant(
-        RULE,
+        "agrad/optim/arguments.py",
         "if isinstance(value, bool) or not isinstance(value, int | float | np.number):",
         "if not isinstance(value, int | float | np.number):",
         "True taken for a number",
@@ -1022,36 +1010,32 @@ GUARDS = [
         "refuses_arguments",
     ),
     Mutant(
-        RULE,
-        '        saved = require_dict(self._name, "parameters", state["parameters"])\n',
-        '        self.lr = state["lr"]\n'
-        '        saved = require_dict(self._name, "parameters", state["parameters"])\n',
+        "agrad/optim/optimizer.py",
+        "        if not saved.keys() <= known.keys():",
+        '        self.lr = state["lr"]\n        if not saved.keys() <= known.keys():',
         "a refused state leaves its learning rate behind",
         "states",
         "lying",
     ),
     Mutant(
-        RULE,
-        "kinds.setdefault((param.dtype, param.device, self._alike(param)), [])",
-        "kinds.setdefault((param.device, self._alike(param)), [])",
+        "agrad/optim/block.py",
+        "kind = param.dtype, param.device, own, param if own.whole else None",
+        "kind = param.device, own, param if own.whole else None",
         "parameters of both dtypes in one array",
         "rules",
         "both_dtypes",
     ),
     Mutant(
-        OPTIMIZER,
-        "if all(param in self._fractions for param in flat.tensors):",
+        "agrad/optim/average_gradient.py",
+        "if all(param in self._fractions for param in params):",
         "if True:",
         "fractions asked for where none were kept",
         "average_gradient",
         "when_measured",
     ),
     Mutant(
-        OPTIMIZER,
-        "            if not nodes[-1].freed:  # no end was finite, so no sweep has freed "
-        "the graph\n"
-        "                for node in nodes:\n"
-        "                    node.free()\n",
+        "agrad/optim/average_gradient.py",
+        "            program.free()  # if no end was finite, no sweep has freed it\n",
         "",
         "a graph without a finite end is not freed",
         "average_gradient",
@@ -1083,17 +1067,17 @@ GUARDS = [
         "lying",
     ),
     Mutant(
-        OPTIMIZER,
-        "starts.get(param, param.data)",
-        "param.data",
+        "agrad/optim/average_gradient.py",
+        "program.start_of(p) if p in program.leaves else p.data",
+        "p.data",
         "the path starts at the present values, not the recorded ones",
         "average_gradient",
         "measured_from",
     ),
     Mutant(
-        SCHEDULE,
-        'if eta_min and (getattr(optimizer, "automatic", False) or optimizer.lr == 0):',
-        'if eta_min and getattr(optimizer, "automatic", False):',
+        "agrad/optim/schedule.py",
+        "if eta_min and (optimizer.automatic or optimizer.lr == 0):",
+        "if eta_min and optimizer.automatic:",
         "cosine: a floor over a rate of 0 not refused",
         "schedule",
         "schedules_refuse",
