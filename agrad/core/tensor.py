@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -44,6 +45,7 @@ __all__ = [
     "record",
     "sources",
     "tensor",
+    "values_restored",
     "wanting",
 ]
 
@@ -769,6 +771,17 @@ def _checked_updates(updates: Mapping[Tensor, ArrayLike], program: Program) -> d
             raise TypeError(f"average_backward: update {i} has dtype {delta.dtype}")
         moves[leaf] = delta.astype(start.dtype, copy=False)
     return moves
+
+
+@contextmanager
+def values_restored(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Restore the arrays themselves, as a graph or an optimizer may hold them, after the block."""
+    arrays = [(tensor._data, tensor._pin) for tensor in tensors]
+    try:
+        yield
+    finally:
+        for tensor, (array, pin) in zip(tensors, arrays, strict=True):
+            tensor._data, tensor._pin = array, pin
 
 
 def accumulate(name: str, grads: Mapping[Any, Array]) -> None:

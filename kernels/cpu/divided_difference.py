@@ -212,7 +212,8 @@ def _power_above(a: float, b: float, exponent: float) -> float:
 
 
 @elementwise
-def _power(a: float, b: float, exponent: float) -> float:
+def any_power(a: float, b: float, exponent: float) -> float:
+    """`power`, without its special cases."""
     if a != a or b != b:
         return math.nan
     if exponent == 0:
@@ -250,7 +251,7 @@ def power(a: Array, b: Array, exponent: float) -> Array:
         array([7.])
     """
     special = {2.0: square, 0.5: sqrt, -1.0: reciprocal}.get(exponent)
-    return special(a, b) if special else _power(a, b, exponent)
+    return special(a, b) if special else any_power(a, b, exponent)
 
 
 @inline

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .divided_difference import _power, power
+from .divided_difference import any_power, power
 from .jit import Array, inline, kernel
 
 __all__ = ["in_base", "in_exponent"]
@@ -50,7 +50,7 @@ def _call(loop: Any, *arrays: ArrayLike) -> Array:
 @kernel("const real[:], const real[:], const real[:], real[:]")
 def _in_base(a: Array, b: Array, exponent: Array, out: Array) -> None:
     for i in range(out.size):
-        out[i] = _power(np.float64(a[i]), np.float64(b[i]), np.float64(exponent[i]))
+        out[i] = any_power(np.float64(a[i]), np.float64(b[i]), np.float64(exponent[i]))
 
 
 @kernel("const real[:], const real[:], const real[:], real[:]")
