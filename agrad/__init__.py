@@ -2,6 +2,16 @@
 
 from importlib.metadata import version as _version
 
+try:
+    from agrad import kernels  # noqa: F401 -- the folder kernels/ of a clone, once installed
+
+    __version__ = _version("agrad")
+except ImportError:
+    raise ImportError(
+        "agrad: the package is not installed for this Python; run `pip install -e .` in the folder "
+        "of the clone"
+    ) from None
+
 from agrad import data, errors, nn, optim, random
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.average import average_gradient
@@ -134,5 +144,3 @@ __all__ = [
     "var",
     "where",
 ]
-
-__version__ = _version("agrad")

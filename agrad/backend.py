@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from agrad.errors import DeviceError
 from agrad.gpu import cuda
@@ -40,7 +40,7 @@ __all__ = [
     "uniform",
 ]
 
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = NDArray[Any]
 
 
 def kernels(array: Array) -> ModuleType:
@@ -105,7 +105,8 @@ def move(array: Array, device: str) -> Array:
         DeviceError: no such device can be used, or it is out of memory.
     """
     if device != "cpu":
-        return cuda.to_device(array, device)
+        moved: Array = cuda.to_device(array, device)
+        return moved
     return cuda.to_host(array) if cuda.is_array(array) else array
 
 
@@ -131,7 +132,8 @@ def beside(
             f"{operation}: {argument} is on {device_of(value)}, and what it goes with on "
             f"{device_of(like)}; move one of them with .to()"
         )
-    return value if dtype is None else value.astype(dtype, copy=False)
+    array: Array = value if dtype is None else value.astype(dtype, copy=False)
+    return array
 
 
 # -- differences between the libraries -------------------------------------------------------------
@@ -206,7 +208,8 @@ def cached_arrays(make: Callable[..., list[Array]]) -> Callable[..., list[Array]
 
     @functools.wraps(cached)
     def look_up(*arguments: Any) -> list[Array]:
-        return kept(cached(*arguments))
+        arrays: list[Array] = kept(cached(*arguments))
+        return arrays
 
     return look_up
 
@@ -257,6 +260,7 @@ def largest(x: Array, axis: int | tuple[int, ...] | None) -> Array:
                [2.]])
     """
     if x.size:
-        return x.max(axis=axis, keepdims=True)
+        top: Array = x.max(axis=axis, keepdims=True)
+        return top
     sums = x.sum(axis=axis, keepdims=True)
     return np.full_like(sums, -np.inf)

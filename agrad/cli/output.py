@@ -86,4 +86,5 @@ def single_threaded() -> AbstractContextManager[Any]:
     """Limit BLAS to one thread inside the block."""
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(1)
+    limits: AbstractContextManager[Any] = threadpool_limits(1)
+    return limits

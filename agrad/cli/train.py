@@ -44,7 +44,7 @@ _ANEW = ("iterations", "checkpoint_every", "keep")  # options allowed with --res
 _SIZES = {"dense": {"depth": 30, "width": 64}, "conv": {"depth": 12, "width": 32}}
 
 
-class _LearningRate(click.ParamType):
+class _LearningRate(click.ParamType["float | str"]):
     name = "learning rate"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float | str:

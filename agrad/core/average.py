@@ -1,14 +1,13 @@
 """The true average gradient by quadrature, as a reference for the factorized one."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from agrad.backend import Array, beside
 from agrad.core.program import Program
-from agrad.core.tensor import Tensor, plain
+from agrad.core.tensor import Tensor, plain, values_restored
 from agrad.ops.quadrature import gauss_legendre
 
 __all__ = ["average_gradient"]
@@ -59,7 +58,7 @@ def average_gradient(
     starts = [param.data for param in params]
     total = [np.zeros_like(start, dtype=np.float64) for start in starts]
     reached = [False] * len(starts)
-    with _values_restored(params):
+    with values_restored(params):
         for position, weight in gauss_legendre(nodes):
             for param, start, delta in zip(params, starts, deltas, strict=True):
                 param.data = start + position * delta
@@ -90,17 +89,6 @@ def _gradients(loss: Tensor) -> Mapping[Tensor, Array]:
     if loss.node is None:
         return {loss: one} if loss.requires_grad else {}
     return Program(loss.node).backward(one, retain_graph=False)
-
-
-@contextmanager
-def _values_restored(params: Sequence[Tensor]) -> Iterator[None]:
-    # Restore the arrays themselves, not copies: a graph or an optimizer may hold them.
-    arrays = [(param._data, param._pin) for param in params]
-    try:
-        yield
-    finally:
-        for param, (array, pin) in zip(params, arrays, strict=True):
-            param._data, param._pin = array, pin
 
 
 def _checked_updates(params: Sequence[Tensor], update: Mapping[Tensor, ArrayLike]) -> list[Array]:

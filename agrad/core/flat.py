@@ -215,10 +215,11 @@ class GradientPlaces:
         self._count = len(leaves)
         self._parts: dict[weakref.ref[Flat], list[tuple[int, int]]] = {}
         for i, leaf in enumerate(leaves):
-            home = None if leaf is None else leaf.home
-            flat = None if home is None else home.flat()
-            if flat is not None and flat.has(leaf.data, home.part):
-                self._parts.setdefault(home.flat, []).append((i, home.part))
+            if leaf is None or leaf.home is None:
+                continue
+            flat = leaf.home.flat()
+            if flat is not None and flat.has(leaf.data, leaf.home.part):
+                self._parts.setdefault(leaf.home.flat, []).append((i, leaf.home.part))
 
     def arrays(self) -> list[Array | None]:
         """Return an array for the gradient of each leaf, None for leaves of no `Flat`."""

@@ -329,7 +329,8 @@ class Program:
 
     def start_of(self, leaf: Any) -> Array:
         """Return the recorded array of a leaf, the last if there were several."""
-        return self.recorded.values[self.leaves[leaf]]
+        array: Array = self.recorded.values[self.leaves[leaf]]
+        return array
 
     def without_average(self) -> Operation | None:
         """Return the first operation whose averaged Jacobian is unknown, or None."""

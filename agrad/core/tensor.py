@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -46,6 +47,7 @@ __all__ = [
     "record",
     "sources",
     "tensor",
+    "values_restored",
     "wanting",
 ]
 
@@ -250,14 +252,15 @@ class Tensor:
             raise TypeError(f"numpy: the tensor is on {self.device}; use .cpu().numpy()")
         return self._data
 
-    def item(self) -> Any:
+    def item(self) -> float | int | bool:
         """Return the single element as a Python number.
 
         Raises:
             ValueError: there is not exactly one element.
         """
         with cuda.failures_explained():
-            return self._data.item()
+            number: float | int | bool = self._data.item()
+            return number
 
     def tolist(self) -> Any:
         """Return the elements as nested Python lists."""
@@ -439,40 +442,40 @@ class Tensor:
 
     # -- arithmetic --------------------------------------------------------------------------------
 
-    def __add__(self, other: Any) -> Tensor:
+    def __add__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Add(), self, other)
 
-    def __radd__(self, other: Any) -> Tensor:
+    def __radd__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Add(), other, self)
 
-    def __sub__(self, other: Any) -> Tensor:
+    def __sub__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Subtract(), self, other)
 
-    def __rsub__(self, other: Any) -> Tensor:
+    def __rsub__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Subtract(), other, self)
 
-    def __mul__(self, other: Any) -> Tensor:
+    def __mul__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Multiply(), self, other)
 
-    def __rmul__(self, other: Any) -> Tensor:
+    def __rmul__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Multiply(), other, self)
 
-    def __truediv__(self, other: Any) -> Tensor:
+    def __truediv__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Divide(), self, other)
 
-    def __rtruediv__(self, other: Any) -> Tensor:
+    def __rtruediv__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Divide(), other, self)
 
-    def __pow__(self, other: Any) -> Tensor:
+    def __pow__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Power(), self, other)
 
-    def __rpow__(self, other: Any) -> Tensor:
+    def __rpow__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Power(), other, self)
 
-    def __matmul__(self, other: Any) -> Tensor:
+    def __matmul__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(linalg.Matmul(), self, other)
 
-    def __rmatmul__(self, other: Any) -> Tensor:
+    def __rmatmul__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(linalg.Matmul(), other, self)
 
     def __neg__(self) -> Tensor:
@@ -486,62 +489,68 @@ class Tensor:
 
     # -- comparison --------------------------------------------------------------------------------
 
-    def __eq__(self, other: Any) -> Any:
-        return self._data == plain(other)
+    def __eq__(self, other: object) -> Array:  # type: ignore[override]  # for each element
+        truth: Array = self._data == plain(other)
+        return truth
 
-    def __ne__(self, other: Any) -> Any:
-        return self._data != plain(other)
+    def __ne__(self, other: object) -> Array:  # type: ignore[override]  # for each element
+        truth: Array = self._data != plain(other)
+        return truth
 
-    def __lt__(self, other: Any) -> Any:
-        return self._data < plain(other)
+    def __lt__(self, other: ArrayLike | Tensor) -> Array:
+        truth: Array = self._data < plain(other)
+        return truth
 
-    def __le__(self, other: Any) -> Any:
-        return self._data <= plain(other)
+    def __le__(self, other: ArrayLike | Tensor) -> Array:
+        truth: Array = self._data <= plain(other)
+        return truth
 
-    def __gt__(self, other: Any) -> Any:
-        return self._data > plain(other)
+    def __gt__(self, other: ArrayLike | Tensor) -> Array:
+        truth: Array = self._data > plain(other)
+        return truth
 
-    def __ge__(self, other: Any) -> Any:
-        return self._data >= plain(other)
+    def __ge__(self, other: ArrayLike | Tensor) -> Array:
+        truth: Array = self._data >= plain(other)
+        return truth
 
     # By identity, as for any object that can change: Tensors are keys of updates and gradients.
     __hash__ = object.__hash__
 
     # -- reductions --------------------------------------------------------------------------------
 
-    def sum(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def sum(self, axis: reduction.Axis = None, keepdims: bool = False) -> Tensor:
         """Return the sum over `axis` (an int, several, or None for all)."""
         return apply(reduction.Sum(axis, keepdims), self)
 
-    def mean(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def mean(self, axis: reduction.Axis = None, keepdims: bool = False) -> Tensor:
         """Return the mean over `axis`."""
         return apply(reduction.Mean(axis, keepdims), self)
 
-    def var(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    def var(self, axis: reduction.Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """Return the variance over `axis`, the sum of squares divided by n - ddof."""
         return apply(reduction.Var(axis, ddof, keepdims), self)
 
-    def std(self, axis: Any = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
+    def std(self, axis: reduction.Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """Return the standard deviation over `axis`; where it is 0, so is its gradient."""
         return apply(reduction.Std(axis, ddof, keepdims), self)
 
-    def max(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def max(self, axis: reduction.Axis = None, keepdims: bool = False) -> Tensor:
         """Return the largest element over `axis`; equal ones share the gradient."""
         return apply(reduction.Max(axis, keepdims), self)
 
-    def min(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def min(self, axis: reduction.Axis = None, keepdims: bool = False) -> Tensor:
         """Return the smallest element over `axis`; equal ones share the gradient."""
         return apply(reduction.Min(axis, keepdims), self)
 
-    def prod(self, axis: Any = None, keepdims: bool = False) -> Tensor:
+    def prod(self, axis: reduction.Axis = None, keepdims: bool = False) -> Tensor:
         """Return the product over `axis`."""
         return apply(reduction.Prod(axis, keepdims), self)
 
-    def argmax(self, axis: int | None = None) -> Any:
+    def argmax(self, axis: int | None = None) -> Array | np.intp:
         """Return the index of the largest element, as a plain array."""
         return self._data.argmax(axis)
 
-    def argmin(self, axis: int | None = None) -> Any:
+    def argmin(self, axis: int | None = None) -> Array | np.intp:
         """Return the index of the smallest element, as a plain array."""
         return self._data.argmin(axis)
 
@@ -578,11 +587,11 @@ class Tensor:
 
     flatten = ravel
 
-    def squeeze(self, axis: Any = None) -> Tensor:
+    def squeeze(self, axis: reduction.Axis = None) -> Tensor:
         """Return a view without `axis`, of length one (all such where None)."""
         return self.reshape(np.squeeze(np.broadcast_to(0, self.shape), axis).shape)
 
-    def clip(self, min: Any = None, max: Any = None) -> Tensor:
+    def clip(self, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor:
         """Return the elements limited to [min, max], numbers or constant arrays, or None."""
         for bound in (min, max):
             if getattr(bound, "requires_grad", False):
@@ -590,20 +599,20 @@ class Tensor:
                     "clip: a bound requires a gradient, but bounds are constants; "
                     "use maximum and minimum"
                 )
-        low, high = (
+        bounds: list[Any] = [
             bound
             if bound is None or np.isscalar(bound)
             else beside("clip", name, plain(bound), self._data)
             for name, bound in (("min", min), ("max", max))
-        )
-        return apply(arithmetic.Clip(low, high), self)
+        ]
+        return apply(arithmetic.Clip(*bounds), self)
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """Return the elements converted to `dtype`; between floating types gradients flow back."""
         cast = shape.Cast(dtype)
         return apply(cast, self if cast.dtype.kind == "f" else self._data)
 
-    def dot(self, other: Any) -> Tensor:
+    def dot(self, other: ArrayLike | Tensor) -> Tensor:
         """Return the product with `other` by the rules of np.dot."""
         return apply(linalg.dot(self.shape, np.shape(plain(other))), self, other)
 
@@ -670,7 +679,8 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     """
     capturing = recorder.get()
     if capturing is not None:
-        return capturing.record(operation, inputs)
+        traced: Tensor = capturing.record(operation, inputs)
+        return traced
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     recording = grad_enabled.get() and any(t._requires_grad for t in tensors)
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
@@ -804,6 +814,17 @@ def _checked_updates(
             raise TypeError(f"average_backward: update {i} has dtype {delta.dtype}")
         moves[leaf] = start, delta.astype(start.dtype, copy=False)
     return moves
+
+
+@contextmanager
+def values_restored(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Restore the arrays themselves, as a graph or an optimizer may hold them, after the block."""
+    arrays = [(tensor._data, tensor._pin) for tensor in tensors]
+    try:
+        yield
+    finally:
+        for tensor, (array, pin) in zip(tensors, arrays, strict=True):
+            tensor._data, tensor._pin = array, pin
 
 
 def accumulate(name: str, grads: Mapping[Any, Array]) -> None:

@@ -106,7 +106,8 @@ class _ProgressBar:
 
     @property
     def total(self) -> float | None:
-        return self._display.tasks[self._task].total
+        total: float | None = self._display.tasks[self._task].total
+        return total
 
     @total.setter
     def total(self, size: int) -> None:

@@ -310,5 +310,5 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
 
 
 @implements(np.positive)
-def _positive(x: Any) -> Tensor:
+def _positive(x: Tensor) -> Tensor:
     return x

@@ -99,12 +99,14 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
         >>> ag.moveaxis(np.zeros((2, 3, 4)), 0, -1).shape
         (3, 4, 2)
     """
-    x = as_tensor(x)
-    return apply(ops.Transpose(ops.axes_after(np.moveaxis, x.ndim, source, destination)), x)
+    tensor = as_tensor(x)
+    return apply(
+        ops.Transpose(ops.axes_after(np.moveaxis, tensor.ndim, source, destination)), tensor
+    )
 
 
 @implements(np.squeeze)
-def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
+def squeeze(x: Any, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Return `x` without its axes of length one, or without those in `axis`.
 
     Raises:
@@ -131,9 +133,9 @@ def expand_dims(x: Any, axis: int | Sequence[int]) -> Tensor:
         tensor([[1.],
                 [2.]])
     """
-    x = as_tensor(x)
+    tensor = as_tensor(x)
     axes = tuple(axis) if isinstance(axis, Sequence) else axis
-    return x.reshape(np.expand_dims(x.data, axes).shape)
+    return tensor.reshape(np.expand_dims(tensor.data, axes).shape)
 
 
 @implements(np.broadcast_to)
@@ -242,8 +244,8 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
     """
     if mode != "constant":
         raise ValueError(f'pad: mode must be "constant", got {mode!r}')
-    x = as_tensor(x)
-    return apply(ops.Pad(np.broadcast_to(pad_width, (x.ndim, 2)), constant_values), x)
+    tensor = as_tensor(x)
+    return apply(ops.Pad(np.broadcast_to(pad_width, (tensor.ndim, 2)), constant_values), tensor)
 
 
 @implements(np.flip)
@@ -258,9 +260,13 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
         >>> ag.flip([1.0, 2.0, 3.0])
         tensor([3., 2., 1.])
     """
-    x = as_tensor(x)
-    axes = range(x.ndim) if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, x.ndim)
-    return x[tuple(slice(None, None, -1 if i in axes else 1) for i in range(x.ndim))]
+    tensor = as_tensor(x)
+    axes = (
+        range(tensor.ndim)
+        if axis is None
+        else np.lib.array_utils.normalize_axis_tuple(axis, tensor.ndim)
+    )
+    return tensor[tuple(slice(None, None, -1 if i in axes else 1) for i in range(tensor.ndim))]
 
 
 @implements(np.take)
@@ -277,8 +283,8 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
         tensor([[2., 2., 1.],
                 [4., 4., 3.]])
     """
-    x = as_tensor(x)
+    tensor = as_tensor(x)
     if axis is None:
-        return x.ravel()[indices]
-    axis = np.lib.array_utils.normalize_axis_index(axis, x.ndim)
-    return x[(*[slice(None)] * axis, indices)]
+        return tensor.ravel()[indices]
+    axis = np.lib.array_utils.normalize_axis_index(axis, tensor.ndim)
+    return tensor[(*[slice(None)] * axis, indices)]

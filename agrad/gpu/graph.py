@@ -176,7 +176,8 @@ class Graph:
         self._feeds.append((make, dtype))
         if self._numbers is None:
             return scalar(make(), dtype, like=self._arguments[0])
-        return self._numbers[len(self._feeds) - 1].view(dtype)
+        number: Array = self._numbers[len(self._feeds) - 1].view(dtype)
+        return number
 
     def action(self, action: Action, numbers: tuple[Any, ...]) -> None:
         """Note a function to call after each run."""

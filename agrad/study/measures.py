@@ -32,7 +32,9 @@ def window_means(losses: Losses, window: int = WINDOW) -> NDArray[np.float64]:
         raise ValueError("window_means: there are no losses")
     # All means are computed this way, so a run reaches its own final loss to the last bit.
     values = np.asarray(losses, np.float64)
-    return np.lib.stride_tricks.sliding_window_view(values, min(window, len(values))).mean(axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(values, min(window, len(values)))
+    means: NDArray[np.float64] = windows.mean(axis=1)
+    return means
 
 
 def final_loss(losses: Losses, window: int = WINDOW) -> float:

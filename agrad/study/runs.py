@@ -181,7 +181,9 @@ def paired(runs: Sequence[Run], baselines: Sequence[Run]) -> list[tuple[Run, Run
 
 def median_curve(runs: Sequence[Run], method: str, lr: float) -> NDArray[Any]:
     """Return the median training loss over the seeds, for each iteration that all runs have."""
-    return np.median(list(zip(*(run.train_loss for run in at(runs, method, lr)))), axis=1)
+    losses = zip(*(run.train_loss for run in at(runs, method, lr)))
+    median: NDArray[Any] = np.median(list(losses), axis=1)
+    return median
 
 
 def load_whole_seeds(

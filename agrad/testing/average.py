@@ -104,14 +104,17 @@ class _Check:
         _, at_rest = swept_average(self._loss(), self.leaves, still)
         self._compare("for an update of 0, where it equals the gradient", at_rest, gradients, 1)
         self._check_tiny_update()
-        nodes = topological_order(self._loss().node)
+        last = self._loss().node
+        assert last is not None
+        nodes = topological_order(last)
         if all(isinstance(node.operation, Linear) for node in nodes[:-2]):  # weighted and summed
             where = "for operations that are all Linear, where it equals the gradient"
             self._compare(where, averages, gradients, 1)
         return AverageReport(change, incompleteness, self._check_order())
 
     def _loss(self) -> Tensor:
-        return (self.subject.record() * self.weights).sum()
+        loss: Tensor = (self.subject.record() * self.weights).sum()
+        return loss
 
     def _terms(self, out: Array) -> float:
         return float(np.abs(self.weights * out).sum())

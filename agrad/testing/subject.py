@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from agrad.backend import Array
 from agrad.core.context import no_grad
 from agrad.core.program import Program
-from agrad.core.tensor import Tensor, apply
+from agrad.core.tensor import Tensor, apply, values_restored
 from agrad.nn import Module
 from agrad.ops.operation import Operation
 
@@ -87,13 +87,11 @@ class Subject:
     @contextmanager
     def restored(self) -> Iterator[None]:
         """Restore the values of the leaves and of a Module's buffers after the block."""
-        leaves = [(leaf, leaf.data) for leaf in self.leaves.values()]
         buffers = [(buffer, buffer.data.copy()) for buffer in self._buffers]
         try:
-            yield
+            with values_restored([*self.leaves.values()]):
+                yield
         finally:
-            for leaf, array in leaves:
-                leaf._data = array  # the array itself: an optimizer may hold it
             for buffer, copy in buffers:
                 buffer.writable()[...] = copy
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -153,9 +153,8 @@ class Traced(Tensor):
             "records would see; compute with operations on Tensors, or leave this part uncaptured"
         )
 
-    shape, dtype, ndim, size = (  # type: ignore[assignment]
-        property(lambda self, name=name: getattr(self.array, name))
-        for name in ("shape", "dtype", "ndim", "size")
+    shape, dtype, ndim, size = (
+        property(attrgetter(f"array.{name}")) for name in ("shape", "dtype", "ndim", "size")
     )
 
     def __repr__(self) -> str:
@@ -252,7 +251,8 @@ class Plan:
                 "Tensor that it computed from its arguments"
             )
         program = fuse_dense(Program(result.source, tape.operations, tape.leaves))
-        values, _ = self.first = program.recorded  # type: ignore[misc]
+        values = program.recorded.values
+        self.first: Run | None = program.recorded
         self.differentiable, self.without_average = result.requires_grad, program.without_average()
         # What belongs to the call that records must not live as long as the plan.
         program.nodes, program.leaves, program.recorded = [], {}, Run([], {})
@@ -332,7 +332,7 @@ class Replay(Operation):
         else:
             run = self.start = plan.run("start", [*inputs])
         # A view is this run's alone, even where the result is one of the inputs.
-        out = run.values[plan.program.result].view()
+        out: Array = run.values[plan.program.result].view()
         key, this = id(out), weakref.ref(self)  # a cycle would keep all of it for some time
 
         def forget(_: Any) -> None:

@@ -71,7 +71,8 @@ class DenseStep(Step):
         """Return the value between the two steps; compute it if the run has not kept it."""
         if run.values[self.between] is None:
             run.values[self.between] = self.operation.forward(*self.inputs(run))
-        return run.values[self.between]
+        between: Array = run.values[self.between]
+        return between
 
 
 def fuse_dense(program: Program) -> Program:

@@ -164,7 +164,10 @@ class CapturedStep:
         self._forward = capture(model)
         self._optimizer = optimizer
         self._loss_function = loss_function
-        body = partial(_step, self._forward, optimizer, loss_function=loss_function)
+        # While a step is recorded, the loss that it returns is an array.
+        body: Callable[..., Any] = partial(
+            _step, self._forward, optimizer, loss_function=loss_function
+        )
         self._recorded = RecordedStep(body, model, self._forward, optimizer)
 
     def __call__(self, inputs: Any, targets: Any) -> float:

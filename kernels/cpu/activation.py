@@ -14,18 +14,16 @@ softplus) and `gelu`.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .dense import ROWS
 from .exponential import DOUBLE, SINGLE, Precision
-from .jit import at_the_place_of, inline, kernel
+from .jit import Array, Number, at_the_place_of, inline, kernel
 
 __all__ = ["relu", "tanh"]
 
-Array = NDArray[Any]
 
 # In single precision: with float64 they are exact, and float32 is not promoted by them.
 _ZERO, _HALF, _ONE, _TWO, _FOUR, _LARGE = map(np.float32, (0, 0.5, 1, 2, 4, 1e38))
@@ -42,22 +40,22 @@ class Formulas(NamedTuple):
         average_backward: grad, a, f(a), b, f(b) ↦ grad times f's divided difference from a to b.
     """
 
-    value: inline
-    backward: inline
-    average_backward: inline
+    value: inline[Any, Any]
+    backward: inline[Any, Any, Any]
+    average_backward: inline[Any, Any, Any, Any, Any, Any]
 
 
 def _relu() -> Formulas:
     @inline
-    def value(x):
+    def value(x: Number) -> Number:
         return _ZERO if x <= 0 else x  # NaN passes
 
     @inline
-    def backward(grad, out):
+    def backward(grad: Number, out: Number) -> Number:
         return grad if out > 0 else _ZERO
 
     @inline
-    def average_backward(grad, a, f_a, b, f_b):
+    def average_backward(grad: Number, a: Number, f_a: Number, b: Number, f_b: Number) -> Number:
         """The slope is the share of the segment above zero, a ratio of lengths: within 2 ulps.
 
         From -inf to inf, where there is no limit, it is 1.
@@ -75,7 +73,7 @@ def _tanh(precision: Precision) -> Formulas:
     split_exp, lowest, power_of_two, least, round_to_integer = precision
 
     @inline
-    def value(x):
+    def value(x: Number) -> float:
         """-E / (2 + E) for E = e^-2|x| - 1, with the sign of x: within 3 ulps."""
         power, rest = split_exp(max(-_TWO * abs(x), lowest))
         scale = power_of_two(max(power, least))
@@ -83,11 +81,11 @@ def _tanh(precision: Precision) -> Formulas:
         return math.copysign(-minus_one / (_TWO + minus_one), x)
 
     @inline
-    def backward(grad, out):
+    def backward(grad: Number, out: Number) -> Number:
         return grad * (_ONE - out * out)
 
     @inline
-    def average_backward(grad, a, f_a, b, f_b):
+    def average_backward(grad: Number, a: Number, f_a: Number, b: Number, f_b: Number) -> Number:
         """The slope is s (1 - e^-2d) / (2d) (1 + |tanh a|) (1 + |tanh b|).
 
         s is e^-2|x| at the end x nearer to zero, or 1 across zero. The product comes from
@@ -108,7 +106,8 @@ def _tanh(precision: Precision) -> Formulas:
         mean = (drop + drop * rest) * ((_ONE + abs(f_a)) * (_ONE + abs(f_b))) / (_FOUR * half_gap)
         half_power = round_to_integer(_HALF * power)
         mean *= power_of_two(half_power)
-        return grad * (mean * power_of_two(power - half_power))
+        x_grad: Number = grad * (mean * power_of_two(power - half_power))
+        return x_grad
 
     return Formulas(value, backward, average_backward)
 
@@ -236,7 +235,9 @@ class _Loops:
         value, backward, average_backward = formulas
         vector, matrix = f"{real}[:]", f"{real}[:, :]"
 
-        def compiled(template: Callable[..., Any], formula: inline, *kinds: str) -> Any:
+        def compiled(
+            template: Callable[..., None], formula: inline[*tuple[Any, ...]], *kinds: str
+        ) -> Any:
             names = {"formula": formula, "np": np, "ROWS": ROWS}
             placed = at_the_place_of(formula.__wrapped__, template, names)
             return kernel(", ".join(kinds))(placed)
@@ -254,36 +255,41 @@ class _Loops:
 
 
 # ruff: noqa: F821 -- `formula` is bound when a loop is copied.
-# mypy: disable-error-code="name-defined, no-untyped-def"
-def _forward(x, out):
+if TYPE_CHECKING:
+    formula: Callable[..., Any]
+
+
+def _forward(x: Array, out: Array) -> None:
     for i in range(out.size):
         out[i] = formula(x[i])
 
 
-def _backward(grad, out, x_grad):
+def _backward(grad: Array, out: Array, x_grad: Array) -> None:
     for i in range(x_grad.size):
         x_grad[i] = formula(grad[i], out[i])
 
 
-def _average_backward(grad, a, f_a, b, f_b, x_grad):
+def _average_backward(
+    grad: Array, a: Array, f_a: Array, b: Array, f_b: Array, x_grad: Array
+) -> None:
     for i in range(x_grad.size):
         x_grad[i] = formula(grad[i], a[i], f_a[i], b[i], f_b[i])
 
 
-def _forward_biased(z, bias, out):
+def _forward_biased(z: Array, bias: Array, out: Array) -> None:
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             z[i, j] += bias[j]
             out[i, j] = formula(z[i, j])
 
 
-def _forward_in_place(z, bias):
+def _forward_in_place(z: Array, bias: Array) -> None:
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             z[i, j] = formula(z[i, j] + bias[j])
 
 
-def _backward_biased(grad, out, z_grad, bias_grad):
+def _backward_biased(grad: Array, out: Array, z_grad: Array, bias_grad: Array) -> None:
     bias_grad[:] = 0
     part = np.empty_like(bias_grad)
     for start in range(0, out.shape[0], ROWS):
@@ -295,7 +301,9 @@ def _backward_biased(grad, out, z_grad, bias_grad):
         bias_grad += part
 
 
-def _average_backward_biased(grad, a, f_a, b, f_b, z_grad, bias_grad):
+def _average_backward_biased(
+    grad: Array, a: Array, f_a: Array, b: Array, f_b: Array, z_grad: Array, bias_grad: Array
+) -> None:
     bias_grad[:] = 0
     part = np.empty_like(bias_grad)
     for start in range(0, a.shape[0], ROWS):

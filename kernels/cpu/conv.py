@@ -10,12 +10,12 @@ import functools
 import math
 from collections.abc import Iterator
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import kernel
+from .jit import Array, kernel
 from .microkernel import FILTERS, VECTOR_BYTES, summed_products, weighted_sums, widest
 from .planes import Geometry, layout
 from .threads import in_parallel
@@ -24,12 +24,12 @@ __all__ = ["Geometry", "convolve", "input_gradient", "weight_gradient"]
 
 
 def convolve(
-    x: NDArray[Any],
-    weight: NDArray[Any],
-    bias: NDArray[Any] | None,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
     size: tuple[int, int],
     geometry: Geometry,
-) -> NDArray[Any]:
+) -> Array:
     """Return the sums over windows of weight · x, plus bias, for an output of `size`.
 
     x is (images, channels, height, width), weight (filters, channels / groups, *kernel), bias
@@ -58,9 +58,7 @@ def convolve(
     return out
 
 
-def input_gradient(
-    grad: NDArray[Any], weight: NDArray[Any], size: tuple[int, int], geometry: Geometry
-) -> NDArray[Any]:
+def input_gradient(grad: Array, weight: Array, size: tuple[int, int], geometry: Geometry) -> Array:
     """Pull the output's gradient back to an x of `size`: a transposed convolution.
 
     Example:
@@ -74,7 +72,7 @@ def input_gradient(
     weight = weight.reshape(groups, filters // groups, channels, *kernel).swapaxes(1, 2)
     weight = weight.reshape(groups * channels, filters // groups, *kernel)
 
-    def pulled_to(rows: _Phase, columns: _Phase) -> NDArray[Any]:
+    def pulled_to(rows: _Phase, columns: _Phase) -> Array:
         before, dilation = (rows.before, columns.before), (rows.dilation, columns.dilation)
         return convolve(
             grad,
@@ -93,9 +91,7 @@ def input_gradient(
     return x_grad
 
 
-def weight_gradient(
-    grad: NDArray[Any], x: NDArray[Any], kernel: tuple[int, int], geometry: Geometry
-) -> NDArray[Any]:
+def weight_gradient(grad: Array, x: Array, kernel: tuple[int, int], geometry: Geometry) -> Array:
     """Pull the output's gradient back to a weight with a kernel of size `kernel`.
 
     Example:
@@ -111,7 +107,7 @@ def weight_gradient(
     taps = np.minimum(np.arange(tiles * widest()), where.taps - 1)
     offsets = np.take(where.offsets, taps, axis=1).reshape(geometry.groups, tiles, widest())
 
-    def work(images: slice) -> NDArray[Any]:
+    def work(images: slice) -> Array:
         planes, grads = where.planes(x), where.output_planes(grad)
         sums = np.empty(FILTERS * widest(), x.dtype)
         total = np.zeros((filters, taps.size), x.dtype)
@@ -153,7 +149,7 @@ def _phases(
             )
 
 
-def _by_block(values: NDArray[Any], groups: int) -> NDArray[Any]:
+def _by_block(values: Array, groups: int) -> Array:
     """Return values of filters, (filters, ...), as (groups, blocks, values of a filter, FILTERS).
 
     The last block of a group is padded with zeros.
@@ -170,7 +166,18 @@ def _by_block(values: NDArray[Any], groups: int) -> NDArray[Any]:
     "const real[:, :], const int64[:, :], const real[:, :, :, :], const real[:, :, :, :],"
     "real[:, :, :, :], real[:], int64, int64, int64, int64"
 )
-def _convolve(planes, offsets, factors, initial, out, sums, first_row, stop_row, pitch, widest):
+def _convolve(
+    planes: Array,
+    offsets: NDArray[np.int64],
+    factors: Array,
+    initial: Array,
+    out: Array,
+    sums: Array,
+    first_row: int,
+    stop_row: int,
+    pitch: int,
+    widest: int,
+) -> None:
     images, filters, _, width = out.shape
     groups, blocks, taps, _ = factors.shape
     filters //= groups
@@ -206,7 +213,15 @@ def _convolve(planes, offsets, factors, initial, out, sums, first_row, stop_row,
 @kernel(
     "const real[:, :], const int64[:, :, :], const real[:, :], int64, int64, real[:], real[:, :]"
 )
-def _correlate(planes, offsets, grads, images, room, sums, total):
+def _correlate(
+    planes: Array,
+    offsets: NDArray[np.int64],
+    grads: Array,
+    images: int,
+    room: int,
+    sums: Array,
+    total: Array,
+) -> None:
     groups, tiles, taps = offsets.shape
     filters = total.shape[0] // groups
     lanes = VECTOR_BYTES // sums.itemsize

@@ -3,16 +3,12 @@
 If ReLU or tanh follows the layer, the loops of `activation` add the bias and sum its gradient.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from .jit import kernel
+from .jit import Array, kernel
 
 __all__ = ["add_bias", "midpoint", "sum_rows"]
 
-Array = NDArray[Any]
 
 ROWS = 256
 """Rows summed at a time; their sums are added up next. Short sums keep rounding errors small."""
@@ -43,7 +39,7 @@ def midpoint(a: Array, b: Array) -> Array:
 
 
 @kernel("const real[:], const real[:], real[:]")
-def _midpoint(a, b, middle):
+def _midpoint(a: Array, b: Array, middle: Array) -> None:
     half = middle.dtype.type(0.5)
     for i in range(middle.size):
         middle[i] = half * (a[i] + b[i])
@@ -63,14 +59,14 @@ def add_bias(z: Array, bias: Array) -> None:
 
 
 @kernel("real[:, :], const real[:]")
-def _add_bias(z, bias):
+def _add_bias(z: Array, bias: Array) -> None:
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             z[i, j] += bias[j]
 
 
 @kernel("const real[:, :], real[:]")
-def _sum_rows(rows, total):
+def _sum_rows(rows: Array, total: Array) -> None:
     part = np.empty_like(total)
     for start in range(0, rows.shape[0], ROWS):
         part[:] = 0

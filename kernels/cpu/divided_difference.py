@@ -34,12 +34,10 @@ In the docstrings d = |b - a|, and l and h are the lower and the higher end.
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .jit import elementwise, inline
+from .jit import Array, elementwise, inline
 from .segment import gap_of, halving, order, shares
 
 __all__ = [
@@ -68,7 +66,8 @@ def absolute(a: float, b: float) -> float:
     """
     low, high = order(a, b)
     if low >= 0 or high <= 0:
-        return np.sign(low + high)
+        sign: float = np.sign(low + high)
+        return sign
     if math.isinf(low) != math.isinf(high):
         return 1.0 if high == math.inf else -1.0
     scale = halving(low, high)
@@ -193,24 +192,28 @@ def _power_above(a: float, b: float, exponent: float) -> float:
     """`power` for a, b >= 0."""
     low, high = order(a, b)
     main, other = (high, low) if exponent > 0 else (low, high)
+    slope: float
     if a == b:
-        return exponent * main ** (exponent - 1)
+        slope = exponent * main ** (exponent - 1)
+        return slope
     if main == 0:
         return math.nan if other == math.inf else -math.inf
     if main == math.inf:
-        return main ** (exponent - 1)
+        slope = main ** (exponent - 1)
+        return slope
     if other == math.inf:
         return 0.0
     growth = math.expm1(exponent * _log_ratio(main, other))
-    whole = main**exponent
+    whole: float = main**exponent
     if 1e-280 < whole < 1e280:
         return whole * growth / (other - main)
-    root = main ** (0.5 * exponent)
+    root: float = main ** (0.5 * exponent)
     return root * (root * growth / (other - main))
 
 
 @elementwise
-def _power(a: float, b: float, exponent: float) -> float:
+def any_power(a: float, b: float, exponent: float) -> float:
+    """`power`, without its special cases."""
     if a != a or b != b:
         return math.nan
     if exponent == 0:
@@ -229,13 +232,15 @@ def _power(a: float, b: float, exponent: float) -> float:
         return 0.0 if a == -b else absolute(a, b) * _power_above(abs(a), abs(b), exponent)
     if exponent > 0:
         above, below = shares(a, b)
-        return above * max(a, b) ** (exponent - 1) + below * max(-a, -b) ** (exponent - 1)
-    root_a, root_b = abs(a) ** (0.5 * exponent), abs(b) ** (0.5 * exponent)
+        slope: float = above * max(a, b) ** (exponent - 1) + below * max(-a, -b) ** (exponent - 1)
+        return slope
+    root_a: float = abs(a) ** (0.5 * exponent)
+    root_b: float = abs(b) ** (0.5 * exponent)
     gap = abs(b - a)
     return root_a * (root_a / gap) + root_b * (root_b / gap)
 
 
-def power(a: NDArray[Any], b: NDArray[Any], exponent: float) -> NDArray[Any]:
+def power(a: Array, b: Array, exponent: float) -> Array:
     """Divided difference of x^p for constant p: m^p (e^(p L) - 1) / (o - m), L = log(o / m).
 
     m is the end with the larger power, o the other, so that p L <= 0. Below zero by symmetry;
@@ -246,7 +251,7 @@ def power(a: NDArray[Any], b: NDArray[Any], exponent: float) -> NDArray[Any]:
         array([7.])
     """
     special = {2.0: square, 0.5: sqrt, -1.0: reciprocal}.get(exponent)
-    return special(a, b) if special else _power(a, b, exponent)
+    return special(a, b) if special else any_power(a, b, exponent)
 
 
 @inline

@@ -1,12 +1,15 @@
 """Rows added to the rows of a table, any of which may be named more than once."""
 
-from .jit import kernel
+import numpy as np
+from numpy.typing import NDArray
+
+from .jit import Array, kernel
 
 __all__ = ["add_rows"]
 
 
 @kernel("const int64[:], const real[:, :], int64, real[:, :]")
-def add_rows(indices, rows, skipped, table):
+def add_rows(indices: NDArray[np.int64], rows: Array, skipped: int, table: Array) -> None:
     """Add each of `rows` to the row of `table` that `indices` names, but never to row `skipped`.
 
     Rows are added in the order of the indices, so that the sums are the same in every run. Indices

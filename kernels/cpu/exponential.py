@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .jit import inline
+from .jit import Array, Number, inline
 
 _LOG2_E = 1 / math.log(2)
 _LN2_HIGH = float.fromhex("0x1.62e42feep-1")  # 32 bits, so that n * _LN2_HIGH is exact
@@ -86,19 +86,19 @@ _C7, _C6, _C5, _C4, _C3, _C2 = (np.float32(1 / math.factorial(k)) for k in range
 
 
 @inline
-def round_single_to_integer(x):
+def round_single_to_integer(x: Number) -> Number:
     return (x + _SHIFT_32) - _SHIFT_32
 
 
 @inline
-def single_power_of_two(n):
+def single_power_of_two(n: Number) -> Number:
     """Return 2^n for an integer n, -126 <= n <= 127."""
     bits = (np.float32(n + _SHIFT_32).view(np.int32) + np.int32(127)) << np.int32(23)
     return np.int32(bits).view(np.float32)
 
 
 @inline
-def split_single_exp(x):
+def split_single_exp(x: Number) -> tuple[Number, Number]:
     """Return n and e^r - 1 as `split_exp` does, for x <= 0; x below -174 counts as -174.
 
     The series of degree 7 leaves out less than 1e-8. Half of n is still an exponent of float32.
@@ -117,7 +117,7 @@ def split_single_exp(x):
 
 
 @inline
-def single_exp(x):
+def single_exp(x: Number) -> Number:
     """Return e^x for x <= 0, and 0 below -87, where numbers become subnormal."""
     n, rest = split_single_exp(max(x, _LEAST_NORMAL_32))
     power = single_power_of_two(n)
@@ -125,7 +125,7 @@ def single_exp(x):
 
 
 @inline
-def exponentials(values):
+def exponentials(values: Array) -> None:
     """Overwrite each x <= 0 of a contiguous array by e^x, in the array's own precision."""
     for i in range(values.size):
         x = values[i]
@@ -144,11 +144,11 @@ class Precision(NamedTuple):
         round_to_integer: x ↦ the nearest integer, as a real number.
     """
 
-    split_exp: Callable[..., Any]
+    split_exp: Callable[[Any], tuple[Any, Any]]
     lowest: np.floating[Any]
-    power_of_two: Callable[..., Any]
+    power_of_two: Callable[[Any], Any]
     least: np.floating[Any]
-    round_to_integer: Callable[..., Any]
+    round_to_integer: Callable[[Any], Any]
 
 
 DOUBLE = Precision(split_exp, np.float64(-1400), power_of_two, np.float64(-1000), round_to_integer)

@@ -14,13 +14,32 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import CellType, FunctionType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, TypeVarTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from numba.core.types import Type
+
+__all__ = [
+    "Array",
+    "Number",
+    "at_the_place_of",
+    "called",
+    "elementwise",
+    "emitted",
+    "inline",
+    "kernel",
+]
+
+# Annotations are for readers and type checkers: Numba goes by the signature and ignores them.
+Array = NDArray[Any]
+Number = np.floating[Any]
+"""A number of the precision that its formula is compiled for."""
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
 
 # Fused multiply-adds are welcome; the other flags of fastmath break NaN, inf or compensated sums.
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
@@ -32,7 +51,7 @@ _COMPILING = threading.Lock()
 
 def kernel(
     signature: str, reassociate: bool = False
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> "Callable[[Callable[[*Arguments], Result]], Kernel[*Arguments, Result]]":
     """Compile a function of arrays with Numba when it is first called.
 
     The compiled code releases the GIL and is cached on disk: beside the module or, if that folder
@@ -61,40 +80,44 @@ def kernel(
     return lambda function: Kernel(function, signature, reassociate)
 
 
-class Kernel:
+class Kernel(Generic[*Arguments, Result]):
     """A function as `kernel` returns it.
 
     Attributes:
         compiled: The compiled function. Calling it directly spares the Python call of the kernel.
     """
 
-    def __init__(self, function: Callable[..., Any], signature: str, reassociate: bool) -> None:
+    def __init__(
+        self, function: Callable[[*Arguments], Result], signature: str, reassociate: bool
+    ) -> None:
         functools.update_wrapper(self, function)
+        self.__wrapped__ = function
         self._signature = signature
         self._reassociate = reassociate
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: *Arguments) -> Result:
         return self.compiled(*arguments)
 
     @functools.cached_property
-    def compiled(self) -> Callable[..., Any]:
+    def compiled(self) -> Callable[[*Arguments], Result]:
+        """The compiled function, to be called without the Python call of the kernel around."""
         with _COMPILING:  # another thread may have been first
-            known: Callable[..., Any] | None = vars(self).get("compiled")
+            known: Callable[[*Arguments], Result] | None = vars(self).get("compiled")
             return known or _compile(self.__wrapped__, self._signature, self._reassociate)
 
 
-class inline:
+class inline(Generic[*Arguments, Result]):
     """Mark a scalar function that kernels may call and that is always inlined.
 
     Inlining lets LLVM vectorize the loop around the call. Called from Python, the function is an
     ordinary one.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[[*Arguments], Result]) -> None:
         functools.update_wrapper(self, function)
         self.__wrapped__ = function
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: *Arguments) -> Result:
         return self.__wrapped__(*arguments)
 
     @functools.cached_property
@@ -106,10 +129,11 @@ class inline:
     @property
     def _numba_type_(self) -> "Type":
         """What Numba asks of an unknown global in a kernel."""
-        return self._dispatcher._numba_type_
+        kind: Type = self._dispatcher._numba_type_
+        return kind
 
 
-class called(inline):
+class called(inline[*Arguments, Result]):
     """Mark a function that kernels may call and that need not be inlined.
 
     Inlined, a long function called in several places would be compiled several times.
@@ -122,7 +146,7 @@ class called(inline):
         return numba.njit(self.__wrapped__, **_OPTIONS)
 
 
-class emitted(inline):
+class emitted(inline[*tuple[Any, ...], None]):
     """Mark a function that writes the LLVM code of its call in a kernel.
 
     When the kernel is compiled, the function is called with llvmlite's builder and the values of
@@ -141,6 +165,9 @@ class emitted(inline):
         >>> x
         array([1., 2., 1.])
     """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        super().__init__(function)
 
     @functools.cached_property
     def _dispatcher(self) -> Any:
@@ -166,7 +193,7 @@ class emitted(inline):
         return numba.njit(lambda *arguments: write(*arguments), forceinline=True)
 
 
-class elementwise(inline):
+class elementwise(inline[float, float, *tuple[float, ...], float]):
     """Make a function of two arrays from a formula of two numbers and at most one constant.
 
     The formula is evaluated in double precision for float32 arrays too, and rounded once. The
@@ -197,7 +224,7 @@ class elementwise(inline):
     @overload  # inside a formula
     def __call__(self, a: float, b: float, *parameters: float) -> float: ...
     @overload
-    def __call__(self, a: NDArray[Any], b: NDArray[Any], *parameters: float) -> NDArray[Any]: ...
+    def __call__(self, a: Array, b: Array, *parameters: float) -> Array: ...
     def __call__(self, a: Any, b: Any, *parameters: float) -> Any:
         if a.shape != b.shape:
             name = self.__wrapped__.__name__
@@ -208,13 +235,16 @@ class elementwise(inline):
 
 
 # ruff: noqa: F821 -- `formula` is bound when a loop is copied.
-# mypy: disable-error-code="name-defined, no-untyped-def"
-def _loop(a, b, out):
+if TYPE_CHECKING:
+    formula: Callable[..., float]
+
+
+def _loop(a: Array, b: Array, out: Array) -> None:
     for i in range(out.size):
         out[i] = formula(np.float64(a[i]), np.float64(b[i]))
 
 
-def _loop_with_parameter(a, b, out, parameter):
+def _loop_with_parameter(a: Array, b: Array, out: Array, parameter: float) -> None:
     for i in range(out.size):
         out[i] = formula(np.float64(a[i]), np.float64(b[i]), parameter)
 
@@ -236,7 +266,9 @@ def at_the_place_of(
     return copy
 
 
-def _compile(function: Callable[..., Any], signature: str, reassociate: bool) -> Callable[..., Any]:
+def _compile(
+    function: Callable[[*Arguments], Result], signature: str, reassociate: bool
+) -> Callable[[*Arguments], Result]:
     import numba
 
     arguments: list[tuple[str, str, str]] = re.findall(r"(const )?(\w+)(\[[:, ]+\])?", signature)
@@ -250,7 +282,8 @@ def _compile(function: Callable[..., Any], signature: str, reassociate: bool) ->
     for real in reals:
         dispatcher.compile(tuple(_type(*argument, real) for argument in arguments))
     dispatcher.disable_compile()
-    return dispatcher
+    compiled: Callable[[*Arguments], Result] = dispatcher
+    return compiled
 
 
 def _stamped(function: Callable[..., Any]) -> FunctionType:
@@ -280,8 +313,11 @@ def _digest(folder: Path) -> str:
 def _type(const: str, name: str, dimensions: str, real: str) -> "Type":
     from numba import types
 
-    scalar = getattr(types, real if name == "real" else name)
+    scalar: Type = getattr(types, real if name == "real" else name)
     if not dimensions:
         return scalar
     # A plain array can be passed as a read-only or unaligned one, but not the other way round.
-    return types.Array(scalar, dimensions.count(":"), "C", readonly=bool(const), aligned=not const)
+    array: Type = types.Array(
+        scalar, dimensions.count(":"), "C", readonly=bool(const), aligned=not const
+    )
+    return array

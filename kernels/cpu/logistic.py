@@ -10,13 +10,11 @@ accurate they are, and what d, l, h, P and N stand for.
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .exponential import exp, expm1, power_of_two, round_to_integer, single_exp, split_exp
-from .jit import elementwise, inline, kernel
+from .jit import Array, elementwise, inline, kernel
 from .segment import gap_of, order, shares
 
 __all__ = [
@@ -32,7 +30,7 @@ __all__ = [
 # Sigmoid ------------------------------------------------------------------------------------------
 
 
-def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
+def sigmoid(x: Array) -> Array:
     """Return 1 / (1 + e⁻ˣ) for float32 or float64 x, within 3 ulps.
 
     Example:
@@ -44,7 +42,7 @@ def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-def sigmoid_backward(grad: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+def sigmoid_backward(grad: Array, out: Array) -> Array:
     """Return grad · out · (1 - out), for out = sigmoid x: arrays of one shape and dtype.
 
     Example:
@@ -57,7 +55,7 @@ def sigmoid_backward(grad: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
 
 
 @kernel("const real[:], real[:]")
-def _sigmoid(x, out):
+def _sigmoid(x: Array, out: Array) -> None:
     real = out.dtype.type
     for i in range(out.size):
         size = abs(x[i])
@@ -66,7 +64,7 @@ def _sigmoid(x, out):
 
 
 @kernel("const real[:], const real[:], real[:]")
-def _sigmoid_backward(grad, out, x_grad):
+def _sigmoid_backward(grad: Array, out: Array, x_grad: Array) -> None:
     real = out.dtype.type
     for i in range(out.size):
         x_grad[i] = grad[i] * (out[i] * (real(1) - out[i]))
@@ -102,7 +100,7 @@ def sigmoid_divided_difference(a: float, b: float) -> float:
 # SiLU ---------------------------------------------------------------------------------------------
 
 
-def silu(x: NDArray[Any]) -> NDArray[Any]:
+def silu(x: Array) -> Array:
     """Return x / (1 + e⁻ˣ) for float32 or float64 x, within 3 ulps.
 
     Example:
@@ -114,7 +112,7 @@ def silu(x: NDArray[Any]) -> NDArray[Any]:
     return out
 
 
-def silu_backward(grad: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
+def silu_backward(grad: Array, x: Array) -> Array:
     """Return grad times the derivative of `silu`: arrays of one shape and dtype.
 
     Example:
@@ -127,7 +125,7 @@ def silu_backward(grad: NDArray[Any], x: NDArray[Any]) -> NDArray[Any]:
 
 
 @kernel("const real[:], real[:]")
-def _silu(x, out):
+def _silu(x: Array, out: Array) -> None:
     real = out.dtype.type
     for i in range(out.size):
         size = abs(x[i])
@@ -136,7 +134,7 @@ def _silu(x, out):
 
 
 @kernel("const real[:], const real[:], real[:]")
-def _silu_backward(grad, x, x_grad):
+def _silu_backward(grad: Array, x: Array, x_grad: Array) -> None:
     real = x.dtype.type
     for i in range(x.size):
         size = abs(x[i])

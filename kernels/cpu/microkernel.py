@@ -34,7 +34,17 @@ def widest() -> int:
 
 
 @emitted
-def weighted_sums(builder, planes, offsets, factors, taps, initial, vectors, out, step):
+def weighted_sums(
+    builder: Any,
+    planes: Any,
+    offsets: Any,
+    factors: Any,
+    taps: Any,
+    initial: Any,
+    vectors: Any,
+    out: Any,
+    step: Any,
+) -> None:
     """Sum runs of `planes`, each multiplied by one factor for each filter.
 
     out[f · step + p] = initial[f] + Σₖ factors[k · FILTERS + f] · planes[offsets[k] + p]
@@ -44,7 +54,7 @@ def weighted_sums(builder, planes, offsets, factors, taps, initial, vectors, out
     code = _Vectors(builder, planes)
 
     def tile(count: int) -> None:
-        def add(k, sums):
+        def add(k: Any, sums: Sequence[Any]) -> list[Any]:
             run = code.at(planes, code.scalar(offsets, k))
             runs = [code.load(run, code.lanes * v) for v in range(count)]
             weights = code.at(factors, builder.mul(k, code.integer(FILTERS)))
@@ -63,8 +73,18 @@ def weighted_sums(builder, planes, offsets, factors, taps, initial, vectors, out
 
 @emitted
 def summed_products(
-    builder, grads, grad_image, step, filters, planes, image, offsets, images, vectors, out
-):
+    builder: Any,
+    grads: Any,
+    grad_image: Any,
+    step: Any,
+    filters: Any,
+    planes: Any,
+    image: Any,
+    offsets: Any,
+    images: Any,
+    vectors: Any,
+    out: Any,
+) -> None:
     """Sum the products of the gradient of each filter with each of `widest()` runs.
 
     out[f · widest() + v] =
@@ -75,7 +95,7 @@ def summed_products(
     code = _Vectors(builder, grads)
     last = builder.sub(filters, code.integer(1))
 
-    def add_image(n, sums):
+    def add_image(n: Any, sums: Sequence[Any]) -> list[Any]:
         lines = []
         for f in range(FILTERS):
             exists = builder.icmp_signed("<", code.integer(f), filters)
@@ -84,7 +104,7 @@ def summed_products(
         plane = code.at(planes, builder.mul(n, image))
         runs = [code.at(plane, code.scalar(offsets, v)) for v in range(widest())]
 
-        def add_vector(i, sums):
+        def add_vector(i: Any, sums: Sequence[Any]) -> list[Any]:
             place = builder.mul(i, code.integer(code.lanes))
             factors = (code.load(line, place) for line in lines)
             products = product(factors, [code.load(run, place) for run in runs])

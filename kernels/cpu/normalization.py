@@ -6,12 +6,10 @@ as the gradient at one point: the products of c, d and the incoming gradient.
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .jit import inline, kernel
+from .jit import Array, inline, kernel
 
 __all__ = ["layer_norm", "layer_norm_average_backward", "layer_norm_backward"]
 
@@ -20,9 +18,7 @@ _GAUSS = ((0.5 - _ROOT, 5 / 18), (0.5, 8 / 18), (0.5 + _ROOT, 5 / 18))
 """Positions and weights of Gauss-Legendre quadrature with three nodes."""
 
 
-def layer_norm(
-    x: NDArray[Any], weight: NDArray[Any] | None, bias: NDArray[Any] | None, eps: float
-) -> NDArray[Any]:
+def layer_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -> Array:
     """Return (x - mean) / √(variance + eps) · weight + bias for each row.
 
     Args:
@@ -42,8 +38,8 @@ def layer_norm(
 
 
 def layer_norm_backward(
-    grad: NDArray[Any], x: NDArray[Any], weight: NDArray[Any] | None, eps: float
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    grad: Array, x: Array, weight: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
     """Return the gradients for x, weight and bias.
 
     Example:
@@ -61,13 +57,13 @@ def layer_norm_backward(
 
 
 def layer_norm_average_backward(
-    grad: NDArray[Any],
-    start: NDArray[Any],
-    end: NDArray[Any],
-    start_weight: NDArray[Any] | None,
-    end_weight: NDArray[Any] | None,
+    grad: Array,
+    start: Array,
+    end: Array,
+    start_weight: Array | None,
+    end_weight: Array | None,
     eps: float,
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+) -> tuple[Array, Array, Array]:
     """Return the gradients by the Jacobian averaged while x and weight move straight to their ends.
 
     The Jacobian of the normalized rows is averaged by quadrature, then changed along d to be
@@ -82,7 +78,9 @@ def layer_norm_average_backward(
     """
     gradients = _gradients(start)
     _layer_norm_average_backward(
-        *map(np.ascontiguousarray, (grad, start, end)),
+        np.ascontiguousarray(grad),
+        np.ascontiguousarray(start),
+        np.ascontiguousarray(end),
         _or_ones(start_weight, start),
         _or_ones(end_weight, start),
         eps,
@@ -91,23 +89,23 @@ def layer_norm_average_backward(
     return gradients
 
 
-def _or_ones(weight: NDArray[Any] | None, x: NDArray[Any]) -> NDArray[Any]:
+def _or_ones(weight: Array | None, x: Array) -> Array:
     return np.ones(x.shape[1], x.dtype) if weight is None else np.ascontiguousarray(weight)
 
 
-def _gradients(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _gradients(x: Array) -> tuple[Array, Array, Array]:
     n = x.shape[1]
     return np.empty(x.shape, x.dtype), np.empty(n, x.dtype), np.empty(n, x.dtype)
 
 
 @inline
-def _centred(x, mean, rest):
+def _centred(x: float, mean: float, rest: float) -> float:
     """x minus its mean, which is mean + rest, unrounded; the sum must not be taken first."""
     return (x - mean) - rest
 
 
 @kernel("const real[:, :], const real[:], const real[:], float64, real[:, :]", reassociate=True)
-def _layer_norm(x, weight, bias, eps, out):
+def _layer_norm(x: Array, weight: Array, bias: Array, eps: float, out: Array) -> None:
     real, (rows, n) = x.dtype.type, x.shape
     for row in range(rows):
         total = variance = 0.0
@@ -127,7 +125,15 @@ def _layer_norm(x, weight, bias, eps, out):
     "const real[:, :], const real[:, :], const real[:], float64, real[:, :], real[:], real[:]",
     reassociate=True,
 )
-def _layer_norm_backward(grad, x, weight, eps, x_grad, weight_grad, bias_grad):
+def _layer_norm_backward(
+    grad: Array,
+    x: Array,
+    weight: Array,
+    eps: float,
+    x_grad: Array,
+    weight_grad: Array,
+    bias_grad: Array,
+) -> None:
     real, (rows, n) = x.dtype.type, x.shape
     weight_sum, bias_sum = np.zeros(n), np.zeros(n)
     for row in range(rows):
@@ -161,8 +167,16 @@ def _layer_norm_backward(grad, x, weight, eps, x_grad, weight_grad, bias_grad):
     reassociate=True,
 )
 def _layer_norm_average_backward(
-    grad, start, end, start_weight, end_weight, eps, x_grad, weight_grad, bias_grad
-):
+    grad: Array,
+    start: Array,
+    end: Array,
+    start_weight: Array,
+    end_weight: Array,
+    eps: float,
+    x_grad: Array,
+    weight_grad: Array,
+    bias_grad: Array,
+) -> None:
     rows, n = start.shape
     weight_sum, bias_sum = np.zeros(n), np.zeros(n)
     weight, products = np.empty(n), np.empty(n)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import inline, kernel
+from .jit import Array, inline, kernel
 
 # Elements worked on at a time, each with a partial sum of its own: a single sum would be a chain of
 # additions, each waiting for the one before, and would keep LLVM from vectorizing the loop.
@@ -28,7 +28,15 @@ def add_scaled(out: NDArray[Any], x: NDArray[Any], factor: float) -> None:
 
 
 @kernel("real[:], const real[:], real[:], real, real, real, boolean")
-def heavy_ball(delta, direction, buffer, lr, momentum, fresh, nesterov):
+def heavy_ball(
+    delta: Array,
+    direction: Array,
+    buffer: Array,
+    lr: float,
+    momentum: float,
+    fresh: float,
+    nesterov: bool,
+) -> None:
     """delta = -lr · buffer, where buffer = momentum · buffer + fresh · direction."""
     for i in range(delta.size):
         buffer[i] = momentum * buffer[i] + fresh * direction[i]
@@ -37,7 +45,9 @@ def heavy_ball(delta, direction, buffer, lr, momentum, fresh, nesterov):
 
 
 @kernel("real[:], const real[:], real[:], real, float64, real")
-def rmsprop(delta, grad, square_average, lr, alpha, eps):
+def rmsprop(
+    delta: Array, grad: Array, square_average: Array, lr: float, alpha: float, eps: float
+) -> None:
     """delta = -lr · grad / (√square_average + eps)."""
     real = delta.dtype.type
     keep, fresh = real(alpha), real(1 - alpha)
@@ -47,7 +57,15 @@ def rmsprop(delta, grad, square_average, lr, alpha, eps):
 
 
 @kernel("real[:], const real[:], real[:], real[:], real, float64, real")
-def centered_rmsprop(delta, grad, square_average, grad_average, lr, alpha, eps):
+def centered_rmsprop(
+    delta: Array,
+    grad: Array,
+    square_average: Array,
+    grad_average: Array,
+    lr: float,
+    alpha: float,
+    eps: float,
+) -> None:
     """`rmsprop` with the gradient's variance instead of its mean square."""
     real = delta.dtype.type
     keep, fresh = real(alpha), real(1 - alpha)
@@ -60,7 +78,17 @@ def centered_rmsprop(delta, grad, square_average, grad_average, lr, alpha, eps):
 
 
 @kernel("real[:], const real[:], real[:], real[:], real, float64, float64, real, real")
-def adam(delta, grad, average, square_average, lr, beta1, beta2, eps, root_correction):
+def adam(
+    delta: Array,
+    grad: Array,
+    average: Array,
+    square_average: Array,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    root_correction: float,
+) -> None:
     """delta = -lr · average / (√square_average / root_correction + eps)."""
     real = delta.dtype.type
     fresh, keep, fresh_square = real(1 - beta1), real(beta2), real(1 - beta2)
@@ -71,7 +99,18 @@ def adam(delta, grad, average, square_average, lr, beta1, beta2, eps, root_corre
 
 
 @kernel("real[:], const real[:], real[:], real[:], real[:], real, float64, float64, real, real")
-def amsgrad(delta, grad, average, square_average, peak, lr, beta1, beta2, eps, root_correction):
+def amsgrad(
+    delta: Array,
+    grad: Array,
+    average: Array,
+    square_average: Array,
+    peak: Array,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    root_correction: float,
+) -> None:
     """`adam` with the largest square average so far."""
     real = delta.dtype.type
     fresh, keep, fresh_square = real(1 - beta1), real(beta2), real(1 - beta2)
@@ -83,7 +122,7 @@ def amsgrad(delta, grad, average, square_average, peak, lr, beta1, beta2, eps, r
 
 
 @kernel("const real[:]")
-def all_finite(values):
+def all_finite(values: Array) -> bool:
     """Return whether no element is NaN or infinite."""
     others = 0
     for i in range(values.size):
@@ -92,7 +131,7 @@ def all_finite(values):
 
 
 @inline
-def best_fraction(slope, curvature, cap):
+def best_fraction(slope: float, curvature: float, cap: float) -> float:
     """The t in [0, cap] that minimizes t · slope + t² · curvature; 0 if that is not finite."""
     end = slope + cap * curvature
     whole = cap if -math.inf < end < 0 else 0 * cap
@@ -102,7 +141,9 @@ def best_fraction(slope, curvature, cap):
 
 
 @kernel("const real[:], real[:], real[:], real")
-def search_elements(grad, average_grad, delta, cap):
+def search_elements(
+    grad: Array, average_grad: Array, delta: Array, cap: float
+) -> tuple[float, float]:
     """Shorten each element of `delta` to the minimizer t of its share of the loss along it.
 
     The share of element i is t·gΔ + t²·(ĝ - g)Δ. The best t depends on Δ only by its sign, and with
@@ -126,7 +167,7 @@ def search_elements(grad, average_grad, delta, cap):
 
 
 @kernel("const real[:, :], const real[:, :], const real[:, :], float64[:, :]")
-def loss_shares(grad, average_grad, delta, shares):
+def loss_shares(grad: Array, average_grad: Array, delta: Array, shares: Array) -> None:
     """Fill `shares` with Σ gΔ, Σ (ĝ - g)Δ and Σ |gΔ| over each row, for a joint search."""
     for row in range(delta.shape[0]):
         slope = curvature = size = 0.0
@@ -142,7 +183,7 @@ def loss_shares(grad, average_grad, delta, shares):
 
 
 @kernel("const float64[:, :], real, real[:]")
-def search_groups(shares, cap, fractions):
+def search_groups(shares: Array, cap: float, fractions: Array) -> tuple[float, float]:
     """Find each group's best fraction from its `loss_shares`; return Σ t|gΔ| and Σ |gΔ|."""
     kept = whole = 0.0
     for i in range(fractions.size):

@@ -12,12 +12,12 @@ cache.
 import functools
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import inline, kernel
+from .jit import Array, inline, kernel
 from .microkernel import VECTOR_BYTES
 
 __all__ = ["Geometry", "layout"]
@@ -117,10 +117,10 @@ class Layout:
                     slice(row, min(row + self.tile_rows, self.height)),
                 )
 
-    def planes(self, x: NDArray[Any]) -> "Planes":
+    def planes(self, x: Array) -> "Planes":
         return Planes(self, x, self.axes, self.plane)
 
-    def output_planes(self, grad: NDArray[Any]) -> "Planes":
+    def output_planes(self, grad: Array) -> "Planes":
         """Return planes of the output, padded with zeros to whole vectors."""
         axis = Axis.of(kernel=1, stride=1, before=0, dilation=1)
         return Planes(self, grad, (axis, axis), self.room)
@@ -132,21 +132,19 @@ layout = functools.lru_cache(maxsize=128)(Layout)
 class Planes:
     """A buffer in which an array's planes are laid out, tile by tile."""
 
-    def __init__(
-        self, where: Layout, array: NDArray[Any], axes: tuple[Axis, ...], plane: int
-    ) -> None:
+    def __init__(self, where: Layout, array: Array, axes: tuple[Axis, ...], plane: int) -> None:
         self.array = array
         self.rows, self.columns = axes
         self.plane = plane
         self.pitch = where.pitch
-        self.buffer: NDArray[Any] | None = None
+        self.buffer: Array | None = None
         if not where.in_place:
             runs = array.shape[1] * len(self.rows.starts) * len(self.columns.starts)
             # The last vector of the last run extends beyond its plane.
             length = runs * plane + where.lanes
             self.buffer = np.zeros((where.tile_images, length), array.dtype)
 
-    def of(self, tile: Tile) -> NDArray[Any]:
+    def of(self, tile: Tile) -> Array:
         """Return the planes of a tile's images, one row for each image."""
         images = self.array[tile.images]
         if self.buffer is None:
@@ -168,7 +166,17 @@ def _even(length: int, most: int) -> int:
     "const real[:, :, :, :], real[:, :], const int64[:], const int64[:]"
     ", int64, int64, int64, int64, int64"
 )
-def _lay_out(x, buffer, tops, lefts, stride_y, stride_x, rows, plane, pitch):
+def _lay_out(
+    x: Array,
+    buffer: Array,
+    tops: NDArray[np.int64],
+    lefts: NDArray[np.int64],
+    stride_y: int,
+    stride_x: int,
+    rows: int,
+    plane: int,
+    pitch: int,
+) -> None:
     images, channels, height, width = x.shape
     for image in range(images):
         start = 0
@@ -193,7 +201,7 @@ def _lay_out(x, buffer, tops, lefts, stride_y, stride_x, rows, plane, pitch):
 
 
 @inline
-def _inside(start, stride, length, count):
+def _inside(start: int, stride: int, length: int, count: int) -> tuple[int, int]:
     """Return the range (first, stop) of the k < count with 0 <= start + k · stride < length."""
     first = min(max(0, -(start // stride)), count)
     return first, max(first, min(count, (length - start + stride - 1) // stride))

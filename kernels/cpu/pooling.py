@@ -5,12 +5,12 @@ chooses the padding. Of equal elements it chooses the first, and NaN before any 
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import inline, kernel
+from .jit import Array, inline, kernel
 from .selection import first_leader, next_leader
 
 __all__ = [
@@ -32,7 +32,7 @@ class Window(NamedTuple):
     dilation: tuple[int, int]
 
 
-def max_pool(x: NDArray[Any], size: tuple[int, int], window: Window) -> NDArray[Any]:
+def max_pool(x: Array, size: tuple[int, int], window: Window) -> Array:
     """Return the largest element of each window, for an output of `size`.
 
     Example:
@@ -45,7 +45,7 @@ def max_pool(x: NDArray[Any], size: tuple[int, int], window: Window) -> NDArray[
     return out
 
 
-def max_gradient(grad: NDArray[Any], x: NDArray[Any], window: Window) -> NDArray[Any]:
+def max_gradient(grad: Array, x: Array, window: Window) -> Array:
     """Pull the output's gradient back to the chosen elements.
 
     Example:
@@ -54,13 +54,12 @@ def max_gradient(grad: NDArray[Any], x: NDArray[Any], window: Window) -> NDArray
         array([[[0., 2., 1., 0.]]])
     """
     x_grad = np.zeros(x.shape, x.dtype)
-    _max_gradient(*map(np.ascontiguousarray, (grad, x)), x_grad, *_numbers(window))
+    arrays = np.ascontiguousarray(grad), np.ascontiguousarray(x), x_grad
+    _max_gradient(*arrays, *_numbers(window))
     return x_grad
 
 
-def average_max_gradient(
-    grad: NDArray[Any], start: NDArray[Any], end: NDArray[Any], window: Window
-) -> NDArray[Any]:
+def average_max_gradient(grad: Array, start: Array, end: Array, window: Window) -> Array:
     """Pull the output's gradient back by the fraction of the segment on which each is chosen.
 
     Example:
@@ -70,14 +69,13 @@ def average_max_gradient(
         array([[[0.75, 0.25]]])
     """
     x_grad = np.zeros(start.shape, start.dtype)
-    arrays = map(np.ascontiguousarray, (grad, start, end))
-    _average_max_gradient(*arrays, x_grad, *_numbers(window))
+    ends = np.ascontiguousarray(start), np.ascontiguousarray(end)
+    arrays = np.ascontiguousarray(grad), *ends, x_grad
+    _average_max_gradient(*arrays, *_numbers(window))
     return x_grad
 
 
-def mean_pool(
-    x: NDArray[Any], rows: NDArray[np.int64], columns: NDArray[np.int64], area: NDArray[Any]
-) -> NDArray[Any]:
+def mean_pool(x: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], area: Array) -> Array:
     """Return the sum over each window divided by its area.
 
     `rows`, (2, out_height), and `columns`, (2, out_width), hold the windows' starts and stops along
@@ -94,12 +92,12 @@ def mean_pool(
 
 
 def mean_gradient(
-    grad: NDArray[Any],
+    grad: Array,
     size: tuple[int, int],
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
-    area: NDArray[Any],
-) -> NDArray[Any]:
+    area: Array,
+) -> Array:
     """Pull the gradient of `mean_pool` back to planes of `size`.
 
     Example:
@@ -121,7 +119,18 @@ _WINDOW = ", int64" * 8
 
 
 @kernel("const real[:, :, :], real[:, :, :]" + _WINDOW)
-def _max_pool(x, out, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, step_y, step_x):
+def _max_pool(
+    x: Array,
+    out: Array,
+    kernel_y: int,
+    kernel_x: int,
+    stride_y: int,
+    stride_x: int,
+    pad_y: int,
+    pad_x: int,
+    step_y: int,
+    step_x: int,
+) -> None:
     planes, height, width = x.shape
     _, rows, columns = out.shape
     for plane in range(planes):
@@ -139,8 +148,18 @@ def _max_pool(x, out, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, step
 
 @kernel("const real[:, :, :], const real[:, :, :], real[:, :, :]" + _WINDOW)
 def _max_gradient(
-    grad, x, x_grad, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, step_y, step_x
-):
+    grad: Array,
+    x: Array,
+    x_grad: Array,
+    kernel_y: int,
+    kernel_x: int,
+    stride_y: int,
+    stride_x: int,
+    pad_y: int,
+    pad_x: int,
+    step_y: int,
+    step_x: int,
+) -> None:
     planes, height, width = x.shape
     _, rows, columns = grad.shape
     for plane in range(planes):
@@ -162,8 +181,19 @@ def _max_gradient(
 
 @kernel("const real[:, :, :], const real[:, :, :], const real[:, :, :], real[:, :, :]" + _WINDOW)
 def _average_max_gradient(
-    grad, start, end, x_grad, kernel_y, kernel_x, stride_y, stride_x, pad_y, pad_x, step_y, step_x
-):
+    grad: Array,
+    start: Array,
+    end: Array,
+    x_grad: Array,
+    kernel_y: int,
+    kernel_x: int,
+    stride_y: int,
+    stride_x: int,
+    pad_y: int,
+    pad_x: int,
+    step_y: int,
+    step_x: int,
+) -> None:
     """Gather each window's lines and walk along their upper envelope."""
     planes, height, width = start.shape
     _, rows, columns = grad.shape
@@ -200,7 +230,9 @@ def _average_max_gradient(
 @kernel(
     "const real[:, :, :], const int64[:, :], const int64[:, :], const real[:, :], real[:, :, :]"
 )
-def _mean_pool(x, rows, columns, area, out):
+def _mean_pool(
+    x: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], area: Array, out: Array
+) -> None:
     for plane in range(out.shape[0]):
         for i in range(out.shape[1]):
             for j in range(out.shape[2]):
@@ -214,7 +246,9 @@ def _mean_pool(x, rows, columns, area, out):
 @kernel(
     "const real[:, :, :], const int64[:, :], const int64[:, :], const real[:, :], real[:, :, :]"
 )
-def _mean_gradient(grad, rows, columns, area, x_grad):
+def _mean_gradient(
+    grad: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], area: Array, x_grad: Array
+) -> None:
     for plane in range(grad.shape[0]):
         for i in range(grad.shape[1]):
             for j in range(grad.shape[2]):
@@ -225,7 +259,7 @@ def _mean_gradient(grad, rows, columns, area, x_grad):
 
 
 @inline
-def _span(start, kernel, step, length):
+def _span(start: int, kernel: int, step: int, length: int) -> tuple[int, int]:
     """Return the start and the stop of a window, without its elements in the padding."""
     stop = min(start + (kernel - 1) * step + 1, length)
     if start < 0:

@@ -1,17 +1,15 @@
 """Which candidate is the largest while all of them move along straight lines."""
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .jit import inline, kernel
+from .jit import Array, inline, kernel
 
 __all__ = ["average_shares"]
 
 
-def average_shares(start: NDArray[Any], end: NDArray[Any]) -> NDArray[Any]:
+def average_shares(start: Array, end: Array) -> Array:
     """Return for each candidate the fraction of the segment on which it is the largest.
 
     The candidates lie along the last axis and move from `start` to `end`, arrays of one shape and
@@ -29,7 +27,7 @@ def average_shares(start: NDArray[Any], end: NDArray[Any]) -> NDArray[Any]:
 
 
 @kernel("const real[:, :], const real[:, :], real[:, :]")
-def _average_shares(start, end, shares):
+def _average_shares(start: Array, end: Array, shares: Array) -> None:
     """Walk along the upper envelope of the lines from (0, start[i]) to (1, end[i]).
 
     The next to lead is the line that crosses the leader first among those that end higher.
@@ -54,7 +52,7 @@ def _average_shares(start, end, shares):
 
 
 @inline
-def next_leader(a, b, leader, time):
+def next_leader(a: Array, b: Array, leader: int, time: float) -> tuple[int, float]:
     """The line that is next to overtake the leader, and when; the leader and 1 if none does."""
     following, end_time = leader, 1.0
     for i in range(a.size):
@@ -66,7 +64,7 @@ def next_leader(a, b, leader, time):
 
 
 @inline
-def first_leader(a, b):
+def first_leader(a: Array, b: Array) -> int:
     """The line that leads first: of the highest, the one that ends highest; -1 if any is NaN."""
     leader = 0
     for i in range(a.size):
@@ -78,7 +76,7 @@ def first_leader(a, b):
 
 
 @inline
-def _crossing(a, b, a_other, b_other):
+def _crossing(a: float, b: float, a_other: float, b_other: float) -> float:
     """When a line from a to b is overtaken by one that starts no higher and ends higher."""
     if a == a_other:
         return 0.0

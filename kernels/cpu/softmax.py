@@ -6,13 +6,12 @@ spread over many columns, whose sums are added up at the end. Sums are taken in 
 """
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .exponential import exponentials
-from .jit import called, inline, kernel
+from .jit import Array, called, inline, kernel
 
 __all__ = [
     "cross_entropy",
@@ -30,12 +29,12 @@ _LOBATTO = (0.5 - math.sqrt(0.05), 0.5 + math.sqrt(0.05))
 
 
 def cross_entropy(
-    x: NDArray[Any],
+    x: Array,
     classes: NDArray[np.int64],
-    weight: NDArray[Any] | None,
+    weight: Array | None,
     ignored: int,
     reduction: str,
-) -> NDArray[Any]:
+) -> Array:
     """Return -w log softmax(x)[class] over the examples, w the weight of the class.
 
     Args:
@@ -55,13 +54,13 @@ def cross_entropy(
 
 
 def cross_entropy_backward(
-    grad: NDArray[Any],
-    x: NDArray[Any],
+    grad: Array,
+    x: Array,
     classes: NDArray[np.int64],
-    weight: NDArray[Any] | None,
+    weight: Array | None,
     ignored: int,
     reduction: str,
-) -> NDArray[Any]:
+) -> Array:
     """Return the gradient of x, given the gradient of the result of `cross_entropy`.
 
     Example:
@@ -76,14 +75,14 @@ def cross_entropy_backward(
 
 
 def cross_entropy_average_backward(
-    grad: NDArray[Any],
-    start: NDArray[Any],
-    end: NDArray[Any],
+    grad: Array,
+    start: Array,
+    end: Array,
     classes: NDArray[np.int64],
-    weight: NDArray[Any] | None,
+    weight: Array | None,
     ignored: int,
     reduction: str,
-) -> NDArray[Any]:
+) -> Array:
     """Return the gradient by the Jacobian averaged while x moves straight from start to end.
 
     It is the gradient with the averaged softmax in place of the softmax. Lobatto's quadrature,
@@ -111,7 +110,7 @@ def cross_entropy_average_backward(
 
 
 @kernel("const int64[:], int64, int64")
-def first_outside(classes, count, ignored):
+def first_outside(classes: NDArray[np.int64], count: int, ignored: int) -> int:
     """Return the place of the first class neither `ignored` nor in 0 to count - 1, or -1.
 
     Example:
@@ -125,14 +124,16 @@ def first_outside(classes, count, ignored):
 
 
 def _arrays(
-    x: NDArray[Any], classes: NDArray[np.int64], weight: NDArray[Any] | None
-) -> tuple[NDArray[Any], ...]:
+    x: Array, classes: NDArray[np.int64], weight: Array | None
+) -> tuple[Array, NDArray[np.int64], Array]:
     weight = np.empty(0, x.dtype) if weight is None else np.ascontiguousarray(weight)
     return np.ascontiguousarray(x), classes, weight
 
 
 @kernel("const real[:, :], const int64[:], const real[:], int64, int64, real[:]")
-def _cross_entropy(x, classes, weight, ignored, reduction, out):
+def _cross_entropy(
+    x: Array, classes: NDArray[np.int64], weight: Array, ignored: int, reduction: int, out: Array
+) -> None:
     most, size = _block(x)
     scratch, tops, sums = np.empty(size, x.dtype), np.empty(size, x.dtype), np.empty(size)
     total = divisor = 0.0
@@ -157,7 +158,15 @@ def _cross_entropy(x, classes, weight, ignored, reduction, out):
 
 
 @kernel("const real[:], const real[:, :], const int64[:], const real[:], int64, int64, real[:, :]")
-def _cross_entropy_backward(grad, x, classes, weight, ignored, reduction, x_grad):
+def _cross_entropy_backward(
+    grad: Array,
+    x: Array,
+    classes: NDArray[np.int64],
+    weight: Array,
+    ignored: int,
+    reduction: int,
+    x_grad: Array,
+) -> None:
     most, size = _block(x)
     scratch, tops, sums = np.empty(size, x.dtype), np.empty(size, x.dtype), np.empty(size)
     divisor = _divisor(classes, x.shape[1], weight, ignored, reduction)
@@ -173,7 +182,16 @@ def _cross_entropy_backward(grad, x, classes, weight, ignored, reduction, x_grad
     "const real[:], const real[:, :], const real[:, :], const int64[:], const real[:],"
     " int64, int64, real[:, :]"
 )
-def _cross_entropy_average_backward(grad, start, end, classes, weight, ignored, reduction, x_grad):
+def _cross_entropy_average_backward(
+    grad: Array,
+    start: Array,
+    end: Array,
+    classes: NDArray[np.int64],
+    weight: Array,
+    ignored: int,
+    reduction: int,
+    x_grad: Array,
+) -> None:
     most, size = _block(start)
     scratch = np.empty((4, size), start.dtype)
     tops, sums, others = np.empty(size, start.dtype), np.empty(size), np.empty(size)
@@ -189,7 +207,7 @@ def _cross_entropy_average_backward(grad, start, end, classes, weight, ignored, 
 
 
 @inline
-def _weight_of(label, n, weight, ignored):
+def _weight_of(label: np.int64, n: int, weight: Array, ignored: int) -> float:
     """A class out of range counts as ignored: checking for it is up to the caller."""
     if label == ignored or not 0 <= label < n:
         return 0.0
@@ -197,7 +215,9 @@ def _weight_of(label, n, weight, ignored):
 
 
 @inline
-def _divisor(classes, n, weight, ignored, reduction):
+def _divisor(
+    classes: NDArray[np.int64], n: int, weight: Array, ignored: int, reduction: int
+) -> float:
     """The divisor of the gradient: the sum of the examples' weights for a mean, otherwise 1."""
     if reduction != 2:
         return 1.0
@@ -208,7 +228,17 @@ def _divisor(classes, n, weight, ignored, reduction):
 
 
 @called
-def _pull(p, first, grad, classes, weight, ignored, reduction, divisor, x_grad):
+def _pull(
+    p: Array,
+    first: int,
+    grad: Array,
+    classes: NDArray[np.int64],
+    weight: Array,
+    ignored: int,
+    reduction: int,
+    divisor: float,
+    x_grad: Array,
+) -> None:
     """Turn the columns of probabilities into the rows of the gradient."""
     real = x_grad.dtype.type
     rows = x_grad[first : first + _block(x_grad)[0]]
@@ -229,7 +259,7 @@ def _pull(p, first, grad, classes, weight, ignored, reduction, divisor, x_grad):
 
 
 @inline
-def _block(x):
+def _block(x: Array) -> tuple[int, int]:
     """Return the number of rows in a block of x, and the number of elements in its columns."""
     rows, n = x.shape
     if n > _COLUMNS:
@@ -239,7 +269,7 @@ def _block(x):
 
 
 @inline
-def _columns(rows, scratch):
+def _columns(rows: Array, scratch: Array) -> Array:
     """Return memory for the columns of a block: one for each row, `_COLUMNS` for a long row."""
     count, n = rows.shape
     if n > _COLUMNS:
@@ -248,7 +278,7 @@ def _columns(rows, scratch):
 
 
 @called
-def _lay_out(rows, columns):
+def _lay_out(rows: Array, columns: Array) -> None:
     """Copy a block to its columns; those of a long row are padded with -inf, which is no class."""
     flat, between = columns.reshape(-1), len(rows)
     for i in range(len(rows)):
@@ -259,7 +289,7 @@ def _lay_out(rows, columns):
 
 
 @called
-def _exponentiate(x, rows, tops, sums):
+def _exponentiate(x: Array, rows: int, tops: Array, sums: Array) -> None:
     """Overwrite x by e^(x - top), top the largest of a row, and sum the rows."""
     n, count = x.shape
     for i in range(count):
@@ -281,14 +311,14 @@ def _exponentiate(x, rows, tops, sums):
 
 
 @inline
-def _add_up(sums, rows, count):
+def _add_up(sums: Array, rows: int, count: int) -> None:
     """Give each column of a long row the sum over all of them."""
     if count != rows:
         sums[:count] = sums[:count].sum()
 
 
 @called
-def _softmax(x, rows, tops, sums):
+def _softmax(x: Array, rows: int, tops: Array, sums: Array) -> None:
     """Overwrite the rows by their softmax."""
     n, count = x.shape
     _exponentiate(x, rows, tops, sums)
@@ -300,7 +330,7 @@ def _softmax(x, rows, tops, sums):
 
 
 @called
-def _log_softmax(x, rows, p, tops, sums):
+def _log_softmax(x: Array, rows: int, p: Array, tops: Array, sums: Array) -> None:
     """Write the softmax of the rows to p, and overwrite the rows by its logarithm."""
     n, count = x.shape
     p[...] = x
@@ -313,7 +343,9 @@ def _log_softmax(x, rows, p, tops, sums):
 
 
 @called
-def _average_softmax(y, step, rows, p, work, tops, sums, others):
+def _average_softmax(
+    y: Array, step: Array, rows: int, p: Array, work: Array, tops: Array, sums: Array, others: Array
+) -> None:
     """Write the softmax averaged from the rows of `y` to those of `step` to p.
 
     Rows differ from the logarithms of their softmax by a constant, which softmax does not see.

@@ -147,7 +147,8 @@ class _Factor(NamedTuple):
 
     @property
     def address(self) -> int:
-        return self.array.data.ptr
+        address: int = self.array.data.ptr
+        return address
 
 
 def _factor(array: cupy.ndarray, batch: tuple[int, ...]) -> _Factor:

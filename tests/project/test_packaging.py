@@ -11,6 +11,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from source_tree import FOLDERS, ROOT
 
@@ -95,6 +96,17 @@ print(json.dumps([agrad.__file__, agrad.kernels.__file__]))
         assert package.is_relative_to(tmp_path / "venv")
         assert kernels == package.parent / "kernels" / "__init__.py"
     assert run(python.parent / "agrad", "--help", cwd=tmp_path).startswith("Usage: agrad")
+
+
+def test_import_without_installation_says_what_to_do(checkout: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(np.__file__).parents[1])}
+    command = [sys.executable, "-S", "-c", "import agrad"]  # -S: no path of an installation
+    result = subprocess.run(
+        command, cwd=checkout, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "ImportError: agrad: the package is not installed" in result.stderr
+    assert "pip install -e ." in result.stderr
 
 
 def test_import_is_light(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ class Domain(NamedTuple):
         if self == REAL:
             return x + step
         sign = np.copysign(1, x)
-        return sign * np.maximum(sign * (x + step), self.low).astype(x.dtype)
+        moved: Array = sign * np.maximum(sign * (x + step), self.low).astype(x.dtype)
+        return moved
 
 
 REAL = Domain()

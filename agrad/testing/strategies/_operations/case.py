@@ -36,7 +36,8 @@ class Case:
     name: str = ""
 
     def __call__(self, *inputs: Any) -> Tensor:
-        return self.function(*inputs, **self.options)
+        out: Tensor = self.function(*inputs, **self.options)
+        return out
 
     def __repr__(self) -> str:
         names = [f"x{i}" for i in range(len(self.inputs))]

@@ -87,7 +87,8 @@ def batch_normalized(draw: st.DrawFn, training: bool) -> Case:
             np.asarray(values, x.dtype).reshape(-1, *[1] * len(field))
             for values in (mean, var, weight, bias)
         )
-        return (x - mean) / np.sqrt(var + x.dtype.type(1e-5)) * weight + bias
+        out: Array = (x - mean) / np.sqrt(var + x.dtype.type(1e-5)) * weight + bias
+        return out
 
     options = {"mean": running[0], "var": running[1]}
     return Case(function, inputs, (REAL,) * len(inputs), options, reference)
