@@ -245,7 +245,8 @@ def test_a_phase_is_traced_in_the_files_of_agrad_alone() -> None:
         phase()
     events = trace_calls.trace(run["forward"])
     files = {file for _, file in events}
-    assert {file.partition("/")[0] for file in files} == {"agrad", "kernels"}
+    assert {file.partition("/")[0] for file in files} <= {"agrad", "kernels"}
+    assert any("kernels/cpu/" in file for file in files)
     assert all((ROOT / file).is_file() for file in files)
     calls = sum(event == "call" for event, _ in events)
     assert 2 * calls == len(events) == len(trace_calls.trace(run["forward"]))

@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 import fake_graphs
 import numpy as np
 import pytest
+from agrad.kernels.cpu.jit import Kernel
 from cupy_signatures import METHODS, SIGNATURES, signature
 from fake_graphs import call_library, copy_from_host, look, mapped, perform, waits
 from fake_memory import MemoryPool, memory_of, using_allocator
@@ -308,7 +309,7 @@ def _numbers_of(kernel: Callable[..., Any]) -> set[int]:
 
     What Numba compiles takes no such arrays; other kernels say what they take.
     """
-    if not isinstance(kernel, FunctionType):
+    if not isinstance(kernel, FunctionType | Kernel):
         return set()
     parameters = enumerate(inspect.signature(kernel).parameters.values())
     return {i for i, p in parameters if p.annotation in (p.empty, bool, int, float)}

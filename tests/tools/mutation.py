@@ -34,7 +34,7 @@ RESULTS = ROOT / "results" / "reliability" / "mutation" / "results.json"
 SECONDS = 300
 """After which a run of tests is stopped. A fault that keeps one from ending has been found."""
 _WHOLE_SUITE = ("tests", "--ignore=tests/project/test_packaging.py")
-_PASSED, _FAILED, _NOTHING_TO_RUN = 0, 1, 5
+_PASSED, _FAILED, _INTERRUPTED, _NOTHING_TO_RUN = 0, 1, 2, 5
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def failing_test(tree: Path, *selection: str) -> str | None:
     if run.returncode < 0:
         return f"a crash, signal {-run.returncode}"
     failed = [line for line in run.stdout.splitlines() if line.startswith("FAILED ")]
-    if run.returncode != _FAILED or not failed:
+    # Workers that are stopped at the first failure end the run as an interrupted one.
+    if run.returncode not in (_FAILED, _INTERRUPTED) or not failed:
         raise RuntimeError(f"the tests could not be run:\n{run.stdout}\n{run.stderr}")
     return failed[0].removeprefix("FAILED tests/").partition(" - ")[0]
 
