@@ -291,7 +291,7 @@ class Program:
         over twice as many, as (4·fine - coarse)/3.
 
         Raises:
-            NonFiniteError: the result at a segment's end is NaN or infinite; nothing has been freed.
+            NonFiniteError: the result at a segment's end is NaN or infinite; nothing was freed.
         """
         if extrapolate:
             _, coarse = self.average(path, segments, retain_graph=True)
