@@ -31,7 +31,7 @@ __all__ = ["Node", "Program", "Run", "Step", "Values", "compute", "unbroadcast"]
 Values = list[Any]  # an array for each slot, or None
 LeafArrays = dict[Any, Array]
 Path = Callable[[float], Mapping[Any, Array]]  # moving leaves at a share, 0 to 1, of the path
-Recorded = tuple["Node", Operation, Sequence[Any]]  # with what to call, and the inputs' sources
+Recorded = tuple["Node", Operation, Sequence[Any]]  # with the operation and the inputs' sources
 
 
 class Node:

@@ -177,7 +177,7 @@ class Tensor:
                 "convert the tensor first, e.g. with dtype=np.float32"
             )
         if not value and self.node is not None:
-            raise ValueError("requires_grad: a result cannot stop requiring one; use detach()")
+            raise ValueError("requires_grad: cannot be False for a computed tensor; use detach()")
         self._requires_grad = bool(value)
 
     @property
@@ -430,7 +430,7 @@ class Tensor:
     def _require_graph(self, operation: str) -> None:
         if not self.requires_grad:
             raise ValueError(
-                f"{operation}: the tensor does not depend on any that requires a gradient; set "
+                f"{operation}: the tensor depends on no tensor that requires a gradient; set "
                 "requires_grad=True on a leaf, and compute outside no_grad()"
             )
 
@@ -646,7 +646,7 @@ class Tensor:
         except KeyError:
             raise TypeError(
                 f"np.{function.__name__}: agrad does not differentiate it; call it on x.numpy() if "
-                "no gradient is wanted"
+                "you need no gradient"
             ) from None
 
 
@@ -671,7 +671,7 @@ def as_tensor(value: ArrayLike | Tensor) -> Tensor:
 
 
 def apply(operation: Operation, *inputs: Any) -> Tensor:
-    """Compute an operation on Tensors, arrays or scalars, and record it if a gradient is wanted.
+    """Compute an operation on Tensors, arrays or scalars, and record it if a gradient is needed.
 
     Raises:
         ValueError, TypeError: the operation rejects its inputs; the message names it.

@@ -28,7 +28,7 @@ _RETREATS = 64
 
 
 class AverageGradient(Optimizer):
-    """Shorten a base rule's updates to the point where they stop reducing the loss.
+    """Shorten a base rule's updates where the average gradient says they stop reducing the loss.
 
     The base rule proposes Δ from the ordinary gradient g. An average backward pass on the same
     graph gives ĝ, the factorized average gradient along Δ. Coordinate i's share of the change of

@@ -99,7 +99,7 @@ class Captured:
         self._plans: dict[Any, Plan] = {}
 
     def __call__(self, *arguments: ArrayLike | Tensor) -> Tensor:
-        """Return what the function returns for these arguments."""
+        """Return the function's result for these arguments."""
         # Inside another captured function, and inside `detect_anomaly`.
         if recorder.get() is not None or recorded_at.get() is not None:
             return self.function(*arguments)
