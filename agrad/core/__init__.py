@@ -1,1 +1,1 @@
-"""The engine: Tensors, the graph that they record, and the sweeps back through it."""
+"""The engine: Tensors, the graph that they record, and the reverse sweeps through it."""

@@ -12,10 +12,10 @@ __all__ = ["Recorder", "grad_enabled", "is_grad_enabled", "no_grad", "recorder",
 
 
 class Recorder(Protocol):
-    """What operations are sent to while a function is captured."""
+    """Receives the operations while a function is captured."""
 
     def record(self, operation: Any, inputs: tuple[Any, ...]) -> Any:
-        """Compute an operation, note it, and return its result."""
+        """Compute an operation, record it, and return its result."""
 
     def enter(self, module: Any) -> None:
         """Note that a module is called."""
@@ -57,7 +57,7 @@ def no_grad() -> Iterator[None]:
 
 @contextmanager
 def recording(to: Recorder | None) -> Iterator[None]:
-    """Send operations to a recorder inside the `with` block, or to none."""
+    """Send operations to a recorder inside the `with` block; None stops recording."""
     token = recorder.set(to)
     try:
         yield

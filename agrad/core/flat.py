@@ -1,4 +1,4 @@
-"""Arrays side by side in one, so that one pass does for all of them what would take many."""
+"""Arrays side by side in one array, so that one pass processes all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Buffer", "Flat", "GradientPlaces", "Memory"]
 
 
 class Buffer(NamedTuple):
-    """A one-dimensional array, and views of its parts in the shapes of the leaves."""
+    """A one-dimensional array, and views of its parts in the leaves' shapes."""
 
     array: Array
     views: tuple[Array, ...]
@@ -27,12 +27,12 @@ class Memory:
     """The memory of one buffer, lent to one borrower at a time.
 
     A loan is a fresh array on this memory. Every view of it, and every view of a view, refers to
-    that array, because its own base is no array. So the loan ends exactly when nobody has any part
-    of it any more, and a weak reference tells.
+    that array, because its own base is not an array. So the loan ends exactly when the last view
+    of any part is gone, and a weak reference shows when.
 
     Args:
         own: the buffer that owns the memory. It never leaves `Flat`, except as scratch.
-        use: what the memory is scratch for; None if it is to be lent.
+        use: the purpose of scratch memory; None for memory to lend.
     """
 
     __slots__ = ("_lent", "own", "use")
@@ -44,7 +44,7 @@ class Memory:
 
     @property
     def is_free(self) -> bool:
-        """Whether it is to be lent, and nobody has any part of a loan."""
+        """Whether it can be lent: it is not scratch, and no part of a loan is referenced."""
         return self.use is None and (self._lent is None or self._lent() is None)
 
     def lend(self) -> Array:
@@ -57,9 +57,9 @@ class Memory:
 class Flat:
     """Leaves of one dtype on one device, side by side, and buffers in the same layout.
 
-    From `adopt` on, the leaves' own values are the parts of one array. Buffers are for their
-    gradients and updates. `buffer` lends memory and takes it back when nobody has any part of the
-    loan any more, `scratch` gives the same memory each time: in the long run nothing is allocated.
+    After `adopt`, the leaves' own values are the parts of one array. Buffers hold their gradients
+    and updates. `buffer` lends memory and reclaims it when no part of the loan is referenced any
+    more; `scratch` returns the same memory each time. In the long run nothing is allocated.
 
     Attributes:
         tensors: the leaves, in order.
@@ -82,7 +82,7 @@ class Flat:
         ends = np.cumsum([tensor.size for tensor in self.tensors]).tolist()
         self.size: int = ends[-1]
         """The number of elements of all leaves."""
-        # A slice has one dimension as it is: only other shapes are worth a call of reshape.
+        # A slice is already one-dimensional: only other shapes need a call of reshape.
         self._parts = [
             (slice(start, end), tensor.shape if tensor.ndim != 1 else None)
             for tensor, start, end in zip(self.tensors, [0, *ends], ends)
@@ -96,7 +96,7 @@ class Flat:
     def adopt(self) -> Array:
         """Make the leaves' arrays the parts of one array, keeping their values, and return it.
 
-        A leaf that has been given another array since then gets its values into its part.
+        If a leaf has received another array since, its values are copied into its part.
         """
         values = self._values
         if values is None or not _are_parts(arrays_of(self.tensors), values):
@@ -104,20 +104,20 @@ class Flat:
         return values.array
 
     def writable(self) -> Array:
-        """Return what `adopt` returns, to be changed: a copy if a graph needs the old values."""
+        """Return `adopt`'s array to change in place: a copy if a graph needs the old values."""
         values = self.adopt()
         return values if all_writable(self.tensors) else self._moved_in()
 
     def has_values(self) -> bool:
-        """Return whether the leaves' arrays are the parts of one array, as `adopt` makes them."""
+        """Return whether the leaves' arrays are still the parts that `adopt` made."""
         return self._values is not None and _are_parts(arrays_of(self.tensors), self._values)
 
     def has(self, array: Array, part: int) -> bool:
-        """Return whether an array is that part of the leaves' values."""
+        """Return whether an array is the leaves' value numbered `part`."""
         return self._values is not None and self._values.views[part] is array
 
     def _moved_in(self) -> Array:
-        """Give the leaves the parts of a new array, with their values, and return it."""
+        """Move the leaves' values into a new array, and return it."""
         self._values = self._new()
         flat, array = weakref.ref(self), weakref.ref(self._values.array)
         for i, (tensor, part) in enumerate(zip(self.tensors, self._values.views)):
@@ -128,16 +128,16 @@ class Flat:
     # -- buffers -----------------------------------------------------------------------------------
 
     def buffer(self) -> Buffer:
-        """Lend a buffer that nobody else uses, with no values in particular.
+        """Lend an unused buffer with arbitrary values.
 
-        It is the borrower's for as long as anybody has the array, a view, or any part of one.
+        The loan lasts as long as anything refers to the array or to a view of any part of it.
         """
         array = self._free().lend()
         self._last = Buffer(array, self.split(array))
         return self._last
 
     def scratch(self, use: str) -> Buffer:
-        """Return the same buffer at each call for the same use, for values that nobody may keep."""
+        """Return the same buffer at each call for the same use; its values must not be kept."""
         for memory in self._memories:
             if memory.use == use:
                 return memory.own
@@ -154,9 +154,9 @@ class Flat:
             self._memories, self._last = others
 
     def gather(self, arrays: Sequence[Array]) -> Array:
-        """Return one array that has these arrays, one for each leaf, in the layout of the leaves.
+        """Return one array with these arrays, one for each leaf, in the layout of the leaves.
 
-        If they are the parts of one already, that is it; otherwise they are copied.
+        If they already are the parts of one, return that one; otherwise copy them.
         """
         whole = self.whole(arrays)
         if whole is None:
@@ -169,7 +169,7 @@ class Flat:
     def whole(self, arrays: Sequence[Any]) -> Array | None:
         """Return the array of which these are the parts, in order; None if there is none.
 
-        The leaves' values are recognized, and the buffer lent last.
+        It recognizes the leaves' values and the buffer lent last.
         """
         for buffer in (self._values, self._last):
             if buffer is not None and _are_parts(arrays, buffer):
@@ -194,7 +194,7 @@ class Flat:
         return Buffer(array, self.split(array))
 
     def _free(self) -> Memory:
-        """Return memory that nobody uses, not even `whole`."""
+        """Return memory that is not in use, not even by `whole`."""
         self._last = None
         return next((memory for memory in self._memories if memory.is_free), None) or self._added()
 
@@ -205,10 +205,10 @@ class Flat:
 
 
 class GradientPlaces:
-    """Where the gradients of leaves go that are parts of a `Flat`: side by side, as the leaves are.
+    """Destinations for the gradients of leaves in a `Flat`: side by side, like the leaves.
 
     Args:
-        leaves: the leaves, None for those that want no gradient.
+        leaves: the leaves, None for those that need no gradient.
     """
 
     def __init__(self, leaves: Sequence[Tensor | None]) -> None:
@@ -222,7 +222,7 @@ class GradientPlaces:
                 self._parts.setdefault(leaf.home.flat, []).append((i, leaf.home.part))
 
     def arrays(self) -> list[Array | None]:
-        """Return an array for the gradient of each leaf, None for leaves of no `Flat`."""
+        """Return an array for the gradient of each leaf; None for leaves outside any `Flat`."""
         arrays: list[Array | None] = [None] * self._count
         for reference, parts in self._parts.items():
             flat = reference()

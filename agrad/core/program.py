@@ -1,14 +1,14 @@
-"""The engine: recorded operations, and the program that runs and sweeps them.
+"""The engine: recorded operations, and the program that runs them forward and sweeps back.
 
-A graph is recorded define-by-run: each operation on a Tensor that wants a gradient adds a `Node`,
-which points at the nodes its inputs came from. Nodes refer upwards only, so a graph dies with its
-loss, and hold arrays rather than Tensors, whose values may be replaced later.
+A graph is recorded define-by-run: each operation on a Tensor that requires a gradient adds a
+`Node`, which points at the nodes that produced its inputs. No node points the other way, so a graph
+dies with its loss. Nodes hold arrays rather than Tensors, whose values may be replaced later.
 
-A `Program` is the graph's operations over numbered slots. One forward run fills the slots, also
-from other values of the leaves, and one reverse sweep pulls a gradient from the result back to the
-leaves. A sweep goes between two runs: where an operation's inputs have moved from one to the other
-it uses the averaged Jacobian, elsewhere the Jacobian. So the ordinary gradient is the average
-gradient whose end is its start.
+A `Program` is the graph's operations over numbered slots. A forward run fills the slots from any
+values of the leaves, and a reverse sweep pulls a gradient from the result back to the leaves. A
+sweep lies between two runs: where an operation's inputs differ between the two, it uses the
+averaged Jacobian, elsewhere the Jacobian. So the ordinary gradient is the average gradient whose
+end is its start.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ __all__ = ["Node", "Program", "Run", "Step", "Values", "compute", "unbroadcast"]
 
 Values = list[Any]  # an array for each slot, or None
 LeafArrays = dict[Any, Array]
-Path = Callable[[float], Mapping[Any, Array]]  # the moving leaves at a share, 0 to 1, of the way
-Recorded = tuple["Node", Operation, Sequence[Any]]  # with what to call, and the inputs' sources
+Path = Callable[[float], Mapping[Any, Array]]  # moving leaves at a share, 0 to 1, of the path
+Recorded = tuple["Node", Operation, Sequence[Any]]  # with the operation and the inputs' sources
 
 
 class Node:
     """One recorded operation: its inputs' arrays, its output's, and where the inputs came from.
 
-    `parents` has for each input the node that produced it, the leaf it is (any hashable that is not
-    a Node), or None where no gradient is wanted; `pins` is what keeps the arrays as they are.
+    For each input, `parents` holds the node that produced it, the leaf itself (any hashable that is
+    not a Node), or None if it needs no gradient; `pins` keep the arrays from being changed.
     """
 
     __slots__ = ("__weakref__", "depth", "inputs", "needs", "operation", "out", "parents", "pins")
@@ -57,19 +57,19 @@ class Node:
         self.depth: int = 1 + max([p.depth for p in parents if type(p) is Node], default=-1)
 
     def free(self) -> None:
-        """Drop every array, the operation's own too, and every reference to other nodes."""
+        """Drop every array, including the operation's own, and every reference to other nodes."""
         self.operation = type(self.operation)  # type: ignore[assignment]
         self.inputs, self.parents, self.pins = (), (), []
         self.out = None  # type: ignore[assignment]
 
 
 def topological_order(root: Node) -> list[Node]:
-    """Return `root` and every node it depends on, each after the nodes that it depends on.
+    """Return `root` and every node it depends on, each after its own dependencies.
 
     Raises:
         FreedGraphError: a node's buffers have been freed.
     """
-    seen = {root: None}  # a dict, for its order: sums must come out the same in every run
+    seen = {root: None}  # a dict keeps the order, so that sums are the same in every run
     stack = [root]
     while stack:
         node = stack.pop()
@@ -86,10 +86,10 @@ def topological_order(root: Node) -> list[Node]:
 
 
 def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, Array]:
-    """Call an operation: return it as it is for this call, and its output.
+    """Call an operation: return the operation for this call, and its output.
 
     Raises:
-        Exception: that of a requirement that does not hold, before the operation changes anything.
+        Exception: a requirement does not hold; the operation has changed nothing.
     """
     try:
         if operation.requires is not None:
@@ -112,14 +112,14 @@ def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, A
 
 
 class Run(NamedTuple):
-    """A forward run: the arrays in the slots, and each step's operation as it was called."""
+    """A forward run: the arrays in the slots, and the operation that each step called."""
 
     values: Values
     called: dict[Step, Operation]
 
 
 class Step:
-    """An operation to call, the slots of its inputs, which of them need gradients, its result's."""
+    """An operation, its input slots, which of them need gradients, and its result slot."""
 
     __slots__ = ("needs", "operation", "result", "slots")
 
@@ -129,16 +129,16 @@ class Step:
         self.operation, self.slots, self.needs, self.result = operation, slots, needs, result
 
     def inputs(self, run: Run) -> tuple[Array, ...]:
-        """Return the arrays in the slots of the inputs."""
+        """Return the arrays in the input slots."""
         values = run.values
         return tuple([values[slot] for slot in self.slots])
 
     def moves(self, start: Run, end: Run) -> bool:
-        """Return whether an input is another array at the end."""
+        """Return whether any input is a different array in `end`."""
         return not all(map(is_, self.inputs(start), self.inputs(end)))
 
     def run(self, run: Run) -> None:
-        """Fill the slot of the result, by the operation as it was called where it has been."""
+        """Fill the result slot; use the operation that an earlier run called, if there is one."""
         inputs = self.inputs(run)
         if self in run.called:
             out = run.called[self].forward(*inputs)
@@ -162,14 +162,14 @@ class Step:
             if need and gradient is not None:
                 if not operation.owns_gradients:
                     gradient = unbroadcast(gradient, x)
-                    # A leaf's gradient outlives the sweep: its memory must be nobody else's.
+                    # A leaf's gradient outlives the sweep, so it must own its memory.
                     if slot >= program.count and _shares(gradient, [*inputs, out, grad, *found]):
                         gradient = gradient.copy()
                 sweep.add(slot, gradient)
 
 
 class Sweep(NamedTuple):
-    """A reverse sweep between two runs: the gradients of the slots, and places for some of them."""
+    """A reverse sweep between two runs: the slots' gradients, and destinations for some of them."""
 
     grads: Values
     places: Values
@@ -178,7 +178,7 @@ class Sweep(NamedTuple):
     program: Program
 
     def add(self, slot: int, gradient: Array) -> None:
-        """Add to the gradient of a slot; the first one may be in the slot's place already."""
+        """Add to the gradient of a slot; the first one may already be in the slot's place."""
         known, place = self.grads[slot], self.places[slot]
         if known is not None:
             gradient = np.add(known, gradient, out=place)
@@ -191,16 +191,16 @@ class Sweep(NamedTuple):
 class Program:
     """The operations that `root` depends on, or those of a recording, in the order of a run.
 
-    Slot i has the result of step i. After the results come the given leaves, then what else the
-    steps begin with. The root of a recording may be a leaf, and its sources include those of inputs
-    that want no gradient.
+    Slot i holds the result of step i. The given leaves come next, then all other inputs of the
+    steps. The root of a recording may be a leaf, and its sources include those of inputs that need
+    no gradient.
 
     Attributes:
         count: the number of steps recorded.
-        steps, backwards: in the order in which they run, and in which a gradient passes them.
-        result: the slot of the result.
+        steps, backwards: the steps in the order of a run, and of a reverse sweep.
+        result: the result's slot.
         leaves: the slot of each leaf.
-        replaced: the slots of values that a leaf had earlier in the recording.
+        replaced: leaves and the slots of values they held earlier in the recording.
         recorded: the run that was recorded.
     """
 
@@ -243,8 +243,8 @@ class Program:
     def run(self, inputs: Values, start: Run | None = None, old: Values | None = None) -> Run:
         """Run forward from arrays for the slots of leaves and constants.
 
-        From a `start`, operations are taken as they were called there, and results that depend on
-        no other array. The arrays of `old` are dropped one by one as new ones take their place.
+        With a `start`, the run reuses its operations, and its results where no input has changed.
+        The arrays of `old` are dropped one by one as new ones replace them.
         """
         run = Run([None] * self.count + inputs, {} if start is None else start.called)
         for step in self.steps:
@@ -259,10 +259,10 @@ class Program:
     def sweep(
         self, seed: Array, start: Run, end: Run, places: Values | None = None, free: bool = False
     ) -> Values:
-        """Pull `seed`, the result's gradient, back to the leaves, and return theirs by slot.
+        """Pull `seed`, the result's gradient, back to the leaves; return their gradients by slot.
 
-        Each is in the slot's array in `places`, if there is one, else in memory of its own. With
-        `free`, graph and runs are dropped as the sweep passes.
+        Each gradient is in the slot's array in `places`, if there is one, else in its own memory.
+        With `free`, the sweep drops the graph and the runs as it passes.
         """
         grads: Values = [None] * len(start.values)
         grads[self.result] = seed if self.result < self.count else seed.copy()
@@ -278,7 +278,7 @@ class Program:
         return grads
 
     def backward(self, seed: Array, retain_graph: bool) -> LeafArrays:
-        """Return the gradient of each leaf, given that of the result."""
+        """Return the gradient of each leaf, given the gradient of the result."""
         start = self.recorded
         return self._by_leaf(self.sweep(seed, start, start, free=not retain_graph))
 
@@ -287,11 +287,11 @@ class Program:
     ) -> tuple[Array, LeafArrays]:
         """Return the result at the end of a path, and each leaf's factorized average gradient.
 
-        That is the mean over `segments` of the path. To extrapolate, it is combined with the mean
+        It is the mean over `segments` of the path. With `extrapolate`, it is combined with the mean
         over twice as many, as (4·fine - coarse)/3.
 
         Raises:
-            NonFiniteError: the result at an end is NaN or infinite; nothing has been freed.
+            NonFiniteError: the result at a segment's end is NaN or infinite; nothing was freed.
         """
         if extrapolate:
             _, coarse = self.average(path, segments, retain_graph=True)
@@ -328,7 +328,7 @@ class Program:
         return found
 
     def start_of(self, leaf: Any) -> Array:
-        """Return the recorded array of a leaf, the last if there were several."""
+        """Return the recorded array of a leaf, the last one if there were several."""
         array: Array = self.recorded.values[self.leaves[leaf]]
         return array
 
@@ -345,18 +345,18 @@ class Program:
             operation.average_backward(point.out, (), point, point)
 
     def free(self) -> None:
-        """Drop what the graph holds."""
+        """Free every node of the graph."""
         for node in self.nodes:
             node.free()
 
 
 def _shares(gradient: Array, arrays: Sequence[Any]) -> bool:
-    """Return whether a gradient is among the arrays twice, or may share memory with another one."""
+    """Return whether a gradient occurs twice in the arrays, or may share memory with another."""
     others = [array for array in arrays if array is not gradient]
     if len(arrays) - len(others) > 1:
         return True
     if isinstance(gradient, np.ndarray) and gradient.base is None:
-        return False  # others may be views of it, and are copied themselves
+        return False  # others that are views of it are themselves copied
     return any(other is not None and np.may_share_memory(gradient, other) for other in others)
 
 

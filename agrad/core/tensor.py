@@ -1,4 +1,4 @@
-"""The Tensor: an array, and the node of the graph that it came from."""
+"""The Tensor: an array, and the node of the graph that produced it."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Pin:
     """Keeps arrays read-only for as long as a graph needs the values of one of them.
 
     A change in place between forward and backward would make gradients silently wrong; with the
-    array pinned, NumPy raises at the line that attempts it. CuPy cannot: there agrad's own ways of
-    changing a Tensor ask for the pin.
+    array pinned, NumPy raises at the line that attempts it. CuPy cannot do this, so
+    agrad's own in-place changes check the pin.
     """
 
     __slots__ = ("__weakref__", "arrays")
@@ -74,12 +74,12 @@ class Pin:
                 array.setflags(write=True)
 
     def holds(self, array: Array) -> bool:
-        """Return whether it is one of these arrays."""
+        """Return whether the array is one of the pinned ones."""
         return any(pinned is array for pinned in self.arrays)
 
 
 class Home(NamedTuple):
-    """Where a leaf lies if a `Flat` holds it: which part its array is, and of which array."""
+    """Where a `Flat` holds a leaf: the number of its part, and the array it is a part of."""
 
     flat: weakref.ref[Any]
     part: int
@@ -90,9 +90,9 @@ class Tensor:
     """An array that remembers how it was computed.
 
     Args:
-        data: array, nested sequence or scalar; copied. Python floats become float32, what has a
-            dtype keeps it.
-        requires_grad: whether gradients with respect to it are wanted; float32 and float64 only.
+        data: array, nested sequence or scalar; copied. Python floats become float32; data with
+            a dtype keeps it.
+        requires_grad: whether it gets gradients; only for float32 and float64.
         dtype: the dtype to convert to.
 
     Attributes:
@@ -119,7 +119,7 @@ class Tensor:
     )
 
     implementations: ClassVar[dict[Any, Callable[..., Any]]] = {}
-    """NumPy's functions and ufuncs, and what stands in for each when it is called on a Tensor."""
+    """For each NumPy function and ufunc, the implementation for Tensors."""
 
     __array_priority__ = 1000
 
@@ -138,14 +138,14 @@ class Tensor:
 
     @classmethod
     def _wrap(cls, array: Array) -> Tensor:
-        """Return a Tensor on `array` itself, which belongs to no one else."""
+        """Return a Tensor on `array` itself, which nothing else may use."""
         self = Tensor.__new__(Tensor)
         self._data = array
         self.node = self._pin = self.home = self.grad = self.average_grad = None
         self._requires_grad = False
         return self
 
-    # -- what it is --------------------------------------------------------------------------------
+    # -- attributes --------------------------------------------------------------------------------
 
     @property
     def data(self) -> Array:
@@ -177,12 +177,12 @@ class Tensor:
                 "convert the tensor first, e.g. with dtype=np.float32"
             )
         if not value and self.node is not None:
-            raise ValueError("requires_grad: a result cannot stop requiring one; use detach()")
+            raise ValueError("requires_grad: cannot be False for a computed tensor; use detach()")
         self._requires_grad = bool(value)
 
     @property
     def is_leaf(self) -> bool:
-        """Whether it was given, not computed by a recorded operation."""
+        """Whether no recorded operation computed it."""
         return self.node is None
 
     @property
@@ -211,9 +211,9 @@ class Tensor:
         return device_of(self._data)
 
     def to(self, device: str) -> Tensor:
-        """Return the Tensor on a device; itself, if it is there already.
+        """Return the Tensor on a device; itself, if it is already there.
 
-        Gradients flow back to where it came from.
+        Gradients flow back to the original device.
 
         Args:
             device: "cpu"; "cuda" for CuPy's current GPU, or "cuda:1" and so on.
@@ -267,16 +267,16 @@ class Tensor:
         return self._data.tolist()
 
     def detach(self) -> Tensor:
-        """Return a Tensor on a read-only view of the same values, which no graph knows of."""
+        """Return a Tensor on a read-only view of the same values, outside any graph."""
         view = self._data.view()
         set_writable([view], False)
         return Tensor._wrap(view)
 
     def writable(self) -> Array:
-        """Return the array to change in place: a copy, from now on, if a graph needs this one.
+        """Return the array to change in place; if a graph needs it, replace it by a copy first.
 
         Raises:
-            CaptureError: in a function that is being captured, whose replays would not change it.
+            CaptureError: in a function being captured; its replays would not repeat the change.
         """
         if recorder.get() is not None:
             raise CaptureError(
@@ -288,28 +288,28 @@ class Tensor:
         return self._data
 
     def is_writable(self) -> bool:
-        """Return whether the array may be changed in place: no graph needs it as it is."""
+        """Return whether the array may be changed in place: no graph needs its values."""
         if isinstance(self._data, np.ndarray):
             return bool(self._data.flags.writeable)
-        # No flag says so: it must be pinned by no graph, and no view of what is.
+        # CuPy has no such flag: the array must not be pinned, nor a view of one that may be.
         pin = self._pin() if self._pin is not None else None
         return not self._is_view() and (pin is None or not pin.holds(self._data))
 
     def settle(self, array: Array, home: Home) -> None:
-        """Replace the array by a part of one that several leaves share, with the same values."""
+        """Replace the array by a part of a shared one that has the same values."""
         self._data = array
         self.home = home
 
     def _is_view(self) -> bool:
-        """Whether the array is part of another, but for one of which Tensors alone have parts."""
+        """Whether the array is part of another, unless a `Flat` shares that one among leaves."""
         base = self._data.base
         return base is not None and (self.home is None or self.home.array() is not base)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        """Change elements of a leaf in place, where nothing records.
+        """Change elements of a leaf in place, without recording.
 
         Raises:
-            TypeError: gradients are wanted, and cannot follow a change in place.
+            TypeError: a gradient is required, and cannot follow a change in place.
         """
         operands = [self, *([value] if isinstance(value, Tensor) else [])]
         if self.node is not None or (
@@ -332,8 +332,8 @@ class Tensor:
             retain_graph: keep the graph's buffers for another sweep, instead of freeing them.
 
         Raises:
-            ValueError: no gradient is required; several elements and no `grad`; a `grad` of another
-                shape; a graph that an earlier sweep freed (`FreedGraphError`).
+            ValueError: no gradient is required; there are several elements and no `grad`; `grad`
+                has another shape; an earlier sweep freed the graph (`FreedGraphError`).
         """
         self._require_graph("backward")
         if grad is None:
@@ -364,13 +364,13 @@ class Tensor:
     ) -> Array:
         """Add the factorized average gradient along `updates` to `.average_grad` of every leaf.
 
-        The recorded graph is run again at the leaves' values plus `updates` (leaves not named stay
-        put), and swept back once with every operation's averaged Jacobian. Then the sum over the
+        The recorded graph runs again at the leaves' values plus `updates` (other leaves do not
+        move), and one reverse sweep uses every operation's averaged Jacobian. Then the sum over the
         leaves of ⟨average_grad, update⟩ equals the change of this Tensor's value, exactly up to
         rounding, and differs from the true average gradient by O(|update|²).
 
         Args:
-            updates: for each moving leaf its update, of the leaf's shape.
+            updates: the update of each leaf that moves, of the leaf's shape.
             segments: cut the path into this many equal parts and average over them; the error
                 falls as 1/segments².
             extrapolate: combine `segments` and twice as many as (4·fine - coarse)/3, which leaves
@@ -381,9 +381,9 @@ class Tensor:
             The value at the end of the updates, a 0-d array.
 
         Raises:
-            ValueError: several elements; no graph, or a freed one; an update for a tensor that is
-                no leaf of the graph or of another shape.
-            AverageUndefinedError: an operation without a kind.
+            ValueError: there are several elements; there is no graph, or it was freed; an update
+                belongs to a tensor that is not a leaf of the graph, or has another shape.
+            AverageUndefinedError: an operation has no kind.
             NonFiniteError: the value at the end of the updates is NaN or infinite.
 
         Example:
@@ -424,13 +424,13 @@ class Tensor:
         return end.reshape(())
 
     def zero_grad(self) -> None:
-        """Forget both gradients."""
+        """Clear both gradients."""
         self.grad = self.average_grad = None
 
     def _require_graph(self, operation: str) -> None:
         if not self.requires_grad:
             raise ValueError(
-                f"{operation}: the tensor does not depend on any that requires a gradient; set "
+                f"{operation}: the tensor depends on no tensor that requires a gradient; set "
                 "requires_grad=True on a leaf, and compute outside no_grad()"
             )
 
@@ -567,7 +567,7 @@ class Tensor:
         return self.swapaxes(-1, -2)
 
     def transpose(self, *axes: Any) -> Tensor:
-        """Return a view with permuted axes (reversed where none are given)."""
+        """Return a view with permuted axes (reversed if none are given)."""
         order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
         return apply(shape.Transpose(order), self)
 
@@ -588,7 +588,7 @@ class Tensor:
     flatten = ravel
 
     def squeeze(self, axis: reduction.Axis = None) -> Tensor:
-        """Return a view without `axis`, of length one (all such where None)."""
+        """Return a view without `axis`, of length one; None for all such axes."""
         return self.reshape(np.squeeze(np.broadcast_to(0, self.shape), axis).shape)
 
     def clip(self, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor:
@@ -621,7 +621,7 @@ class Tensor:
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError("len: a Tensor of no axes has no length")
+            raise TypeError("len: a Tensor without axes has no length")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -646,7 +646,7 @@ class Tensor:
         except KeyError:
             raise TypeError(
                 f"np.{function.__name__}: agrad does not differentiate it; call it on x.numpy() if "
-                "no gradient is wanted"
+                "you need no gradient"
             ) from None
 
 
@@ -671,10 +671,10 @@ def as_tensor(value: ArrayLike | Tensor) -> Tensor:
 
 
 def apply(operation: Operation, *inputs: Any) -> Tensor:
-    """Compute an operation on Tensors, arrays or scalars, and record it if a gradient is wanted.
+    """Compute an operation on Tensors, arrays or scalars, and record it if a gradient is needed.
 
     Raises:
-        ValueError, TypeError: the operation refuses its inputs; the message names it.
+        ValueError, TypeError: the operation rejects its inputs; the message names it.
         DeviceError: they are on different devices, or their GPU is out of memory.
     """
     capturing = recorder.get()
@@ -690,7 +690,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         return Tensor._wrap(compute(operation, arrays)[1])
 
     parents = tuple(sources(inputs))
-    # Pinned before they are used, so that a view of one is born read-only.
+    # Pinned before use, so that a view of an input is read-only from the start.
     return record(operation, arrays, parents, pinned(tensors))
 
 
@@ -705,12 +705,12 @@ def all_writable(tensors: Iterable[Tensor]) -> bool:
 
 
 def wanting(tensors: Sequence[Tensor]) -> list[bool]:
-    """Return for each Tensor whether it requires a gradient."""
+    """Return whether each Tensor requires a gradient."""
     return [tensor._requires_grad for tensor in tensors]
 
 
 def sources(inputs: Sequence[Any]) -> list[Any]:
-    """Return for each input the node or the leaf that a gradient is wanted through, or None."""
+    """Return the node or leaf of each input that requires a gradient, None for the others."""
     return [
         (value.node or value) if isinstance(value, Tensor) and value._requires_grad else None
         for value in inputs
@@ -725,12 +725,12 @@ def record(
     Args:
         operation: what to compute.
         arrays: its inputs.
-        parents: where each of them comes from, as a `Node` has it.
-        pins: what keeps them read-only.
+        parents: the source of each input, as in `Node`.
+        pins: keep the inputs read-only.
     """
     operation, out = compute(operation, arrays)
     result = Tensor._wrap(out)
-    # Also where it is a view: if it can be written to, its memory is this operation's alone.
+    # Even if it is a view: if it is writable, only this operation uses its memory.
     if result.is_writable():
         pins = [*pins, pin_together([result])]
     result.node = Node(operation, arrays, result._data, parents, pins)
@@ -741,7 +741,7 @@ def record(
 
 
 def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
-    """Return the pins on the tensors' arrays, one made for those that are not read-only yet."""
+    """Return the pins on the tensors' arrays; pin those that are not yet read-only."""
     loose = [tensor for tensor in tensors if tensor.is_writable() and not is_stray_view(tensor)]
     pins: list[Pin] = []
     if len(loose) < len(tensors):
@@ -751,7 +751,7 @@ def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
 
 
 def pin_together(tensors: Sequence[Tensor]) -> Pin:
-    """Return a new pin on the tensors' arrays, which nothing has made read-only yet."""
+    """Return a new pin on the tensors' arrays, none of which is read-only yet."""
     pin = Pin([tensor._data for tensor in tensors])
     reference = weakref.ref(pin)
     for tensor in tensors:
@@ -760,12 +760,12 @@ def pin_together(tensors: Sequence[Tensor]) -> Pin:
 
 
 def is_stray_view(tensor: Tensor) -> bool:
-    """Whether the array is a view whose source no graph knows of, so that no pin can protect it."""
+    """Whether the array is a view of memory outside any graph, which no pin can protect."""
     return tensor.node is None and tensor._is_view()
 
 
 def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
-    """Return an operand as an array; a graph needs one that nobody can change unnoticed."""
+    """Return an operand as an array; for a graph, one that cannot change unnoticed."""
     if isinstance(value, Tensor):
         return value._data.copy() if recording and is_stray_view(value) else value._data
     if isinstance(value, bool | int | float) and tensors:
@@ -792,7 +792,7 @@ def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
 def _checked_updates(
     updates: Mapping[Tensor, ArrayLike], program: Program
 ) -> dict[Any, tuple[Array, Array]]:
-    """Return for each leaf its recorded array, and the update as an array of that dtype."""
+    """Return the recorded array of each leaf, and its update as an array of that dtype."""
     moves = {}
     for i, (leaf, update) in enumerate(updates.items()):
         if not isinstance(leaf, Tensor):
@@ -818,7 +818,7 @@ def _checked_updates(
 
 @contextmanager
 def values_restored(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Restore the arrays themselves, as a graph or an optimizer may hold them, after the block."""
+    """Restore the very same arrays after the block; a graph or an optimizer may hold them."""
     arrays = [(tensor._data, tensor._pin) for tensor in tensors]
     try:
         yield
@@ -836,12 +836,12 @@ def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a Tensor's array, and anything else as it is."""
+    """Return a Tensor's array, and anything else unchanged."""
     return value._data if isinstance(value, Tensor) else value
 
 
 def plain_index(index: Any) -> Any:
-    """Return an index with arrays in place of its Tensors."""
+    """Return an index with its Tensors replaced by their arrays."""
     if isinstance(index, tuple):
         return tuple(plain(part) for part in index)
     return plain(index)

@@ -1,6 +1,6 @@
-"""NVIDIA GPUs as CuPy presents them: the devices, copies to and from them, and their failures.
+"""NVIDIA GPUs through CuPy: the devices, copies to and from them, and their failures.
 
-CuPy is imported when a GPU is asked for and not before: until then no array can be CuPy's.
+CuPy is imported only when a GPU is requested: until then, no array can be a CuPy array.
 """
 
 import ctypes
@@ -44,7 +44,7 @@ def number_of(device: str) -> int:
     """Return the number of a GPU: 1 for "cuda:1", and that of CuPy's current GPU for "cuda".
 
     Raises:
-        DeviceError: no such GPU can be used; the message says what is missing.
+        DeviceError: the GPU does not exist or cannot be used; the message says why.
     """
     match = re.fullmatch(r"cuda(?::(\d+))?", device)
     if match is None:
@@ -57,10 +57,10 @@ def number_of(device: str) -> int:
 
 
 def to_device(array: Any, device: str) -> Any:
-    """Return a NumPy or CuPy array on a GPU: itself, if it is there already.
+    """Return a NumPy or CuPy array on a GPU: itself, if it is already there.
 
     Raises:
-        DeviceError: no such GPU can be used.
+        DeviceError: the GPU does not exist or cannot be used.
         DeviceMemoryError: the GPU is out of memory.
     """
     number = number_of(device)
@@ -126,7 +126,7 @@ def record(stream: Any, launch: Callable[[], None]) -> Any:
     try:
         launch()
     except BaseException:
-        with suppress(RuntimeError):  # a capture that an operation has invalidated ends with one
+        with suppress(RuntimeError):  # raised if an operation invalidated the capture
             stream.end_capture()
         raise
     finally:
@@ -149,10 +149,10 @@ def explain(error: Exception) -> None:
 
     Raises:
         DeviceMemoryError: the GPU is out of memory.
-        DeviceLostError: the GPU can compute nothing more for this process.
+        DeviceLostError: the GPU cannot compute anything more for this process.
     """
     cupy = sys.modules.get("cupy")
-    if cupy is None or _recording.get():  # recording allows no wait
+    if cupy is None or _recording.get():  # waiting is not allowed while recording
         return
     if isinstance(error, cupy.cuda.memory.OutOfMemoryError):
         message = (
@@ -195,7 +195,7 @@ def gpus() -> list[Gpu]:
     """Return the GPUs in the order of their numbers.
 
     Raises:
-        DeviceError: there is none that can be used.
+        DeviceError: no GPU can be used.
     """
     count = _count("cuda")
     cuda = _cupy("cuda").cuda

@@ -1,13 +1,13 @@
-"""What the host decides, counts and draws in a training step, deferred while the step is recorded.
+"""Decisions, counts and draws of the host, deferred while a training step is recorded.
 
 A CUDA graph launches a step's kernels without the Python that launched them one by one. So Python
-between them may neither look at what they compute nor hand them numbers of its own. The engine, the
-optimizers and the training step do both through the functions here, which act at once except inside
-`deferring`. There they take conditions to hold and note actions and numbers, which the runner of
-the recorded step looks after before and after each run.
+between the launches can neither read their results nor pass them its own numbers. The engine, the
+optimizers and the training step do both through the functions here, which act immediately except
+inside `deferring`. There they assume that conditions hold, and note actions and numbers, which the
+runner of the recorded step handles before and after each run.
 
 Operations and rules import nothing from here. An operation states what it requires, see
-`Operation.requires`, and a rule is given its numbers.
+`Operation.requires`, and a rule receives its numbers.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,10 +35,10 @@ Action = Callable[..., None]
 
 
 class Deferral(Protocol):
-    """What notes all that is deferred."""
+    """Collects everything that is deferred."""
 
     def condition(self, condition: Any) -> None:
-        """Note a condition, a boolean array without axes, to be checked after each run."""
+        """Note a condition, a boolean array without axes, to check after each run."""
 
     def feed(self, make: Callable[[], float], dtype: type) -> Any:
         """Return an array without axes that is set to `make()` before each run."""
@@ -74,7 +74,7 @@ def number(array: Any) -> Any:
 
 
 def holds(condition: Any) -> bool:
-    """Return whether a condition is true; deferred, note it to be checked and return True.
+    """Return whether a condition is true; deferred, note it for a later check and return True.
 
     Example:
         >>> holds(np.array(1.0) < 0)

@@ -1,7 +1,7 @@
 """A function on the GPU recorded as one CUDA graph, which runs by a single launch.
 
-A graph holds the addresses of its arrays. The arrays that it makes lie in memory of its own. All
-other arrays that it reads or changes must still exist, at the same addresses, in each run.
+A graph holds the addresses of its arrays. The arrays that it makes lie in its own memory. All other
+arrays that it reads or changes must still exist, at the same addresses, in each run.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ Actions = list[tuple[Action, tuple[Any, ...]]]
 
 
 class Recorder:
-    """What graphs share that never run at the same time: a stream, cuBLAS, and copies of arrays."""
+    """Shared by graphs that never run at the same time: a stream, cuBLAS, and copies of arrays."""
 
     def __init__(self, like: Array) -> None:
         self.stream = cuda.new_stream()
@@ -34,7 +34,7 @@ class Recorder:
         self._copies: list[Array] = []
 
     def copies_of(self, arrays: list[Array]) -> list[Array]:
-        """Return for each array another to copy it into, the same one in each call."""
+        """Return an array to copy each array into, the same one in each call."""
         if len(arrays) != len(self._copied) or not all(map(is_, arrays, self._copied)):
             self._copied = arrays
             self._copies = [np.empty_like(array) for array in arrays]
@@ -45,18 +45,18 @@ class Graph:
     """A function of arrays, and the graph of its launches.
 
     The function is called twice. `rehearse` computes, which compiles kernels and fills the pool;
-    `record` computes nothing. Whatever the function asks of the host is deferred until a run has
-    ended: this is a `Deferral`, see `agrad.gpu.deferred`.
+    `record` computes nothing. Everything the function needs from the host is deferred until a run
+    has ended: the graph is a `Deferral`, see `agrad.gpu.deferred`.
 
     The graph shares neither its pool nor the buffers of `Flat`s with other graphs. If it did, one
-    recorded earlier could overwrite what a run of this one leaves for a third to read.
+    recorded earlier could overwrite results of this one that a third is to read.
 
     Args:
         body: the function, which returns an array of one element.
         arguments: its arrays, copied into those that the graph reads.
-        changing: the arrays from outside that it changes.
-        flats: those whose buffers it uses.
-        recorder: what it shares with other graphs.
+        changing: the outside arrays that it changes.
+        flats: the `Flat`s whose buffers it uses.
+        recorder: the resources it shares with other graphs.
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class Graph:
                 stack.enter_context(flat.with_buffers(buffers))
             yield
 
-    # -- its two calls, and its runs ---------------------------------------------------------------
+    # -- recording and running ---------------------------------------------------------------------
 
     def rehearse(self) -> Conclusion | None:
-        """Run the function eagerly; return what concludes the run, to be called after `record`.
+        """Run the function eagerly; return its conclusion, to be called after `record`.
 
-        The conclusion does what was deferred and returns the function's result. It is None if a
-        condition failed. After that, as after an error, nothing has changed.
+        The conclusion performs the deferred actions and returns the function's result. It is
+        None if a condition failed. In that case, as after an error, nothing has changed.
         """
         with self._own_memory():
             try:
@@ -114,7 +114,7 @@ class Graph:
         """Record the function's launches for `run`, from the state that `rehearse` started from.
 
         Raises:
-            RuntimeError, TypeError: the function does something that a CUDA graph cannot.
+            RuntimeError, TypeError: the function does something that a CUDA graph cannot do.
         """
         like = self._arguments[0]
         with self._own_memory():
@@ -147,13 +147,13 @@ class Graph:
             result = self._body(*self._arguments)
         numbers = [value for _, values in self._actions for value in values if cuda.is_array(value)]
         reported = [result, *self._conditions, *numbers]
-        # Not np.stack: of many arrays CuPy copies the addresses from the host.
+        # Not np.stack: for many arrays, CuPy copies their addresses from the host.
         self._report = np.empty_like(result, shape=(len(reported),), dtype=np.float64)
         for i, value in enumerate(reported):
             self._report[i] = value
 
     def _outcome(self) -> Conclusion | None:
-        """Read the report of a run, the only wait for it, and return what concludes the run."""
+        """Read the report of a run, which waits for the GPU once, and return the conclusion."""
         result, *numbers = self._report.tolist()
         held = numbers[: len(self._conditions)]
         if not all(held):
@@ -172,7 +172,7 @@ class Graph:
         self._conditions.append(condition)
 
     def feed(self, make: Callable[[], float], dtype: type) -> Array:
-        """Return the array without axes that has the number in each run."""
+        """Return the array without axes that holds the number in each run."""
         self._feeds.append((make, dtype))
         if self._numbers is None:
             return scalar(make(), dtype, like=self._arguments[0])
@@ -184,7 +184,7 @@ class Graph:
         self._actions.append((action, numbers))
 
     def keep(self, value: Any) -> None:
-        """Keep arrays for as long as the graph exists."""
+        """Keep arrays as long as the graph exists."""
         self._kept.append(value)
 
 

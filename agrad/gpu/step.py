@@ -19,7 +19,7 @@ from agrad.tracing.captured import Captured, Plan
 
 __all__ = ["RecordedStep"]
 
-_GRAPHS = 8  # kept at most: each has memory of its own
+_GRAPHS = 8  # at most: each has its own memory
 
 
 class RecordedStep:
@@ -44,13 +44,13 @@ class RecordedStep:
         self._model = model
         self._forward = forward
         self._optimizer = optimizer
-        self._buffers = list(model.buffers())  # to look for them takes longer than a launch
+        self._buffers = list(model.buffers())  # searching for them takes longer than a launch
         self._recorder: Recorder | None = None
         self._recordings: dict[Hashable, _Recording | None] = {}
         self._recordable = True
 
     def __call__(self, inputs: Any, targets: Any) -> float | None:
-        """Make the step on a batch and return its loss; None if the caller has to make it.
+        """Make the step on a batch and return its loss; None if the caller must make it.
 
         The caller makes the step on the CPU, inside `detect_anomaly`, for the first batch of each
         combination of shapes and options, whenever a condition of the step fails, and always if
@@ -85,7 +85,7 @@ class RecordedStep:
     def _record(
         self, key: Hashable, arguments: tuple[Array, Array], reading: list[Array]
     ) -> float | None:
-        """Make a step, and record it for those that follow."""
+        """Make a step, and record it for later steps."""
         self._recordings[key] = conclude = None
         self._buffers = list(self._model.buffers())
         changing, flats = self._changing(), self._optimizer.flats()
@@ -118,19 +118,19 @@ class RecordedStep:
 
 
 class _Recording:
-    """A graph of the step, and the arrays whose addresses it has.
+    """A graph of the step, and the arrays whose addresses it holds.
 
     Args:
-        graph: of the step.
-        plan: of the model.
-        arrays: those that the graph reads and changes, except the plan's.
+        graph: the step's graph.
+        plan: the model's plan.
+        arrays: the arrays that the graph reads and changes, except the plan's.
     """
 
     def __init__(self, graph: Graph, plan: Plan, arrays: list[Array]) -> None:
         self._plan = plan
         self._leaves = plan.leaf_arrays()
         self._arrays = arrays
-        self.graph = graph  # the last to go, when nothing else has arrays of its memory
+        self.graph = graph  # freed last, when nothing else has arrays in its memory
 
     def is_valid(self, arrays: list[Array]) -> bool:
         """Return whether the plan still holds, and all arrays are the same objects."""

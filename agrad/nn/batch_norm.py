@@ -13,7 +13,7 @@ __all__ = ["BatchNorm1d", "BatchNorm2d"]
 
 
 class _BatchNorm(Module):
-    """Each channel brought to mean 0 and variance 1, then scaled and shifted."""
+    """Normalize each channel to mean 0 and variance 1, then scale and shift it."""
 
     shapes: ClassVar[dict[int, str]]
     running_mean: Tensor | None
@@ -65,7 +65,7 @@ class _BatchNorm(Module):
         )
 
     def _count_batch(self) -> float | Array:
-        """Count a batch and return its share in the running averages."""
+        """Count a batch and return its share of the running averages."""
         if not self.track_running_stats:
             return 0.0
         batches = self.num_batches_tracked.writable()
@@ -80,30 +80,30 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    """Each channel of (N, C) or (N, C, L) brought to mean 0 and variance 1, scaled and shifted.
+    """Normalize each channel of (N, C) or (N, C, L) to mean 0 and variance 1; scale and shift it.
 
-    In training by the batch's mean and variance, otherwise by their running averages. An average
-    backward pass leaves those as they are.
+    Training uses the batch's mean and variance, evaluation uses their running averages. An average
+    backward pass does not change the running averages.
 
     Args:
         num_features: C.
         eps: added to the variance.
         momentum: the share of a batch in the new running averages; None to average all batches.
-        affine: whether channels are scaled.
-        track_running_stats: whether there are running averages; without, the batch's own mean and
-            variance serve outside training too.
-        bias: whether, if they are scaled, channels are shifted too.
+        affine: whether to scale the channels.
+        track_running_stats: whether to keep running averages; without them, evaluation also uses
+            the batch's own mean and variance.
+        bias: whether to shift the channels too, if they are scaled.
 
     Attributes:
         weight: (num_features,), all ones; or None.
         bias: (num_features,), all zeros; or None.
-        running_mean: a buffer (num_features,), at first zeros; or None.
-        running_var: a buffer (num_features,), at first ones; or None.
-        num_batches_tracked: a buffer, how many batches the running averages have seen.
+        running_mean: a buffer (num_features,), initially zeros; or None.
+        running_var: a buffer (num_features,), initially ones; or None.
+        num_batches_tracked: a buffer, the number of batches in the running averages.
 
     Raises:
-        ValueError: fewer than one channel, an input of another shape, a single element for each
-            channel in training.
+        ValueError: there is no channel, the input has another shape, or a channel has a single
+            element in training.
 
     Source: Ioffe and Szegedy, "Batch Normalization", 2015.
 
@@ -117,9 +117,9 @@ class BatchNorm1d(_BatchNorm):
 
 
 class BatchNorm2d(_BatchNorm):
-    """Each channel of (N, C, H, W) brought to mean 0 and variance 1, scaled and shifted.
+    """Normalize each channel of (N, C, H, W) to mean 0 and variance 1; scale and shift it.
 
-    As `BatchNorm1d`.
+    Like `BatchNorm1d`.
 
     Example:
         >>> from agrad import nn

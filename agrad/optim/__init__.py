@@ -1,7 +1,7 @@
 """Optimizers: base rules, the average gradient around any of them, schedules, clipping, averages.
 
-The base rules and schedules give PyTorch's numbers for PyTorch's arguments. `Rule` and
-`RuleOptimizer` are there for rules of your own.
+The base rules and schedules give PyTorch's numbers for PyTorch's arguments. Use `Rule` and
+`RuleOptimizer` to write your own.
 """
 
 from agrad.optim.adam import Adam, AdamW

@@ -100,8 +100,8 @@ class Adam(RuleOptimizer):
     Args:
         params: the Tensors to train.
         lr: the learning rate.
-        betas: the shares of the two averages that are kept.
-        eps: what keeps the quotient finite.
+        betas: the share of each average that a step keeps.
+        eps: keeps the quotient finite.
         weight_decay: the factor λ of λθ, added to g.
         amsgrad: divide by the largest average of g² so far (Reddi et al., arXiv:1904.09237).
 
@@ -139,9 +139,9 @@ class Adam(RuleOptimizer):
 
 
 class AdamW(Adam):
-    """Adam with weight decay apart from the gradient (Loshchilov and Hutter, arXiv:1711.05101).
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101).
 
-    As `Adam`, but the decay is -lr · λθ in Δ rather than λθ in g.
+    Like `Adam`, but the decay adds -lr · λθ to Δ rather than λθ to g.
 
     Example:
         >>> import agrad as ag

@@ -1,4 +1,4 @@
-"""Checks of what optimizers are made with, each before anything is kept of it."""
+"""Checks of the arguments of optimizers, made before anything is stored."""
 
 import sys
 from collections.abc import Callable, Iterable
@@ -10,12 +10,12 @@ from agrad.core.tensor import Tensor
 
 __all__ = ["checked_params", "require"]
 
-# What makes an integer too large is no infinity, but its conversion to float would raise.
+# A larger integer is not infinite, but its conversion to float would raise.
 _LARGEST = sys.float_info.max
 
 
 def require(owner: str, what: str, holds: Callable[[Any], bool], **arguments: Any) -> None:
-    """Raise unless each argument is a finite number for which `holds`; `what` it must do or be.
+    """Raise unless each argument is a finite number for which `holds`; `what` completes "must".
 
     Raises:
         TypeError: an argument is not a number.
@@ -29,7 +29,7 @@ def require(owner: str, what: str, holds: Callable[[Any], bool], **arguments: An
 
 
 def checked_params(owner: str, params: Iterable[Tensor]) -> tuple[Tensor, ...]:
-    """Return the parameters: leaves that require a gradient, each once, at least one.
+    """Return the parameters: at least one leaf that requires a gradient, and none of them twice.
 
     Raises:
         TypeError: `params` is not an iterable of Tensors.
@@ -50,7 +50,7 @@ def checked_params(owner: str, params: Iterable[Tensor]) -> tuple[Tensor, ...]:
         if not param.requires_grad:
             raise ValueError(f"{owner}: params[{i}] requires no gradient; set requires_grad=True")
         if param in seen:
-            raise ValueError(f"{owner}: params[{i}] is there twice; pass each parameter once")
+            raise ValueError(f"{owner}: params[{i}] appears twice; pass each parameter once")
         seen.add(param)
     if not checked:
         raise ValueError(f"{owner}: params is empty; there is nothing to optimize")

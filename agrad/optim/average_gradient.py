@@ -1,4 +1,4 @@
-"""The optimizer around a base rule that measures how far the rule's proposal may go."""
+"""An optimizer that wraps a base rule and measures how far the rule's proposal may go."""
 
 import math
 from collections.abc import Hashable, Mapping
@@ -21,14 +21,14 @@ from agrad.optim.state import require_array, require_count, require_dict
 
 __all__ = ["AverageGradient"]
 
-# A proposal at whose end the loss is not finite is cut to this part, at most this many times, which
-# spans more than the range of float32.
+# If the loss is not finite at the end of a proposal, the proposal is multiplied by this factor, at
+# most this many times, which spans more than the range of float32.
 _RETREAT = 1 / 16
 _RETREATS = 64
 
 
 class AverageGradient(Optimizer):
-    """Shorten a base rule's updates to where the average gradient says that they stop to pay.
+    """Shorten a base rule's updates where the average gradient says they stop reducing the loss.
 
     The base rule proposes Δ from the ordinary gradient g. An average backward pass on the same
     graph gives ĝ, the factorized average gradient along Δ. Coordinate i's share of the change of
@@ -36,39 +36,40 @@ class AverageGradient(Optimizer):
 
         φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ,
 
-    right in slope at t = 0 and in value at t = 1, and the coordinate makes the fraction of its
-    update that minimizes φᵢ on [0, cap]. A step costs two forward and two backward passes, and
-    nothing is kept between steps but what the base rule keeps. Δ is the whole proposal, its weight
-    decay included; the loss is the one given to `step`, without the decay's penalty.
+    which has the right slope at t = 0 and the right value at t = 1. The coordinate takes the
+    fraction of its update that minimizes φᵢ on [0, cap]. A step costs two forward and two backward
+    passes, and only the base rule keeps state between steps. Δ is the whole proposal, including its
+    weight decay; the loss is the one given to `step`, without the decay's penalty.
 
-    `step` needs the loss, and frees its graph. If no parameter has a gradient, it makes the
-    backward pass. Otherwise it uses the gradients that are there: those of this very loss, from
-    `loss.backward(retain_graph=True)`, perhaps clipped since. They stay in `.grad`, for a look;
-    `.average_grad` is cleared. If the loss at the end of the proposal is not finite, the proposal
-    is cut until it is, which counts as a small fraction; if nothing helps, the parameters stay
-    where they are. Besides the errors of `Optimizer.step`, it raises an AverageUndefinedError for
-    an operation that has no kind, and a ValueError for gradients of another loss.
+    `step` needs the loss, and frees its graph. If no parameter has a gradient, it runs the backward
+    pass. Otherwise it uses the existing gradients, which must come from this very loss, through
+    `loss.backward(retain_graph=True)`, and may have been clipped since. They stay in `.grad` for
+    inspection; `.average_grad` is cleared. If the loss at the end of the proposal is not finite,
+    the proposal is cut until it is, which counts as a small fraction; if that never succeeds, the
+    parameters do not change. Besides the errors of `Optimizer.step`, it raises an
+    AverageUndefinedError for an operation that has no kind, and a ValueError for gradients of
+    another loss.
 
     Args:
         base: the rule that proposes, over the parameters to train.
-        cap: the largest fraction; more than 1 lets updates be lengthened.
-        granularity: what moves by one fraction together, the minimizer of the sum of its φᵢ: each
-            "element"; each "row", that is all that has one index on a parameter's first axis, so a
-            unit's weights or a channel's, and an element of a bias; each "tensor"; or the "model".
-        every: measure at every such step only, and scale the updates in between by the fractions
-            last found, which are then kept. Those steps cost a forward and a backward pass.
-        repeats: how often the update is measured and scaled in a step. Each round takes what the
-            one before left as its proposal, and only the first may lengthen it.
+        cap: the largest fraction; a cap above 1 allows updates to be lengthened.
+        granularity: the groups that share a fraction, the minimizer of the sum of their φᵢ: each
+            "element"; each "row", the elements with one index on a parameter's first axis (a
+            unit's or a channel's weights, or one element of a bias); each "tensor"; or the "model".
+        every: measure only once in this many steps, and scale the updates in between by the last
+            fractions, which are then stored. Those steps cost one forward and one backward pass.
+        repeats: how many times a step measures and scales the update. Each round starts from the
+            result of the previous one, and only the first may lengthen the update.
         lr: "auto" to let the measured fractions set the base rule's learning rate. τ, their mean
-            weighted by |gᵢΔᵢ|, says how much of the proposal could be used; after each measured
-            step lr ← lr·exp(κ(τ - τ*)). Start it small: 1e-6 is soon left, 1e-1 may be too late.
+            weighted by |gᵢΔᵢ|, says how much of the proposal was usable; after each measured step
+            lr ← lr·exp(κ(τ - τ*)). Start small: the rate soon leaves 1e-6; 1e-1 may be too large.
         target: τ*, the share of the proposal that the automatic rate aims at.
-        gain: κ, how fast the automatic rate follows.
+        gain: κ, how fast the automatic rate adapts.
 
     Attributes:
         fraction: τ of the last measured step, None before the first.
-        scale: the factor that a schedule sets. It scales the learning rate; where that is
-            automatic, the step after the line search, so that the two do not fight.
+        scale: the factor that a schedule sets. It scales the learning rate; if that is automatic,
+            it scales the step after the line search instead, so that the two do not compete.
 
     Raises:
         TypeError: `base` is not an optimizer that applies a rule, or an argument is not a number.
@@ -137,7 +138,7 @@ class AverageGradient(Optimizer):
         self._steps = 0
         self._fractions: dict[Tensor, Array] = {}
 
-    # -- what it shares with the base rule ---------------------------------------------------------
+    # -- what the base rule provides ---------------------------------------------------------------
 
     @property
     def params(self) -> tuple[Tensor, ...]:
@@ -167,15 +168,15 @@ class AverageGradient(Optimizer):
 
     @property
     def state_kind(self) -> str:
-        """What `state_dict` is the state of: this optimizer, and its base rule."""
+        """What the state belongs to: this optimizer and its base rule."""
         return f"{type(self).__name__}({self.base.state_kind})"
 
     # -- a step ------------------------------------------------------------------------------------
 
     def step_by_gradients(self) -> None:
-        """Raise a TypeError: without the loss nothing can be measured."""
+        """Raise a TypeError: nothing can be measured without the loss."""
         raise TypeError(
-            "AverageGradient.step: needs the loss, whose average gradient it takes; call step(loss)"
+            "AverageGradient.step: the average gradient needs the loss; call step(loss)"
         )
 
     def step_on_loss(self, loss: Tensor) -> None:
@@ -221,12 +222,12 @@ class AverageGradient(Optimizer):
         for i, param in enumerate(self.params):
             if param.grad is not None and param not in program.leaves:
                 raise ValueError(
-                    f"AverageGradient.step: parameter {i}, {param.shape}, has a gradient, but not "
-                    "of this loss; pass the loss whose gradient it is, be it the sum of several"
+                    f"AverageGradient.step: parameter {i}, {param.shape}, has a gradient that "
+                    "is not of this loss; pass the loss, or the sum of losses, that produced it"
                 )
 
     def _measure(self, program: Program, proposals: list[Proposal]) -> None:
-        """Scale the updates by what the average gradients along them say, and keep what that is."""
+        """Scale the updates by the fractions that the average gradients give, and store those."""
         fractions: dict[Tensor, Array] = {}
         proposed = 0.0
         for i in range(self.repeats):
@@ -246,7 +247,7 @@ class AverageGradient(Optimizer):
         after(partial(self._conclude, fractions), kept, proposed)
 
     def _conclude(self, fractions: dict[Tensor, Array], kept: float, proposed: float) -> None:
-        """Take up what a measured step found: the fractions, and Σ t|gΔ| over Σ |gΔ|."""
+        """Store the results of a measured step: the fractions, and Σ t|gΔ| over Σ |gΔ|."""
         self._fractions = fractions
         self.fraction = kept / proposed if proposed > 0 else None
         if self.automatic and self.fraction is not None:
@@ -258,9 +259,9 @@ class AverageGradient(Optimizer):
     def _average_backward(
         self, program: Program, proposals: list[Proposal], retain_graph: bool
     ) -> float:
-        """Fill the average gradients along the updates, cut until the loss at their end is finite.
+        """Compute the average gradients, cutting the updates until the loss at their end is finite.
 
-        Returns the factor that the updates were cut by.
+        Returns the factor by which the updates were cut.
         """
         cut = 1.0
         for flat, _, _ in proposals:
@@ -284,14 +285,14 @@ class AverageGradient(Optimizer):
                 param.average_grad = np.zeros_like(param.data)
         return 0.0
 
-    # -- what a recorded step has to know ----------------------------------------------------------
+    # -- what a recorded step needs ----------------------------------------------------------------
 
     def changing(self) -> list[Array]:
         """Return the arrays that steps change in place: the parameters' and the base rule's."""
         return self.base.changing()
 
     def flats(self) -> list[Flat]:
-        """Return what holds the parameters side by side."""
+        """Return the `Flat`s that hold the parameters."""
         return self.base.flats()
 
     def reading(self) -> list[Array]:
@@ -299,7 +300,7 @@ class AverageGradient(Optimizer):
         return [] if self._measures else list(self._fractions.values())
 
     def options(self) -> Hashable:
-        """Return all that decides what the next step computes, except arrays and fed numbers."""
+        """Return everything the next step depends on, except arrays and fed numbers."""
         own = self.cap, self.granularity, self.every, self.repeats
         return self.base.options(), own, self._measures, self._scales
 
@@ -313,7 +314,7 @@ class AverageGradient(Optimizer):
         """Whether a schedule's factor is applied to the step."""
         return self.automatic and self._scale != 1
 
-    # -- its state ---------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     @property
     def state_bytes(self) -> int:
@@ -321,7 +322,7 @@ class AverageGradient(Optimizer):
         return self.base.state_bytes + sum(array.nbytes for array in self._fractions.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the base rule's state, the steps made and the fractions kept, for `agrad.save`."""
+        """Return the base rule's state, the step count and the fractions, for `agrad.save`."""
         return {
             "base": self.base.state_dict(),
             "steps": self._steps,
@@ -333,11 +334,11 @@ class AverageGradient(Optimizer):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state that `state_dict` returned, of like options over like parameters.
+        """Restore a state from `state_dict`, given the same options and matching parameters.
 
         Raises:
-            ValueError: it belongs to another rule, granularity or other parameters; nothing has
-                changed.
+            ValueError: the state belongs to another rule or granularity, or to other parameters;
+                nothing has changed.
         """
         name = type(self).__name__
         if require_dict(name, "the state", state).keys() != {"base", "steps", "fractions"}:
@@ -349,8 +350,8 @@ class AverageGradient(Optimizer):
         saved = require_dict(name, "fractions", state["fractions"])
         if unknown := saved.keys() - {str(i) for i in range(len(self.params))}:
             raise ValueError(
-                f"AverageGradient.load_state_dict: the state has fractions of the parameters "
-                f"{sorted(unknown)}, the base rule only {len(self.params)}"
+                f"AverageGradient.load_state_dict: the state has fractions for parameters "
+                f"{sorted(unknown)}, but the base rule has only {len(self.params)}"
             )
         fractions = {}
         for i, param in enumerate(self.params):
@@ -366,7 +367,7 @@ class AverageGradient(Optimizer):
 
 
 def _ends(program: Program, proposals: list[Proposal], share: float) -> dict[Tensor, Array]:
-    """Return where the whole updates lead from the values that were recorded."""
+    """Return the recorded values plus the whole updates."""
     ends: dict[Tensor, Array] = {}
     for flat, _, delta in proposals:
         end = flat.scratch("end")

@@ -1,4 +1,4 @@
-"""What an optimizer computes over at once: parameters of one rule, after as many steps each."""
+"""Blocks: parameters that share a rule and a step count, which an optimizer updates together."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ from agrad.optim.rule import Rule
 __all__ = ["Block", "blocks_of", "by_gradient"]
 
 CHUNK = 1 << 16
-"""The number of elements that a CPU computes at a time, so that each pass finds in the cache what
-the one before it left."""
+"""The number of elements that a CPU updates at a time, so that they stay in the cache from one pass
+to the next."""
 
 
 @dataclass(slots=True, eq=False)
@@ -26,8 +26,8 @@ class Block:
         flat: the parameters, side by side.
         rule: the rule for them.
         steps: how many steps they have made.
-        state: the rule's arrays by name, one-dimensional and in the layout of `flat`; none before
-            the first step.
+        state: the rule's arrays by name, one-dimensional and in the layout of `flat`; empty
+            before the first step.
     """
 
     flat: Flat
@@ -37,23 +37,23 @@ class Block:
 
     @property
     def grads(self) -> list[Any]:
-        """The gradients of the parameters, None where there is none."""
+        """The gradient of each parameter, or None."""
         return [param.grad for param in self.flat.tensors]
 
     @property
     def chunk(self) -> int:
-        """The number of elements the rule is given at a time: on a GPU all, in one launch."""
+        """The number of elements that the rule updates at a time; on a GPU, all in one launch."""
         whole = self.rule.whole or self.flat.tensors[0].device != "cpu"
         return self.flat.size if whole else min(CHUNK, self.flat.size)
 
     def chunks(self) -> Iterator[slice]:
-        """Yield where the rule is to be computed, one chunk after another."""
+        """Yield the slices of the chunks, in order."""
         size = self.chunk
         for start in range(0, self.flat.size, max(size, 1)):
             yield slice(start, start + size)
 
     def complete(self) -> None:
-        """Add the arrays that the rule keeps and the block lacks, as zeros; drop all others."""
+        """Add the state arrays that the rule needs and the block lacks, as zeros; drop others."""
         names = self.rule.state
         if self.state.keys() != set(names):
             kept = self.state
@@ -62,7 +62,7 @@ class Block:
     def update(
         self, out: Array, grad: Array, values: Array, where: slice, numbers: tuple[float, ...]
     ) -> None:
-        """Put one chunk of the rule's update into `out`, and bring the chunk's state up to date."""
+        """Write one chunk of the rule's update into `out`, and update the chunk's state."""
         state = {name: array[where] for name, array in self.state.items()}
         grad, values = grad[where], values[where]
         if self.rule.whole:
@@ -77,9 +77,9 @@ class Block:
 
 
 def blocks_of(params: Iterable[Tensor], rule: Rule, steps: int = 0) -> list[Block]:
-    """Return the blocks of parameters that have all made this many steps, without state.
+    """Return stateless blocks of parameters that have all made this many steps.
 
-    Parameters of a rule that is `whole` have a block each.
+    If the rule is `whole`, each parameter has its own block.
     """
     kinds: dict[Any, list[Tensor]] = {}
     for param in params:
@@ -90,7 +90,7 @@ def blocks_of(params: Iterable[Tensor], rule: Rule, steps: int = 0) -> list[Bloc
 
 
 def by_gradient(block: Block) -> list[Block]:
-    """Return the block; two, if some of its parameters have a gradient and others have none."""
+    """Return the block; split in two if only some of its parameters have a gradient."""
     tensors = block.flat.tensors
     missing = [grad is None for grad in block.grads]
     if not any(missing) or all(missing):

@@ -16,15 +16,15 @@ __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, norm_type: float = 2.0) -> float:
     """Scale all gradients by one factor so that their joint norm is at most `max_norm`.
 
-    As PyTorch's, the factor is max_norm / (norm + 1e-6), where that is less than 1.
+    As in PyTorch, the factor is max_norm / (norm + 1e-6) if that is below 1, and 1 otherwise.
 
     Args:
-        params: the Tensors whose gradients to clip; those without one are passed over.
+        params: the Tensors whose gradients to clip; Tensors without one are skipped.
         max_norm: the largest norm.
         norm_type: p of the p-norm, or inf.
 
     Returns:
-        The norm before.
+        The joint norm before clipping.
 
     Raises:
         ValueError: `max_norm` or `norm_type` is not positive.
@@ -63,7 +63,7 @@ def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
     """Clip each element of the gradients to [-clip_value, clip_value].
 
     Args:
-        params: the Tensors whose gradients to clip; those without one are passed over.
+        params: the Tensors whose gradients to clip; Tensors without one are skipped.
         clip_value: the largest magnitude.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Averaged weights: to evaluate and to save."""
+"""Averaged weights, for evaluation and for saving."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,16 +17,16 @@ __all__ = ["EMA"]
 class EMA:
     """The exponential moving average of parameters over the steps of training.
 
-    The average is corrected for its start: after n updates, the weights of i updates ago count
-    decayⁱ / (1 + decay + … + decayⁿ⁻¹), so the weights before the first update do not enter.
+    The average is corrected for its start: after n updates, the weights of i updates ago have the
+    share decayⁱ / (1 + decay + … + decayⁿ⁻¹), and those before the first update do not count.
 
     Args:
         params: the Tensors to average, leaves that require a gradient.
-        decay: the share of the average that an update keeps, in the long run.
+        decay: the share of the average that an update keeps in the long run.
 
     Raises:
-        TypeError: `params` is no iterable of Tensors.
-        ValueError: `decay` is out of [0, 1), or the parameters are not as an optimizer's must be.
+        TypeError: `params` is not an iterable of Tensors.
+        ValueError: `decay` is outside [0, 1), or an optimizer would reject the parameters.
 
     Example:
         >>> import agrad as ag
@@ -52,10 +52,10 @@ class EMA:
         self._in_use = False
 
     def update(self) -> None:
-        """Take the parameters as they are now into the average: call it after each step.
+        """Add the current parameters to the average. Call this after each step.
 
         Raises:
-            ValueError: inside `averaged`, where the parameters are the average.
+            ValueError: called inside `averaged`, where the parameters hold the average.
         """
         if self._in_use:
             raise ValueError("EMA.update: the averages are in use; update outside of averaged()")
@@ -68,17 +68,17 @@ class EMA:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Give the parameters their averages inside the `with` block, and their own values after.
+        """Set the parameters to their averages inside the `with` block; restore them afterwards.
 
-        What the block does to their values is lost, however it ends.
+        Changes that the block makes to the parameters are lost, even if it raises.
 
         Raises:
-            ValueError: there was no `update` yet; inside another such block.
+            ValueError: `update` was never called, or another such block is active.
         """
         if not self._updates:
             raise ValueError("EMA.averaged: there is nothing to average yet; call update() first")
         if self._in_use:
-            raise ValueError("EMA.averaged: the averages are in use already")
+            raise ValueError("EMA.averaged: the averages are already in use")
         own = [param.data for param in self.params]
         self._in_use = True
         try:
@@ -96,10 +96,10 @@ class EMA:
         return {"updates": self._updates, "averages": averages}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state that `state_dict` returned, of like parameters.
+        """Restore a state from `state_dict`, given matching parameters.
 
         Raises:
-            ValueError: it belongs to other parameters, or is no state at all; nothing has changed.
+            ValueError: the state is invalid or belongs to other parameters; nothing has changed.
         """
         if require_dict("EMA", "the state", state).keys() != {"updates", "averages"}:
             raise ValueError(
@@ -110,8 +110,8 @@ class EMA:
         names = [str(i) for i in range(len(self.params))] if updates else []
         if sorted(saved) != sorted(names):
             raise ValueError(
-                f"EMA.load_state_dict: the state has {len(saved)} averages, "
-                f"the parameters are {len(self.params)}"
+                f"EMA.load_state_dict: the state has {len(saved)} averages "
+                f"for {len(self.params)} parameters"
             )
         for name, param in zip(names, self.params):
             require_array("EMA", f"average {name}", saved[name], param.data)

@@ -17,7 +17,7 @@ GRANULARITIES = get_args(Granularity)
 
 
 class Proposal(NamedTuple):
-    """The gradients of leaves that lie side by side, and the update proposed for them."""
+    """The gradients of the leaves in a `Flat`, and the update proposed for them."""
 
     flat: Flat
     grad: Array
@@ -28,7 +28,7 @@ Found = Iterator[tuple[tuple[Tensor, ...], tuple[Array, ...], float, float]]
 
 
 def by_group(array: Array, granularity: Granularity) -> Array:
-    """Return a view of a parameter's C-contiguous array with one group a row."""
+    """Return a view of a parameter's C-contiguous array with one group per row."""
     rows = array.shape[0] if granularity == "row" and array.ndim > 0 else 1
     return array.reshape(rows, array.size // max(rows, 1))
 
@@ -36,13 +36,13 @@ def by_group(array: Array, granularity: Granularity) -> Array:
 def search(proposals: Sequence[Proposal], granularity: Granularity, cap: float) -> Found:
     """Scale each group of the updates to the minimizer of the sum of its shares of the loss.
 
-    The share of coordinate i at the fraction t is φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ, with ĝ from
-    `.average_grad` of the parameters, whose memory is used up.
+    The share of coordinate i at the fraction t is φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ, where ĝ is the
+    parameters' `.average_grad`, whose memory is overwritten.
 
     Yields:
-        For some parameters at a time, as they are done: the parameters, their groups' fractions in
-        [0, cap] (of single elements in the parameter's shape, else one for each group), and
-        Σ t|gΔ| and Σ |gΔ| over them; with "model", over all for each.
+        For a few parameters at a time: the parameters, their groups' fractions in [0, cap] (in the
+        parameter's shape for single elements, otherwise one for each group), and Σ t|gΔ| and
+        Σ |gΔ| over these parameters; for "model", each time over all parameters.
     """
     if granularity == "element":
         return _search_elements(proposals, cap)
@@ -50,7 +50,7 @@ def search(proposals: Sequence[Proposal], granularity: Granularity, cap: float) 
 
 
 def scale(proposal: Proposal, fractions: list[Array], granularity: Granularity) -> None:
-    """Scale the updates of all leaves by fractions found before."""
+    """Scale the updates of all leaves by fractions found in an earlier step."""
     flat, _, updates = proposal
     if granularity == "element":
         np.multiply(updates.array, flat.gather(fractions), out=updates.array)

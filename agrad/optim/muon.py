@@ -1,4 +1,4 @@
-"""Muon: momentum with every direction of a matrix given the same length."""
+"""Muon: momentum that gives every direction of a matrix the same length."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -97,7 +97,7 @@ class MuonRule(Rule):
 
 @dataclass(frozen=True)
 class Proportional(Rule):
-    """Another rule, at a learning rate that is `factor` times the optimizer's."""
+    """Another rule, at `factor` times the optimizer's learning rate."""
 
     rule: Rule
     factor: float
@@ -123,24 +123,24 @@ class Proportional(Rule):
 class Muon(RuleOptimizer):
     """Muon (Jordan et al., https://kellerjordan.github.io/posts/muon) for matrices, else RMSprop.
 
-    A matrix's update is Δ = -lr · (s · O + λθ). O is the average m of the gradients (or, looking
-    ahead, momentum · m + (1 - momentum) · g) made nearly orthogonal: its singular values all go to
-    around 1. s depends on the matrix's shape. All other parameters are `RMSprop`'s.
+    A matrix's update is Δ = -lr · (s · O + λθ). O is the average m of the gradients (or, with
+    nesterov, momentum · m + (1 - momentum) · g) made nearly orthogonal: its singular values all
+    become roughly 1. s depends on the matrix's shape. `RMSprop` updates all other parameters.
 
     Args:
         params: the Tensors to train.
         lr: the learning rate.
         weight_decay: the factor λ, for matrices.
-        momentum: the share of the average m that is kept.
-        nesterov: look ahead.
+        momentum: the share of the average m that a step keeps.
+        nesterov: look ahead, as above.
         ns_coefficients: a, b and c of the Newton-Schulz iteration, see `orthogonalize`.
-        eps: what keeps its first quotient finite.
-        ns_steps: how many iterations it makes.
+        eps: keeps its first quotient finite.
+        ns_steps: the number of its iterations.
         adjust_lr_fn: the factor s for a matrix of m rows and n columns: "original" or None,
-            √max(1, m/n), or "match_rms_adamw", 0.2 √max(m, n), whose updates are as large as
+            √max(1, m/n), or "match_rms_adamw", 0.2 √max(m, n), which makes updates as large as
             AdamW's (arXiv:2502.16982).
-        rmsprop: the arguments of `RMSprop` for the other parameters. Its `lr` is `lr` where not
-            given, and otherwise follows every change of `lr` in proportion.
+        rmsprop: the arguments of `RMSprop` for the other parameters. Its `lr` defaults to
+            `lr`, and otherwise changes in proportion to it.
 
     Raises:
         ValueError, TypeError: an argument is out of its range, or is not a number.
@@ -195,11 +195,11 @@ class Muon(RuleOptimizer):
 def orthogonalize(
     matrix: Array, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> Array:
-    """Return a new matrix of the same singular vectors, its singular values all around 1.
+    """Return a new matrix with the same singular vectors and singular values near 1.
 
-    Newton-Schulz: from X = matrix / |matrix|, `steps` times X ← aX + (bA + cA²)X with A = XXᵀ, each
-    of which takes a singular value σ to aσ + bσ³ + cσ⁵. With the coefficients published for Muon,
-    they end up between about 0.7 and 1.2 rather than at 1.
+    Newton-Schulz: from X = matrix / |matrix|, `steps` times X ← aX + (bA + cA²)X with A = XXᵀ. Each
+    step maps a singular value σ to aσ + bσ³ + cσ⁵. With the coefficients published for Muon, the
+    singular values end up between about 0.7 and 1.2 rather than at 1.
 
     Example:
         >>> import numpy as np
@@ -210,7 +210,7 @@ def orthogonalize(
         True
     """
     a, b, c = coefficients
-    # XXᵀ is the smaller product where X is wider than tall.
+    # XXᵀ is the smaller product if X is wider than tall.
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = wide / np.maximum(np.linalg.norm(wide), eps)
     matmul = kernels(x).product.matmul

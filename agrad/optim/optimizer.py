@@ -1,7 +1,7 @@
-"""What optimizers share: parameters, state, and how a step is made.
+"""What optimizers share: parameters, state, and steps.
 
 Parameters that step together lie side by side in one array, and so do their gradients and the
-rule's state: a rule is computed over all of them at once, however many there are.
+rule's state. A rule therefore updates any number of parameters at once.
 """
 
 import weakref
@@ -27,14 +27,14 @@ __all__ = ["Optimizer", "Ready", "RuleOptimizer", "option"]
 
 
 class Optimizer(ABC):
-    """What trains parameters by their gradients, one step at a time.
+    """Trains parameters by their gradients, one step at a time.
 
-    `RuleOptimizer` applies a rule such as Adam's; `AverageGradient` measures first how far the
-    update of a rule may go.
+    `RuleOptimizer` applies a rule such as Adam's; `AverageGradient` first measures how far a
+    rule's update may go.
 
     Attributes:
-        lr: the learning rate, to read and to set.
-        scale: the factor on it that a schedule sets.
+        lr: the learning rate, which can be set.
+        scale: the factor that a schedule puts on it.
     """
 
     lr: float
@@ -52,21 +52,21 @@ class Optimizer(ABC):
 
     @property
     def rate(self) -> float:
-        """The learning rate in force, lr · scale."""
+        """The effective learning rate, lr · scale."""
         return self.lr * self.scale
 
     @property
     def name(self) -> str:
-        """The name that errors begin with."""
+        """The name at the start of error messages."""
         return type(self).__name__
 
     @property
     def state_kind(self) -> str:
-        """What `state_dict` is the state of, for a checkpoint to compare."""
+        """What the state belongs to, for a checkpoint to compare."""
         return type(self).__name__
 
     def zero_grad(self) -> None:
-        """Forget the gradients and average gradients of the parameters."""
+        """Clear the gradients and average gradients of the parameters."""
         for param in self.params:
             param.grad = param.average_grad = None
 
@@ -81,10 +81,10 @@ class Optimizer(ABC):
     def step(self, loss: Tensor | None = None) -> float | None:
         """Update the parameters that have a gradient.
 
-        Given a loss, the optimizer runs `loss.backward()` first, unless a parameter has a gradient
-        already: then the gradients must be those of this very loss, perhaps clipped since. It also
-        checks that the loss and the gradients are finite. After an error neither parameters nor
-        states have changed.
+        Given a loss, the optimizer runs `loss.backward()` first, unless a parameter already
+        has a gradient: then the gradients must be those of this very loss, perhaps clipped since.
+        It also checks that the loss and the gradients are finite. After an error, neither the
+        parameters nor the state have changed.
 
         Args:
             loss: a Tensor of one element, computed from the parameters.
@@ -96,8 +96,8 @@ class Optimizer(ABC):
             NonFiniteError: the loss or a gradient is NaN or infinite.
             TypeError: the loss is not a Tensor.
             ValueError: the loss has several elements, no graph, or a freed one, or does not depend
-                on the parameters; the last step has used the gradients, and `zero_grad` was not
-                called since; a gradient is not of its parameter's shape and dtype.
+                on the parameters; the last step used the same gradients, and `zero_grad` has not
+                been called since; a gradient does not have its parameter's shape and dtype.
             DeviceError: a gradient or the optimizer's state is not on its parameter's device.
         """
         if loss is None:
@@ -109,14 +109,14 @@ class Optimizer(ABC):
 
     @abstractmethod
     def step_by_gradients(self) -> None:
-        """Make a step by the gradients that are there, without a loss."""
+        """Make a step from the existing gradients, without a loss."""
 
     @abstractmethod
     def step_on_loss(self, loss: Tensor) -> None:
         """Make a step on a loss that is finite and has a graph."""
 
     def _checked(self, loss: Tensor) -> float:
-        """Return the value of the loss that a step is given, if it can be stepped on."""
+        """Return the value of the loss, or raise if no step can be made on it."""
         if not isinstance(loss, Tensor):
             raise TypeError(f"{self.name}.step: loss must be a Tensor, got a {type(loss).__name__}")
         if loss.size != 1 or loss.is_leaf:
@@ -138,7 +138,7 @@ class Optimizer(ABC):
         return value
 
     def first_grad(self) -> Array | None:
-        """Return the first gradient that a parameter has; None if none has one."""
+        """Return the first gradient among the parameters; None if there is none."""
         return next((param.grad for param in self.params if param.grad is not None), None)
 
     def require_gradients(self) -> None:
@@ -147,12 +147,12 @@ class Optimizer(ABC):
             raise ValueError(f"{self.name}.step: the loss depends on none of the parameters")
 
     def mark_gradients(self) -> None:
-        """Note which gradients have been used, by a view that nothing else can be taken for."""
+        """Note which gradients have been used, by a view that cannot be confused with another."""
         param = next(param for param in self.params if param.grad is not None)
         param.grad = param.grad.view()  # type: ignore[union-attr]
         self._used_grad = weakref.ref(param.grad)
 
-    # -- what a recorded step has to know ----------------------------------------------------------
+    # -- what a recorded step needs ----------------------------------------------------------------
 
     @abstractmethod
     def changing(self) -> list[Array]:
@@ -160,7 +160,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def flats(self) -> list[Flat]:
-        """Return what holds the parameters side by side."""
+        """Return the `Flat`s that hold the parameters."""
 
     def reading(self) -> list[Array]:
         """Return the arrays that the next step reads and does not change."""
@@ -168,9 +168,9 @@ class Optimizer(ABC):
 
     @abstractmethod
     def options(self) -> Hashable:
-        """Return all that decides what the next step computes, except arrays and fed numbers."""
+        """Return everything the next step depends on, except arrays and fed numbers."""
 
-    # -- its state ---------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
@@ -179,20 +179,20 @@ class Optimizer(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return all that steps change, apart from the parameters, as `agrad.save` takes it."""
+        """Return everything that steps change, except the parameters, for `agrad.save`."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state that `state_dict` returned, of like options over like parameters.
+        """Restore a state from `state_dict`, given the same options and matching parameters.
 
         Raises:
-            ValueError, TypeError: it belongs to another optimizer or other parameters, or is not a
-                state at all; nothing has changed.
+            ValueError, TypeError: the state is invalid, or belongs to another optimizer or other
+                parameters; nothing has changed.
         """
 
 
 class Ready(NamedTuple):
-    """A block whose parameters have gradients that fit, and those gradients side by side."""
+    """A block whose parameters have valid gradients, and those gradients in one array."""
 
     block: Block
     grad: Array
@@ -202,15 +202,15 @@ class RuleOptimizer(Optimizer):
     """An optimizer that applies a rule.
 
     Args:
-        params: the Tensors to train, leaves that require a gradient, none of them twice.
+        params: the Tensors to train: distinct leaves that require a gradient.
         lr: the learning rate.
         rule: computes the update.
 
     Attributes:
-        lr: the learning rate, to read and to set.
-        scale: the factor on it that a schedule sets.
-        rule: the rule, to read and to set. Its options can be set on the optimizers of the package
-            as attributes, as in `optimizer.weight_decay = 0`.
+        lr: the learning rate, which can be set.
+        scale: the factor that a schedule puts on it.
+        rule: the rule, which can be set. On the package's own optimizers its options can be set as
+            attributes, as in `optimizer.weight_decay = 0`.
 
     Raises:
         TypeError: `params` is not an iterable of Tensors.
@@ -259,7 +259,7 @@ class RuleOptimizer(Optimizer):
         self._apply(self.ready())
 
     def step_on_loss(self, loss: Tensor) -> None:
-        """Update the parameters, after the backward pass unless there are gradients already."""
+        """Update the parameters, after a backward pass unless they already have gradients."""
         if self.first_grad() is None:
             loss.backward()
             self.require_gradients()
@@ -282,11 +282,12 @@ class RuleOptimizer(Optimizer):
     def propose(self) -> dict[Tensor, Array]:
         """Return the update of each parameter that has a gradient, without applying it.
 
-        The rule's own state moves on as in `step`. The arrays are the caller's, to be changed and
-        handed to `apply`.
+        The rule's own state advances as in `step`. The arrays belong to the caller, who may change
+        them and pass them to `apply`.
 
         Raises:
-            ValueError: a gradient is not of its parameter's shape and dtype; nothing has changed.
+            ValueError: a gradient does not have its parameter's shape and dtype; nothing has
+                changed.
         """
         proposals: dict[Tensor, Array] = {}
         for ready in self.ready():
@@ -305,19 +306,19 @@ class RuleOptimizer(Optimizer):
     def ready(self) -> list[Ready]:
         """Return the blocks of the parameters that have a gradient, with their gradients.
 
-        A block of which only some parameters have one is cut in two.
+        A block is split in two if only some of its parameters have one.
 
         Raises:
-            ValueError: a gradient is not of its parameter's shape and dtype, or the state not of
-                its dtype; nothing has changed.
-            DeviceError: a gradient or the rule's state is not where its parameter is.
+            ValueError: a gradient does not have its parameter's shape and dtype, or the state does
+                not have its dtype; nothing has changed.
+            DeviceError: a gradient or the rule's state is not on its parameter's device.
         """
         blocks: list[Block] = []
         ready: list[Ready] = []
         for block in self._blocks or blocks_of(self.params, self.rule):
             grad = block.flat.whole(block.grads)
             if grad is not None and block.flat.has_values():
-                # Arrays that are in their places were checked when they came there.
+                # Arrays in their places were checked when they were put there.
                 blocks.append(block)
                 ready.append(Ready(block, grad))
                 continue
@@ -330,7 +331,7 @@ class RuleOptimizer(Optimizer):
         return ready
 
     def proposal(self, ready: Ready, out: Buffer) -> None:
-        """Put the block's update into `out`, and bring its state up to date."""
+        """Write the block's update into `out`, and update its state."""
         block, grad = ready
         values, numbers = block.flat.adopt(), self._begun(block)
         for where in block.chunks():
@@ -340,7 +341,8 @@ class RuleOptimizer(Optimizer):
         """Raise unless all gradients are finite.
 
         Raises:
-            NonFiniteError: one is not; the message begins with `owner` and names its parameter.
+            NonFiniteError: a gradient is not; the message begins with `owner` and names the
+                parameter.
         """
         for block, grad in ready:
             if holds(kernels(grad).optimizer.all_finite(grad)):
@@ -355,7 +357,7 @@ class RuleOptimizer(Optimizer):
     def _begun(self, block: Block) -> tuple[float, ...]:
         """Count a step of the block, and return the rule's numbers for it.
 
-        While a step is recorded, these are arrays that have the numbers in each run.
+        While a step is recorded, these are arrays that hold the numbers of each run.
         """
         block.complete()
 
@@ -393,7 +395,7 @@ class RuleOptimizer(Optimizer):
     def _number(self, param: Tensor) -> int:
         return next(i for i, known in enumerate(self.params) if known is param)
 
-    # -- what a recorded step has to know ----------------------------------------------------------
+    # -- what a recorded step needs ----------------------------------------------------------------
 
     def changing(self) -> list[Array]:
         """Return the arrays that steps change in place: the parameters' and the rule's."""
@@ -404,14 +406,14 @@ class RuleOptimizer(Optimizer):
         ]
 
     def flats(self) -> list[Flat]:
-        """Return what holds the parameters side by side."""
+        """Return the `Flat`s that hold the parameters."""
         return [block.flat for block in self._blocks]
 
     def options(self) -> Hashable:
-        """Return all that decides what the next step computes, except arrays and fed numbers."""
+        """Return everything the next step depends on, except arrays and fed numbers."""
         return self.rule
 
-    # -- its state ---------------------------------------------------------------------------------
+    # -- state -------------------------------------------------------------------------------------
 
     @property
     def state_bytes(self) -> int:
@@ -437,12 +439,12 @@ class RuleOptimizer(Optimizer):
         return {"lr": self.lr, "parameters": parameters}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up a state that `state_dict` returned, of the same rule over like parameters.
+        """Restore a state from `state_dict`, given the same rule and matching parameters.
 
         Raises:
-            ValueError: it belongs to another rule or other parameters, or is not a state; nothing
-                has changed.
-            TypeError: its learning rate is not a number; nothing has changed.
+            ValueError: the state is invalid, or belongs to another rule or other parameters;
+                nothing has changed.
+            TypeError: the saved learning rate is not a number; nothing has changed.
         """
         if require_dict(self.name, "the state", state).keys() != {"lr", "parameters"}:
             raise ValueError(
@@ -453,7 +455,7 @@ class RuleOptimizer(Optimizer):
         if not saved.keys() <= known.keys():
             raise ValueError(
                 f"{self.name}.load_state_dict: the state has parameters "
-                f"{sorted(saved.keys() - known.keys())}, the optimizer only {len(known)}"
+                f"{sorted(saved.keys() - known.keys())}, but the optimizer has only {len(known)}"
             )
         steps = {
             param: self._loaded_steps(i, param, saved[i]) if i in saved else 0
@@ -470,21 +472,21 @@ class RuleOptimizer(Optimizer):
                 self._blocks.append(block)
 
     def _loaded_steps(self, i: str, param: Tensor, saved: Any) -> int:
-        """Return how many steps a parameter has made, after a look at all that was saved of it."""
+        """Check everything saved for a parameter, and return the number of steps it has made."""
         names = self.rule.for_param(param).state
         if require_dict(self.name, f"parameter {i}", saved).keys() != {"steps", *names}:
             raise ValueError(
                 f"{self.name}.load_state_dict: parameter {i} needs steps and {sorted(names)}, "
-                f"the state has {sorted(saved)}; is it of another rule?"
+                f"the state has {sorted(saved)}; was it saved by another rule?"
             )
         for name in names:
             require_array(self.name, f"{name} of parameter {i}", saved[name], param.data)
-        # Of a parameter that has made no step nothing is saved.
+        # Nothing is saved for a parameter that has made no step.
         return require_count(self.name, f"steps of parameter {i}", saved["steps"], least=1)
 
 
 def _load(block: Block, saved: list[Any]) -> None:
-    """Give a block the arrays that were saved of its parameters."""
+    """Load the saved state of a block's parameters into its arrays."""
     tensors = block.flat.tensors
     block.complete()
     for name, array in block.state.items():

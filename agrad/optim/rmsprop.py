@@ -1,4 +1,4 @@
-"""RMSprop: each gradient over the root of its mean square."""
+"""RMSprop: each gradient divided by its root mean square."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class RMSpropRule(Rule):
         )
 
     def _scale(self, out: Array, grad: Array, state: Mapping[str, Array], lr: float) -> None:
-        """Put -lr · g / (√v + eps) into `out`."""
+        """Write -lr · g / (√v + eps) into `out`."""
         kernel = kernels(grad).optimizer
         square = state["square_average"]
         if self.centered:
@@ -84,11 +84,11 @@ class RMSprop(RuleOptimizer):
     Args:
         params: the Tensors to train.
         lr: the learning rate.
-        alpha: the share of v that is kept.
-        eps: what keeps the quotient finite.
+        alpha: the share of v that a step keeps.
+        eps: keeps the quotient finite.
         weight_decay: the factor λ of λθ, added to g.
         momentum: the share of the last update's direction that is added to the new one.
-        centered: divide by the gradient's standard deviation, √(v - m²) with m its mean, instead.
+        centered: divide by the gradient's standard deviation, √(v - m²) with m its mean.
 
     Raises:
         ValueError, TypeError: an argument is out of its range, or is not a number.

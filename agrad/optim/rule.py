@@ -1,4 +1,4 @@
-"""What a rule is: the mathematics of an update, apart from the parameters it is applied to."""
+"""Rules: the mathematics of an update, separate from the parameters it applies to."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ __all__ = ["Rule", "with_decay"]
 
 
 class Rule(ABC):
-    """How an update follows from the gradient: options, and arithmetic by them.
+    """How an update follows from the gradient: the options and the arithmetic.
 
-    A subclass is a frozen dataclass of its options, which it checks when it is made. The optimizer
+    A subclass is a frozen dataclass of its options, which it checks on creation. The optimizer
     keeps the state and counts the steps, so one rule serves any number of parameters. Every rule's
     update is proportional to the learning rate.
 
@@ -39,8 +39,7 @@ class Rule(ABC):
     """
 
     whole: ClassVar[bool] = False
-    """Whether the update is that of a whole parameter in its shape, rather than element by element.
-    """
+    """Whether the rule updates a whole parameter in its shape, rather than element by element."""
 
     @property
     def name(self) -> str:
@@ -49,16 +48,16 @@ class Rule(ABC):
 
     @property
     def state(self) -> tuple[str, ...]:
-        """The names of the arrays to keep for each parameter, which begin as zeros."""
+        """The names of the state arrays of each parameter, which start as zeros."""
         return ()
 
     def for_param(self, param: Tensor) -> "Rule":
-        """Return the rule for this parameter: itself, or another where it does not apply."""
+        """Return the rule for this parameter: this rule, or another if it does not apply."""
         return self
 
     @abstractmethod
     def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
-        """Return all numbers of the update that change from step to step.
+        """Return all numbers in the update that change from step to step.
 
         Args:
             rate: the learning rate in force.
@@ -74,16 +73,17 @@ class Rule(ABC):
         state: Mapping[str, Array],
         numbers: tuple[float, ...],
     ) -> None:
-        """Put the update into `out`, and bring the state up to date.
+        """Write the update into `out`, and update the state.
 
-        The arrays have one shape and dtype and are C-contiguous. They have one dimension, for a run
-        of elements of any parameters, or the parameter's own shape if the rule is `whole`.
+        The arrays have one shape and dtype and are C-contiguous. They are
+        one-dimensional, and hold consecutive elements of any parameters; if the rule is `whole`,
+        they have the parameter's own shape.
 
         Args:
-            out: where the update goes.
-            grad: the gradients, to be read.
-            values: the parameters, to be read.
-            state: the arrays kept, by name.
+            out: receives the update.
+            grad: the gradients, read-only.
+            values: the parameters, read-only.
+            state: the state arrays, by name.
             numbers: what `numbers` returns for this step. While a step is recorded as a CUDA graph,
                 each is a float64 array without axes, for kernels to read when the graph runs.
         """

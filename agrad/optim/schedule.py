@@ -1,4 +1,4 @@
-"""Schedules: the learning rate as a function of the number of steps made."""
+"""Schedules: the learning rate as a function of the number of steps."""
 
 import math
 from bisect import bisect_right
@@ -15,14 +15,14 @@ __all__ = ["CosineAnnealingLR", "LinearLR", "Schedule", "SequentialLR", "StepLR"
 class Schedule:
     """Sets an optimizer's `scale`, the factor on its learning rate, from step to step.
 
-    `lr` itself stays, and `rate` is what is in force. Where an AverageGradient finds the rate
-    itself, the factor scales its step. A subclass defines `factor`.
+    `lr` itself does not change; `rate` is the effective rate. If an AverageGradient sets its rate
+    automatically, the factor scales its step instead. A subclass defines `factor`.
 
     Args:
-        optimizer: the optimizer; its scale is set at once, and anew by each `step`.
+        optimizer: the optimizer; its scale is set immediately, and again by each `step`.
 
     Attributes:
-        steps: the steps made.
+        steps: the number of steps made.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -48,10 +48,10 @@ class Schedule:
         return {"steps": self.steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was called.
+        """Restore a state from `state_dict`.
 
         Raises:
-            ValueError: it is no such state; nothing has changed.
+            ValueError: the state does not fit; nothing has changed.
         """
         if require_dict(self._name, "the state", state).keys() != {"steps"}:
             raise ValueError(f"{self._name}.load_state_dict: expected steps, got {sorted(state)}")
@@ -67,7 +67,7 @@ class Schedule:
 
 
 class StepLR(Schedule):
-    """The rate times `gamma` every `step_size` steps.
+    """Multiply the rate by `gamma` every `step_size` steps.
 
     Example:
         >>> import agrad as ag
@@ -91,15 +91,15 @@ class StepLR(Schedule):
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
-        """Return gamma to the power of the whole multiples of `step_size` made."""
+        """Return gamma to the power of the number of complete `step_size`s."""
         return float(self.gamma ** (steps // self.step_size))
 
 
 class CosineAnnealingLR(Schedule):
-    """From the full rate down to `eta_min` in `T_max` steps, along half a wave of a cosine.
+    """Lower the rate to `eta_min` in `T_max` steps, along half a period of a cosine.
 
-    Beyond `T_max` it goes up again, and so forth. An automatic rate cannot be compared with
-    `eta_min`, which must be 0 for it.
+    After `T_max` the rate follows the cosine up again, and so on. If the rate is automatic,
+    `eta_min` must be 0.
 
     Example:
         >>> import agrad as ag
@@ -119,7 +119,7 @@ class CosineAnnealingLR(Schedule):
         require(self._name, "not be negative", lambda x: x >= 0, eta_min=eta_min)
         if eta_min and (optimizer.automatic or optimizer.lr == 0):
             raise ValueError(
-                f"{self._name}: eta_min must be 0 where the learning rate is automatic or 0, "
+                f"{self._name}: eta_min must be 0 if the learning rate is automatic or 0, "
                 f"got {eta_min}"
             )
         self.T_max = T_max
@@ -128,13 +128,13 @@ class CosineAnnealingLR(Schedule):
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
-        """Return the cosine's height over `eta_min`."""
+        """Return the factor on the cosine."""
         wave = (1 + math.cos(math.pi * steps / self.T_max)) / 2
         return self._lowest + (1 - self._lowest) * wave
 
 
 class LinearLR(Schedule):
-    """From `start_factor` to `end_factor` times the rate in `total_iters` steps: a warm-up.
+    """A warm-up: from `start_factor` to `end_factor` times the rate in `total_iters` steps.
 
     Example:
         >>> import agrad as ag
@@ -171,18 +171,18 @@ class LinearLR(Schedule):
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
-        """Return the factor on the line, and `end_factor` beyond its end."""
+        """Return the factor on the line; `end_factor` after its end."""
         way = min(steps, self.total_iters) / self.total_iters
         return self.start_factor + (self.end_factor - self.start_factor) * way
 
 
 class SequentialLR(Schedule):
-    """One schedule after another, each counting its steps from 0 when its turn comes.
+    """One schedule after another, each counting its own steps from 0.
 
     Args:
         optimizer: the optimizer of all of them.
-        schedulers: the schedules; this one steps for them.
-        milestones: the step at which each but the first begins.
+        schedulers: the schedules; do not step them yourself.
+        milestones: the step at which each schedule except the first begins.
 
     Example:
         >>> import agrad as ag
@@ -214,13 +214,13 @@ class SequentialLR(Schedule):
             )
         for i, schedule in enumerate(schedulers):
             if schedule.optimizer is not optimizer:
-                raise ValueError(f"{self._name}: schedulers[{i}] is of another optimizer")
+                raise ValueError(f"{self._name}: schedulers[{i}] belongs to another optimizer")
         self.schedulers = list(schedulers)
         self.milestones = list(milestones)
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
-        """Return the factor of the schedule whose turn it is."""
+        """Return the factor of the active schedule."""
         turn = bisect_right(self.milestones, steps)
         begin = self.milestones[turn - 1] if turn > 0 else 0
         return self.schedulers[turn].factor(steps - begin)

@@ -32,7 +32,7 @@ class SGDRule(Rule):
         require(self.name, "be in [0, 1]", lambda x: 0 <= x <= 1, dampening=self.dampening)
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(
-                f"{self.name}: nesterov needs a momentum and no dampening, "
+                f"{self.name}: nesterov needs momentum and no dampening, "
                 f"got momentum={self.momentum} and dampening={self.dampening}"
             )
 
@@ -68,10 +68,10 @@ class SGD(RuleOptimizer):
     Args:
         params: the Tensors to train.
         lr: the learning rate.
-        momentum: the share of b that is kept; 0 keeps none, and b is g.
+        momentum: the share of b that a step keeps; with 0, b is g.
         dampening: reduces what g adds to b, from the second step on.
         weight_decay: the factor λ of λθ, added to g.
-        nesterov: look ahead, Δ = -lr · (g + momentum · b); needs momentum, and no dampening.
+        nesterov: look ahead, Δ = -lr · (g + momentum · b); needs momentum and no dampening.
 
     Raises:
         ValueError, TypeError: an argument is out of its range, or is not a number.

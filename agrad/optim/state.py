@@ -1,6 +1,6 @@
-"""Checks of saved states, which may come from any file: all of one is looked at before it is used.
+"""Checks of saved states, which may come from any file and are checked in full before use.
 
-Each raises a ValueError that names the owner of the state and what is wrong with it.
+Each check raises a ValueError that names the owner of the state and the fault.
 """
 
 import operator
@@ -13,14 +13,14 @@ __all__ = ["require_array", "require_count", "require_dict"]
 
 
 def require_dict(owner: str, name: str, saved: Any) -> Mapping[str, Any]:
-    """Return what was saved if it is a dict, of whatever keys."""
+    """Return the saved value if it is a dict, with any keys."""
     if not isinstance(saved, Mapping):
         raise ValueError(f"{owner}.load_state_dict: {name} must be a dict, got {_described(saved)}")
     return saved
 
 
 def require_array(owner: str, name: str, saved: Any, like: Array) -> None:
-    """Raise unless what was saved is an array of the shape and dtype of another."""
+    """Raise unless the saved value is an array with the shape and dtype of `like`."""
     if (getattr(saved, "shape", None), getattr(saved, "dtype", None)) != (like.shape, like.dtype):
         raise ValueError(
             f"{owner}.load_state_dict: {name} must be {_described(like)}, "
@@ -29,14 +29,14 @@ def require_array(owner: str, name: str, saved: Any, like: Array) -> None:
 
 
 def require_count(owner: str, name: str, saved: Any, least: int = 0) -> int:
-    """Return what was saved if it is a number of steps, at least so many."""
+    """Return the saved value if it is a number of steps, `least` or more."""
     try:
         count = operator.index(saved)
     except TypeError:
         count = -1
     if not least <= count < 2**63 or isinstance(saved, bool):
         raise ValueError(
-            f"{owner}.load_state_dict: {name} must be a number of steps from {least} on, "
+            f"{owner}.load_state_dict: {name} must be a number of steps, at least {least}, "
             f"got {_described(saved)}"
         )
     return count

@@ -1,1 +1,1 @@
-"""Captured functions: their recording, and how it runs again."""
+"""Captured functions: recording them, and replaying the recording."""

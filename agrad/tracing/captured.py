@@ -1,8 +1,8 @@
 """Functions of Tensors whose Python runs once, and whose operations run at every call.
 
 While a function is captured its arguments are `Traced`: Tensors with a shape and a dtype, but
-without values, so that the function can decide by nothing else. Its operations go to a `Tape`,
-which becomes a `Plan`: their program, and the conditions under which it may run again. Each call of
+without values, so that the function cannot depend on values. Its operations go to a `Tape`, which
+becomes a `Plan`: their program, and the conditions under which it may run again. Each call of
 the captured function is one operation of the graph, a `Replay` of the plan.
 """
 
@@ -41,20 +41,20 @@ from agrad.tracing.dense import fuse_dense
 
 __all__ = ["Captured", "Plan", "Replay", "Traced", "capture"]
 
-_PLANS = 16  # one for each combination of shapes; the oldest goes when there are more
+_PLANS = 16  # one for each combination of shapes; beyond that, the oldest is dropped
 
 
 def capture(function: Callable[..., Tensor]) -> Captured:
-    """Return `function` such that its Python runs once, and its operations at every call.
+    """Return a version of `function` whose Python runs once, and its operations at every call.
 
-    The first call records the operations. Later calls run them on new arguments and on the present
-    values of all other Tensors, with the same results and gradients of both kinds, bit for bit:
-    dropout draws a new mask at each call, and batch normalization follows each batch. (What several
-    calls in one graph add to a gradient is summed call by call.)
+    The first call records the operations. Later calls run them on new arguments and on the current
+    values of all other Tensors. Results and both kinds of gradients are the same, bit for bit:
+    dropout draws a new mask at each call, and batch normalization follows each batch. (Several
+    calls in one graph add to a gradient call by call.)
 
-    The arrays of the last call are kept until those of the next one take their place.
+    The arrays of the last call are kept until those of the next call replace them.
 
-    Each call checks what the recording depended on, and records again where it has changed: the
+    Each call checks what the recording depended on, and records again if it has changed: the
     shapes and dtypes of the arguments; the shape, dtype and `requires_grad` of the other Tensors;
     the mode of every Module called; whether gradients are recorded.
 
@@ -66,7 +66,7 @@ def capture(function: Callable[..., Tensor]) -> Captured:
 
     Raises:
         CaptureError: when called: the function looks at values of its arguments or results,
-            computes with plain arrays, changes a Tensor in place, or returns no Tensor.
+            computes with plain arrays, changes a Tensor in place, or does not return a Tensor.
 
     Example:
         >>> import agrad as ag
@@ -99,8 +99,8 @@ class Captured:
         self._plans: dict[Any, Plan] = {}
 
     def __call__(self, *arguments: ArrayLike | Tensor) -> Tensor:
-        """Return what the function returns for these arguments."""
-        # Inside another captured function, and where every operation is to be checked.
+        """Return the function's result for these arguments."""
+        # Inside another captured function, and inside `detect_anomaly`.
         if recorder.get() is not None or recorded_at.get() is not None:
             return self.function(*arguments)
         tensors = [as_tensor(argument) for argument in arguments]
@@ -122,7 +122,7 @@ class Captured:
                 return apply(replay, *tensors, *plan.leaves)
         if arrays is None or plan.has_stray_views or any(map(is_stray_view, tensors)):
             return apply(replay, *tensors, *plan.leaves)
-        # What `apply` does, less what is known of the leaves.
+        # Like `apply`, without the checks of leaves whose state is known.
         inputs = (*arrays_of(tensors), *arrays)
         if not HOST.issuperset(map(type, inputs)):
             require_one_device(replay, inputs)
@@ -132,11 +132,11 @@ class Captured:
 
 
 class Traced(Tensor):
-    """A Tensor of a function that is being captured.
+    """A Tensor in a function that is being captured.
 
     Attributes:
         array: its array in the call that records.
-        source: the node that computed it, or itself for an argument.
+        source: the node that computed it; itself for an argument.
     """
 
     __slots__ = ("array", "source")
@@ -162,7 +162,7 @@ class Traced(Tensor):
 
 
 class Tape:
-    """Records the operations of a function, and notes the leaves and the modules that it uses."""
+    """Records the operations of a function, and the leaves and modules that it uses."""
 
     def __init__(self, arguments: list[Tensor]) -> None:
         self.arguments = [Traced(t.data, None, t.requires_grad) for t in arguments]
@@ -171,15 +171,15 @@ class Tape:
         self.modes: list[tuple[Any, bool]] = []
 
     def enter(self, module: Any) -> None:
-        """Note a module that is called, and its mode."""
+        """Record a module that is called, and its mode."""
         self.modes.append((module, module.training))
 
     def record(self, operation: Operation, inputs: tuple[Any, ...]) -> Tensor:
-        """Compute an operation, and note it."""
+        """Compute an operation, and record it."""
         tensors = [value for value in inputs if isinstance(value, Tensor)]
         sources, arrays = zip(*(self._operand(operation, value, tensors) for value in inputs))
         _refuse_arrays(operation)
-        with recording(None):  # an operation's own calls are no part of the function
+        with recording(None):  # an operation's own calls are not part of the function
             called, out = compute(operation, arrays)
         wants = [is_grad_enabled() and getattr(value, "requires_grad", False) for value in inputs]
         parents = tuple([source if wanted else None for source, wanted in zip(sources, wants)])
@@ -212,7 +212,7 @@ class Tape:
 
 
 def _refuse_arrays(operation: Operation) -> None:
-    """Refuse an operation that holds arrays, which the function has computed by other means."""
+    """Reject an operation that holds arrays, which the function computed by other means."""
 
     def arrays(value: Any) -> Iterator[Array]:
         if is_array(value):
@@ -225,7 +225,7 @@ def _refuse_arrays(operation: Operation) -> None:
         for array in arrays(value):
             raise CaptureError(
                 f"capture: {type(operation).__name__} holds an array of shape {array.shape} as its "
-                f"{name}, which would be frozen; leave this part out of what is captured"
+                f"{name}, which would be frozen; leave this part uncaptured"
             )
 
 
@@ -233,12 +233,12 @@ class Plan:
     """A captured function's program, and what its recording depended on.
 
     Attributes:
-        program: its slots after the results are those of the arguments, the leaves, the constants.
-        leaves: the Tensors that the function uses beside its arguments.
-        first: the run that was recorded, for the first `Replay` to take.
-        kept: the arrays of the last run from the start and of the last to an end, until those of
-            the next take their place. Freed all at once, their memory would go back to the system
-            and be fetched again page by page.
+        program: the slots of arguments, leaves and constants follow those of the results.
+        leaves: the Tensors that the function uses besides its arguments.
+        first: the recorded run, which the first `Replay` takes.
+        kept: the arrays of the last start run and the last end run, until those of the next run
+            replace them. If all were freed at once, their memory would go back to the system and
+            have to be faulted in again page by page.
     """
 
     def __init__(self, function: Callable[..., Tensor], arguments: list[Tensor]) -> None:
@@ -254,7 +254,7 @@ class Plan:
         values = program.recorded.values
         self.first: Run | None = program.recorded
         self.differentiable, self.without_average = result.requires_grad, program.without_average()
-        # What belongs to the call that records must not live as long as the plan.
+        # Objects of the recording call must not live as long as the plan.
         program.nodes, program.leaves, program.recorded = [], {}, Run([], {})
         self.program, self.size = program, len(values)
         self.inputs = slice(program.count, program.count + len(tape.leaves))
@@ -272,7 +272,7 @@ class Plan:
     def leaf_arrays(self) -> list[Array] | None:
         """Return the arrays of the leaves; None if anything the recording depended on has changed.
 
-        The arguments are not looked at.
+        The arguments are not checked.
         """
         arrays = arrays_of(self.leaves)
         if not all(map(is_, arrays, self._arrays)):
@@ -285,12 +285,12 @@ class Plan:
         return arrays if all(modes) and wanting(self.leaves) == self._wanting else None
 
     def pins(self) -> list[Pin]:
-        """Return the pins on the arrays of the leaves, none of which is a stray view."""
+        """Return the pins on the leaves' arrays, none of which is a stray view."""
         writable = all(leaf.is_writable() for leaf in self.leaves)
         return [pin_together(self.leaves)] if writable else pinned(self.leaves)
 
     def run(self, name: str, inputs: Values, start: Run | None = None) -> Run:
-        """Run the program; the last run of that name gives up its arrays one by one."""
+        """Run the program; the last run of that name releases its arrays one by one."""
         run = self.program.run([*inputs, *self.constants], start, self.kept.pop(name, None))
         self.kept[name] = list(run.values)
         return run
@@ -305,8 +305,8 @@ class Plan:
 class Replay(Operation):
     """One call of a captured function.
 
-    The values of a run stay for as long as its result is referred to: of the first for ordinary
-    sweeps, and of the runs from other inputs that average sweeps make.
+    The values of a run stay as long as its result is referenced: those of the first run for
+    ordinary sweeps, and those of the runs from other inputs for average sweeps.
     """
 
     owns_gradients = True
@@ -331,9 +331,9 @@ class Replay(Operation):
             plan.first = None
         else:
             run = self.start = plan.run("start", [*inputs])
-        # A view is this run's alone, even where the result is one of the inputs.
+        # The view belongs to this run alone, even if the result is one of the inputs.
         out: Array = run.values[plan.program.result].view()
-        key, this = id(out), weakref.ref(self)  # a cycle would keep all of it for some time
+        key, this = id(out), weakref.ref(self)  # a reference cycle would delay freeing
 
         def forget(_: Any) -> None:
             replay = this()

@@ -18,10 +18,10 @@ __all__ = ["DenseStep", "fuse_dense"]
 
 
 class DenseStep(Step):
-    """An `Affine` with a bias and the activation of its result, which nothing else uses.
+    """An `Affine` with a bias, and the activation that alone uses its result.
 
-    It computes what the two steps do, bit for bit, in fewer passes over memory. The value between
-    the two is needed for averaged Jacobians alone, and kept from the first average sweep on.
+    It gives the same results as the two steps, bit for bit, in fewer passes over memory. Only
+    averaged Jacobians need the value between the two; it is kept after the first average sweep.
     """
 
     __slots__ = ("between", "keeps", "loops", "matmul")
@@ -54,7 +54,7 @@ class DenseStep(Step):
                 grad, self._between(start), out, *ends, place
             )
             self.keeps = True
-            # Midpoints only of what a gradient is wanted through.
+            # Only the gradients that are needed use the midpoints.
             x1, weight1 = end.values[to_x], end.values[to_weight]
             x = midpoint(x, x1) if self.needs[1] else x
             weight = midpoint(weight, weight1) if self.needs[0] else weight
@@ -68,7 +68,7 @@ class DenseStep(Step):
             sweep.add(to_bias, bias_grad)
 
     def _between(self, run: Run) -> Array:
-        """Return the value between the two steps; compute it if the run has not kept it."""
+        """Return the value between the two steps; compute it if the run did not keep it."""
         if run.values[self.between] is None:
             run.values[self.between] = self.operation.forward(*self.inputs(run))
         between: Array = run.values[self.between]
@@ -76,7 +76,7 @@ class DenseStep(Step):
 
 
 def fuse_dense(program: Program) -> Program:
-    """Return the program with each dense layer and its activation as one step."""
+    """Return the program with each dense layer and its activation fused into one step."""
     values = program.recorded.values
     users = Counter(slot for step in program.steps for slot in step.slots)
     fused: dict[Step, Any] = {}
@@ -93,7 +93,7 @@ def fuse_dense(program: Program) -> Program:
             and {values[slot].dtype for slot in affine.slots} == {out.dtype}
             and out.dtype in (np.float32, np.float64)
         ):
-            # In the affine step's place: nothing else waits for the value between.
+            # In the affine step's place: no other step uses the value between.
             joint = DenseStep(affine, step, like=out)
             program.recorded.called[joint] = joint.operation
             fused |= {affine: joint, step: None}

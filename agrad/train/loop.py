@@ -1,4 +1,4 @@
-"""The training loop: many steps, and an evaluation."""
+"""The training loop, and evaluation."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ __all__ = ["Evaluation", "Step", "evaluate", "train"]
 
 @dataclass(frozen=True)
 class Step:
-    """One training step that has been made.
+    """One completed training step.
 
     Attributes:
         iteration: its number, from 1.
-        loss: the batch's loss before it.
-        seconds: how long it took, from the batch at hand to the weights changed.
+        loss: the batch's loss before the step.
+        seconds: the time the step took, without loading the batch.
         examples: the size of its batch.
     """
 
@@ -55,26 +55,27 @@ def train(
     *,
     capture: bool = False,
 ) -> Iterator[Step]:
-    """Train on one batch after another, epoch after epoch, giving a `Step` after each.
+    """Train on one batch after another, epoch after epoch, yielding a `Step` after each.
 
-    The loop belongs to the caller, who may look at the model between steps, save it, or leave.
-    `agrad.checkpoint` keeps what it takes to go on after a crash.
+    The caller owns the loop, and may inspect or save the model between steps, or stop early.
+    `agrad.checkpoint` saves what is needed to resume after a crash.
 
     Args:
-        model: the network; it is put into training mode.
+        model: the network; it is set to training mode.
         optimizer: any optimizer over the model's parameters.
-        batches: of inputs and targets, in this order; they go on where they stand.
+        batches: batches of inputs and targets, in this order; they continue from where they are.
         iterations: the number of the last step, 0 or more.
-        loss_function: gives the loss, a single element, of the model's output and the targets.
-        start: how many of these steps have been made before.
-        capture: make steps as `capture_step` does, faster where layers are small. Only for a model
-            whose Python does the same at every call.
+        loss_function: takes the model's output and the targets, and returns the loss, a single
+            element.
+        start: how many of these steps were made earlier.
+        capture: make steps as `capture_step` does, which is faster for small layers. Only for a
+            model whose Python does the same at every call.
 
     Raises:
         ValueError: `iterations` or `start` is negative.
         CaptureError: the model cannot be captured.
-        NonFiniteError: the loss or a gradient has become NaN or infinite; the message names the
-            iteration, whose step has not been made, and the first operation that gave one.
+        NonFiniteError: the loss or a gradient is NaN or infinite; the message names the iteration,
+            whose step was not made, and the first operation that produced such a value.
 
     Example:
         >>> import numpy as np
@@ -123,16 +124,16 @@ def _steps(
 def evaluate(model: Module, inputs: Any, labels: Any, batch_size: int = 1000) -> Evaluation:
     """Return the mean cross-entropy and the accuracy of a classifier, in evaluation mode.
 
-    A loss that is not finite is returned as it is.
+    A loss that is not finite is returned, not raised as an error.
 
     Args:
-        model: gives logits of shape (N, classes); the mode of each module is restored afterwards.
-        inputs: the examples, (N, ...), at least one; on the model's device, as the labels.
+        model: returns logits of shape (N, classes); each module's mode is restored afterwards.
+        inputs: the examples, (N, ...), at least one; on the model's device, like the labels.
         labels: their classes, integers of shape (N,).
         batch_size: how many examples are computed at a time.
 
     Raises:
-        ValueError: no examples, another number of labels, or a `batch_size` below 1.
+        ValueError: there are no examples, the number of labels differs, or `batch_size` is below 1.
 
     Example:
         >>> import numpy as np

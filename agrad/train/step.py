@@ -29,19 +29,19 @@ def train_step(
     targets: Any,
     loss_function: LossFunction = F.cross_entropy,
 ) -> float:
-    """Make one step on one batch and return the loss before it.
+    """Make one step on one batch and return the loss before the step.
 
     Args:
-        model: the network, in the mode in which it is, perhaps captured.
+        model: the network, perhaps captured; its mode does not change.
         optimizer: any optimizer over the model's parameters.
-        inputs: what the model is given, (N, ...), an array or a Tensor on the model's device.
-        targets: what the loss is given beside the model's output.
-        loss_function: gives the loss, a single element, of output and targets.
+        inputs: the model's input, (N, ...), an array or a Tensor on the model's device.
+        targets: the loss function's second argument, after the model's output.
+        loss_function: takes output and targets, and returns the loss, a single element.
 
     Raises:
         NonFiniteError: the loss or a gradient is NaN or infinite; the message names the first
-            operation that gave one, and neither weights nor optimizer have changed.
-        DeviceError: model, inputs and targets are not on one device, or it fails.
+            operation that produced such a value. Neither weights nor optimizer have changed.
+        DeviceError: model, inputs and targets are on different devices, or the device fails.
 
     Example:
         >>> import agrad as ag
@@ -58,7 +58,7 @@ def train_step(
     """
     draws = random.get_state()
     try:
-        # Of overflow the error speaks once, and better.
+        # Our own error reports an overflow once, and better.
         with np.errstate(all="ignore"), cuda.failures_explained():
             return _step(model, optimizer, inputs, targets, loss_function)
     except NonFiniteError as error:
@@ -85,7 +85,7 @@ def _cause(
     loss_function: LossFunction,
     draws: dict[str, Any],
 ) -> str:
-    """Return in words what first was not finite: the step is computed again, and looked through."""
+    """Compute the step again, and describe the first value that is not finite."""
     given = {"the inputs": as_tensor(inputs)}
     module = model.function if isinstance(model, Captured) else model
     if isinstance(module, Module):
@@ -118,22 +118,23 @@ def capture_step(
     eagerly, and the second is recorded. A step is recorded again when the arrays of parameters or
     states are replaced, and when modes, options of the optimizer or the model's constants change.
 
-    If a condition fails that the step checks (each label is a class, the loss is finite, and so is
-    the loss at the end of the updates), what the graph changed is restored and the step runs
+    If a condition that the step checks fails (each label is a class, the loss is finite, and so is
+    the loss at the end of the updates), everything the graph changed is restored and the step runs
     eagerly. Steps that cannot be recorded always run eagerly, after a RuntimeWarning that says why.
 
-    After a step by a graph the parameters have no `.grad`.
+    After a step run as a graph, the parameters have no `.grad`.
 
     Args:
         model: the network, whose Python does the same at every call.
         optimizer: any optimizer over the model's parameters.
-        loss_function: gives the loss, a single element, of output and targets.
+        loss_function: takes output and targets, and returns the loss, a single element.
 
     Returns:
-        A function of a batch's inputs and targets that makes a step and returns the loss before it.
+        A function of a batch's inputs and targets that makes a step and returns the loss before the
+        step.
 
     Raises:
-        CaptureError, NonFiniteError, DeviceError: when called, as by `agrad.capture` and
+        CaptureError, NonFiniteError, DeviceError: when called, as for `agrad.capture` and
             `train_step`.
 
     Example:
@@ -153,7 +154,7 @@ def capture_step(
 
 
 class CapturedStep:
-    """A training step as `capture_step` returns it."""
+    """A captured training step, made by `capture_step`."""
 
     def __init__(
         self,
@@ -171,7 +172,7 @@ class CapturedStep:
         self._recorded = RecordedStep(body, model, self._forward, optimizer)
 
     def __call__(self, inputs: Any, targets: Any) -> float:
-        """Make a step on a batch and return the loss before it."""
+        """Make a step on a batch and return the loss before the step."""
         loss = self._recorded(inputs, targets)
         return self._eager(inputs, targets) if loss is None else loss
 

@@ -160,6 +160,6 @@ def test_a_parameter_that_made_no_step_has_no_state() -> None:
     before = part.state_dict()
     state = part.state_dict()
     state["parameters"]["1"]["steps"] = 0
-    with pytest.raises(ValueError, match="steps of parameter 1 must be a number of steps from 1"):
+    with pytest.raises(ValueError, match="parameter 1 must be a number of steps, at least 1"):
         part.load_state_dict(state)
     assert comparable(part.state_dict()) == comparable(before)

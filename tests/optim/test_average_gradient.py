@@ -761,7 +761,7 @@ def use_an_operation_without_a_kind(theta, optimizer):
     [
         (use_an_operation_without_a_kind, AverageUndefinedError, "Kindless"),
         (use_a_freed_graph, FreedGraphError, "retain_graph=True"),
-        (use_another_loss, ValueError, "parameter 0, .* has a gradient, but not of this loss"),
+        (use_another_loss, ValueError, "parameter 0, .* has a gradient that is not of this loss"),
         (forget_the_loss, TypeError, r"needs the loss.*call step\(loss\)"),
         (forget_to_pass_a_tensor, TypeError, "loss must be a Tensor, got a float"),
         (pass_several_elements, ValueError, r"a single element .* got shape \(2,\)"),

@@ -79,11 +79,11 @@ def test_ema_refuses():
     with ema.averaged():
         with pytest.raises(ValueError, match="update outside"):
             ema.update()
-        with pytest.raises(ValueError, match="in use already"), ema.averaged():
+        with pytest.raises(ValueError, match="already in use"), ema.averaged():
             pass
     with pytest.raises(ValueError, match="expected updates and averages"):
         ema.load_state_dict({})
-    with pytest.raises(ValueError, match="has 1 averages, the parameters are 2"):
+    with pytest.raises(ValueError, match="has 1 averages for 2 parameters"):
         optim.EMA([x(), x()]).load_state_dict(ema.state_dict())
     with pytest.raises(ValueError, match="average 0 must be float64"):
         optim.EMA([x(dtype=np.float64)]).load_state_dict(ema.state_dict())

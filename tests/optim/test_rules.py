@@ -472,7 +472,7 @@ def test_a_state_that_an_option_asks_for_later_begins_as_zeros():
 @pytest.mark.parametrize(
     ("optimizer", "name", "value", "message"),
     [
-        (optim.SGD([x()]), "nesterov", True, "SGD: nesterov needs a momentum"),
+        (optim.SGD([x()]), "nesterov", True, "SGD: nesterov needs momentum"),
         (optim.AdamW([x()]), "betas", (0.9, 1.0), r"AdamW: betas\[1\] must be in"),
         (optim.Muon([x()]), "ns_steps", 0, "Muon: ns_steps must be an integer"),
     ],
@@ -547,7 +547,7 @@ def test_muons_rate_for_other_parameters_is_its_own_by_default():
         ([np.ones(2)], TypeError, r"params\[0\] must be a Tensor, got a ndarray"),
         (x(), TypeError, "params must be an iterable of Tensors, got a Tensor"),
         (3, TypeError, "params must be an iterable of Tensors, got a int"),
-        ([x()] * 2, ValueError, r"params\[1\] is there twice"),
+        ([x()] * 2, ValueError, r"params\[1\] appears twice"),
     ],
 )
 def test_refuses_parameters(params, error, message):
@@ -569,7 +569,7 @@ def test_refuses_parameters(params, error, message):
         (optim.SGD, {"momentum": -1}, ValueError, "momentum"),
         (optim.SGD, {"dampening": 2}, ValueError, "dampening"),
         (optim.SGD, {"weight_decay": -1}, ValueError, "weight_decay"),
-        (optim.SGD, {"nesterov": True}, ValueError, "nesterov needs a momentum"),
+        (optim.SGD, {"nesterov": True}, ValueError, "nesterov needs momentum"),
         (
             optim.SGD,
             {"nesterov": True, "momentum": 0.9, "dampening": 0.1},

@@ -123,7 +123,7 @@ def test_a_schedule_resumes(name):
         (
             lambda o: optim.SequentialLR(o, [optim.LinearLR(optim.SGD([x()]))], []),
             ValueError,
-            r"SequentialLR: schedulers\[0\] is of another optimizer",
+            r"SequentialLR: schedulers\[0\] belongs to another optimizer",
         ),
     ],
 )

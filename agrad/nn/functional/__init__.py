@@ -1,4 +1,4 @@
-"""The functions that networks are made of, with PyTorch's names and argument orders.
+"""The functions that make up networks, with PyTorch's names and argument orders.
 
 Each takes Tensors, arrays or nested sequences and returns a Tensor.
 """

@@ -145,11 +145,11 @@ def gelu(input: Any) -> Tensor:
 def softmax(input: Any, dim: int) -> Tensor:
     """Return the elements' exponentials, divided by their sum along the axis `dim`.
 
-    Nothing overflows, and elements may be minus infinity.
+    It does not overflow, and elements may be minus infinity.
 
     Raises:
-        TypeError: an input that is not floating-point.
-        ValueError: `dim` out of range.
+        TypeError: the input is not floating-point.
+        ValueError: `dim` is out of range.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -161,11 +161,11 @@ def softmax(input: Any, dim: int) -> Tensor:
 
 
 def log_softmax(input: Any, dim: int) -> Tensor:
-    """Return the logarithm of the softmax along the axis `dim`, without its overflow or underflow.
+    """Return the logarithm of the softmax along the axis `dim`, without overflow or underflow.
 
     Raises:
-        TypeError: an input that is not floating-point.
-        ValueError: `dim` out of range.
+        TypeError: the input is not floating-point.
+        ValueError: `dim` is out of range.
 
     Example:
         >>> import agrad.nn.functional as F

@@ -1,4 +1,4 @@
-"""Convolution, along one axis or two, and its transpose."""
+"""Convolution along one or two axes, and its transpose."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,19 +26,19 @@ def conv1d(
         weight: (out_channels, C / groups, kernel_size).
         bias: (out_channels,).
         stride: the distance between windows.
-        padding: zeros on either side; "valid" for none, "same" for as many as keep the length, the
-            odd one on the right.
+        padding: zeros on either side; "valid" for none, "same" to keep the length, with an odd zero
+            on the right.
         dilation: the distance between a window's elements.
-        groups: how many parts the channels fall into, each convolved alone.
+        groups: how many groups of channels to convolve separately.
 
     Returns:
         (N, out_channels, ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1).
 
     Raises:
-        ValueError: shapes that do not fit together, channels that groups do not divide, a kernel
-            longer than the padded input, options below their least values, padding="same" with a
+        ValueError: the shapes do not match, groups do not divide the channels, the kernel is longer
+            than the padded input, an option is below its minimum, or padding="same" comes with a
             stride.
-        TypeError: an input or weight that is neither float32 nor float64.
+        TypeError: the input or weight is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -59,17 +59,17 @@ def conv2d(
 ) -> Tensor:
     """Return the products of `weight` with each window of an image, plus `bias`.
 
-    Options other than `groups` are a number for both axes, or a pair, the vertical one's first.
+    Options other than `groups` are a number for both axes, or a pair, the vertical one first.
 
     Args:
         input: (N, C, H, W), or (C, H, W) for a single image; float32 or float64.
         weight: (out_channels, C / groups, kernel height, kernel width).
         bias: (out_channels,).
         stride: the distance between windows.
-        padding: zeros on either side; "valid" for none, "same" for as many as keep the size, the
-            odd ones below and on the right.
+        padding: zeros on either side; "valid" for none, "same" to keep the size, with odd zeros
+            below and on the right.
         dilation: the distance between a window's elements.
-        groups: how many parts the channels fall into, each convolved alone.
+        groups: how many groups of channels to convolve separately.
 
     Returns:
         (N, out_channels, height, width), with the lengths that `conv1d` gives.
@@ -98,8 +98,8 @@ def conv_transpose1d(
 ) -> Tensor:
     """Return the sum of windows, each `weight` times an element of a sequence, plus `bias`.
 
-    It is the transpose of the linear map that `conv1d` is with the same options: what gradients
-    take back through it.
+    It is the transpose of the linear map of `conv1d` with the same options, the map that `conv1d`
+    applies to gradients on the way back.
 
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
@@ -107,9 +107,9 @@ def conv_transpose1d(
         bias: (out_channels,).
         stride: the distance between windows.
         padding: how many elements are cut off on either side.
-        output_padding: how many elements the output has more on the right; less than the stride or
+        output_padding: how many extra elements the output has on the right; less than the stride or
             the dilation.
-        groups: how many parts the channels fall into, each convolved alone.
+        groups: how many groups of channels to convolve separately.
         dilation: the distance between a window's elements.
 
     Returns:
@@ -117,9 +117,9 @@ def conv_transpose1d(
         output_padding + 1).
 
     Raises:
-        ValueError: shapes that do not fit together, channels that groups do not divide, an output
-            without elements, options below their least values, an output_padding too large.
-        TypeError: an input or weight that is neither float32 nor float64.
+        ValueError: the shapes do not match, groups do not divide the channels, the output has no
+            elements, an option is below its minimum, or output_padding is too large.
+        TypeError: the input or weight is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -152,7 +152,7 @@ def conv_transpose2d(
 ) -> Tensor:
     """Return the sum of windows, each `weight` times a pixel of an image, plus `bias`.
 
-    Options other than `groups` are a number for both axes, or a pair, the vertical one's first;
+    Options other than `groups` are a number for both axes, or a pair, the vertical one first;
     see `conv_transpose1d`.
 
     Args:
@@ -161,8 +161,8 @@ def conv_transpose2d(
         bias: (out_channels,).
         stride: the distance between windows.
         padding: how many rows and columns are cut off on either side.
-        output_padding: how many the output has more below and on the right.
-        groups: how many parts the channels fall into, each convolved alone.
+        output_padding: how many extra rows and columns the output has below and on the right.
+        groups: how many groups of channels to convolve separately.
         dilation: the distance between a window's elements.
 
     Raises:
@@ -272,7 +272,7 @@ def _convolve_transposed(
         for axis, length in enumerate(x.shape[2:], start=2 - axes):
             if length < 1 or convolution.out_length(axis, length, kernel[axis - 2]) < 1:
                 raise ValueError(
-                    f"{operation}: padding={padding} leaves nothing of the output (input has shape "
+                    f"{operation}: padding={padding} leaves no output (input has shape "
                     f"{x.shape}, weight {weight.shape})"
                 )
         return apply(convolution, x, *parameters)
@@ -309,14 +309,14 @@ def _pads(
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """Return how many zeros there are before and after each axis."""
+    """Return the numbers of zeros before and after each axis."""
     if padding == "valid":
         return ((0, 0),) * len(kernel)
     if padding == "same":
         if max(stride) > 1:
             raise ValueError(
                 f'{operation}: padding="same" needs a stride of 1, got stride={stride}; give the '
-                "padding in numbers"
+                "padding as numbers"
             )
         totals = [d * (k - 1) for d, k in zip(dilation, kernel)]
         return tuple((total // 2, total - total // 2) for total in totals)

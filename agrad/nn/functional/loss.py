@@ -39,14 +39,14 @@ def cross_entropy(
         weight: (C,), a factor for each class; a constant.
         ignore_index: the class that marks examples to leave out.
         reduction: "mean", "sum", or "none" for the loss of each example. With classes as targets
-            the mean is weighted with the examples' weights.
+            the mean is weighted by the examples' weights.
         label_smoothing: the share, 0 to 1, of each target that is spread evenly over all classes
             (Szegedy et al., "Rethinking the Inception Architecture", 2016).
 
     Raises:
-        ValueError: a class out of range; shapes that do not fit; a label smoothing outside [0, 1];
-            an unknown reduction; a target or weight that requires a gradient.
-        TypeError: logits that are neither float32 nor float64, or classes that are no integers.
+        ValueError: a class is out of range, the shapes do not match, label_smoothing is outside
+            [0, 1], the reduction is unknown, or a target or weight requires a gradient.
+        TypeError: the logits are neither float32 nor float64, or the classes are not integers.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -91,12 +91,12 @@ def nll_loss(
         target: the classes, integers of the shape of `input` without C; a constant.
         weight: (C,), a factor for each class; a constant.
         ignore_index: the class that marks examples to leave out.
-        reduction: "mean" (weighted with the examples' weights), "sum", or "none".
+        reduction: "mean" (weighted by the examples' weights), "sum", or "none".
 
     Raises:
-        ValueError: a class out of range; shapes that do not fit; an unknown reduction; a target or
-            weight that requires a gradient.
-        TypeError: an input that is not floating-point, or classes that are no integers.
+        ValueError: a class is out of range, the shapes do not match, the reduction is unknown, or a
+            target or weight requires a gradient.
+        TypeError: the input is not floating-point, or the classes are not integers.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -114,11 +114,11 @@ def nll_loss(
 
 
 def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """Return the squared differences of two arrays of one shape: their mean, their sum, or each.
+    """Return the squared differences of two arrays of equal shape: their mean, sum, or each.
 
     Raises:
-        ValueError: different shapes (PyTorch broadcasts them, seldom to what was meant); an unknown
-            reduction.
+        ValueError: the shapes differ (PyTorch broadcasts them, which is rarely intended), or the
+            reduction is unknown.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -144,14 +144,15 @@ def binary_cross_entropy_with_logits(
 
     Args:
         input: logits, of any shape.
-        target: probabilities of a yes, of the same shape; a constant.
+        target: probabilities of the positive class, of the same shape; a constant.
         weight: a factor for each element, broadcast to the shape of `input`.
         reduction: "mean" (over all elements), "sum", or "none".
-        pos_weight: a factor for the cost of a missed yes, broadcast to the shape of `input`.
+        pos_weight: a factor for the cost of a missed positive, broadcast to the shape of `input`.
 
     Raises:
-        ValueError: shapes that do not fit; an unknown reduction; a target that requires a gradient.
-        TypeError: an input that is not floating-point.
+        ValueError: the shapes do not match, the reduction is unknown, or the target requires a
+            gradient.
+        TypeError: the input is not floating-point.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -192,7 +193,7 @@ def _constant(name: str, target: Any, like: Tensor) -> Array:
 
 
 def _beside(name: str, argument: str, value: Any, logits: Tensor) -> Any:
-    """Return a constant to be an operation's input: a Tensor, or an array beside the logits."""
+    """Return a constant input for an operation: a Tensor, or an array on the logits' device."""
     if not isinstance(value, Tensor):
         return beside(name, argument, value, logits.data)
     if value.requires_grad:
@@ -212,7 +213,7 @@ def _require_classes(name: str, logits: Tensor) -> None:
 
 
 def _class_weights(name: str, weight: Any, logits: Tensor) -> tuple[Any, ...]:
-    """Return the classes' weights as an operation's inputs: one, or none."""
+    """Return the classes' weights as an operation's inputs: one input or none."""
     if weight is None:
         return ()
     weight = _beside(name, "weight", weight, logits)

@@ -28,8 +28,8 @@ def batch_norm(
 ) -> Tensor:
     """Normalize each channel to mean 0 and variance 1, then scale and shift it.
 
-    In training it uses the batch's mean and variance, and the call moves the running ones towards
-    them; an average backward pass, which runs the recorded graph again, does not. Outside training
+    In training it uses the batch's mean and variance, and moves the running ones towards them; an
+    average backward pass, which runs the recorded graph again, does not move them. Outside training
     it uses the running ones.
 
     Ioffe and Szegedy, "Batch Normalization", 2015.
@@ -40,15 +40,15 @@ def batch_norm(
         running_var: (C,), likewise; it follows the unbiased variance.
         weight: the scales, (C,).
         bias: the shifts, (C,).
-        training: whether to normalize by the batch.
+        training: whether to use the batch's mean and variance.
         momentum: the share of the batch in the new running mean and variance, or a function that
             returns it, perhaps as an array without axes, whenever they change.
         eps: added to the variance.
 
     Raises:
-        ValueError: shapes that do not fit together, a single element for each channel in training,
-            no running mean or variance outside it.
-        TypeError: an input that is neither float32 nor float64.
+        ValueError: the shapes do not match, a channel has a single element in training, or there is
+            no running mean or variance outside training.
+        TypeError: the input is neither float32 nor float64.
 
     Example:
         >>> import agrad as ag
@@ -82,7 +82,7 @@ def batch_norm(
         follow = partial(_follow, axes, running_mean, running_var, momentum)
         out = apply(FollowedNormalize(axes, eps, follow), x)
     elif running_mean is None or running_var is None:
-        raise ValueError("batch_norm: outside training running_mean and running_var are needed")
+        raise ValueError("batch_norm: running_mean and running_var are needed outside training")
     else:
         deviation = apply(Sqrt(), running_var + eps)
         out = (x - running_mean.reshape(channel)) / deviation.reshape(channel)
@@ -136,8 +136,8 @@ def layer_norm(
         eps: added to the variance.
 
     Raises:
-        ValueError: shapes that do not fit together.
-        TypeError: an input that is neither float32 nor float64.
+        ValueError: the shapes do not match.
+        TypeError: the input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -170,7 +170,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
 
     Raises:
-        ValueError: `p` outside [0, 1].
+        ValueError: `p` is outside [0, 1].
 
     Example:
         >>> import agrad as ag

@@ -25,25 +25,25 @@ def max_pool1d(
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """Return the largest element of each window of a sequence; of equal ones the first is chosen.
+    """Return the largest element of each window of a sequence; the first of equal ones is chosen.
 
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
-        kernel_size: the elements of a window.
+        kernel_size: the number of elements in a window.
         stride: the distance between windows, kernel_size if None; they may overlap.
         padding: how far windows reach beyond either side, at most half a window; elements there
             are never the largest.
         dilation: the distance between a window's elements.
-        ceil_mode: whether elements at the end that are too few for a whole window make one.
+        ceil_mode: whether elements left over at the end make a partial window.
 
     Returns:
         (N, C, ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1), with ⌈⌉ in place
         of ⌊⌋ in ceil_mode, except that no window begins in the padding on the right.
 
     Raises:
-        ValueError: another shape, options below their least values, a padding of more than half a
-            window, a window longer than the padded input.
-        TypeError: an input that is neither float32 nor float64.
+        ValueError: the input has another shape, an option is below its minimum, the padding is more
+            than half a window, or a window is longer than the padded input.
+        TypeError: the input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -61,10 +61,10 @@ def max_pool2d(
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """Return the largest element of each window of an image; of equal ones the first is chosen.
+    """Return the largest element of each window of an image; the first of equal ones is chosen.
 
-    As `max_pool1d`, for an input (N, C, H, W) or (C, H, W); options are a number for both axes, or
-    a pair, the vertical one's first.
+    Like `max_pool1d`, for an input (N, C, H, W) or (C, H, W); options are a number for both axes,
+    or a pair, the vertical one first.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -86,11 +86,11 @@ def avg_pool1d(
 
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
-        kernel_size: the elements of a window.
+        kernel_size: the number of elements in a window.
         stride: the distance between windows, kernel_size if None; they may overlap.
         padding: zeros on either side, at most half a window.
-        ceil_mode: whether elements at the end that are too few for a whole window make one; its
-            mean is over those elements.
+        ceil_mode: whether elements left over at the end make a partial window; its mean is over
+            those elements.
         count_include_pad: whether the mean counts the zeros of the padding.
 
     Returns:
@@ -120,9 +120,9 @@ def avg_pool2d(
 ) -> Tensor:
     """Return the mean of each window of an image.
 
-    As `avg_pool1d`, for an input (N, C, H, W) or (C, H, W); kernel_size, stride and padding are a
-    number for both axes, or a pair, the vertical one's first. With a `divisor_override` the sums
-    are divided by it, however many elements they have.
+    Like `avg_pool1d`, for an input (N, C, H, W) or (C, H, W); kernel_size, stride and padding are a
+    number for both axes, or a pair, the vertical one first. A `divisor_override` divides the sums
+    in place of the number of elements.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -142,14 +142,14 @@ def adaptive_avg_pool1d(input: Any, output_size: int | Sequence[int]) -> Tensor:
 
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
-        output_size: how many windows; 1 for the mean of the whole.
+        output_size: how many windows; 1 for the mean of the whole sequence.
 
     Returns:
         (N, C, output_size).
 
     Raises:
-        ValueError: another shape, an output_size below 1, an empty sequence.
-        TypeError: an input that is neither float32 nor float64.
+        ValueError: the input has another shape, output_size is below 1, or the sequence is empty.
+        TypeError: the input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F

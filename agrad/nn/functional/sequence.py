@@ -14,10 +14,10 @@ __all__ = ["embedding", "global_avg_pool1d", "global_max_pool1d"]
 
 
 def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor:
-    """Return for each id the row of `weight` that it names.
+    """Return the row of `weight` for each id.
 
-    Gradients of a row that is named several times are added in the order of the ids, so that every
-    run gives the same sums.
+    If an id occurs several times, the gradients of its row are added in the order of the ids, so
+    that every run gives the same sums.
 
     Args:
         input: ids of any shape, integers from 0 to V - 1; a constant.
@@ -29,8 +29,9 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
         (*input.shape, D).
 
     Raises:
-        ValueError: an id or a padding_idx outside the rows of `weight`; a weight not of two axes.
-        TypeError: ids that are no integers, or a weight that is not floating-point.
+        ValueError: an id or padding_idx is outside the rows of `weight`, or the weight does not
+            have two axes.
+        TypeError: the ids are not integers, or the weight is not floating-point.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -69,14 +70,14 @@ def global_max_pool1d(input: Any, mask: Any = None) -> Tensor:
 
     Args:
         input: (N, C, L) or (C, L), floating-point.
-        mask: (N, L) or (L,), true where the input counts; None if all of it does.
+        mask: (N, L) or (L,), true where the input counts; None to count all of it.
 
     Returns:
         (N, C) or (C,).
 
     Raises:
-        ValueError: shapes that do not fit; a sequence without a position that counts.
-        TypeError: an input that is not floating-point, or a mask that is not boolean.
+        ValueError: the shapes do not match, or the mask excludes a whole sequence.
+        TypeError: the input is not floating-point, or the mask is not boolean.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -91,8 +92,8 @@ def global_max_pool1d(input: Any, mask: Any = None) -> Tensor:
 def global_avg_pool1d(input: Any, mask: Any = None) -> Tensor:
     """Return each channel's mean over time, where `mask` is true.
 
-    Elements that the mask excludes have no effect. Shapes and errors are those
-    of `global_max_pool1d`.
+    Elements that the mask excludes have no effect. Shapes and errors are those of
+    `global_max_pool1d`.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -108,7 +109,7 @@ def global_avg_pool1d(input: Any, mask: Any = None) -> Tensor:
 
 
 def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
-    """Return the input and, as it broadcasts to it, a copy of the mask."""
+    """Return the input, and a copy of the mask in a shape that broadcasts to it."""
     x = as_tensor(input)
     _require_floating(name, "input", x)
     if x.ndim not in (2, 3) or x.shape[-1] == 0:

@@ -1,4 +1,4 @@
-"""What convolution and pooling ask of their arguments."""
+"""Checks of the arguments of convolution and pooling."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def per_axis(operation: str, name: str, value: Any, axes: int, least: int = 1) -
 
 
 def two_axes(values: tuple[Any, ...], single: Any) -> tuple[Any, Any]:
-    """Return a pair of which a sequence's one axis is the second."""
+    """Return a pair; `single` comes first if there is one value, that of a sequence's axis."""
     return (single, *values) if len(values) == 1 else values
 
 
@@ -37,7 +37,7 @@ def floating(operation: str, name: str, value: Any) -> Tensor:
 
 
 def batched(operation: str, axes: int, input: Any, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a function of several images to them or to one."""
+    """Apply a function of a batch to a batch or to a single example."""
     x = floating(operation, "input", input)
     if x.ndim == axes + 2:
         return function(x)
