@@ -48,14 +48,14 @@ class Graph:
     `record` computes nothing. Everything the function needs from the host is deferred until a run
     has ended: the graph is a `Deferral`, see `agrad.gpu.deferred`.
 
-    The graph shares neither its pool nor the buffers of `Flat`s with other graphs. If it did, one
+    The graph shares neither its pool nor the buffers of a `Flat` with other graphs. If it did, one
     recorded earlier could overwrite results of this one that a third is to read.
 
     Args:
         body: the function, which returns an array of one element.
         arguments: its arrays, copied into those that the graph reads.
         changing: the outside arrays that it changes.
-        flats: the `Flat`s whose buffers it uses.
+        flats: each `Flat` whose buffers it uses.
         recorder: the resources it shares with other graphs.
     """
 

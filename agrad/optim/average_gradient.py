@@ -292,7 +292,7 @@ class AverageGradient(Optimizer):
         return self.base.changing()
 
     def flats(self) -> list[Flat]:
-        """Return the `Flat`s that hold the parameters."""
+        """Return each `Flat` that holds parameters."""
         return self.base.flats()
 
     def reading(self) -> list[Array]:

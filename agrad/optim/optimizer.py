@@ -160,7 +160,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def flats(self) -> list[Flat]:
-        """Return the `Flat`s that hold the parameters."""
+        """Return each `Flat` that holds parameters."""
 
     def reading(self) -> list[Array]:
         """Return the arrays that the next step reads and does not change."""
@@ -406,7 +406,7 @@ class RuleOptimizer(Optimizer):
         ]
 
     def flats(self) -> list[Flat]:
-        """Return the `Flat`s that hold the parameters."""
+        """Return each `Flat` that holds parameters."""
         return [block.flat for block in self._blocks]
 
     def options(self) -> Hashable:

@@ -91,7 +91,7 @@ class StepLR(Schedule):
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
-        """Return gamma to the power of the number of complete `step_size`s."""
+        """Return `gamma` to the power of the number of complete periods of `step_size`."""
         return float(self.gamma ** (steps // self.step_size))
 
 
