@@ -562,15 +562,15 @@ OPTIMIZERS = [
         "known = {str(i): param for i, param in enumerate(self.params)}",
         "known = dict(zip(sorted(map(str, range(len(self.params)))), self.params))",
         "a loaded state given to the parameters in the order of strings, 10 before 2",
-        "optim",
-        "eleven",
+        "rules",
+        "each_of_many",
     ),
     Mutant(
         RULE,
         "if used is not None and used is self.first_grad():",
         "if False:",
         "a step on a loss with the gradients of the last one",
-        "optim",
+        "rules average_gradient",
         "of_the_last_step",
     ),
 ]
