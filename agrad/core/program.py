@@ -296,7 +296,9 @@ class Program:
         if extrapolate:
             _, coarse = self.average(path, segments, retain_graph=True)
             value, fine = self.average(path, 2 * segments, retain_graph=retain_graph)
-            return value, {leaf: (4 * fine[leaf] - grad) / 3 for leaf, grad in coarse.items()}
+            return value, {
+                leaf: as_array((4 * fine[leaf] - grad) / 3) for leaf, grad in coarse.items()
+            }
         start, total = self.recorded, LeafArrays()
         seed = np.ones_like(start.values[self.result])
         for i in range(1, segments + 1):
@@ -318,7 +320,9 @@ class Program:
             for leaf, grad in self._by_leaf(self.sweep(seed, start, end, free=free)).items():
                 total[leaf] = total[leaf] + grad if leaf in total else grad
             start = end
-        return value, {leaf: grad / segments for leaf, grad in total.items()} if i > 1 else total
+        if segments > 1:
+            total = {leaf: as_array(grad / segments) for leaf, grad in total.items()}
+        return value, total
 
     def _by_leaf(self, grads: Values) -> LeafArrays:
         found = {leaf: grads[i] for leaf, i in self.leaves.items() if grads[i] is not None}

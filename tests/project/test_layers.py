@@ -78,7 +78,7 @@ def test_contributing_lists_the_layers_in_order() -> None:
 
 
 # They apply the rules, and ask or put off what the rules are given.
-APPLYING_RULES = {"agrad.optim.optimizer", "agrad.optim.average_gradient"}
+APPLYING_RULES = {f"agrad.optim.{name}" for name in ("optimizer", "average_gradient", "clip")}
 MATHEMATICS = ("agrad.ops", "agrad.functions", "agrad.nn", "agrad.optim")
 
 
