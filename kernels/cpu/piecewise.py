@@ -27,6 +27,7 @@ def leaky_relu_divided_difference(a: float, b: float, negative_slope: float) -> 
     For s >= 0 a sum of positive terms; for s < 0 the error is relative to P + |s| N. At
     a = b = 0: s.
 
+        >>> import numpy as np
         >>> leaky_relu_divided_difference(np.array([-1.0]), np.array([3.0]), 0.5)
         array([0.875])
     """
@@ -41,6 +42,7 @@ def elu_divided_difference(a: float, b: float, alpha: float) -> float:
     E is the divided difference of exp, x- = min(x, 0). For alpha >= 0 a sum of positive terms; for
     alpha < 0 the error is relative to P + N |alpha| E. At a = b = 0: alpha.
 
+        >>> import numpy as np
         >>> elu_divided_difference(np.array([-1.0]), np.array([1.0]), 1.0)
         array([0.81606028])
     """
@@ -56,6 +58,7 @@ _SELU_SCALE = 1.0507009873554805
 def selu_divided_difference(a: float, b: float) -> float:
     """Divided difference of SELU (Klambauer et al., 2017): that of ELU, scaled.
 
+    >>> import numpy as np
     >>> selu_divided_difference(np.array([-1.0]), np.array([1.0]))
     array([1.08101586])
     """
@@ -68,6 +71,7 @@ def softsign_divided_difference(a: float, b: float) -> float:
 
     Across zero P / (1 + h) + N / (1 - l), a sum of positive terms.
 
+        >>> import numpy as np
         >>> softsign_divided_difference(np.array([-1.0]), np.array([3.0]))
         array([0.3125])
     """
