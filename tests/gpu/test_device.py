@@ -649,7 +649,7 @@ class Fails(Operation):
 
 def test_out_of_memory_is_explained(cupy: Any) -> None:
     failing = Fails(cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 512 bytes"))
-    with pytest.raises(DeviceMemoryError, match="512 bytes; take smaller batches") as caught:
+    with pytest.raises(DeviceMemoryError, match="512 bytes; use smaller batches") as caught:
         apply(failing, on_gpu([1.0]))
     assert isinstance(caught.value, MemoryError)
     assert caught.value.__notes__ == ["in Fails of inputs float32[1]"]
