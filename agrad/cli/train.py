@@ -40,7 +40,7 @@ _WITHOUT_MOMENTUM: dict[str, _Maker] = {"adam": optim.Adam, "adamw": optim.AdamW
 _OPTIMIZERS = {**_WITH_MOMENTUM, **_WITHOUT_MOMENTUM}
 _AUTO_START = 1e-4
 _ITERATIONS = 320
-_ANEW = ("iterations", "checkpoint_every", "keep")  # options allowed with --resume
+_WITH_RESUME = ("iterations", "checkpoint_every", "keep")  # options allowed with --resume
 _SIZES = {"dense": {"depth": 30, "width": 64}, "conv": {"depth": 12, "width": 32}}
 
 
@@ -216,7 +216,7 @@ def _check_resumed(context: click.Context, folder: Path) -> None:
     """
     for name in context.params:
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name not in ("resume", *_ANEW):
+        if given and name not in ("resume", *_WITH_RESUME):
             raise click.UsageError(
                 f"--{name.replace('_', '-')} cannot be combined with --resume: the run continues "
                 "with the options it was started with"

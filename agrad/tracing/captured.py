@@ -24,6 +24,7 @@ from agrad.core.program import Node, Program, Recorded, Run, Values, compute
 from agrad.core.tensor import (
     Pin,
     Tensor,
+    all_writable,
     apply,
     arrays_of,
     as_tensor,
@@ -286,8 +287,7 @@ class Plan:
 
     def pins(self) -> list[Pin]:
         """Return the pins on the leaves' arrays, none of which is a stray view."""
-        writable = all(leaf.is_writable() for leaf in self.leaves)
-        return [pin_together(self.leaves)] if writable else pinned(self.leaves)
+        return [pin_together(self.leaves)] if all_writable(self.leaves) else pinned(self.leaves)
 
     def run(self, name: str, inputs: Values, start: Run | None = None) -> Run:
         """Run the program; the last run of that name releases its arrays one by one."""
