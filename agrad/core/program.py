@@ -1,14 +1,13 @@
 """The engine: recorded operations, and the program that runs them forward and sweeps back.
 
-A graph is recorded define-by-run: each operation on a Tensor that requires a gradient adds a
-`Node`, which points at the nodes that produced its inputs. No node points the other way, so a graph
-dies with its loss. Nodes hold arrays rather than Tensors, whose values may be replaced later.
+Each operation on a Tensor that requires a gradient adds a `Node`, which points at the nodes that
+produced its inputs. No node points the other way, so a graph dies with its loss. Nodes hold arrays
+rather than Tensors, whose values may be replaced later.
 
 A `Program` is the graph's operations over numbered slots. A forward run fills the slots from any
-values of the leaves, and a reverse sweep pulls a gradient from the result back to the leaves. A
-sweep lies between two runs: where an operation's inputs differ between the two, it uses the
-averaged Jacobian, elsewhere the Jacobian. So the ordinary gradient is the average gradient whose
-end is its start.
+values of the leaves. A reverse sweep, from the result to the leaves, lies between two runs: where
+an operation's inputs differ between the two, it uses the averaged Jacobian, elsewhere the Jacobian.
+So the ordinary gradient is the average gradient whose end is its start.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ Recorded = tuple["Node", Operation, Sequence[Any]]  # with the operation and the
 class Node:
     """One recorded operation: its inputs' arrays, its output's, and where the inputs came from.
 
-    For each input, `parents` holds the node that produced it, the leaf itself (any hashable that is
-    not a Node), or None if it needs no gradient; `pins` keep the arrays from being changed.
+    For each input, `parents` holds the node that produced it, the leaf itself (any hashable but a
+    Node), or None if it needs no gradient. `pins` keep the arrays from being changed.
     """
 
     __slots__ = ("__weakref__", "depth", "inputs", "needs", "operation", "out", "parents", "pins")
@@ -112,10 +111,13 @@ def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, A
 
 
 class Run(NamedTuple):
-    """A forward run: the arrays in the slots, and the operation that each step called."""
+    """A forward run: the slots' arrays, the operations called, and the steps whose results it took
+    over from the recorded run.
+    """
 
     values: Values
     called: dict[Step, Operation]
+    reused: set[Step]
 
 
 class Step:
@@ -133,13 +135,8 @@ class Step:
         values = run.values
         return tuple([values[slot] for slot in self.slots])
 
-    def moves(self, start: Run, end: Run) -> bool:
-        """Return whether any input is a different array in `end`."""
-        return not all(map(is_, self.inputs(start), self.inputs(end)))
-
-    def run(self, run: Run) -> None:
+    def run(self, run: Run, inputs: tuple[Array, ...]) -> None:
         """Fill the result slot; use the operation that an earlier run called, if there is one."""
-        inputs = self.inputs(run)
         if self in run.called:
             out = run.called[self].forward(*inputs)
             run.values[self.result] = out if type(out) is np.ndarray else as_array(out)
@@ -150,11 +147,10 @@ class Step:
         """Pull the gradient of the result back to the inputs."""
         _, _, start, end, program = sweep
         operation, inputs, out = start.called[self], self.inputs(start), start.values[self.result]
-        after = inputs if end is start else self.inputs(end)
-        if all(map(is_, inputs, after)):
+        if end is start or self in end.reused:
             found = operation.backward(grad, self.needs, out, *inputs)
         else:
-            ends = Point(end.values[self.result], after)
+            ends = Point(end.values[self.result], self.inputs(end))
             found = operation.average_backward(grad, self.needs, Point(out, inputs), ends)
         if recorded_at.get() is not None:
             check_gradients(self, sweep, grad, found)
@@ -215,7 +211,7 @@ class Program:
             recording = [(node, node.operation, node.parents) for node in self.nodes]
         self.count = len(recording)
         slot_of: dict[Any, int] = {node: i for i, (node, _, _) in enumerate(recording)}
-        values, called = self.recorded = Run([node.out for node, _, _ in recording], {})
+        values, called, _ = self.recorded = Run([node.out for node, _, _ in recording], {}, set())
         self.leaves: dict[Any, int] = {}
         self.replaced: list[tuple[Any, int]] = []
         self.steps: list[Step] = []
@@ -246,14 +242,16 @@ class Program:
         With a `start`, the run reuses its operations, and its results where no input has changed.
         The arrays of `old` are dropped one by one as new ones replace them.
         """
-        run = Run([None] * self.count + inputs, {} if start is None else start.called)
+        run = Run([None] * self.count + inputs, {} if start is None else start.called, set())
         for step in self.steps:
             if old is not None:
                 old[step.result] = None
-            if start is None or step.moves(start, run):
-                step.run(run)
-            else:
+            arrays = step.inputs(run)
+            if start is not None and all(map(is_, arrays, step.inputs(start))):
                 run.values[step.result] = start.values[step.result]
+                run.reused.add(step)
+            else:
+                step.run(run, arrays)
         return run
 
     def sweep(

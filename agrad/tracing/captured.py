@@ -256,7 +256,7 @@ class Plan:
         self.first: Run | None = program.recorded
         self.differentiable, self.without_average = result.requires_grad, program.without_average()
         # Objects of the recording call must not live as long as the plan.
-        program.nodes, program.leaves, program.recorded = [], {}, Run([], {})
+        program.nodes, program.leaves, program.recorded = [], {}, Run([], {}, set())
         self.program, self.size = program, len(values)
         self.inputs = slice(program.count, program.count + len(tape.leaves))
         self.constants = values[self.inputs.stop :]
@@ -305,8 +305,9 @@ class Plan:
 class Replay(Operation):
     """One call of a captured function.
 
-    The values of a run stay as long as its result is referenced: those of the first run for
-    ordinary sweeps, and those of the runs from other inputs for average sweeps.
+    Attributes:
+        start: the first run.
+        runs: by the identity of its result, each run whose result is still referenced.
     """
 
     owns_gradients = True
@@ -314,7 +315,7 @@ class Replay(Operation):
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.start: Run | None = None
-        self.runs: dict[int, tuple[weakref.ref[Array], Run]] = {}
+        self.runs: dict[int, tuple[Run, weakref.ref[Array]]] = {}
 
     @property
     def without_average(self) -> Operation | None:
@@ -327,29 +328,24 @@ class Replay(Operation):
             run = plan.run("end", [*inputs], self.start)
         elif first is not None:
             results = first.values[: plan.program.count]
-            run = self.start = Run([*results, *inputs, *plan.constants], first.called)
+            run = self.start = first._replace(values=[*results, *inputs, *plan.constants])
             plan.first = None
         else:
             run = self.start = plan.run("start", [*inputs])
         # The view belongs to this run alone, even if the result is one of the inputs.
         out: Array = run.values[plan.program.result].view()
         key, this = id(out), weakref.ref(self)  # a reference cycle would delay freeing
-
-        def forget(_: Any) -> None:
-            replay = this()
-            if replay is not None:
-                del replay.runs[key]
-
-        self.runs[key] = weakref.ref(out, forget), run
+        forget = weakref.ref(out, lambda _: (replay := this()) and replay.runs.pop(key))
+        self.runs[key] = run, forget
         return out
 
     def backward(
         self, grad: Array, needs: tuple[bool, ...], out: Array, *inputs: Array
     ) -> Gradients:
-        run = self.runs[id(out)][1]
+        run, _ = self.runs[id(out)]
         return self.plan.sweep(grad, run, run)
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
-        return self.plan.sweep(grad, self.runs[id(start.out)][1], self.runs[id(end.out)][1])
+        return self.plan.sweep(grad, self.runs[id(start.out)][0], self.runs[id(end.out)][0])

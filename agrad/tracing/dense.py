@@ -33,20 +33,20 @@ class DenseStep(Step):
         self.loops = activation.operation.loops(like)  # type: ignore[attr-defined]
         self.matmul = kernels(like).product.matmul
 
-    def run(self, run: Run) -> None:
-        values, (x, weight, bias) = run.values, self.slots
+    def run(self, run: Run, inputs: tuple[Array, ...]) -> None:
+        x, weight, bias = inputs
         run.called[self] = self.operation
-        z = self.matmul(values[x], values[weight].T)
+        z = self.matmul(x, weight.T)
         if self.keeps:
-            values[self.between] = z
-        values[self.result] = self.loops.forward_biased(z, values[bias], in_place=not self.keeps)
+            run.values[self.between] = z
+        run.values[self.result] = self.loops.forward_biased(z, bias, in_place=not self.keeps)
 
     def pull(self, grad: Array, sweep: Sweep) -> None:
         grads, places, start, end, _ = sweep
         to_x, to_weight, to_bias = self.slots
         x, weight, out = start.values[to_x], start.values[to_weight], start.values[self.result]
         place = places[to_bias] if grads[to_bias] is None else None
-        if end is start or not self.moves(start, end):
+        if end is start or self in end.reused:
             z_grad, bias_grad = self.loops.backward_biased(grad, out, place)
         else:
             ends = self._between(end), end.values[self.result]

@@ -882,7 +882,7 @@ GUARDS = [
     ),
     Mutant(
         PROGRAM,
-        "        if all(map(is_, inputs, after)):",
+        "        if end is start or self in end.reused:",
         "        if end is start:",
         "average sweep: what does not move is averaged all the same",
         "average",
@@ -890,8 +890,8 @@ GUARDS = [
     ),
     Mutant(
         PROGRAM,
-        "if start is None or step.moves(start, run):",
-        "if True:",
+        "if start is not None and all(map(is_, arrays, step.inputs(start))):",
+        "if False:",
         "average sweep: what does not move is run again",
         "program",
         "only_what_moves",
