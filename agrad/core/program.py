@@ -23,6 +23,7 @@ from agrad.core.anomaly import check_gradients, check_result, first_anomaly, rec
 from agrad.errors import FreedGraphError, NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
+from agrad.ops.device import HOST, require_one_device
 from agrad.ops.operation import Operation, Point
 
 __all__ = ["Node", "Program", "Run", "Step", "Values", "compute", "unbroadcast"]
@@ -84,12 +85,14 @@ def topological_order(root: Node) -> list[Node]:
     return sorted(seen, key=lambda node: node.depth)
 
 
-def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, Array]:
+def compute(operation: Operation, arrays: tuple[Array, ...]) -> tuple[Operation, Array]:
     """Call an operation: return the operation for this call, and its output.
 
     Raises:
         Exception: a requirement does not hold; the operation has changed nothing.
     """
+    if not HOST.issuperset(map(type, arrays)):
+        require_one_device(operation, arrays)
     try:
         if operation.requires is not None:
             for condition, error in operation.requires(*arrays):
@@ -111,9 +114,7 @@ def compute(operation: Operation, arrays: Sequence[Array]) -> tuple[Operation, A
 
 
 class Run(NamedTuple):
-    """A forward run: the slots' arrays, the operations called, and the steps whose results it took
-    over from the recorded run.
-    """
+    """A forward run: the arrays in the slots, the operations called, the steps not run again."""
 
     values: Values
     called: dict[Step, Operation]
@@ -294,9 +295,7 @@ class Program:
         if extrapolate:
             _, coarse = self.average(path, segments, retain_graph=True)
             value, fine = self.average(path, 2 * segments, retain_graph=retain_graph)
-            return value, {
-                leaf: as_array((4 * fine[leaf] - grad) / 3) for leaf, grad in coarse.items()
-            }
+            return value, {x: as_array((4 * fine[x] - grad) / 3) for x, grad in coarse.items()}
         start, total = self.recorded, LeafArrays()
         seed = np.ones_like(start.values[self.result])
         for i in range(1, segments + 1):
@@ -309,10 +308,10 @@ class Program:
             value = end.values[self.result]
             finite = np.isfinite(value).all()
             if finite is not np.True_ and not holds(finite):
-                cause = first_anomaly(self.steps, end)
                 raise NonFiniteError(
                     f"average_backward: the value at the end of the updates is {value.item()}, so "
-                    f"no average gradient exists; shorten the updates{cause}"
+                    "no average gradient exists; shorten the updates"
+                    + first_anomaly(self.steps, end)
                 )
             free = i == segments and not retain_graph
             for leaf, grad in self._by_leaf(self.sweep(seed, start, end, free=free)).items():
@@ -329,10 +328,9 @@ class Program:
                 found[leaf] = as_array(found[leaf] + grads[i]) if leaf in found else grads[i]
         return found
 
-    def start_of(self, leaf: Any) -> Array:
+    def start_of(self, leaf: Any) -> Any:
         """Return the recorded array of a leaf, the last one if there were several."""
-        array: Array = self.recorded.values[self.leaves[leaf]]
-        return array
+        return self.recorded.values[self.leaves[leaf]]
 
     def without_average(self) -> Operation | None:
         """Return the first operation whose averaged Jacobian is unknown, or None."""

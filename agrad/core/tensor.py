@@ -27,7 +27,7 @@ from agrad.core.program import Node, Program, compute
 from agrad.errors import CaptureError
 from agrad.gpu import cuda
 from agrad.ops import arithmetic, linalg, reduction, shape
-from agrad.ops.device import HOST, Move, require_one_device
+from agrad.ops.device import Move
 from agrad.ops.operation import Operation
 
 __all__ = [
@@ -684,8 +684,6 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     tensors = [value for value in inputs if isinstance(value, Tensor)]
     recording = grad_enabled.get() and any(t._requires_grad for t in tensors)
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
-    if not HOST.issuperset(map(type, arrays)):
-        require_one_device(operation, arrays)
     if not recording:
         return Tensor._wrap(compute(operation, arrays)[1])
 
@@ -732,7 +730,7 @@ def record(
     result = Tensor._wrap(out)
     # Even if it is a view: if it is writable, only this operation uses its memory.
     if result.is_writable():
-        pins = [*pins, pin_together([result])]
+        pins = pins + pin_together([result])
     result.node = Node(operation, arrays, result._data, parents, pins)
     result._requires_grad = True
     if recorded_at.get() is not None:
@@ -747,16 +745,16 @@ def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
     if len(loose) < len(tensors):
         known = [(tensor._pin(), tensor._data) for tensor in tensors if tensor._pin is not None]
         pins = list({pin for pin, array in known if pin is not None and pin.holds(array)})
-    return pins + [pin_together([tensor]) for tensor in dict.fromkeys(loose)]
+    return pins + [pin for tensor in dict.fromkeys(loose) for pin in pin_together([tensor])]
 
 
-def pin_together(tensors: Sequence[Tensor]) -> Pin:
-    """Return a new pin on the tensors' arrays, none of which is read-only yet."""
+def pin_together(tensors: Sequence[Tensor]) -> list[Pin]:
+    """Return one new pin on the tensors' arrays, none of which is read-only yet."""
     pin = Pin([tensor._data for tensor in tensors])
     reference = weakref.ref(pin)
     for tensor in tensors:
         tensor._pin = reference
-    return pin
+    return [pin]
 
 
 def is_stray_view(tensor: Tensor) -> bool:

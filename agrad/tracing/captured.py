@@ -1,9 +1,8 @@
 """Functions of Tensors whose Python runs once, and whose operations run at every call.
 
-While a function is captured its arguments are `Traced`: Tensors with a shape and a dtype, but
-without values, so that the function cannot depend on values. Its operations go to a `Tape`, which
-becomes a `Plan`: their program, and the conditions under which it may run again. Each call of
-the captured function is one operation of the graph, a `Replay` of the plan.
+While a function is captured its arguments are `Traced`: Tensors without values, on which it cannot
+depend. Its operations go to a `Tape`, which becomes a `Plan`: their program, and the conditions
+under which it may run again. Each call is one operation of the graph, a `Replay` of the plan.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from agrad.core.context import is_grad_enabled, no_grad, recorder, recording
 from agrad.core.flat import GradientPlaces
 from agrad.core.program import Node, Program, Recorded, Run, Values, compute
 from agrad.core.tensor import (
-    Pin,
     Tensor,
     all_writable,
     apply,
@@ -36,7 +34,6 @@ from agrad.core.tensor import (
     wanting,
 )
 from agrad.errors import CaptureError
-from agrad.ops.device import HOST, require_one_device
 from agrad.ops.operation import Gradients, Operation, Point
 from agrad.tracing.dense import fuse_dense
 
@@ -51,16 +48,12 @@ def capture(function: Callable[..., Tensor]) -> Captured:
     The first call records the operations. Later calls run them on new arguments and on the current
     values of all other Tensors. Results and both kinds of gradients are the same, bit for bit:
     dropout draws a new mask at each call, and batch normalization follows each batch. (Several
-    calls in one graph add to a gradient call by call.)
+    calls in one graph add to a gradient call by call.) The next call replaces the arrays of this.
 
-    The arrays of the last call are kept until those of the next call replace them.
-
-    Each call checks what the recording depended on, and records again if it has changed: the
-    shapes and dtypes of the arguments; the shape, dtype and `requires_grad` of the other Tensors;
-    the mode of every Module called; whether gradients are recorded.
-
-    **All other Python is frozen**: branches, numbers and attributes are those of the recording.
-    Capture a function in which they never change.
+    A call records again if anything the recording depended on has changed: the shapes and dtypes of
+    the arguments; the shape, dtype and `requires_grad` of the other Tensors; the mode of every
+    Module called; whether gradients are recorded. **All other Python is frozen**: branches, numbers
+    and attributes are those of the recording.
 
     Args:
         function: takes arrays or Tensors by position, and returns a Tensor; a Module, for example.
@@ -71,17 +64,12 @@ def capture(function: Callable[..., Tensor]) -> Captured:
 
     Example:
         >>> import agrad as ag
-        >>> import agrad.nn.functional as F
-        >>> from agrad import nn, optim
-        >>> ag.seed(0)
-        >>> model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 2))
-        >>> optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.1))
-        >>> forward = ag.capture(model)
-        >>> for _ in range(20):
-        ...     optimizer.zero_grad()
-        ...     loss = optimizer.step(F.cross_entropy(forward([[0.0, 1.0], [1.0, 0.0]]), [0, 1]))
-        >>> loss < 0.1
-        True
+        >>> weight = ag.tensor([1.0, 2.0], requires_grad=True)
+        >>> loss = ag.capture(lambda x: ((weight * x) ** 2).sum())
+        >>> for x in [[1.0, 1.0], [1.0, 2.0]]:
+        ...     loss(x).backward()
+        >>> weight.grad
+        array([ 4., 20.], dtype=float32)
     """
     return Captured(function)
 
@@ -125,11 +113,9 @@ class Captured:
             return apply(replay, *tensors, *plan.leaves)
         # Like `apply`, without the checks of leaves whose state is known.
         inputs = (*arrays_of(tensors), *arrays)
-        if not HOST.issuperset(map(type, inputs)):
-            require_one_device(replay, inputs)
-        return record(
-            replay, inputs, (*sources(tensors), *plan.parents), [*pinned(tensors), *plan.pins()]
-        )
+        parents = (*sources(tensors), *plan.parents)
+        pin = pinned if not all_writable(plan.leaves) else pin_together
+        return record(replay, inputs, parents, [*pinned(tensors), *pin(plan.leaves)])
 
 
 class Traced(Tensor):
@@ -198,10 +184,8 @@ class Tape:
         if isinstance(value, Tensor) and value.is_leaf:
             return value, self.leaves.setdefault(value, value.data)
         if isinstance(value, Tensor):
-            raise CaptureError(
-                f"capture: {name} takes a Tensor of shape {value.shape} that was computed outside "
-                "the function; pass it as an argument"
-            )
+            what = f"Tensor of shape {value.shape} that was computed outside the function"
+            raise CaptureError(f"capture: {name} takes a {what}; pass it as an argument")
         if isinstance(value, bool | int | float | np.generic) and tensors:
             _, like = self._operand(operation, tensors[0], tensors)
             dtype = np.result_type(*(tensor.dtype for tensor in tensors), value)
@@ -237,9 +221,8 @@ class Plan:
         program: the slots of arguments, leaves and constants follow those of the results.
         leaves: the Tensors that the function uses besides its arguments.
         first: the recorded run, which the first `Replay` takes.
-        kept: the arrays of the last start run and the last end run, until those of the next run
-            replace them. If all were freed at once, their memory would go back to the system and
-            have to be faulted in again page by page.
+        kept: the arrays of the last start run and end run, until the next run replaces them one by
+            one. Freed at once, their memory would have to be faulted in again page by page.
     """
 
     def __init__(self, function: Callable[..., Tensor], arguments: list[Tensor]) -> None:
@@ -284,10 +267,6 @@ class Plan:
             self._places = GradientPlaces(self.parents)
         modes = [module.training == mode for module, mode in self._modes]
         return arrays if all(modes) and wanting(self.leaves) == self._wanting else None
-
-    def pins(self) -> list[Pin]:
-        """Return the pins on the leaves' arrays, none of which is a stray view."""
-        return [pin_together(self.leaves)] if all_writable(self.leaves) else pinned(self.leaves)
 
     def run(self, name: str, inputs: Values, start: Run | None = None) -> Run:
         """Run the program; the last run of that name releases its arrays one by one."""

@@ -460,8 +460,8 @@ SWEEPS = [
     ),
     Mutant(
         PROGRAM,
-        "(4 * fine[leaf] - grad) / 3",
-        "2 * fine[leaf] - grad",
+        "(4 * fine[x] - grad) / 3",
+        "2 * fine[x] - grad",
         "extrapolation: complete, but of the wrong order",
         "average",
         "tanh_layers or order_promised",
