@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from agrad.backend import Array, alias
 from agrad.core.tensor import Home, Tensor, all_writable, arrays_of
 
 __all__ = ["Buffer", "Flat", "GradientPlaces", "Memory"]
+
+_lending = threading.Lock()  # so that no two threads borrow the same memory
 
 
 class Buffer(NamedTuple):
@@ -132,9 +135,10 @@ class Flat:
 
         The loan lasts as long as anything refers to the array or to a view of any part of it.
         """
-        array = self._free().lend()
-        self._last = Buffer(array, self.split(array))
-        return self._last
+        with _lending:
+            array = self._free().lend()
+        self._last = buffer = Buffer(array, self.split(array))
+        return buffer
 
     def scratch(self, use: str) -> Buffer:
         """Return the same buffer at each call for the same use; its values must not be kept."""
@@ -160,10 +164,11 @@ class Flat:
         """
         whole = self.whole(arrays)
         if whole is None:
-            memory = self._free()
+            with _lending:
+                memory = self._free()
+                whole = memory.lend()
             for part, array in zip(memory.own.views, arrays):
                 part[...] = array
-            whole = memory.lend()
         return whole
 
     def whole(self, arrays: Sequence[Any]) -> Array | None:

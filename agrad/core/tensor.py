@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ __all__ = [
     "values_restored",
     "wanting",
 ]
+
+_accumulating = threading.Lock()
 
 
 class Pin:
@@ -826,11 +829,12 @@ def values_restored(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
-    """Add to the leaves' `.grad` or `.average_grad`."""
-    for leaf, grad in grads.items():
-        known = getattr(leaf, name)
-        # 0-d arrays add up to scalars.
-        setattr(leaf, name, grad if known is None else as_array(known + grad))
+    """Add to the leaves' `.grad` or `.average_grad`, which threads may share."""
+    with _accumulating:
+        for leaf, grad in grads.items():
+            known = getattr(leaf, name)
+            # 0-d arrays add up to scalars.
+            setattr(leaf, name, grad if known is None else as_array(known + grad))
 
 
 def plain(value: Any) -> Any:

@@ -96,8 +96,11 @@ class Captured:
         key = (is_grad_enabled(), *((t.shape, t.dtype, t.requires_grad) for t in tensors))
         plan = self._plans.get(key)
         arrays = plan.leaf_arrays() if plan is not None else None
-        if plan is None or arrays is None:
+        if plan is not None and arrays is not None:
+            replay = Replay(plan)
+        else:
             plan = Plan(self.function, tensors)
+            replay = Replay(plan)  # takes the recorded run before other threads see the plan
             self._plans.pop(key, None)
             self._plans[key] = plan
             if len(self._plans) > _PLANS:
@@ -105,7 +108,6 @@ class Captured:
         if self.last is not None and self.last is not plan:
             self.last.kept.clear()
         self.last = plan
-        replay = Replay(plan)
         if not plan.differentiable:
             with no_grad():
                 return apply(replay, *tensors, *plan.leaves)
@@ -262,9 +264,9 @@ class Plan:
         if not all(map(is_, arrays, self._arrays)):
             if [(array.shape, array.dtype) for array in arrays] != self._kinds:
                 return None
-            self._arrays = arrays
             self.has_stray_views = any(map(is_stray_view, self.leaves))
             self._places = GradientPlaces(self.parents)
+            self._arrays = arrays  # last, for other threads
         modes = [module.training == mode for module, mode in self._modes]
         return arrays if all(modes) and wanting(self.leaves) == self._wanting else None
 
@@ -285,7 +287,8 @@ class Replay(Operation):
     """One call of a captured function.
 
     Attributes:
-        start: the first run.
+        first: the recorded run, until the first call has taken it.
+        start: the run of the first call.
         runs: by the identity of its result, each run whose result is still referenced.
     """
 
@@ -293,6 +296,7 @@ class Replay(Operation):
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.first, plan.first = plan.first, None
         self.start: Run | None = None
         self.runs: dict[int, tuple[Run, weakref.ref[Array]]] = {}
 
@@ -302,13 +306,13 @@ class Replay(Operation):
         return self.plan.without_average
 
     def forward(self, *inputs: Array) -> Array:
-        plan, first = self.plan, self.plan.first
+        plan, first = self.plan, self.first
         if self.start is not None:
             run = plan.run("end", [*inputs], self.start)
         elif first is not None:
             results = first.values[: plan.program.count]
             run = self.start = first._replace(values=[*results, *inputs, *plan.constants])
-            plan.first = None
+            self.first = None
         else:
             run = self.start = plan.run("start", [*inputs])
         # The view belongs to this run alone, even if the result is one of the inputs.

@@ -37,9 +37,10 @@ class DenseStep(Step):
         x, weight, bias = inputs
         run.called[self] = self.operation
         z = self.matmul(x, weight.T)
-        if self.keeps:
+        keeps = self.keeps  # another thread may set it
+        if keeps:
             run.values[self.between] = z
-        run.values[self.result] = self.loops.forward_biased(z, bias, in_place=not self.keeps)
+        run.values[self.result] = self.loops.forward_biased(z, bias, in_place=not keeps)
 
     def pull(self, grad: Array, sweep: Sweep) -> None:
         grads, places, start, end, _ = sweep

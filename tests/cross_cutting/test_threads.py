@@ -1,8 +1,8 @@
-"""Models trained in threads of one process come out as if each were alone."""
+"""Threads train their own models as if alone, and lose no gradient of a shared one."""
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -110,3 +110,57 @@ def test_a_switch_in_one_thread_is_none_in_another() -> None:
         assert ag.exp(ag.tensor(1.0, requires_grad=True)).requires_grad
         done.wait(20)
         assert not other.result()
+
+
+def in_threads(work: Callable[[int], None], count: int = 8) -> None:
+    """Call `work` with each number below `count`, in threads that start together."""
+    start = threading.Barrier(count)
+
+    def call(number: int) -> None:
+        start.wait(20)
+        work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(call, number) for number in range(count)]:
+            future.result()
+
+
+@pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.parametrize("together", [False, True])
+def test_no_gradient_of_a_shared_leaf_is_lost(
+    captured: bool, together: bool, frequent_switches: None
+) -> None:
+    weight = ag.tensor(np.zeros(3), requires_grad=True)
+    bias = ag.tensor(np.zeros(3), requires_grad=True)
+    if together:
+        optim.SGD([weight, bias], lr=0).step(((weight + bias) * 0).sum())
+        weight.zero_grad()
+        bias.zero_grad()
+
+    def function(x: ag.Tensor) -> ag.Tensor:
+        return (weight * x + bias).sum()
+
+    loss_of = ag.capture(function) if captured else function
+
+    def sweep(number: int) -> None:
+        for _ in range(100):
+            loss = loss_of(ag.tensor([1.0, 2.0, 3.0]) * (number + 1))
+            loss.average_backward({weight: np.ones(3)}, retain_graph=True)
+            loss.backward()
+
+    in_threads(sweep)
+    for name in ("grad", "average_grad"):
+        np.testing.assert_array_equal(getattr(weight, name), 100 * 36 * np.array([1.0, 2.0, 3.0]))
+        np.testing.assert_array_equal(getattr(bias, name), [800.0] * 3)
+
+
+def test_threads_that_capture_together_get_their_own_results(frequent_switches: None) -> None:
+    weight = ag.tensor(2.0, requires_grad=True)
+    for _ in range(50):
+        loss_of = ag.capture(lambda x: (weight * x).sum())
+
+        def check(number: int, loss_of: Any = loss_of) -> None:
+            x = np.full(4, float(number), np.float32)
+            assert loss_of(x).item() == 8 * number
+
+        in_threads(check, 4)
