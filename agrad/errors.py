@@ -4,6 +4,7 @@ __all__ = [
     "AnomalyError",
     "AverageUndefinedError",
     "CaptureError",
+    "ChoiceChangedError",
     "CorruptDataError",
     "DeviceError",
     "DeviceLostError",
@@ -24,6 +25,10 @@ class AverageUndefinedError(TypeError):
 
 class CaptureError(TypeError):
     """A function cannot be captured because a replay would not do what the function does."""
+
+
+class ChoiceChangedError(ValueError):
+    """An average backward pass meets a comparison whose outcome changes along the updates."""
 
 
 class NonFiniteError(ValueError):

@@ -41,7 +41,10 @@ class Node:
     Node), or None if it needs no gradient. `pins` keep the arrays from being changed.
     """
 
-    __slots__ = ("__weakref__", "depth", "inputs", "needs", "operation", "out", "parents", "pins")
+    __slots__ = (
+        *("__weakref__", "depth", "differentiable", "inputs", "needs", "operation", "out"),
+        *("parents", "pins"),
+    )
 
     def __init__(
         self,
@@ -53,7 +56,10 @@ class Node:
     ) -> None:
         self.operation, self.inputs, self.out = operation, inputs, out
         self.parents, self.pins = parents, pins
-        self.needs = tuple([parent is not None for parent in parents])
+        self.needs = tuple(
+            [p is not None and (type(p) is not Node or p.differentiable) for p in parents]
+        )
+        self.differentiable: bool = operation.differentiable and True in self.needs
         self.depth: int = 1 + max([p.depth for p in parents if type(p) is Node], default=-1)
 
     def free(self) -> None:
@@ -63,14 +69,17 @@ class Node:
         self.out = None  # type: ignore[assignment]
 
 
-def topological_order(root: Node) -> list[Node]:
+def topological_order(root: Node) -> dict[Node, bool]:
     """Return `root` and every node it depends on, each after its own dependencies.
 
+    The value of a node is whether the gradient of `root` reaches it; the others are choices, and
+    what these were made from.
+
     Raises:
-        FreedGraphError: a node's buffers have been freed.
+        FreedGraphError: the buffers of a node that the gradient reaches have been freed.
     """
-    seen = {root: None}  # a dict keeps the order, so that sums are the same in every run
-    stack = [root]
+    seen = {root: True}  # a dict keeps the order, so that sums are the same in every run
+    stack, choices = [root], list[Any]()
     while stack:
         node = stack.pop()
         if node.out is None:
@@ -78,11 +87,19 @@ def topological_order(root: Node) -> list[Node]:
                 f"backward: the graph was freed at {node.operation.__name__} by an earlier "
                 "sweep; pass retain_graph=True to that sweep, or compute the loss again"
             )
-        for parent in node.parents:
+        for parent, need in zip(node.parents, node.needs):
             if type(parent) is Node and parent not in seen:
-                seen[parent] = None
-                stack.append(parent)
-    return sorted(seen, key=lambda node: node.depth)
+                if need:
+                    seen[parent] = True
+                    stack.append(parent)
+                else:
+                    choices.append(parent)
+    while choices:
+        node = choices.pop()
+        if node not in seen and node.out is not None:
+            seen[node] = False
+            choices += [parent for parent in node.parents if type(parent) is Node]
+    return dict(sorted(seen.items(), key=lambda item: item[0].depth))
 
 
 def compute(operation: Operation, arrays: tuple[Array, ...]) -> tuple[Operation, Array]:
@@ -207,7 +224,8 @@ class Program:
         recording: Sequence[Recorded] | None = None,
         leaves: Mapping[Any, Array] | None = None,
     ) -> None:
-        self.nodes = topological_order(root) if type(root) is Node else []
+        order = topological_order(root) if type(root) is Node else {}
+        self.nodes = list(order)
         if recording is None:
             recording = [(node, node.operation, node.parents) for node in self.nodes]
         self.count = len(recording)
@@ -228,14 +246,14 @@ class Program:
                         self.replaced.append((source, slot))
                     slot = len(values)
                     values.append(array)
-                    if source is not None:
+                    if source is not None and type(source) is not Node:
                         slot_of[source] = self.leaves[source] = slot
                 slots.append(slot)
             step = Step(operation, slots, node.needs, len(self.steps))
             called[step] = node.operation
             self.steps.append(step)
         self.result = slot_of[root]
-        self.backwards = [self.steps[slot_of[node]] for node in reversed(self.nodes)]
+        self.backwards = [self.steps[slot_of[node]] for node in reversed(order) if order[node]]
 
     def run(self, inputs: Values, start: Run | None = None, old: Values | None = None) -> Run:
         """Run forward from arrays for the slots of leaves and constants.
@@ -346,8 +364,8 @@ class Program:
 
     def free(self) -> None:
         """Free every node of the graph."""
-        for node in self.nodes:
-            node.free()
+        for step in self.backwards:
+            self.nodes[step.result].free()
 
 
 def _shares(gradient: Array, arrays: Sequence[Any]) -> bool:

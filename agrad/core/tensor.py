@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from agrad.core.program import Node, Program, compute
 from agrad.errors import CaptureError
 from agrad.gpu import cuda
 from agrad.ops import arithmetic, linalg, reduction, shape
+from agrad.ops.choice import Choice
 from agrad.ops.device import Move
 from agrad.ops.operation import Operation
 
@@ -40,6 +42,8 @@ __all__ = [
     "apply",
     "arrays_of",
     "as_tensor",
+    "choices_in",
+    "chosen",
     "is_stray_view",
     "pin_together",
     "pinned",
@@ -189,6 +193,11 @@ class Tensor:
         return self.node is None
 
     @property
+    def is_choice(self) -> bool:
+        """Whether it is the outcome of comparisons, which a graph compares again."""
+        return self.node is not None and not self._requires_grad
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The lengths of the axes."""
         return self._data.shape
@@ -314,6 +323,8 @@ class Tensor:
         Raises:
             TypeError: a gradient is required, and cannot follow a change in place.
         """
+        if self.is_choice:
+            self.node, self._data = None, self._data.copy()
         operands = [self, *([value] if isinstance(value, Tensor) else [])]
         if self.node is not None or (
             is_grad_enabled() and any(tensor._requires_grad for tensor in operands)
@@ -492,29 +503,54 @@ class Tensor:
 
     # -- comparison --------------------------------------------------------------------------------
 
-    def __eq__(self, other: object) -> Array:  # type: ignore[override]  # for each element
-        truth: Array = self._data == plain(other)
-        return truth
+    # Of Tensors that require gradients a comparison is a boolean Tensor, otherwise an array.
 
-    def __ne__(self, other: object) -> Array:  # type: ignore[override]  # for each element
-        truth: Array = self._data != plain(other)
-        return truth
+    def __eq__(self, other: object) -> Any:  # for each element
+        return chosen(np.equal, self, other)
 
-    def __lt__(self, other: ArrayLike | Tensor) -> Array:
-        truth: Array = self._data < plain(other)
-        return truth
+    def __ne__(self, other: object) -> Any:  # for each element
+        return chosen(np.not_equal, self, other)
 
-    def __le__(self, other: ArrayLike | Tensor) -> Array:
-        truth: Array = self._data <= plain(other)
-        return truth
+    def __lt__(self, other: ArrayLike | Tensor) -> Any:
+        return chosen(np.less, self, other)
 
-    def __gt__(self, other: ArrayLike | Tensor) -> Array:
-        truth: Array = self._data > plain(other)
-        return truth
+    def __le__(self, other: ArrayLike | Tensor) -> Any:
+        return chosen(np.less_equal, self, other)
 
-    def __ge__(self, other: ArrayLike | Tensor) -> Array:
-        truth: Array = self._data >= plain(other)
-        return truth
+    def __gt__(self, other: ArrayLike | Tensor) -> Any:
+        return chosen(np.greater, self, other)
+
+    def __ge__(self, other: ArrayLike | Tensor) -> Any:
+        return chosen(np.greater_equal, self, other)
+
+    def __and__(self, other: ArrayLike | Tensor) -> Any:
+        return chosen(np.bitwise_and, self, other)
+
+    def __rand__(self, other: ArrayLike | Tensor) -> Any:
+        return chosen(np.bitwise_and, other, self)
+
+    def __or__(self, other: ArrayLike | Tensor) -> Any:
+        return chosen(np.bitwise_or, self, other)
+
+    def __ror__(self, other: ArrayLike | Tensor) -> Any:
+        return chosen(np.bitwise_or, other, self)
+
+    def __xor__(self, other: ArrayLike | Tensor) -> Any:
+        return chosen(np.bitwise_xor, self, other)
+
+    def __rxor__(self, other: ArrayLike | Tensor) -> Any:
+        return chosen(np.bitwise_xor, other, self)
+
+    def __invert__(self) -> Any:
+        return chosen(np.invert, self)
+
+    def all(self, axis: reduction.Axis = None, keepdims: bool = False) -> Any:
+        """Return whether all elements over `axis` are true, as a plain array or bool."""
+        return self._data.all(axis, keepdims=keepdims)
+
+    def any(self, axis: reduction.Axis = None, keepdims: bool = False) -> Any:
+        """Return whether any element over `axis` is true, as a plain array or bool."""
+        return self._data.any(axis, keepdims=keepdims)
 
     # By identity, as for any object that can change: Tensors are keys of updates and gradients.
     __hash__ = object.__hash__
@@ -613,14 +649,15 @@ class Tensor:
     def astype(self, dtype: DTypeLike) -> Tensor:
         """Return the elements converted to `dtype`; between floating types gradients flow back."""
         cast = shape.Cast(dtype)
-        return apply(cast, self if cast.dtype.kind == "f" else self._data)
+        return apply(cast, self if cast.dtype.kind == "f" or self.is_choice else self._data)
 
     def dot(self, other: ArrayLike | Tensor) -> Tensor:
         """Return the product with `other` by the rules of np.dot."""
         return apply(linalg.dot(self.shape, np.shape(plain(other))), self, other)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return apply(shape.GetItem(plain_index(index)), self)
+        parts = index if isinstance(index, tuple) else (index,)
+        return apply(shape.GetItem(plain_index(index)), self, *choices_in(*parts))
 
     def __len__(self) -> int:
         if not self.shape:
@@ -685,14 +722,47 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         traced: Tensor = capturing.record(operation, inputs)
         return traced
     tensors = [value for value in inputs if isinstance(value, Tensor)]
-    recording = grad_enabled.get() and any(t._requires_grad for t in tensors)
+    wanted = any(t._requires_grad for t in tensors)
+    recording = (wanted or _remembers(operation, tensors)) and grad_enabled.get()
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
     if not recording:
         return Tensor._wrap(compute(operation, arrays)[1])
 
     parents = tuple(sources(inputs))
     # Pinned before use, so that a view of an input is read-only from the start.
-    return record(operation, arrays, parents, pinned(tensors))
+    pins = pinned(tensors) if operation.differentiable else []
+    return record(operation, arrays, parents, pins)
+
+
+def _remembers(operation: Operation, tensors: list[Tensor]) -> bool:
+    """Return whether a result without a gradient remembers the choices that it comes from.
+
+    Sums over the steps of a training do not: they would keep the graph of every step.
+    """
+    choices = [tensor.is_choice for tensor in tensors]
+    return any(choices) and (len(choices) == 1 or not operation.differentiable)
+
+
+def chosen(function: Any, *operands: Any) -> Any:
+    """Return the outcome of a comparison or logical function for each element.
+
+    If an operand requires a gradient, or is such an outcome itself, it is a boolean Tensor, which
+    a graph compares again at the end of an average pass; otherwise a plain array.
+    """
+    tensors = [value for value in operands if isinstance(value, Tensor)]
+    if grad_enabled.get() and recorder.get() is None:
+        numbers = all(value is not None and not isinstance(value, str) for value in operands)
+        if numbers and any(tensor._requires_grad or tensor.is_choice for tensor in tensors):
+            return apply(Choice(function), *operands)
+    # NumPy's operators compare with anything, its functions with numbers alone.
+    function = {np.equal: operator.eq, np.not_equal: operator.ne}.get(function, function)
+    return function(*map(plain, operands))
+
+
+def choices_in(*values: Any) -> list[Tensor]:
+    """Return those values that are outcomes of comparisons, if gradients are recorded."""
+    found = [value for value in values if isinstance(value, Tensor) and value.is_choice]
+    return found if grad_enabled.get() else []
 
 
 def arrays_of(tensors: Iterable[Tensor]) -> list[Array]:
@@ -713,7 +783,9 @@ def wanting(tensors: Sequence[Tensor]) -> list[bool]:
 def sources(inputs: Sequence[Any]) -> list[Any]:
     """Return the node or leaf of each input that requires a gradient, None for the others."""
     return [
-        (value.node or value) if isinstance(value, Tensor) and value._requires_grad else None
+        (value.node or (value if value._requires_grad else None))
+        if isinstance(value, Tensor)
+        else None
         for value in inputs
     ]
 
@@ -735,7 +807,7 @@ def record(
     if result.is_writable():
         pins = pins + pin_together([result])
     result.node = Node(operation, arrays, result._data, parents, pins)
-    result._requires_grad = True
+    result._requires_grad = result.node.differentiable
     if recorded_at.get() is not None:
         remember(result.node)
     return result

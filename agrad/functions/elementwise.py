@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import beside, is_array
-from agrad.core.tensor import Tensor, apply, as_tensor, plain
+from agrad.core.tensor import Tensor, apply, as_tensor, choices_in, plain
 from agrad.functions.registry import implements
 from agrad.ops import activation, arithmetic, transcendental
 
@@ -306,7 +306,7 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     """
     like = next(filter(is_array, map(plain, (x, y, condition))), np.empty(0))
     chosen = beside("where", "condition", plain(condition), like).astype(bool)
-    return apply(arithmetic.Where(chosen), x, y)
+    return apply(arithmetic.Where(chosen), x, y, *choices_in(condition))
 
 
 @implements(np.positive)

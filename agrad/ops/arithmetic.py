@@ -250,17 +250,17 @@ def _average_shares_of_larger(
 
 
 class Where(Linear):
-    """x where the condition holds, y elsewhere."""
+    """x where the condition holds, y elsewhere; `choices` are what the condition was made from."""
 
     def __init__(self, condition: Array) -> None:
         self.condition = condition
 
-    def forward(self, x: Array, y: Array) -> Array:
+    def forward(self, x: Array, y: Array, *choices: Array) -> Array:
         return np.where(self.condition, x, y)
 
     def backward(
-        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array, *choices: Array
     ) -> Gradients:
         x_grad = np.where(self.condition, grad, 0) if needs[0] else None
         y_grad = np.where(self.condition, 0, grad) if needs[1] else None
-        return x_grad, y_grad
+        return x_grad, y_grad, *[None] * len(choices)

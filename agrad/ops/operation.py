@@ -69,6 +69,9 @@ class Operation:
         in Root of inputs float64[2]
     """
 
+    differentiable: bool = True
+    """Whether it has gradients; if not, a graph keeps it for its outcome alone."""
+
     owns_gradients: bool = False
     """Whether its gradients have the inputs' shapes and dtypes and share memory with nothing."""
 

@@ -116,7 +116,7 @@ class Pad(Linear):
 
 
 class GetItem(Linear):
-    """x[index], for any index that NumPy accepts."""
+    """x[index], for any index that NumPy accepts; `choices` are what it was made from."""
 
     def __init__(self, index: Any) -> None:
         parts = index if isinstance(index, tuple) else (index,)
@@ -124,11 +124,13 @@ class GetItem(Linear):
         # Only integer arrays can select an element twice, so that its gradients must be added.
         self.repeats = any(np.ndim(part) and part.dtype != bool for part in self.index)
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, x: Array, *choices: Array) -> Array:
         elements: Array = x[self.index]
         return elements
 
-    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, *choices: Array
+    ) -> Gradients:
         x_grad = np.zeros_like(x, dtype=grad.dtype, order="C")  # so that reshape returns a view
         if self.repeats:
             # Adding element by element, in the order of flat positions, is reproducible.
@@ -137,7 +139,7 @@ class GetItem(Linear):
             kernels(x).embedding.add_rows(positions.reshape(-1), rows, -1, x_grad.reshape(-1, 1))
         else:
             x_grad[self.index] = grad
-        return (x_grad,)
+        return x_grad, *[None] * len(choices)
 
 
 def _own(part: Any) -> Any:

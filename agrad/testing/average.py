@@ -106,7 +106,7 @@ class _Check:
         self._check_tiny_update()
         last = self._loss().node
         assert last is not None
-        nodes = topological_order(last)
+        nodes = list(topological_order(last))
         if all(isinstance(node.operation, Linear) for node in nodes[:-2]):  # weighted and summed
             where = "for operations that are all Linear, where it equals the gradient"
             self._compare(where, averages, gradients, 1)

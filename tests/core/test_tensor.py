@@ -266,12 +266,13 @@ def test_what_is_not_differentiated_raises_and_says_so(call: Any) -> None:
         np.greater_equal,
     ],
 )
-def test_comparisons_return_plain_arrays(compare: Any) -> None:
-    x = ag.tensor(x2, requires_grad=True)
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_comparisons_return_booleans(compare: Any, requires_grad: bool) -> None:
+    x = ag.tensor(x2, requires_grad=requires_grad)
     for other in (x2, ag.tensor(y2), y2, 0.5, 1):
         plain = other.data if isinstance(other, ag.Tensor) else other
         result = compare(x, other)
-        assert type(result) is np.ndarray
+        assert type(result) is (ag.Tensor if requires_grad else np.ndarray)
         np.testing.assert_array_equal(result, compare(x2, plain))
         assert result.dtype == bool
 

@@ -64,6 +64,7 @@ def concrete_operations() -> Iterator[type[Operation]]:
                 defined_here
                 and getattr(member, "forward", Operation.forward) is not Operation.forward
                 and not member.__subclasses__()  # what others derive from is tested with them
+                and member.differentiable
             ):
                 yield member
 
