@@ -32,7 +32,7 @@ FORMS: dict[str, Loss] = {
     "of what is computed": lambda x: np.where(ag.tanh(3 * x) > 0, x, 2 * x),
     "of a maximum": lambda x: x * (x.max() > 0),
     "reshaped": lambda x: x[:, None] * (x > 0).reshape(1, -1),
-    "reflected": lambda x: x * (0 < x),
+    "reflected": lambda x: x * (0 < x),  # noqa: SIM300
     "with an array": lambda x: x * (x > np.zeros(x.shape)),
     "with itself": lambda x: x * (x > -x),
 }
@@ -87,14 +87,16 @@ def test_an_outcome_is_a_boolean_tensor_only_where_a_graph_may_need_it() -> None
     x = ag.tensor([-1.0, 2.0], requires_grad=True)
     above = x > 0
     assert isinstance(above, ag.Tensor)
-    assert above.dtype == bool and not above.requires_grad
+    assert above.dtype == bool
+    assert not above.requires_grad
     for plain in (x.detach() > 0, ag.tensor([1.0]) > 0, x.data > 0):
         assert type(plain) is np.ndarray
     with ag.no_grad():
         assert type(x > 0) is np.ndarray
     np.testing.assert_array_equal(np.arange(2)[above], [1])
     np.testing.assert_array_equal(np.nonzero(above)[0], [1])
-    assert above.any() and not above.all()
+    assert above.any()
+    assert not above.all()
     assert above.sum().item() == 1
     assert above.mean().item() == 0.5
     assert not (x == None).any()  # noqa: E711
