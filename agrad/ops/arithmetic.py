@@ -1,7 +1,6 @@
 """Arithmetic, powers, and selection between elements."""
 
 from collections.abc import Callable
-from copy import copy
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from agrad.ops.operation import (
     Operation,
     Point,
     Selection,
+    owned,
 )
 
 __all__ = [
@@ -188,9 +188,8 @@ class Clip(Elementwise):
     """x clipped to [low, high], which are numbers, arrays or None; at a bound the slope is 1."""
 
     def __init__(self, low: Bound = None, high: Bound = None) -> None:
-        # Copy, since the owner of an array may change it before the backward pass.
-        self.low = copy(low)
-        self.high = copy(high)
+        self.low = owned(low)
+        self.high = owned(high)
 
     def forward(self, x: Array) -> Array:
         return np.clip(x, self.low, self.high)
@@ -253,7 +252,7 @@ class Where(Linear):
     """x where the condition holds, y elsewhere."""
 
     def __init__(self, condition: Array) -> None:
-        self.condition = condition
+        self.condition = owned(condition)
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.where(self.condition, x, y)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agrad.backend import Array, as_array, finite_part, kernels, largest
+from agrad.backend import Array, as_array, finite_part, is_array, kernels, largest
 from agrad.errors import AverageUndefinedError
 from agrad.ops.quadrature import gauss_legendre
 
@@ -33,6 +33,7 @@ __all__ = [
     "Selection",
     "Smooth",
     "midpoint",
+    "owned",
 ]
 
 Gradients = Sequence[Array | None]
@@ -53,7 +54,8 @@ class Operation:
     """A differentiable function of arrays, computed by a node of the graph.
 
     An instance holds the parameters of the function (an axis, a slope, a mask) but never the values
-    that pass through it, so `forward` and `backward` can be evaluated again at any inputs.
+    that pass through it, so `forward` and `backward` can be evaluated again at any inputs. The
+    parameters belong to it alone: a list or an array that the caller may change later is `owned`.
 
     Example:
         >>> from agrad.core.tensor import apply
@@ -270,6 +272,22 @@ def _mean_backward(
             if gradient is not None and needs[i]:
                 total[i] = gradient if total[i] is None else total[i] + gradient
     return total
+
+
+def owned(parameter: Any) -> Any:
+    """Return a parameter of an operation in a form that its giver cannot change.
+
+    Lists become tuples, and arrays become copies, which a captured function refuses to freeze.
+
+    Example:
+        >>> owned([0, np.array(1)])
+        (0, array(1))
+    """
+    if isinstance(parameter, tuple | list):
+        return tuple(map(owned, parameter))
+    if isinstance(parameter, slice):
+        return slice(*map(owned, (parameter.start, parameter.stop, parameter.step)))
+    return parameter.copy() if is_array(parameter) else parameter
 
 
 def midpoint(x0: Array, x1: Array) -> Array:

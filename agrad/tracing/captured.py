@@ -144,7 +144,7 @@ class Traced(Tensor):
 
     def __init__(self, array: Array, source: Node | None, requires_grad: bool) -> None:
         self.array, self.source = array, self if source is None else source
-        self.node = self._pin = self.home = self.grad = self.average_grad = None
+        self.node = self._pin = self.home = self._grad = self._average_grad = None
         self._requires_grad = requires_grad
 
     @property
@@ -157,6 +157,19 @@ class Traced(Tensor):
     shape, dtype, ndim, size = (
         property(attrgetter(f"array.{name}")) for name in ("shape", "dtype", "ndim", "size")
     )
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.source is self
+
+    def _become(self, name: str, result: Any) -> None:
+        if self.is_leaf:
+            raise CaptureError(
+                f"capture: the function changes an argument of shape {self.shape} in place by "
+                f"{name}, which would not change the caller's; write x = x {name[:-1]} y"
+            )
+        self.array, self.source = result.array, result.source
+        self._requires_grad = result.requires_grad
 
     def __repr__(self) -> str:
         return f"Traced(shape={self.shape}, dtype={self.dtype})"
@@ -218,6 +231,8 @@ def _refuse_arrays(operation: Operation) -> None:
     def arrays(value: Any) -> Iterator[Array]:
         if is_array(value):
             yield value
+        elif isinstance(value, slice):
+            yield from arrays((value.start, value.stop, value.step))
         elif isinstance(value, tuple | list):
             for part in value:
                 yield from arrays(part)
