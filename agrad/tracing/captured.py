@@ -179,6 +179,8 @@ class Tape:
     """Records the operations of a function, and the leaves and modules that it uses."""
 
     def __init__(self, arguments: list[Tensor]) -> None:
+        # Pinned while the function runs, so that a view of an input is read-only from the start.
+        self.pins = pinned(arguments)
         self.arguments = [Traced(t.data, None, t.requires_grad) for t in arguments]
         self.leaves: dict[Tensor, Array] = {traced: traced.array for traced in self.arguments}
         self.operations: list[Recorded] = []
@@ -209,6 +211,8 @@ class Tape:
         if isinstance(value, Traced):
             return value.source, value.array
         if isinstance(value, Tensor) and value.is_leaf:
+            if value not in self.leaves:
+                self.pins += pinned([value])
             return value, self.leaves.setdefault(value, value.data)
         if isinstance(value, Tensor):
             raise CaptureError(
