@@ -330,6 +330,11 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """Return a Tensor on a read-only view of the same values, outside any graph."""
+        if recorder.get() is not None:
+            raise CaptureError(
+                "capture: the function detaches a Tensor, whose values would be frozen; detach it "
+                "outside the function, or leave this part uncaptured"
+            )
         view = self._data.view()
         set_writable([view], False)
         return Tensor._wrap(view)
@@ -609,7 +614,8 @@ class Tensor:
     def _become(self, name: str, result: Any) -> None:
         """Take over a result; a leaf that needs no graph for it keeps its own memory."""
         if result.node is None:
-            self._writable_itself(name)[...] = result._data
+            values = self._writable_itself(name)
+            values[...] = result._data
         else:
             self._data, self._pin, self.node = result._data, result._pin, result.node
             self._requires_grad, self.home = True, None
@@ -741,7 +747,7 @@ class Tensor:
 
     def dot(self, other: ArrayLike | Tensor) -> Tensor:
         """Return the product with `other` by the rules of np.dot."""
-        return apply(linalg.dot(self.shape, np.shape(plain(other))), self, other)
+        return apply(linalg.dot(self.shape, np.shape(other)), self, other)
 
     def __getitem__(self, index: Any) -> Tensor:
         return apply(shape.GetItem(plain_index(index)), self)

@@ -23,7 +23,7 @@ _LOGIC = (np.logical_and, np.logical_not, np.logical_or, np.logical_xor, np.all,
 _PREDICATES = (np.isfinite, np.isinf, np.isnan, np.signbit)
 _STEPS = (np.sign, np.ceil, np.floor, np.rint, np.trunc)
 _COUNTS = (np.argmax, np.argmin, np.argsort, np.count_nonzero)
-_SHAPES = (np.ndim, np.shape, np.size, np.empty_like, np.full_like, np.ones_like, np.zeros_like)
+_LIKE = (np.empty_like, np.full_like, np.ones_like, np.zeros_like)
 
 
 def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,6 +39,24 @@ def _array(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else value
 
 
-for _functions in (_COMPARISONS, _APPROXIMATE, _LOGIC, _PREDICATES, _STEPS, _COUNTS, _SHAPES):
+for _functions in (_COMPARISONS, _APPROXIMATE, _LOGIC, _PREDICATES, _STEPS, _COUNTS, _LIKE):
     for _function in _functions:
         implements(_function)(_on_arrays(_function))
+
+
+# A captured function may ask for shapes, of Tensors that have no values yet.
+
+
+@implements(np.shape)
+def _shape(x: Tensor) -> tuple[int, ...]:
+    return x.shape
+
+
+@implements(np.ndim)
+def _ndim(x: Tensor) -> int:
+    return x.ndim
+
+
+@implements(np.size)
+def _size(x: Tensor, axis: Any = None) -> int:
+    return np.size(np.broadcast_to(0, x.shape), axis)

@@ -103,7 +103,7 @@ class Stack(Linear):
 class Pad(Linear):
     """Pad x with `value`; `width` is a pair (before, after) for each axis."""
 
-    def __init__(self, width: Sequence[Any] | Array, value: Any = 0) -> None:
+    def __init__(self, width: Sequence[Sequence[int]] | Array, value: Any = 0) -> None:
         self.width = owned(width)
         self.value = owned(value)
 
