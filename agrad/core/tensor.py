@@ -302,7 +302,7 @@ class Tensor:
         return operator.index(self._data)
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.ndim == 0 else format(str(self), spec)
+        return format(self.item(), spec) if spec and self.ndim == 0 else super().__format__(spec)
 
     def numpy(self) -> Array:
         """Return the array itself, not a copy.
@@ -773,6 +773,14 @@ class Tensor:
 
     # -- NumPy's functions -------------------------------------------------------------------------
 
+    @property
+    def _mask(self) -> Any:
+        # np.ma would compute with `_data` past all protocols; it asks for the mask of each operand.
+        raise TypeError(
+            "np.ma: masked arrays have no gradients; replace the masked elements first, e.g. with "
+            "array.filled(0)"
+        )
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__":
             raise TypeError(f"np.{ufunc.__name__}.{method}: not defined for Tensors; use x.numpy()")
@@ -818,11 +826,14 @@ def tensor(
     joined = _joined(data)
     if joined is data or requires_grad:
         return Tensor(data, requires_grad, dtype)
-    return joined if dtype is None else joined.astype(dtype)
+    tensor: Tensor = joined if dtype is None else joined.astype(dtype)
+    return tensor
 
 
 def as_tensor(value: ArrayLike | Tensor) -> Tensor:
     """Return `value` itself if it is a Tensor, else a new one; Tensors in a sequence are joined."""
+    if isinstance(value, Tensor):
+        return value
     joined = _joined(value)
     return joined if isinstance(joined, Tensor) else Tensor(joined)
 
@@ -963,9 +974,7 @@ def _holds_tensor(sequence: Sequence[Any]) -> bool:
     if any(issubclass(kind, Tensor) for kind in kinds):
         return True
     nested = any(issubclass(kind, _SEQUENCES) for kind in kinds)
-    return nested and any(
-        isinstance(part, _SEQUENCES) and _holds_tensor(part) for part in sequence
-    )
+    return nested and any(isinstance(part, _SEQUENCES) and _holds_tensor(part) for part in sequence)
 
 
 def _into_arrays(ufunc: np.ufunc, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:

@@ -14,7 +14,7 @@ raises an error.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ __all__ = [
     "midpoint",
     "owned",
 ]
+
+_Parameter = TypeVar("_Parameter")
 
 Gradients = Sequence[Array | None]
 """One gradient for each input; None for inputs that need none."""
@@ -274,7 +276,7 @@ def _mean_backward(
     return total
 
 
-def owned(parameter: Any) -> Any:
+def owned(parameter: _Parameter) -> _Parameter:
     """Return a parameter of an operation in a form that its giver cannot change.
 
     Lists become tuples, and arrays become copies, which a captured function refuses to freeze.
@@ -283,11 +285,14 @@ def owned(parameter: Any) -> Any:
         >>> owned([0, np.array(1)])
         (0, array(1))
     """
-    if isinstance(parameter, tuple | list):
-        return tuple(map(owned, parameter))
-    if isinstance(parameter, slice):
-        return slice(*map(owned, (parameter.start, parameter.stop, parameter.step)))
-    return parameter.copy() if is_array(parameter) else parameter
+    value: Any = parameter
+    if isinstance(value, tuple | list):
+        value = tuple(map(owned, value))
+    elif isinstance(value, slice):
+        value = slice(owned(value.start), owned(value.stop), owned(value.step))
+    elif is_array(value):
+        value = value.copy()
+    return value  # type: ignore[no-any-return]
 
 
 def midpoint(x0: Array, x1: Array) -> Array:

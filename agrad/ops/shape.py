@@ -37,8 +37,8 @@ class Transpose(Linear):
     """Permute the axes, or reverse them by default. A single axis may be a number."""
 
     def __init__(self, axes: int | Sequence[int] | None = None) -> None:
-        self.axes = axes if axes is None or np.ndim(axes) else (axes,)
-        self.axes = owned(self.axes)
+        order: Any = (axes,) if axes is not None and np.ndim(axes) == 0 else axes
+        self.axes: Sequence[int] | None = owned(order)
 
     def forward(self, x: Array) -> Array:
         return np.transpose(x, self.axes)
