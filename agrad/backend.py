@@ -129,7 +129,8 @@ def beside(
     """
     if not is_array(value):
         return np.asarray(value, dtype=dtype, like=like)
-    require_no_mask(operation, argument, value)
+    if type(value) is not np.ndarray:
+        require_no_mask(operation, argument, value)
     if not same_device(value, like):
         raise DeviceError(
             f"{operation}: {argument} is on {device_of(value)}, and what it goes with on "
