@@ -34,6 +34,7 @@ __all__ = [
     "largest",
     "move",
     "ones",
+    "require_no_mask",
     "same_device",
     "scalar",
     "set_writable",
@@ -120,6 +121,7 @@ def beside(
 
     Raises:
         DeviceError: an array on another device.
+        TypeError: an array some of whose elements are masked.
 
     Example:
         >>> beside("where", "condition", [True, False], like=np.zeros(2))
@@ -127,6 +129,8 @@ def beside(
     """
     if not is_array(value):
         return np.asarray(value, dtype=dtype, like=like)
+    if type(value) is not np.ndarray:
+        require_no_mask(operation, argument, value)
     if not same_device(value, like):
         raise DeviceError(
             f"{operation}: {argument} is on {device_of(value)}, and what it goes with on "
@@ -134,6 +138,21 @@ def beside(
         )
     array: Array = value if dtype is None else value.astype(dtype, copy=False)
     return array
+
+
+def require_no_mask(operation: str, argument: str, value: Any) -> None:
+    """Raise a TypeError if elements of an array are masked: operations would use what they hide.
+
+    Example:
+        >>> require_no_mask("tensor", "data", np.ma.array([1.0, 2.0], mask=[False, True]))
+        Traceback (most recent call last):
+        TypeError: tensor: data has masked elements; replace them first, e.g. with data.filled(0)
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise TypeError(
+            f"{operation}: {argument} has masked elements; replace them first, e.g. with "
+            f"{argument}.filled(0)"
+        )
 
 
 # -- differences between the libraries -------------------------------------------------------------

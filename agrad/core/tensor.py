@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -20,6 +20,7 @@ from agrad.backend import (
     is_array,
     is_on,
     move,
+    require_no_mask,
     scalar,
     set_writable,
 )
@@ -57,6 +58,10 @@ __all__ = [
 ]
 
 _accumulating = threading.Lock()
+
+
+_SEQUENCES = (list, tuple)
+"""What may hold Tensors among numbers."""
 
 
 class Pin:
@@ -98,13 +103,11 @@ class Tensor:
 
     Args:
         data: array, nested sequence or scalar; copied. Python floats become float32; data with
-            a dtype keeps it.
+            a dtype keeps it. Of a Tensor, the values alone are copied, outside any graph.
         requires_grad: whether it gets gradients; only for float32 and float64.
         dtype: the dtype to convert to.
 
     Attributes:
-        grad: array of the same shape and dtype, or None: where `backward` accumulates.
-        average_grad: likewise, where `average_backward` accumulates.
         node: the recorded operation that computed it; None for a leaf.
 
     An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
@@ -121,24 +124,36 @@ class Tensor:
     """
 
     __slots__ = (
-        *("__weakref__", "_data", "home", "_pin", "_requires_grad"),
-        *("average_grad", "grad", "node"),
+        *("__weakref__", "_average_grad", "_data", "_grad", "_pin", "_requires_grad"),
+        *("home", "node"),
     )
 
     implementations: ClassVar[dict[Any, Callable[..., Any]]] = {}
     """For each NumPy function and ufunc, the implementation for Tensors."""
 
     __array_priority__ = 1000
+    __pandas_priority__ = 5000  # above that of pandas' own types, which leave operators to agrad
 
     def __init__(
         self, data: ArrayLike | Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None
     ) -> None:
-        self._data = _as_owned_array(data, dtype)
+        if recorder.get() is not None and not isinstance(data, bool | int | float | np.generic):
+            raise CaptureError(
+                f"capture: the function makes a Tensor from a {type(data).__name__}, whose values "
+                "would be frozen; pass it as an argument, or make it a Tensor outside the function"
+            )
+        joined = _joined(data)
+        if joined is not data and joined._requires_grad:
+            raise TypeError(
+                f"{type(self).__name__}: data holds Tensors that require a gradient, which a new "
+                "leaf would lose; join them with stack or concatenate, or detach them"
+            )
+        self._data = _as_owned_array(joined, dtype)
         self.node: Node | None = None
         self._pin: weakref.ref[Pin] | None = None
         self.home: Home | None = None
-        self.grad: Array | None = None
-        self.average_grad: Array | None = None
+        self._grad: Array | None = None
+        self._average_grad: Array | None = None
         self._requires_grad = False
         if requires_grad:
             self.requires_grad = True
@@ -148,7 +163,7 @@ class Tensor:
         """Return a Tensor on `array` itself, which nothing else may use."""
         self = Tensor.__new__(Tensor)
         self._data = array
-        self.node = self._pin = self.home = self.grad = self.average_grad = None
+        self.node = self._pin = self.home = self._grad = self._average_grad = None
         self._requires_grad = False
         return self
 
@@ -165,11 +180,45 @@ class Tensor:
         array = _as_owned_array(here, self.dtype)
         if self.node is not None:
             raise ValueError("Tensor.data: only a leaf's values can be replaced; this is a result")
+        self._require_no_capture()
         if array.shape != self.shape:
             raise ValueError(
                 f"Tensor.data: the new values have shape {array.shape}, the tensor {self.shape}"
             )
         self._data = array
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient, an array of the Tensor's shape and dtype: where `backward` adds up.
+
+        None before the first backward pass. An array of that shape and dtype can be assigned and is
+        not copied; anything else that fits is converted.
+        """
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: ArrayLike | Tensor | None) -> None:
+        self._grad = self._as_gradient("grad", value)
+
+    @property
+    def average_grad(self) -> Array | None:
+        """The average gradient, where `average_backward` adds up; see `grad`."""
+        return self._average_grad
+
+    @average_grad.setter
+    def average_grad(self, value: ArrayLike | Tensor | None) -> None:
+        self._average_grad = self._as_gradient("average_grad", value)
+
+    def _as_gradient(self, name: str, value: Any) -> Array | None:
+        """Return a value for a gradient of this Tensor."""
+        if value is None:
+            return None
+        here = beside(f"Tensor.{name}", "value", plain(value), self._data, self.dtype)
+        if here.shape != self.shape:
+            raise ValueError(
+                f"Tensor.{name}: the value has shape {here.shape}, the tensor {self.shape}"
+            )
+        return here
 
     @property
     def requires_grad(self) -> bool:
@@ -254,6 +303,18 @@ class Tensor:
     def __bool__(self) -> bool:
         return bool(self._data)
 
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return operator.index(self._data)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.ndim == 0 else super().__format__(spec)
+
     def numpy(self) -> Array:
         """Return the array itself, not a copy.
 
@@ -280,6 +341,11 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """Return a Tensor on a read-only view of the same values, outside any graph."""
+        if recorder.get() is not None:
+            raise CaptureError(
+                "capture: the function detaches a Tensor, whose values would be frozen; detach it "
+                "outside the function, or leave this part uncaptured"
+            )
         view = self._data.view()
         set_writable([view], False)
         return Tensor._wrap(view)
@@ -290,14 +356,17 @@ class Tensor:
         Raises:
             CaptureError: in a function being captured; its replays would not repeat the change.
         """
+        self._require_no_capture()
+        if not self.is_writable():
+            self._data = self._data.copy()
+        return self._data
+
+    def _require_no_capture(self) -> None:
         if recorder.get() is not None:
             raise CaptureError(
                 f"capture: the function changes a Tensor of shape {self.shape} in place, which its "
                 "replays would not; leave this part uncaptured"
             )
-        if not self.is_writable():
-            self._data = self._data.copy()
-        return self._data
 
     def is_writable(self) -> bool:
         """Return whether the array may be changed in place: no graph needs its values."""
@@ -334,7 +403,16 @@ class Tensor:
                 "with where or concatenate, or change a leaf's values inside no_grad()"
             )
         elements = beside("Tensor.__setitem__", "value", plain(value), self._data)
-        self.writable()[plain_index(index)] = elements
+        self._writable_itself("Tensor.__setitem__")[plain_index(index)] = elements
+
+    def _writable_itself(self, name: str) -> Array:
+        """Return the array to change in place, unless others would miss the change to a copy."""
+        if recorder.get() is None and self._is_view() and not self.is_writable():
+            raise ValueError(
+                f"{name}: the tensor is a read-only view of another's values, because it was "
+                "detached or because a graph needs them; change the other Tensor, or a copy"
+            )
+        return self.writable()
 
     # -- gradients ---------------------------------------------------------------------------------
 
@@ -439,7 +517,7 @@ class Tensor:
 
     def zero_grad(self) -> None:
         """Clear both gradients."""
-        self.grad = self.average_grad = None
+        self._grad = self._average_grad = None
 
     def _require_graph(self, operation: str) -> None:
         if not self.requires_grad:
@@ -500,6 +578,60 @@ class Tensor:
 
     def __abs__(self) -> Tensor:
         return apply(arithmetic.Absolute(), self)
+
+    # -- arithmetic in place -----------------------------------------------------------------------
+
+    def __iadd__(self, other: ArrayLike | Tensor) -> Self:
+        return self._in_place("+=", arithmetic.Add(), other)
+
+    def __isub__(self, other: ArrayLike | Tensor) -> Self:
+        return self._in_place("-=", arithmetic.Subtract(), other)
+
+    def __imul__(self, other: ArrayLike | Tensor) -> Self:
+        return self._in_place("*=", arithmetic.Multiply(), other)
+
+    def __itruediv__(self, other: ArrayLike | Tensor) -> Self:
+        return self._in_place("/=", arithmetic.Divide(), other)
+
+    def __ipow__(self, other: ArrayLike | Tensor) -> Self:
+        return self._in_place("**=", arithmetic.Power(), other)
+
+    def __imatmul__(self, other: ArrayLike | Tensor) -> Self:
+        return self._in_place("@=", linalg.Matmul(), other)
+
+    def _in_place(self, name: str, operation: Operation, other: Any) -> Self:
+        """Change the values of a leaf, or let a result be the result of one more operation."""
+        leaf, recording = self.is_leaf, grad_enabled.get()
+        if leaf and recording and self._requires_grad:
+            raise TypeError(
+                f"{name}: a leaf that requires a gradient cannot change in place while gradients "
+                f"are recorded; change it inside no_grad(), or write x = x {name[:-1]} y for a new "
+                "Tensor"
+            )
+        if not leaf and not recording:
+            raise TypeError(
+                f"{name}: the graph that computed this tensor cannot follow a change inside "
+                f"no_grad(); write x = x {name[:-1]} y for a new Tensor"
+            )
+        result = apply(operation, self, other)
+        if result.shape != self.shape:
+            raise ValueError(
+                f"{name}: the result has shape {result.shape}, the tensor that it should change "
+                f"{self.shape}"
+            )
+        if not np.can_cast(result.dtype, self.dtype, "same_kind"):
+            raise TypeError(f"{name}: the result is {result.dtype}, and the tensor {self.dtype}")
+        self._become(name, result if result.dtype == self.dtype else result.astype(self.dtype))
+        return self
+
+    def _become(self, name: str, result: Any) -> None:
+        """Take over a result; a leaf that needs no graph for it keeps its own memory."""
+        if result.node is None:
+            values = self._writable_itself(name)
+            values[...] = result._data
+        else:
+            self._data, self._pin, self.node = result._data, result._pin, result.node
+            self._requires_grad, self.home = result._requires_grad, None
 
     # -- comparison --------------------------------------------------------------------------------
 
@@ -607,7 +739,7 @@ class Tensor:
 
     def transpose(self, *axes: Any) -> Tensor:
         """Return a view with permuted axes (reversed if none are given)."""
-        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes or None
+        order = axes[0] if len(axes) == 1 else axes or None
         return apply(shape.Transpose(order), self)
 
     def swapaxes(self, axis1: int, axis2: int) -> Tensor:
@@ -653,7 +785,7 @@ class Tensor:
 
     def dot(self, other: ArrayLike | Tensor) -> Tensor:
         """Return the product with `other` by the rules of np.dot."""
-        return apply(linalg.dot(self.shape, np.shape(plain(other))), self, other)
+        return apply(linalg.dot(self.shape, np.shape(other)), self, other)
 
     def __getitem__(self, index: Any) -> Tensor:
         parts = index if isinstance(index, tuple) else (index,)
@@ -668,13 +800,31 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
-        return np.array(self.numpy(), dtype=dtype, copy=copy)
+        array = np.array(self.numpy(), dtype=dtype, copy=copy)
+        freed = self.node is not None and self.node.out is None
+        if self._requires_grad and grad_enabled.get() and not freed:
+            raise TypeError(
+                "np.array: the tensor requires a gradient, which a NumPy array would lose; join "
+                "Tensors with stack or concatenate, or take only the values: x.numpy(), float(x), "
+                "or any function inside no_grad()"
+            )
+        return array
 
     # -- NumPy's functions -------------------------------------------------------------------------
+
+    @property
+    def _mask(self) -> Any:
+        # np.ma would compute with `_data` past all protocols; it asks for the mask of each operand.
+        raise TypeError(
+            "np.ma: masked arrays have no gradients; replace the masked elements first, e.g. with "
+            "array.filled(0)"
+        )
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__":
             raise TypeError(f"np.{ufunc.__name__}.{method}: not defined for Tensors; use x.numpy()")
+        if options.get("out") is not None:
+            return _into_arrays(ufunc, inputs, options)
         return self._implementation(ufunc)(*inputs, **options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
@@ -695,19 +845,36 @@ def tensor(
 ) -> Tensor:
     """Return a new Tensor with a copy of `data`; see `Tensor`.
 
+    A nested sequence may hold Tensors. It is then joined as by `stack`, and gradients flow back to
+    them.
+
+    Raises:
+        TypeError: the elements are not real numbers; a leaf that requires a gradient is wanted of
+            Tensors that require one.
+
     Example:
         >>> import agrad as ag
         >>> ag.tensor([1.0, 2.0])
         tensor([1., 2.])
         >>> ag.tensor(np.arange(3)).dtype
         dtype('int64')
+        >>> x = ag.tensor(2.0, requires_grad=True)
+        >>> ag.tensor([x, 3.0 * x])
+        tensor([2., 6.], requires_grad=True)
     """
-    return Tensor(data, requires_grad, dtype)
+    joined = _joined(data)
+    if joined is data or requires_grad:
+        return Tensor(data, requires_grad, dtype)
+    tensor: Tensor = joined if dtype is None else joined.astype(dtype)
+    return tensor
 
 
 def as_tensor(value: ArrayLike | Tensor) -> Tensor:
-    """Return `value` itself if it is a Tensor, else a new one."""
-    return value if isinstance(value, Tensor) else Tensor(value)
+    """Return `value` itself if it is a Tensor, else a new one; Tensors in a sequence are joined."""
+    if isinstance(value, Tensor):
+        return value
+    joined = _joined(value)
+    return joined if isinstance(joined, Tensor) else Tensor(joined)
 
 
 def apply(operation: Operation, *inputs: Any) -> Tensor:
@@ -717,11 +884,14 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         ValueError, TypeError: the operation rejects its inputs; the message names it.
         DeviceError: they are on different devices, or their GPU is out of memory.
     """
+    tensors = [value for value in inputs if isinstance(value, Tensor)]
+    if len(tensors) < len(inputs) and any(isinstance(value, _SEQUENCES) for value in inputs):
+        inputs = tuple(map(_joined, inputs))
+        tensors = [value for value in inputs if isinstance(value, Tensor)]
     capturing = recorder.get()
     if capturing is not None:
         traced: Tensor = capturing.record(operation, inputs)
         return traced
-    tensors = [value for value in inputs if isinstance(value, Tensor)]
     wanted = any(t._requires_grad for t in tensors)
     recording = (wanted or _remembers(operation, tensors)) and grad_enabled.get()
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
@@ -846,7 +1016,8 @@ def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
         kinds = [t.dtype for t in tensors]
         return scalar(value, np.result_type(*kinds, value), like=tensors[0]._data)
     if is_array(value):
-        return _as_owned_array(value, None) if recording else value
+        masked = isinstance(value, np.ma.MaskedArray)
+        return _as_owned_array(value, None) if recording or masked else value
     array = _as_owned_array(value, None)
     return np.asarray(array, like=tensors[0]._data) if tensors else array
 
@@ -854,12 +1025,41 @@ def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
 def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
     if isinstance(data, Tensor):
         data = data._data
+    require_no_mask("tensor", "data", data)
     array = np.array(data, dtype=dtype, like=data if is_array(data) else None)
-    if dtype is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
+    if dtype is None and array.dtype == np.float64 and not hasattr(data, "__array__"):
         array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"tensor: elements must be real numbers or booleans, not {array.dtype}")
     return array
+
+
+def _joined(value: Any) -> Any:
+    """Return a nested sequence that holds Tensors as one Tensor, and anything else unchanged."""
+    if isinstance(value, _SEQUENCES) and _holds_tensor(value):
+        return apply(shape.Stack(), *value)
+    return value
+
+
+def _holds_tensor(sequence: Sequence[Any]) -> bool:
+    kinds = set(map(type, sequence))
+    if any(issubclass(kind, Tensor) for kind in kinds):
+        return True
+    nested = any(issubclass(kind, _SEQUENCES) for kind in kinds)
+    return nested and any(isinstance(part, _SEQUENCES) and _holds_tensor(part) for part in sequence)
+
+
+def _into_arrays(ufunc: np.ufunc, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """Call a ufunc that writes to arrays, which can hold its result but no gradient of it."""
+    name = f"np.{ufunc.__name__}"
+    if any(isinstance(array, Tensor) for array in options["out"]):
+        raise TypeError(f"{name}: out= must not be a Tensor; change it with x[...] or an operator")
+    if grad_enabled.get() and any(getattr(value, "requires_grad", False) for value in inputs):
+        raise TypeError(
+            f"{name}: out= is an array, which would lose the gradient of the result; leave it out "
+            "(y = y + x in place of y += x), or detach the Tensor"
+        )
+    return ufunc(*map(plain, inputs), **options)
 
 
 def _checked_updates(
@@ -917,5 +1117,7 @@ def plain(value: Any) -> Any:
 def plain_index(index: Any) -> Any:
     """Return an index with its Tensors replaced by their arrays."""
     if isinstance(index, tuple):
-        return tuple(plain(part) for part in index)
+        return tuple(map(plain_index, index))
+    if isinstance(index, slice):
+        return slice(plain(index.start), plain(index.stop), plain(index.step))
     return plain(index)

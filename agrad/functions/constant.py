@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from agrad.core.tensor import chosen, plain
+from agrad.core.tensor import Tensor, chosen, plain
 from agrad.functions.registry import implements
 
 __all__: list[str] = []
@@ -29,7 +29,7 @@ _PREDICATES = (np.all, np.any, np.isfinite, np.isinf, np.isnan, np.signbit)
 _STEPS = (np.sign, np.ceil, np.floor, np.rint, np.trunc)
 _COUNTS = (np.argmax, np.argmin, np.argsort, np.argwhere, np.count_nonzero)
 _PLACES = (np.flatnonzero, np.nonzero)
-_SHAPES = (np.ndim, np.shape, np.size, np.empty_like, np.full_like, np.ones_like, np.zeros_like)
+_LIKE = (np.empty_like, np.full_like, np.ones_like, np.zeros_like)
 
 
 def _on_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,8 +50,26 @@ def _as_choice(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-for _functions in (_APPROXIMATE, _PREDICATES, _STEPS, _COUNTS, _PLACES, _SHAPES):
+for _functions in (_APPROXIMATE, _PREDICATES, _STEPS, _COUNTS, _PLACES, _LIKE):
     for _function in _functions:
         implements(_function)(_on_arrays(_function))
 for _choice in (*_COMPARISONS, *_LOGIC):
     implements(_choice)(_as_choice(_choice))
+
+
+# A captured function may ask for shapes, of Tensors that have no values yet.
+
+
+@implements(np.shape)
+def _shape(x: Tensor) -> tuple[int, ...]:
+    return x.shape
+
+
+@implements(np.ndim)
+def _ndim(x: Tensor) -> int:
+    return x.ndim
+
+
+@implements(np.size)
+def _size(x: Tensor, axis: Any = None) -> int:
+    return np.size(np.broadcast_to(0, x.shape), axis)

@@ -305,7 +305,7 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
         tensor([0., 2.])
     """
     like = next(filter(is_array, map(plain, (x, y, condition))), np.empty(0))
-    chosen = beside("where", "condition", plain(condition), like).astype(bool)
+    chosen = beside("where", "condition", plain(condition), like).astype(bool, copy=False)
     return apply(arithmetic.Where(chosen), x, y, *choices_in(condition))
 
 

@@ -1,5 +1,6 @@
 """Products of matrices and tensors."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,14 +73,15 @@ def tensordot(x: Any, y: Any, axes: int | Sequence[Any] = 2) -> Tensor:
     Args:
         x: The first factor.
         y: The second factor.
-        axes: A pair of ints or sequences, the axes of `x` and those of `y`; or an int n for the
-            last n axes of `x` and the first n axes of `y`.
+        axes: A pair of ints or sequences, the axes of `x` and those of `y`; or an int n, not
+            negative, for the last n axes of `x` and the first n axes of `y`.
 
     Returns:
         A Tensor with the remaining axes of `x`, followed by those of `y`.
 
     Raises:
-        ValueError: Axes differ in length or are out of range.
+        ValueError: Axes differ in number or in length, or are repeated or out of range.
+        TypeError: `axes` is neither an int nor a pair of ints or sequences.
 
     Example:
         >>> import agrad as ag
@@ -87,9 +89,37 @@ def tensordot(x: Any, y: Any, axes: int | Sequence[Any] = 2) -> Tensor:
         (2, 5)
     """
     x, y = as_tensor(x), as_tensor(y)
-    if isinstance(axes, int):
-        axes = range(x.ndim - axes, x.ndim), range(axes)
-    return apply(linalg.contraction(x.shape, y.shape, *axes), x, y)
+    return apply(linalg.contraction(x.shape, y.shape, *_axes_of_both(axes, x.ndim, y.ndim)), x, y)
+
+
+def _axes_of_both(axes: Any, x_ndim: int, y_ndim: int) -> tuple[list[int], list[int]]:
+    """Return the axes of both factors that tensordot sums over."""
+    if isinstance(axes, int | np.integer):
+        if not 0 <= axes <= min(x_ndim, y_ndim):
+            raise ValueError(
+                f"tensordot: axes={axes} must lie between 0 and the numbers of axes, which are "
+                f"{x_ndim} and {y_ndim}"
+            )
+        return list(range(x_ndim - axes, x_ndim)), list(range(axes))
+    try:
+        x_axes, y_axes = ([operator.index(i) for i in np.atleast_1d(part)] for part in axes)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"tensordot: axes must be an integer, or a pair of integers or sequences of them, one "
+            f"for each factor; got {axes!r}"
+        ) from None
+    for name, found, ndim in ("x", x_axes, x_ndim), ("y", y_axes, y_ndim):
+        outside = [axis for axis in found if not -ndim <= axis < ndim]
+        if outside:
+            raise ValueError(f"tensordot: axes has {outside[0]} for {name}, which has {ndim} axes")
+        if len({axis % ndim for axis in found}) < len(found):
+            raise ValueError(f"tensordot: axes repeats an axis of {name}: {found}")
+    if len(x_axes) != len(y_axes):
+        raise ValueError(
+            f"tensordot: axes has {len(x_axes)} axes of x and {len(y_axes)} of y; it must have as "
+            f"many, got {axes!r}"
+        )
+    return x_axes, y_axes
 
 
 @implements(np.einsum)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.backend import is_array
+from agrad.core.tensor import Tensor, apply, as_tensor, plain
 from agrad.functions.registry import implements
 from agrad.ops import shape as ops
 
@@ -57,8 +58,10 @@ def ravel(x: Any) -> Tensor:
 
 
 @implements(np.transpose)
-def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
+def transpose(x: Any, axes: int | Sequence[int] | None = None) -> Tensor:
     """Return `x` with its axes in the order `axes`, by default reversed.
+
+    A single axis may be given as a number.
 
     Raises:
         ValueError: `axes` does not contain each axis exactly once.
@@ -135,7 +138,7 @@ def expand_dims(x: Any, axis: int | Sequence[int]) -> Tensor:
     """
     tensor = as_tensor(x)
     axes = tuple(axis) if isinstance(axis, Sequence) else axis
-    return tensor.reshape(np.expand_dims(tensor.data, axes).shape)
+    return tensor.reshape(np.expand_dims(np.broadcast_to(0, tensor.shape), axes).shape)
 
 
 @implements(np.broadcast_to)
@@ -229,13 +232,15 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
 
     Args:
         x: An array of any shape.
-        pad_width: The number of elements to add: one number, (before, after), or such a pair for
+        pad_width: The number of elements to add: one integer, (before, after), or such a pair for
             each axis.
         mode: "constant"; NumPy's other modes are not supported.
-        constant_values: The number to pad with.
+        constant_values: The number to pad with, or numbers in any form that `pad_width` can have;
+            constants.
 
     Raises:
-        ValueError: The mode is not "constant", or widths are negative or not pairs.
+        ValueError: The mode is not "constant", or widths are negative or do not fit the axes.
+        TypeError: Widths are not integers, or a constant value requires a gradient.
 
     Example:
         >>> import agrad as ag
@@ -245,7 +250,31 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
     if mode != "constant":
         raise ValueError(f'pad: mode must be "constant", got {mode!r}')
     tensor = as_tensor(x)
-    return apply(ops.Pad(np.broadcast_to(pad_width, (tensor.ndim, 2)), constant_values), tensor)
+    widths = _pairs("pad_width", pad_width, tensor.shape)
+    if widths.dtype.kind not in "iu":
+        raise TypeError(f"pad: pad_width must hold integers, got {pad_width!r}")
+    if (widths < 0).any():
+        raise ValueError(f"pad: pad_width must not be negative, got {pad_width!r}")
+    if getattr(constant_values, "requires_grad", False):
+        raise TypeError(
+            "pad: constant_values requires a gradient, but it is a constant; use concatenate"
+        )
+    values = plain(constant_values)
+    if not np.isscalar(values):
+        values = _pairs("constant_values", values, tensor.shape)
+        values = values if is_array(constant_values) else values.tolist()
+    return apply(ops.Pad(widths if is_array(pad_width) else widths.tolist(), values), tensor)
+
+
+def _pairs(argument: str, value: Any, shape: tuple[int, ...]) -> Any:
+    """Return a number before and a number after for each axis."""
+    try:
+        return np.broadcast_to(np.asarray(plain(value)), (len(shape), 2))
+    except ValueError:
+        raise ValueError(
+            f"pad: {argument} must be a number, (before, after), or such a pair for each axis of "
+            f"an array of shape {shape}; got {value!r}"
+        ) from None
 
 
 @implements(np.flip)

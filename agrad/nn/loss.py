@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
+from agrad.core.tensor import Tensor, as_tensor
 from agrad.nn import functional as F
 from agrad.nn.function_module import FunctionModule
 
@@ -20,11 +21,14 @@ class CrossEntropyLoss(FunctionModule):
         tensor(99.40761)
     """
 
-    weight: ArrayLike | None = None
+    weight: ArrayLike | Tensor | None = None
     ignore_index: int = -100
     reduction: str = "mean"
     label_smoothing: float = 0.0
     function = staticmethod(F.cross_entropy)
+
+    def __post_init__(self) -> None:
+        self.weight = _constant(self.weight)
 
 
 @dataclass(eq=False, repr=False)
@@ -37,10 +41,13 @@ class NLLLoss(FunctionModule):
         tensor(0.375)
     """
 
-    weight: ArrayLike | None = None
+    weight: ArrayLike | Tensor | None = None
     ignore_index: int = -100
     reduction: str = "mean"
     function = staticmethod(F.nll_loss)
+
+    def __post_init__(self) -> None:
+        self.weight = _constant(self.weight)
 
 
 @dataclass(eq=False, repr=False)
@@ -67,7 +74,15 @@ class BCEWithLogitsLoss(FunctionModule):
         tensor([  0.6931472, 100.       ])
     """
 
-    weight: ArrayLike | None = None
+    weight: ArrayLike | Tensor | None = None
     reduction: str = "mean"
-    pos_weight: ArrayLike | None = None
+    pos_weight: ArrayLike | Tensor | None = None
     function = staticmethod(F.binary_cross_entropy_with_logits)
+
+    def __post_init__(self) -> None:
+        self.weight, self.pos_weight = _constant(self.weight), _constant(self.pos_weight)
+
+
+def _constant(weight: ArrayLike | Tensor | None) -> Tensor | None:
+    """Return weights as a Tensor, which a captured loss takes as they are."""
+    return None if weight is None else as_tensor(weight)

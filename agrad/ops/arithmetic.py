@@ -1,7 +1,7 @@
 """Arithmetic, powers, and selection between elements."""
 
 from collections.abc import Callable
-from copy import copy
+from functools import partial
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from agrad.ops.operation import (
     Operation,
     Point,
     Selection,
+    owned,
 )
 
 __all__ = [
@@ -100,7 +101,8 @@ class Power(Operation):
     """x ** y, averaged as the mean of two paths: either x or y moves first.
 
     Each path consists of divided differences in one input, so the mean is complete and symmetric in
-    start and end. If only one input moves, the mean is the divided difference itself.
+    start and end. If only one input moves, the mean is the divided difference itself. An element
+    whose power is finite at the corner of only one path (0 ** -1 is not) takes that path alone.
 
     As in PyTorch, the derivative with respect to y is 0 at x = 0 for y >= 0.
     """
@@ -125,16 +127,32 @@ class Power(Operation):
     ) -> Gradients:
         (x0, y0), (x1, y1) = start.inputs, end.inputs
         secants = kernels(x0).power
+        with np.errstate(all="ignore"):
+            x_first = None if x0 is x1 or y0 is y1 else np.isfinite(self.forward(x1, y0))
+            y_first = x_first if x_first is None else np.isfinite(self.forward(x0, y1))
         x_grad = y_grad = None
         if needs[0]:
-            x_grad = grad * _mean_over_ends(lambda y: secants.in_base(x0, x1, y), y0, y1)
+            in_base = partial(secants.in_base, x0, x1)
+            x_grad = grad * _mean_of_paths(in_base, (y0, y1), (x_first, y_first))
         if needs[1]:
-            y_grad = grad * _mean_over_ends(lambda x: secants.in_exponent(y0, y1, x), x0, x1)
+            in_exponent = partial(secants.in_exponent, y0, y1)
+            y_grad = grad * _mean_of_paths(in_exponent, (x1, x0), (x_first, y_first))
         return x_grad, y_grad
 
 
-def _mean_over_ends(function: Callable[[Array], Array], start: Array, end: Array) -> Array:
-    return function(start) if start is end else (function(start) + function(end)) / 2
+def _mean_of_paths(
+    secant: Callable[[Array], Array],
+    at: tuple[Array, Array],
+    finite: tuple[Array | None, Array | None],
+) -> Array:
+    """Return the mean of a secant at two places, or its value at the only one whose path counts."""
+    if at[0] is at[1]:
+        return secant(at[0])
+    first, second = map(secant, at)
+    mean = (first + second) / 2
+    if finite[0] is None or finite[1] is None:
+        return mean
+    return np.where(finite[0] == finite[1], mean, np.where(finite[0], first, second))
 
 
 class Square(Elementwise):
@@ -188,9 +206,8 @@ class Clip(Elementwise):
     """x clipped to [low, high], which are numbers, arrays or None; at a bound the slope is 1."""
 
     def __init__(self, low: Bound = None, high: Bound = None) -> None:
-        # Copy, since the owner of an array may change it before the backward pass.
-        self.low = copy(low)
-        self.high = copy(high)
+        self.low = owned(low)
+        self.high = owned(high)
 
     def forward(self, x: Array) -> Array:
         return np.clip(x, self.low, self.high)
@@ -253,7 +270,7 @@ class Where(Linear):
     """x where the condition holds, y elsewhere; `choices` are what the condition was made from."""
 
     def __init__(self, condition: Array) -> None:
-        self.condition = condition
+        self.condition = owned(condition)
 
     def forward(self, x: Array, y: Array, *choices: Array) -> Array:
         return np.where(self.condition, x, y)

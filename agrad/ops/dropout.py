@@ -1,7 +1,7 @@
 """Dropout."""
 
 from agrad.backend import Array, uniform
-from agrad.ops.operation import Gradients, Linear, Operation
+from agrad.ops.operation import Gradients, Linear, Operation, owned
 
 __all__ = ["Dropout", "RandomDropout"]
 
@@ -23,7 +23,7 @@ class RandomDropout(Operation):
     """Dropout by a mask that each call draws, of zeros with probability p."""
 
     def __init__(self, p: float) -> None:
-        self.p = p
+        self.p = owned(p)
 
     def for_call(self, x: Array) -> Operation:
         kept = uniform(x) >= self.p

@@ -12,7 +12,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from agrad.backend import Array, kernels, known_all, scalar
-from agrad.ops.operation import Elementwise, Gradients, Linear, Operation, Point, Requirement
+from agrad.ops.operation import (
+    Elementwise,
+    Gradients,
+    Linear,
+    Operation,
+    Point,
+    Requirement,
+    owned,
+)
 
 __all__ = [
     "BinaryCrossEntropy",
@@ -78,7 +86,7 @@ class CrossEntropy(Operation):
     owns_gradients = True
 
     def __init__(self, ignored: int, reduction: str) -> None:
-        self.ignored = ignored
+        self.ignored = owned(ignored)
         self.reduction = reduction
 
     def requires(
@@ -149,9 +157,9 @@ class ClassLikelihood(Operation):
 
     def __init__(self, name: str, ignored: int, reduction: str, smoothing: float = 0.0) -> None:
         self.name = name
-        self.ignored = ignored
+        self.ignored = owned(ignored)
         self.reduction = reduction
-        self.smoothing = smoothing
+        self.smoothing = owned(smoothing)
 
     def requires(
         self, x: Array, classes: Array, weight: Array | None = None

@@ -14,11 +14,11 @@ raises an error.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from agrad.backend import Array, as_array, finite_part, kernels, largest
+from agrad.backend import Array, as_array, finite_part, is_array, kernels, largest
 from agrad.errors import AverageUndefinedError
 from agrad.ops.quadrature import gauss_legendre
 
@@ -33,7 +33,10 @@ __all__ = [
     "Selection",
     "Smooth",
     "midpoint",
+    "owned",
 ]
+
+_Parameter = TypeVar("_Parameter")
 
 Gradients = Sequence[Array | None]
 """One gradient for each input; None for inputs that need none."""
@@ -53,7 +56,8 @@ class Operation:
     """A differentiable function of arrays, computed by a node of the graph.
 
     An instance holds the parameters of the function (an axis, a slope, a mask) but never the values
-    that pass through it, so `forward` and `backward` can be evaluated again at any inputs.
+    that pass through it, so `forward` and `backward` can be evaluated again at any inputs. The
+    parameters belong to it alone: a list or an array that the caller may change later is `owned`.
 
     Example:
         >>> from agrad.core.tensor import apply
@@ -273,6 +277,25 @@ def _mean_backward(
             if gradient is not None and needs[i]:
                 total[i] = gradient if total[i] is None else total[i] + gradient
     return total
+
+
+def owned(parameter: _Parameter) -> _Parameter:
+    """Return a parameter of an operation in a form that its giver cannot change.
+
+    Lists become tuples, and arrays become copies, which a captured function refuses to freeze.
+
+    Example:
+        >>> owned([0, np.array(1)])
+        (0, array(1))
+    """
+    value: Any = parameter
+    if isinstance(value, tuple | list):
+        value = tuple(map(owned, value))
+    elif isinstance(value, slice):
+        value = slice(owned(value.start), owned(value.stop), owned(value.step))
+    elif is_array(value):
+        value = value.copy()
+    return value  # type: ignore[no-any-return]
 
 
 def midpoint(x0: Array, x1: Array) -> Array:

@@ -6,7 +6,16 @@ from collections.abc import Callable
 import numpy as np
 
 from agrad.backend import Array, kernels, largest
-from agrad.ops.operation import Gradients, Linear, Multilinear, Operation, Point, Selection, Smooth
+from agrad.ops.operation import (
+    Gradients,
+    Linear,
+    Multilinear,
+    Operation,
+    Point,
+    Selection,
+    Smooth,
+    owned,
+)
 
 __all__ = ["LogSumExp", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"]
 
@@ -17,7 +26,7 @@ class Reduction(Operation):
     """The base of all reductions; it knows the axes to reduce."""
 
     def __init__(self, axis: Axis = None, keepdims: bool = False) -> None:
-        self.axis = axis
+        self.axis = owned(axis)
         self.keepdims = keepdims
 
     def axes(self, x: Array) -> tuple[int, ...]:
@@ -71,7 +80,7 @@ class Var(Reduction, Multilinear):
 
     def __init__(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> None:
         super().__init__(axis, keepdims)
-        self.ddof = ddof
+        self.ddof = owned(ddof)
 
     def freedom(self, x: Array) -> float:
         """Return n - ddof, the degrees of freedom."""

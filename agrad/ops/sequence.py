@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Gradients, Linear, Point, Requirement
+from agrad.ops.operation import Gradients, Linear, Point, Requirement, owned
 from agrad.ops.reduction import Max
 
 __all__ = ["Embedding", "MaskedMax", "MaskedMean"]
@@ -18,7 +18,7 @@ class Embedding(Linear):
     """
 
     def __init__(self, padding: int | None = None) -> None:
-        self.padding = padding
+        self.padding = owned(padding)
 
     def requires(self, weight: Array, ids: Array) -> Iterator[Requirement]:
         inside = (ids >= 0) & (ids < len(weight))

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from agrad.backend import Array, joined, kernels
-from agrad.ops.operation import Gradients, Linear
+from agrad.backend import Array, is_array, joined, kernels
+from agrad.ops.operation import Gradients, Linear, owned
 
 __all__ = [
     "BroadcastTo",
@@ -24,7 +24,7 @@ __all__ = [
 
 class Reshape(Linear):
     def __init__(self, shape: int | Sequence[int]) -> None:
-        self.shape = shape
+        self.shape = owned(shape)
 
     def forward(self, x: Array) -> Array:
         return np.reshape(x, self.shape)
@@ -34,10 +34,11 @@ class Reshape(Linear):
 
 
 class Transpose(Linear):
-    """Permute the axes, or reverse them by default."""
+    """Permute the axes, or reverse them by default. A single axis may be a number."""
 
-    def __init__(self, axes: Sequence[int] | None = None) -> None:
-        self.axes = axes
+    def __init__(self, axes: int | Sequence[int] | None = None) -> None:
+        order: Any = (axes,) if axes is not None and np.ndim(axes) == 0 else axes
+        self.axes: Sequence[int] | None = owned(order)
 
     def forward(self, x: Array) -> Array:
         return np.transpose(x, self.axes)
@@ -60,7 +61,7 @@ def axes_after(
 
 class BroadcastTo(Linear):
     def __init__(self, shape: int | Sequence[int]) -> None:
-        self.shape = shape
+        self.shape = owned(shape)
 
     def forward(self, x: Array) -> Array:
         return np.broadcast_to(x, self.shape)
@@ -71,7 +72,7 @@ class BroadcastTo(Linear):
 
 class Concatenate(Linear):
     def __init__(self, axis: int = 0) -> None:
-        self.axis = axis
+        self.axis = owned(axis)
 
     def forward(self, *arrays: Array) -> Array:
         return joined(np.concatenate, arrays, self.axis)
@@ -87,7 +88,7 @@ class Stack(Linear):
     """Join arrays of equal shape along a new axis."""
 
     def __init__(self, axis: int = 0) -> None:
-        self.axis = axis
+        self.axis = owned(axis)
 
     def forward(self, *arrays: Array) -> Array:
         return joined(np.stack, arrays, self.axis)
@@ -102,9 +103,9 @@ class Stack(Linear):
 class Pad(Linear):
     """Pad x with `value`; `width` is a pair (before, after) for each axis."""
 
-    def __init__(self, width: Array, value: float = 0) -> None:
-        self.width = width
-        self.value = value
+    def __init__(self, width: Sequence[Sequence[int]] | Array, value: Any = 0) -> None:
+        self.width = owned(width)
+        self.value = owned(value)
 
     def forward(self, x: Array) -> Array:
         return np.pad(x, self.width, constant_values=self.value)
@@ -120,7 +121,7 @@ class GetItem(Linear):
 
     def __init__(self, index: Any) -> None:
         parts = index if isinstance(index, tuple) else (index,)
-        self.index = tuple(_own(part) for part in parts)
+        self.index = tuple(_as_index(part) for part in parts)
         # Only integer arrays can select an element twice, so that its gradients must be added.
         self.repeats = any(np.ndim(part) and part.dtype != bool for part in self.index)
 
@@ -142,14 +143,13 @@ class GetItem(Linear):
         return x_grad, *[None] * len(choices)
 
 
-def _own(part: Any) -> Any:
-    """Copy an index array, since its owner may change it before the backward pass."""
-    if np.ndim(part) == 0:
-        return part
-    is_array = hasattr(part, "dtype")
+def _as_index(part: Any) -> Any:
+    """Return an owned part of an index, with sequences as arrays."""
+    if np.ndim(part) == 0 or is_array(part):
+        return owned(part)
     # NumPy converts an empty list to float64, which cannot be an index.
-    dtype = np.intp if not is_array and np.size(part) == 0 else None
-    return np.array(part, dtype=dtype, like=part if is_array else None)
+    dtype = np.intp if not hasattr(part, "dtype") and np.size(part) == 0 else None
+    return np.array(part, dtype=dtype)
 
 
 class Cast(Linear):

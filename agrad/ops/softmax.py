@@ -3,7 +3,7 @@
 import numpy as np
 
 from agrad.backend import Array, largest
-from agrad.ops.operation import Gradients, Point, Smooth
+from agrad.ops.operation import Gradients, Point, Smooth, owned
 
 __all__ = ["LogSoftmax", "Softmax"]
 
@@ -14,7 +14,7 @@ class Softmax(Smooth):
     """eˣ / Σ eˣ along `axis`; the largest element is subtracted first, so nothing overflows."""
 
     def __init__(self, axis: Axis) -> None:
-        self.axis = axis
+        self.axis = owned(axis)
 
     def forward(self, x: Array) -> Array:
         powers: Array = np.exp(x - largest(x, self.axis))
@@ -35,7 +35,7 @@ class LogSoftmax(Smooth):
     """
 
     def __init__(self, axis: Axis) -> None:
-        self.axis = axis
+        self.axis = owned(axis)
 
     def forward(self, x: Array) -> Array:
         shifted = x - largest(x, self.axis)

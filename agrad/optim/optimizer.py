@@ -68,7 +68,7 @@ class Optimizer(ABC):
     def zero_grad(self) -> None:
         """Clear the gradients and average gradients of the parameters."""
         for param in self.params:
-            param.grad = param.average_grad = None
+            param.zero_grad()
 
     # -- a step ------------------------------------------------------------------------------------
 

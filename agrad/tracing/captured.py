@@ -132,7 +132,7 @@ class Traced(Tensor):
 
     def __init__(self, array: Array, source: Node | None, requires_grad: bool) -> None:
         self.array, self.source = array, self if source is None else source
-        self.node = self._pin = self.home = self.grad = self.average_grad = None
+        self.node = self._pin = self.home = self._grad = self._average_grad = None
         self._requires_grad = requires_grad
 
     @property
@@ -146,6 +146,19 @@ class Traced(Tensor):
         property(attrgetter(f"array.{name}")) for name in ("shape", "dtype", "ndim", "size")
     )
 
+    @property
+    def is_leaf(self) -> bool:
+        return self.source is self
+
+    def _become(self, name: str, result: Any) -> None:
+        if self.is_leaf:
+            raise CaptureError(
+                f"capture: the function changes an argument of shape {self.shape} in place by "
+                f"{name}, which would not change the caller's; write x = x {name[:-1]} y"
+            )
+        self.array, self.source = result.array, result.source
+        self._requires_grad = result.requires_grad
+
     def __repr__(self) -> str:
         return f"Traced(shape={self.shape}, dtype={self.dtype})"
 
@@ -154,6 +167,8 @@ class Tape:
     """Records the operations of a function, and the leaves and modules that it uses."""
 
     def __init__(self, arguments: list[Tensor]) -> None:
+        # Pinned while the function runs, so that a view of an input is read-only from the start.
+        self.pins = pinned(arguments)
         self.arguments = [Traced(t.data, None, t.requires_grad) for t in arguments]
         self.leaves: dict[Tensor, Array] = {traced: traced.array for traced in self.arguments}
         self.operations: list[Recorded] = []
@@ -184,6 +199,8 @@ class Tape:
         if isinstance(value, Traced):
             return value.source, value.array
         if isinstance(value, Tensor) and value.is_leaf:
+            if value not in self.leaves:
+                self.pins += pinned([value])
             return value, self.leaves.setdefault(value, value.data)
         if isinstance(value, Tensor):
             what = f"Tensor of shape {value.shape} that was computed outside the function"
@@ -204,6 +221,8 @@ def _refuse_arrays(operation: Operation) -> None:
     def arrays(value: Any) -> Iterator[Array]:
         if is_array(value):
             yield value
+        elif isinstance(value, slice):
+            yield from arrays((value.start, value.stop, value.step))
         elif isinstance(value, tuple | list):
             for part in value:
                 yield from arrays(part)

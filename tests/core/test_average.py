@@ -7,6 +7,7 @@ gets tested too: against quadrature of the gradient, against float64, against th
 steps, by its symmetry in start and end, and by the order at which it approaches the true average.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -478,6 +479,30 @@ def test_leaves_that_stay_put_get_their_average_too() -> None:
     (x * y).sum().average_backward({x: [2.0, 2.0]})
     np.testing.assert_array_equal(y.average_grad, [2, 3])
     np.testing.assert_array_equal(x.average_grad, [1, 2])
+
+
+BASES, EXPONENTS = (0.0, 1e-3, 1.0, 20.0), (-3.0, -1.0, 0.0, 0.5, 3.0)
+
+
+@pytest.mark.parametrize("x0", BASES)
+@pytest.mark.parametrize("y0", EXPONENTS)
+def test_a_power_is_averaged_on_a_path_where_it_is_finite(x0: float, y0: float) -> None:
+    for x1, y1 in itertools.product(BASES, EXPONENTS):
+        with np.errstate(all="ignore"):
+            start, end, *corners = np.power([x0, x1, x1, x0], [y0, y1, y0, y1])
+        if x0 == x1 == 0 or not np.isfinite([start, end]).all() or not np.isfinite(corners).any():
+            continue
+        x, y = (ag.tensor(np.array(value), requires_grad=True) for value in (x0, y0))
+        (x**y).average_backward({x: x1 - x0, y: y1 - y0})
+        parts = [x.average_grad * (x1 - x0), y.average_grad * (y1 - y0)]
+        scale = max(start, end, *np.where(np.isfinite(corners), corners, 0))
+        np.testing.assert_allclose(sum(parts), end - start, rtol=0, atol=1e-11 * scale)
+
+
+def test_a_power_from_a_negative_exponent_to_zero_to_the_power_of_zero() -> None:
+    x, y = (ag.tensor(np.array(value), requires_grad=True) for value in (20.0, -1.0))
+    (x**y).average_backward({x: -20.0, y: 1.0})
+    assert (x.average_grad, y.average_grad) == (0, 0.95)
 
 
 def test_no_update_at_all_gives_the_gradient() -> None:

@@ -1,7 +1,10 @@
 """Tensor: construction, promotion, NumPy's functions on it, indexing, and its looks."""
 
+import operator
+import re
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agrad as ag
+import agrad.nn.functional as F
+from agrad import nn
 from agrad.backend import Array
+from agrad.errors import CaptureError
+from agrad.testing import check_gradients
 from agrad.testing.strategies import shapes
 from agrad.testing.strategies._operations.shapes import indices
 
@@ -24,7 +31,7 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "/": lambda x, y: x / y,
     "**": lambda x, y: x**y,
 }
-every_operator = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
+every_operator = pytest.mark.parametrize("operate", OPERATORS.values(), ids=OPERATORS)
 
 
 # -- construction --------------------------------------------------------------------------------
@@ -76,7 +83,7 @@ def test_what_a_tensor_says_of_itself() -> None:
     assert ag.tensor([2.5]).item() == 2.5
     assert isinstance(ag.tensor(2.5).item(), float)
     assert tensor.numpy() is tensor.data
-    np.testing.assert_array_equal(np.asarray(tensor), tensor.data)
+    np.testing.assert_array_equal(np.asarray(tensor.detach()), tensor.data)
 
 
 @pytest.mark.parametrize(
@@ -105,28 +112,342 @@ def test_tensors_are_keys_by_identity() -> None:
     assert (table[x], table[y]) == ("x", "y")
 
 
+def test_numbers_of_a_tensor() -> None:
+    loss = ag.tensor(np.array([2.5]), requires_grad=True).sum()
+    assert (float(loss), int(loss), f"{loss:.3f}", f"{loss:>6.1f}") == (2.5, 2, "2.500", "   2.5")
+    assert f"{loss}" == str(loss) == "tensor(2.5, dtype=float64, requires_grad=True)"
+    assert [*range(ag.tensor(3))] == [0, 1, 2]
+    assert np.arange(5)[ag.tensor(3)] == 3
+    with pytest.raises(TypeError):
+        range(loss)  # type: ignore[call-overload]
+    for convert in (float, int):
+        with pytest.raises(ValueError, match=r"size 1|one element|scalar"):
+            convert(ag.tensor([1.0, 2.0]))
+    with pytest.raises(TypeError, match="unsupported format string"):
+        format(ag.tensor([1.0, 2.0]), ".3f")
+
+
+# -- Tensors in sequences --------------------------------------------------------------------------
+
+JOINS: dict[str, Callable[[Any], Any]] = {
+    "x * [x, x]": lambda x: x * [x, x],
+    "[x, x] * x": lambda x: [x, x] * x,
+    "x * (x, 2)": lambda x: x * (x.sum(), 2.0),
+    "mean": lambda x: ag.mean([x, 3 * x]),
+    "sum over an axis": lambda x: ag.sum((x, x * x), axis=0),
+    "tensor": lambda x: ag.tensor([x, x * x]),
+    "tensor of numbers": lambda x: ag.tensor([x[0], 2.0, x[1]]),
+    "nested stack": lambda x: ag.stack([[x, x], [x, 2 * x], [x, np.ones(2)]]),
+    "nested lists": lambda x: ag.sum([[[x[0], x[1]], [1.0, x[0]]]], axis=(1, 2)),
+    "concatenate": lambda x: ag.concatenate([x, [x[0], 3.0]]),
+    "where": lambda x: ag.where([True, False], [x[1], x[0]], x),
+    "matmul": lambda x: ag.matmul([x, x], x),
+    "dot": lambda x: np.dot(x, [x[0], x[1]]),
+    "einsum": lambda x: ag.einsum("ij,j->i", [x, x], x),
+    "add": lambda x: ag.add([x, x], 1.0),
+    "linear": lambda x: F.linear([x], [x, x], [x[0], x[1]]),
+    "mse_loss": lambda x: F.mse_loss([x[0], x[1]], [1.0, x[0]]),
+    "layer_norm": lambda x: F.layer_norm(x, 2, [x[0], 1.0], [0.0, x[1]]),
+}
+
+
+@pytest.mark.parametrize("name", JOINS)
+def test_tensors_in_sequences_record(name: str) -> None:
+    check_gradients(JOINS[name], np.array([3.0, 5.0]))
+    x = ag.tensor([3.0, 5.0], requires_grad=True)
+    assert ag.tensor([x, x], dtype=np.float64).dtype == np.float64
+    try:
+        captured = ag.capture(JOINS[name])
+        results = [captured(x).data for _ in range(2)]
+    except CaptureError:
+        return
+    for result in results:
+        np.testing.assert_array_equal(result, JOINS[name](x).data)
+
+
+def test_the_product_with_a_list_of_tensors() -> None:
+    x = ag.tensor(np.array([3.0, 5.0]), requires_grad=True)
+    (x * [x, x]).sum().backward()
+    np.testing.assert_array_equal(x.grad, [12, 20])
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda x: np.array([x, x]),
+        lambda x: np.array([x[0], x[1]]),
+        lambda x: np.asarray(x),
+        lambda x: np.r_[x, x],
+        lambda x: np.c_[x, x],
+        lambda x: np.mean([x, x]),
+        lambda x: np.mean([x[0], x[1]]),
+        lambda x: np.sin([x, x]),
+        lambda x: np.zeros(2) + np.array([x, x]),
+        lambda x: np.stack([[x, x], [x, x]]),
+        lambda x: np.zeros(2).__setitem__(slice(None), x),
+        lambda x: np.zeros(2).__iadd__(x),
+        lambda x: np.add(x, 1, out=np.zeros(2)),
+        lambda x: np.add(1, 1, out=x),
+        lambda x: np.ma.array([1.0, 2.0], mask=[True, False]) * x,
+        lambda x: ag.tensor([x, x], requires_grad=True),
+        lambda x: nn.Parameter([x[0], x[1]]),
+        lambda x: F.binary_cross_entropy_with_logits([0.5, 1.0], [0.0, 1.0], weight=x),
+        lambda x: F.cross_entropy([[0.5, 1.0]], [[x[0], x[1]]]),
+        lambda x: np.pad([1.0], 1, constant_values=x),
+        lambda x: ag.pad([1.0], 1, constant_values=x),
+        lambda x: ag.clip(np.ones(2), [x[0], x[1]]),
+    ],
+)
+def test_what_would_lose_a_gradient_raises(lose: Any) -> None:
+    x = ag.tensor(np.array([3.0, 5.0]), requires_grad=True)
+    with pytest.raises((TypeError, ValueError), match=r"gradient|out="):
+        lose(x)
+
+
+def test_values_that_carry_no_gradient_become_arrays() -> None:
+    x = ag.tensor(np.array([3.0, 5.0]), requires_grad=True)
+    losses = []
+    for _ in range(3):
+        loss = (x * x).sum()
+        loss.backward()
+        losses.append(loss)
+    assert np.mean(losses) == np.mean([losses]) == 34  # their graphs are freed
+    with ag.no_grad():
+        np.testing.assert_array_equal([x, 2 * x], [[3, 5], [6, 10]])
+        np.testing.assert_array_equal(np.r_[x, x], [3, 5, 3, 5])
+    total = np.ones(2)
+    same = total
+    total += x.detach()
+    np.multiply(x.detach(), 2, out=total, where=[True, False])
+    assert total is same
+    np.testing.assert_array_equal(total, [6, 6])
+    total[0] = x.sum()  # the same as float(x.sum())
+    assert total[0] == 8
+    assert ag.tensor([x.detach(), [1.0, 2.0]]).dtype == np.float64
+    assert ag.tensor([x.detach()], requires_grad=True).is_leaf
+
+
+def test_masked_elements_are_refused() -> None:
+    masked = np.ma.array([1.0, 2.0], mask=[False, True])
+    x = ag.tensor([1.0, 2.0])
+    np.testing.assert_array_equal((x * np.ma.array([3.0, 4.0])).data, [3, 8])
+    for use in (
+        ag.tensor,
+        F.relu,
+        lambda m: x * m,
+        lambda m: ag.tensor([1.0, 2.0], requires_grad=True) * m,
+        lambda m: x.clip(m),
+        lambda m: ag.where(m, x, x),
+        lambda m: F.mse_loss(x, m),
+        lambda m: F.cross_entropy([[1.0, 2.0]] * 2, m.astype(int)),
+        lambda m: x.__setitem__(slice(None), m),
+    ):
+        with pytest.raises(TypeError, match="has masked elements"):
+            use(masked)
+        use(masked.filled(1))
+    with pytest.raises(TypeError, match=r"np\.ma: masked arrays have no gradients"):
+        masked * x
+
+
+def test_what_has_a_dtype_keeps_it_in_whatever_holds_it() -> None:
+    class Table:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
+            return np.array([0.1, 0.2])
+
+    assert ag.tensor(Table()).dtype == np.float64
+    assert (ag.tensor(np.ones(2, np.float32)) * Table()).dtype == np.float64
+
+
+def test_operators_with_a_series_of_pandas_record() -> None:
+    pandas = pytest.importorskip("pandas")
+    for kind in (pandas.Series, pandas.Index, lambda v: pandas.DataFrame([v])):
+        values = kind(np.array([2.0, 3.0]))
+        x = ag.tensor(np.array([1.0, 4.0]), requires_grad=True)
+        for result in (values * x, x * values, values - x, 1 - x / values):
+            assert isinstance(result, ag.Tensor)
+            assert result.dtype == np.float64
+            assert result.requires_grad
+        (values * x).sum().backward()
+        np.testing.assert_array_equal(x.grad, [2, 3])
+
+
+# -- changes in place ------------------------------------------------------------------------------
+
+IN_PLACE: dict[str, Callable[[Any, Any], Any]] = {
+    "+=": operator.iadd,
+    "-=": operator.isub,
+    "*=": operator.imul,
+    "/=": operator.itruediv,
+    "**=": operator.ipow,
+    "@=": operator.imatmul,
+}
+SQUARE, OTHER = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[2.0, 1.0], [0.5, 3.0]])
+every_operator_in_place = pytest.mark.parametrize("name", IN_PLACE)
+
+
+@every_operator_in_place
+@pytest.mark.parametrize("wrap", [ag.tensor, np.array, np.ndarray.tolist])
+def test_operators_change_leaves_in_place(name: str, wrap: Any) -> None:
+    parameter, constant = ag.tensor(SQUARE, requires_grad=True), ag.tensor(SQUARE)
+    expected = SQUARE.copy()
+    expected = IN_PLACE[name](expected, OTHER)
+    with ag.no_grad():
+        for leaf in (parameter, constant):
+            array, result = leaf.data, IN_PLACE[name](leaf, wrap(OTHER))
+            assert result is leaf
+            assert leaf.data is array
+            np.testing.assert_array_equal(leaf.data, expected)
+    assert parameter.requires_grad
+    assert parameter.is_leaf
+    again = IN_PLACE[name](constant, wrap(OTHER))  # no gradient is wanted
+    assert again is constant
+    assert constant.is_leaf
+
+
+@every_operator_in_place
+def test_operators_in_place_raise_where_gradients_could_not_follow(name: str) -> None:
+    leaf = ag.tensor(SQUARE, requires_grad=True)
+    computed = leaf * 1
+    before = leaf.data.copy()
+    with pytest.raises(TypeError, match=re.escape(f"{name}: a leaf that requires a gradient")):
+        IN_PLACE[name](leaf, OTHER)
+    with ag.no_grad(), pytest.raises(TypeError, match=re.escape(f"{name}: the graph that")):
+        IN_PLACE[name](computed, OTHER)
+    np.testing.assert_array_equal(leaf.data, before)
+    np.testing.assert_array_equal(computed.data, before)
+
+
+@every_operator_in_place
+def test_operators_in_place_record_on_results_and_on_all_their_names(name: str) -> None:
+    other = ag.tensor(OTHER)  # a captured function refuses arrays
+
+    def in_place(x: ag.Tensor) -> ag.Tensor:
+        result = x + 1
+        alias, scaled = result, result * 2
+        result = IN_PLACE[name](result, other)
+        assert alias is result
+        return result + scaled
+
+    def expected(x: ag.Tensor) -> ag.Tensor:
+        result = x + 1
+        changed: ag.Tensor = getattr(operator, IN_PLACE[name].__name__[1:])(result, OTHER)
+        return changed + result * 2
+
+    gradients = []
+    for function in (expected, in_place, ag.capture(in_place)):
+        x = ag.tensor(SQUARE, requires_grad=True)
+        out = function(x)
+        (out * OTHER).sum().backward()
+        gradients.append((out.data, x.grad))
+    for gradient in gradients[1:]:
+        np.testing.assert_array_equal(gradient, gradients[0])
+
+
+def test_a_total_records_what_is_added_to_it() -> None:
+    x = ag.tensor(np.array([3.0, 5.0]), requires_grad=True)
+    total = ag.tensor(np.array(0.0))
+    for element in x:
+        total += element * element
+    total.backward()
+    np.testing.assert_array_equal(x.grad, [6, 10])
+
+
+def test_gradient_descent_by_operators() -> None:
+    model = nn.Linear(2, 1)
+    F.mse_loss(model([[1.0, 2.0]]), [[9.0]]).backward()
+    expected = [p.data - 0.1 * p.grad for p in model.parameters()]
+    with ag.no_grad():
+        for p in model.parameters():
+            p -= 0.1 * p.grad
+    for p, values in zip(model.parameters(), expected):
+        np.testing.assert_array_equal(p.data, values)
+
+
+def test_a_graph_keeps_the_values_that_a_leaf_had() -> None:
+    x = ag.tensor(np.array([1.0, 2.0]), requires_grad=True)
+    loss = (x * x).sum()
+    with ag.no_grad():
+        x *= 10
+        x[0] -= 3
+    np.testing.assert_array_equal(x.data, [7, 20])
+    loss.backward()
+    np.testing.assert_array_equal(x.grad, [2, 4])
+
+
+@pytest.mark.parametrize("view", [lambda x: x.detach(), ag.no_grad()(lambda x: x[:1])])
+@pytest.mark.parametrize(
+    "change", [lambda v: operator.imul(v, 2), lambda v: v.__setitem__(0, 7.0)], ids=["*=", "[]="]
+)
+def test_a_view_that_cannot_change_what_it_shows_raises(view: Any, change: Any) -> None:
+    x = ag.tensor(np.array([1.0, 2.0]), requires_grad=True)
+    loss = (x * x).sum()
+    shown = view(x)
+    with ag.no_grad(), pytest.raises(ValueError, match="read-only view"):
+        change(shown)
+    loss.backward()
+    with ag.no_grad():
+        part = x[:1]
+        part *= 5
+    np.testing.assert_array_equal(x.data, [5, 2])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda: operator.iadd(ag.tensor([1, 2]), 0.5), TypeError, r"\+=: the result is float"),
+        (lambda: operator.imul(ag.tensor(1.0), [1.0, 2.0]), ValueError, r"\*=: .* shape \(2,\)"),
+        (lambda: operator.imatmul(ag.tensor([[1.0]]), [1.0]), ValueError, r"@=: .* shape \(1,\)"),
+    ],
+)
+def test_operators_in_place_keep_shape_and_dtype(change: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        change()
+    x = ag.tensor(np.ones(2, np.float32))
+    x += np.ones(2)
+    assert x.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["grad", "average_grad"])
+def test_gradients_can_be_assigned(name: str) -> None:
+    x = ag.tensor([1.0, 2.0], requires_grad=True)
+    for value in ([3, 4], (3.0, 4.0), np.array([3, 4]), ag.tensor([3.0, 4.0])):
+        setattr(x, name, value)
+        assert type(getattr(x, name)) is np.ndarray
+        assert getattr(x, name).dtype == np.float32
+        np.testing.assert_array_equal(getattr(x, name), [3, 4])
+    own = np.ones(2, np.float32)
+    setattr(x, name, own)
+    assert getattr(x, name) is own
+    for wrong in (1.0, [1.0], [[1.0, 2.0]], np.ones(3)):
+        with pytest.raises(ValueError, match=rf"Tensor.{name}: the value has shape"):
+            setattr(x, name, wrong)
+    assert getattr(x, name) is own
+    setattr(x, name, None)
+    assert getattr(x, name) is None
+
+
 # -- promotion -----------------------------------------------------------------------------------
 
 
-def numpy_says(operator: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
+def numpy_says(operate: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
     """Return NumPy's result, or the type of its error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return np.asarray(operator(x, y))
+            return np.asarray(operate(x, y))
         except (TypeError, ValueError, OverflowError) as error:
             return type(error)
 
 
 @every_operator
 @pytest.mark.parametrize("left", DTYPES, ids=str)
-def test_promotion_is_numpys(operator: Callable[[Any, Any], Any], left: Any) -> None:
+def test_promotion_is_numpys(operate: Callable[[Any, Any], Any], left: Any) -> None:
     x = np.array([1, 0, 1]).astype(left)
     others = [np.array([1, 1, 1]).astype(right) for right in DTYPES]
     others += [array[0] for array in others]
     for y in [*others, *SCALARS]:
         for first, second in ((x, y), (y, x)):
-            expected = numpy_says(operator, first, second)
+            expected = numpy_says(operate, first, second)
             if isinstance(expected, type) or expected.dtype == object:
                 continue
             wraps = [(ag.tensor, lambda v: v)] if first is x else [(lambda v: v, ag.tensor)]
@@ -135,7 +456,7 @@ def test_promotion_is_numpys(operator: Callable[[Any, Any], Any], left: Any) -> 
             for wrap_first, wrap_second in wraps:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    result = operator(wrap_first(first), wrap_second(second))
+                    result = operate(wrap_first(first), wrap_second(second))
                 assert isinstance(result, ag.Tensor)
                 assert result.dtype == expected.dtype, (first, second)
                 np.testing.assert_array_equal(result.data, expected)
@@ -147,11 +468,11 @@ def test_promotion_is_numpys(operator: Callable[[Any, Any], Any], left: Any) -> 
     "other", [2, 0.5, True, np.float64(2), np.array([1, 2]), np.float32(0.5)], ids=repr
 )
 def test_promotion_is_the_same_when_recording(
-    operator: Callable[[Any, Any], Any], dtype: Any, other: Any
+    operate: Callable[[Any, Any], Any], dtype: Any, other: Any
 ) -> None:
     x = ag.tensor(np.array([1.0, 2.0], dtype), requires_grad=True)
-    result = operator(x, other)
-    expected = operator(x.data, other)
+    result = operate(x, other)
+    expected = operate(x.data, other)
     assert result.requires_grad
     assert result.dtype == expected.dtype
     np.testing.assert_array_equal(result.data, expected)
@@ -311,6 +632,84 @@ def test_indexing_is_numpys(data: Any, shape: tuple[int, ...], wrap: bool) -> No
     np.add.at(counts, index, 1)
     result.sum().backward()
     np.testing.assert_array_equal(tensor.grad, counts)
+
+
+KEPT: dict[str, tuple[Any, Callable[[ag.Tensor, Any], ag.Tensor], Callable[[Any], Any]]] = {
+    "transpose": ([1, 0], ag.transpose, list.reverse),
+    "method transpose": ([1, 0], lambda x, axes: x.transpose(axes), list.reverse),
+    "sum": ([0], lambda x, axis: x.sum(axis), lambda axis: axis.append(1)),
+    "std": ([0], lambda x, axis: ag.std(x, axis), list.clear),
+    "logsumexp": ([0], ag.logsumexp, list.clear),
+    "pad": (np.array([1, 0]), ag.pad, lambda width: width.sort()),
+    "0-d index": (np.array(0), lambda x, i: x[i], lambda i: i.fill(1)),
+    "0-d index of a slice": (np.array(1), lambda x, i: x[i:], lambda i: i.fill(0)),
+    "0-d index in a tuple": (np.array(0), lambda x, i: x[..., i], lambda i: i.fill(1)),
+    "Tensor in a slice": (ag.tensor(1), lambda x, i: x[i:], lambda i: i.writable().fill(0)),
+    "reshape": ([4, 1], lambda x, shape: x.reshape(shape), list.reverse),
+    "padding_idx": (np.array(-1), lambda x, i: F.embedding([1, 0], x, i), lambda i: i.fill(0)),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_an_option_may_change_after_its_use(name: str) -> None:
+    """See also `test_changing_any_argument_after_the_call_changes_nothing`."""
+    argument, function, change = KEPT[name]
+    grads = []
+    for changed in (False, True):
+        x, option = ag.tensor(SQUARE, requires_grad=True), deepcopy(argument)
+        out = function(x, option)
+        if isinstance(option, np.ndarray):
+            assert option == argument if option.ndim == 0 else True
+        if changed:
+            change(option)
+        loss = (out * np.cos(np.arange(out.size)).reshape(out.shape)).sum()
+        loss.average_backward({x: OTHER}, retain_graph=True)
+        loss.backward()
+        grads.append((x.grad, x.average_grad))
+    np.testing.assert_array_equal(*grads)
+
+
+def test_a_single_axis_may_be_transposed() -> None:
+    x = ag.tensor([1.0, 2.0], requires_grad=True)
+    for y in (np.transpose(x, 0), x.transpose(0), x.transpose(np.int64(-1)), x.transpose((0,))):
+        (y * [3.0, 4.0]).sum().backward()
+    np.testing.assert_array_equal(x.grad, [12, 16])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: ag.tensordot(x, x, (0,)), TypeError, "a pair of integers or sequences"),
+        (lambda x: ag.tensordot(x, x, (0, 0, 0)), TypeError, "a pair of integers or sequences"),
+        (lambda x: ag.tensordot(x, x, 1.5), TypeError, "must be an integer"),
+        (lambda x: ag.tensordot(x, x, "ab"), TypeError, "must be an integer"),
+        (lambda x: ag.tensordot(x, x, 3), ValueError, "axes=3 must lie between 0 and"),
+        (lambda x: ag.tensordot(x, x, -1), ValueError, "axes=-1 must lie between 0 and"),
+        (lambda x: ag.tensordot(x, x, (0, 2)), ValueError, "axes has 2 for y, which has 2 axes"),
+        (lambda x: ag.tensordot(x, x, ([0, 1], [0])), ValueError, "2 axes of x and 1 of y"),
+        (lambda x: ag.tensordot(x, x, ([0, -2], [0, 1])), ValueError, "repeats an axis of x"),
+        (lambda x: ag.pad(x, (1, 2, 3)), ValueError, r"pad_width .* of shape \(2, 2\)"),
+        (lambda x: ag.pad(x, ((1, 2), (3, 4), (5, 6))), ValueError, "pad_width must be"),
+        (lambda x: ag.pad(x, -1), ValueError, "pad_width must not be negative, got -1"),
+        (lambda x: ag.pad(x, 1.5), TypeError, "pad_width must hold integers, got 1.5"),
+        (lambda x: ag.pad(x, None), TypeError, "pad_width must hold integers"),
+        (lambda x: ag.pad(x, {0: 1}), TypeError, "pad_width must hold integers"),
+        (lambda x: ag.pad(x, 1, "edge"), ValueError, 'mode must be "constant"'),
+        (lambda x: ag.pad(x, 1, "constant", [1, 2, 3]), ValueError, "constant_values must be"),
+    ],
+)
+def test_wrong_arguments_are_named(call: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=rf"^(tensordot|pad): .*{message}"):
+        call(ag.tensor(SQUARE))
+
+
+def test_tensordot_takes_whatever_names_axes() -> None:
+    x, y = SQUARE.reshape(2, 1, 2), OTHER.reshape(2, 2, 1)
+    for axes in (0, 1, np.int64(1), ([0], [1]), [0, 1], ((0, 1), (1, 2)), np.array([[2], [0]])):
+        axes_of_x = 1 if isinstance(axes, np.int64) else axes
+        left = x if not isinstance(axes, int | np.integer) else x.transpose(0, 1, 2)
+        result = ag.tensordot(ag.tensor(left), y, axes)
+        np.testing.assert_array_equal(result.data, np.tensordot(left, y, axes_of_x))
 
 
 def test_an_index_may_change_after_its_use() -> None:

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import agrad as ag
 import agrad.ops
 from agrad.backend import Array
 from agrad.core.program import Node, topological_order
+from agrad.errors import CaptureError
 from agrad.ops.operation import Operation
 from agrad.testing import check_gradients
 from agrad.testing.strategies import (
@@ -177,6 +179,78 @@ def test_no_array_is_changed_or_shared(name: str, data: Any, dtype: Any) -> None
         others = [*grads[:i], *arrays, *updates.values()]
         assert not any(np.shares_memory(grad, other) for other in others)
         assert grad.flags.writeable
+
+
+def changeable(value: Any) -> list[Any]:
+    """Return forms of an argument that can be changed in place; a function may reject some."""
+    if isinstance(value, np.ndarray):
+        return [value.copy()]
+    if isinstance(value, slice):
+        return [slice(*[part if part is None else np.array(part) for part in parts_of(value)])]
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return [np.array(value)]
+    if isinstance(value, list | tuple):
+        parts = [changeable(part)[0] for part in value]
+        return [parts, tuple(parts), list(value)]
+    return [value]
+
+
+def parts_of(value: slice) -> tuple[Any, Any, Any]:
+    return value.start, value.stop, value.step
+
+
+def change(value: Any) -> None:
+    """Change an argument and all its parts in place."""
+    if isinstance(value, np.ndarray):
+        value[...] = ~value if value.dtype == bool else value + 1
+    elif isinstance(value, list | tuple | slice):
+        for part in parts_of(value) if isinstance(value, slice) else value:
+            change(part)
+        if isinstance(value, list):
+            value.clear()
+
+
+@every_operation
+@few
+@given(data=st.data(), captured=st.booleans())
+def test_changing_any_argument_after_the_call_changes_nothing(
+    name: str, data: Any, captured: bool
+) -> None:
+    case = data.draw(operations(name))
+    forms = {key: data.draw(st.sampled_from(changeable(v))) for key, v in case.options.items()}
+    is_array = [i > 0 and data.draw(st.booleans()) for i, _ in enumerate(case.inputs)]
+
+    def outcome(changed: bool) -> list[bytes]:
+        inputs = [
+            array.copy() if plain else ag.tensor(array, requires_grad=True)
+            for array, plain in zip(case.inputs, is_array)
+        ]
+        options, leaves = deepcopy(forms), [x for x in inputs if isinstance(x, ag.Tensor)]
+
+        def function(*arguments: Any) -> ag.Tensor:
+            out: ag.Tensor = case.function(*arguments, **options)
+            return out
+
+        call = ag.capture(function) if captured else function
+        out = call(*inputs)
+        if changed:
+            change([options[key] for key in options])
+        if captured:
+            out = call(*inputs)  # a replay
+        if changed:
+            change([x for x in inputs if isinstance(x, np.ndarray)])
+        loss = (out * np.cos(np.arange(out.size)).reshape(out.shape)).sum()
+        updates = {leaf: np.full(leaf.shape, 1e-3) for leaf in leaves}
+        arrays = [out.data, loss.average_backward(updates, retain_graph=True)]
+        loss.backward()
+        arrays += [grad for leaf in leaves for grad in (leaf.grad, leaf.average_grad)]
+        return [array.tobytes() for array in arrays]
+
+    try:
+        unchanged = outcome(False)
+    except (TypeError, ValueError, IndexError, CaptureError):
+        return  # the form is refused
+    assert outcome(True) == unchanged
 
 
 @every_operation

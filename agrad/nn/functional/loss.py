@@ -145,13 +145,14 @@ def binary_cross_entropy_with_logits(
     Args:
         input: logits, of any shape.
         target: probabilities of the positive class, of the same shape; a constant.
-        weight: a factor for each element, broadcast to the shape of `input`.
+        weight: a factor for each element, broadcast to the shape of `input`; a constant.
         reduction: "mean" (over all elements), "sum", or "none".
-        pos_weight: a factor for the cost of a missed positive, broadcast to the shape of `input`.
+        pos_weight: a factor for the cost of a missed positive, broadcast to the shape of `input`;
+            a constant.
 
     Raises:
-        ValueError: the shapes do not match, the reduction is unknown, or the target requires a
-            gradient.
+        ValueError: the shapes do not match, the reduction is unknown, or the target or a weight
+            requires a gradient.
         TypeError: the input is not floating-point.
 
     Example:
@@ -243,7 +244,8 @@ def _check_shape(
 
 
 def _broadcast(name: str, argument: str, value: Any, like: Tensor) -> Array:
-    value = beside(name, argument, plain(value), like.data, like.dtype)
+    value = plain(_beside(name, argument, value, like))
+    value = beside(name, argument, value, like.data, like.dtype)
     try:
         return np.broadcast_to(value, like.shape)
     except ValueError:

@@ -59,7 +59,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
             raise ValueError(
                 f"embedding: padding_idx is {padding_idx}, weight has rows 0 to {count - 1}"
             )
-        padding_idx %= count
+        padding_idx = padding_idx % count  # in place, it would change a 0-d array
     return apply(Embedding(padding_idx), weight, ids)
 
 

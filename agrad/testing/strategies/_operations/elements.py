@@ -72,7 +72,7 @@ def dropped(draw: st.DrawFn) -> Case:
     mask = 2 * np.random.default_rng(draw(seeds)).integers(0, 2, x.shape).astype(np.float32)
 
     def function(x: Tensor, mask: Any) -> Tensor:
-        return apply(dropout.Dropout(mask), x)
+        return apply(dropout.Dropout(mask.copy()), x)
 
     return Case(function, (x,), (REAL,), {"mask": mask}, lambda x, mask: x * mask)
 

@@ -17,23 +17,28 @@ __all__ = ["ENTRIES", "indices"]
 # NumPy's functions accept both Tensors and arrays, so each is its own reference.
 
 
+def reshape(x: Any, shape: Shape) -> Any:
+    return np.reshape(x, shape)  # NumPy 2.0 has another name for the second argument
+
+
 @st.composite
 def reshaped(draw: st.DrawFn) -> Case:
     drawn = draw(shapes(min_dims=1))
-    permuted = tuple(draw(st.permutations(drawn)))
-    functions: dict[str, Callable[..., Any]] = {
-        f"reshape to {permuted}": lambda x: np.reshape(x, permuted),
-        f"transpose, then reshape to {permuted}": lambda x: np.reshape(x.T, permuted),
-        "reshape with an axis more": lambda x: np.reshape(x, (*drawn[:-1], 1, drawn[-1])),
-        "ravel": np.ravel,
-        "expand_dims": lambda x: np.expand_dims(x, -2),
-        "expand_dims, then squeeze": lambda x: np.squeeze(np.expand_dims(x, (0, -1))),
+    permuted = {"shape": tuple(draw(st.permutations(drawn)))}
+    functions: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "reshape": (reshape, permuted),
+        "transpose, then reshape": (lambda x, shape: np.reshape(x.T, shape), permuted),
+        "reshape with an axis more": (reshape, {"shape": (*drawn[:-1], 1, drawn[-1])}),
+        "ravel": (np.ravel, {}),
+        "expand_dims": (np.expand_dims, {"axis": -2}),
+        "expand_dims, then squeeze": (
+            lambda x, axis: np.squeeze(np.expand_dims(x, axis), axis),
+            {"axis": (0, -1)},
+        ),
     }
     if 0 not in drawn:
-        functions["reshape to (-1, 1)"] = lambda x: np.reshape(x, (-1, 1))
-    name = draw(st.sampled_from([*functions]))
-    inputs = draw(points((drawn, REAL)))
-    return Case(functions[name], inputs, (REAL,), reference=functions[name], name=name)
+        functions["reshape to a column"] = (reshape, {"shape": (-1, 1)})
+    return draw(named(functions, drawn))
 
 
 @st.composite
@@ -41,17 +46,27 @@ def transposed(draw: st.DrawFn) -> Case:
     drawn = draw(shapes(min_dims=2, max_dims=4, max_side=3))
     order = draw(st.permutations(range(len(drawn))))
     signed = [axis - len(drawn) * draw(st.booleans()) for axis in order]
-    functions: dict[str, Callable[..., Any]] = {
-        f"transpose by {signed}": lambda x: np.transpose(x, signed),
-        f"moveaxis {signed[:2]}": lambda x: np.moveaxis(x, signed[0], signed[1]),
-        f"swapaxes {signed[:2]}": lambda x: np.swapaxes(x, signed[0], signed[1]),
-        "transpose": np.transpose,
-        "T": lambda x: x.T,
-        "mT": lambda x: x.mT,
+    source, destination = signed[:2]
+    functions: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "transpose by axes": (np.transpose, {"axes": signed}),
+        "moveaxis": (np.moveaxis, {"source": source, "destination": destination}),
+        "swapaxes": (np.swapaxes, {"axis1": source, "axis2": destination}),
+        "transpose": (np.transpose, {}),
+        "T": (lambda x: x.T, {}),
+        "mT": (lambda x: x.mT, {}),
     }
+    return draw(named(functions, drawn))
+
+
+@st.composite
+def named(
+    draw: st.DrawFn, functions: dict[str, tuple[Callable[..., Any], dict[str, Any]]], shape: Shape
+) -> Case:
+    """Draw a case of one of several functions with options, by the name of the function."""
     name = draw(st.sampled_from([*functions]))
-    inputs = draw(points((drawn, REAL)))
-    return Case(functions[name], inputs, (REAL,), reference=functions[name], name=name)
+    function, options = functions[name]
+    inputs = draw(points((shape, REAL)))
+    return Case(function, inputs, (REAL,), options, function, name)
 
 
 @st.composite
