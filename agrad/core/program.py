@@ -349,9 +349,10 @@ class Program:
             operation.average_backward(point.out, (), point, point)
 
     def free(self) -> None:
-        """Free every node of the graph."""
+        """Free every node of the graph that no sweep has freed."""
         for node in self.nodes:
-            node.free()
+            if node.out is not None:
+                node.free()
 
 
 def _shares(gradient: Array, arrays: Sequence[Any]) -> bool:

@@ -35,6 +35,7 @@ __all__ = [
     "Pin",
     "Tensor",
     "accumulate",
+    "accumulate_from",
     "all_writable",
     "apply",
     "arrays_of",
@@ -50,6 +51,9 @@ __all__ = [
     "values_restored",
     "wanting",
 ]
+
+
+GradOf = tuple[weakref.ref[Node] | None, ...]
 
 
 class Pin:
@@ -98,6 +102,8 @@ class Tensor:
     Attributes:
         grad: array of the same shape and dtype, or None: where `backward` accumulates.
         average_grad: likewise, where `average_backward` accumulates.
+        grad_of: the nodes whose sweeps have added up to `grad`, as weak references; None stands for
+            an unknown source. Only `accumulate_from` and optimizers set it.
         node: the recorded operation that computed it; None for a leaf.
 
     An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
@@ -115,7 +121,7 @@ class Tensor:
 
     __slots__ = (
         *("__weakref__", "_data", "home", "_pin", "_requires_grad"),
-        *("average_grad", "grad", "node"),
+        *("average_grad", "grad", "grad_of", "node"),
     )
 
     implementations: ClassVar[dict[Any, Callable[..., Any]]] = {}
@@ -132,6 +138,7 @@ class Tensor:
         self.home: Home | None = None
         self.grad: Array | None = None
         self.average_grad: Array | None = None
+        self.grad_of: GradOf | None = None
         self._requires_grad = False
         if requires_grad:
             self.requires_grad = True
@@ -141,7 +148,7 @@ class Tensor:
         """Return a Tensor on `array` itself, which nothing else may use."""
         self = Tensor.__new__(Tensor)
         self._data = array
-        self.node = self._pin = self.home = self.grad = self.average_grad = None
+        self.node = self._pin = self.home = self.grad = self.average_grad = self.grad_of = None
         self._requires_grad = False
         return self
 
@@ -347,9 +354,10 @@ class Tensor:
                 )
         if self.node is None:
             accumulate("grad", {self: seed.copy()})
+            self.grad_of = (None,)
             return
         try:
-            accumulate("grad", Program(self.node).backward(seed, retain_graph))
+            accumulate_from(self.node, Program(self.node).backward(seed, retain_graph))
         except (MemoryError, RuntimeError) as error:
             cuda.explain(error)
             raise
@@ -833,6 +841,20 @@ def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
         known = getattr(leaf, name)
         # 0-d arrays add up to scalars.
         setattr(leaf, name, grad if known is None else as_array(known + grad))
+
+
+def accumulate_from(root: Node, grads: Mapping[Any, Array]) -> None:
+    """Add the gradients that a sweep from `root` gave to the leaves' `.grad`, and note the root."""
+    origin = (weakref.ref(root),)
+    for leaf in grads:
+        leaf.grad_of = origin if leaf.grad is None else (*_known(leaf.grad_of), *origin)
+    accumulate("grad", grads)
+
+
+def _known(grad_of: GradOf | None) -> GradOf:
+    """Return the sources of a gradient; only that they are unknown if one of them is gone."""
+    known = grad_of and all(root is not None and root() is not None for root in grad_of)
+    return grad_of if grad_of and known else (None,)
 
 
 def plain(value: Any) -> Any:

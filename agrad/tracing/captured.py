@@ -144,7 +144,7 @@ class Traced(Tensor):
 
     def __init__(self, array: Array, source: Node | None, requires_grad: bool) -> None:
         self.array, self.source = array, self if source is None else source
-        self.node = self._pin = self.home = self.grad = self.average_grad = None
+        self.node = self._pin = self.home = self.grad = self.average_grad = self.grad_of = None
         self._requires_grad = requires_grad
 
     @property

@@ -567,11 +567,43 @@ OPTIMIZERS = [
     ),
     Mutant(
         RULE,
-        "if used is not None and used is self.first_grad():",
+        "if param.grad_of is _USED:",
         "if False:",
         "a step on a loss with the gradients of the last one",
         "rules average_gradient",
         "of_the_last_step",
+    ),
+    Mutant(
+        RULE,
+        "if not sources <= roots:",
+        "if not sources & roots:",
+        "a step with gradients of which another loss has a part",
+        "rules average_gradient",
+        "of_its_loss or misused",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "        if measured and given:\n",
+        "        if False:\n",
+        "the slope taken from gradients that were clipped",
+        "average_gradient",
+        "slope",
+    ),
+    Mutant(
+        STEPS,
+        "whole = min(cap, 1) if slope == 0 and curvature == 0 else whole",
+        "whole = cap if slope == 0 and curvature == 0 else whole",
+        "line search: the cap lengthens what the loss does not depend on",
+        "average_gradient",
+        "depend",
+    ),
+    Mutant(
+        "agrad/optim/losses.py",
+        "keep = retain_graph or program is not self._programs[-1]\n            with",
+        "keep = retain_graph\n            with",
+        "the first loss frees what the others have in common with it",
+        "average_gradient",
+        "several_losses",
     ),
 ]
 
@@ -1035,7 +1067,7 @@ GUARDS = [
     ),
     Mutant(
         "agrad/optim/average_gradient.py",
-        "            program.free()  # if no end was finite, no sweep has freed it\n",
+        "            graphs.free()  # if no end was finite, no sweep has freed them\n",
         "",
         "a graph without a finite end is not freed",
         "average_gradient",
