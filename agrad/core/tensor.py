@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -328,6 +328,40 @@ class Tensor:
             )
         elements = beside("Tensor.__setitem__", "value", plain(value), self._data)
         self.writable()[plain_index(index)] = elements
+
+    # -- copies ------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Self:
+        """Return another Tensor on the same array, and of the same graph."""
+        twin = type(self).__new__(type(self))
+        twin.__setstate__(self._lasting())
+        twin.node = self.node
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what `copy.deepcopy` and `pickle` copy.
+
+        Raises:
+            TypeError: an operation computed the Tensor; the graph cannot be copied.
+        """
+        if self.node is not None:
+            raise TypeError(
+                f"Tensor: a computed tensor, here of shape {self.shape}, can be neither "
+                "deep-copied nor pickled, because its graph cannot; use detach()"
+            )
+        return self._lasting()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.node = self._pin = self.home = self.grad_of = None
+
+    def _lasting(self) -> dict[str, Any]:
+        """Return all attributes but those that refer to this Tensor's graph or place in memory."""
+        attributes, slots = cast(Any, object.__getstate__(self))
+        bound = ("node", "_pin", "home", "grad_of")
+        lasting = {name: value for name, value in slots.items() if name not in bound}
+        return lasting | (attributes or {})
 
     # -- gradients ---------------------------------------------------------------------------------
 

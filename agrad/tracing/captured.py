@@ -99,6 +99,13 @@ class Captured:
         self.last: Plan | None = None
         self._plans: dict[Any, Plan] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle the function alone: a copy records anew."""
+        return {"function": self.function}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Captured.__init__(self, **state)
+
     def __call__(self, *arguments: ArrayLike | Tensor) -> Tensor:
         """Return the function's result for these arguments."""
         # Inside another captured function, and inside `detect_anomaly`.
