@@ -17,7 +17,7 @@ from agrad.gpu.deferred import after, fed, holds
 from agrad.optim.arguments import require
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
 from agrad.optim.losses import Losses
-from agrad.optim.optimizer import Optimizer, Ready, RuleOptimizer
+from agrad.optim.optimizer import Optimizer, Ready, RuleOptimizer, Scheduled
 from agrad.optim.state import require_array, require_count, require_dict
 
 __all__ = ["AverageGradient"]
@@ -73,8 +73,8 @@ class AverageGradient(Optimizer):
 
     Attributes:
         fraction: τ of the last measured step, None before the first.
-        scale: the factor that a schedule sets. It scales the learning rate; if that is automatic,
-            it scales the step after the line search instead, so that the two do not compete.
+        scale: the factor of a schedule. It scales the learning rate; if that is automatic, it
+            scales the step after the line search instead, so that the two do not compete.
 
     Raises:
         TypeError: `base` is not an optimizer that applies a rule, or an argument is not a number.
@@ -138,7 +138,7 @@ class AverageGradient(Optimizer):
         self.target = target
         self.gain = gain
         self.fraction: float | None = None
-        self._scale = 1.0
+        self._scale_source: float | Scheduled = 1.0
         self._steps = 0
         self._fractions: dict[Tensor, Array] = {}
 
@@ -159,16 +159,16 @@ class AverageGradient(Optimizer):
         self.base.lr = value
 
     @property
-    def scale(self) -> float:
-        """The factor that a schedule sets."""
-        return self._scale if self.automatic else self.base.scale
+    def scale_source(self) -> float | Scheduled:  # type: ignore[override]  # a property in place
+        """The factor `scale`, or the schedule that gives it."""
+        return self._scale_source if self.automatic else self.base.scale_source
 
-    @scale.setter
-    def scale(self, value: float) -> None:
+    @scale_source.setter
+    def scale_source(self, value: float | Scheduled) -> None:
         if self.automatic:
-            self._scale = value
+            self._scale_source = value
         else:
-            self.base.scale = value
+            self.base.scale_source = value
 
     @property
     def state_kind(self) -> str:
@@ -216,7 +216,7 @@ class AverageGradient(Optimizer):
         self.mark_gradients()
         for flat, _, delta in proposals:
             if self._scales:
-                factor = fed(lambda: self._scale)
+                factor = fed(lambda: self.scale)
                 kernels(delta.array).optimizer.scale(delta.array, delta.array, factor)
             values = flat.writable()
             np.add(values, delta.array, out=values)
@@ -320,7 +320,7 @@ class AverageGradient(Optimizer):
     @property
     def _scales(self) -> bool:
         """Whether a schedule's factor is applied to the step."""
-        return self.automatic and self._scale != 1
+        return self.automatic and self.scale != 1
 
     # -- state -------------------------------------------------------------------------------------
 

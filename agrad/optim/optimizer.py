@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial, reduce
 from operator import add
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
@@ -24,10 +24,17 @@ from agrad.optim.losses import Losses, listed
 from agrad.optim.rule import Rule
 from agrad.optim.state import require_array, require_count, require_dict
 
-__all__ = ["Optimizer", "Ready", "RuleOptimizer", "option"]
+__all__ = ["Optimizer", "Ready", "RuleOptimizer", "Scheduled", "option"]
 
 _USED: GradOf = (None,)
 """Marks gradients that a step on a loss has used, by this very tuple."""
+
+
+class Scheduled(Protocol):
+    """A schedule, as an optimizer sees it."""
+
+    def current(self) -> float:
+        """Return the factor on the learning rate in force."""
 
 
 class Optimizer(ABC):
@@ -38,11 +45,11 @@ class Optimizer(ABC):
 
     Attributes:
         lr: the learning rate, which can be set.
-        scale: the factor that a schedule puts on it.
+        scale_source: the factor `scale`, or the schedule that gives it.
     """
 
     lr: float
-    scale: float
+    scale_source: float | Scheduled = 1.0
     automatic: bool = False
     """Whether the optimizer changes `lr` by itself."""
 
@@ -50,6 +57,16 @@ class Optimizer(ABC):
     @abstractmethod
     def params(self) -> tuple[Tensor, ...]:
         """The parameters, in the order given."""
+
+    @property
+    def scale(self) -> float:
+        """The factor that a schedule puts on `lr`, by the rate in force; it can be set."""
+        source = self.scale_source
+        return source if isinstance(source, int | float) else source.current()
+
+    @scale.setter
+    def scale(self, value: float) -> None:
+        self.scale_source = value
 
     @property
     def rate(self) -> float:
@@ -242,7 +259,6 @@ class RuleOptimizer(Optimizer):
 
     Attributes:
         lr: the learning rate, which can be set.
-        scale: the factor that a schedule puts on it.
         rule: the rule, which can be set. On the package's own optimizers its options can be set as
             attributes, as in `optimizer.weight_decay = 0`.
 
@@ -257,7 +273,6 @@ class RuleOptimizer(Optimizer):
         self._blocks: list[Block] = []
         self._rule = rule
         self.lr = lr
-        self.scale = 1.0
 
     @property
     def params(self) -> tuple[Tensor, ...]:

@@ -1108,8 +1108,8 @@ GUARDS = [
     ),
     Mutant(
         "agrad/optim/schedule.py",
-        "if eta_min and (optimizer.automatic or optimizer.lr == 0):",
-        "if eta_min and optimizer.automatic:",
+        "if self.eta_min and (optimizer.automatic or optimizer.lr == 0):",
+        "if self.eta_min and optimizer.automatic:",
         "cosine: a floor over a rate of 0 not refused",
         "schedule",
         "schedules_refuse",
