@@ -94,6 +94,10 @@ class Flat:
         self._last: Buffer | None = None
         self._memories: list[Memory] = []
 
+    def __reduce__(self) -> tuple[type[Flat], tuple[tuple[Tensor, ...]]]:
+        """Copy and pickle the leaves alone: their copies are parts of no array yet."""
+        return Flat, (self.tensors,)
+
     # -- the leaves' values ------------------------------------------------------------------------
 
     def adopt(self) -> Array:

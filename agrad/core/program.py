@@ -363,9 +363,11 @@ class Program:
             operation.average_backward(point.out, (), point, point)
 
     def free(self) -> None:
-        """Free every node of the graph."""
+        """Free every node of the graph that no sweep has freed."""
         for step in self.backwards:
-            self.nodes[step.result].free()
+            node = self.nodes[step.result]
+            if node.out is not None:
+                node.free()
 
 
 def _shares(gradient: Array, arrays: Sequence[Any]) -> bool:

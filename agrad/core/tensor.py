@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -39,6 +39,7 @@ __all__ = [
     "Pin",
     "Tensor",
     "accumulate",
+    "accumulate_from",
     "all_writable",
     "apply",
     "arrays_of",
@@ -57,11 +58,13 @@ __all__ = [
     "wanting",
 ]
 
-_accumulating = threading.Lock()
-
+_accumulating = threading.RLock()
 
 _SEQUENCES = (list, tuple)
 """What may hold Tensors among numbers."""
+
+
+GradOf = tuple[weakref.ref[Node] | None, ...]
 
 
 class Pin:
@@ -108,6 +111,8 @@ class Tensor:
         dtype: the dtype to convert to.
 
     Attributes:
+        grad_of: the nodes whose sweeps have added up to `grad`, as weak references; None stands for
+            an unknown source. Only `accumulate_from` and optimizers set it.
         node: the recorded operation that computed it; None for a leaf.
 
     An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
@@ -125,7 +130,7 @@ class Tensor:
 
     __slots__ = (
         *("__weakref__", "_average_grad", "_data", "_grad", "_pin", "_requires_grad"),
-        *("home", "node"),
+        *("grad_of", "home", "node"),
     )
 
     implementations: ClassVar[dict[Any, Callable[..., Any]]] = {}
@@ -154,6 +159,7 @@ class Tensor:
         self.home: Home | None = None
         self._grad: Array | None = None
         self._average_grad: Array | None = None
+        self.grad_of: GradOf | None = None
         self._requires_grad = False
         if requires_grad:
             self.requires_grad = True
@@ -163,7 +169,7 @@ class Tensor:
         """Return a Tensor on `array` itself, which nothing else may use."""
         self = Tensor.__new__(Tensor)
         self._data = array
-        self.node = self._pin = self.home = self._grad = self._average_grad = None
+        self.node = self._pin = self.home = self._grad = self._average_grad = self.grad_of = None
         self._requires_grad = False
         return self
 
@@ -414,6 +420,40 @@ class Tensor:
             )
         return self.writable()
 
+    # -- copies ------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Self:
+        """Return another Tensor on the same array, and of the same graph."""
+        twin = type(self).__new__(type(self))
+        twin.__setstate__(self._lasting())
+        twin.node = self.node
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what `copy.deepcopy` and `pickle` copy.
+
+        Raises:
+            TypeError: an operation computed the Tensor; the graph cannot be copied.
+        """
+        if self.node is not None:
+            raise TypeError(
+                f"Tensor: a computed tensor, here of shape {self.shape}, can be neither "
+                "deep-copied nor pickled, because its graph cannot; use detach()"
+            )
+        return self._lasting()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.node = self._pin = self.home = self.grad_of = None
+
+    def _lasting(self) -> dict[str, Any]:
+        """Return all attributes but those that refer to this Tensor's graph or place in memory."""
+        attributes, slots = cast(Any, object.__getstate__(self))
+        bound = ("node", "_pin", "home", "grad_of")
+        lasting = {name: value for name, value in slots.items() if name not in bound}
+        return lasting | (attributes or {})
+
     # -- gradients ---------------------------------------------------------------------------------
 
     def backward(self, grad: ArrayLike | None = None, *, retain_graph: bool = False) -> None:
@@ -439,9 +479,10 @@ class Tensor:
                 )
         if self.node is None:
             accumulate("grad", {self: seed.copy()})
+            self.grad_of = (None,)
             return
         try:
-            accumulate("grad", Program(self.node).backward(seed, retain_graph))
+            accumulate_from(self.node, Program(self.node).backward(seed, retain_graph))
         except (MemoryError, RuntimeError) as error:
             cuda.explain(error)
             raise
@@ -1107,6 +1148,21 @@ def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
             known = getattr(leaf, name)
             # 0-d arrays add up to scalars.
             setattr(leaf, name, grad if known is None else as_array(known + grad))
+
+
+def accumulate_from(root: Node, grads: Mapping[Any, Array]) -> None:
+    """Add the gradients that a sweep from `root` gave to the leaves' `.grad`, and note the root."""
+    origin = (weakref.ref(root),)
+    with _accumulating:
+        for leaf in grads:
+            leaf.grad_of = origin if leaf.grad is None else (*_known(leaf.grad_of), *origin)
+        accumulate("grad", grads)
+
+
+def _known(grad_of: GradOf | None) -> GradOf:
+    """Return the sources of a gradient; only that they are unknown if one of them is gone."""
+    known = grad_of and all(root is not None and root() is not None for root in grad_of)
+    return grad_of if grad_of and known else (None,)
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ the end of the updates, and reports a difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,9 +18,11 @@ from agrad.backend import Array, as_array
 from agrad.errors import ChoiceChangedError
 from agrad.ops.operation import Operation
 
-__all__ = ["Choice", "reporting_changes"]
+__all__ = ["Choice", "noting_changes"]
 
-Report = Callable[[str, Array], None]
+Change = tuple[str, Array]  # the name of a function, and where its outcome is another
+
+_changes: ContextVar[list[Change] | None] = ContextVar("agrad_changes", default=None)
 
 
 class Choice(Operation):
@@ -40,22 +42,24 @@ class Choice(Operation):
         if self.outcome is None:
             self.outcome = outcome
         else:
-            _report.get()(self.function.__name__, outcome != self.outcome)
+            change = self.function.__name__, outcome != self.outcome
+            changes = _changes.get()
+            if changes is None:
+                _refuse(*change)
+            else:
+                changes.append(change)
         return self.outcome
 
 
 @contextmanager
-def reporting_changes(report: Report) -> Iterator[None]:
-    """Inside the block, call `report` rather than raise.
-
-    Args:
-        report: receives the name of the function, and where its outcome is another.
-    """
-    token = _report.set(report)
+def noting_changes() -> Iterator[list[Change]]:
+    """Note changed outcomes inside the block, in the list that it gives, rather than raise."""
+    changes: list[Change] = []
+    token = _changes.set(changes)
     try:
-        yield
+        yield changes
     finally:
-        _report.reset(token)
+        _changes.reset(token)
 
 
 def _refuse(name: str, changed: Array) -> None:
@@ -67,6 +71,3 @@ def _refuse(name: str, changed: Array) -> None:
             "an operation that chooses by itself (np.maximum, np.minimum, np.clip, np.abs, F.relu, "
             "F.leaky_relu), or shorten the updates"
         )
-
-
-_report: ContextVar[Report] = ContextVar("agrad_choices", default=_refuse)

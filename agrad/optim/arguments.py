@@ -1,14 +1,14 @@
 """Checks of the arguments of optimizers, made before anything is stored."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from agrad.core.tensor import Tensor
 
-__all__ = ["checked_params", "require"]
+__all__ = ["checked_params", "listed_params", "require"]
 
 # A larger integer is not infinite, but its conversion to float would raise.
 _LARGEST = sys.float_info.max
@@ -26,6 +26,32 @@ def require(owner: str, what: str, holds: Callable[[Any], bool], **arguments: An
             raise TypeError(f"{owner}: {name} must be a number, got {type(value).__name__}")
         if not (-_LARGEST <= value <= _LARGEST and holds(value)):
             raise ValueError(f"{owner}: {name} must {what}, got {value}")
+
+
+def listed_params(owner: str, params: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    """Return one Tensor, or all Tensors of an iterable, as a list.
+
+    Raises:
+        TypeError: `params` is neither a Tensor nor an iterable of Tensors.
+        ValueError: it is an iterator without elements, most likely one that was used before.
+    """
+    if isinstance(params, Tensor):
+        return [params]
+    if not isinstance(params, Iterable):
+        raise TypeError(
+            f"{owner}: params must be a Tensor or an iterable of Tensors, "
+            f"got a {type(params).__name__}"
+        )
+    listed = list(params)
+    if not listed and isinstance(params, Iterator):
+        raise ValueError(
+            f"{owner}: params is an iterator without elements; if it was used before, "
+            "make a list of it first"
+        )
+    for i, param in enumerate(listed):
+        if not isinstance(param, Tensor):
+            raise TypeError(f"{owner}: params[{i}] must be a Tensor, got a {type(param).__name__}")
+    return listed
 
 
 def checked_params(owner: str, params: Iterable[Tensor]) -> tuple[Tensor, ...]:

@@ -1,7 +1,8 @@
 """An optimizer that wraps a base rule and measures how far the rule's proposal may go."""
 
 import math
-from collections.abc import Hashable, Mapping
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -10,13 +11,14 @@ import numpy as np
 from agrad.backend import Array, kernels, move
 from agrad.core.flat import Flat
 from agrad.core.program import Program
-from agrad.core.tensor import Tensor, accumulate
+from agrad.core.tensor import Tensor
 from agrad.errors import NonFiniteError
-from agrad.gpu import cuda
-from agrad.gpu.deferred import after, fed
+from agrad.gpu.deferred import after, fed, holds
+from agrad.ops.choice import noting_changes
 from agrad.optim.arguments import require
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
-from agrad.optim.optimizer import Optimizer, RuleOptimizer
+from agrad.optim.losses import Losses
+from agrad.optim.optimizer import Optimizer, Ready, RuleOptimizer, Scheduled
 from agrad.optim.state import require_array, require_count, require_dict
 
 __all__ = ["AverageGradient"]
@@ -37,18 +39,24 @@ class AverageGradient(Optimizer):
         φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ,
 
     which has the right slope at t = 0 and the right value at t = 1. The coordinate takes the
-    fraction of its update that minimizes φᵢ on [0, cap]. A step costs two forward and two backward
-    passes, and only the base rule keeps state between steps. Δ is the whole proposal, including its
-    weight decay; the loss is the one given to `step`, without the decay's penalty.
+    fraction of its update that minimizes φᵢ on [0, cap]. Where gᵢ and ĝᵢ are 0, the loss does not
+    depend on the coordinate, which takes its whole update: only weight decay or momentum move it. A
+    step costs two forward and two backward passes, and only the base rule keeps state between
+    steps. Δ is the whole proposal, including its weight decay; the loss is the sum of those given
+    to `step`, without the decay's penalty.
 
-    `step` needs the loss, and frees its graph. If no parameter has a gradient, it runs the backward
-    pass. Otherwise it uses the existing gradients, which must come from this very loss, through
-    `loss.backward(retain_graph=True)`, and may have been clipped since. They stay in `.grad` for
-    inspection; `.average_grad` is cleared. If the loss at the end of the proposal is not finite,
+    `step` needs the loss, or the losses, and frees their graphs. If no parameter has a gradient, it
+    runs the backward passes. Otherwise the base rule proposes from the existing gradients, which
+    must come from `backward(retain_graph=True)` of these very losses, and may have been clipped or
+    changed in other ways since. A step that measures then sweeps the graphs once more, because g is
+    the gradient of the losses as it was before any change. The gradients stay in `.grad` for
+    inspection; `.average_grad` is cleared. If a loss at the end of the proposal is not finite,
     the proposal is cut until it is, which counts as a small fraction; if that never succeeds, the
-    parameters do not change. Besides the errors of `Optimizer.step`, it raises an
-    AverageUndefinedError for an operation that has no kind, and a ValueError for gradients of
-    another loss.
+    parameters do not change. If the losses are finite but elements of ĝ are not, their coordinates
+    (or their groups) do not move, and a RuntimeWarning names the parameter. Where the outcome of a
+    comparison changes along the proposal, it is measured as if it did not, and a RuntimeWarning
+    says so once. Besides the errors of
+    `Optimizer.step`, a step raises an AverageUndefinedError for an operation that has no kind.
 
     Args:
         base: the rule that proposes, over the parameters to train.
@@ -68,8 +76,8 @@ class AverageGradient(Optimizer):
 
     Attributes:
         fraction: τ of the last measured step, None before the first.
-        scale: the factor that a schedule sets. It scales the learning rate; if that is automatic,
-            it scales the step after the line search instead, so that the two do not compete.
+        scale: the factor of a schedule. It scales the learning rate; if that is automatic, it
+            scales the step after the line search instead, so that the two do not compete.
 
     Raises:
         TypeError: `base` is not an optimizer that applies a rule, or an argument is not a number.
@@ -99,7 +107,6 @@ class AverageGradient(Optimizer):
         target: float = 0.65,
         gain: float = 1.0,
     ) -> None:
-        super().__init__()
         if not isinstance(base, RuleOptimizer):
             raise TypeError(
                 f"AverageGradient: base must be an Optimizer, got {type(base).__name__}; "
@@ -134,9 +141,10 @@ class AverageGradient(Optimizer):
         self.target = target
         self.gain = gain
         self.fraction: float | None = None
-        self._scale = 1.0
+        self._scale_source: float | Scheduled = 1.0
         self._steps = 0
         self._fractions: dict[Tensor, Array] = {}
+        self._warned = False
 
     # -- what the base rule provides ---------------------------------------------------------------
 
@@ -155,16 +163,16 @@ class AverageGradient(Optimizer):
         self.base.lr = value
 
     @property
-    def scale(self) -> float:
-        """The factor that a schedule sets."""
-        return self._scale if self.automatic else self.base.scale
+    def scale_source(self) -> float | Scheduled:
+        """The factor `scale`, or the schedule that gives it."""
+        return self._scale_source if self.automatic else self.base.scale_source
 
-    @scale.setter
-    def scale(self, value: float) -> None:
+    @scale_source.setter
+    def scale_source(self, value: float | Scheduled) -> None:
         if self.automatic:
-            self._scale = value
+            self._scale_source = value
         else:
-            self.base.scale = value
+            self.base.scale_source = value
 
     @property
     def state_kind(self) -> str:
@@ -179,31 +187,31 @@ class AverageGradient(Optimizer):
             "AverageGradient.step: the average gradient needs the loss; call step(loss)"
         )
 
-    def step_on_loss(self, loss: Tensor) -> None:
-        """Measure how far the base rule's update may go, update the parameters, free the graph."""
+    def step_on_losses(self, losses: tuple[Tensor, ...]) -> None:
+        """Measure how far the base rule's update may go, update the parameters, free the graphs."""
         measured = self._measures
-        given = self.first_grad() is not None
+        given = self.has_gradients()
         if measured or not given:
-            program = Program(loss.node)
+            graphs = Losses(losses)
         if measured:
-            program.require_averages()
+            graphs.require_averages()
         if not given:
-            seed = np.ones_like(loss.data)
-            with cuda.failures_explained():
-                accumulate("grad", program.backward(seed, retain_graph=measured))
+            graphs.backward(retain_graph=measured)
             self.require_gradients()
-        elif measured:
-            self._require_reached(program)
-        ready = self.base.ready()
+        ready = slopes = self.base.ready()
         self.base.require_finite(ready, "AverageGradient")
+        if measured and given:
+            grads = graphs.gradients()
+            slopes = [Ready(block, _gathered(block.flat, grads)) for block, _ in ready]
+            self.base.require_finite(slopes, "AverageGradient")
         proposals = []
-        for part in ready:
+        for part, (_, slope) in zip(ready, slopes):
             delta = part.block.flat.scratch("update")
             self.base.proposal(part, delta)
-            proposals.append(Proposal(part.block.flat, part.grad, delta))
+            proposals.append(Proposal(part.block.flat, slope, delta))
         if measured:
-            self._measure(program, proposals)
-            program.free()  # if no end was finite, no sweep has freed it
+            self._measure(graphs, proposals)
+            graphs.free()  # if no end was finite, no sweep has freed them
         else:
             for proposal in proposals:
                 params = proposal.flat.tensors
@@ -212,33 +220,26 @@ class AverageGradient(Optimizer):
         self.mark_gradients()
         for flat, _, delta in proposals:
             if self._scales:
-                factor = fed(lambda: self._scale)
+                factor = fed(lambda: self.scale)
                 kernels(delta.array).optimizer.scale(delta.array, delta.array, factor)
             values = flat.writable()
             np.add(values, delta.array, out=values)
         after(self._count)
 
-    def _require_reached(self, program: Program) -> None:
-        for i, param in enumerate(self.params):
-            if param.grad is not None and param not in program.leaves:
-                raise ValueError(
-                    f"AverageGradient.step: parameter {i}, {param.shape}, has a gradient that "
-                    "is not of this loss; pass the loss, or the sum of losses, that produced it"
-                )
-
-    def _measure(self, program: Program, proposals: list[Proposal]) -> None:
+    def _measure(self, graphs: Losses, proposals: list[Proposal]) -> None:
         """Scale the updates by the fractions that the average gradients give, and store those."""
         fractions: dict[Tensor, Array] = {}
         proposed = 0.0
+        for param in self.params:
+            param.average_grad = None
         for i in range(self.repeats):
-            cut = self._average_backward(program, proposals, retain_graph=i + 1 < self.repeats)
+            cut, averages = self._averages(graphs, proposals, retain_graph=i + 1 < self.repeats)
             kept = whole = 0.0
-            found = search(proposals, self.granularity, self.cap if i == 0 else 1.0)
+            found = search(proposals, averages, self.granularity, self.cap if i == 0 else 1.0)
             for params, found_here, kept_here, whole_here in found:
                 kept += kept_here
                 whole += whole_here
                 for param, own in zip(params, found_here):
-                    param.average_grad = None
                     if self.every > 1:
                         own *= cut
                         fractions[param] = own * fractions[param] if i else own
@@ -256,34 +257,61 @@ class AverageGradient(Optimizer):
     def _count(self) -> None:
         self._steps += 1
 
-    def _average_backward(
-        self, program: Program, proposals: list[Proposal], retain_graph: bool
-    ) -> float:
+    def _averages(
+        self, graphs: Losses, proposals: list[Proposal], retain_graph: bool
+    ) -> tuple[float, list[Array]]:
         """Compute the average gradients, cutting the updates until the loss at their end is finite.
 
-        Returns the factor by which the updates were cut.
+        Returns the factor by which the updates were cut, and the averages for each proposal.
         """
         cut = 1.0
-        for flat, _, _ in proposals:
-            for param in flat.tensors:
-                param.average_grad = None
-        path = partial(_ends, program, proposals)
         for _ in range(_RETREATS):
             try:
-                with np.errstate(all="ignore"), cuda.failures_explained():
-                    _, grads = program.average(path, retain_graph=retain_graph)
+                with noting_changes() as changes:
+                    grads = graphs.averages(partial(_ends, proposals), retain_graph)
             except NonFiniteError:
                 cut *= _RETREAT
                 for _, _, delta in proposals:
                     np.multiply(delta.array, _RETREAT, out=delta.array)
             else:
-                accumulate("average_grad", grads)
-                return cut
-        for flat, _, delta in proposals:
+                for name, changed in changes:
+                    after(partial(self._warn_of_choice, name), changed.any())
+                averages = [_gathered(flat, grads) for flat, _, _ in proposals]
+                self._warn_of_averages(proposals, averages)
+                return cut, averages
+        for _, _, delta in proposals:
             delta.array[...] = 0
-            for param in flat.tensors:
-                param.average_grad = np.zeros_like(param.data)
-        return 0.0
+        return 0.0, [flat.zeros() for flat, _, _ in proposals]
+
+    def _warn_of_choice(self, name: str, changed: float) -> None:
+        """Warn once if the outcome of a comparison in the losses has changed along a proposal."""
+        if changed and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"AverageGradient.step: the outcome of {name} in the loss changes along the "
+                "update, which is measured as if it did not (further changes are not reported); "
+                "use an operation that chooses by itself, such as np.maximum, np.minimum, np.clip, "
+                "np.abs, F.relu or F.leaky_relu",
+                RuntimeWarning,
+                stacklevel=7,  # the line that calls step
+            )
+
+    def _warn_of_averages(self, proposals: list[Proposal], averages: Sequence[Array]) -> None:
+        """Warn if an average gradient is not finite."""
+        for (flat, _, _), average in zip(proposals, averages):
+            if holds(kernels(average).optimizer.all_finite(average)):
+                continue
+            pairs = zip(flat.tensors, flat.split(average))
+            wrong = next(param for param, part in pairs if not np.isfinite(part).all())
+            warnings.warn(
+                f"AverageGradient.step: the average gradient of parameter "
+                f"{self.base.number_of(wrong)}, {wrong.shape}, is not finite, although the loss "
+                "is; elements (or groups) for which it is not do not move. Look for an operation "
+                "on values outside its domain whose result is masked, as in "
+                "where(x > 0, sqrt(x), 0), and mask its operand instead",
+                RuntimeWarning,
+                stacklevel=6,  # the line that calls step
+            )
 
     # -- what a recorded step needs ----------------------------------------------------------------
 
@@ -312,7 +340,7 @@ class AverageGradient(Optimizer):
     @property
     def _scales(self) -> bool:
         """Whether a schedule's factor is applied to the step."""
-        return self.automatic and self._scale != 1
+        return self.automatic and self.scale != 1
 
     # -- state -------------------------------------------------------------------------------------
 
@@ -366,7 +394,12 @@ class AverageGradient(Optimizer):
         self._fractions = fractions
 
 
-def _ends(program: Program, proposals: list[Proposal], share: float) -> dict[Tensor, Array]:
+def _gathered(flat: Flat, grads: Mapping[Tensor, Array]) -> Array:
+    """Return one array with the gradient of each leaf, zeros for those without one."""
+    return flat.gather([grads[p] if p in grads else np.zeros_like(p.data) for p in flat.tensors])
+
+
+def _ends(proposals: list[Proposal], program: Program) -> dict[Tensor, Array]:
     """Return the recorded values plus the whole updates."""
     ends: dict[Tensor, Array] = {}
     for flat, _, delta in proposals:

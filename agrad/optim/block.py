@@ -35,6 +35,10 @@ class Block:
     steps: int = 0
     state: dict[str, Array] = field(default_factory=dict)
 
+    def __reduce__(self) -> tuple[type["Block"], tuple[Any, ...]]:
+        """Copy and pickle by any of pickle's protocols, of which old ones know no slots."""
+        return Block, (self.flat, self.rule, self.steps, self.state)
+
     @property
     def grads(self) -> list[Any]:
         """The gradient of each parameter, or None."""

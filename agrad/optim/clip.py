@@ -8,26 +8,30 @@ import numpy as np
 from agrad.core.tensor import Tensor
 from agrad.errors import NonFiniteError
 from agrad.gpu.deferred import values
-from agrad.optim.arguments import require
+from agrad.optim.arguments import listed_params, require
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 
 
-def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, norm_type: float = 2.0) -> float:
+def clip_grad_norm_(
+    params: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0
+) -> float:
     """Scale all gradients by one factor so that their joint norm is at most `max_norm`.
 
     As in PyTorch, the factor is max_norm / (norm + 1e-6) if that is below 1, and 1 otherwise.
 
     Args:
-        params: the Tensors whose gradients to clip; Tensors without one are skipped.
-        max_norm: the largest norm.
+        params: the Tensors whose gradients to clip, or a single one; Tensors without a gradient are
+            skipped.
+        max_norm: the largest norm; with inf, the norm is only computed.
         norm_type: p of the p-norm, or inf.
 
     Returns:
         The joint norm before clipping.
 
     Raises:
-        ValueError: `max_norm` or `norm_type` is not positive.
+        TypeError: `params` is not a Tensor or an iterable of Tensors.
+        ValueError: `max_norm` or `norm_type` is not positive, or `params` is a used-up iterator.
         NonFiniteError: a gradient is NaN or infinite. Nothing has changed.
 
     Example:
@@ -40,10 +44,11 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, norm_type: float 
         >>> x.grad.round(3)
         array([3., 4.], dtype=float32)
     """
-    require("clip_grad_norm_", "be positive", lambda x: x > 0, max_norm=max_norm)
-    if norm_type != math.inf:
-        require("clip_grad_norm_", "be positive", lambda x: x > 0, norm_type=norm_type)
-    grads = [param.grad for param in params if param.grad is not None]
+    for name, value in (("max_norm", max_norm), ("norm_type", norm_type)):
+        if value != math.inf:
+            require("clip_grad_norm_", "be positive", lambda x: x > 0, **{name: value})
+    listed = listed_params("clip_grad_norm_", params)
+    grads = [param.grad for param in listed if param.grad is not None]
     # In double precision the square of a large float32 does not overflow.
     norms = (np.linalg.norm(grad.ravel().astype(np.float64), norm_type) for grad in grads)
     total = float(np.linalg.norm(values(tuple(norms)), norm_type)) if grads else 0.0
@@ -59,15 +64,17 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float, norm_type: float 
     return total
 
 
-def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
+def clip_grad_value_(params: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Clip each element of the gradients to [-clip_value, clip_value].
 
     Args:
-        params: the Tensors whose gradients to clip; Tensors without one are skipped.
+        params: the Tensors whose gradients to clip, or a single one; Tensors without a gradient are
+            skipped.
         clip_value: the largest magnitude.
 
     Raises:
-        ValueError: `clip_value` is negative.
+        TypeError: `params` is not a Tensor or an iterable of Tensors.
+        ValueError: `clip_value` is negative, or `params` is a used-up iterator.
 
     Example:
         >>> import agrad as ag
@@ -79,6 +86,6 @@ def clip_grad_value_(params: Iterable[Tensor], clip_value: float) -> None:
         array([ 1. , -0.5], dtype=float32)
     """
     require("clip_grad_value_", "not be negative", lambda x: x >= 0, clip_value=clip_value)
-    for param in params:
+    for param in listed_params("clip_grad_value_", params):
         if param.grad is not None:
             np.clip(param.grad, -clip_value, clip_value, out=param.grad)

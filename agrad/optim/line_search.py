@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -17,10 +17,13 @@ GRANULARITIES = get_args(Granularity)
 
 
 class Proposal(NamedTuple):
-    """The gradients of the leaves in a `Flat`, and the update proposed for them."""
+    """The slopes of the loss by the leaves in a `Flat`, and the update proposed for them.
+
+    The slope g is the loss's gradient. The update may come of another one, such as a clipped one.
+    """
 
     flat: Flat
-    grad: Array
+    slope: Array
     delta: Buffer
 
 
@@ -33,11 +36,23 @@ def by_group(array: Array, granularity: Granularity) -> Array:
     return array.reshape(rows, array.size // max(rows, 1))
 
 
-def search(proposals: Sequence[Proposal], granularity: Granularity, cap: float) -> Found:
+def search(
+    proposals: Sequence[Proposal],
+    averages: Sequence[Array],
+    granularity: Granularity,
+    cap: float,
+) -> Found:
     """Scale each group of the updates to the minimizer of the sum of its shares of the loss.
 
-    The share of coordinate i at the fraction t is φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ, where ĝ is the
-    parameters' `.average_grad`, whose memory is overwritten.
+    The share of coordinate i at the fraction t is φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ. A group whose
+    shares do not change the loss at all, such as that of an unused weight, keeps its whole update,
+    unless the cap is below 1.
+
+    Args:
+        proposals: the slopes g and the updates Δ, which are scaled in place.
+        averages: ĝ for each proposal, in its layout; the memory is overwritten.
+        granularity: the groups.
+        cap: the largest fraction.
 
     Yields:
         For a few parameters at a time: the parameters, their groups' fractions in [0, cap] (in the
@@ -45,8 +60,8 @@ def search(proposals: Sequence[Proposal], granularity: Granularity, cap: float) 
         Σ |gΔ| over these parameters; for "model", each time over all parameters.
     """
     if granularity == "element":
-        return _search_elements(proposals, cap)
-    return _search_groups(proposals, granularity, cap)
+        return _search_elements(proposals, averages, cap)
+    return _search_groups(proposals, averages, granularity, cap)
 
 
 def scale(proposal: Proposal, fractions: list[Array], granularity: Granularity) -> None:
@@ -60,29 +75,25 @@ def scale(proposal: Proposal, fractions: list[Array], granularity: Granularity) 
         rows *= own[:, None]
 
 
-def _search_elements(proposals: Sequence[Proposal], cap: float) -> Found:
-    for flat, grad, delta in proposals:
-        averages: list[Any] = [param.average_grad for param in flat.tensors]
-        average_grad = flat.gather(averages)
-        kernel = kernels(grad).optimizer.search_elements
-        kept, whole = kernel(grad, average_grad, delta.array, cap)
-        yield flat.tensors, flat.split(average_grad), kept, whole
+def _search_elements(proposals: Sequence[Proposal], averages: Sequence[Array], cap: float) -> Found:
+    for (flat, slope, delta), average in zip(proposals, averages):
+        kernel = kernels(slope).optimizer.search_elements
+        kept, whole = kernel(slope, average, delta.array, cap)
+        yield flat.tensors, flat.split(average), kept, whole
 
 
-def _search_groups(proposals: Sequence[Proposal], granularity: Granularity, cap: float) -> Found:
-    deltas = {
-        param: delta
-        for flat, _, buffer in proposals
-        for param, delta in zip(flat.tensors, buffer.views)
-    }
-    shares = {}
-    for param, delta in deltas.items():
-        grad, average_grad, rows = (
-            by_group(np.ascontiguousarray(array, like=array), granularity)
-            for array in (param.grad, param.average_grad, delta)
-        )
-        shares[param] = np.empty((3, len(rows)), like=rows)
-        kernels(delta).optimizer.loss_shares(grad, average_grad, rows, shares[param])
+def _search_groups(
+    proposals: Sequence[Proposal], averages: Sequence[Array], granularity: Granularity, cap: float
+) -> Found:
+    deltas, shares = {}, {}
+    for (flat, slope, buffer), average in zip(proposals, averages):
+        for param, *arrays in zip(
+            flat.tensors, flat.split(slope), flat.split(average), buffer.views
+        ):
+            slopes, averaged, rows = (by_group(array, granularity) for array in arrays)
+            deltas[param] = arrays[-1]
+            shares[param] = np.empty((3, len(rows)), like=rows)
+            kernels(rows).optimizer.loss_shares(slopes, averaged, rows, shares[param])
     if granularity == "model":
         shares = dict.fromkeys(shares, reduce(np.add, shares.values()))
     for param, delta in deltas.items():

@@ -4,26 +4,37 @@ Parameters that step together lie side by side in one array, and so do their gra
 rule's state. A rule therefore updates any number of parameters at once.
 """
 
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple, overload
+from functools import partial, reduce
+from operator import add
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
 from agrad.backend import Array, device_of, kernels, move, same_device
 from agrad.core.flat import Buffer, Flat
-from agrad.core.tensor import Tensor
+from agrad.core.tensor import GradOf, Tensor
 from agrad.errors import DeviceError, NonFiniteError
 from agrad.gpu.deferred import after, fed, holds, number
 from agrad.optim.arguments import checked_params, require
 from agrad.optim.block import Block, blocks_of, by_gradient
+from agrad.optim.losses import Losses, listed
 from agrad.optim.rule import Rule
 from agrad.optim.state import require_array, require_count, require_dict
 
-__all__ = ["Optimizer", "Ready", "RuleOptimizer", "option"]
+__all__ = ["Optimizer", "Ready", "RuleOptimizer", "Scheduled", "option"]
+
+_USED: GradOf = (None,)
+"""Marks gradients that a step on a loss has used, by this very tuple."""
+
+
+class Scheduled(Protocol):
+    """A schedule, as an optimizer sees it."""
+
+    def current(self) -> float:
+        """Return the factor on the learning rate in force."""
 
 
 class Optimizer(ABC):
@@ -34,21 +45,28 @@ class Optimizer(ABC):
 
     Attributes:
         lr: the learning rate, which can be set.
-        scale: the factor that a schedule puts on it.
+        scale_source: the factor `scale`, or the schedule that gives it.
     """
 
     lr: float
-    scale: float
+    scale_source: float | Scheduled = 1.0
     automatic: bool = False
     """Whether the optimizer changes `lr` by itself."""
-
-    def __init__(self) -> None:
-        self._used_grad: weakref.ref[Array] | None = None
 
     @property
     @abstractmethod
     def params(self) -> tuple[Tensor, ...]:
         """The parameters, in the order given."""
+
+    @property
+    def scale(self) -> float:
+        """The factor that a schedule puts on `lr`, by the rate in force; it can be set."""
+        source = self.scale_source
+        return source if isinstance(source, int | float) else source.current()
+
+    @scale.setter
+    def scale(self, value: float) -> None:
+        self.scale_source = value
 
     @property
     def rate(self) -> float:
@@ -76,35 +94,53 @@ class Optimizer(ABC):
     def step(self, loss: None = None) -> None: ...
 
     @overload
-    def step(self, loss: Tensor) -> float: ...
+    def step(self, loss: Tensor | Iterable[Tensor]) -> float: ...
 
-    def step(self, loss: Tensor | None = None) -> float | None:
+    def step(self, loss: Tensor | Iterable[Tensor] | None = None) -> float | None:
         """Update the parameters that have a gradient.
 
-        Given a loss, the optimizer runs `loss.backward()` first, unless a parameter already
-        has a gradient: then the gradients must be those of this very loss, perhaps clipped since.
-        It also checks that the loss and the gradients are finite. After an error, neither the
-        parameters nor the state have changed.
+        Given several losses, such as those of a batch's parts, the step minimizes their sum. The
+        optimizer first runs the backward pass of each, unless a parameter already has a gradient:
+        then the gradients must come from backward passes of these very losses, and may have been
+        clipped or changed in other ways since. The optimizer also checks that the losses and the
+        gradients are finite. After an error, neither the parameters nor the state have changed.
 
         Args:
-            loss: a Tensor of one element, computed from the parameters.
+            loss: a Tensor of one element computed from the parameters, or a sequence of them.
 
         Returns:
-            The loss before the step; None without a loss.
+            The loss, or the sum of the losses, before the step; None without a loss.
 
         Raises:
-            NonFiniteError: the loss or a gradient is NaN or infinite.
-            TypeError: the loss is not a Tensor.
-            ValueError: the loss has several elements, no graph, or a freed one, or does not depend
-                on the parameters; the last step used the same gradients, and `zero_grad` has not
-                been called since; a gradient does not have its parameter's shape and dtype.
+            NonFiniteError: a loss or a gradient is NaN or infinite.
+            TypeError: a loss is not a Tensor.
+            ValueError: there is no loss, and no parameter has a gradient; a loss has several
+                elements, no graph, or a freed one; none depends on the parameters; a gradient
+                comes from elsewhere, or from only some of the losses; the last step used
+                the same gradients, and `zero_grad` has not been called since; a gradient does not
+                have its parameter's shape and dtype.
             DeviceError: a gradient or the optimizer's state is not on its parameter's device.
+
+        Example:
+            Two halves of a batch, each with its own graph:
+
+            >>> import agrad as ag
+            >>> from agrad import optim
+            >>> x = ag.tensor([1.0, 2.0], requires_grad=True)
+            >>> optimizer = optim.SGD([x], lr=0.5)
+            >>> optimizer.step([(x * half).sum() / 2 for half in ([1.0, 0.0], [3.0, 4.0])])
+            6.0
+            >>> x
+            tensor([0., 1.], requires_grad=True)
         """
         if loss is None:
             self.step_by_gradients()
             return None
-        value = self._checked(loss)
-        self.step_on_loss(loss)
+        losses = listed(f"{self.name}.step", loss)
+        value = reduce(add, [self._finite(each) for each in losses])
+        if self.has_gradients():
+            self._require_gradients_of(losses)
+        self.step_on_losses(losses)
         return value
 
     @abstractmethod
@@ -112,45 +148,60 @@ class Optimizer(ABC):
         """Make a step from the existing gradients, without a loss."""
 
     @abstractmethod
-    def step_on_loss(self, loss: Tensor) -> None:
-        """Make a step on a loss that is finite and has a graph."""
+    def step_on_losses(self, losses: tuple[Tensor, ...]) -> None:
+        """Make a step on losses that are finite and have graphs; gradients are theirs alone."""
 
-    def _checked(self, loss: Tensor) -> float:
-        """Return the value of the loss, or raise if no step can be made on it."""
-        if not isinstance(loss, Tensor):
-            raise TypeError(f"{self.name}.step: loss must be a Tensor, got a {type(loss).__name__}")
-        if loss.size != 1 or loss.is_leaf:
-            raise ValueError(
-                f"{self.name}.step: loss must be a single element computed from the parameters, "
-                f"got shape {loss.shape}{' and no graph' if loss.is_leaf else ''}"
-            )
+    def _finite(self, loss: Tensor) -> float:
+        """Return the value of a loss, or raise if it is not finite."""
         value: float = number(loss.data)
         if not holds(np.isfinite(value)):
             raise NonFiniteError(
                 f"{self.name}.step: the loss is {value}; lower the learning rate, "
                 "or look for NaN in the inputs"
             )
-        used = self._used_grad() if self._used_grad is not None else None
-        if used is not None and used is self.first_grad():
-            raise ValueError(
-                f"{self.name}.step: the gradients are those of the last step; call zero_grad()"
-            )
         return value
 
-    def first_grad(self) -> Array | None:
-        """Return the first gradient among the parameters; None if there is none."""
-        return next((param.grad for param in self.params if param.grad is not None), None)
+    def _require_gradients_of(self, losses: tuple[Tensor, ...]) -> None:
+        """Raise a ValueError unless the gradients come from backward passes of all the losses."""
+        roots = {loss.node for loss in losses}
+        found = set()
+        for i, param in enumerate(self.params):
+            if param.grad is None:
+                continue
+            if param.grad_of is _USED:
+                raise ValueError(
+                    f"{self.name}.step: the gradients are those of the last step; call zero_grad()"
+                )
+            sources = {root and root() for root in param.grad_of or (None,)}
+            if not sources <= roots:
+                what = "this loss" if len(losses) == 1 else "these losses"
+                raise ValueError(
+                    f"{self.name}.step: parameter {i}, {param.shape}, has a gradient that is not "
+                    f"of {what} alone; call zero_grad() before the backward passes, and pass "
+                    "every loss that has had one"
+                )
+            found |= sources
+        for i, loss in enumerate(losses):
+            if loss.node not in found:
+                raise ValueError(
+                    f"{self.name}.step: losses[{i}] has no part in the gradients, but another loss "
+                    "has; run the backward pass of each loss, or leave all of them to step"
+                )
+
+    def has_gradients(self) -> bool:
+        """Return whether a parameter has a gradient."""
+        return any(param.grad is not None for param in self.params)
 
     def require_gradients(self) -> None:
-        """Raise a ValueError unless a parameter has a gradient, after the loss's backward pass."""
-        if self.first_grad() is None:
+        """Raise a ValueError unless a parameter has a gradient, after the losses' sweeps."""
+        if not self.has_gradients():
             raise ValueError(f"{self.name}.step: the loss depends on none of the parameters")
 
     def mark_gradients(self) -> None:
-        """Note which gradients have been used, by a view that cannot be confused with another."""
-        param = next(param for param in self.params if param.grad is not None)
-        param.grad = param.grad.view()  # type: ignore[union-attr]
-        self._used_grad = weakref.ref(param.grad)
+        """Note that a step has used the gradients."""
+        for param in self.params:
+            if param.grad is not None:
+                param.grad_of = _USED
 
     # -- what a recorded step needs ----------------------------------------------------------------
 
@@ -208,7 +259,6 @@ class RuleOptimizer(Optimizer):
 
     Attributes:
         lr: the learning rate, which can be set.
-        scale: the factor that a schedule puts on it.
         rule: the rule, which can be set. On the package's own optimizers its options can be set as
             attributes, as in `optimizer.weight_decay = 0`.
 
@@ -219,12 +269,10 @@ class RuleOptimizer(Optimizer):
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, rule: Rule) -> None:
-        super().__init__()
         self._params = checked_params(self.name, params)
         self._blocks: list[Block] = []
         self._rule = rule
         self.lr = lr
-        self.scale = 1.0
 
     @property
     def params(self) -> tuple[Tensor, ...]:
@@ -255,13 +303,21 @@ class RuleOptimizer(Optimizer):
     # -- a step ------------------------------------------------------------------------------------
 
     def step_by_gradients(self) -> None:
-        """Update the parameters that have a gradient."""
+        """Update the parameters that have a gradient.
+
+        Raises:
+            ValueError: none has one.
+        """
+        if not self.has_gradients():
+            raise ValueError(
+                f"{self.name}.step: no parameter has a gradient; run the loss's backward pass first"
+            )
         self._apply(self.ready())
 
-    def step_on_loss(self, loss: Tensor) -> None:
-        """Update the parameters, after a backward pass unless they already have gradients."""
-        if self.first_grad() is None:
-            loss.backward()
+    def step_on_losses(self, losses: tuple[Tensor, ...]) -> None:
+        """Update the parameters, after backward passes unless they already have gradients."""
+        if not self.has_gradients():
+            Losses(losses).backward(retain_graph=False)
             self.require_gradients()
         ready = self.ready()
         self.require_finite(ready, self.name)
@@ -347,11 +403,11 @@ class RuleOptimizer(Optimizer):
         for block, grad in ready:
             if holds(kernels(grad).optimizer.all_finite(grad)):
                 continue
-            pairs = zip(block.flat.tensors, block.grads)
+            pairs = zip(block.flat.tensors, block.flat.split(grad))
             wrong = next(param for param, grad in pairs if not np.isfinite(grad).all())
             raise NonFiniteError(
-                f"{owner}.step: the gradient of parameter {self._number(wrong)}, {wrong.shape}, is "
-                "not finite; lower the learning rate, or look for NaN in the inputs"
+                f"{owner}.step: the gradient of parameter {self.number_of(wrong)}, {wrong.shape}, "
+                "is not finite; lower the learning rate, or look for NaN in the inputs"
             )
 
     def _begun(self, block: Block) -> tuple[float, ...]:
@@ -374,7 +430,7 @@ class RuleOptimizer(Optimizer):
         for param, grad in zip(block.flat.tensors, block.grads):
             if grad is None:
                 continue
-            data, number = param.data, self._number(param)
+            data, number = param.data, self.number_of(param)
             if grad.shape != data.shape or grad.dtype != data.dtype:
                 raise ValueError(
                     f"{self.name}: parameter {number} is {data.dtype}{list(data.shape)}, "
@@ -392,7 +448,8 @@ class RuleOptimizer(Optimizer):
                         f"{device_of(array)}; make the optimizer after the model has been moved"
                     )
 
-    def _number(self, param: Tensor) -> int:
+    def number_of(self, param: Tensor) -> int:
+        """Return a parameter's place among the parameters."""
         return next(i for i, known in enumerate(self.params) if known is param)
 
     # -- what a recorded step needs ----------------------------------------------------------------

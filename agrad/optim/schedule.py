@@ -13,13 +13,15 @@ __all__ = ["CosineAnnealingLR", "LinearLR", "Schedule", "SequentialLR", "StepLR"
 
 
 class Schedule:
-    """Sets an optimizer's `scale`, the factor on its learning rate, from step to step.
+    """Gives an optimizer its `scale`, the factor on its learning rate, from step to step.
 
-    `lr` itself does not change; `rate` is the effective rate. If an AverageGradient sets its rate
-    automatically, the factor scales its step instead. A subclass defines `factor`.
+    `lr` itself does not change, and may be set or loaded at any time; `rate` is the effective rate.
+    If an AverageGradient sets its rate automatically, the factor scales its step instead. A
+    subclass defines `factor`.
 
     Args:
-        optimizer: the optimizer; its scale is set immediately, and again by each `step`.
+        optimizer: the optimizer, which takes its scale from this schedule from now on, or until
+            another schedule is made for it.
 
     Attributes:
         steps: the number of steps made.
@@ -32,16 +34,21 @@ class Schedule:
             )
         self.optimizer = optimizer
         self.steps = 0
-        self._set()
+        self.current()  # an error comes here, not in a later step
+        optimizer.scale_source = self
 
     def factor(self, steps: int) -> float:
         """Return the factor on the learning rate after `steps` steps."""
         raise TypeError(f"{self._name}: the schedule defines no factor")
 
     def step(self) -> None:
-        """Count a step of the optimizer, and set the factor for the next one."""
+        """Count a step of the optimizer, and give the factor for the next one."""
         self.steps += 1
-        self._set()
+        self.optimizer.scale_source = self
+
+    def current(self) -> float:
+        """Return the factor on the learning rate after the steps made."""
+        return self.factor(self.steps)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of steps made."""
@@ -56,10 +63,7 @@ class Schedule:
         if require_dict(self._name, "the state", state).keys() != {"steps"}:
             raise ValueError(f"{self._name}.load_state_dict: expected steps, got {sorted(state)}")
         self.steps = require_count(self._name, "steps", state["steps"])
-        self._set()
-
-    def _set(self) -> None:
-        self.optimizer.scale = self.factor(self.steps)
+        self.optimizer.scale_source = self
 
     @property
     def _name(self) -> str:
@@ -98,8 +102,8 @@ class StepLR(Schedule):
 class CosineAnnealingLR(Schedule):
     """Lower the rate to `eta_min` in `T_max` steps, along half a period of a cosine.
 
-    After `T_max` the rate follows the cosine up again, and so on. If the rate is automatic,
-    `eta_min` must be 0.
+    After `T_max` the rate follows the cosine up again, and so on. `eta_min` is a rate, not a
+    factor, whatever `lr` is or becomes. If `lr` is automatic or 0, `eta_min` must be 0.
 
     Example:
         >>> import agrad as ag
@@ -117,20 +121,25 @@ class CosineAnnealingLR(Schedule):
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         _require_steps(self._name, T_max=T_max)
         require(self._name, "not be negative", lambda x: x >= 0, eta_min=eta_min)
-        if eta_min and (optimizer.automatic or optimizer.lr == 0):
-            raise ValueError(
-                f"{self._name}: eta_min must be 0 if the learning rate is automatic or 0, "
-                f"got {eta_min}"
-            )
         self.T_max = T_max
         self.eta_min = eta_min
-        self._lowest = eta_min / optimizer.lr if eta_min else 0.0
         super().__init__(optimizer)
 
     def factor(self, steps: int) -> float:
-        """Return the factor on the cosine."""
+        """Return the factor on the cosine, by the learning rate in force.
+
+        Raises:
+            ValueError: `eta_min` is not 0, and the learning rate is automatic or 0.
+        """
+        optimizer = self.optimizer
+        if self.eta_min and (optimizer.automatic or optimizer.lr == 0):
+            raise ValueError(
+                f"{self._name}: eta_min must be 0 if the learning rate is automatic or 0, "
+                f"got {self.eta_min}"
+            )
+        lowest = self.eta_min / optimizer.lr if self.eta_min else 0.0
         wave = (1 + math.cos(math.pi * steps / self.T_max)) / 2
-        return self._lowest + (1 - self._lowest) * wave
+        return lowest + (1 - lowest) * wave
 
 
 class LinearLR(Schedule):
@@ -207,6 +216,13 @@ class SequentialLR(Schedule):
         schedulers: Sequence[Schedule],
         milestones: Sequence[int],
     ) -> None:
+        for i, milestone in enumerate(milestones):
+            require(
+                self._name,
+                "be an integer that is not negative",
+                lambda x: x >= 0 and x == int(x),
+                **{f"milestones[{i}]": milestone},
+            )
         if len(milestones) != len(schedulers) - 1 or list(milestones) != sorted(set(milestones)):
             raise ValueError(
                 f"{self._name}: milestones must increase, one for each of the {len(schedulers)} "

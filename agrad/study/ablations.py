@@ -7,6 +7,7 @@ how far to go along Δ, they then put ĝ into RMSprop's formula.
 import numpy as np
 
 from agrad import optim
+from agrad.backend import Array
 from agrad.core.tensor import Tensor
 
 __all__ = ["ScaledBySquaredGradient", "Substituted"]
@@ -21,11 +22,12 @@ class Substituted(optim.AverageGradient):
 
     base: optim.RMSprop
 
-    def step_on_loss(self, loss: Tensor) -> None:
-        """Update the parameters to reduce `loss`."""
-        loss.backward(retain_graph=True)
+    def step_on_losses(self, losses: tuple[Tensor, ...]) -> None:
+        """Update the parameters to reduce the sum of the losses."""
+        for loss in losses:
+            loss.backward(retain_graph=True)
         before = self.base.state_dict()
-        loss.average_backward(self.base.propose())
+        _average_backward(losses, self.base.propose())
         self.base.load_state_dict(before)
         for param in self.params:
             param.grad = param.average_grad
@@ -40,10 +42,11 @@ class ScaledBySquaredGradient(optim.AverageGradient):
 
     base: optim.RMSprop
 
-    def step_on_loss(self, loss: Tensor) -> None:
-        """Update the parameters to reduce `loss`."""
-        loss.backward(retain_graph=True)
-        loss.average_backward(self.base.propose())
+    def step_on_losses(self, losses: tuple[Tensor, ...]) -> None:
+        """Update the parameters to reduce the sum of the losses."""
+        for loss in losses:
+            loss.backward(retain_graph=True)
+        _average_backward(losses, self.base.propose())
         slots = self.base.state_dict()["parameters"]
         updates = {}
         for slot, param in zip(slots.values(), self.params):
@@ -51,3 +54,8 @@ class ScaledBySquaredGradient(optim.AverageGradient):
             root = np.sqrt(slot["square_average"])
             updates[param] = -self.base.rate * param.average_grad / (root + self.base.eps)
         self.base.apply(updates)
+
+
+def _average_backward(losses: tuple[Tensor, ...], updates: dict[Tensor, Array]) -> None:
+    for loss in losses:
+        loss.average_backward(updates)

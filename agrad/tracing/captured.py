@@ -87,6 +87,13 @@ class Captured:
         self.last: Plan | None = None
         self._plans: dict[Any, Plan] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copy and pickle the function alone: a copy records anew."""
+        return {"function": self.function}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Captured.__init__(self, **state)
+
     def __call__(self, *arguments: ArrayLike | Tensor) -> Tensor:
         """Return the function's result for these arguments."""
         # Inside another captured function, and inside `detect_anomaly`.
@@ -132,7 +139,7 @@ class Traced(Tensor):
 
     def __init__(self, array: Array, source: Node | None, requires_grad: bool) -> None:
         self.array, self.source = array, self if source is None else source
-        self.node = self._pin = self.home = self._grad = self._average_grad = None
+        self.node = self._pin = self.home = self._grad = self._average_grad = self.grad_of = None
         self._requires_grad = requires_grad
 
     @property

@@ -162,6 +162,7 @@ class CapturedStep:
         optimizer: Optimizer,
         loss_function: LossFunction,
     ) -> None:
+        self._model = model
         self._forward = capture(model)
         self._optimizer = optimizer
         self._loss_function = loss_function
@@ -170,6 +171,13 @@ class CapturedStep:
             _step, self._forward, optimizer, loss_function=loss_function
         )
         self._recorded = RecordedStep(body, model, self._forward, optimizer)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """Copy and pickle the parts alone: a copy records anew."""
+        return self._model, self._optimizer, self._loss_function
+
+    def __setstate__(self, parts: tuple[Any, ...]) -> None:
+        CapturedStep.__init__(self, *parts)
 
     def __call__(self, inputs: Any, targets: Any) -> float:
         """Make a step on a batch and return the loss before the step."""

@@ -132,9 +132,13 @@ def all_finite(values: Array) -> bool:
 
 @inline
 def best_fraction(slope: float, curvature: float, cap: float) -> float:
-    """The t in [0, cap] that minimizes t · slope + t² · curvature; 0 if that is not finite."""
+    """The t in [0, cap] that minimizes t · slope + t² · curvature; 0 if that is not finite.
+
+    If both are 0, every t does: the update, which has other reasons, is neither cut nor lengthened.
+    """
     end = slope + cap * curvature
     whole = cap if -math.inf < end < 0 else 0 * cap
+    whole = min(cap, 1) if slope == 0 and curvature == 0 else whole
     vertex = -slope / (curvature + curvature)
     vertex = min(max(vertex, 0 * cap), cap)
     return vertex if curvature > 0 else whole

@@ -87,10 +87,12 @@ extern "C" __global__ void amsgrad(real* delta, const real* grad, real* average,
     }
 }
 
-// The t in [0, cap] that minimizes t * slope + t^2 * curvature; 0 if that is not finite.
+// The t in [0, cap] that minimizes t * slope + t^2 * curvature; 0 if that is not finite. If both are
+// 0, every t does: the update, which has other reasons, is neither cut nor lengthened.
 template <typename T>
 __device__ inline T best_fraction(T slope, T curvature, T cap) {
     T end = slope + cap * curvature;
+    if (slope == 0 && curvature == 0) return cap < 1 ? cap : 1;
     if (!(curvature > 0)) return -INF < end && end < 0 ? cap : 0;
     T vertex = -slope / (curvature + curvature);
     return vertex < 0 ? 0 : vertex > cap ? cap : vertex;

@@ -1,5 +1,6 @@
 """Comparisons in a graph: an average pass finds their outcomes unchanged, or raises."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 
 import agrad as ag
 import agrad.nn.functional as F
+from agrad import optim
 from agrad.errors import ChoiceChangedError
 
 Loss = Callable[[ag.Tensor], ag.Tensor]
@@ -134,3 +136,25 @@ def test_counts_over_many_graphs_do_not_keep_them() -> None:
         hits = hits + (x > 0)
     assert hits.node is None
     np.testing.assert_array_equal(hits.data, [3, 0])
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_average_gradient_measures_a_choice_as_it_was_and_warns_once(captured: bool) -> None:
+    x = ag.tensor(np.array([-1.0, 2.0]), requires_grad=True)
+    optimizer = optim.AverageGradient(optim.SGD([x], lr=1.0))
+    square = ag.capture(lambda x: (x * x).sum()) if captured else lambda x: (x * x).sum()
+
+    def step() -> float:
+        optimizer.zero_grad()
+        return optimizer.step(square(np.where(x > 0, x, 0.1 * x)))
+
+    with pytest.warns(RuntimeWarning, match=r"greater in the loss .* np\.maximum") as seen:
+        step()
+    assert len(seen) == 1
+    assert seen[0].filename == __file__
+    # The update (0.02, -4) is measured as if the second element were squared at both ends.
+    np.testing.assert_allclose(x.data, [-0.98, 0], atol=1e-12)
+    x.data = [-1.0, 2.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step()

@@ -1,6 +1,7 @@
 """AverageGradient: its line search, its options, and what it does where the loss ends."""
 
 import math
+from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import agrad as ag
-from agrad import optim
+import agrad.nn.functional as F
+from agrad import nn, optim
 from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError, FreedGraphError, NonFiniteError
 from agrad.ops.operation import Elementwise, Operation
@@ -565,6 +567,186 @@ def test_each_of_many_parameters_gets_its_own_fractions_back(granularity):
         np.testing.assert_array_equal(param.data, other.data)
 
 
+# -- several losses, and gradients changed since ---------------------------------------------------
+
+
+@each_granularity
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 8, 16])
+def test_a_linear_loss_goes_the_whole_way_in_any_number_of_parts(count, by_hand, granularity):
+    theta = scalar(np.ones(4))
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=1e-3), granularity=granularity)
+    losses = []
+    for _ in range(count):
+        losses.append((theta * [1.0, 2.0, 3.0, 4.0]).sum() / count)
+        if by_hand:
+            losses[-1].backward(retain_graph=True)
+    assert optimizer.step(losses) == pytest.approx(10)
+    assert optimizer.fraction == 1
+    np.testing.assert_allclose(theta.data, 1 - 1e-3 * np.arange(1, 5), rtol=1e-15)
+    for loss in losses:
+        with pytest.raises(FreedGraphError, match=r"the graph was freed at [A-Z]"):
+            loss.backward()
+
+
+def parts_of(net, step):
+    """Three losses whose sum is a batch's, the last two with their first layer in common."""
+    w1, b1, w2, b2, w3, b3 = net.params
+    rng = np.random.default_rng([2, step])
+    parts = []
+    for count in (3, 5):
+        x = rng.normal(size=(count, 4)).astype(w1.dtype)
+        h = np.tanh(x @ w1 + b1)
+        parts.append(((np.tanh(h @ w2 + b2) @ w3 + b3) ** 2).sum() / 8)
+    return [*parts, (h * h).mean()]
+
+
+@each_base
+@each_granularity
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("options", [{}, {"every": 3}, {"cap": 2.0, "repeats": 2}], ids=str)
+def test_several_losses_are_their_sum(make_base, granularity, options, by_hand):
+    net, whole = Net(), Net()
+    optimizers = [
+        optim.AverageGradient(make_base(each.params), granularity=granularity, **options)
+        for each in (net, whole)
+    ]
+    for step in range(5):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        losses = parts_of(net, step)
+        if by_hand:
+            for loss in losses:
+                loss.backward(retain_graph=True)
+        value = optimizers[0].step(iter(losses))
+        assert value == pytest.approx(optimizers[1].step(sum(parts_of(whole, step))), rel=1e-12)
+        assert optimizers[0].fraction == pytest.approx(optimizers[1].fraction, rel=1e-9)
+    for a, b in zip(net.params, whole.params):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-9, atol=1e-12)
+
+
+def test_several_losses_of_a_captured_function_are_those_of_the_function():
+    ends = []
+    for captured in False, True:
+        ag.seed(0)
+        model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+        forward = ag.capture(model) if captured else model
+        optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.1), every=2)
+        batch = np.random.default_rng(0).normal(size=(3, 4, 3)).astype("float32")
+        for _ in range(4):
+            optimizer.zero_grad()
+            optimizer.step([F.cross_entropy(forward(part), [0, 1, 1, 0]) for part in batch])
+        ends.append([param.data for param in model.parameters()])
+    for a, b in zip(*ends):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_all_losses_are_cut_together_where_one_ends_at_infinity():
+    theta = scalar([2.0])
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=16.0))
+    # From 2 to -46, cut to -1, of which the line search keeps the 2/3 that lead to 0.
+    optimizer.step([(theta * theta).sum() * 0.25, apply(Wall(), theta).sum() * 0.5])
+    np.testing.assert_allclose(theta.data, [0], atol=1e-15)
+    assert optimizer.fraction == pytest.approx(2 / 3 / 16, rel=1e-14)
+
+
+CHANGES = {
+    "norm": lambda params: optim.clip_grad_norm_(params, 0.5),
+    "value": lambda params: optim.clip_grad_value_(params, 0.5),
+    "factor": lambda params: [p.grad.__imul__(0.25) for p in params],
+    "another array": lambda params: [setattr(p, "grad", np.sign(p.grad) * 0.3) for p in params],
+}
+
+
+@each_granularity
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+def test_the_slope_is_that_of_the_loss_whatever_became_of_the_gradient(change, granularity):
+    theta = scalar(1.0)
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=8.0), granularity=granularity)
+    loss = theta * theta
+    loss.backward(retain_graph=True)
+    change([theta])
+    proposal = -8 * theta.grad.item()
+    optimizer.step(loss)
+    assert theta.item() == pytest.approx(0, abs=1e-15)  # the parabola is the loss
+    assert optimizer.fraction == pytest.approx(-1 / proposal)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_clipped_gradient_is_what_the_rule_gets(every):
+    net, other = Net(), Net()
+    clipped = optim.AverageGradient(optim.Adam(net.params, lr=0.0), every=every)
+    plain = optim.Adam(other.params, lr=0.0)
+    for step in range(4):
+        for each, optimizer in ((net, clipped), (other, plain)):
+            optimizer.zero_grad()
+            loss = each.loss(step)
+            loss.backward(retain_graph=True)
+            optim.clip_grad_norm_(each.params, 0.1)
+            optimizer.step(loss)
+    ours, theirs = clipped.base.state_dict(), plain.state_dict()
+    for name, state in theirs["parameters"].items():
+        np.testing.assert_array_equal(ours["parameters"][name]["average"], state["average"])
+
+
+# -- coordinates that the loss does not depend on --------------------------------------------------
+
+MOVED_BY_OTHERS = {
+    "SGD decay": lambda params: optim.SGD(params, lr=0.1, weight_decay=0.5),
+    "SGD momentum": lambda params: optim.SGD(params, lr=0.1, momentum=0.9),
+    "RMSprop decay": lambda params: optim.RMSprop(params, lr=0.1, weight_decay=0.5),
+    "RMSprop momentum": lambda params: optim.RMSprop(params, lr=0.1, momentum=0.9),
+    "Adam": lambda params: optim.Adam(params, lr=0.1),
+    "AdamW": lambda params: optim.AdamW(params, lr=0.1, weight_decay=0.5),
+    "Muon": lambda params: optim.Muon(params, lr=0.1, weight_decay=0.5),
+}
+
+
+@each_granularity
+@pytest.mark.parametrize("options", [{}, {"every": 2}, {"repeats": 2}], ids=str)
+@pytest.mark.parametrize("make_base", MOVED_BY_OTHERS.values(), ids=list(MOVED_BY_OTHERS))
+def test_what_the_loss_does_not_depend_on_moves_as_by_the_rule_alone(
+    make_base, options, granularity
+):
+    """Momentum and decay go on where the gradient is 0."""
+    ends = []
+    for averaged in False, True:
+        own, dead = scalar([[1.0, 2.0]]), scalar([[0.5, -0.25]])
+        base = make_base([own, dead])
+        optimizer = base
+        if averaged:
+            optimizer = optim.AverageGradient(base, granularity=granularity, **options)
+        for step in range(6):
+            optimizer.zero_grad()
+            slope = np.array([[1.0, -2.0]]) * (step == 0)
+            # Linear, so that the average gradient keeps all of the update.
+            optimizer.step((own * 3.0).sum() + (dead * slope).sum())
+        ends.append(dead.data)
+    np.testing.assert_allclose(ends[1], ends[0], rtol=1e-12)
+
+
+@each_granularity
+@pytest.mark.parametrize(("cap", "fraction"), [(0.5, 0.5), (1.0, 1.0), (4.0, 1.0)])
+def test_a_cap_shortens_what_the_loss_does_not_depend_on_but_never_lengthens_it(
+    cap, fraction, granularity
+):
+    theta = scalar([1.0, -2.0])
+    base = optim.SGD([theta], lr=0.1, weight_decay=0.5)
+    optimizer = optim.AverageGradient(base, cap=cap, granularity=granularity)
+    optimizer.step((theta * 0.0).sum())
+    np.testing.assert_allclose(theta.data, np.array([1.0, -2.0]) * (1 - 0.05 * fraction))
+
+
+@each_granularity
+def test_rows_of_an_embedding_that_a_measured_batch_lacks_move_in_the_next(granularity):
+    table = scalar(np.ones((4, 2)))
+    optimizer = optim.AverageGradient(optim.SGD([table], lr=0.1), granularity=granularity, every=2)
+    for ids in ([0, 1], [2, 3]):
+        optimizer.zero_grad()
+        optimizer.step(table[np.array(ids)].sum())
+    np.testing.assert_allclose(table.data, np.full((4, 2), 0.9))
+
+
 # -- where the loss is not finite ------------------------------------------------------------------
 
 
@@ -636,9 +818,13 @@ def test_parameters_stay_where_no_step_is_finite(granularity):
     optimizer = optim.AverageGradient(
         optim.SGD([theta], lr=0.1), lr="auto", every=2, granularity=granularity
     )
-    for fraction, lr in ((0.0, 0.1 * math.exp(-0.65)),) * 2:
+    for fraction, lr, warned in (
+        (0.0, 0.1 * math.exp(-0.65), pytest.warns(RuntimeWarning, match="average gradient of")),
+        (0.0, 0.1 * math.exp(-0.65), nullcontext()),  # not measured
+    ):
         optimizer.zero_grad()
-        optimizer.step(apply(Cliff(), theta).sum())
+        with warned:
+            optimizer.step(apply(Cliff(), theta).sum())
         np.testing.assert_array_equal(theta.data, [1, 1])
         assert optimizer.fraction == fraction
         assert optimizer.lr == pytest.approx(lr)
@@ -652,6 +838,23 @@ def test_a_proposal_that_is_no_number_is_not_made(granularity):
     optimizer = optim.AverageGradient(base, granularity=granularity)
     optimizer.step((theta * np.array([1.0, 0.0])).sum())  # proposes 0 / 0
     np.testing.assert_array_equal(theta.data, [1, 1])
+
+
+@each_granularity
+def test_warns_of_an_average_gradient_that_is_not_finite(granularity):
+    """The end of sqrt's operand is outside its domain, and `where` hides it from the loss."""
+    theta, other = scalar([5.0, 1.0]), scalar([3.0])
+    optimizer = optim.AverageGradient(optim.SGD([theta, other], lr=1.0), granularity=granularity)
+    hidden = ag.where(np.array([True, False]), np.sqrt(theta), 0.0)
+    loss = hidden.sum() + (2.0 * theta).sum() + (other * other).sum() * 0.5
+    message = r"average gradient of parameter 0, \(2,\), is not finite"
+    with pytest.warns(RuntimeWarning, match=message) as warned:
+        optimizer.step(loss)
+    assert warned[0].filename == __file__
+    assert theta.data[1] == 1
+    if granularity in ("element", "row"):
+        assert theta.data[0] < 3
+        np.testing.assert_allclose(other.data, [0], atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -751,6 +954,65 @@ def pass_what_does_not_depend(theta, optimizer):
     optimizer.step((other * other).sum())
 
 
+def keep_the_gradient_of_another_loss(theta, optimizer):
+    (theta * theta).sum().backward()
+    loss = (theta * 3.0).sum()
+    loss.backward(retain_graph=True)
+    optimizer.step(loss)
+
+
+def pass_only_the_last_loss(theta, optimizer):
+    losses = [(theta * factor).sum() for factor in (1.0, 2.0)]
+    for loss in losses:
+        loss.backward(retain_graph=True)
+    optimizer.step(losses[-1])
+
+
+def sweep_only_one_loss(theta, optimizer):
+    losses = [(theta * factor).sum() for factor in (1.0, 2.0)]
+    losses[0].backward(retain_graph=True)
+    optimizer.step(losses)
+
+
+def pass_the_sum_in_place_of_a_part(theta, optimizer):
+    first, second = (theta * 1.0).sum(), (theta * 2.0).sum()
+    first.backward(retain_graph=True)
+    optimizer.step(first + second)
+
+
+def make_a_gradient(theta, optimizer):
+    theta.grad = np.ones(2)
+    optimizer.step((theta * theta).sum())
+
+
+def add_to_a_gradient_made_by_hand(theta, optimizer):
+    theta.grad = np.ones(2)
+    loss = (theta * theta).sum()
+    loss.backward(retain_graph=True)
+    optimizer.step(loss)
+
+
+def keep_the_gradient_of_the_last_step(theta, optimizer):
+    optimizer.base.lr = 0.0
+    optimizer.step((theta * theta).sum())
+    optimizer.load_state_dict(optim.AverageGradient(optim.Adam([theta])).state_dict())
+    loss = (theta * theta).sum()
+    loss.backward(retain_graph=True)
+    optimizer.step(loss)
+
+
+def pass_nothing(theta, optimizer):
+    optimizer.step([])
+
+
+def pass_a_number_among_losses(theta, optimizer):
+    optimizer.step([(theta * theta).sum(), 3.0])
+
+
+def pass_a_leaf_among_losses(theta, optimizer):
+    optimizer.step([(theta * theta).sum(), scalar(3.0)])
+
+
 class Kindless(Operation):
     def forward(self, x):
         return 2 * x
@@ -774,6 +1036,16 @@ def use_an_operation_without_a_kind(theta, optimizer):
         (pass_several_elements, ValueError, r"a single element .* got shape \(2,\)"),
         (pass_a_leaf, ValueError, "no graph"),
         (pass_what_does_not_depend, ValueError, "depends on none of the parameters"),
+        (keep_the_gradient_of_another_loss, ValueError, "not of this loss alone"),
+        (pass_only_the_last_loss, ValueError, "not of this loss alone.* pass every loss"),
+        (sweep_only_one_loss, ValueError, r"losses\[1\] has no part in the gradients"),
+        (pass_the_sum_in_place_of_a_part, ValueError, "not of this loss alone"),
+        (make_a_gradient, ValueError, "not of this loss alone"),
+        (add_to_a_gradient_made_by_hand, ValueError, "not of this loss alone"),
+        (keep_the_gradient_of_the_last_step, ValueError, "not of this loss alone"),
+        (pass_nothing, ValueError, "sequence of losses is empty"),
+        (pass_a_number_among_losses, TypeError, r"losses\[1\] must be a Tensor, got a float"),
+        (pass_a_leaf_among_losses, ValueError, r"losses\[1\] must be .* no graph"),
     ],
 )
 def test_refuses_a_misused_step_before_anything_changes(misuse, error, message):

@@ -7,7 +7,7 @@ import pytest
 from noisy_bowl import each_dtype, gradient, leaves, x
 from pytorch import needs_torch, torch
 
-from agrad import optim
+from agrad import nn, optim
 from agrad.errors import NonFiniteError
 
 
@@ -57,6 +57,56 @@ def test_clips_large_norms_and_refuses_what_is_not_finite():
         assert a.grad[0] == 1
 
 
+CLIPS = {
+    "norm": lambda params: optim.clip_grad_norm_(params, 1.0),
+    "value": lambda params: optim.clip_grad_value_(params, 1.0),
+}
+each_clip = pytest.mark.parametrize("clip", CLIPS.values(), ids=list(CLIPS))
+
+
+@each_clip
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda a: a,
+        lambda a: [a],
+        lambda a: (a,),
+        lambda a: {a},
+        lambda a: {a: "weight"},
+        lambda a: {"weight": a}.values(),
+        lambda a: iter([a]),
+        lambda a: (param for param in [a]),
+    ],
+)
+def test_clips_one_tensor_and_any_iterable(pack, clip):
+    a = x()
+    a.grad = np.array([3, 4], np.float32)
+    clip(pack(a))
+    assert np.abs(a.grad).max() <= 1
+
+
+@each_clip
+def test_refuses_used_up_iterators_and_what_is_no_tensor(clip):
+    model = nn.Linear(2, 2)
+    parameters = model.parameters()
+    optim.SGD(parameters)
+    with pytest.raises(ValueError, match="params is an iterator without elements; if it was used"):
+        clip(parameters)
+    with pytest.raises(TypeError, match="params must be a Tensor or an iterable of Tensors, got a"):
+        clip(model)
+    with pytest.raises(TypeError, match=r"params\[1\] must be a Tensor, got a str"):
+        clip([x(), "weight"])
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, math.inf])
+def test_an_infinite_norm_only_measures(norm_type):
+    a = x()
+    a.grad = np.array([3, 4], np.float32)
+    norm = optim.clip_grad_norm_([a], math.inf, norm_type)
+    assert norm == np.linalg.norm([3, 4], norm_type)
+    np.testing.assert_array_equal(a.grad, [3, 4])
+
+
 def test_clips_values():
     a = x()
     a.grad = np.array([-3, 0.25], np.float32)
@@ -68,6 +118,8 @@ def test_clips_values():
     ("call", "message"),
     [
         (lambda: optim.clip_grad_norm_([x()], 0), "max_norm must be positive"),
+        (lambda: optim.clip_grad_norm_([x()], math.nan), "max_norm must be positive"),
+        (lambda: optim.clip_grad_norm_([x()], -math.inf), "max_norm must be positive"),
         (lambda: optim.clip_grad_norm_([x()], 1, 0), "norm_type must be positive"),
         (lambda: optim.clip_grad_value_([x()], -1), "clip_value must not be negative"),
     ],

@@ -409,6 +409,52 @@ def test_a_step_refuses_the_gradients_of_the_last_step():
     np.testing.assert_array_equal(param.data, [0, 0])
 
 
+@each_rule
+def test_a_step_on_several_losses_is_a_backward_pass_of_each_and_a_step(rule, options):
+    by_hand, given = rule(leaves(), **options), rule(leaves(), **options)
+    for _ in range(3):
+        for optimizer in (by_hand, given):
+            optimizer.zero_grad()
+        for factor in (0.5, 2.0, 1.0):
+            (bumpy(by_hand.params) * factor).backward()
+        by_hand.step()
+        trunk = bumpy(given.params)  # the graphs may have parts in common
+        losses = [trunk * 0.5, trunk * 2.0, trunk]
+        assert given.step(losses) == sum(loss.item() for loss in losses)
+    for a, b in zip(by_hand.params, given.params):
+        np.testing.assert_array_equal(a.data, b.data)
+        np.testing.assert_array_equal(a.grad, b.grad)
+
+
+def leave_a_gradient(param):
+    (param * 3.0).sum().backward()
+
+
+def make_a_gradient(param):
+    param.grad = np.ones(2, np.float32)
+
+
+@pytest.mark.parametrize("before", [leave_a_gradient, make_a_gradient])
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_step_refuses_gradients_that_are_not_of_its_loss(before, swept):
+    param = x()
+    optimizer = optim.Adam([param])
+    before(param)
+    loss = (param * param).sum()
+    if swept:
+        loss.backward()
+    with pytest.raises(ValueError, match=r"Adam.step: parameter 0, \(2,\), has a gradient that"):
+        optimizer.step(loss)
+    np.testing.assert_array_equal(param.data, [1, 2])
+    assert optimizer.state_bytes == 0
+
+
+def test_a_step_without_a_loss_needs_a_gradient():
+    param = x()
+    with pytest.raises(ValueError, match=r"SGD.step: no parameter has a gradient; run the loss's"):
+        optim.SGD([param]).step()
+
+
 @pytest.mark.parametrize(
     ("loss", "error", "message"),
     [

@@ -102,6 +102,7 @@ def test_a_schedule_resumes(name):
             ValueError,
             "CosineAnnealingLR: eta_min must be 0",
         ),
+        (lambda o: optim.CosineAnnealingLR(None, 5, 0.1), TypeError, "optimizer must be"),
         (lambda o: optim.LinearLR(o, -1), ValueError, "LinearLR: start_factor"),
         (lambda o: optim.LinearLR(o, total_iters=0), ValueError, "LinearLR: total_iters"),
         (lambda o: optim.LinearLR(None), TypeError, "LinearLR: optimizer must be"),
@@ -121,6 +122,21 @@ def test_a_schedule_resumes(name):
             "SequentialLR: milestones",
         ),
         (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [-2, 3]),
+            ValueError,
+            r"SequentialLR: milestones\[0\] must be an integer that is not negative, got -2",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [3, 4.5]),
+            ValueError,
+            r"SequentialLR: milestones\[1\] must be an integer",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 2, ["3"]),
+            TypeError,
+            r"SequentialLR: milestones\[0\] must be a number",
+        ),
+        (
             lambda o: optim.SequentialLR(o, [optim.LinearLR(optim.SGD([x()]))], []),
             ValueError,
             r"SequentialLR: schedulers\[0\] belongs to another optimizer",
@@ -131,3 +147,62 @@ def test_schedules_refuse(make, error, message):
     optimizer = optim.SGD([x()])
     with pytest.raises(error, match=message):
         make(optimizer)
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+@pytest.mark.parametrize("change", ["set", "loaded", "set on the base"])
+@pytest.mark.parametrize("name", ["alone", "in a sequence"])
+def test_the_floor_of_a_cosine_is_a_rate_whatever_the_rate_becomes(name, change, averaged):
+    optimizer = base = optim.SGD([x()], lr=0.1)
+    if averaged:
+        optimizer = optim.AverageGradient(base)
+    schedule = optim.CosineAnnealingLR(optimizer, T_max=4, eta_min=0.02)
+    if name == "in a sequence":
+        first = optim.LinearLR(optimizer, total_iters=2)
+        schedule = optim.SequentialLR(optimizer, [first, schedule], [2])
+        schedule.step()
+        schedule.step()
+    schedule.step()
+    if change == "set":
+        optimizer.lr = 0.5
+    elif change == "loaded":
+        saved = optim.SGD([x()], lr=0.5)
+        optimizer.load_state_dict(
+            optim.AverageGradient(saved).state_dict() if averaged else saved.state_dict()
+        )
+    else:
+        base.lr = 0.5
+    for way in (0.25, 0.5, 0.75, 1.0):  # the first by the change alone
+        expected = 0.02 + (0.5 - 0.02) * (1 + np.cos(np.pi * way)) / 2
+        assert optimizer.rate == base.rate == pytest.approx(expected)
+        schedule.step()
+
+
+def test_a_refused_schedule_leaves_the_optimizer_alone():
+    optimizer = optim.SGD([x()], lr=0.0)
+    with pytest.raises(ValueError, match="CosineAnnealingLR: eta_min must be 0"):
+        optim.CosineAnnealingLR(optimizer, 5, 0.1)
+    assert optimizer.scale == 1
+
+
+def test_a_cosine_with_a_floor_refuses_a_rate_that_becomes_0():
+    optimizer = optim.SGD([x()], lr=0.1)
+    optim.CosineAnnealingLR(optimizer, T_max=4, eta_min=0.02)
+    optimizer.lr = 0.0
+    optimizer.params[0].grad = np.ones(2, np.float32)
+    with pytest.raises(ValueError, match="CosineAnnealingLR: eta_min must be 0"):
+        optimizer.step()
+    np.testing.assert_array_equal(optimizer.params[0].data, [1, 2])
+
+
+def test_the_last_schedule_made_or_stepped_gives_the_scale_unless_it_is_set():
+    optimizer = optim.SGD([x()], lr=1.0)
+    first = optim.LinearLR(optimizer, 0.25, total_iters=4)
+    second = optim.StepLR(optimizer, 1, 0.5)
+    assert optimizer.scale == 1
+    first.step()
+    assert optimizer.rate == 0.25 + 0.75 / 4
+    optimizer.scale = 0.125
+    assert optimizer.rate == 0.125
+    second.step()
+    assert optimizer.rate == 0.5

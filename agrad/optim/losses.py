@@ -1,0 +1,125 @@
+"""Losses whose sum is minimized, each swept on its own graph."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from agrad.backend import Array, as_array, is_array
+from agrad.core.program import Program
+from agrad.core.tensor import Tensor, accumulate_from
+from agrad.gpu import cuda
+
+__all__ = ["Losses", "listed"]
+
+Gradients = dict[Tensor, Array]
+
+
+def listed(owner: str, loss: Any) -> tuple[Tensor, ...]:
+    """Return a loss, or all losses of an iterable, as a tuple.
+
+    Raises:
+        TypeError: it is neither a Tensor nor an iterable of Tensors.
+        ValueError: there is no loss, or one does not have a single element and a graph.
+    """
+    several = isinstance(loss, Iterable) and not (isinstance(loss, Tensor) or is_array(loss))
+    losses = tuple(loss) if several else (loss,)
+    if not losses:
+        raise ValueError(f"{owner}: the sequence of losses is empty")
+    for i, each in enumerate(losses):
+        name = f"losses[{i}]" if several else "loss"
+        if not isinstance(each, Tensor):
+            raise TypeError(f"{owner}: {name} must be a Tensor, got a {type(each).__name__}")
+        if each.size != 1 or each.is_leaf:
+            raise ValueError(
+                f"{owner}: {name} must be a single element computed from the parameters, "
+                f"got shape {each.shape}{' and no graph' if each.is_leaf else ''}"
+            )
+    return losses
+
+
+class Losses:
+    """The graphs of losses, swept one after the other; the losses' gradients add up.
+
+    The graphs may have parts in common. So one that is not retained is freed by the sweep of the
+    last loss, or by `free`.
+
+    Args:
+        losses: Tensors of one element, each with a graph.
+
+    Raises:
+        FreedGraphError: a graph has been freed.
+    """
+
+    def __init__(self, losses: Sequence[Tensor]) -> None:
+        self._roots = [loss.node for loss in losses if loss.node is not None]
+        self._programs = [Program(root) for root in self._roots]
+
+    def require_averages(self) -> None:
+        """Raise an AverageUndefinedError if the averaged Jacobian of an operation is unknown."""
+        for program in self._programs:
+            program.require_averages()
+
+    def backward(self, retain_graph: bool) -> None:
+        """Add the gradients to `.grad` of the leaves."""
+        for root, program in zip(self._roots, self._programs):
+            accumulate_from(root, self._swept(program, retain_graph))
+        if not retain_graph:
+            self._free_all_but_last()
+
+    def gradients(self) -> Gradients:
+        """Return the gradient of each leaf, and retain the graphs."""
+        return _sum(self._swept(program, retain_graph=True) for program in self._programs)
+
+    def averages(
+        self, ends: Callable[[Program], dict[Tensor, Array]], retain_graph: bool
+    ) -> Gradients:
+        """Return the average gradient of each leaf.
+
+        Args:
+            ends: gives the values at the end of the update for the leaves of a program.
+            retain_graph: keep the graphs' buffers for another sweep.
+
+        Raises:
+            NonFiniteError: a loss at the end is NaN or infinite; the graphs are retained.
+        """
+
+        def swept(program: Program) -> Gradients:
+            path = partial(_at_end, ends(program))
+            keep = retain_graph or program is not self._programs[-1]
+            with np.errstate(all="ignore"), cuda.failures_explained():
+                return program.average(path, retain_graph=keep)[1]
+
+        averages = _sum(map(swept, self._programs))
+        if not retain_graph:
+            self._free_all_but_last()
+        return averages
+
+    def free(self) -> None:
+        """Free the graphs."""
+        for program in self._programs:
+            program.free()
+
+    def _swept(self, program: Program, retain_graph: bool) -> Gradients:
+        seed = np.ones_like(program.recorded.values[program.result])
+        keep = retain_graph or program is not self._programs[-1]
+        with cuda.failures_explained():
+            return program.backward(seed, retain_graph=keep)
+
+    def _free_all_but_last(self) -> None:
+        for program in self._programs[:-1]:
+            program.free()
+
+
+def _at_end(ends: dict[Tensor, Array], share: float) -> dict[Tensor, Array]:
+    """Return the end of an update, which is the whole path."""
+    return ends
+
+
+def _sum(parts: Iterable[Gradients]) -> Gradients:
+    total: Gradients = {}
+    for part in parts:
+        for leaf, grad in part.items():
+            total[leaf] = as_array(total[leaf] + grad) if leaf in total else grad
+    return total
