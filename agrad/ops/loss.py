@@ -13,6 +13,7 @@ import numpy as np
 
 from agrad.backend import Array, kernels, known_all, scalar
 from agrad.ops.operation import Elementwise, Gradients, Linear, Operation, Point, Requirement
+from agrad.ops.sums import sum_over
 
 __all__ = [
     "BinaryCrossEntropy",
@@ -76,6 +77,7 @@ class CrossEntropy(Operation):
     """
 
     owns_gradients = True
+    promotes = False
 
     def __init__(self, ignored: int, reduction: str) -> None:
         self.ignored = ignored
@@ -146,6 +148,8 @@ class ClassLikelihood(Operation):
         reduction: "mean", "sum" or "none".
         smoothing: the share of each example's weight that goes to all classes evenly.
     """
+
+    promotes = False
 
     def __init__(self, name: str, ignored: int, reduction: str, smoothing: float = 0.0) -> None:
         self.name = name
@@ -232,7 +236,7 @@ class SoftNegativeLogLikelihood(Linear):
     def forward(self, x: Array, *constants: Array) -> Array:
         # Where q is zero, log p may be minus infinity.
         products = self.target * np.where(self.target != 0, x, 0)
-        losses = -products.sum(axis=class_axis(x.ndim))
+        losses = -sum_over(products, class_axis(x.ndim))
         out: Array = losses if self.scale is None else losses.sum() * self.scale
         return out
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from agrad.backend import Array, kernels, largest
 from agrad.ops.operation import Gradients, Point, Smooth
+from agrad.ops.sums import sum_over
 
 __all__ = ["LogSoftmax", "Softmax"]
 
@@ -20,12 +21,12 @@ class Softmax(Smooth):
 
     def forward(self, x: Array) -> Array:
         powers: Array = np.exp(x - largest(x, self.axis))
-        powers /= powers.sum(axis=self.axis, keepdims=True)
+        powers /= sum_over(powers, self.axis, keepdims=True)
         return powers
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         x_grad = grad * out
-        x_grad -= out * x_grad.sum(axis=self.axis, keepdims=True)
+        x_grad -= out * sum_over(x_grad, self.axis, keepdims=True)
         return (x_grad,)
 
 
@@ -41,8 +42,8 @@ class LogSoftmax(Smooth):
 
     def forward(self, x: Array) -> Array:
         shifted = x - largest(x, self.axis)
-        total = np.exp(shifted).sum(axis=self.axis, keepdims=True)
-        shifted -= np.log(np.maximum(total, 1))  # at least 1 unless there are no elements
+        powers = sum_over(np.exp(shifted), self.axis, keepdims=True)
+        shifted -= np.log(np.maximum(powers, 1))  # at least 1 unless there are no elements
         return shifted
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
@@ -54,7 +55,7 @@ class LogSoftmax(Smooth):
         return (self._pull(grad, self._average_softmax(start.out, end.out)),)
 
     def _pull(self, grad: Array, p: Array) -> Array:
-        x_grad: Array = grad - p * grad.sum(axis=self.axis, keepdims=True)
+        x_grad: Array = grad - p * sum_over(grad, self.axis, keepdims=True)
         return x_grad
 
     def _average_softmax(self, y0: Array, y1: Array) -> Array:

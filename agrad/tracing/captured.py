@@ -32,6 +32,7 @@ from agrad.core.tensor import (
     pin_together,
     pinned,
     record,
+    require_gradients,
     sources,
     wanting,
 )
@@ -183,6 +184,8 @@ class Tape:
         with recording(None):  # an operation's own calls are not part of the function
             called, out = compute(operation, arrays)
         wants = [is_grad_enabled() and getattr(value, "requires_grad", False) for value in inputs]
+        if any(wants):
+            require_gradients(called, out)
         parents = tuple([source if wanted else None for source, wanted in zip(sources, wants)])
         node = Node(called, arrays, out, parents, [])
         self.operations.append((node, operation, sources))
@@ -202,10 +205,9 @@ class Tape:
                 f"capture: {name} takes a Tensor of shape {value.shape} that was computed outside "
                 "the function; pass it as an argument"
             )
-        if isinstance(value, bool | int | float | np.generic) and tensors:
+        if isinstance(value, np.generic) and tensors:
             _, like = self._operand(operation, tensors[0], tensors)
-            dtype = np.result_type(*(tensor.dtype for tensor in tensors), value)
-            return None, scalar(value, dtype, like)
+            return None, scalar(value, value.dtype, like)
         raise CaptureError(
             f"capture: {name} takes a {type(value).__name__}, whose values would be frozen; "
             "pass it as an argument, or make it a Tensor outside the function"
@@ -310,6 +312,7 @@ class Replay(Operation):
     """
 
     owns_gradients = True
+    promotes = False  # its operations have been recorded with the dtypes of the inputs
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

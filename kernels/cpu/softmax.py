@@ -477,13 +477,14 @@ def _tilt(p: Array, step: Array) -> None:
         gap = (top_down - top_up) + math.log(down / up)
         if abs(gap) <= 1e-15 * (abs(top_up) + abs(top_down) + 10):
             break
+        following = beta - gap / (up_slope / up + down_slope / down)
+        if following == beta:
+            break
         if gap < 0:
             low = beta
         else:
             high = beta
-        beta -= gap / (up_slope / up + down_slope / down)
-        if beta <= low or beta >= high:
-            beta = low / 2 + high / 2
+        beta = following if low < following < high else low / 2 + high / 2
     top = -math.inf
     for j in range(p.size):
         work[j] = logs[j] - beta * step[j]

@@ -111,9 +111,10 @@ __device__ inline void tilt(real* p, const Move& move, int64 n, double eps) {
         down_slope = shared_sum(down_slope);
         double gap = (top_down - top_up) + log(down / up);
         if (fabs(gap) <= 1e-15 * (fabs(top_up) + fabs(top_down) + 10)) break;
+        double next = beta - gap / (up_slope / up + down_slope / down);
+        if (next == beta) break;
         (gap < 0 ? low : high) = beta;
-        beta -= gap / (up_slope / up + down_slope / down);
-        if (beta <= low || beta >= high) beta = low / 2 + high / 2;
+        beta = low < next && next < high ? next : low / 2 + high / 2;
     }
     double top = -INF, total = 0;
     FOR_COLUMNS(j, n) {
