@@ -25,6 +25,7 @@ from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
 from agrad.ops.device import HOST, require_one_device
 from agrad.ops.operation import Operation, Point
+from agrad.ops.sums import sum_over
 
 __all__ = ["Node", "Program", "Run", "Step", "Values", "compute", "unbroadcast"]
 
@@ -394,5 +395,5 @@ def unbroadcast(grad: Array, like: Array) -> Array:
                 f"{like.shape}"
             )
         stretched = (lead + i for i, n in enumerate(like.shape) if n == 1 != grad.shape[lead + i])
-        grad = grad.sum(axis=(*range(lead), *stretched)).reshape(like.shape)
+        grad = sum_over(grad, (*range(lead), *stretched)).reshape(like.shape)
     return grad if grad.dtype == like.dtype else grad.astype(like.dtype)

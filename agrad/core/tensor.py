@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import threading
 import weakref
@@ -44,6 +45,7 @@ __all__ = [
     "apply",
     "arrays_of",
     "as_tensor",
+    "as_tensors",
     "choices_in",
     "chosen",
     "is_stray_view",
@@ -51,7 +53,9 @@ __all__ = [
     "pinned",
     "plain",
     "plain_index",
+    "promoted",
     "record",
+    "require_gradients",
     "sources",
     "tensor",
     "values_restored",
@@ -65,6 +69,12 @@ _SEQUENCES = (list, tuple)
 
 
 GradOf = tuple[weakref.ref[Node] | None, ...]
+
+
+_DIFFERENTIABLE = {np.dtype(np.float32), np.dtype(np.float64)}
+_KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}
+_PYTHON, _SCALAR, _TENSOR, _WITH_AXES = range(4)  # how strong operands are in promotion
+_PYTHON_DTYPES = {bool: np.dtype(bool), int: np.dtype(np.int64), float: np.dtype(np.float64)}
 
 
 class Pin:
@@ -233,7 +243,7 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and self.dtype not in (np.float32, np.float64):
+        if value and self.dtype not in _DIFFERENTIABLE:
             raise TypeError(
                 f"requires_grad: gradients are defined for float32 and float64, not {self.dtype}; "
                 "convert the tensor first, e.g. with dtype=np.float32"
@@ -811,13 +821,16 @@ class Tensor:
                     "clip: a bound requires a gradient, but bounds are constants; "
                     "use maximum and minimum"
                 )
-        bounds: list[Any] = [
-            bound
-            if bound is None or np.isscalar(bound)
+        given = {"min": min, "max": max}
+        given = {name: bound for name, bound in given.items() if bound is not None}
+        _, *weak = promoted([self, *given.values()])
+        bounds: dict[str, Any] = {
+            name: bound.item()
+            if isinstance(bound, np.generic)
             else beside("clip", name, plain(bound), self._data)
-            for name, bound in (("min", min), ("max", max))
-        ]
-        return apply(arithmetic.Clip(*bounds), self)
+            for name, bound in zip(given, weak, strict=True)
+        }
+        return apply(arithmetic.Clip(bounds.get("min"), bounds.get("max")), self)
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """Return the elements converted to `dtype`; between floating types gradients flow back."""
@@ -918,6 +931,87 @@ def as_tensor(value: ArrayLike | Tensor) -> Tensor:
     return joined if isinstance(joined, Tensor) else Tensor(joined)
 
 
+def as_tensors(*values: Any) -> list[Any]:
+    """Return operands of one operation as Tensors, see `promoted`; None stays None.
+
+    Example:
+        >>> [x.dtype.name for x in as_tensors(tensor(np.zeros(2)), 0.1, [1, 2])]
+        ['float64', 'float64', 'float64']
+    """
+    given = iter(promoted([value for value in values if value is not None]))
+    return [None if value is None else as_tensor(next(given)) for value in values]
+
+
+def promoted(values: Sequence[Any]) -> list[Any]:
+    """Return the operands of one operation, with the weak ones in the dtype of the strong ones.
+
+    This is agrad's one rule for dtypes, close to PyTorch's. Arrays and Tensors that have axes
+    promote by NumPy's rules, as the operation computes with them. All others are weak: they count
+    only if they are of a higher kind, booleans being below integers and these below floats. They
+    are, from the strongest to the weakest: Tensors without axes; NumPy's scalars and arrays without
+    axes; Python's numbers and nested sequences of them, whose floats are float32 among themselves.
+
+    Returns:
+        Tensors and arrays with axes as they were; Tensors without axes cast by an operation;
+        numbers as NumPy scalars; sequences as arrays on the device of the Tensors.
+
+    Raises:
+        OverflowError: an integer is out of the range of the dtype.
+        TypeError: an operand does not consist of real numbers.
+    """
+    operands = [_weighed(value) for value in values]
+    if all([strength == _WITH_AXES for _, strength, _ in operands]):
+        return [value for value, _, _ in operands]
+    common = _common_dtype(*[(strength, dtype) for _, strength, dtype in operands])
+    return [_in_dtype(common, operand, values) for operand in operands]
+
+
+@functools.lru_cache(maxsize=256)
+def _common_dtype(*operands: tuple[int, np.dtype[Any]]) -> np.dtype[Any]:
+    """Return the dtype of the result for operands of these strengths and dtypes."""
+    strongest = max(strength for strength, _ in operands)
+    common = np.result_type(*(dtype for strength, dtype in operands if strength == strongest))
+    for weaker in range(strongest)[::-1]:
+        dtypes = [dtype for strength, dtype in operands if strength == weaker]
+        higher = [dtype for dtype in dtypes if _KINDS[dtype.kind] > _KINDS[common.kind]]
+        common = np.result_type(common, *higher)
+    single = strongest == _PYTHON and common.kind == "f"
+    return np.dtype(np.float32) if single else common
+
+
+def _weighed(value: Any) -> tuple[Any, int, np.dtype[Any]]:
+    """Return an operand, how strong it is in promotion, and its dtype."""
+    dtype = _PYTHON_DTYPES.get(type(value))
+    if dtype is not None:
+        return value, _PYTHON, dtype
+    if isinstance(value, Tensor):
+        return value, _WITH_AXES if value.ndim else _TENSOR, value.dtype
+    if isinstance(value, np.generic):
+        return _real(value), _SCALAR, value.dtype
+    array = _real(value if is_array(value) else np.asarray(value))
+    typed = array is value or hasattr(value, "dtype")
+    return array, _PYTHON if not typed else _WITH_AXES if array.ndim else _SCALAR, array.dtype
+
+
+def _in_dtype(common: np.dtype[Any], operand: tuple[Any, int, Any], values: Sequence[Any]) -> Any:
+    """Return an operand as `promoted` does."""
+    value, strength, dtype = operand
+    if strength == _WITH_AXES:
+        return value
+    if strength == _TENSOR:
+        # Integers of two sizes are left to the operation: casting could make them overflow.
+        return value.astype(common) if dtype != common and common.kind == "f" else value
+    if not is_array(value):
+        return common.type(value.item() if strength == _SCALAR else value)
+    if strength == _SCALAR and isinstance(value, np.ndarray):
+        return np.asarray(value.item(), common)  # raises if the integer does not fit
+    array = value.astype(common)
+    if strength == _PYTHON and recorder.get() is None:
+        like = next((other._data for other in values if isinstance(other, Tensor)), None)
+        return np.asarray(array, like=like)
+    return array
+
+
 def apply(operation: Operation, *inputs: Any) -> Tensor:
     """Compute an operation on Tensors, arrays or scalars, and record it if a gradient is needed.
 
@@ -931,8 +1025,14 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         tensors = [value for value in inputs if isinstance(value, Tensor)]
     capturing = recorder.get()
     if capturing is not None:
-        traced: Tensor = capturing.record(operation, inputs)
+        operands = tuple(promoted(inputs)) if operation.promotes else inputs
+        traced: Tensor = capturing.record(operation, operands)
         return traced
+    if operation.promotes and (
+        len(tensors) < len(inputs) or (len(inputs) > 1 and _differ(tensors))
+    ):
+        inputs = tuple(promoted(inputs))
+        tensors = [value for value in inputs if isinstance(value, Tensor)]
     wanted = any(t._requires_grad for t in tensors)
     recording = (wanted or _remembers(operation, tensors)) and grad_enabled.get()
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
@@ -1013,6 +1113,7 @@ def record(
         pins: keep the inputs read-only.
     """
     operation, out = compute(operation, arrays)
+    require_gradients(operation, out)
     result = Tensor._wrap(out)
     # Even if it is a view: if it is writable, only this operation uses its memory.
     if result.is_writable():
@@ -1022,6 +1123,15 @@ def record(
     if recorded_at.get() is not None:
         remember(result.node)
     return result
+
+
+def require_gradients(operation: Operation, out: Array) -> None:
+    """Raise a TypeError if gradients are not defined for the dtype of a result."""
+    if out.dtype not in _DIFFERENTIABLE:
+        raise TypeError(
+            f"{type(operation).__name__}: the result is {out.dtype}, but gradients flow through "
+            "float32 and float64 alone; detach() the inputs if no gradient is to flow"
+        )
 
 
 def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
@@ -1048,14 +1158,21 @@ def is_stray_view(tensor: Tensor) -> bool:
     return tensor.node is None and tensor._is_view()
 
 
+def _differ(tensors: list[Tensor]) -> bool:
+    """Return whether the tensors may have more than one dtype."""
+    first = tensors[0]._data.dtype
+    for tensor in tensors:  # any() takes longer, and every operation asks
+        if tensor._data.dtype is not first:
+            return True
+    return False
+
+
 def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
     """Return an operand as an array; for a graph, one that cannot change unnoticed."""
     if isinstance(value, Tensor):
         return value._data.copy() if recording and is_stray_view(value) else value._data
-    if isinstance(value, bool | int | float) and tensors:
-        # A Python number takes part in NumPy's promotion by its kind alone.
-        kinds = [t.dtype for t in tensors]
-        return scalar(value, np.result_type(*kinds, value), like=tensors[0]._data)
+    if isinstance(value, np.generic):
+        return scalar(value, value.dtype, tensors[0]._data if tensors else np.empty(()))
     if is_array(value):
         masked = isinstance(value, np.ma.MaskedArray)
         return _as_owned_array(value, None) if recording or masked else value
@@ -1067,11 +1184,11 @@ def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
     if isinstance(data, Tensor):
         data = data._data
     require_no_mask("tensor", "data", data)
-    array = np.array(data, dtype=dtype, like=data if is_array(data) else None)
+    if dtype is not None:
+        shape.require_byte_order("tensor", np.dtype(dtype))
+    array: Array = _real(np.array(data, dtype=dtype, like=data if is_array(data) else None))
     if dtype is None and array.dtype == np.float64 and not hasattr(data, "__array__"):
         array = array.astype(np.float32)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"tensor: elements must be real numbers or booleans, not {array.dtype}")
     return array
 
 
@@ -1101,6 +1218,13 @@ def _into_arrays(ufunc: np.ufunc, inputs: Sequence[Any], options: Mapping[str, A
             "(y = y + x in place of y += x), or detach the Tensor"
         )
     return ufunc(*map(plain, inputs), **options)
+
+
+def _real(array: Any) -> Any:
+    """Return an array of real numbers, or a scalar, in the machine's byte order."""
+    if array.dtype.kind not in _KINDS:
+        raise TypeError(f"tensor: elements must be real numbers or booleans, not {array.dtype}")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _checked_updates(

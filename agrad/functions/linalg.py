@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.core.tensor import Tensor, apply, as_tensors
 from agrad.functions.registry import implements
 from agrad.ops import linalg
+from agrad.ops.arithmetic import Multiply
 
 __all__ = ["dot", "einsum", "matmul", "outer", "tensordot"]
 
@@ -32,7 +33,7 @@ def matmul(x: Any, y: Any) -> Tensor:
         >>> ag.matmul([[1.0, 2.0], [3.0, 4.0]], [1.0, -1.0])
         tensor([-1., -1.])
     """
-    return apply(linalg.Matmul(), as_tensor(x), as_tensor(y))
+    return apply(linalg.Matmul(), *as_tensors(x, y))
 
 
 @implements(np.dot)
@@ -50,7 +51,8 @@ def dot(x: Any, y: Any) -> Tensor:
         >>> ag.dot([1.0, 2.0], [3.0, 4.0])
         tensor(11.)
     """
-    return as_tensor(x).dot(as_tensor(y))
+    x, y = as_tensors(x, y)
+    return apply(linalg.dot(x.shape, y.shape), x, y)
 
 
 @implements(np.outer)
@@ -63,7 +65,8 @@ def outer(x: Any, y: Any) -> Tensor:
         tensor([[3., 4.],
                 [6., 8.]])
     """
-    return as_tensor(x).reshape(-1, 1) * as_tensor(y).reshape(1, -1)
+    x, y = as_tensors(x, y)
+    return apply(Multiply(), x.reshape(-1, 1), y.reshape(1, -1))
 
 
 @implements(np.tensordot)
@@ -88,7 +91,7 @@ def tensordot(x: Any, y: Any, axes: int | Sequence[Any] = 2) -> Tensor:
         >>> ag.tensordot(np.ones((2, 3, 4)), np.ones((4, 3, 5)), axes=([1, 2], [1, 0])).shape
         (2, 5)
     """
-    x, y = as_tensor(x), as_tensor(y)
+    x, y = as_tensors(x, y)
     return apply(linalg.contraction(x.shape, y.shape, *_axes_of_both(axes, x.ndim, y.ndim)), x, y)
 
 
@@ -143,4 +146,4 @@ def einsum(subscripts: str, *operands: Any) -> Tensor:
             f'einsum: subscripts must be a string such as "ij,jk->ik", got '
             f"{type(subscripts).__name__}"
         )
-    return apply(linalg.Einsum(subscripts), *map(as_tensor, operands))
+    return apply(linalg.Einsum(subscripts), *as_tensors(*operands))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import is_array
-from agrad.core.tensor import Tensor, apply, as_tensor, plain
+from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors, plain
 from agrad.functions.registry import implements
 from agrad.ops import shape as ops
 
@@ -171,8 +171,8 @@ def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
         tensor([1., 2., 3.], requires_grad=True)
     """
     if axis is None:
-        return apply(ops.Concatenate(), *map(ravel, arrays))
-    return apply(ops.Concatenate(axis), *map(as_tensor, arrays))
+        return apply(ops.Concatenate(), *map(ravel, as_tensors(*arrays)))
+    return apply(ops.Concatenate(axis), *as_tensors(*arrays))
 
 
 @implements(np.stack)
@@ -188,7 +188,7 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
         tensor([[1., 3.],
                 [2., 4.]])
     """
-    return apply(ops.Stack(axis), *map(as_tensor, arrays))
+    return apply(ops.Stack(axis), *as_tensors(*arrays))
 
 
 @implements(np.split)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Elementwise, Gradients, Point, owned
+from agrad.ops.operation import Elementwise, Gradients, Point
 
 if TYPE_CHECKING:
     from agrad.kernels.cpu.activation import Activation
@@ -78,7 +78,7 @@ class LeakyReLU(Elementwise):
     """x above zero, negative_slope·x elsewhere."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = owned(negative_slope)
+        self.negative_slope = float(negative_slope)
 
     def forward(self, x: Array) -> Array:
         return x * _one_above_zero(x, self.negative_slope)
@@ -95,7 +95,7 @@ class ELU(Elementwise):
     """x above zero, alpha·(eˣ - 1) elsewhere."""
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = owned(alpha)
+        self.alpha = float(alpha)
 
     def forward(self, x: Array) -> Array:
         return np.maximum(x, 0) + self.alpha * np.expm1(np.minimum(x, 0))
@@ -154,7 +154,7 @@ class Softplus(Elementwise):
     """
 
     def __init__(self, beta: float = 1.0) -> None:
-        self.beta = owned(beta)
+        self.beta = float(beta)
 
     def forward(self, x: Array) -> Array:
         scaled = self.beta * x
@@ -201,8 +201,11 @@ class GELU(Elementwise):
     """x·Φ(x), Φ the standard normal distribution function."""
 
     def forward(self, x: Array) -> Array:
-        out: Array = kernels(x).gelu.gelu(x)
-        return out
+        if _is_real(x):
+            out: Array = kernels(x).gelu.gelu(x)
+            return out
+        wide = x.astype(np.float64)
+        return kernels(x).gelu.gelu(wide).astype(x.dtype)
 
     def derivative(self, out: Array, x: Array) -> Array:
         slope: Array = kernels(x).gelu.gelu_derivative(x)

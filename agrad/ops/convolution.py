@@ -6,6 +6,7 @@ import numpy as np
 
 from agrad.backend import Array, kernels, ones
 from agrad.ops.operation import Gradients, Multilinear
+from agrad.ops.sums import sum_over
 
 if TYPE_CHECKING:
     from agrad.kernels.cpu.conv import Geometry
@@ -131,5 +132,4 @@ def _sum_by_channel(grad: Array) -> Array:
     # Written as a product, the sum over pixels runs in BLAS.
     pixels = grad.reshape(*grad.shape[:2], grad.shape[2] * grad.shape[3])
     by_image = kernels(grad).product.matmul(pixels, ones(pixels.shape[2], like=pixels))
-    out: Array = by_image.sum(axis=0)
-    return out
+    return sum_over(by_image, 0)

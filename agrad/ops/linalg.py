@@ -8,9 +8,10 @@ from itertools import chain
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from agrad.backend import Array, kernels
+from agrad.backend import Array, as_array, kernels
 from agrad.ops.arithmetic import Multiply
 from agrad.ops.operation import Gradients, Multilinear, Operation, Point, midpoint
+from agrad.ops.sums import sum_over
 
 __all__ = ["Affine", "Einsum", "Matmul", "contraction", "dot"]
 
@@ -182,9 +183,24 @@ def _operand_gradient(
 
 
 def _einsum(subscripts: str, *operands: Array) -> Array:
-    # A path finds the BLAS products, but costs more than a small sum of one operand.
-    out: Array = np.einsum(subscripts, *operands, optimize=len(operands) > 1)
+    if len(operands) == 1:
+        # A path finds the BLAS products, but costs more than a small sum of one operand.
+        alone: Array = np.einsum(*_summed(subscripts, *operands))
+        return alone
+    out: Array = np.einsum(subscripts, *operands, optimize=True)
     return out
+
+
+def _summed(subscripts: str, x: Array) -> tuple[str, Array]:
+    """Return subscripts and an operand after the sums over axes whose letter occurs but once."""
+    term, arrow, result = subscripts.partition("->")
+    before, _, after = term.partition("...")
+    axes = {**dict(enumerate(before)), **dict(enumerate(after, x.ndim - len(after)))}
+    once = [i for i, letter in axes.items() if arrow and (term + result).count(letter) == 1]
+    if not once or len(term.replace("...", "")) > x.ndim:
+        return subscripts, x
+    kept = "".join(letter for letter in term if letter == "." or (term + result).count(letter) > 1)
+    return f"{kept}->{result}", as_array(sum_over(x, tuple(once)))
 
 
 def _as_matrix(x: Array) -> Array:

@@ -21,6 +21,7 @@ from agrad.ops.operation import (
     Requirement,
     owned,
 )
+from agrad.ops.sums import sum_over
 
 __all__ = [
     "BinaryCrossEntropy",
@@ -84,6 +85,7 @@ class CrossEntropy(Operation):
     """
 
     owns_gradients = True
+    promotes = False
 
     def __init__(self, ignored: int, reduction: str) -> None:
         self.ignored = owned(ignored)
@@ -154,6 +156,8 @@ class ClassLikelihood(Operation):
         reduction: "mean", "sum" or "none".
         smoothing: the share of each example's weight that goes to all classes evenly.
     """
+
+    promotes = False
 
     def __init__(self, name: str, ignored: int, reduction: str, smoothing: float = 0.0) -> None:
         self.name = name
@@ -240,7 +244,7 @@ class SoftNegativeLogLikelihood(Linear):
     def forward(self, x: Array, *constants: Array) -> Array:
         # Where q is zero, log p may be minus infinity.
         products = self.target * np.where(self.target != 0, x, 0)
-        losses = -products.sum(axis=class_axis(x.ndim))
+        losses = -sum_over(products, class_axis(x.ndim))
         out: Array = losses if self.scale is None else losses.sum() * self.scale
         return out
 

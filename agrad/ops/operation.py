@@ -21,6 +21,7 @@ import numpy as np
 from agrad.backend import Array, as_array, finite_part, is_array, kernels, largest
 from agrad.errors import AverageUndefinedError
 from agrad.ops.quadrature import gauss_legendre
+from agrad.ops.sums import sum_over
 
 __all__ = [
     "Elementwise",
@@ -78,6 +79,10 @@ class Operation:
 
     owns_gradients: bool = False
     """Whether its gradients have the inputs' shapes and dtypes and share memory with nothing."""
+
+    promotes: bool = True
+    """Whether the inputs are numbers that are computed with together, so that scalars take the
+    dtype of the others; False where one of them holds labels or places."""
 
     requires: Callable[..., Iterable[Requirement]] | None = None
     """What the inputs' values must satisfy: a method of them, or None if they may be anything.
@@ -245,8 +250,7 @@ class Smooth(Operation):
 
         def over_axis(values: Array) -> Array:
             if values.shape == step.shape:
-                total: Array = values.sum(axis=self.axis, keepdims=True)
-                return total
+                return sum_over(values, self.axis, keepdims=True)
             return values.reshape(scale.shape)
 
         missing = over_axis(grad * (y1 - y0)) - over_axis(x_grad * step)

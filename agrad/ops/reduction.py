@@ -16,6 +16,7 @@ from agrad.ops.operation import (
     Smooth,
     owned,
 )
+from agrad.ops.sums import mean, sum_over, variance
 
 __all__ = ["LogSumExp", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"]
 
@@ -59,8 +60,7 @@ class Reduction(Operation):
 
 class Sum(Reduction, Linear):
     def forward(self, x: Array) -> Array:
-        out: Array = np.sum(x, axis=self.axes(x), keepdims=self.keepdims)
-        return out
+        return sum_over(x, self.axes(x), self.keepdims)
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (np.broadcast_to(self.restore(grad, x), x.shape),)
@@ -68,8 +68,7 @@ class Sum(Reduction, Linear):
 
 class Mean(Reduction, Linear):
     def forward(self, x: Array) -> Array:
-        out: Array = np.mean(x, axis=self.axes(x), keepdims=self.keepdims)
-        return out
+        return mean(x, self.axes(x), self.keepdims)
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (np.broadcast_to(self.restore(grad, x) / self.count(x), x.shape),)
@@ -80,7 +79,7 @@ class Var(Reduction, Multilinear):
 
     def __init__(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> None:
         super().__init__(axis, keepdims)
-        self.ddof = owned(ddof)
+        self.ddof = float(ddof)
 
     def freedom(self, x: Array) -> float:
         """Return n - ddof, the degrees of freedom."""
@@ -94,11 +93,10 @@ class Var(Reduction, Multilinear):
 
     def forward(self, x: Array) -> Array:
         self.freedom(x)  # raises if there is none
-        out: Array = np.var(x, axis=self.axes(x), ddof=self.ddof, keepdims=self.keepdims)
-        return out
+        return variance(x, self.axes(x), self.ddof, self.keepdims)
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
-        centred = x - np.mean(x, axis=self.axes(x), keepdims=True)
+        centred = x - mean(x, self.axes(x), keepdims=True)
         return (self.restore(grad, x) * (2 / self.freedom(x)) * centred,)
 
 
@@ -141,7 +139,7 @@ class Max(Reduction, Selection):
     def shares(self, out: Array, x: Array) -> Gradients:
         chosen = (x == self.restore(out, x)).astype(x.dtype)
         with np.errstate(invalid="ignore"):  # no element equals NaN
-            return (chosen / np.sum(chosen, axis=self.axes(x), keepdims=True),)
+            return (chosen / sum_over(chosen, self.axes(x), keepdims=True),)
 
     def average_shares(self, start: Point, end: Point) -> Gradients:
         (x0,), (x1,) = start.inputs, end.inputs
@@ -194,8 +192,8 @@ class LogSumExp(Reduction, Smooth):
         top = largest(x, self.axes(x))
         top = np.where(np.isfinite(top), top, np.zeros_like(top))
         with np.errstate(divide="ignore", over="ignore"):
-            total = np.sum(np.exp(x - top), axis=self.axes(x), keepdims=True)
-            out: Array = np.log(total) + top
+            powers = sum_over(np.exp(x - top), self.axes(x), keepdims=True)
+            out: Array = np.log(powers) + top
         return out if self.keepdims else out.squeeze(self.axes(x))
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:

@@ -17,6 +17,8 @@ class Embedding(Linear):
     Row `padding`, if there is one, is treated as a constant: it gets no gradient.
     """
 
+    promotes = False
+
     def __init__(self, padding: int | None = None) -> None:
         self.padding = owned(padding)
 

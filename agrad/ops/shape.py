@@ -19,6 +19,7 @@ __all__ = [
     "Stack",
     "Transpose",
     "axes_after",
+    "require_byte_order",
 ]
 
 
@@ -152,11 +153,21 @@ def _as_index(part: Any) -> Any:
     return np.array(part, dtype=dtype)
 
 
+def require_byte_order(name: str, dtype: np.dtype[Any]) -> None:
+    """Raise a TypeError if a dtype to convert to has another byte order than the machine."""
+    if not dtype.isnative:
+        raise TypeError(
+            f"{name}: {dtype} has another byte order than the machine; convert to "
+            f"{dtype.newbyteorder('=')}"
+        )
+
+
 class Cast(Linear):
     """Convert the elements to another dtype."""
 
     def __init__(self, dtype: DTypeLike) -> None:
         self.dtype = np.dtype(dtype)
+        require_byte_order("astype", self.dtype)
         if self.dtype.kind not in "biuf":
             raise TypeError(f"astype: dtype must be of real numbers or booleans, not {self.dtype}")
 

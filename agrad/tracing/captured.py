@@ -30,6 +30,7 @@ from agrad.core.tensor import (
     pin_together,
     pinned,
     record,
+    require_gradients,
     sources,
     wanting,
 )
@@ -193,6 +194,8 @@ class Tape:
         with recording(None):  # an operation's own calls are not part of the function
             called, out = compute(operation, arrays)
         wants = [is_grad_enabled() and getattr(value, "requires_grad", False) for value in inputs]
+        if any(wants):
+            require_gradients(called, out)
         parents = tuple([source if wanted else None for source, wanted in zip(sources, wants)])
         node = Node(called, arrays, out, parents, [])
         self.operations.append((node, operation, sources))
@@ -212,10 +215,9 @@ class Tape:
         if isinstance(value, Tensor):
             what = f"Tensor of shape {value.shape} that was computed outside the function"
             raise CaptureError(f"capture: {name} takes a {what}; pass it as an argument")
-        if isinstance(value, bool | int | float | np.generic) and tensors:
+        if isinstance(value, np.generic) and tensors:
             _, like = self._operand(operation, tensors[0], tensors)
-            dtype = np.result_type(*(tensor.dtype for tensor in tensors), value)
-            return None, scalar(value, dtype, like)
+            return None, scalar(value, value.dtype, like)
         raise CaptureError(
             f"capture: {name} takes a {type(value).__name__}, whose values would be frozen; "
             "pass it as an argument, or make it a Tensor outside the function"
@@ -319,6 +321,7 @@ class Replay(Operation):
     """
 
     owns_gradients = True
+    promotes = False  # its operations have been recorded with the dtypes of the inputs
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

@@ -290,29 +290,29 @@ def _forward_in_place(z: Array, bias: Array) -> None:
 
 
 def _backward_biased(grad: Array, out: Array, z_grad: Array, bias_grad: Array) -> None:
-    bias_grad[:] = 0
-    part = np.empty_like(bias_grad)
+    part, sums = np.empty_like(bias_grad), np.zeros(bias_grad.size)
     for start in range(0, out.shape[0], ROWS):
         part[:] = 0
         for i in range(start, min(start + ROWS, out.shape[0])):
             for j in range(part.size):
                 z_grad[i, j] = formula(grad[i, j], out[i, j])
                 part[j] += z_grad[i, j]
-        bias_grad += part
+        sums += part
+    bias_grad[:] = sums
 
 
 def _average_backward_biased(
     grad: Array, a: Array, f_a: Array, b: Array, f_b: Array, z_grad: Array, bias_grad: Array
 ) -> None:
-    bias_grad[:] = 0
-    part = np.empty_like(bias_grad)
+    part, sums = np.empty_like(bias_grad), np.zeros(bias_grad.size)
     for start in range(0, a.shape[0], ROWS):
         part[:] = 0
         for i in range(start, min(start + ROWS, a.shape[0])):
             for j in range(part.size):
                 z_grad[i, j] = formula(grad[i, j], a[i, j], f_a[i, j], b[i, j], f_b[i, j])
                 part[j] += z_grad[i, j]
-        bias_grad += part
+        sums += part
+    bias_grad[:] = sums
 
 
 relu = Activation(single=_relu(), double=_relu())

@@ -11,7 +11,7 @@ __all__ = ["add_bias", "midpoint", "sum_rows"]
 
 
 ROWS = 256
-"""Rows summed at a time; their sums are added up next. Short sums keep rounding errors small."""
+"""Rows summed at a time; their sums are added up in double precision, which keeps rounding small."""
 
 
 def sum_rows(rows: Array) -> Array:
@@ -21,7 +21,7 @@ def sum_rows(rows: Array) -> Array:
         >>> sum_rows(np.array([[1.0, 2.0], [3.0, 4.0]]))
         array([4., 6.])
     """
-    total = np.zeros(rows.shape[1], rows.dtype)
+    total = np.empty(rows.shape[1], rows.dtype)
     _sum_rows(np.ascontiguousarray(rows), total)
     return total
 
@@ -67,10 +67,11 @@ def _add_bias(z: Array, bias: Array) -> None:
 
 @kernel("const real[:, :], real[:]")
 def _sum_rows(rows: Array, total: Array) -> None:
-    part = np.empty_like(total)
+    part, sums = np.empty_like(total), np.zeros(total.size)
     for start in range(0, rows.shape[0], ROWS):
         part[:] = 0
         for i in range(start, min(start + ROWS, rows.shape[0])):
             for j in range(total.size):
                 part[j] += rows[i, j]
-        total += part
+        sums += part
+    total[:] = sums

@@ -104,6 +104,12 @@ def _centred(x: float, mean: float, rest: float) -> float:
     return (x - mean) - rest
 
 
+@inline
+def _exact(squares: float) -> bool:
+    """Whether a sum of squares in single precision has neither overflowed nor underflowed."""
+    return 1e-30 < squares < 1e38
+
+
 @kernel("const real[:, :], const real[:], const real[:], float64, real[:, :]", reassociate=True)
 def _layer_norm(x: Array, weight: Array, bias: Array, eps: float, out: Array) -> None:
     real, (rows, n) = x.dtype.type, x.shape
@@ -116,6 +122,11 @@ def _layer_norm(x: Array, weight: Array, bias: Array, eps: float, out: Array) ->
         for j in range(n):
             c = _centred(x[row, j], mean, rest)
             variance += c * c
+        if not _exact(variance):
+            variance = 0.0
+            for j in range(n):
+                wide = np.float64(_centred(x[row, j], mean, rest))
+                variance += wide * wide
         scale = real(1 / math.sqrt(variance / n + eps))
         for j in range(n):
             out[row, j] = _centred(x[row, j], mean, rest) * scale * weight[j] + bias[j]
@@ -148,6 +159,12 @@ def _layer_norm_backward(
             g1 += g
             gc += g * c
             x_grad[row, j] = g
+        if not _exact(cc):
+            cc = gc = 0.0
+            for j in range(n):
+                wide = np.float64(_centred(x[row, j], mean, rest))
+                cc += wide * wide
+                gc += x_grad[row, j] * wide
         inverse = 1 / math.sqrt(cc / n + eps)
         scale, common = real(inverse), real(g1 / n)
         along = real(inverse * inverse * gc / n)

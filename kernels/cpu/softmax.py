@@ -14,6 +14,7 @@ from .exponential import exponentials
 from .jit import Array, called, inline, kernel
 
 __all__ = [
+    "average_softmax",
     "cross_entropy",
     "cross_entropy_average_backward",
     "cross_entropy_backward",
@@ -26,6 +27,9 @@ _REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}
 
 _LOBATTO = (0.5 - math.sqrt(0.05), 0.5 + math.sqrt(0.05))
 """The inner nodes of Lobatto's quadrature with four nodes; they weigh 5/12, the ends 1/12."""
+
+_SLIGHT = 1 / 1024
+"""Up to it, a relative change u may stand for e^u: they differ by u²/2, the quadrature by about u."""
 
 
 def cross_entropy(
@@ -85,9 +89,7 @@ def cross_entropy_average_backward(
 ) -> Array:
     """Return the gradient by the Jacobian averaged while x moves straight from start to end.
 
-    It is the gradient with the averaged softmax in place of the softmax. Lobatto's quadrature,
-    which includes the ends, gives that average nearly. Completeness requires it to be orthogonal to
-    the step of log softmax; what is missing is made up in proportion to each class's share.
+    It is the gradient with `average_softmax` in place of the softmax.
 
     Example:
         >>> grad, classes = np.ones(()), np.array([0])
@@ -107,6 +109,29 @@ def cross_entropy_average_backward(
         x_grad,
     )
     return x_grad
+
+
+def average_softmax(start: Array, end: Array) -> Array:
+    """Return the softmax of rows, averaged while they move straight from start to end.
+
+    Lobatto's quadrature, which includes the ends, gives it nearly. Completeness requires it to be
+    orthogonal to the step d of log softmax. Multiplying by e^(-βd), with the β for which it is,
+    keeps it positive and symmetric in start and end. Where all these factors are close to 1, they
+    are linear in d.
+
+    Args:
+        start: (N, C), float32 or float64.
+        end: likewise.
+
+    Example:
+        >>> start, end = np.array([[0.0, 30.0]]), np.array([[0.0, -50.0]])
+        >>> p = average_softmax(start, end)
+        >>> [round(float(share), 12) for share in p[0]]
+        [0.625, 0.375]
+    """
+    out = np.empty(start.shape, start.dtype)
+    _average_softmax(np.ascontiguousarray(start), np.ascontiguousarray(end), out)
+    return out
 
 
 @kernel("const int64[:], int64, int64")
@@ -193,17 +218,24 @@ def _cross_entropy_average_backward(
     x_grad: Array,
 ) -> None:
     most, size = _block(start)
-    scratch = np.empty((4, size), start.dtype)
-    tops, sums, others = np.empty(size, start.dtype), np.empty(size), np.empty(size)
+    scratch, sums = np.empty((6, size), start.dtype), np.empty((2, size))
     divisor = _divisor(classes, start.shape[1], weight, ignored, reduction)
     for first in range(0, len(start), most):
-        rows = start[first : first + most]
-        y, step = _columns(rows, scratch[0]), _columns(rows, scratch[1])
-        p, work = _columns(rows, scratch[2]), _columns(rows, scratch[3])
-        _lay_out(rows, y)
-        _lay_out(end[first : first + most], step)
-        _average_softmax(y, step, len(rows), p, work, tops, sums, others)
+        p = _average(start[first : first + most], end[first : first + most], scratch, sums)
         _pull(p, first, grad, classes, weight, ignored, reduction, divisor, x_grad)
+
+
+@kernel("const real[:, :], const real[:, :], real[:, :]")
+def _average_softmax(start: Array, end: Array, out: Array) -> None:
+    most, size = _block(start)
+    scratch, sums = np.empty((6, size), start.dtype), np.empty((2, size))
+    for first in range(0, len(start), most):
+        rows = out[first : first + most]
+        p = _average(start[first : first + most], end[first : first + most], scratch, sums)
+        flat, between = p.reshape(-1), len(rows)
+        for i in range(len(rows)):
+            for j in range(rows.shape[1]):
+                rows[i, j] = flat[i + j * between]
 
 
 @inline
@@ -343,14 +375,18 @@ def _log_softmax(x: Array, rows: int, p: Array, tops: Array, sums: Array) -> Non
 
 
 @called
-def _average_softmax(
-    y: Array, step: Array, rows: int, p: Array, work: Array, tops: Array, sums: Array, others: Array
-) -> None:
-    """Write the softmax averaged from the rows of `y` to those of `step` to p.
+def _average(start: Array, end: Array, scratch: Array, totals: Array) -> Array:
+    """Return the columns of the averaged softmax of a block, in the first part of `scratch`.
 
     Rows differ from the logarithms of their softmax by a constant, which softmax does not see.
     """
-    real, (n, count) = p.dtype.type, p.shape
+    rows, real = len(start), scratch.dtype.type
+    p, work = _columns(start, scratch[0]), _columns(start, scratch[1])
+    y, step = _columns(start, scratch[2]), _columns(start, scratch[3])
+    tops, farthest, sums, others = scratch[4], scratch[5], totals[0], totals[1]
+    _lay_out(start, y)
+    _lay_out(end, step)
+    n, count = p.shape
     finfo = np.finfo(p.dtype)
     lowest = real(-math.sqrt(finfo.max) / 4)
     _log_softmax(y, rows, p, tops, sums)
@@ -371,7 +407,7 @@ def _average_softmax(
             for i in range(count):
                 p[j, i] += real(5 / 12) * work[j, i]
     for i in range(count):
-        sums[i] = others[i] = 0
+        sums[i] = others[i] = farthest[i] = 0
     for j in range(n):
         for i in range(count):
             sums[i] += p[j, i] * step[j, i]
@@ -386,9 +422,76 @@ def _average_softmax(
     for j in range(n):
         for i in range(count):
             others[i] += p[j, i] * (step[j, i] - tops[i]) * step[j, i]
+            farthest[i] = max(farthest[i], abs(step[j, i] - tops[i]))
     _add_up(others, rows, count)
+    if count != rows:
+        farthest[:count] = farthest[:count].max()
     for i in range(count):
         sums[i] = sums[i] / others[i] if sums[i] != 0 else 0
+    for i in range(rows):
+        if abs(sums[i]) * farthest[i] > _SLIGHT:
+            sums[i:count:rows] = 0
+            _tilt(p.reshape(-1)[i::rows], step.reshape(-1)[i::rows])
     for j in range(n):
         for i in range(count):
             p[j, i] *= 1 - real(sums[i]) * (step[j, i] - tops[i])
+    return p
+
+
+@called
+def _tilt(p: Array, step: Array) -> None:
+    """Multiply probabilities by e^(-β step), with the β for which their mean step is 0.
+
+    For steps up and for steps down, the mean is the difference of two positive sums. The difference
+    of their logarithms is nearly linear in β, so Newton's method needs few iterations. Adding the
+    rounding error to both sums changes no solution, and gives one where all steps seem to go the
+    same way.
+    """
+    logs, work = np.empty(p.size), np.empty(p.size)
+    least = math.log(np.finfo(p.dtype).eps)
+    for j in range(p.size):
+        logs[j] = math.log(p[j]) if p[j] > 0 else -math.inf
+    beta, low, high = 0.0, -math.inf, math.inf
+    for _ in range(100):
+        top_up = top_down = least
+        for j in range(p.size):
+            work[j] = -math.inf
+            if step[j] != 0:
+                work[j] = logs[j] + math.log(abs(step[j])) - beta * step[j]
+            if step[j] > 0:
+                top_up = max(top_up, work[j])
+            else:
+                top_down = max(top_down, work[j])
+        for j in range(p.size):
+            work[j] -= top_up if step[j] > 0 else top_down
+        exponentials(work)
+        up, down = math.exp(least - top_up), math.exp(least - top_down)
+        up_slope = down_slope = 0.0
+        for j in range(p.size):
+            if step[j] > 0:
+                up += work[j]
+                up_slope += work[j] * step[j]
+            else:
+                down += work[j]
+                down_slope -= work[j] * step[j]
+        gap = (top_down - top_up) + math.log(down / up)
+        if abs(gap) <= 1e-15 * (abs(top_up) + abs(top_down) + 10):
+            break
+        following = beta - gap / (up_slope / up + down_slope / down)
+        if following == beta:
+            break
+        if gap < 0:
+            low = beta
+        else:
+            high = beta
+        beta = following if low < following < high else low / 2 + high / 2
+    top = -math.inf
+    for j in range(p.size):
+        work[j] = logs[j] - beta * step[j]
+        top = max(top, work[j])
+    for j in range(p.size):
+        work[j] -= top
+    exponentials(work)
+    total = work.sum()
+    for j in range(p.size):
+        p[j] = work[j] / total

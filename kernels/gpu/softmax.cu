@@ -64,53 +64,136 @@ extern "C" __global__ void cross_entropy_backward(const real* x, const int64* cl
     }
 }
 
-// Logits differ from the logarithms of their softmax by a constant, which softmax does not see.
+// A row's step, between the logarithms of softmax, as the logits may be infinite. They differ from
+// the logits by a constant, which softmax does not see.
+struct Move {
+    Logits from, to;
+
+    __device__ double y(int64 j) const { return finite(from.log_softmax(j)); }
+
+    __device__ double step(int64 j) const { return finite(to.log_softmax(j)) - y(j); }
+
+    // Infinities have no difference.
+    __device__ static double finite(double y) { return at_least(y, -3e153); }
+};
+
+// Multiply probabilities by e^(-beta step), with the beta for which their mean step is 0. See
+// `_tilt` in kernels/cpu/softmax.py. Called by all threads of a block.
+__device__ inline void tilt(real* p, const Move& move, int64 n, double eps) {
+    double beta = 0, low = -INF, high = INF;
+    for (int k = 0; k < 100; ++k) {
+        auto power = [&](int64 j, double d) { return log((double)p[j] * fabs(d)) - beta * d; };
+        double top_up = log(eps), top_down = log(eps);
+        FOR_COLUMNS(j, n) {
+            double d = move.step(j);
+            if (p[j] > 0 && d > 0) top_up = larger(top_up, power(j, d));
+            if (p[j] > 0 && d < 0) top_down = larger(top_down, power(j, d));
+        }
+        top_up = shared_max(top_up);
+        top_down = shared_max(top_down);
+        double up = 0, down = 0, up_slope = 0, down_slope = 0;
+        FOR_COLUMNS(j, n) {
+            double d = move.step(j);
+            if (p[j] > 0 && d > 0) {
+                double share = exponential::exp_of(power(j, d) - top_up);
+                up += share;
+                up_slope += share * d;
+            }
+            if (p[j] > 0 && d < 0) {
+                double share = exponential::exp_of(power(j, d) - top_down);
+                down += share;
+                down_slope -= share * d;
+            }
+        }
+        up = shared_sum(up) + exponential::exp_of(log(eps) - top_up);
+        down = shared_sum(down) + exponential::exp_of(log(eps) - top_down);
+        up_slope = shared_sum(up_slope);
+        down_slope = shared_sum(down_slope);
+        double gap = (top_down - top_up) + log(down / up);
+        if (fabs(gap) <= 1e-15 * (fabs(top_up) + fabs(top_down) + 10)) break;
+        double next = beta - gap / (up_slope / up + down_slope / down);
+        if (next == beta) break;
+        (gap < 0 ? low : high) = beta;
+        beta = low < next && next < high ? next : low / 2 + high / 2;
+    }
+    double top = -INF, total = 0;
+    FOR_COLUMNS(j, n) {
+        if (p[j] > 0) top = larger(top, log((double)p[j]) - beta * move.step(j));
+    }
+    top = shared_max(top);
+    auto tilted = [&](int64 j) {
+        return p[j] > 0 ? exponential::exp_of(log((double)p[j]) - beta * move.step(j) - top) : 0;
+    };
+    FOR_COLUMNS(j, n) total += tilted(j);
+    total = shared_sum(total);
+    FOR_COLUMNS(j, n) p[j] = tilted(j) / total;
+}
+
+// Write the softmax averaged from one row to another to p. See `average_softmax` in softmax.py.
+// Called by all threads of a block.
+__device__ inline void average(const real* start, const real* end, real* p, int64 n) {
+    constexpr double eps = sizeof(real) == 4 ? 0x1p-23 : 0x1p-52;
+    constexpr double inner = 0.223606797749979;  // sqrt(0.05): Lobatto's nodes are 0.5 +- this
+    constexpr double slight = 1. / 1024;  // up to which 1 - u may stand for e^-u
+    Move move = {{start, start, 0, 0, 0}, {end, end, 0, 0, 0}};
+    move.from.prepare(n);
+    move.to.prepare(n);
+    double tops[2], totals[2];
+    const double nodes[] = {0.5 - inner, 0.5 + inner};
+    for (int k = 0; k < 2; ++k) {
+        double most = -INF, sum = 0;
+        FOR_COLUMNS(j, n) most = larger(most, move.y(j) + nodes[k] * move.step(j));
+        tops[k] = shared_max(most);
+        FOR_COLUMNS(j, n) {
+            sum += exponential::exp_of(move.y(j) + nodes[k] * move.step(j) - tops[k]);
+        }
+        totals[k] = shared_sum(sum);
+    }
+    double drift = 0, level = 0, spread = 0, farthest = 0;
+    FOR_COLUMNS(j, n) {
+        double y = move.y(j), d = move.step(j);
+        double mean = (move.from.softmax(j) + move.to.softmax(j)) / 12;
+        for (int k = 0; k < 2; ++k) {
+            mean += exponential::exp_of(y + nodes[k] * d - tops[k]) / totals[k] * 5 / 12;
+        }
+        p[j] = mean;
+        drift += p[j] * d;
+        level += p[j] * (2 * y + d);
+    }
+    drift = shared_sum(drift);
+    level = shared_sum(level);
+    FOR_COLUMNS(j, n) {
+        double d = move.step(j);
+        spread += p[j] * (d - drift) * d;
+        farthest = larger(farthest, fabs(d - drift));
+    }
+    spread = shared_sum(spread);
+    farthest = shared_max(farthest);
+    // A drift that the rounding of the loss can explain says nothing against the quadrature.
+    double slope = fabs(drift) > 4 * eps * (1 - level) ? drift / spread : 0;
+    if (fabs(slope) * farthest > slight) {
+        tilt(p, move, n, eps);
+    } else {
+        FOR_COLUMNS(j, n) p[j] *= 1 - slope * (move.step(j) - drift);
+    }
+}
+
+extern "C" __global__ void average_softmax(const real* start, const real* end, real* out,
+                                           int64 rows, int64 n) {
+    FOR_ROWS(row, rows) average(start + row * n, end + row * n, out + row * n, n);
+}
+
 extern "C" __global__ void cross_entropy_average_backward(const real* start, const real* end,
                                                           const int64* classes,
                                                           const double* factors, real* x_grad,
                                                           int64 rows, int64 n) {
-    constexpr double lowest = -3e153;  // in place of infinities, which have no difference
-    constexpr double eps = sizeof(real) == 4 ? 0x1p-23 : 0x1p-52;
-    constexpr double inner = 0.223606797749979;  // sqrt(0.05): Lobatto's nodes are 0.5 +- this
     FOR_ROWS(row, rows) {
-        Logits from = logits(start, row, n), to = logits(end, row, n);
-        from.prepare(n);
-        to.prepare(n);
-        // Between the logarithms, as the logits may be infinite.
-        auto y0 = [&](int64 j) { return at_least(from.log_softmax(j), lowest); };
-        auto step = [&](int64 j) { return at_least(to.log_softmax(j), lowest) - y0(j); };
-        double tops[2], totals[2];
-        const double nodes[] = {0.5 - inner, 0.5 + inner};
-        for (int k = 0; k < 2; ++k) {
-            double most = -INF, sum = 0;
-            FOR_COLUMNS(j, n) most = larger(most, y0(j) + nodes[k] * step(j));
-            tops[k] = shared_max(most);
-            FOR_COLUMNS(j, n) sum += exponential::exp_of(y0(j) + nodes[k] * step(j) - tops[k]);
-            totals[k] = shared_sum(sum);
-        }
         // The probabilities, for now in the memory of the gradient.
         real* p = x_grad + row * n;
-        double drift = 0, level = 0, spread = 0;
-        FOR_COLUMNS(j, n) {
-            double y = y0(j), d = step(j);
-            double mean = (from.softmax(j) + to.softmax(j)) / 12;
-            for (int k = 0; k < 2; ++k) {
-                mean += exponential::exp_of(y + nodes[k] * d - tops[k]) / totals[k] * 5 / 12;
-            }
-            p[j] = mean;
-            drift += p[j] * d;
-            level += p[j] * (2 * y + d);
-        }
-        drift = shared_sum(drift);
-        level = shared_sum(level);
-        FOR_COLUMNS(j, n) spread += p[j] * (step(j) - drift) * step(j);
-        spread = shared_sum(spread);
-        // A drift that the rounding of the loss can explain says nothing against the quadrature.
-        double slope = fabs(drift) > 4 * eps * (1 - level) ? drift / spread : 0;
+        average(start + row * n, end + row * n, p, n);
         double factor = factors[row];
         FOR_COLUMNS(j, n) {
-            double share = p[j] * (1 - slope * (step(j) - drift)) - (j == classes[row]);
-            p[j] = factor == 0 ? 0 : factor * share;
+            p[j] = factor == 0 ? 0 : factor * ((double)p[j] - (j == classes[row]));
         }
     }
 }

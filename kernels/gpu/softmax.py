@@ -9,12 +9,16 @@ import cupy
 from .launch import Kernel, over
 
 __all__ = [
+    "average_softmax",
     "cross_entropy",
     "cross_entropy_average_backward",
     "cross_entropy_backward",
     "first_outside",
 ]
 
+_average_softmax = Kernel(
+    "softmax.cu", "average_softmax", "const real*, const real*, real*, int64, int64"
+)
 _EXAMPLES = "const int64*, const double*"
 _cross_entropy = Kernel(
     "softmax.cu", "cross_entropy", f"const real*, {_EXAMPLES}, double*, int64, int64"
@@ -92,9 +96,7 @@ def cross_entropy_average_backward(
 ) -> cupy.ndarray:
     """Return the gradient by the Jacobian averaged while x moves straight from start to end.
 
-    It is the gradient with the averaged softmax in place of the softmax. Lobatto's quadrature,
-    which includes the ends, gives that average nearly. Completeness requires it to be orthogonal to
-    the step of log softmax; what is missing is made up in proportion to each class's share.
+    It is the gradient with `average_softmax` in place of the softmax.
 
     Example:
         >>> grad, classes = cupy.ones(()), cupy.array([0])
@@ -110,6 +112,31 @@ def cross_entropy_average_backward(
     ends = map(cupy.ascontiguousarray, (start, end))
     _cross_entropy_average_backward(over(1, rows), *ends, classes, factors, x_grad, rows, n)
     return x_grad
+
+
+def average_softmax(start: cupy.ndarray, end: cupy.ndarray) -> cupy.ndarray:
+    """Return the softmax of rows, averaged while they move straight from start to end.
+
+    Lobatto's quadrature, which includes the ends, gives it nearly. Completeness requires it to be
+    orthogonal to the step d of log softmax. Multiplying by e^(-βd), with the β for which it is,
+    keeps it positive and symmetric in start and end. Where all these factors are close to 1, they
+    are linear in d.
+
+    Args:
+        start: (N, C), float32 or float64.
+        end: likewise.
+
+    Example:
+        >>> start, end = cupy.array([[0.0, 30.0]]), cupy.array([[0.0, -50.0]])
+        >>> p = average_softmax(start, end)
+        >>> [round(float(share), 12) for share in p[0]]
+        [0.625, 0.375]
+    """
+    rows, n = start.shape
+    out = cupy.empty(start.shape, start.dtype)
+    ends = map(cupy.ascontiguousarray, (start, end))
+    _average_softmax(over(1, rows), *ends, out, rows, n)
+    return out
 
 
 def first_outside(classes: cupy.ndarray, count: int, ignored: int) -> cupy.ndarray:

@@ -439,15 +439,25 @@ def numpy_says(operate: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
             return type(error)
 
 
+def weak(value: Any, x: Array) -> Any:
+    """Return a NumPy scalar as Python's number, unless it is of a higher kind than x."""
+    kinds = {"b": 0, "i": 1, "u": 1, "f": 2}
+    if isinstance(value, np.generic) and kinds[value.dtype.kind] <= kinds[x.dtype.kind]:
+        return value.item()
+    return value
+
+
 @every_operator
 @pytest.mark.parametrize("left", DTYPES, ids=str)
-def test_promotion_is_numpys(operate: Callable[[Any, Any], Any], left: Any) -> None:
+def test_promotion_is_numpys_but_for_its_scalars_which_are_weak(
+    operate: Callable[[Any, Any], Any], left: Any
+) -> None:
     x = np.array([1, 0, 1]).astype(left)
     others = [np.array([1, 1, 1]).astype(right) for right in DTYPES]
     others += [array[0] for array in others]
     for y in [*others, *SCALARS]:
         for first, second in ((x, y), (y, x)):
-            expected = numpy_says(operate, first, second)
+            expected = numpy_says(operate, weak(first, x), weak(second, x))
             if isinstance(expected, type) or expected.dtype == object:
                 continue
             wraps = [(ag.tensor, lambda v: v)] if first is x else [(lambda v: v, ag.tensor)]
@@ -462,6 +472,186 @@ def test_promotion_is_numpys(operate: Callable[[Any, Any], Any], left: Any) -> N
                 np.testing.assert_array_equal(result.data, expected)
 
 
+FLOATS = [np.float32, np.float64]
+WEAK: dict[str, Any] = {
+    "Python's": 0.1,
+    "integer": 2,
+    "boolean": True,
+    "float64": np.float64(0.1),
+    "float32": np.float32(0.1),
+    "float16": np.float16(0.1),
+    "longdouble": np.longdouble(0.1),
+    "int64": np.int64(2),
+    "bool_": np.bool_(True),
+    "without axes": np.array(0.1),
+    "a Tensor of float64": ag.tensor(0.1, dtype=np.float64),
+    "a Tensor of float32": ag.tensor(0.1),
+}
+OF_TWO: dict[str, Callable[[Any, Any], Any]] = {
+    **{name: operator for name, operator in OPERATORS.items() if name != "@"},
+    **{
+        function.__name__: function
+        for function in (ag.add, ag.subtract, ag.multiply, ag.divide, ag.power, ag.maximum)
+    },
+    **{
+        f"np.{function.__name__}": function
+        for function in (np.add, np.subtract, np.multiply, np.divide, np.minimum, np.power)
+    },
+    "minimum": ag.minimum,
+    "dot": ag.dot,
+    "np.dot": np.dot,
+    "outer": ag.outer,
+    "einsum": lambda x, y: ag.einsum("i,->i" if np.ndim(y) == 0 else ",i->i", x, y),
+    "tensordot": lambda x, y: ag.tensordot(x, y, 0),
+    "where": lambda x, y: ag.where(np.array([True, False]), x, y),
+    "np.where": lambda x, y: np.where(np.array([True, False]), x, y),
+    "clip": lambda x, y: ag.clip(x, min=y) if np.ndim(x) else ag.maximum(x, y),
+}
+LISTS: dict[str, Callable[[Any, Any], Any]] = {
+    **{name: f for name, f in OF_TWO.items() if name != "einsum"},
+    "matmul": ag.matmul,
+    "einsum of rows": lambda x, y: ag.einsum("i,i", x, y),
+    "concatenate": lambda x, y: ag.concatenate([x, y]),
+    "concatenate flat": lambda x, y: ag.concatenate([x, y], axis=None),
+    "stack": lambda x, y: ag.stack([x, y]),
+    "mse_loss": F.mse_loss,
+    "linear": lambda x, y: F.linear(x, [y]),
+    "linear bias": lambda x, y: F.linear(x, np.eye(2).astype(x.dtype), y),
+    "conv1d": lambda x, y: F.conv1d(x[np.newaxis, np.newaxis], [[y]], [0.1]),
+    "conv_transpose1d": lambda x, y: F.conv_transpose1d(x[np.newaxis, np.newaxis], [[y]], [0.1]),
+    "layer_norm": lambda x, y: F.layer_norm(x, 2, y, y),
+    "batch_norm": lambda x, y: F.batch_norm(
+        ag.stack([x, 3 * x, 2 * x]), None, None, y, y, training=True
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=["float32", "float64"])
+@pytest.mark.parametrize("name", OF_TWO)
+def test_scalars_of_any_kind_take_the_dtype_of_their_partner(name: str, dtype: Any) -> None:
+    function = OF_TWO[name]
+    for array in np.array([1.0, 2.0], dtype), ag.tensor([1.0, 2.0], dtype=dtype):
+        for kind, scalar in WEAK.items():
+            if isinstance(array, np.ndarray) and not isinstance(scalar, ag.Tensor):
+                if name.startswith("np.") or name in OPERATORS:
+                    continue  # NumPy's own
+            exact = np.asarray(scalar, dtype)[()]
+            for swapped in [False, True] if name != "clip" else [False]:
+                pair, expected = (array, scalar), (array, exact)
+                if swapped:
+                    pair, expected = pair[::-1], expected[::-1]
+                result = function(*pair)
+                assert result.dtype == dtype, (kind, swapped)
+                reference = function(*map(ag.tensor, expected))
+                np.testing.assert_array_equal(result.data, reference.data)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=["float32", "float64"])
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_take_the_dtype_of_their_partner(name: str, dtype: Any) -> None:
+    x, values = ag.tensor([1.0, 3.0], dtype=dtype), [0.1, 0.7]
+    result = LISTS[name](x, values)
+    expected = LISTS[name](x, np.array(values, dtype))
+    assert result.dtype == dtype
+    np.testing.assert_array_equal(result.data, expected.data)
+
+
+def test_scalars_among_themselves() -> None:
+    x32, x64 = ag.tensor(0.5), ag.tensor(0.5, dtype=np.float64)
+    assert (x32 * np.float64(0.1)).dtype == np.float32
+    assert (x32 * x64).dtype == np.float64
+    assert ag.multiply(np.float64(0.1), 0.1).data == 0.1 * 0.1
+    assert ag.multiply(np.float32(0.1), 0.1).dtype == np.float32
+    assert ag.multiply(0.1, [0.1]).dtype == np.float32
+    assert (ag.tensor([1, 2]) * np.float32(0.5)).dtype == np.float64  # of a higher kind, as NumPy's
+    with pytest.raises(OverflowError):
+        ag.tensor(np.ones(2, np.int8)) + np.int64(1000)
+
+
+def test_gradients_and_averages_of_weak_operands() -> None:
+    for strong, weak_one in (np.float32, np.float64), (np.float64, np.float32):
+        x = ag.tensor([1.0, 2.0], dtype=strong, requires_grad=True)
+        scale = ag.tensor(3.0, dtype=weak_one, requires_grad=True)
+        loss = (x * scale).sum()
+        loss.backward(retain_graph=True)
+        end = loss.average_backward({x: [1.0, 1.0], scale: 1.0})
+        assert loss.dtype == end.dtype == strong
+        assert scale.grad.dtype == scale.average_grad.dtype == weak_one
+        assert (scale.grad, scale.average_grad, end) == (3, 4, 20)
+        captured = ag.capture(lambda x, scale: (x * scale).sum() * np.float64(0.5))
+        for _ in range(2):
+            assert captured(x, scale).dtype == strong
+
+
+OPTIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "elu": lambda x, n: F.elu(x, n(1.0)),
+    "leaky_relu": lambda x, n: F.leaky_relu(x, n(0.25)),
+    "softplus": lambda x, n: F.softplus(x, n(1.5)),
+    "dropout": lambda x, n: F.dropout(x, n(0.5)),
+    "layer_norm": lambda x, n: F.layer_norm(x, 4, eps=n(0.25)),
+    "batch_norm": lambda x, n: F.batch_norm(x, None, None, training=True, eps=n(0.25)),
+    "batch_norm, evaluated": lambda x, n: F.batch_norm(
+        x, ag.tensor(x.data[0]), ag.tensor(x.data[1] ** 2), eps=n(0.25)
+    ),
+    "cross_entropy": lambda x, n: F.cross_entropy(x, [0, 1, 2], label_smoothing=n(0.25)),
+    "cross_entropy of shares": lambda x, n: F.cross_entropy(
+        x, np.full((3, 4), 0.25), label_smoothing=n(0.25)
+    ),
+    "clip": lambda x, n: ag.clip(x, n(-0.5), n(0.5)),
+    "pad": lambda x, n: ag.pad(x, 1, constant_values=n(0.5)),
+    "var": lambda x, n: ag.var(x, 0, ddof=n(1)),
+    "std": lambda x, n: ag.std(x, ddof=n(1)),
+    "power": lambda x, n: ag.power(x, n(2)),
+}
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=["float32", "float64"])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_never_change_the_dtype(name: str, dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    x = ag.tensor(rng.normal(size=(3, 4)), dtype=dtype, requires_grad=True)
+    update = rng.normal(size=(3, 4))
+    results = []
+    for number in float, np.float64, np.float32, np.float16:
+        ag.seed(0)
+        x.zero_grad()
+        out = OPTIONS[name](x, number)
+        loss = out.sum()
+        loss.backward(retain_graph=True)
+        loss.average_backward({x: update})
+        assert out.dtype == dtype
+        results.append([out.data, x.grad, x.average_grad])
+    for result in results[1:]:
+        for array, expected in zip(result, results[0], strict=True):
+            assert array.dtype == dtype
+            np.testing.assert_array_equal(array, expected)
+
+
+def test_no_gradient_flows_through_other_dtypes() -> None:
+    x = ag.tensor([1.0, 2.0], requires_grad=True)
+    for dtype in np.float16, np.longdouble:
+        with pytest.raises(TypeError, match=f"Cast: the result is {np.dtype(dtype)}"):
+            x.astype(dtype)
+        with pytest.raises(TypeError, match=f"Cast: the result is {np.dtype(dtype)}"):
+            ag.capture(lambda x, dtype=dtype: x.astype(dtype))(x)
+        assert x.detach().astype(dtype).dtype == dtype
+    with pytest.raises(TypeError, match="Multiply: the result is"):
+        x * np.ones(2, np.longdouble)
+
+
+def test_arrays_of_the_other_byte_order_are_converted() -> None:
+    array = np.array([1.0, 2.0]).astype(np.dtype(np.float32).newbyteorder())
+    x = ag.tensor(array, requires_grad=True)
+    assert x.dtype == np.float32
+    for function in (ag.tanh, F.gelu, lambda y: x * y, lambda y: F.linear(y, [[1.0, 2.0]])):
+        result = function(array)
+        assert result.dtype == np.float32
+        np.testing.assert_array_equal(result.data, function(array.astype(np.float32)).data)
+    for convert in x.astype, lambda dtype: ag.tensor([1.0], dtype=dtype):
+        with pytest.raises(TypeError, match="byte order"):
+            convert(array.dtype)
+
+
 @every_operator
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize(
@@ -472,7 +662,7 @@ def test_promotion_is_the_same_when_recording(
 ) -> None:
     x = ag.tensor(np.array([1.0, 2.0], dtype), requires_grad=True)
     result = operate(x, other)
-    expected = operate(x.data, other)
+    expected = operate(x.data, weak(other, x.data))
     assert result.requires_grad
     assert result.dtype == expected.dtype
     np.testing.assert_array_equal(result.data, expected)

@@ -290,9 +290,9 @@ OPERATIONS = [
     ),
     Mutant(
         SOFTMAX,
-        "average: Array = p * (1 - slope * centered)",
-        "average: Array = p",
-        "log-softmax: no correction to completeness",
+        "average_softmax(*rows)",
+        "average_softmax(*rows[:1], *rows[:1])",
+        "log-softmax: the softmax at the start in place of the average",
         "average",
         "log_softmax",
     ),
@@ -335,6 +335,14 @@ OPERATIONS = [
         "cross-entropy: no correction to completeness",
         "softmax",
         "completeness",
+    ),
+    Mutant(
+        "kernels/cpu/softmax.py",
+        "> _SLIGHT:",
+        "> 1e9:",
+        "cross-entropy: averaged probabilities below zero",
+        "softmax",
+        "positive",
     ),
     Mutant(
         LOSS,

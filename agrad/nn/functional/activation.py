@@ -1,12 +1,19 @@
-"""Activation functions: of each element, or of the elements along an axis."""
+"""Activation functions: of each element, or of the elements along an axis.
+
+The result has the dtype of the input. A function of each element takes integers and booleans as
+float32; those along an axis reject them.
+"""
 
 from typing import Any
+
+import numpy as np
 
 from agrad.core.tensor import Tensor, apply, as_tensor
 from agrad.ops import activation
 from agrad.ops.softmax import LogSoftmax, Softmax
 
 __all__ = [
+    "activated",
     "elu",
     "gelu",
     "leaky_relu",
@@ -30,7 +37,7 @@ def relu(input: Any) -> Tensor:
         >>> F.relu([-1.0, 2.0])
         tensor([0., 2.])
     """
-    return apply(activation.ReLU(), as_tensor(input))
+    return apply(activation.ReLU(), activated(input))
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
@@ -43,7 +50,7 @@ def leaky_relu(input: Any, negative_slope: float = 0.01) -> Tensor:
         >>> F.leaky_relu([-1.0, 2.0], negative_slope=0.5)
         tensor([-0.5,  2. ])
     """
-    return apply(activation.LeakyReLU(negative_slope), as_tensor(input))
+    return apply(activation.LeakyReLU(negative_slope), activated(input))
 
 
 def elu(input: Any, alpha: float = 1.0) -> Tensor:
@@ -56,7 +63,7 @@ def elu(input: Any, alpha: float = 1.0) -> Tensor:
         >>> F.elu([-100.0, 2.0])
         tensor([-1.,  2.])
     """
-    return apply(activation.ELU(alpha), as_tensor(input))
+    return apply(activation.ELU(alpha), activated(input))
 
 
 def selu(input: Any) -> Tensor:
@@ -69,7 +76,7 @@ def selu(input: Any) -> Tensor:
         >>> F.selu([-100.0, 1.0])
         tensor([-1.7580993,  1.050701 ])
     """
-    return apply(activation.SELU(), as_tensor(input))
+    return apply(activation.SELU(), activated(input))
 
 
 def tanh(input: Any) -> Tensor:
@@ -80,7 +87,7 @@ def tanh(input: Any) -> Tensor:
         >>> F.tanh([0.0, 20.0])
         tensor([0., 1.])
     """
-    return apply(activation.Tanh(), as_tensor(input))
+    return apply(activation.Tanh(), activated(input))
 
 
 def sigmoid(input: Any) -> Tensor:
@@ -91,7 +98,7 @@ def sigmoid(input: Any) -> Tensor:
         >>> F.sigmoid([-1000.0, 0.0, 1000.0])
         tensor([0. , 0.5, 1. ])
     """
-    return apply(activation.Sigmoid(), as_tensor(input))
+    return apply(activation.Sigmoid(), activated(input))
 
 
 def softplus(input: Any, beta: float = 1.0) -> Tensor:
@@ -102,7 +109,7 @@ def softplus(input: Any, beta: float = 1.0) -> Tensor:
         >>> F.softplus([-200.0, 0.0, 200.0])
         tensor([  0.       ,   0.6931472, 200.       ])
     """
-    return apply(activation.Softplus(beta), as_tensor(input))
+    return apply(activation.Softplus(beta), activated(input))
 
 
 def softsign(input: Any) -> Tensor:
@@ -113,7 +120,7 @@ def softsign(input: Any) -> Tensor:
         >>> F.softsign([-3.0, 1.0])
         tensor([-0.75,  0.5 ])
     """
-    return apply(activation.Softsign(), as_tensor(input))
+    return apply(activation.Softsign(), activated(input))
 
 
 def silu(input: Any) -> Tensor:
@@ -126,7 +133,7 @@ def silu(input: Any) -> Tensor:
         >>> F.silu([-1000.0, 0.0, 1000.0])
         tensor([  -0.,    0., 1000.])
     """
-    return apply(activation.SiLU(), as_tensor(input))
+    return apply(activation.SiLU(), activated(input))
 
 
 def gelu(input: Any) -> Tensor:
@@ -139,7 +146,7 @@ def gelu(input: Any) -> Tensor:
         >>> F.gelu([0.0, 10.0])
         tensor([ 0., 10.])
     """
-    return apply(activation.GELU(), as_tensor(input))
+    return apply(activation.GELU(), activated(input))
 
 
 def softmax(input: Any, dim: int) -> Tensor:
@@ -173,6 +180,12 @@ def log_softmax(input: Any, dim: int) -> Tensor:
         tensor([-1000.,     0.])
     """
     return apply(LogSoftmax(dim), _floating("log_softmax", input))
+
+
+def activated(input: Any) -> Tensor:
+    """Return the input of a function of each element: integers and booleans become float32."""
+    x = as_tensor(input)
+    return x if x.dtype.kind == "f" else x.astype(np.float32)
 
 
 def _floating(name: str, input: Any) -> Tensor:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.core.tensor import Tensor, apply, as_tensors
 from agrad.ops import linalg
 
 __all__ = ["linear"]
@@ -27,7 +27,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
         >>> F.linear([[1.0, 2.0]], weight=[[3.0, 4.0], [5.0, 6.0]], bias=[10.0, 20.0])
         tensor([[21., 37.]])
     """
-    input, weight = as_tensor(input), as_tensor(weight)
+    input, weight, bias = as_tensors(input, weight, bias)
     if weight.ndim != 2 or input.ndim == 0:
         raise ValueError(
             "linear: weight must have shape (out_features, in_features) and input (..., "
@@ -40,7 +40,6 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
         )
     if bias is None:
         return apply(linalg.Affine(), input, weight)
-    bias = as_tensor(bias)
     if bias.shape != weight.shape[:1]:
         raise ValueError(
             f"linear: bias must have shape {weight.shape[:1]}, one element for each row of weight, "

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from agrad.core.tensor import Tensor, apply
+from agrad.core.tensor import Tensor, apply, as_tensors
 from agrad.nn.functional.windows import batched, floating, per_axis, two_axes
 from agrad.ops.convolution import Convolution, TransposedConvolution
 
@@ -202,6 +202,7 @@ def _convolve(
     stride = per_axis(operation, "stride", stride, axes)
     dilation = per_axis(operation, "dilation", dilation, axes)
     (groups,) = per_axis(operation, "groups", groups, 1)
+    input, weight, bias = as_tensors(input, weight, bias)
     weight = _weight(operation, axes, weight)
     kernel = weight.shape[2:]
     pads = _pads(operation, padding, kernel, stride, dilation)
@@ -249,6 +250,7 @@ def _convolve_transposed(
     excess = per_axis(operation, "output_padding", output_padding, axes, least=0)
     dilation = per_axis(operation, "dilation", dilation, axes)
     (groups,) = per_axis(operation, "groups", groups, 1)
+    input, weight, bias = as_tensors(input, weight, bias)
     weight = _weight(operation, axes, weight)
     if any(n >= max(limits) for n, *limits in zip(excess, stride, dilation)):
         raise ValueError(

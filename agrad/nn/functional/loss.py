@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, beside
-from agrad.core.tensor import Tensor, apply, as_tensor, plain
+from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors, plain
 from agrad.nn.functional.windows import floating
 from agrad.ops.loss import (
     BinaryCrossEntropy,
@@ -69,10 +69,10 @@ def cross_entropy(
         _check_classes(name, logits, target)
         if label_smoothing == 0:
             return apply(CrossEntropy(ignore_index, reduction), logits, target, *weights)
-        likelihood = ClassLikelihood(name, ignore_index, reduction, label_smoothing)
+        likelihood = ClassLikelihood(name, ignore_index, reduction, float(label_smoothing))
         return apply(likelihood, _log_softmax(logits), target, *weights)
     target = _constant(name, target, logits)
-    shares = smoothed(target.astype(logits.dtype), label_smoothing, *map(plain, weights))
+    shares = smoothed(target.astype(logits.dtype), float(label_smoothing), *map(plain, weights))
     scale = scale_of(reduction, target.size // max(1, _classes(logits)))
     return apply(SoftNegativeLogLikelihood(shares, scale), _log_softmax(logits))
 
@@ -126,7 +126,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
         tensor(2.)
     """
     name = "mse_loss"
-    input, target = as_tensor(input), as_tensor(target)
+    input, target = as_tensors(input, target)
     _check_reduction(name, reduction)
     _check_shape(name, "target", target.shape, input.shape)
     error = input - target

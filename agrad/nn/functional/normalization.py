@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, beside, is_array
-from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.core.tensor import Tensor, apply, as_tensors
+from agrad.nn.functional.activation import activated
 from agrad.nn.functional.windows import floating
 from agrad.ops.arithmetic import Sqrt
 from agrad.ops.dropout import RandomDropout
 from agrad.ops.normalization import FollowedNormalize, Normalize
+from agrad.ops.sums import mean, variance
 
 __all__ = ["batch_norm", "dropout", "layer_norm"]
 
@@ -60,6 +62,7 @@ def batch_norm(
         >>> mean
         tensor([0.2])
     """
+    input, weight, bias = as_tensors(input, weight, bias)
     x = floating("batch_norm", "input", input)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: input must have shape (N, C, ...), got {x.shape}")
@@ -87,8 +90,8 @@ def batch_norm(
         deviation = apply(Sqrt(), running_var + eps)
         out = (x - running_mean.reshape(channel)) / deviation.reshape(channel)
     if weight is not None:
-        out = out * as_tensor(weight).reshape(channel)
-    return out if bias is None else out + as_tensor(bias).reshape(channel)
+        out = out * weight.reshape(channel)
+    return out if bias is None else out + bias.reshape(channel)
 
 
 def _follow(
@@ -104,9 +107,9 @@ def _follow(
             beside("batch_norm", name, running.data, x)
     share = momentum() if callable(momentum) else momentum
     if running_mean is not None:
-        _move(running_mean, np.mean(x, axis=axes), share)
+        _move(running_mean, mean(x, axes), share)
     if running_var is not None:
-        _move(running_var, np.var(x, axis=axes, ddof=1), share)
+        _move(running_var, variance(x, axes, ddof=1), share)
 
 
 def _move(running: Tensor, batch: Array, share: float | Array) -> None:
@@ -144,6 +147,7 @@ def layer_norm(
         >>> F.layer_norm([[1.0, 3.0]], normalized_shape=2, eps=0.0)
         tensor([[-1.,  1.]])
     """
+    input, weight, bias = as_tensors(input, weight, bias)
     x = floating("layer_norm", "input", input)
     lengths = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not lengths or x.shape[-len(lengths) :] != lengths:
@@ -151,13 +155,13 @@ def layer_norm(
             f"layer_norm: the last axes of input must have the lengths normalized_shape, "
             f"{lengths}, got input of shape {x.shape}"
         )
-    scale = None if weight is None else _of_shape("weight", weight, lengths)
-    shift = None if bias is None else _of_shape("bias", bias, lengths)
+    _require_shape("weight", weight, lengths)
+    _require_shape("bias", bias, lengths)
     normalize = Normalize(tuple(range(-len(lengths), 0)), eps)
-    if scale is None:
+    if weight is None:
         out = apply(normalize, x)
-        return out if shift is None else out + shift
-    return apply(normalize, x, scale, *([] if shift is None else [shift]))
+        return out if bias is None else out + bias
+    return apply(normalize, x, weight, *([] if bias is None else [bias]))
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
@@ -165,7 +169,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
 
     Each call draws the mask on the input's device, as `agrad.seed` determines; an average backward
     pass runs the recorded graph again with the same mask. With `p` = 0, and outside training, the
-    result is the input itself.
+    result is the input itself, except that integers and booleans become float32.
 
     Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
 
@@ -181,17 +185,15 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p must lie in [0, 1], got {p}")
-    x = as_tensor(input)
+    x = activated(input)
     if p == 0 or not training:
         return x
-    return apply(RandomDropout(p), x)
+    return apply(RandomDropout(float(p)), x)
 
 
-def _of_shape(argument: str, value: Any, lengths: tuple[int, ...]) -> Tensor:
-    tensor = as_tensor(value)
-    if tensor.shape != lengths:
+def _require_shape(argument: str, tensor: Tensor | None, lengths: tuple[int, ...]) -> None:
+    if tensor is not None and tensor.shape != lengths:
         raise ValueError(
             f"layer_norm: {argument} must have the shape normalized_shape, {lengths}, "
             f"got {tensor.shape}"
         )
-    return tensor

@@ -34,6 +34,31 @@ def pulled(grad: Array, x: Array, weight: Array) -> Array:
     return (g - g.mean(1, keepdims=True) - y * (g * y).mean(1, keepdims=True)) / deviation
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e10, 1e20, 1e37])
+def test_squares_beyond_single_precision(scale: float) -> None:
+    rng = np.random.default_rng(1)
+    x = (scale * rng.normal(size=(6, 10))).astype(np.float32)
+    x[3] = x[3, 0]
+    grad, weight = rng.normal(size=(2, 6, 10)).astype(np.float32)
+    end = 2 * x[::-1]
+    wide = [array.astype(np.float64) for array in (grad, x, end)]
+    eps = (scale / 100) ** 2
+    singles = [
+        normalization.layer_norm(x, weight[0], None, eps),
+        *normalization.layer_norm_backward(grad, x, weight[0], eps),
+        *normalization.layer_norm_average_backward(grad, x, end, weight[0], weight[1], eps),
+    ]
+    weights = [row.astype(np.float64) for row in weight[:2]]
+    doubles = [
+        normalization.layer_norm(wide[1], weights[0], None, eps),
+        *normalization.layer_norm_backward(wide[0], wide[1], weights[0], eps),
+        *normalization.layer_norm_average_backward(*wide, *weights, eps),
+    ]
+    for single, double in zip(singles, doubles, strict=True):
+        size = np.abs(double).max()
+        np.testing.assert_allclose(single / size, double / size, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("offset", [0, 1000])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

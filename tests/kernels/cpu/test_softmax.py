@@ -74,10 +74,14 @@ def losses_of(x: Array, classes: Array, weight: Array | None) -> tuple[Array, Ar
     kept = classes != IGNORED
     labels = np.where(kept, classes, 0)
     weights = kept * (np.ones(len(x)) if weight is None else weight[labels].astype(np.longdouble))
-    wide = x.astype(np.longdouble)
-    top = wide.max(axis=1, keepdims=True)
-    logs = wide - top - np.log(np.exp(wide - top).sum(axis=1, keepdims=True))
-    return -weights * logs[np.arange(len(x)), labels], weights
+    return -weights * log_softmax(x)[np.arange(len(x)), labels], weights
+
+
+def log_softmax(x: Array) -> Array:
+    """Return the logarithm of the softmax of rows, in long double."""
+    shifted = x.astype(np.longdouble) - x.max(axis=1, keepdims=True)
+    logs: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logs
 
 
 def reduced(losses: Array, weights: Array, reduction: str) -> Any:
@@ -160,6 +164,72 @@ def test_completeness(shape: tuple[int, int], seed: int, dtype: type, size: floa
     scale += 1 + 2 * math.log(shape[1])
     limit = 16 * np.finfo(dtype).eps * scale * weight.max()
     assert np.all(np.abs(products.sum(axis=1) - changes) <= limit)
+
+
+def test_averaged_probabilities_are_positive_complete_and_symmetric() -> None:
+    rng = np.random.default_rng(0)
+    moves = [10, 30, 100, 1e3]
+    for dtype, n in [(dtype, n) for dtype in DTYPES for n in [2, 5, 10, 100]]:
+        eps = np.finfo(dtype).eps
+        start = rng.normal(size=(2000, n)).astype(dtype) * dtype(3)
+        end = (start + rng.choice(moves, (2000, 1)) * rng.normal(size=(2000, n))).astype(dtype)
+        p = softmax.average_softmax(start, end)
+        wide = p.astype(np.longdouble)
+        assert p.min() >= 0
+        np.testing.assert_allclose(wide.sum(axis=1), 1, rtol=8 * eps)
+        y0, y1 = (log_softmax(x) for x in (start, end))
+        scale = 1 + np.abs(y0).max(axis=1) + np.abs(y1).max(axis=1)
+        assert np.all(np.abs((wide * (y1 - y0)).sum(axis=1)) <= 8 * eps * scale)
+        back = softmax.average_softmax(end, start)
+        np.testing.assert_allclose(p, back, rtol=0, atol=64 * eps)
+
+
+def test_averaged_probabilities_of_long_moves_are_near_the_true_ones() -> None:
+    rng = np.random.default_rng(1)
+    start = 10 * rng.normal(size=(500, 5))
+    end = start + 20 * rng.normal(size=(500, 5))
+    p = softmax.average_softmax(start, end)
+    true = average(start, end, np.full(500, -1)) + np.eye(5)[np.full(500, -1)]
+    errors = np.abs(p - true)
+    assert np.median(errors) < 0.01
+    assert errors.max() < 0.25
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_averages_of_classes_that_are_ruled_out_or_come_back(dtype: type) -> None:
+    start = np.array([[0, 1, -math.inf], [0, -math.inf, 1], [0, -math.inf, -math.inf]], dtype)
+    end = np.array([[2, -3, -math.inf], [0, 2, -math.inf], [-math.inf, 1, 0]], dtype)
+    for p in softmax.average_softmax(start, end), softmax.average_softmax(end, start):
+        assert np.all(np.isfinite(p) & (p >= 0))
+        np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+    assert softmax.average_softmax(start, end)[0, 2] == 0
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_log_softmax_and_cross_entropy_have_one_average(axis: int) -> None:
+    rng = np.random.default_rng(axis)
+    logits = ag.tensor(rng.normal(size=(6, 5, 4)), requires_grad=True)
+    update = 30 * rng.normal(size=logits.shape)
+    classes = rng.integers(0, logits.shape[axis], np.delete(logits.shape, axis))
+
+    def cross_entropy(x: ag.Tensor) -> ag.Tensor:
+        return F.cross_entropy(ag.moveaxis(x, axis, 1), classes, reduction="sum")
+
+    def negative_log_likelihood(x: ag.Tensor) -> ag.Tensor:
+        logs = ag.moveaxis(F.log_softmax(x, axis), axis, 1)
+        return F.nll_loss(logs, classes, reduction="sum")
+
+    averages = []
+    for loss_of in cross_entropy, negative_log_likelihood:
+        logits.zero_grad()
+        loss_of(logits).average_backward({logits: update})
+        averages.append(logits.average_grad)
+    np.testing.assert_allclose(*averages, rtol=0, atol=1e-13)
+    captured = ag.capture(lambda x, y: F.cross_entropy(ag.moveaxis(x, axis, 1), y, reduction="sum"))
+    for _ in range(2):
+        logits.zero_grad()
+        captured(logits, classes).average_backward({logits: update})
+        np.testing.assert_array_equal(logits.average_grad, averages[0])
 
 
 def test_equal_ends_have_the_gradient() -> None:

@@ -489,8 +489,22 @@ def test_cross_entropy(gpu: OnNumpy) -> None:
         result = gpu.softmax.cross_entropy_average_backward(grad, start, end, *rest)
         # The correction is a small quotient of what the rounding of the logarithms leaves.
         assert_ulps(result, expected, 256, least=1.0)
+        expected = cpu.softmax.average_softmax(start, end)
+        assert_ulps(gpu.softmax.average_softmax(start, end), expected, 256, least=1.0)
 
     property()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [2, 10, 100])
+def test_averaged_softmax_of_long_moves(n: int, dtype: type, gpu: OnNumpy) -> None:
+    rng = np.random.default_rng(n)
+    start = rng.normal(size=(200, n)).astype(dtype)
+    end = (start + rng.choice([10, 30, 100], (200, 1)) * rng.normal(size=(200, n))).astype(dtype)
+    start[0, 1], end[1, 1], end[2, 0] = -np.inf, -np.inf, -np.inf
+    result = gpu.softmax.average_softmax(start, end)
+    assert result.min() >= 0
+    assert_ulps(result, cpu.softmax.average_softmax(start, end), 256, least=1.0)
 
 
 @pytest.mark.parametrize("kernels", ["cpu", "gpu"])
@@ -936,6 +950,7 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
     yield gpu.softmax.cross_entropy(a, *examples)
     yield gpu.softmax.cross_entropy_backward(np.ones(1), a, *examples)
     yield gpu.softmax.cross_entropy_average_backward(np.ones(1), a, b, *examples)
+    yield gpu.softmax.average_softmax(a, b)
     table = np.zeros((5, 300))
     gpu.embedding.add_rows(rng.integers(0, 5, 40), rng.normal(size=(40, 300)), 3, table)
     yield table
