@@ -3,10 +3,13 @@
 agrad does not use pickle: an untrusted file can hold arrays and plain values, but no code.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +31,8 @@ _DTYPES = frozenset(
 # file, and any other value is a list that contains just this value. There is a single entry because
 # safetensors writes several in random order, and equal states should give equal files.
 _OUTLINE = "agrad"
+# How the entry begins. It tells a damaged name of the entry from a file of another writer.
+_SEALED = re.compile(r'\{"sha256": "[0-9a-f]{64}", "state": ')
 # The name of atomic_write's temporary files.
 _TEMPORARY = ".agrad-{}.tmp"
 # Raised by safetensors for dtypes that NumPy lacks, or here for outlines that `save` did not write.
@@ -104,6 +109,8 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
         if strange := {array.dtype.name for array in arrays.values()} - _DTYPES:
             raise ValueError(f"it holds arrays of {', '.join(sorted(strange))}")
         if _OUTLINE not in metadata:
+            if any(map(_SEALED.match, metadata.values())):
+                raise ValueError("the name of its checksum is damaged")
             return arrays
         sealed = json.loads(metadata[_OUTLINE])
         outline = sealed["state"]
@@ -126,11 +133,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     The content goes to a temporary file in the same folder, which is synced to disk and then
     renamed. If the block raises, the temporary file is removed. Only a killed process leaves it
-    behind; `remove_leftovers` then removes it. Symbolic links are followed, as by `open`.
+    behind; `remove_leftovers` then removes it. Symbolic links are followed, as by `open`. A file
+    that is replaced passes its permissions on, and its owner and group as far as the process may
+    set them.
 
     Raises:
-        OSError: The file cannot be written. The error names `path`, and an existing file is
-            unchanged.
+        OSError: The file cannot be written, or is a device or a pipe. The error names `path`, and
+            an existing file is unchanged.
 
     Example:
         >>> import tempfile
@@ -146,7 +155,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     folder = os.path.dirname(target)
     temporary = os.path.join(folder, _TEMPORARY.format(secrets.token_hex(8)))
     try:
-        with open(temporary, "xb") as file:
+        old = _replaced(target)
+        with open(temporary, "xb", opener=_create if old is None else _create_private) as file:
+            if old is not None:
+                _take_permissions(temporary, old)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -175,6 +187,45 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
     """
     for path in Path(folder).glob(_TEMPORARY.format("*")):
         path.unlink()
+
+
+def _replaced(target: str) -> os.stat_result | None:
+    """Return the status of the file to replace, or None if there is none.
+
+    Raises:
+        OSError: It is a device, a pipe or a socket, which a rename would remove.
+    """
+    try:
+        old = os.stat(target)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(old.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(old.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file")
+    return old
+
+
+def _create(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o666)
+
+
+def _create_private(path: str, flags: int) -> int:
+    """Open a new file that nobody else can read, not even for a moment."""
+    return os.open(path, flags, 0o600)
+
+
+def _take_permissions(path: str, old: os.stat_result) -> None:
+    """Give a new file the owner, the group and the permissions of the file it will replace."""
+    mode = old.st_mode & 0o777
+    if os.name != "nt":  # Windows has no owners and groups of this kind
+        for owner, group in ((old.st_uid, -1), (-1, old.st_gid)):
+            with suppress(PermissionError):
+                os.chown(path, owner, group)
+        if os.stat(path).st_gid != old.st_gid:
+            # The process's own group may do no more than both the old group and all others might.
+            mode &= ~0o070 | mode << 3
+    os.chmod(path, mode)
 
 
 def _sync_folder(folder: str) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "Array",
     "Number",
     "at_the_place_of",
+    "cache_folder",
     "called",
     "elementwise",
     "emitted",
@@ -54,8 +55,8 @@ def kernel(
 ) -> "Callable[[Callable[[*Arguments], Result]], Kernel[*Arguments, Result]]":
     """Compile a function of arrays with Numba when it is first called.
 
-    The compiled code releases the GIL and is cached on disk: beside the module or, if that folder
-    is not writable, in the user's cache folder.
+    The compiled code releases the GIL and is cached on disk, see `cache_folder`. If what is cached
+    is damaged, it is dropped and the function compiled again.
 
     Args:
         signature: The arguments' types, as in `"const real[:, :], int64, real[:]"`. `real`
@@ -266,23 +267,54 @@ def at_the_place_of(
     return copy
 
 
+def cache_folder() -> Path | None:
+    """Return the folder for compiled kernels, or None if no folder can be written.
+
+    It is below the one that `NUMBA_CACHE_DIR` names, if that is set; else beside the modules; or,
+    if that folder is not writable, in the user's cache folder. It is created if necessary.
+    """
+    from numba.core.caching import FunctionCache
+
+    try:
+        return Path(FunctionCache(_loop).cache_path)
+    except RuntimeError:
+        return None
+
+
 def _compile(
     function: Callable[[*Arguments], Result], signature: str, reassociate: bool
 ) -> Callable[[*Arguments], Result]:
+    from numba.core.caching import FunctionCache
+
+    stamped = _stamped(function)
+    try:
+        return _compile_for(stamped, signature, reassociate, cached=True)
+    except Exception:
+        # Numba unpickles cached files unchecked, so a damaged one can raise anything; and writing
+        # one fails on a full disk. If there is another cause, it raises again.
+        with contextlib.suppress(OSError, RuntimeError):
+            FunctionCache(stamped).flush()
+        return _compile_for(stamped, signature, reassociate, cached=False)
+
+
+def _compile_for(
+    function: Callable[..., Any], signature: str, reassociate: bool, cached: bool
+) -> Callable[..., Any]:
     import numba
 
     arguments: list[tuple[str, str, str]] = re.findall(r"(const )?(\w+)(\[[:, ]+\])?", signature)
     reals = ("float32", "float64") if re.search(r"\breal\b", signature) else ("float64",)
     licences = _OPTIONS["fastmath"] | ({"reassoc"} if reassociate else set())
     options = _OPTIONS | {"fastmath": licences}
-    dispatcher = numba.njit(nogil=True, **options)(_stamped(function))
-    # Without a source file or a writable folder, each process compiles for itself.
-    with contextlib.suppress(RuntimeError):
-        dispatcher.enable_caching()
+    dispatcher = numba.njit(nogil=True, **options)(function)
+    if cached:
+        # Without a source file or a writable folder, each process compiles for itself.
+        with contextlib.suppress(RuntimeError):
+            dispatcher.enable_caching()
     for real in reals:
         dispatcher.compile(tuple(_type(*argument, real) for argument in arguments))
     dispatcher.disable_compile()
-    compiled: Callable[[*Arguments], Result] = dispatcher
+    compiled: Callable[..., Any] = dispatcher
     return compiled
 
 
