@@ -1113,13 +1113,14 @@ def record(
         pins: keep the inputs read-only.
     """
     operation, out = compute(operation, arrays)
-    require_gradients(operation, out)
     result = Tensor._wrap(out)
     # Even if it is a view: if it is writable, only this operation uses its memory.
     if result.is_writable():
         pins = pins + pin_together([result])
     result.node = Node(operation, arrays, result._data, parents, pins)
     result._requires_grad = result.node.differentiable
+    if result._requires_grad:
+        require_gradients(operation, out)
     if recorded_at.get() is not None:
         remember(result.node)
     return result
