@@ -959,6 +959,8 @@ def promoted(values: Sequence[Any]) -> list[Any]:
         OverflowError: an integer is out of the range of the dtype.
         TypeError: an operand does not consist of real numbers.
     """
+    if recorder.get() is not None and any(isinstance(value, _SEQUENCES) for value in values):
+        return list(values)  # which a capture refuses
     operands = [_weighed(value) for value in values]
     if all([strength == _WITH_AXES for _, strength, _ in operands]):
         return [value for value, _, _ in operands]
@@ -989,7 +991,7 @@ def _weighed(value: Any) -> tuple[Any, int, np.dtype[Any]]:
     if isinstance(value, np.generic):
         return _real(value), _SCALAR, value.dtype
     array = _real(value if is_array(value) else np.asarray(value))
-    typed = array is value or hasattr(value, "dtype")
+    typed = hasattr(value, "__array__")
     return array, _PYTHON if not typed else _WITH_AXES if array.ndim else _SCALAR, array.dtype
 
 
