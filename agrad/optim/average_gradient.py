@@ -3,7 +3,8 @@
 import math
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any, Literal
 
 import numpy as np
@@ -51,9 +52,9 @@ class AverageGradient(Optimizer):
     the gradient of the losses as it was before any change. The gradients stay in `.grad` for
     inspection; `.average_grad` is cleared. If a loss at the end of the proposal is not finite,
     the proposal is cut until it is, which counts as a small fraction; if that never succeeds, the
-    parameters do not change. If the losses are finite but elements of ĝ are not, their coordinates
-    (or their groups) do not move, and a RuntimeWarning names the parameter. Besides the errors of
-    `Optimizer.step`, a step raises an AverageUndefinedError for an operation that has no kind.
+    parameters do not change. Where the losses are finite but ĝ is not, coordinates (or groups) do
+    not move; if the proposal was not cut, a RuntimeWarning names the parameter. Besides the errors
+    of `Optimizer.step`, a step raises an AverageUndefinedError for an operation that has no kind.
 
     Args:
         base: the rule that proposes, over the parameters to train.
@@ -225,20 +226,19 @@ class AverageGradient(Optimizer):
     def _measure(self, graphs: Losses, proposals: list[Proposal]) -> None:
         """Scale the updates by the fractions that the average gradients give, and store those."""
         fractions: dict[Tensor, Array] = {}
-        proposed = 0.0
         for param in self.params:
             param.average_grad = None
         for i in range(self.repeats):
             cut, averages = self._averages(graphs, proposals, retain_graph=i + 1 < self.repeats)
-            kept = whole = 0.0
+            sums = []
             found = search(proposals, averages, self.granularity, self.cap if i == 0 else 1.0)
-            for params, found_here, kept_here, whole_here in found:
-                kept += kept_here
-                whole += whole_here
+            for params, found_here, *sums_here in found:
+                sums.append(sums_here)
                 for param, own in zip(params, found_here):
                     if self.every > 1:
                         own *= cut
                         fractions[param] = own * fractions[param] if i else own
+            kept, whole = map(partial(reduce, add), zip(*sums))
             if i == 0:
                 proposed = whole / cut if cut > 0 else math.inf
         after(partial(self._conclude, fractions), kept, proposed)
@@ -270,7 +270,8 @@ class AverageGradient(Optimizer):
                     np.multiply(delta.array, _RETREAT, out=delta.array)
             else:
                 averages = [_gathered(flat, grads) for flat, _, _ in proposals]
-                self._warn_of_averages(proposals, averages)
+                if cut == 1:  # after a cut the proposal is known to be too bold
+                    self._warn_of_averages(proposals, averages)
                 return cut, averages
         for _, _, delta in proposals:
             delta.array[...] = 0
@@ -284,11 +285,11 @@ class AverageGradient(Optimizer):
             pairs = zip(flat.tensors, flat.split(average))
             wrong = next(param for param, part in pairs if not np.isfinite(part).all())
             warnings.warn(
-                f"AverageGradient.step: the average gradient of parameter "
+                "AverageGradient.step: the average gradient of parameter "
                 f"{self.base.number_of(wrong)}, {wrong.shape}, is not finite, although the loss "
-                "is; elements (or groups) for which it is not do not move. Look for an operation "
-                "on values outside its domain whose result is masked, as in "
-                "where(x > 0, sqrt(x), 0), and mask its operand instead",
+                "is; elements (or groups) for which it is not do not move. Lower the learning "
+                "rate; if that does not help, look for an operation outside its domain whose "
+                "result is masked, as in where(x > 0, sqrt(x), 0), and mask its operand instead",
                 RuntimeWarning,
                 stacklevel=6,  # the line that calls step
             )
