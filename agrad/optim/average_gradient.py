@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from functools import partial, reduce
 from operator import add
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from agrad.core.flat import Flat
 from agrad.core.program import Program
 from agrad.core.tensor import Tensor
 from agrad.errors import NonFiniteError
-from agrad.gpu.deferred import after, fed, holds
+from agrad.gpu.deferred import after, fed
 from agrad.optim.arguments import require
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
 from agrad.optim.losses import Losses
@@ -160,7 +160,7 @@ class AverageGradient(Optimizer):
         self.base.lr = value
 
     @property
-    def scale_source(self) -> float | Scheduled:  # type: ignore[override]  # a property in place
+    def scale_source(self) -> float | Scheduled:
         """The factor `scale`, or the schedule that gives it."""
         return self._scale_source if self.automatic else self.base.scale_source
 
@@ -270,29 +270,32 @@ class AverageGradient(Optimizer):
                     np.multiply(delta.array, _RETREAT, out=delta.array)
             else:
                 averages = [_gathered(flat, grads) for flat, _, _ in proposals]
-                if cut == 1:  # after a cut the proposal is known to be too bold
-                    self._warn_of_averages(proposals, averages)
+                for (flat, _, _), average in zip(proposals, averages):
+                    if cut == 1:  # after a cut the proposal is known to be too bold
+                        finite = kernels(average).optimizer.all_finite(average)
+                        after(partial(self._warn_unless, flat, average), finite)
                 return cut, averages
         for _, _, delta in proposals:
             delta.array[...] = 0
         return 0.0, [flat.zeros() for flat, _, _ in proposals]
 
-    def _warn_of_averages(self, proposals: list[Proposal], averages: Sequence[Array]) -> None:
-        """Warn if an average gradient is not finite."""
-        for (flat, _, _), average in zip(proposals, averages):
-            if holds(kernels(average).optimizer.all_finite(average)):
-                continue
-            pairs = zip(flat.tensors, flat.split(average))
-            wrong = next(param for param, part in pairs if not np.isfinite(part).all())
-            warnings.warn(
-                "AverageGradient.step: the average gradient of parameter "
-                f"{self.base.number_of(wrong)}, {wrong.shape}, is not finite, although the loss "
-                "is; elements (or groups) for which it is not do not move. Lower the learning "
-                "rate; if that does not help, look for an operation outside its domain whose "
-                "result is masked, as in where(x > 0, sqrt(x), 0), and mask its operand instead",
-                RuntimeWarning,
-                stacklevel=6,  # the line that calls step
-            )
+    def _warn_unless(self, flat: Flat, average: Array, finite: float) -> None:
+        """Warn if an average gradient is not finite, and name the parameter unless it is lost."""
+        if finite:
+            return
+        pairs = zip(flat.tensors, flat.split(average))
+        wrong = next((param for param, part in pairs if not np.isfinite(part).all()), None)
+        name = "a parameter"
+        if wrong is not None:
+            name = f"parameter {self.base.number_of(wrong)}, {wrong.shape},"
+        warnings.warn(
+            f"AverageGradient.step: the average gradient of {name} is not finite, "
+            "although the loss is; elements (or groups) for which it is not do not move. Lower "
+            "the learning rate; if that does not help, look for an operation outside its domain "
+            "whose result is masked, as in where(x > 0, sqrt(x), 0), and mask its operand instead",
+            RuntimeWarning,
+            stacklevel=7,  # the line that calls step
+        )
 
     # -- what a recorded step needs ----------------------------------------------------------------
 
