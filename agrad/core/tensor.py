@@ -20,6 +20,7 @@ from agrad.backend import (
     device_of,
     is_array,
     is_on,
+    kernels,
     move,
     require_no_mask,
     scalar,
@@ -28,8 +29,9 @@ from agrad.backend import (
 from agrad.core.anomaly import recorded_at, remember
 from agrad.core.context import grad_enabled, is_grad_enabled, recorder
 from agrad.core.program import Node, Program, compute
-from agrad.errors import CaptureError
+from agrad.errors import CaptureError, NonFiniteError
 from agrad.gpu import cuda
+from agrad.gpu.deferred import values
 from agrad.ops import arithmetic, linalg, reduction, shape
 from agrad.ops.choice import Choice
 from agrad.ops.device import Move
@@ -527,7 +529,8 @@ class Tensor:
             ValueError: there are several elements; there is no graph, or it was freed; an update
                 belongs to a tensor that is not a leaf of the graph, or has another shape.
             AverageUndefinedError: an operation has no kind.
-            NonFiniteError: the value at the end of the updates is NaN or infinite.
+            NonFiniteError: the value at the end of the updates is NaN or infinite; or it is finite,
+                but an average gradient is NaN, and none has been added.
 
         Example:
             >>> import agrad as ag
@@ -560,6 +563,7 @@ class Tensor:
 
         try:
             end, grads = program.average(path, segments, extrapolate, retain_graph)
+            _require_numbers(grads)
             accumulate("average_grad", grads)
         except (MemoryError, RuntimeError) as error:
             cuda.explain(error)
@@ -1255,6 +1259,18 @@ def _checked_updates(
             raise TypeError(f"average_backward: update {i} has dtype {delta.dtype}")
         moves[leaf] = start, delta.astype(start.dtype, copy=False)
     return moves
+
+
+def _require_numbers(averages: Mapping[Any, Array]) -> None:
+    """Raise if an average gradient has NaN."""
+    finite = values(tuple([kernels(a).optimizer.all_finite(a.ravel()) for a in averages.values()]))
+    for each, (leaf, average) in zip(finite, averages.items()):
+        if not each and np.isnan(average).any():
+            raise NonFiniteError(
+                f"average_backward: the average gradient of a leaf of shape {leaf.shape} has NaN, "
+                "although the value at the end of the updates is finite; mask the operand, not the "
+                "result, of an operation that leaves its domain, as in where(x > 0, sqrt(x), 0)"
+            )
 
 
 @contextmanager

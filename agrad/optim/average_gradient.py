@@ -2,8 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
-from functools import partial
+from collections.abc import Hashable, Mapping
+from functools import partial, reduce
+from operator import add
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from agrad.core.flat import Flat
 from agrad.core.program import Program
 from agrad.core.tensor import Tensor
 from agrad.errors import NonFiniteError
-from agrad.gpu.deferred import after, fed, holds
+from agrad.gpu.deferred import after, fed
 from agrad.ops.choice import noting_changes
 from agrad.optim.arguments import require
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
@@ -52,11 +53,11 @@ class AverageGradient(Optimizer):
     the gradient of the losses as it was before any change. The gradients stay in `.grad` for
     inspection; `.average_grad` is cleared. If a loss at the end of the proposal is not finite,
     the proposal is cut until it is, which counts as a small fraction; if that never succeeds, the
-    parameters do not change. If the losses are finite but elements of ĝ are not, their coordinates
-    (or their groups) do not move, and a RuntimeWarning names the parameter. Where the outcome of a
-    comparison changes along the proposal, it is measured as if it did not, and a RuntimeWarning
-    says so once. Besides the errors of
-    `Optimizer.step`, a step raises an AverageUndefinedError for an operation that has no kind.
+    parameters do not change. Where the losses are finite but ĝ is not, coordinates (or groups) do
+    not move; if the proposal was not cut, a RuntimeWarning names the parameter. Where the outcome
+    of a comparison changes along the proposal, it is measured as if it did not, and a
+    RuntimeWarning says so once. Besides the errors of `Optimizer.step`, a step raises an
+    AverageUndefinedError for an operation that has no kind.
 
     Args:
         base: the rule that proposes, over the parameters to train.
@@ -229,20 +230,19 @@ class AverageGradient(Optimizer):
     def _measure(self, graphs: Losses, proposals: list[Proposal]) -> None:
         """Scale the updates by the fractions that the average gradients give, and store those."""
         fractions: dict[Tensor, Array] = {}
-        proposed = 0.0
         for param in self.params:
             param.average_grad = None
         for i in range(self.repeats):
             cut, averages = self._averages(graphs, proposals, retain_graph=i + 1 < self.repeats)
-            kept = whole = 0.0
+            sums = []
             found = search(proposals, averages, self.granularity, self.cap if i == 0 else 1.0)
-            for params, found_here, kept_here, whole_here in found:
-                kept += kept_here
-                whole += whole_here
+            for params, found_here, *sums_here in found:
+                sums.append(sums_here)
                 for param, own in zip(params, found_here):
                     if self.every > 1:
                         own *= cut
                         fractions[param] = own * fractions[param] if i else own
+            kept, whole = map(partial(reduce, add), zip(*sums))
             if i == 0:
                 proposed = whole / cut if cut > 0 else math.inf
         after(partial(self._conclude, fractions), kept, proposed)
@@ -277,7 +277,10 @@ class AverageGradient(Optimizer):
                 for name, changed in changes:
                     after(partial(self._warn_of_choice, name), changed.any())
                 averages = [_gathered(flat, grads) for flat, _, _ in proposals]
-                self._warn_of_averages(proposals, averages)
+                for (flat, _, _), average in zip(proposals, averages):
+                    if cut == 1:  # after a cut the proposal is known to be too bold
+                        finite = kernels(average).optimizer.all_finite(average)
+                        after(partial(self._warn_unless, flat, average), finite)
                 return cut, averages
         for _, _, delta in proposals:
             delta.array[...] = 0
@@ -296,22 +299,23 @@ class AverageGradient(Optimizer):
                 stacklevel=7,  # the line that calls step
             )
 
-    def _warn_of_averages(self, proposals: list[Proposal], averages: Sequence[Array]) -> None:
-        """Warn if an average gradient is not finite."""
-        for (flat, _, _), average in zip(proposals, averages):
-            if holds(kernels(average).optimizer.all_finite(average)):
-                continue
-            pairs = zip(flat.tensors, flat.split(average))
-            wrong = next(param for param, part in pairs if not np.isfinite(part).all())
-            warnings.warn(
-                f"AverageGradient.step: the average gradient of parameter "
-                f"{self.base.number_of(wrong)}, {wrong.shape}, is not finite, although the loss "
-                "is; elements (or groups) for which it is not do not move. Look for an operation "
-                "on values outside its domain whose result is masked, as in "
-                "where(x > 0, sqrt(x), 0), and mask its operand instead",
-                RuntimeWarning,
-                stacklevel=6,  # the line that calls step
-            )
+    def _warn_unless(self, flat: Flat, average: Array, finite: float) -> None:
+        """Warn if an average gradient is not finite, and name the parameter unless it is lost."""
+        if finite:
+            return
+        pairs = zip(flat.tensors, flat.split(average))
+        wrong = next((param for param, part in pairs if not np.isfinite(part).all()), None)
+        name = "a parameter"
+        if wrong is not None:
+            name = f"parameter {self.base.number_of(wrong)}, {wrong.shape},"
+        warnings.warn(
+            f"AverageGradient.step: the average gradient of {name} is not finite, "
+            "although the loss is; elements (or groups) for which it is not do not move. Lower "
+            "the learning rate; if that does not help, look for an operation outside its domain "
+            "whose result is masked, as in where(x > 0, sqrt(x), 0), and mask its operand instead",
+            RuntimeWarning,
+            stacklevel=7,  # the line that calls step
+        )
 
     # -- what a recorded step needs ----------------------------------------------------------------
 

@@ -20,13 +20,20 @@ class EMA:
     The average is corrected for its start: after n updates, the weights of i updates ago have the
     share decayⁱ / (1 + decay + … + decayⁿ⁻¹), and those before the first update do not count.
 
+    The running statistics of batch normalization belong to the weights that they were measured
+    with. Pass the model's buffers to average them like the weights; otherwise the averaged weights
+    are evaluated with the statistics of the latest ones. Buffers of integers, such as the number of
+    batches, are not averaged and keep their values.
+
     Args:
         params: the Tensors to average, leaves that require a gradient.
         decay: the share of the average that an update keeps in the long run.
+        buffers: other Tensors to average, as from `model.buffers()`.
 
     Raises:
-        TypeError: `params` is not an iterable of Tensors.
-        ValueError: `decay` is outside [0, 1), or an optimizer would reject the parameters.
+        TypeError: `params` or `buffers` is not an iterable of Tensors.
+        ValueError: `decay` is outside [0, 1), an optimizer would reject the parameters, or a buffer
+            is computed, or is a parameter too.
 
     Example:
         >>> import agrad as ag
@@ -43,9 +50,12 @@ class EMA:
         tensor([1.], requires_grad=True)
     """
 
-    def __init__(self, params: Iterable[Tensor], decay: float = 0.99) -> None:
+    def __init__(
+        self, params: Iterable[Tensor], decay: float = 0.99, buffers: Iterable[Tensor] = ()
+    ) -> None:
         require("EMA", "be in [0, 1)", lambda x: 0 <= x < 1, decay=decay)
         self.params = checked_params("EMA", params)
+        self.buffers = _checked_buffers(buffers, self.params)
         self.decay = decay
         self._updates = 0
         self._averages: list[Array] = []
@@ -60,17 +70,22 @@ class EMA:
         if self._in_use:
             raise ValueError("EMA.update: the averages are in use; update outside of averaged()")
         if not self._averages:
-            self._averages = [np.zeros_like(param.data) for param in self.params]
+            self._averages = [np.zeros_like(tensor.data) for tensor in self._averaged]
         self._updates += 1
         fresh = (1 - self.decay) / (1 - self.decay**self._updates)
-        for average, param in zip(self._averages, self.params):
-            average += fresh * (param.data - average)
+        for average, tensor in zip(self._averages, self._averaged):
+            average += fresh * (tensor.data - average)
+
+    @property
+    def _averaged(self) -> tuple[Tensor, ...]:
+        """The Tensors that have an average."""
+        return self.params + self.buffers
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Set the parameters to their averages inside the `with` block; restore them afterwards.
+        """Set the Tensors to their averages inside the `with` block; restore them afterwards.
 
-        Changes that the block makes to the parameters are lost, even if it raises.
+        Changes that the block makes to them are lost, even if it raises.
 
         Raises:
             ValueError: `update` was never called, or another such block is active.
@@ -79,15 +94,15 @@ class EMA:
             raise ValueError("EMA.averaged: there is nothing to average yet; call update() first")
         if self._in_use:
             raise ValueError("EMA.averaged: the averages are already in use")
-        own = [param.data for param in self.params]
+        own = [tensor.data for tensor in self._averaged]
         self._in_use = True
         try:
-            for param, average in zip(self.params, self._averages):
-                param.data = average
+            for tensor, average in zip(self._averaged, self._averages):
+                tensor.data = average
             yield
         finally:
-            for param, data in zip(self.params, own):
-                param.data = data
+            for tensor, data in zip(self._averaged, own):
+                tensor.data = data
             self._in_use = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -96,7 +111,7 @@ class EMA:
         return {"updates": self._updates, "averages": averages}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state from `state_dict`, given matching parameters.
+        """Restore a state from `state_dict`, given matching parameters and buffers.
 
         Raises:
             ValueError: the state is invalid or belongs to other parameters; nothing has changed.
@@ -107,15 +122,36 @@ class EMA:
             )
         saved = require_dict("EMA", "averages", state["averages"])
         updates = require_count("EMA", "updates", state["updates"])
-        names = [str(i) for i in range(len(self.params))] if updates else []
+        names = [str(i) for i in range(len(self._averaged))] if updates else []
         if sorted(saved) != sorted(names):
+            counts = f"{len(self.params)} parameters"
+            if self.buffers:
+                counts += f" and {len(self.buffers)} buffers"
             raise ValueError(
-                f"EMA.load_state_dict: the state has {len(saved)} averages "
-                f"for {len(self.params)} parameters"
+                f"EMA.load_state_dict: the state has {len(saved)} averages for {counts}"
             )
-        for name, param in zip(names, self.params):
-            require_array("EMA", f"average {name}", saved[name], param.data)
+        for name, tensor in zip(names, self._averaged):
+            require_array("EMA", f"average {name}", saved[name], tensor.data)
         self._averages = [
-            move(saved[name], param.device).copy() for name, param in zip(names, self.params)
+            move(saved[name], tensor.device).copy() for name, tensor in zip(names, self._averaged)
         ]
         self._updates = updates
+
+
+def _checked_buffers(buffers: Iterable[Tensor], params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the buffers of floating-point numbers."""
+    if isinstance(buffers, Tensor) or not isinstance(buffers, Iterable):
+        raise TypeError(
+            f"EMA: buffers must be an iterable of Tensors, got a {type(buffers).__name__}"
+        )
+    checked = tuple(buffers)
+    known = set(params)
+    for i, buffer in enumerate(checked):
+        if not isinstance(buffer, Tensor):
+            raise TypeError(f"EMA: buffers[{i}] must be a Tensor, got a {type(buffer).__name__}")
+        if not buffer.is_leaf:
+            raise ValueError(f"EMA: buffers[{i}] is computed; only a leaf can be averaged")
+        if buffer in known:
+            raise ValueError(f"EMA: buffers[{i}] appears twice, here or among the parameters")
+        known.add(buffer)
+    return tuple(buffer for buffer in checked if buffer.dtype.kind == "f")

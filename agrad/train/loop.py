@@ -1,5 +1,6 @@
 """The training loop, and evaluation."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +11,12 @@ import numpy as np
 
 import agrad.nn.functional as F
 from agrad.core.context import no_grad
-from agrad.core.tensor import as_tensor
+from agrad.core.tensor import as_tensor, plain
 from agrad.data import Batches
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.nn import Module
 from agrad.optim import Optimizer
-from agrad.train.step import LossFunction, capture_step, train_step
+from agrad.train.step import LossFunction, capture_step, require_targets, train_step
 
 __all__ = ["Evaluation", "Step", "evaluate", "train"]
 
@@ -39,7 +40,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The mean loss and the accuracy, from 0 to 1, on a set of examples."""
+    """The mean loss on a set of examples, and the accuracy.
+
+    Attributes:
+        loss: the mean over the examples.
+        accuracy: the share of right classes, from 0 to 1; NaN if the targets are not classes.
+    """
 
     loss: float
     accuracy: float
@@ -66,13 +72,15 @@ def train(
         batches: batches of inputs and targets, in this order; they continue from where they are.
         iterations: the number of the last step, 0 or more.
         loss_function: takes the model's output and the targets, and returns the loss, a single
-            element.
+            element. The default is for classes or their probabilities; for regression pass
+            `F.mse_loss`.
         start: how many of these steps were made earlier.
         capture: make steps as `capture_step` does, which is faster for small layers. Only for a
             model whose Python does the same at every call.
 
     Raises:
-        ValueError: `iterations` or `start` is negative.
+        ValueError: `iterations` or `start` is negative; the default loss gets targets that are
+            neither classes nor probabilities.
         CaptureError: the model cannot be captured.
         NonFiniteError: the loss or a gradient is NaN or infinite; the message names the iteration,
             whose step was not made, and the first operation that produced such a value.
@@ -121,19 +129,30 @@ def _steps(
         yield Step(iteration, loss, perf_counter() - start, len(inputs))
 
 
-def evaluate(model: Module, inputs: Any, labels: Any, batch_size: int = 1000) -> Evaluation:
-    """Return the mean cross-entropy and the accuracy of a classifier, in evaluation mode.
+def evaluate(
+    model: Module,
+    inputs: Any,
+    labels: Any,
+    batch_size: int = 1000,
+    loss_function: LossFunction = F.cross_entropy,
+) -> Evaluation:
+    """Return the mean loss of a model in evaluation mode, and the accuracy of a classifier.
 
     A loss that is not finite is returned, not raised as an error.
 
     Args:
-        model: returns logits of shape (N, classes); each module's mode is restored afterwards.
+        model: returns logits of shape (N, classes, ...), or what the loss function takes; each
+            module's mode is restored afterwards.
         inputs: the examples, (N, ...), at least one; on the model's device, like the labels.
-        labels: their classes, integers of shape (N,).
+        labels: their classes, integers of shape (N, ...), or any targets of the loss function.
         batch_size: how many examples are computed at a time.
+        loss_function: takes output and targets, and returns the mean loss of these examples, a
+            single element. For regression pass `F.mse_loss`.
 
     Raises:
-        ValueError: there are no examples, the number of labels differs, or `batch_size` is below 1.
+        ValueError: there are no examples, the number of labels differs, `batch_size` is below 1, or
+            the loss has several elements; the default loss gets labels that are neither classes
+            nor probabilities.
 
     Example:
         >>> import numpy as np
@@ -142,6 +161,9 @@ def evaluate(model: Module, inputs: Any, labels: Any, batch_size: int = 1000) ->
         >>> logits = np.array([[0.0, 9.0], [0.0, 9.0]], np.float32)
         >>> evaluate(nn.Identity(), logits, np.array([1, 0])).accuracy
         0.5
+        >>> targets = np.array([[0.0, 8.0], [1.0, 9.0]], np.float32)
+        >>> evaluate(nn.Identity(), logits, targets, loss_function=F.mse_loss)
+        Evaluation(loss=0.5, accuracy=nan)
     """
     if batch_size < 1:
         raise ValueError(f"evaluate: batch_size must be at least 1, got {batch_size}")
@@ -150,17 +172,30 @@ def evaluate(model: Module, inputs: Any, labels: Any, batch_size: int = 1000) ->
             f"evaluate: got {len(inputs)} inputs and {len(labels)} labels; "
             "give at least one example, and a label for each"
         )
+    require_targets("evaluate", loss_function, labels)
+    # The sum of the examples' losses is exact, where the mean of a batch is rounded.
+    sums = loss_function is F.cross_entropy
+    measure = partial(F.cross_entropy, reduction="sum") if sums else loss_function
     modes = {module: module.training for module in model.modules()}
     model.eval()
     loss = correct = 0.0
+    count = 0
     try:
         with no_grad(), np.errstate(over="ignore", invalid="ignore"):
             for i in range(0, len(inputs), batch_size):
                 part = labels[i : i + batch_size]
-                logits = model(as_tensor(inputs[i : i + batch_size]))
-                loss += F.cross_entropy(logits, part, reduction="sum").item()
-                correct += int(np.sum(logits.argmax(axis=1) == part))
+                output = model(as_tensor(inputs[i : i + batch_size]))
+                own = measure(output, part)
+                if own.size != 1:
+                    raise ValueError(
+                        f"evaluate: loss_function must return a single element, got {own.shape}"
+                    )
+                loss += own.item() * (1 if sums else len(part))
+                classes = plain(as_tensor(part))
+                if classes.dtype.kind in "iu" and classes.ndim + 1 == output.ndim:
+                    correct += int(np.sum(output.argmax(axis=1) == classes))
+                    count += classes.size
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return Evaluation(loss / len(inputs), correct / len(inputs))
+    return Evaluation(loss / len(inputs), correct / count if count else math.nan)

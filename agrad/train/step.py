@@ -9,15 +9,16 @@ import numpy as np
 import agrad.nn.functional as F
 from agrad import random
 from agrad.core.anomaly import detect_anomaly
-from agrad.core.tensor import Tensor, as_tensor
+from agrad.core.tensor import Tensor, as_tensor, plain
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.gpu import cuda
+from agrad.gpu.deferred import holds
 from agrad.gpu.step import RecordedStep
 from agrad.nn import Module
 from agrad.optim import Optimizer
 from agrad.tracing.captured import Captured, capture
 
-__all__ = ["CapturedStep", "LossFunction", "capture_step", "train_step"]
+__all__ = ["CapturedStep", "LossFunction", "capture_step", "require_targets", "train_step"]
 
 LossFunction = Callable[[Tensor, Any], Tensor]
 
@@ -36,9 +37,11 @@ def train_step(
         optimizer: any optimizer over the model's parameters.
         inputs: the model's input, (N, ...), an array or a Tensor on the model's device.
         targets: the loss function's second argument, after the model's output.
-        loss_function: takes output and targets, and returns the loss, a single element.
+        loss_function: takes output and targets, and returns the loss, a single element. The
+            default is for classes or their probabilities; for regression pass `F.mse_loss`.
 
     Raises:
+        ValueError: the default loss gets targets that are neither classes nor probabilities.
         NonFiniteError: the loss or a gradient is NaN or infinite; the message names the first
             operation that produced such a value. Neither weights nor optimizer have changed.
         DeviceError: model, inputs and targets are on different devices, or the device fails.
@@ -74,8 +77,33 @@ def _step(
     targets: Any,
     loss_function: LossFunction,
 ) -> float:
+    require_targets("train", loss_function, targets)
     optimizer.zero_grad()
     return optimizer.step(loss_function(model(as_tensor(inputs)), targets))
+
+
+def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> None:
+    """Raise if the loss is `F.cross_entropy`, and float targets are no probabilities of classes.
+
+    It would take the targets of a regression for weights of the classes' logarithms, and be 0 for
+    a single output.
+
+    Raises:
+        ValueError: there is a single class, a target is negative, or those of an example do not sum
+            to 1.
+    """
+    if loss_function is not F.cross_entropy:
+        return
+    shares = plain(targets) if hasattr(targets, "dtype") else np.asarray(targets)
+    if shares.dtype.kind != "f" or shares.ndim < 2:
+        return  # the loss itself refuses floats without an axis of classes
+    proper = (shares >= 0).all() & (abs(shares.sum(axis=1) - 1) < 1e-2).all()
+    if shares.shape[1] == 1 or not holds(proper):
+        raise ValueError(
+            f"{owner}: the targets, {shares.dtype}{list(shares.shape)}, are neither classes nor "
+            "probabilities of several classes that sum to 1, as cross_entropy needs; for "
+            "regression, pass loss_function=F.mse_loss"
+        )
 
 
 def _cause(

@@ -21,7 +21,7 @@ import agrad as ag
 from agrad.backend import Array
 from agrad.core.program import topological_order
 from agrad.core.tensor import apply
-from agrad.errors import AverageUndefinedError
+from agrad.errors import AverageUndefinedError, NonFiniteError
 from agrad.ops import activation, arithmetic, pooling, reduction
 from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Selection
 from agrad.testing import check_average_gradients, measure_order
@@ -548,6 +548,38 @@ def test_an_operation_without_a_kind_raises_and_is_named(update: Any) -> None:
 
 
 # -- average_gradient ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("path", [{}, {"segments": 3}, {"extrapolate": True}])
+@pytest.mark.parametrize(
+    "outside",
+    [
+        np.sqrt,
+        np.log,
+        lambda x: 1.0 / (1.0 + np.exp(x * -3000.0)),  # which overflows
+        lambda x: x**0.5,
+    ],
+)
+def test_a_nan_beside_a_finite_value_raises(outside: Any, path: Any, dtype: Any) -> None:
+    still = ag.tensor(np.ones(2, dtype), requires_grad=True)
+    x = ag.tensor(np.array([4.0, 1.0], dtype), requires_grad=True)
+    with np.errstate(all="ignore"):
+        loss = (ag.where(np.array([True, False]), outside(x), 0.0) * still).sum() + x.sum()
+        update = {x: np.array([-1.0, -3.0])}
+        with pytest.raises(
+            NonFiniteError, match=r"a leaf of shape \(2,\) has NaN, although the va"
+        ):
+            loss.average_backward(update, **path)
+    assert x.average_grad is None
+    assert still.average_grad is None
+
+
+def test_an_infinite_slope_is_no_nan() -> None:
+    x = ag.tensor([0.0], requires_grad=True)
+    with np.errstate(divide="ignore"):
+        np.sqrt(x).sum().average_backward({x: [0.0]})
+    assert x.average_grad == np.inf
 
 
 def test_average_gradient_restores_values_and_gradients() -> None:

@@ -1,7 +1,6 @@
 """AverageGradient: its line search, its options, and what it does where the loss ends."""
 
 import math
-from contextlib import nullcontext
 from fractions import Fraction
 
 import numpy as np
@@ -818,13 +817,9 @@ def test_parameters_stay_where_no_step_is_finite(granularity):
     optimizer = optim.AverageGradient(
         optim.SGD([theta], lr=0.1), lr="auto", every=2, granularity=granularity
     )
-    for fraction, lr, warned in (
-        (0.0, 0.1 * math.exp(-0.65), pytest.warns(RuntimeWarning, match="average gradient of")),
-        (0.0, 0.1 * math.exp(-0.65), nullcontext()),  # not measured
-    ):
+    for fraction, lr in ((0.0, 0.1 * math.exp(-0.65)),) * 2:
         optimizer.zero_grad()
-        with warned:
-            optimizer.step(apply(Cliff(), theta).sum())
+        optimizer.step(apply(Cliff(), theta).sum())
         np.testing.assert_array_equal(theta.data, [1, 1])
         assert optimizer.fraction == fraction
         assert optimizer.lr == pytest.approx(lr)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from noisy_bowl import each_dtype, gradient, leaves, x
 
-from agrad import optim
+import agrad as ag
+from agrad import nn, optim
 
 
 @each_dtype
@@ -87,3 +88,73 @@ def test_ema_refuses():
         optim.EMA([x(), x()]).load_state_dict(ema.state_dict())
     with pytest.raises(ValueError, match="average 0 must be float64"):
         optim.EMA([x(dtype=np.float64)]).load_state_dict(ema.state_dict())
+
+
+def normalizing(momentum=0.5):
+    """A network with running statistics, and a function that makes a step in training."""
+    ag.seed(0)
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, momentum=momentum))
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+    def step(seed):
+        optimizer.zero_grad()
+        x = np.random.default_rng(seed).normal(seed, 1, (8, 2)).astype("float32")
+        optimizer.step((model(x) ** 2).sum() + (model[0](x) ** 2).mean())
+
+    return model, step
+
+
+@pytest.mark.parametrize("momentum", [0.5, None])
+def test_running_statistics_are_averaged_like_the_weights(momentum):
+    model, step = normalizing(momentum)
+    ema = optim.EMA(model.parameters(), 0.75, buffers=model.buffers())
+    history = []
+    for i in range(4):
+        step(i)
+        ema.update()
+        history.append(model.state_dict())
+    weights = 0.75 ** np.arange(3, -1, -1)
+    with ema.averaged():
+        found = model.state_dict()
+    for name, array in found.items():
+        expected = sum(w * h[name] for w, h in zip(weights, history)) / weights.sum()
+        if name == "1.num_batches_tracked":
+            expected = 4
+        np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-6)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, history[-1][name])
+    again, _ = normalizing(momentum)
+    resumed = optim.EMA(again.parameters(), 0.75, again.buffers())
+    resumed.load_state_dict(ema.state_dict())
+    with resumed.averaged():
+        for name, array in again.state_dict().items():
+            if name != "1.num_batches_tracked":
+                np.testing.assert_array_equal(array, found[name])
+
+
+def test_without_buffers_the_statistics_are_the_latest():
+    model, step = normalizing()
+    ema = optim.EMA(model.parameters(), 0.75)
+    for i in range(3):
+        step(i)
+        ema.update()
+    latest = model[1].running_mean.data.copy()
+    with ema.averaged():
+        np.testing.assert_array_equal(model[1].running_mean.data, latest)
+    optim.EMA(nn.Linear(1, 1).parameters(), buffers=nn.Linear(1, 1).buffers())  # there are none
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda a: a, TypeError, "buffers must be an iterable of Tensors, got a Tensor"),
+        (lambda a: 3, TypeError, "buffers must be an iterable of Tensors, got a int"),
+        (lambda a: [x(), "mean"], TypeError, r"buffers\[1\] must be a Tensor, got a str"),
+        (lambda a: [a * 2.0], ValueError, r"buffers\[0\] is computed"),
+        (lambda a: [a], ValueError, r"buffers\[0\] appears twice"),
+    ],
+)
+def test_ema_refuses_buffers(make, error, message):
+    param = x()
+    with pytest.raises(error, match="EMA: " + message):
+        optim.EMA([param], buffers=make(param))

@@ -1,5 +1,6 @@
 """The training loop: single steps, many steps, evaluation, and what it does with NaN."""
 
+import math
 from itertools import islice
 
 import numpy as np
@@ -11,7 +12,7 @@ from agrad import nn, optim
 from agrad.data import Batches
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.study.networks import dense_network
-from agrad.train import Evaluation, evaluate, train, train_step
+from agrad.train import Evaluation, capture_step, evaluate, train, train_step
 
 RULES = {
     "sgd": lambda params: optim.SGD(params, lr=0.1, momentum=0.9),
@@ -255,6 +256,80 @@ def test_evaluation_of_known_logits():
     assert found == Evaluation(
         loss=pytest.approx(-np.log([0.5, 0.25, 0.75]).mean()), accuracy=pytest.approx(2 / 3)
     )
+
+
+def line(count=12, outputs=1):
+    """A linear regression: the inputs, the targets, and a model with wrong weights."""
+    ag.seed(0)
+    inputs = np.random.default_rng(0).normal(size=(count, 2)).astype("float32")
+    targets = inputs @ np.array([[1.0, -2.0]] * outputs, "float32").T + 3.0
+    return inputs, targets, nn.Linear(2, outputs)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 1000])
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize(
+    "make", [optim.Adam, lambda p, lr: optim.AverageGradient(optim.Adam(p, lr))]
+)
+def test_a_regressor_is_trained_and_evaluated_by_its_own_loss(make, outputs, batch_size):
+    inputs, targets, model = line(outputs=outputs)
+    optimizer = make(model.parameters(), lr=0.1)
+    batches = Batches(inputs, targets, batch_size=6)
+    before = evaluate(model, inputs, targets, batch_size, F.mse_loss)
+    assert before.loss == pytest.approx(F.mse_loss(model(inputs), targets).item(), rel=1e-5)
+    assert math.isnan(before.accuracy)
+    losses = [step.loss for step in train(model, optimizer, batches, 300, F.mse_loss)]
+    assert losses[-1] < 1e-3 < losses[0]
+    assert evaluate(model, inputs, targets, loss_function=F.mse_loss).loss < 1e-3
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("offset", [0.0, 1.0, -1.0])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda *line: evaluate(line[2], *line[:2]),
+        lambda *line: next(
+            train(line[2], optim.SGD(line[2].parameters()), Batches(*line[:2], batch_size=4), 1)
+        ),
+        lambda *line: train_step(line[2], optim.SGD(line[2].parameters()), *line[:2]),
+        lambda *line: capture_step(line[2], optim.SGD(line[2].parameters()))(*line[:2]),
+    ],
+    ids=["evaluate", "train", "train_step", "capture_step"],
+)
+def test_the_targets_of_a_regression_are_not_taken_for_probabilities(use, offset, outputs):
+    inputs, targets, model = line(outputs=outputs)
+    before = model.weight.data.copy()
+    for values in (targets + offset, np.ones_like(targets), np.full_like(targets, 1 / outputs)):
+        if outputs > 1 and np.allclose(values.sum(axis=1), 1):
+            continue  # these are probabilities
+        with pytest.raises(ValueError, match=r"mse_loss"):
+            use(inputs, values, model)
+    np.testing.assert_array_equal(model.weight.data, before)
+
+
+def test_probabilities_are_targets_of_the_default_loss():
+    logits = np.log(np.array([[0.5, 0.5], [0.25, 0.75]]))
+    shares = np.array([[0.25, 0.75], [1.0, 0.0]])
+    found = evaluate(nn.Identity(), logits, shares)
+    assert found.loss == pytest.approx(-(shares * logits).sum() / 2)
+    assert math.isnan(found.accuracy)
+
+
+def test_the_accuracy_of_several_labels_for_each_example_is_a_share():
+    logits = np.random.default_rng(0).normal(size=(4, 3, 5))
+    labels = logits.argmax(axis=1)
+    labels[0, 0] = (labels[0, 0] + 1) % 3
+    found = evaluate(nn.Identity(), logits, labels, batch_size=3)
+    assert found.accuracy == 19 / 20
+
+
+def test_evaluation_needs_a_single_loss():
+    inputs, targets, model = line()
+    with pytest.raises(
+        ValueError, match=r"loss_function must return a single element, got \(12, 1"
+    ):
+        evaluate(model, inputs, targets, loss_function=lambda x, y: F.mse_loss(x, y, "none"))
 
 
 def test_evaluation_restores_each_module_and_drops_nothing():
