@@ -194,6 +194,11 @@ class ClassLikelihood(Operation):
         return SoftNegativeLogLikelihood(shares, scale)
 
 
+def _left_out(weight: Array, gradient: Array) -> Array:
+    """Return the gradient, 0 where the weight is: without examples, the scale of a mean is NaN."""
+    return np.where(weight, gradient, gradient.dtype.type(0))
+
+
 class NegativeLogLikelihood(Linear):
     """-w log p[class] of each example, given log p (N, C, ...) or (C,): a `ClassLikelihood`'s call.
 
@@ -225,7 +230,10 @@ class NegativeLogLikelihood(Linear):
         if self.scale is not None:
             grad = grad * self.scale
         x_grad = np.zeros_like(x)
-        x_grad[self.picked] = -grad if self.weight is None else -grad * self.weight
+        if self.weight is None:
+            x_grad[self.picked] = -grad
+        else:
+            x_grad[self.picked] = _left_out(self.weight, -grad * self.weight)
         return x_grad, *[None] * len(constants)
 
 
@@ -255,7 +263,7 @@ class SoftNegativeLogLikelihood(Linear):
             x_grad = -np.expand_dims(grad, class_axis(x.ndim)) * self.target
         else:
             x_grad = -grad * self.scale * self.target
-        return x_grad, *[None] * len(constants)
+        return _left_out(self.target, x_grad), *[None] * len(constants)
 
 
 class BinaryCrossEntropy(Elementwise):

@@ -14,7 +14,8 @@ __all__ = ["Embedding", "MaskedMax", "MaskedMean"]
 class Embedding(Linear):
     """The rows of a weight (V, D) that integer `ids`, from 0 to V - 1, name.
 
-    Row `padding`, if there is one, is treated as a constant: it gets no gradient.
+    Row `padding`, if there is one, is treated as a constant: it gets no gradient. Where an update
+    moves it all the same, it gets an average gradient, or the change of the loss would lack a part.
     """
 
     promotes = False
@@ -40,13 +41,27 @@ class Embedding(Linear):
     def backward(
         self, grad: Array, needs: tuple[bool, ...], out: Array, weight: Array, ids: Array
     ) -> Gradients:
+        skipped = -1 if self.padding is None else self.padding
+        return self._sums(grad, weight, ids, skipped), None
+
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
+        (weight, ids), (end_weight, _) = start.inputs, end.inputs
+        weight_grad = self._sums(grad, weight, ids, skipped=-1)
+        if self.padding is not None:
+            moved = weight[self.padding] != end_weight[self.padding]
+            weight_grad[self.padding] = np.where(moved, weight_grad[self.padding], 0)
+        return weight_grad, None
+
+    def _sums(self, grad: Array, weight: Array, ids: Array, skipped: int) -> Array:
+        """Return for each row of the weight the sum of its gradients, 0 for the skipped one."""
         weight_grad = np.zeros_like(weight, dtype=grad.dtype, order="C")
         rows = np.ascontiguousarray(grad, like=grad).reshape(ids.size, weight.shape[1])
-        skipped = -1 if self.padding is None else self.padding
         kernels(weight).embedding.add_rows(
             ids.ravel().astype(np.int64, copy=False), rows, skipped, weight_grad
         )
-        return weight_grad, None
+        return weight_grad
 
 
 def _never_empty(name: str, mask: Array) -> Requirement:

@@ -65,6 +65,8 @@ def _rows(x: Array, axes: tuple[int, ...]) -> int:
     count = math.prod([x.shape[a] for a in axes])
     if count <= _ROWS or not isinstance(x, np.ndarray) or x.dtype.kind != "f":
         return 1
+    if len(axes) == x.ndim and x.flags.c_contiguous:
+        return 1
     in_pairs, step = 1, x.itemsize
     for a in sorted(range(x.ndim), key=lambda a: abs(x.strides[a])):
         if x.shape[a] > 1:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from agrad.backend import Array
-from agrad.core.average import average_gradient
+from agrad.core.average import average_over_nodes
 from agrad.core.program import topological_order
 from agrad.core.tensor import Tensor
 from agrad.ops.operation import Linear, Operation
@@ -129,7 +129,7 @@ class _Check:
         if size == 0:
             return
         tiny = {leaf: delta * (1e-12 / size) for leaf, delta in self.moves.items()}
-        halfway = average_gradient(self._loss, self._reached(), tiny, nodes=1)
+        halfway = average_over_nodes(self._loss, self._reached(), tiny, nodes=1)
         _, averages = swept_average(self._loss(), self.leaves, tiny)
         expected = {leaf: halfway.get(leaf, np.zeros(leaf.shape)) for leaf in self.leaves}
         # Start and end are rounded to 1e-16, so the step between them is accurate to 1 in 10⁴.

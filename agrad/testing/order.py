@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from agrad.backend import Array
-from agrad.core.average import average_gradient
+from agrad.core.average import average_over_nodes
 from agrad.core.tensor import Tensor
 from agrad.ops.quadrature import gauss_legendre
 from agrad.testing.subject import swept_average
@@ -103,7 +103,7 @@ def _gradient_at(
 ) -> dict[Tensor, Array]:
     """Return the gradient at θ + tΔ, the one-node average over a path twice as long."""
     there = {leaf: 2 * t * np.asarray(delta) for leaf, delta in update.items()}
-    return average_gradient(f, params, there, nodes=1)
+    return average_over_nodes(f, params, there, nodes=1)
 
 
 def _combination(shares: Sequence[float], arrays: Sequence[Array]) -> Array:

@@ -4,8 +4,8 @@
 
 // `indices` are sorted, and `order` is the stable permutation that sorted them. One thread for each
 // column adds up a whole run of equal indices. So no two threads add to one place, and the order of
-// the sum is that of the indices. Long runs are added up in double precision. Indices outside the
-// table are ignored.
+// the sum is that of the indices. The sums of each 256 rows are added up in double precision.
+// Indices outside the table are ignored.
 extern "C" __global__ void add_runs(const int64* indices, const int64* order, const real* rows,
                                     real* table, int64 count, int64 width, int64 height,
                                     int64 skipped) {
@@ -13,18 +13,17 @@ extern "C" __global__ void add_runs(const int64* indices, const int64* order, co
         int64 row = indices[first];
         if (row < 0 || row >= height || row == skipped) continue;
         if (first > 0 && indices[first - 1] == row) continue;
-        int64 stop = first + 1;
-        while (stop < count && indices[stop] == row) ++stop;
         FOR_ELEMENTS(column, width) {
-            if (stop - first > 256) {
-                double total = 0;
-                for (int64 i = first; i < stop; ++i) total += rows[order[i] * width + column];
-                table[row * width + column] += (real)total;
-            } else {
-                real total = table[row * width + column];
-                for (int64 i = first; i < stop; ++i) total += rows[order[i] * width + column];
-                table[row * width + column] = total;
+            real part = table[row * width + column];
+            double total = 0;
+            for (int64 i = first; i < count && indices[i] == row; ++i) {
+                part += rows[order[i] * width + column];
+                if ((i - first + 1) % 256 == 0) {
+                    total += part;
+                    part = 0;
+                }
             }
+            table[row * width + column] = total + part;
         }
     }
 }

@@ -18,7 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agrad as ag
+import agrad.nn.functional as F
+from agrad import nn
 from agrad.backend import Array
+from agrad.core.average import average_over_nodes
 from agrad.core.program import topological_order
 from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError, NonFiniteError
@@ -619,6 +622,70 @@ def test_average_gradient_sums_in_float64() -> None:
     average = ag.average_gradient(lambda: x * 3.3, [x], {x: 0.5}, nodes=100)[x]
     assert average.dtype == np.float32
     assert average == np.float32(3.3)
+
+
+def relu_network(dtype: type) -> tuple[Callable[[], ag.Tensor], list[ag.Tensor]]:
+    """A deep ReLU network, along whose updates the gradient jumps hundreds of times."""
+    ag.seed(1)
+    layers = [layer for _ in range(8) for layer in (nn.Linear(16, 16), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.Linear(16, 4)).to(dtype)
+    rng = np.random.default_rng(0)
+    x, classes = rng.normal(size=(64, 16)).astype(dtype), rng.integers(4, size=64)
+    for layer in layers[::2]:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return lambda: F.cross_entropy(model(x), classes), list(model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("step", [1e-3, 3e-3, 3e-2])
+def test_average_gradient_across_kinks(step: float, dtype: type) -> None:
+    f, params = relu_network(dtype)
+    rng = np.random.default_rng(2)
+    update = {p: step * np.sign(rng.normal(size=p.shape)).astype(dtype) for p in params}
+
+    def flat(grads: dict[ag.Tensor, Array]) -> Array:
+        return np.concatenate([grads[p].ravel() for p in params]).astype(np.float64)
+
+    true = flat(average_over_nodes(f, params, update, nodes=1500))
+    average = ag.average_gradient(f, params, update)
+    assert np.linalg.norm(flat(average) - true) < 3e-3 * np.linalg.norm(true)
+
+
+def test_average_gradient_warns_of_what_it_misses() -> None:
+    x = ag.tensor(np.linspace(-1, 1, 101), requires_grad=True)
+
+    def f() -> ag.Tensor:
+        return (ag.maximum(0, ag.sin(300 * x)) * ag.absolute(x)).sum()
+
+    start = f().item()
+    update = {x: np.linspace(0.3, 3, 101)}
+    with pytest.warns(UserWarning, match="estimated error of .* an incompleteness of") as caught:
+        average = ag.average_gradient(f, [x], update, tolerance=1e-6)
+    x.data = x.data + update[x]
+    gap = abs((average[x] * update[x]).sum() - (f().item() - start))
+    assert f"an incompleteness of {gap:.1e}" in str(caught[0].message)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="the result has an incompleteness .* leave nodes"):
+        ag.average_gradient(f, [x], update, nodes=2)
+
+
+def test_average_gradient_of_a_smooth_loss_takes_one_piece() -> None:
+    w, calls = ag.tensor(np.array([0.5, 1.0]), requires_grad=True), []
+
+    def f() -> ag.Tensor:
+        calls.append(None)
+        return ag.tanh(w).sum() ** 2
+
+    average = ag.average_gradient(f, [w], {w: [1.0, -2.0]})[w]
+    assert len(calls) == 15 + 2
+    expected = average_over_nodes(f, [w], {w: np.array([1.0, -2.0])}, nodes=64)[w]
+    np.testing.assert_allclose(average, expected, rtol=1e-9)
+
+
+def test_average_gradient_whose_parts_cancel() -> None:
+    w = ag.tensor(np.array([-1.0, 2.0]), requires_grad=True)
+    average = ag.average_gradient(lambda: ag.absolute(w).sum(), [w], {w: [2.0, -4.0]})[w]
+    np.testing.assert_allclose(average, 0, atol=1e-12)
 
 
 def test_average_gradient_of_what_stays_put() -> None:

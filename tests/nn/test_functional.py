@@ -1,5 +1,6 @@
 """Values and gradients of agrad.nn.functional, and of operations NumPy lacks, against PyTorch's."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -413,3 +414,31 @@ def test_batch_norm_refused_leaves_its_statistics() -> None:
             F.batch_norm(x, mean, var, weight, training=True)
     np.testing.assert_array_equal(mean.data, [0, 0])
     np.testing.assert_array_equal(var.data, [1, 1])
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 5), (3,)], ids=str)
+@pytest.mark.parametrize("left_out", ["ignored", "without weight"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, None], ids=["hard", "smooth", "nll_loss"])
+def test_without_counted_examples_gradients_are_zero(
+    smoothing: float | None, left_out: str, shape: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    x = ag.tensor(rng.normal(size=shape), requires_grad=True)
+    target = np.full(np.delete(shape, min(1, len(shape) - 1)), -100)
+    weight = None
+    if left_out == "without weight":
+        target[...], weight = 1, [1.0, 0.0, 1.0]
+
+    def loss_of(x: ag.Tensor, target: Any) -> ag.Tensor:
+        if smoothing is None:
+            return F.nll_loss(x, target, weight)
+        return F.cross_entropy(x, target, weight, label_smoothing=smoothing)
+
+    for function in loss_of, *([] if weight else [ag.capture(loss_of)]):
+        if weight and smoothing:
+            continue  # the weights of the other classes count
+        x.zero_grad()
+        loss = function(x, target)
+        assert math.isnan(loss.item())
+        loss.backward()
+        np.testing.assert_array_equal(x.grad, np.zeros(shape))

@@ -79,6 +79,19 @@ def test_the_row_of_padding_gets_no_gradient_and_the_average_is_complete() -> No
     assert (weight.average_grad * delta).sum() == pytest.approx(end - loss.item(), rel=1e-14)
 
 
+def test_the_average_is_complete_where_an_update_moves_the_row_of_padding() -> None:
+    weight = ag.tensor(np.arange(6.0).reshape(3, 2), requires_grad=True)
+    for padding in 0, 1, -1:
+        weight.zero_grad()
+        loss = (F.embedding([0, 1, 1, 2], weight, padding) ** 3).sum()
+        loss.backward(retain_graph=True)
+        delta = np.array([[0.5, -1.0], [0.25, 0.0], [2.0, 0.25]])
+        end = loss.average_backward({weight: delta})
+        assert (weight.average_grad * delta).sum() == pytest.approx(end - loss.item(), rel=1e-14)
+        np.testing.assert_array_equal(weight.grad[padding], 0)
+        np.testing.assert_array_equal(weight.average_grad[1, 1] == 0, padding == 1)
+
+
 def test_the_ids_of_a_recorded_embedding_can_change() -> None:
     ids, weight = np.array([0, 1]), ag.tensor(np.eye(3), requires_grad=True)
     out = F.embedding(ids, weight)
