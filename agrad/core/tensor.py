@@ -55,7 +55,9 @@ __all__ = [
 
 
 _SEQUENCES = (list, tuple)
-"""What may hold Tensors among numbers."""
+"""What may hold Tensors."""
+
+_NUMBERS = {bool, int, float, type(None)}
 
 
 class Pin:
@@ -136,13 +138,14 @@ class Tensor:
                 f"capture: the function makes a Tensor from a {type(data).__name__}, whose values "
                 "would be frozen; pass it as an argument, or make it a Tensor outside the function"
             )
-        joined = _joined(data)
-        if joined is not data and joined._requires_grad:
-            raise TypeError(
-                f"{type(self).__name__}: data holds Tensors that require a gradient, which a new "
-                "leaf would lose; join them with stack or concatenate, or detach them"
-            )
-        self._data = _as_owned_array(joined, dtype)
+        if isinstance(data, _SEQUENCES):
+            data = _joined(data)
+            if getattr(data, "_requires_grad", False):
+                raise TypeError(
+                    f"{type(self).__name__}: data holds Tensors that require a gradient, which a "
+                    "new leaf would lose; join them with stack or concatenate, or detach them"
+                )
+        self._data = _as_owned_array(data, dtype)
         self.node: Node | None = None
         self._pin: weakref.ref[Pin] | None = None
         self.home: Home | None = None
@@ -823,8 +826,8 @@ def tensor(
         >>> ag.tensor([x, 3.0 * x])
         tensor([2., 6.], requires_grad=True)
     """
-    joined = _joined(data)
-    if joined is data or requires_grad:
+    joined = _joined(data) if isinstance(data, _SEQUENCES) and not requires_grad else data
+    if joined is data:
         return Tensor(data, requires_grad, dtype)
     tensor: Tensor = joined if dtype is None else joined.astype(dtype)
     return tensor
@@ -834,8 +837,9 @@ def as_tensor(value: ArrayLike | Tensor) -> Tensor:
     """Return `value` itself if it is a Tensor, else a new one; Tensors in a sequence are joined."""
     if isinstance(value, Tensor):
         return value
-    joined = _joined(value)
-    return joined if isinstance(joined, Tensor) else Tensor(joined)
+    if isinstance(value, _SEQUENCES):
+        value = _joined(value)
+    return value if isinstance(value, Tensor) else Tensor(value)
 
 
 def apply(operation: Operation, *inputs: Any) -> Tensor:
@@ -944,8 +948,8 @@ def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
         kinds = [t.dtype for t in tensors]
         return scalar(value, np.result_type(*kinds, value), like=tensors[0]._data)
     if is_array(value):
-        masked = isinstance(value, np.ma.MaskedArray)
-        return _as_owned_array(value, None) if recording or masked else value
+        usual = type(value) is np.ndarray or not isinstance(value, np.ma.MaskedArray)
+        return _as_owned_array(value, None) if recording or not usual else value
     array = _as_owned_array(value, None)
     return np.asarray(array, like=tensors[0]._data) if tensors else array
 
@@ -953,7 +957,8 @@ def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
 def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
     if isinstance(data, Tensor):
         data = data._data
-    require_no_mask("tensor", "data", data)
+    if type(data) is not np.ndarray:
+        require_no_mask("tensor", "data", data)
     array = np.array(data, dtype=dtype, like=data if is_array(data) else None)
     if dtype is None and array.dtype == np.float64 and not hasattr(data, "__array__"):
         array = array.astype(np.float32)
@@ -964,17 +969,17 @@ def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
 
 def _joined(value: Any) -> Any:
     """Return a nested sequence that holds Tensors as one Tensor, and anything else unchanged."""
-    if isinstance(value, _SEQUENCES) and _holds_tensor(value):
-        return apply(shape.Stack(), *value)
-    return value
+    found = isinstance(value, _SEQUENCES) and _holds_tensor(value)
+    return apply(shape.Stack(), *value) if found else value
 
 
 def _holds_tensor(sequence: Sequence[Any]) -> bool:
-    kinds = set(map(type, sequence))
-    if any(issubclass(kind, Tensor) for kind in kinds):
-        return True
-    nested = any(issubclass(kind, _SEQUENCES) for kind in kinds)
-    return nested and any(isinstance(part, _SEQUENCES) and _holds_tensor(part) for part in sequence)
+    if _NUMBERS.issuperset(map(type, sequence)):
+        return False
+    return any(
+        isinstance(part, Tensor) or (isinstance(part, _SEQUENCES) and _holds_tensor(part))
+        for part in sequence
+    )
 
 
 def _into_arrays(ufunc: np.ufunc, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -1046,5 +1051,6 @@ def plain_index(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(map(plain_index, index))
     if isinstance(index, slice):
-        return slice(plain(index.start), plain(index.stop), plain(index.step))
+        bounds = index.start, index.stop, index.step
+        return slice(*map(plain, bounds)) if _holds_tensor(bounds) else index
     return plain(index)

@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 _Parameter = TypeVar("_Parameter")
+_UNCHANGING = {bool, int, float, str, type(None), type(...)}
 
 Gradients = Sequence[Array | None]
 """One gradient for each input; None for inputs that need none."""
@@ -289,8 +290,10 @@ def owned(parameter: _Parameter) -> _Parameter:
     if isinstance(value, tuple | list):
         value = tuple(map(owned, value))
     elif isinstance(value, slice):
-        value = slice(owned(value.start), owned(value.stop), owned(value.step))
-    elif is_array(value):
+        bounds = value.start, value.stop, value.step
+        if not _UNCHANGING.issuperset(map(type, bounds)):
+            value = slice(*map(owned, bounds))
+    elif type(value) not in _UNCHANGING and is_array(value):
         value = value.copy()
     return value  # type: ignore[no-any-return]
 
