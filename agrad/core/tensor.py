@@ -57,7 +57,8 @@ __all__ = [
 _SEQUENCES = (list, tuple)
 """What may hold Tensors."""
 
-_NUMBERS = {bool, int, float, type(None)}
+_SEQUENCE_TYPES = frozenset(_SEQUENCES)
+_NUMBERS = frozenset([bool, int, float, type(None)])
 
 
 class Pin:
@@ -850,7 +851,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         DeviceError: they are on different devices, or their GPU is out of memory.
     """
     tensors = [value for value in inputs if isinstance(value, Tensor)]
-    if len(tensors) < len(inputs) and any(isinstance(value, _SEQUENCES) for value in inputs):
+    if not _SEQUENCE_TYPES.isdisjoint(map(type, inputs)):
         inputs = tuple(map(_joined, inputs))
         tensors = [value for value in inputs if isinstance(value, Tensor)]
     capturing = recorder.get()

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _Parameter = TypeVar("_Parameter")
-_UNCHANGING = {bool, int, float, str, type(None), type(...)}
+_UNCHANGING = frozenset([bool, int, float, str, type(None), type(...)])
 
 Gradients = Sequence[Array | None]
 """One gradient for each input; None for inputs that need none."""
@@ -287,13 +287,14 @@ def owned(parameter: _Parameter) -> _Parameter:
         (0, array(1))
     """
     value: Any = parameter
+    kind = type(value)
+    if kind in _UNCHANGING or (kind is tuple and _UNCHANGING.issuperset(map(type, value))):
+        return parameter
     if isinstance(value, tuple | list):
         value = tuple(map(owned, value))
     elif isinstance(value, slice):
-        bounds = value.start, value.stop, value.step
-        if not _UNCHANGING.issuperset(map(type, bounds)):
-            value = slice(*map(owned, bounds))
-    elif type(value) not in _UNCHANGING and is_array(value):
+        value = slice(owned(value.start), owned(value.stop), owned(value.step))
+    elif is_array(value):
         value = value.copy()
     return value  # type: ignore[no-any-return]
 
