@@ -134,11 +134,7 @@ class Tensor:
     def __init__(
         self, data: ArrayLike | Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None
     ) -> None:
-        if recorder.get() is not None and not isinstance(data, bool | int | float | np.generic):
-            raise CaptureError(
-                f"capture: the function makes a Tensor from a {type(data).__name__}, whose values "
-                "would be frozen; pass it as an argument, or make it a Tensor outside the function"
-            )
+        _require_unfrozen(data)
         if isinstance(data, _SEQUENCES):
             data = _joined(data)
             if getattr(data, "_requires_grad", False):
@@ -838,9 +834,19 @@ def as_tensor(value: ArrayLike | Tensor) -> Tensor:
     """Return `value` itself if it is a Tensor, else a new one; Tensors in a sequence are joined."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, _SEQUENCES):
-        value = _joined(value)
-    return value if isinstance(value, Tensor) else Tensor(value)
+    if isinstance(value, _SEQUENCES) and _holds_tensor(value):
+        return apply(shape.Stack(), *value)
+    _require_unfrozen(value)
+    return Tensor._wrap(_as_owned_array(value, None))
+
+
+def _require_unfrozen(value: Any) -> None:
+    """Raise a CaptureError if a captured function makes a Tensor of more than a number."""
+    if recorder.get() is not None and not isinstance(value, bool | int | float | np.generic):
+        raise CaptureError(
+            f"capture: the function makes a Tensor from a {type(value).__name__}, whose values "
+            "would be frozen; pass it as an argument, or make it a Tensor outside the function"
+        )
 
 
 def apply(operation: Operation, *inputs: Any) -> Tensor:
@@ -1036,10 +1042,11 @@ def values_restored(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
     """Add to the leaves' `.grad` or `.average_grad`."""
+    slot = f"_{name}"  # of the shape and the dtype that the property would check
     for leaf, grad in grads.items():
-        known = getattr(leaf, name)
+        known = getattr(leaf, slot)
         # 0-d arrays add up to scalars.
-        setattr(leaf, name, grad if known is None else as_array(known + grad))
+        setattr(leaf, slot, grad if known is None else as_array(known + grad))
 
 
 def plain(value: Any) -> Any:
