@@ -823,7 +823,7 @@ def tensor(
         >>> ag.tensor([x, 3.0 * x])
         tensor([2., 6.], requires_grad=True)
     """
-    joined = _joined(data) if isinstance(data, _SEQUENCES) and not requires_grad else data
+    joined: Any = data if requires_grad else _joined(data)
     if joined is data:
         return Tensor(data, requires_grad, dtype)
     tensor: Tensor = joined if dtype is None else joined.astype(dtype)
