@@ -110,7 +110,11 @@ class Tensor:
     An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
     ValueError rather than making gradients silently wrong. (A writable NumPy view of `.data` taken
     beforehand is out of reach.) Assigning to `.data` replaces the array and leaves recorded graphs
-    as they were.
+    as they were. So does an operator such as `x -= y`, which changes a leaf inside `no_grad`, and a
+    leaf that requires no gradient anywhere; on a result it is recorded.
+
+    NumPy cannot make an array of a Tensor that requires a gradient, other than inside `no_grad` or
+    once its graph is freed: the gradient would be lost.
 
     Example:
         >>> import agrad as ag
@@ -329,7 +333,11 @@ class Tensor:
         return self._data.tolist()
 
     def detach(self) -> Tensor:
-        """Return a Tensor on a read-only view of the same values, outside any graph."""
+        """Return a Tensor on a read-only view of the same values, outside any graph.
+
+        Raises:
+            CaptureError: in a function being captured; its replays would keep the values.
+        """
         if recorder.get() is not None:
             raise CaptureError(
                 "capture: the function detaches a Tensor, whose values would be frozen; detach it "
