@@ -243,14 +243,15 @@ class Program:
     def run(self, inputs: Values, start: Run | None = None, old: Values | None = None) -> Run:
         """Run forward from arrays for the slots of leaves and constants.
 
-        With a `start`, the run reuses its operations, and its results where no input has changed.
+        With a `start`, the run reuses its operations, and its results where no input has changed or
+        no gradient is needed: what a function computed inside `no_grad` is a constant of its graph.
         The arrays of `old` are dropped one by one as new ones replace them.
         """
         run = Run([None] * self.count + inputs, {} if start is None else start.called)
         for step in self.steps:
             if old is not None:
                 old[step.result] = None
-            if start is None or step.moves(start, run):
+            if start is None or (True in step.needs and step.moves(start, run)):
                 step.run(run)
             else:
                 run.values[step.result] = start.values[step.result]

@@ -440,6 +440,22 @@ def test_average_gradients_are_bit_identical(options: dict[str, Any]) -> None:
         assert_same(results[0], other)
 
 
+def test_what_is_computed_without_gradients_is_a_constant_of_the_graph() -> None:
+    weight = ag.tensor(np.array([1.0, 2.0]), requires_grad=True)
+
+    def function(x: ag.Tensor) -> ag.Tensor:
+        with ag.no_grad():
+            scale = weight * 2
+        return (weight * scale * x).sum()
+
+    captured = ag.capture(function)
+    for call in function, captured, captured:
+        weight.zero_grad()
+        loss = call(ag.tensor(np.ones(2)))
+        assert loss.average_backward({weight: np.array([0.5, 0.5])}) == 13
+        np.testing.assert_array_equal(weight.average_grad, [2, 4])
+
+
 def test_the_values_at_an_end_are_kept_no_longer_than_a_sweep() -> None:
     x = ag.tensor([1.0], requires_grad=True)
     out = ag.capture(ag.exp)(x)
