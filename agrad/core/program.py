@@ -134,8 +134,8 @@ class Step:
         return tuple([values[slot] for slot in self.slots])
 
     def moves(self, start: Run, end: Run) -> bool:
-        """Return whether any input is a different array in `end`."""
-        return not all(map(is_, self.inputs(start), self.inputs(end)))
+        """Return whether any input is a different array in `end`, and the result not a constant."""
+        return True in self.needs and not all(map(is_, self.inputs(start), self.inputs(end)))
 
     def run(self, run: Run) -> None:
         """Fill the result slot; use the operation that an earlier run called, if there is one."""
@@ -251,7 +251,7 @@ class Program:
         for step in self.steps:
             if old is not None:
                 old[step.result] = None
-            if start is None or (True in step.needs and step.moves(start, run)):
+            if start is None or step.moves(start, run):
                 step.run(run)
             else:
                 run.values[step.result] = start.values[step.result]

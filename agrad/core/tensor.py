@@ -294,6 +294,7 @@ class Tensor:
         return f"tensor({text}{extra}{', requires_grad=True' if self.requires_grad else ''})"
 
     def __bool__(self) -> bool:
+        self._require_no_freezing()
         return bool(self._data)
 
     def __float__(self) -> float:
@@ -303,6 +304,7 @@ class Tensor:
         return int(self.item())
 
     def __index__(self) -> int:
+        self._require_no_freezing()
         return operator.index(self._data)
 
     def __format__(self, spec: str) -> str:
@@ -323,14 +325,25 @@ class Tensor:
 
         Raises:
             ValueError: there is not exactly one element.
+            CaptureError: in a function being captured.
         """
+        self._require_no_freezing()
         with cuda.failures_explained():
             number: float | int | bool = self._data.item()
             return number
 
     def tolist(self) -> Any:
         """Return the elements as nested Python lists."""
+        self._require_no_freezing()
         return self._data.tolist()
+
+    def _require_no_freezing(self) -> None:
+        if recorder.get() is not None:
+            raise CaptureError(
+                f"capture: the function looks at the values of a Tensor of shape {self.shape}, "
+                "which its replays would not; compute with operations on Tensors, or leave this "
+                "part uncaptured"
+            )
 
     def detach(self) -> Tensor:
         """Return a Tensor on a read-only view of the same values, outside any graph.
@@ -755,7 +768,8 @@ class Tensor:
 
     def dot(self, other: ArrayLike | Tensor) -> Tensor:
         """Return the product with `other` by the rules of np.dot."""
-        return apply(linalg.dot(self.shape, np.shape(other)), self, other)
+        factor = _joined(other)
+        return apply(linalg.dot(self.shape, np.shape(factor)), self, factor)
 
     def __getitem__(self, index: Any) -> Tensor:
         return apply(shape.GetItem(plain_index(index)), self)
@@ -769,6 +783,7 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        self._require_no_freezing()
         array = np.array(self.numpy(), dtype=dtype, copy=copy)
         freed = self.node is not None and self.node.out is None
         if self._requires_grad and grad_enabled.get() and not freed:

@@ -35,7 +35,7 @@ class FunctionModule(Module):
     function: ClassVar[Callable[..., Tensor]]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, owned(value))
+        super().__setattr__(name, value if isinstance(value, Tensor) else owned(value))
 
     def forward(self, *inputs: Any) -> Tensor:
         """Apply the function to the inputs, with the options of the module."""

@@ -280,7 +280,8 @@ def _mean_backward(
 def owned(parameter: _Parameter) -> _Parameter:
     """Return a parameter of an operation in a form that its giver cannot change.
 
-    Lists become tuples, and arrays become copies, which a captured function refuses to freeze.
+    Lists become tuples. Arrays, and what NumPy makes an array of, become copies, which a captured
+    function refuses to freeze.
 
     Example:
         >>> owned([0, np.array(1)])
@@ -296,6 +297,8 @@ def owned(parameter: _Parameter) -> _Parameter:
         value = slice(owned(value.start), owned(value.stop), owned(value.step))
     elif is_array(value):
         value = value.copy()
+    elif hasattr(value, "__array__") and not isinstance(value, np.generic):
+        value = np.array(value)
     return value  # type: ignore[no-any-return]
 
 
