@@ -259,7 +259,8 @@ class Program:
     def run(self, inputs: Values, start: Run | None = None, old: Values | None = None) -> Run:
         """Run forward from arrays for the slots of leaves and constants.
 
-        With a `start`, the run reuses its operations, and its results where no input has changed.
+        With a `start`, the run reuses its operations, and its results where no input has changed or
+        no gradient is needed: what a function computed inside `no_grad` is a constant of its graph.
         The arrays of `old` are dropped one by one as new ones replace them.
         """
         run = Run([None] * self.count + inputs, {} if start is None else start.called, set())
@@ -267,7 +268,9 @@ class Program:
             if old is not None:
                 old[step.result] = None
             arrays = step.inputs(run)
-            if start is not None and all(map(is_, arrays, step.inputs(start))):
+            if start is not None and (
+                True not in step.needs or all(map(is_, arrays, step.inputs(start)))
+            ):
                 run.values[step.result] = start.values[step.result]
                 run.reused.add(step)
             else:

@@ -67,7 +67,10 @@ __all__ = [
 _accumulating = threading.RLock()
 
 _SEQUENCES = (list, tuple)
-"""What may hold Tensors among numbers."""
+"""What may hold Tensors."""
+
+_SEQUENCE_TYPES = frozenset(_SEQUENCES)
+_NUMBERS = frozenset([bool, int, float, type(None)])
 
 
 GradOf = tuple[weakref.ref[Node] | None, ...]
@@ -130,7 +133,11 @@ class Tensor:
     An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
     ValueError rather than making gradients silently wrong. (A writable NumPy view of `.data` taken
     beforehand is out of reach.) Assigning to `.data` replaces the array and leaves recorded graphs
-    as they were.
+    as they were. So does an operator such as `x -= y`, which changes a leaf inside `no_grad`, and a
+    leaf that requires no gradient anywhere; on a result it is recorded.
+
+    NumPy cannot make an array of a Tensor that requires a gradient, other than inside `no_grad` or
+    once its graph is freed: the gradient would be lost.
 
     Example:
         >>> import agrad as ag
@@ -154,18 +161,15 @@ class Tensor:
     def __init__(
         self, data: ArrayLike | Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None
     ) -> None:
-        if recorder.get() is not None and not isinstance(data, bool | int | float | np.generic):
-            raise CaptureError(
-                f"capture: the function makes a Tensor from a {type(data).__name__}, whose values "
-                "would be frozen; pass it as an argument, or make it a Tensor outside the function"
-            )
-        joined = _joined(data)
-        if joined is not data and joined._requires_grad:
-            raise TypeError(
-                f"{type(self).__name__}: data holds Tensors that require a gradient, which a new "
-                "leaf would lose; join them with stack or concatenate, or detach them"
-            )
-        self._data = _as_owned_array(joined, dtype)
+        _require_unfrozen(data)
+        if isinstance(data, _SEQUENCES):
+            data = _joined(data)
+            if getattr(data, "_requires_grad", False):
+                raise TypeError(
+                    f"{type(self).__name__}: data holds Tensors that require a gradient, which a "
+                    "new leaf would lose; join them with stack or concatenate, or detach them"
+                )
+        self._data = _as_owned_array(data, dtype)
         self.node: Node | None = None
         self._pin: weakref.ref[Pin] | None = None
         self.home: Home | None = None
@@ -319,6 +323,7 @@ class Tensor:
         return f"tensor({text}{extra}{', requires_grad=True' if self.requires_grad else ''})"
 
     def __bool__(self) -> bool:
+        self._require_no_freezing()
         return bool(self._data)
 
     def __float__(self) -> float:
@@ -328,6 +333,7 @@ class Tensor:
         return int(self.item())
 
     def __index__(self) -> int:
+        self._require_no_freezing()
         return operator.index(self._data)
 
     def __format__(self, spec: str) -> str:
@@ -348,17 +354,32 @@ class Tensor:
 
         Raises:
             ValueError: there is not exactly one element.
+            CaptureError: in a function being captured.
         """
+        self._require_no_freezing()
         with cuda.failures_explained():
             number: float | int | bool = self._data.item()
             return number
 
     def tolist(self) -> Any:
         """Return the elements as nested Python lists."""
+        self._require_no_freezing()
         return self._data.tolist()
 
+    def _require_no_freezing(self) -> None:
+        if recorder.get() is not None:
+            raise CaptureError(
+                f"capture: the function looks at the values of a Tensor of shape {self.shape}, "
+                "which its replays would not; compute with operations on Tensors, or leave this "
+                "part uncaptured"
+            )
+
     def detach(self) -> Tensor:
-        """Return a Tensor on a read-only view of the same values, outside any graph."""
+        """Return a Tensor on a read-only view of the same values, outside any graph.
+
+        Raises:
+            CaptureError: in a function being captured; its replays would keep the values.
+        """
         if recorder.get() is not None:
             raise CaptureError(
                 "capture: the function detaches a Tensor, whose values would be frozen; detach it "
@@ -843,7 +864,8 @@ class Tensor:
 
     def dot(self, other: ArrayLike | Tensor) -> Tensor:
         """Return the product with `other` by the rules of np.dot."""
-        return apply(linalg.dot(self.shape, np.shape(other)), self, other)
+        factor = _joined(other)
+        return apply(linalg.dot(self.shape, np.shape(factor)), self, factor)
 
     def __getitem__(self, index: Any) -> Tensor:
         parts = index if isinstance(index, tuple) else (index,)
@@ -858,6 +880,7 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        self._require_no_freezing()
         array = np.array(self.numpy(), dtype=dtype, copy=copy)
         freed = self.node is not None and self.node.out is None
         if self._requires_grad and grad_enabled.get() and not freed:
@@ -920,8 +943,8 @@ def tensor(
         >>> ag.tensor([x, 3.0 * x])
         tensor([2., 6.], requires_grad=True)
     """
-    joined = _joined(data)
-    if joined is data or requires_grad:
+    joined: Any = data if requires_grad else _joined(data)
+    if joined is data:
         return Tensor(data, requires_grad, dtype)
     tensor: Tensor = joined if dtype is None else joined.astype(dtype)
     return tensor
@@ -931,8 +954,19 @@ def as_tensor(value: ArrayLike | Tensor) -> Tensor:
     """Return `value` itself if it is a Tensor, else a new one; Tensors in a sequence are joined."""
     if isinstance(value, Tensor):
         return value
-    joined = _joined(value)
-    return joined if isinstance(joined, Tensor) else Tensor(joined)
+    if isinstance(value, _SEQUENCES) and _holds_tensor(value):
+        return apply(shape.Stack(), *value)
+    _require_unfrozen(value)
+    return Tensor._wrap(_as_owned_array(value, None))
+
+
+def _require_unfrozen(value: Any) -> None:
+    """Raise a CaptureError if a captured function makes a Tensor of more than a number."""
+    if recorder.get() is not None and not isinstance(value, bool | int | float | np.generic):
+        raise CaptureError(
+            f"capture: the function makes a Tensor from a {type(value).__name__}, whose values "
+            "would be frozen; pass it as an argument, or make it a Tensor outside the function"
+        )
 
 
 def as_tensors(*values: Any) -> list[Any]:
@@ -1026,7 +1060,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         DeviceError: they are on different devices, or their GPU is out of memory.
     """
     tensors = [value for value in inputs if isinstance(value, Tensor)]
-    if len(tensors) < len(inputs) and any(isinstance(value, _SEQUENCES) for value in inputs):
+    if not _SEQUENCE_TYPES.isdisjoint(map(type, inputs)):
         inputs = tuple(map(_joined, inputs))
         tensors = [value for value in inputs if isinstance(value, Tensor)]
     capturing = recorder.get()
@@ -1181,8 +1215,8 @@ def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
     if isinstance(value, np.generic):
         return scalar(value, value.dtype, tensors[0]._data if tensors else np.empty(()))
     if is_array(value):
-        masked = isinstance(value, np.ma.MaskedArray)
-        return _as_owned_array(value, None) if recording or masked else value
+        usual = type(value) is np.ndarray or not isinstance(value, np.ma.MaskedArray)
+        return _as_owned_array(value, None) if recording or not usual else value
     array = _as_owned_array(value, None)
     return np.asarray(array, like=tensors[0]._data) if tensors else array
 
@@ -1190,7 +1224,8 @@ def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
 def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
     if isinstance(data, Tensor):
         data = data._data
-    require_no_mask("tensor", "data", data)
+    if type(data) is not np.ndarray:
+        require_no_mask("tensor", "data", data)
     if dtype is not None:
         shape.require_byte_order("tensor", np.dtype(dtype))
     array: Array = _real(np.array(data, dtype=dtype, like=data if is_array(data) else None))
@@ -1201,17 +1236,17 @@ def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
 
 def _joined(value: Any) -> Any:
     """Return a nested sequence that holds Tensors as one Tensor, and anything else unchanged."""
-    if isinstance(value, _SEQUENCES) and _holds_tensor(value):
-        return apply(shape.Stack(), *value)
-    return value
+    found = isinstance(value, _SEQUENCES) and _holds_tensor(value)
+    return apply(shape.Stack(), *value) if found else value
 
 
 def _holds_tensor(sequence: Sequence[Any]) -> bool:
-    kinds = set(map(type, sequence))
-    if any(issubclass(kind, Tensor) for kind in kinds):
-        return True
-    nested = any(issubclass(kind, _SEQUENCES) for kind in kinds)
-    return nested and any(isinstance(part, _SEQUENCES) and _holds_tensor(part) for part in sequence)
+    if _NUMBERS.issuperset(map(type, sequence)):
+        return False
+    return any(
+        isinstance(part, Tensor) or (isinstance(part, _SEQUENCES) and _holds_tensor(part))
+        for part in sequence
+    )
 
 
 def _into_arrays(ufunc: np.ufunc, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -1286,11 +1321,12 @@ def values_restored(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
     """Add to the leaves' `.grad` or `.average_grad`, which threads may share."""
+    slot = f"_{name}"  # of the shape and the dtype that the property would check
     with _accumulating:
         for leaf, grad in grads.items():
-            known = getattr(leaf, name)
+            known = getattr(leaf, slot)
             # 0-d arrays add up to scalars.
-            setattr(leaf, name, grad if known is None else as_array(known + grad))
+            setattr(leaf, slot, grad if known is None else as_array(known + grad))
 
 
 def accumulate_from(root: Node, grads: Mapping[Any, Array]) -> None:
@@ -1318,5 +1354,6 @@ def plain_index(index: Any) -> Any:
     if isinstance(index, tuple):
         return tuple(map(plain_index, index))
     if isinstance(index, slice):
-        return slice(plain(index.start), plain(index.stop), plain(index.step))
+        bounds = index.start, index.stop, index.step
+        return slice(*map(plain, bounds)) if _holds_tensor(bounds) else index
     return plain(index)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from agrad.core.tensor import Tensor
 from agrad.nn.module import Module
+from agrad.ops.operation import owned
 
 __all__ = ["FunctionModule"]
 
@@ -13,6 +14,8 @@ __all__ = ["FunctionModule"]
 @dataclass(eq=False, repr=False)
 class FunctionModule(Module):
     """A function as a module. A subclass is a dataclass whose fields are the function's options.
+
+    The options belong to the module: lists become tuples, and arrays are copied.
 
     Example:
         >>> from dataclasses import dataclass
@@ -30,6 +33,9 @@ class FunctionModule(Module):
     """
 
     function: ClassVar[Callable[..., Tensor]]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value if isinstance(value, Tensor) else owned(value))
 
     def forward(self, *inputs: Any) -> Tensor:
         """Apply the function to the inputs, with the options of the module."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Elementwise, Gradients, Point
+from agrad.ops.operation import Elementwise, Gradients, Point, owned
 
 if TYPE_CHECKING:
     from agrad.kernels.cpu.activation import Activation
@@ -78,7 +78,7 @@ class LeakyReLU(Elementwise):
     """x above zero, negative_slope·x elsewhere."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = float(negative_slope)
+        self.negative_slope = float(owned(negative_slope))
 
     def forward(self, x: Array) -> Array:
         return x * _one_above_zero(x, self.negative_slope)
@@ -95,7 +95,7 @@ class ELU(Elementwise):
     """x above zero, alpha·(eˣ - 1) elsewhere."""
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = float(alpha)
+        self.alpha = float(owned(alpha))
 
     def forward(self, x: Array) -> Array:
         return np.maximum(x, 0) + self.alpha * np.expm1(np.minimum(x, 0))
@@ -154,7 +154,7 @@ class Softplus(Elementwise):
     """
 
     def __init__(self, beta: float = 1.0) -> None:
-        self.beta = float(beta)
+        self.beta = float(owned(beta))
 
     def forward(self, x: Array) -> Array:
         scaled = self.beta * x

@@ -1,11 +1,11 @@
 """Arithmetic, powers, and selection between elements."""
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, kernels
+from agrad.backend import Array, kernels, known_all
 from agrad.ops.operation import (
     Elementwise,
     Gradients,
@@ -127,32 +127,33 @@ class Power(Operation):
     ) -> Gradients:
         (x0, y0), (x1, y1) = start.inputs, end.inputs
         secants = kernels(x0).power
-        with np.errstate(all="ignore"):
-            x_first = None if x0 is x1 or y0 is y1 else np.isfinite(self.forward(x1, y0))
-            y_first = x_first if x_first is None else np.isfinite(self.forward(x0, y1))
         x_grad = y_grad = None
         if needs[0]:
-            in_base = partial(secants.in_base, x0, x1)
-            x_grad = grad * _mean_of_paths(in_base, (y0, y1), (x_first, y_first))
+            x_grad = grad * _mean_over_ends(lambda y: secants.in_base(x0, x1, y), y0, y1)
         if needs[1]:
-            in_exponent = partial(secants.in_exponent, y0, y1)
-            y_grad = grad * _mean_of_paths(in_exponent, (x1, x0), (x_first, y_first))
+            y_grad = grad * _mean_over_ends(lambda x: secants.in_exponent(y0, y1, x), x0, x1)
+        if x0 is x1 or y0 is y1:
+            return x_grad, y_grad
+        with np.errstate(all="ignore"):
+            x_first, y_first = (
+                np.isfinite(self.forward(*corner)) for corner in ((x1, y0), (x0, y1))
+            )
+        if known_all(x_first == y_first):
+            return x_grad, y_grad
+
+        def on_one_path(mean: Any, x_moves_first: Array, y_moves_first: Array) -> Array:
+            alone = np.where(x_first, x_moves_first, y_moves_first)
+            return np.where(x_first == y_first, mean, grad * alone)
+
+        if needs[0]:
+            x_grad = on_one_path(x_grad, *(secants.in_base(x0, x1, y) for y in (y0, y1)))
+        if needs[1]:
+            y_grad = on_one_path(y_grad, *(secants.in_exponent(y0, y1, x) for x in (x1, x0)))
         return x_grad, y_grad
 
 
-def _mean_of_paths(
-    secant: Callable[[Array], Array],
-    at: tuple[Array, Array],
-    finite: tuple[Array | None, Array | None],
-) -> Array:
-    """Return the mean of a secant at two places, or its value at the only one whose path counts."""
-    if at[0] is at[1]:
-        return secant(at[0])
-    first, second = map(secant, at)
-    mean = (first + second) / 2
-    if finite[0] is None or finite[1] is None:
-        return mean
-    return np.where(finite[0] == finite[1], mean, np.where(finite[0], first, second))
+def _mean_over_ends(function: Callable[[Array], Array], start: Array, end: Array) -> Array:
+    return function(start) if start is end else (function(start) + function(end)) / 2
 
 
 class Square(Elementwise):

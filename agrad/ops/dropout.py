@@ -23,7 +23,7 @@ class RandomDropout(Operation):
     """Dropout by a mask that each call draws, of zeros with probability p."""
 
     def __init__(self, p: float) -> None:
-        self.p = owned(p)
+        self.p = float(owned(p))
 
     def for_call(self, x: Array) -> Operation:
         kept = uniform(x) >= self.p

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Gradients, Operation, Point
+from agrad.ops.operation import Gradients, Operation, Point, owned
 
 __all__ = ["FollowedNormalize", "Normalize"]
 
@@ -23,7 +23,7 @@ class Normalize(Operation):
 
     def __init__(self, axis: tuple[int, ...], eps: float) -> None:
         self.axis = axis
-        self.eps = float(eps)
+        self.eps = float(owned(eps))
 
     def forward(self, x: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
         dtype = np.result_type(*(array for array in (x, weight, bias) if array is not None))
@@ -106,7 +106,7 @@ class FollowedNormalize(Operation):
 
     def __init__(self, axis: tuple[int, ...], eps: float, follow: Callable[[Array], None]) -> None:
         self.axis = axis
-        self.eps = float(eps)
+        self.eps = float(owned(eps))
         self.follow = follow
 
     def for_call(self, x: Array) -> Operation:

@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _Parameter = TypeVar("_Parameter")
+_UNCHANGING = frozenset([bool, int, float, str, type(None), type(...)])
 
 Gradients = Sequence[Array | None]
 """One gradient for each input; None for inputs that need none."""
@@ -286,19 +287,25 @@ def _mean_backward(
 def owned(parameter: _Parameter) -> _Parameter:
     """Return a parameter of an operation in a form that its giver cannot change.
 
-    Lists become tuples, and arrays become copies, which a captured function refuses to freeze.
+    Lists become tuples. Arrays, and what NumPy makes an array of, become copies, which a captured
+    function refuses to freeze.
 
     Example:
         >>> owned([0, np.array(1)])
         (0, array(1))
     """
     value: Any = parameter
+    kind = type(value)
+    if kind in _UNCHANGING or (kind is tuple and _UNCHANGING.issuperset(map(type, value))):
+        return parameter
     if isinstance(value, tuple | list):
         value = tuple(map(owned, value))
     elif isinstance(value, slice):
         value = slice(owned(value.start), owned(value.stop), owned(value.step))
     elif is_array(value):
         value = value.copy()
+    elif hasattr(value, "__array__") and not isinstance(value, np.generic):
+        value = np.array(value)
     return value  # type: ignore[no-any-return]
 
 

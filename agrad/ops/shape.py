@@ -38,7 +38,8 @@ class Transpose(Linear):
     """Permute the axes, or reverse them by default. A single axis may be a number."""
 
     def __init__(self, axes: int | Sequence[int] | None = None) -> None:
-        order: Any = (axes,) if axes is not None and np.ndim(axes) == 0 else axes
+        several = axes is None or isinstance(axes, tuple | list) or np.ndim(axes)
+        order: Any = axes if several else (axes,)
         self.axes: Sequence[int] | None = owned(order)
 
     def forward(self, x: Array) -> Array:
@@ -117,6 +118,9 @@ class Pad(Linear):
         )
 
 
+_BASIC = frozenset([int, slice, type(None), type(...)])
+
+
 class GetItem(Linear):
     """x[index], for any index that NumPy accepts; `choices` are what it was made from."""
 
@@ -124,7 +128,10 @@ class GetItem(Linear):
         parts = index if isinstance(index, tuple) else (index,)
         self.index = tuple(_as_index(part) for part in parts)
         # Only integer arrays can select an element twice, so that its gradients must be added.
-        self.repeats = any(np.ndim(part) and part.dtype != bool for part in self.index)
+        self.repeats = any(
+            type(part) not in _BASIC and is_array(part) and part.ndim and part.dtype != bool
+            for part in self.index
+        )
 
     def forward(self, x: Array, *choices: Array) -> Array:
         elements: Array = x[self.index]
@@ -146,7 +153,7 @@ class GetItem(Linear):
 
 def _as_index(part: Any) -> Any:
     """Return an owned part of an index, with sequences as arrays."""
-    if np.ndim(part) == 0 or is_array(part):
+    if type(part) in _BASIC or np.ndim(part) == 0 or is_array(part):
         return owned(part)
     # NumPy converts an empty list to float64, which cannot be an index.
     dtype = np.intp if not hasattr(part, "dtype") and np.size(part) == 0 else None

@@ -54,14 +54,17 @@ def capture(function: Callable[..., Tensor]) -> Captured:
     A call records again if anything the recording depended on has changed: the shapes and dtypes of
     the arguments; the shape, dtype and `requires_grad` of the other Tensors; the mode of every
     Module called; whether gradients are recorded. **All other Python is frozen**: branches, numbers
-    and attributes are those of the recording.
+    and attributes are those of the recording. Arrays and lists of numbers are refused: pass them as
+    arguments, or make Tensors of them outside the function, as buffers for example. Each call uses
+    the present values of such Tensors.
 
     Args:
         function: takes arrays or Tensors by position, and returns a Tensor; a Module, for example.
 
     Raises:
         CaptureError: when called: the function looks at values of its arguments or results,
-            computes with plain arrays, changes a Tensor in place, or does not return a Tensor.
+            computes with arrays or lists of numbers, detaches a Tensor, changes a Tensor other than
+            a result of its own in place, or does not return a Tensor.
 
     Example:
         >>> import agrad as ag

@@ -143,6 +143,7 @@ JOINS: dict[str, Callable[[Any], Any]] = {
     "where": lambda x: ag.where([True, False], [x[1], x[0]], x),
     "matmul": lambda x: ag.matmul([x, x], x),
     "dot": lambda x: np.dot(x, [x[0], x[1]]),
+    "method dot": lambda x: x.dot([x[0], x[1]]),
     "einsum": lambda x: ag.einsum("ij,j->i", [x, x], x),
     "add": lambda x: ag.add([x, x], 1.0),
     "linear": lambda x: F.linear([x], [x, x], [x[0], x[1]]),
@@ -196,6 +197,9 @@ def test_the_product_with_a_list_of_tensors() -> None:
         lambda x: np.pad([1.0], 1, constant_values=x),
         lambda x: ag.pad([1.0], 1, constant_values=x),
         lambda x: ag.clip(np.ones(2), [x[0], x[1]]),
+        lambda x: F.leaky_relu([1.0, -2.0], x[0]),
+        lambda x: F.elu([1.0, -2.0], alpha=x[0]),
+        lambda x: F.softplus([1.0, -2.0], x[0]),
     ],
 )
 def test_what_would_lose_a_gradient_raises(lose: Any) -> None:
@@ -834,6 +838,11 @@ KEPT: dict[str, tuple[Any, Callable[[ag.Tensor, Any], ag.Tensor], Callable[[Any]
     "0-d index": (np.array(0), lambda x, i: x[i], lambda i: i.fill(1)),
     "0-d index of a slice": (np.array(1), lambda x, i: x[i:], lambda i: i.fill(0)),
     "0-d index in a tuple": (np.array(0), lambda x, i: x[..., i], lambda i: i.fill(1)),
+    "Tensor as an axis": (ag.tensor(0), ag.sum, lambda i: i.writable().fill(1)),
+    "Tensor as a slope": (
+        *(ag.tensor(-1.0), lambda x, slope: F.leaky_relu(x - 2.5, slope)),
+        lambda i: i.writable().fill(1),
+    ),
     "Tensor in a slice": (ag.tensor(1), lambda x, i: x[i:], lambda i: i.writable().fill(0)),
     "reshape": ([4, 1], lambda x, shape: x.reshape(shape), list.reverse),
     "padding_idx": (np.array(-1), lambda x, i: F.embedding([1, 0], x, i), lambda i: i.fill(0)),

@@ -311,3 +311,42 @@ def test_a_saved_model_gives_the_same_outputs(tmp_path: Path) -> None:
     save(tmp_path / "model.safetensors", {"model": model.state_dict()})
     twin.load_state_dict(load(tmp_path / "model.safetensors")["model"])
     np.testing.assert_array_equal(model(x).data, twin(x).data)
+
+
+@pytest.mark.parametrize(
+    ("layer", "options", "shape"),
+    [
+        (nn.MaxPool1d, [2], (1, 2, 8)),
+        (nn.MaxPool2d, [2, 3], (1, 2, 8, 8)),
+        (nn.AvgPool2d, [2, 3], (1, 2, 8, 8)),
+        (nn.AdaptiveAvgPool2d, [2, 3], (1, 2, 8, 8)),
+        (nn.LayerNorm, [2, 3], (4, 2, 3)),
+        (lambda size: nn.Conv2d(2, 2, size), [2, 3], (1, 2, 8, 8)),
+        (lambda shape: nn.Unflatten(1, shape), [2, 3], (4, 6)),
+        (lambda slope: nn.LeakyReLU(slope), np.array(0.5), (4, 6)),
+        (lambda alpha: nn.ELU(alpha), np.array(0.5), (4, 6)),
+    ],
+)
+def test_the_options_of_a_layer_may_change_after_its_construction(
+    layer: Any, options: Any, shape: Any
+) -> None:
+    module = layer(options)
+    x = ag.tensor(np.linspace(-1, 1, math.prod(shape)).reshape(shape))
+    before, text = module(x).data, repr(module)
+    if isinstance(options, list):
+        options[:] = [1] * 5
+    else:
+        options[...] = 9
+    assert repr(module) == text
+    np.testing.assert_array_equal(module(x).data, before)
+
+
+@pytest.mark.parametrize("layer", [nn.CrossEntropyLoss, nn.NLLLoss])
+def test_the_class_weights_of_a_loss_may_change_after_its_construction(layer: Any) -> None:
+    weight = np.array([1.0, 2.0])
+    loss, own = layer(weight), layer(tensor := ag.tensor(weight))
+    before = loss([[0.5, -1.0]], [1]).data, own([[0.5, -1.0]], [1]).data
+    weight[:] = 9
+    after = loss([[0.5, -1.0]], [1]).data, own([[0.5, -1.0]], [1]).data
+    assert before == after
+    assert own.weight is tensor

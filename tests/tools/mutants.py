@@ -930,8 +930,8 @@ GUARDS = [
     ),
     Mutant(
         PROGRAM,
-        "if start is not None and all(map(is_, arrays, step.inputs(start))):",
-        "if False:",
+        "True not in step.needs or all(map(is_, arrays, step.inputs(start)))",
+        "False",
         "average sweep: what does not move is run again",
         "program",
         "only_what_moves",

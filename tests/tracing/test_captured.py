@@ -440,6 +440,22 @@ def test_average_gradients_are_bit_identical(options: dict[str, Any]) -> None:
         assert_same(results[0], other)
 
 
+def test_what_is_computed_without_gradients_is_a_constant_of_the_graph() -> None:
+    weight = ag.tensor(np.array([1.0, 2.0]), requires_grad=True)
+
+    def function(x: ag.Tensor) -> ag.Tensor:
+        with ag.no_grad():
+            scale = weight * 2
+        return (weight * scale * x).sum()
+
+    captured = ag.capture(function)
+    for call in function, captured, captured:
+        weight.zero_grad()
+        loss = call(ag.tensor(np.ones(2)))
+        assert loss.average_backward({weight: np.array([0.5, 0.5])}) == 13
+        np.testing.assert_array_equal(weight.average_grad, [2, 4])
+
+
 def test_the_values_at_an_end_are_kept_no_longer_than_a_sweep() -> None:
     x = ag.tensor([1.0], requires_grad=True)
     out = ag.capture(ag.exp)(x)
@@ -491,18 +507,24 @@ REFUSED: dict[str, tuple[Callable[[ag.Tensor], Any], str]] = {
     "item": (lambda x: x * x.sum().item(), "looks at the values"),
     "data": (lambda x: x * x.data, "looks at the values"),
     "numpy": (lambda x: np.asarray(x), "looks at the values"),
+    "number of another": (lambda x: x * CONSTANT.item(), "looks at the values"),
+    "float of another": (lambda x: x * float(CONSTANT), "looks at the values"),
+    "truth of another": (lambda x: x if CONSTANT else -x, "looks at the values"),
+    "array of another": (lambda x: x * np.asarray(CONSTANT), "looks at the values"),
+    "list of another": (lambda x: x * CONSTANT.tolist()[0], "looks at the values"),
+    "slope": (lambda x: F.leaky_relu(x, CONSTANT), "looks at the values"),
     "np function": (lambda x: x * np.sign(x), "looks at the values"),
     "array": (lambda x: x * np.ones(1), "takes a ndarray"),
-    "list": (lambda x: x * [2.0], "takes a list"),
-    "list of Tensors and arrays": (lambda x: x * [x, [2.0]], "takes a list"),
-    "array in F": (lambda x: F.tanh(MASK) * x, "makes a Tensor from a ndarray"),
-    "target": (lambda x: F.mse_loss(x, [1.0]), "makes a Tensor from a list"),
-    "weight": (lambda x: F.linear(x, np.ones((1, 1))), "makes a Tensor from a ndarray"),
-    "method": (lambda x: ag.sum([1.0]) * x, "makes a Tensor from a list"),
-    "matmul": (lambda x: ag.matmul(x, [1.0]), "makes a Tensor from a list"),
-    "outer": (lambda x: ag.outer(x, MASK), "makes a Tensor from a ndarray"),
-    "concatenate": (lambda x: ag.concatenate([x, MASK]), "makes a Tensor from a ndarray"),
-    "new Tensor": (lambda x: x * ag.tensor(MASK), "makes a Tensor from a ndarray"),
+    "list": (lambda x: x * [2.0], "takes a (list|ndarray)"),
+    "list of Tensors and arrays": (lambda x: x * [x, [2.0]], "takes a (list|ndarray)"),
+    "array in F": (lambda x: F.tanh(MASK) * x, "makes a Tensor from a (list|ndarray)"),
+    "target": (lambda x: F.mse_loss(x, [1.0]), "makes a Tensor from a (list|ndarray)"),
+    "weight": (lambda x: F.linear(x, np.ones((1, 1))), "makes a Tensor from a (list|ndarray)"),
+    "method": (lambda x: ag.sum([1.0]) * x, "makes a Tensor from a (list|ndarray)"),
+    "matmul": (lambda x: ag.matmul(x, [1.0]), "makes a Tensor from a (list|ndarray)"),
+    "outer": (lambda x: ag.outer(x, MASK), "makes a Tensor from a (list|ndarray)"),
+    "concatenate": (lambda x: ag.concatenate([x, MASK]), "makes a Tensor from a (list|ndarray)"),
+    "new Tensor": (lambda x: x * ag.tensor(MASK), "makes a Tensor from a (list|ndarray)"),
     "copy of a Tensor": (lambda x: x * ag.tensor(OUTSIDE), "makes a Tensor from a Tensor"),
     "detached": (lambda x: x * OUTSIDE.detach(), "would be frozen"),
     "new values": (lambda x: setattr(OUTSIDE, "data", [2.0]) or x * OUTSIDE, "changes a Tensor"),
