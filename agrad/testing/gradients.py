@@ -9,13 +9,18 @@ import numpy as np
 from agrad.backend import Array
 from agrad.core.tensor import Tensor
 from agrad.ops.operation import Operation
-from agrad.testing.differences import Slope, slope
+from agrad.testing.audit import Terms, audit
+from agrad.testing.differences import EPS, Slope, slope
+from agrad.testing.order import largest
 from agrad.testing.report import CheckError, GradientReport, Kink
+from agrad.testing.single import compare_gradients, signs
 from agrad.testing.subject import Subject
 
 __all__ = ["check_gradients"]
 
 MOST_KINKS = 100
+_ULPS = 256
+"""How far rounding may take a gradient, in units of rounding of the largest term of its array."""
 
 
 def check_gradients(
@@ -72,14 +77,34 @@ def check_gradients(
     if directions < 1:
         raise ValueError(f"check_gradients: directions must be at least 1, got {directions}")
     subject = Subject("check_gradients", f, inputs)
+    if not subject.is_single:
+        return _check(subject, directions, tolerance, seed)
+    double = subject.in_double()
+    report = _check(double, directions, tolerance, seed)
+    with subject.restored(), double.restored():
+        compare_gradients(subject, double, directions, seed)
+    return report
+
+
+def _check(subject: Subject, directions: int, tolerance: float, seed: int) -> GradientReport:
     rng = np.random.default_rng(seed)
     with subject.restored():
         out = subject.record_twice()
+        terms = audit(subject.owner, out)
         elements = _Elements(subject)
         kinks: set[int] = set()
-        for _ in range(directions):
-            _Search(subject, elements, out.data, tolerance, rng, kinks).examine()
-        return GradientReport(elements.count, tuple(Kink(*elements.name(i)) for i in sorted(kinks)))
+        for i in range(directions):
+            # Operations must bear with gradients of either order in memory.
+            order: Any = "CF"[i % 2]
+            _Search(subject, elements, terms, out.shape, order, tolerance, rng, kinks).examine()
+        names = tuple(Kink(*elements.name(i)) for i in sorted(kinks))
+        if elements.count == len(kinks) > 0:
+            raise ValueError(
+                f"check_gradients: nothing could be checked: all {elements.count} elements are at "
+                f"kinks or at the border of the domain, the first at {names[0].index} of "
+                f"{names[0].input}; use inputs away from them, such as random ones"
+            )
+        return GradientReport(elements.count, names)
 
 
 class _Elements:
@@ -90,6 +115,7 @@ class _Elements:
         self.shapes = [leaf.shape for leaf in subject.leaves.values()]
         self.ends = np.cumsum([leaf.size for leaf in subject.leaves.values()])
         self.count = int(self.ends[-1])
+        self.start = self.join(subject.values)
 
     def name(self, i: int) -> tuple[str, tuple[int, ...]]:
         """Return the name of an element's leaf, and the element's index in it."""
@@ -112,7 +138,9 @@ class _Search:
         self,
         subject: Subject,
         elements: _Elements,
-        out: Array,
+        terms: Terms,
+        shape: tuple[int, ...],
+        order: Any,
         tolerance: float,
         rng: np.random.Generator,
         kinks: set[int],
@@ -122,17 +150,17 @@ class _Search:
         self.tolerance = tolerance
         self.rng = rng
         self.kinks = kinks
-        self.start = self.elements.join(subject.values)
-        self.weights = self._signs(out.shape)
-        self.scale = float(np.abs(self.weights * out).sum())
+        self.start = elements.start
+        self.weights = signs(rng, shape, order)
+        self.scale = terms.value
+        magnitudes = [
+            np.full(leaf.shape, largest(terms.gradients.get(leaf, np.zeros(1))))
+            for leaf in subject.leaves.values()
+        ]
+        self.rounding = _ULPS * EPS * self.elements.join(magnitudes)
         subject.move(self.elements.split(self.start))
         gradients = subject.gradients(subject.record(), self.weights)
         self.gradient = self.elements.join(gradients)
-
-    def _signs(self, shape: Any) -> Array:
-        """Return random numbers from ±½ to ±1, none so small that it would hide an element."""
-        size = self.rng.uniform(0.5, 1, shape)
-        return np.asarray(size * self.rng.choice([-1.0, 1.0], shape))
 
     def examine(self) -> None:
         """Raise if an element is wrong; add elements without a derivative to `kinks`."""
@@ -145,7 +173,7 @@ class _Search:
     def _examine(self, elements: Array) -> None:
         if not elements.size:
             return
-        direction = self._signs(elements.size) * np.maximum(1, np.abs(self.start[elements]))
+        direction = signs(self.rng, elements.size) * np.maximum(1, np.abs(self.start[elements]))
         discrepancy, kinked = self._compare(elements, direction)
         if not discrepancy:
             return
@@ -176,6 +204,7 @@ class _Search:
         measured = self._measure(elements, direction)
         terms = self.gradient[elements] * direction
         allowed = self.tolerance * (np.abs(terms).sum() + abs(measured.value)) + 8 * measured.noise
+        allowed += float((self.rounding[elements] * np.abs(direction)).sum())
         if not measured.error <= allowed:  # no step is accurate: kinks, or the domain's border
             return math.inf, True
         discrepancy = abs(float(terms.sum()) - measured.value)
