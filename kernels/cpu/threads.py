@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-__all__ = ["in_parallel"]
+__all__ = ["blas_threads", "in_parallel"]
 
 Result = TypeVar("Result")
 
@@ -31,7 +31,7 @@ def in_parallel(work: Callable[[slice], Result], count: int, products: int) -> l
     """
     parts = min(count, products // _LEAST_PRODUCTS)
     if parts > 1:
-        parts = min(parts, _blas_threads())
+        parts = min(parts, blas_threads())
     if parts <= 1:
         return [work(slice(0, count))]
     slices = [slice(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
@@ -39,7 +39,8 @@ def in_parallel(work: Callable[[slice], Result], count: int, products: int) -> l
     return [work(slices[0]), *(other.result() for other in others)]
 
 
-def _blas_threads() -> int:
+def blas_threads() -> int:
+    """Return how many threads NumPy's BLAS uses now."""
     return max((library.num_threads for library in _blas_libraries()), default=1)
 
 
