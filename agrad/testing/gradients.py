@@ -35,7 +35,11 @@ def check_gradients(
     A direction moves all elements together. Along it, the derivative of a randomly weighted sum of
     f's elements must agree with `backward`. If it does not, the direction is halved until a single
     element is left, which the error names. Shorter steps avoid kinks close to the inputs. Elements
-    at a kink are left out and reported, since no gradient is right or wrong there.
+    at a kink are left out and reported, since no gradient is right or wrong there. Where the terms
+    of a sum cancel, the check allows for their rounding.
+
+    If a leaf is float32, the same function of float64 copies is checked in this way. The values and
+    the gradients in float32 must then agree with those in float64.
 
     The check cannot detect:
 
@@ -44,15 +48,17 @@ def check_gradients(
     - errors at other inputs, shapes or options; generate them with `agrad.testing.strategies`;
     - a wrong `forward`, which it differentiates without question;
     - a wrong choice at a kink;
-    - rounding in float32, overflow, or a loss of digits that float64 hides;
+    - overflow, or a loss of digits that float64 hides; in float32, errors below 3e-5 of the largest
+      terms;
     - errors of average gradients; use `check_average_gradients`.
 
     Args:
         f: A function of Tensors that returns a Tensor; a Module, whose parameters are then checked
             too; or an `Operation`. It must give the same result at every call.
-        inputs: The arguments of f. Float64 arrays and Tensors that require a gradient are checked;
-            all others, such as integers, are constant. Values, gradients and the buffers of a
-            Module are restored afterwards.
+        inputs: The arguments of f. Float64 and float32 arrays and Tensors that require a gradient
+            are checked; all others, such as integers, are constant. f sees each in its memory
+            layout, unless elements share memory. Values, gradients and the buffers of a Module are
+            restored afterwards.
         directions: The number of random directions, each with its own weights.
         tolerance: The tolerance relative to the sum of the absolute terms of the derivative.
         seed: The seed of directions and weights; the same seed repeats a check.
@@ -61,11 +67,12 @@ def check_gradients(
         The number of elements checked, and those left out because they are at kinks.
 
     Raises:
-        CheckError: A gradient is wrong or not finite.
-        TypeError: An input or parameter is float32, which is too coarse; or f does not return a
-            float64 Tensor.
+        CheckError: A gradient is wrong or not finite; or f or the backward pass of an operation
+            changes an array in place, or returns gradients that do not fit the inputs.
+        TypeError: f does not return a Tensor of the dtype of the leaves.
         ValueError: Nothing requires a gradient; f is not deterministic or not finite at these
-            inputs; more than 100 elements are at kinks; or `directions` is below 1.
+            inputs; more than 100 elements, or all of them, are at kinks; or `directions` is below
+            1.
 
     Example:
         >>> import numpy as np

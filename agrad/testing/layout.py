@@ -56,10 +56,13 @@ class _LaidOut(Linear):
     def __init__(self, like: Array) -> None:
         self.like = like
 
-    def forward(self, x: Array) -> Array:
+    def forward(self, *inputs: Array) -> Array:
+        (x,) = inputs
         return laid_out(x, self.like)
 
-    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, *inputs: Array
+    ) -> Gradients:
         return (grad,)
 
 

@@ -4,7 +4,10 @@ import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 __all__ = ["blas_threads", "in_parallel"]
 
@@ -49,7 +52,11 @@ def _blas_libraries() -> list[Any]:
     from threadpoolctl import ThreadpoolController
 
     libraries: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
-    return libraries
+    # SciPy brings a BLAS of its own, which does not know of limits set before it was loaded.
+    site = Path(np.__file__).parent.parent
+    folders = {site / "numpy", site / "numpy.libs"}
+    own = [library for library in libraries if folders & {*Path(library.filepath).parents}]
+    return own or libraries
 
 
 @functools.cache

@@ -69,6 +69,22 @@ np.savez(sys.argv[2], *gradients())
 """
 
 
+def test_the_blas_of_another_library_does_not_count() -> None:
+    """SciPy's is loaded after the limit has been set, and is not held to it."""
+    pytest.importorskip("sklearn")
+    code = """
+from threadpoolctl import threadpool_info, threadpool_limits
+import numpy
+with threadpool_limits(1, "blas"):
+    import sklearn.datasets
+    from agrad.kernels.cpu.threads import blas_threads
+    print(blas_threads())
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    output = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert output == "1\n"
+
+
 def test_a_machine_with_short_registers(tmp_path: Path) -> None:
     """Kernels are compiled for a tile of one vector where registers are shorter or fewer."""
     command = [sys.executable, "-c", NARROW, str(Path(__file__).parent), str(tmp_path / "out.npz")]
