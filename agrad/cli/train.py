@@ -212,7 +212,7 @@ def _removed_unless_used(folder: Path) -> Iterator[None]:
         if not any((folder / CHECKPOINTS).glob("*.safetensors")):
             with suppress(OSError):  # nothing was made, or somebody else has put something there
                 (folder / CHECKPOINTS / ".lock").unlink(missing_ok=True)
-                for path in made:
+                for path in filter(Path.exists, made):
                     path.rmdir()
 
 
