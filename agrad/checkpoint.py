@@ -16,6 +16,7 @@ import numpy as np
 import agrad
 from agrad import random
 from agrad.errors import CorruptDataError, FolderInUseError, NonFiniteError
+from agrad.kernels.cpu.threads import blas_threads
 from agrad.nn import Module
 from agrad.serialization import load, remove_leftovers, save
 
@@ -28,7 +29,7 @@ __all__ = ["Checkpoint", "Checkpoints", "Stateful"]
 
 # The entry of a file for everything that is not the state of a part.
 _RECORD = "checkpoint"
-_RECORD_KEYS = {"agrad", "iteration", "kinds", "random", "best", "settings", "metrics"}
+_RECORD_KEYS = {"agrad", "iteration", "kinds", "random", "threads", "best", "settings", "metrics"}
 
 
 class Stateful(Protocol):
@@ -90,6 +91,10 @@ class Checkpoint:
         Raises:
             ValueError: Names or types of parts differ, or a state does not fit. The message says
                 what differs, and nothing has changed.
+
+        Warns:
+            RuntimeWarning: NumPy's BLAS uses another number of threads than when the checkpoint was
+                saved, so the training may not continue with the same last bits.
         """
         kinds = self.record["kinds"]
         if kinds.keys() != parts.keys():
@@ -114,6 +119,15 @@ class Checkpoint:
             raise ValueError(
                 f"Checkpoint.restore: the {name} in {os.fspath(self.path)!r} does not fit: {error}"
             ) from error
+        before_threads, threads = self.record["threads"], blas_threads()
+        if before_threads not in (None, threads):
+            warnings.warn(
+                f"{os.fspath(self.path)!r} was saved with {before_threads} BLAS threads, this "
+                f"process has {threads}: sums are divided differently, so the training may not "
+                f"continue bit for bit; set OMP_NUM_THREADS={before_threads} to have it so",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return self.iteration
 
 
@@ -124,6 +138,9 @@ class Checkpoints:
     synced to disk and renamed, so the folder only ever holds complete checkpoints, and a checkpoint
     survives a crash of the machine once `save` has returned. While the object is open, no other one
     can open the folder, in this or another process. A killed process leaves no lock behind.
+
+    A training that is resumed continues bit for bit on the same machine, with the same versions and
+    the same number of BLAS threads.
 
     Args:
         folder: The folder, which is created if necessary. Use a folder of its own for every run.
@@ -279,6 +296,7 @@ class Checkpoints:
             "iteration": iteration,
             "kinds": {name: _kind(part) for name, part in parts.items()},
             "random": random.get_state(),
+            "threads": blas_threads(),
             "best": best,
             "settings": settings or {},
             "metrics": metrics or {},
@@ -314,6 +332,8 @@ def _read(path: Path) -> Checkpoint:
     """
     states = load(path)
     record = states.pop(_RECORD, None)
+    if isinstance(record, dict):
+        record.setdefault("threads", None)  # earlier checkpoints do not have it
     if not (
         isinstance(record, dict)
         and record.keys() == _RECORD_KEYS
@@ -321,6 +341,7 @@ def _read(path: Path) -> Checkpoint:
         and record["kinds"].keys() == states.keys()
         and all(isinstance(record[name], dict) for name in ("settings", "metrics"))
         and _is_best(record["best"])
+        and (record["threads"] is None or type(record["threads"]) is int)
         and record["iteration"] == int(path.stem)
     ):
         raise CorruptDataError(

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from agrad.kernels.cpu.threads import blas_threads
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 import agrad as ag
 from agrad import nn, optim
@@ -387,6 +389,41 @@ def test_whatever_does_not_fit_every_part_is_put_back(wrong: str, tmp_path: Path
         last.restore(parts)
     assert_equal({name: part.state_dict() for name, part in parts.items()}, before)
     assert ag.random.get_state() == draws
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_another_number_of_blas_threads_is_told(tmp_path: Path, threads: int) -> None:
+    with Checkpoints(tmp_path) as checkpoints:
+        with threadpool_limits(threads, "blas"):
+            if blas_threads() != threads:
+                pytest.skip("the BLAS cannot have so many threads")
+            checkpoints.save(1, small())
+            last = checkpoints.latest()
+            assert last is not None
+            assert last.record["threads"] == threads
+            last.restore(small())  # without a warning
+        message = rf"saved with {threads} BLAS threads, this process has {3 - threads}.*"
+        message += rf"set OMP_NUM_THREADS={threads} to"
+        with (
+            threadpool_limits(3 - threads, "blas"),
+            pytest.warns(RuntimeWarning, match=message),
+        ):
+            assert last.restore(small()) == 1
+
+
+def test_a_checkpoint_without_a_number_of_threads_is_restored(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path) as checkpoints:
+        path = checkpoints.save(1, small())
+        states = ag.load(path)
+        assert states["checkpoint"].pop("threads") == blas_threads()
+        ag.save(path, states)
+        last = checkpoints.latest()
+        assert last is not None
+        assert last.restore(small()) == 1
+        states["checkpoint"]["threads"] = "two"
+        ag.save(path, states)
+        with pytest.raises(CorruptDataError):
+            checkpoints.latest()
 
 
 def test_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

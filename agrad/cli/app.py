@@ -1,12 +1,15 @@
 """The group of all commands, and the exit codes of their failures."""
 
 import sys
+from io import StringIO
 
 import click
 
 import agrad
 from agrad.cli.demo import demo
 from agrad.cli.doctor import doctor
+from agrad.cli.interrupt import lost_output_interrupts
+from agrad.cli.output import printable
 from agrad.cli.study import study
 from agrad.cli.train import train
 
@@ -35,12 +38,15 @@ def run() -> int:
         KeyboardInterrupt: The command was interrupted.
     """
     try:
-        return app.main(standalone_mode=False) or 0
+        with lost_output_interrupts():
+            return app.main(standalone_mode=False) or 0
     except click.ClickException as error:
-        error.show()
+        text = StringIO()
+        error.show(text)
+        print(*map(printable, text.getvalue().splitlines()), sep="\n", file=sys.stderr)
         return error.exit_code
     except click.Abort as abort:  # click turns a KeyboardInterrupt into this
         raise abort.__cause__ or KeyboardInterrupt from None
     except (ImportError, OSError, ValueError) as error:
-        print("agrad:", " ".join(str(error).split()), file=sys.stderr)
+        print("agrad:", printable(" ".join(str(error).split())), file=sys.stderr)
         return 1

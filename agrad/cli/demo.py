@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from agrad.cli.interrupt import interrupts_between_steps
+from agrad.cli.interrupt import interrupts_between_steps, lost_output_interrupts
 from agrad.cli.output import (
     make_console,
     require_writable,
@@ -77,11 +77,13 @@ def demo(iterations: int, seed: int, figure: Path, json_path: Path | None) -> No
 
     target = final_loss(runs[0].train_loss)
     rows = [_row(run, target) for run in runs]
-    console.print()
-    console.print(_table(rows, target))
+    with lost_output_interrupts():
+        console.print()
+        console.print(_table(rows, target))
+        console.print()
     curves = {run.method: run.train_loss for run in runs}
     save_figure(loss_figure({f"digits, {runs[0].model}": curves}), figure)
-    say(console, f"\nLoss curves: {figure}")
+    say(console, f"Loss curves: {figure}")
     if json_path is not None:
         write_json(json_path, {"machine": machine(), "methods": rows})
         say(console, f"Numbers as JSON: {json_path}")

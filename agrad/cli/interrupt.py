@@ -1,21 +1,32 @@
-"""Handle Ctrl-C and SIGTERM: at once by default, but between two steps during a training."""
+"""Handle Ctrl-C, SIGTERM and a closed terminal: at once, but between two steps in a training."""
 
+import errno
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupted", "interrupts_between_steps", "interrupts_raise"]
+__all__ = ["Interrupted", "interrupts_between_steps", "interrupts_raise", "lost_output_interrupts"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Windows has no SIGHUP and no SIGPIPE; the numbers are those of POSIX.
+_HANGUP = 1
+_BROKEN_PIPE = 13
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM asked the command to stop."""
+    """A signal asked the command to stop, or nobody reads its output any more.
+
+    Args:
+        number: The signal's number, or the one that a lost output stands for.
+
+    Attributes:
+        exit_code: What a shell reports for a process that the signal ends.
+    """
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__(number)
         self.exit_code = 128 + number
 
 
@@ -51,8 +62,25 @@ def interrupts_between_steps() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
+def lost_output_interrupts() -> Iterator[None]:
+    """Raise `Interrupted` if the block cannot print: the terminal is closed, or the pipe broken.
+
+    A closed terminal sends SIGHUP too, but a line printed to it may fail before the signal arrives.
+    """
+    try:
+        yield
+    except OSError as error:
+        number = {errno.EIO: _HANGUP, errno.EPIPE: _BROKEN_PIPE}.get(error.errno or 0)
+        if number is None or error.filename is not None:  # that of a file, as opposed to the output
+            raise
+        raise Interrupted(number) from error
+
+
+@contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    before: dict[int, Any] = {number: signal.signal(number, handler) for number in _SIGNALS}
+    # A signal that is ignored, as nohup ignores SIGHUP, stays ignored.
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before: dict[int, Any] = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
     finally:

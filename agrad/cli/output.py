@@ -1,6 +1,8 @@
 """Helpers that the commands share: options, output and the number of BLAS threads."""
 
+import errno
 import json
+import os
 import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,12 +11,14 @@ from typing import Any
 import click
 from rich.console import Console
 
+from agrad.cli.interrupt import lost_output_interrupts
 from agrad.gpu import cuda
 from agrad.serialization import atomic_write
 
 __all__ = [
     "device_option",
     "make_console",
+    "printable",
     "require_writable",
     "say",
     "seed_option",
@@ -47,17 +51,42 @@ seed_option = click.option(
 )
 
 
+class _Console(Console):
+    """A console that lets the caller handle a broken pipe, where Rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def make_console() -> Console:
     """Return a console on standard output, 100 columns wide unless it is a terminal."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if not console.is_terminal:
         console.width = 100
     return console
 
 
 def say(console: Console, line: str) -> None:
-    """Print a line without wrapping or markup, so that a path in it can be copied."""
-    console.print(line, markup=False, soft_wrap=True)
+    """Print a line without wrapping or markup, so that a path in it can be copied.
+
+    Raises:
+        Interrupted: Nobody reads the output any more.
+    """
+    with lost_output_interrupts():
+        console.print(printable(line), markup=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    r"""Escape what is no text: a path may hold line ends, or sequences that a terminal obeys.
+
+    Example:
+        >>> from agrad.cli.output import printable
+        >>> print(printable("été\x1b[2J"))
+        été\x1b[2J
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
 def require_writable(folder: Path) -> None:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
+from agrad.cli.interrupt import lost_output_interrupts
 from agrad.cli.output import say
 from agrad.train import Step
 
@@ -63,7 +64,11 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def step_progress(console: Console, label: str, total: int) -> Iterator[Show]:
-    """Yield a function that shows the progress after each of the `total` steps of a run."""
+    """Yield a function that shows the progress after each of the `total` steps of a run.
+
+    Raises:
+        Interrupted: Nobody reads the output any more.
+    """
     status = _Status(total)
     if not console.is_terminal:
         yield _plain_lines(console, label, total, status)
@@ -74,7 +79,7 @@ def step_progress(console: Console, label: str, total: int) -> Iterator[Show]:
         TextColumn("{task.completed}/{task.total}", table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True)),
     )
-    with Progress(*columns, console=console, expand=True) as bar:
+    with lost_output_interrupts(), Progress(*columns, console=console, expand=True) as bar:
         task = bar.add_task(label, total=total, status="")
         yield lambda step: bar.update(task, completed=step.iteration, status=status.after(step))
 

@@ -20,11 +20,11 @@ from agrad.study.figures import loss_figure, save_figure
 from agrad.study.runs import machine
 from agrad.train import Evaluation, Step
 
-__all__ = ["CHECKPOINTS", "FILES", "JSONLines", "RunFolder"]
+__all__ = ["CHECKPOINTS", "FILES", "SERIES", "JSONLines", "RunFolder"]
 
 FILES = ("settings.json", "metrics.jsonl", "weights.safetensors", "loss.png")
 CHECKPOINTS = "checkpoints"
-_SERIES = ("loss", "seconds")
+SERIES = ("loss", "seconds")
 
 
 class RunFolder:
@@ -57,9 +57,13 @@ class RunFolder:
         self._model: Module = parts["model"]  # type: ignore[assignment]
         self._before = self._after = self._model.state_dict()
         metrics = last.metrics if last else {}
-        self._series = {name: np.asarray(metrics.get(name, ())).tolist() for name in _SERIES}
+        self._series = {name: np.asarray(metrics.get(name, ())).tolist() for name in SERIES}
+        self._lines: JSONLines | None = None
 
     def __enter__(self) -> "RunFolder":
+        return self
+
+    def begin(self) -> None:
         """Write the files so that they match the state of the run."""
         remove_leftovers(self.path)
         self.save_checkpoint()
@@ -70,9 +74,8 @@ class RunFolder:
         metrics = self.path / "metrics.jsonl"
         with atomic_write(metrics) as file:
             for i, values in enumerate(zip(*self._series.values()), 1):
-                file.write(_line({"iteration": i, **dict(zip(_SERIES, values))}))
+                file.write(_line({"iteration": i, **dict(zip(SERIES, values))}))
         self._lines = JSONLines(metrics)
-        return self
 
     def __exit__(
         self,
@@ -80,7 +83,8 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lines.close()
+        if self._lines is not None:
+            self._lines.close()
 
     @property
     def iteration(self) -> int:
@@ -92,13 +96,15 @@ class RunFolder:
         self._series["loss"].append(step.loss)
         self._series["seconds"].append(step.seconds)
         self._before, self._after = self._after, self._model.state_dict()
-        self._lines.append(
-            {"iteration": step.iteration, "loss": step.loss, "seconds": step.seconds}
-        )
+        self._append({"iteration": step.iteration, "loss": step.loss, "seconds": step.seconds})
 
     def add_test(self, test: Evaluation) -> None:
         """Record the final test metrics."""
-        self._lines.append({"test_loss": test.loss, "test_accuracy": test.accuracy})
+        self._append({"test_loss": test.loss, "test_accuracy": test.accuracy})
+
+    def _append(self, entry: Mapping[str, Any]) -> None:
+        assert self._lines is not None, "begin comes first"
+        self._lines.append(entry)
 
     def fall_back(self) -> None:
         """Discard the weights of the last step, which gave a loss that is not finite."""

@@ -1,12 +1,15 @@
 """`agrad train`: train one network with one method and keep all results in one folder."""
 
 import math
+import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from click.core import ParameterSource
 from rich.console import Console
 
@@ -23,7 +26,7 @@ from agrad.cli.output import (
     single_threaded,
 )
 from agrad.cli.progress import step_progress
-from agrad.cli.run_folder import CHECKPOINTS, FILES, RunFolder
+from agrad.cli.run_folder import CHECKPOINTS, FILES, SERIES, RunFolder
 from agrad.data import Batches
 from agrad.errors import NonFiniteError
 from agrad.study.data import NAMES, load_data
@@ -40,6 +43,7 @@ _WITHOUT_MOMENTUM: dict[str, _Maker] = {"adam": optim.Adam, "adamw": optim.AdamW
 _OPTIMIZERS = {**_WITH_MOMENTUM, **_WITHOUT_MOMENTUM}
 _AUTO_START = 1e-4
 _ITERATIONS = 320
+_MAY_BE_NONE = ("init", "momentum", "epochs")
 _WITH_RESUME = ("iterations", "checkpoint_every", "keep")  # options allowed with --resume
 _SIZES = {"dense": {"depth": 30, "width": 64}, "conv": {"depth": 12, "width": 32}}
 
@@ -137,7 +141,7 @@ class _LearningRate(click.ParamType["float | str"]):
     "--out",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help=f"Folder for {', '.join(FILES)} and {CHECKPOINTS}.",
+    help=f"Folder for {', '.join(FILES)} and {CHECKPOINTS}.  [required, unless --resume is given]",
 )
 @click.option(
     "--resume",
@@ -176,23 +180,40 @@ def train(
     after the current step and saves its state. However else a training ends, it can be resumed
     after its last checkpoint. BLAS uses one thread, which is fastest for narrow layers.
     """
-    folder = resume or out
-    if folder is None or (resume and out):
-        raise click.UsageError("give either --out FOLDER or --resume FOLDER")
-    if resume:
-        _check_resumed(context, folder)
-    else:
-        _check(settings)
-        _require_no_run(folder)
-        require_writable(folder)
+    problems = [] if resume else _completed(settings)
+    if (out is None) == (resume is None):
+        problems.insert(0, "give either --out FOLDER or --resume FOLDER")
+    if problems:
+        raise click.UsageError("; ".join(problems))
     console = make_console()
-    with single_threaded(), Checkpoints(folder / CHECKPOINTS, keep) as checkpoints:
-        last = _latest(checkpoints, console)
-        if resume:
-            settings = _resumed(settings, last, folder)
-        elif last:
-            raise _held(folder)
-        _train(folder, checkpoints, last, settings, checkpoint_every, console)
+    if resume is not None:
+        _check_resumed(context, resume)
+        with single_threaded(), Checkpoints(resume / CHECKPOINTS, keep) as checkpoints:
+            last = _latest(checkpoints, console)
+            settings = _resumed(context, settings, last, resume)
+            _train(resume, checkpoints, last, settings, checkpoint_every, console)
+    elif out is not None:
+        _require_no_run(out)
+        with _removed_unless_used(out):
+            require_writable(out)
+            with single_threaded(), Checkpoints(out / CHECKPOINTS, keep) as checkpoints:
+                if _latest(checkpoints, console):
+                    raise _held(out)
+                _train(out, checkpoints, None, settings, checkpoint_every, console)
+
+
+@contextmanager
+def _removed_unless_used(folder: Path) -> Iterator[None]:
+    """Remove the folders that the block has made, if it ends before anything is saved there."""
+    made = [path for path in (folder / CHECKPOINTS, folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        if not any((folder / CHECKPOINTS).glob("*.safetensors")):
+            with suppress(OSError):  # nothing was made, or somebody else has put something there
+                (folder / CHECKPOINTS / ".lock").unlink(missing_ok=True)
+                for path in filter(Path.exists, made):
+                    path.rmdir()
 
 
 def _require_no_run(out: Path) -> None:
@@ -231,45 +252,85 @@ def _absent(folder: Path) -> FileNotFoundError:
 
 def _latest(checkpoints: Checkpoints, console: Console) -> Checkpoint | None:
     """Return the last intact checkpoint, and print which ones are damaged."""
+    with _warnings_said(console):
+        return checkpoints.latest()
+
+
+@contextmanager
+def _warnings_said(console: Console) -> Iterator[None]:
+    """Print the warnings of the block as lines of their own."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        last = checkpoints.latest()
+        yield
     for warning in caught:
         say(console, str(warning.message))
-    return last
 
 
-def _resumed(settings: dict[str, Any], last: Checkpoint | None, folder: Path) -> dict[str, Any]:
-    """Return the settings of the resumed run, with the number of iterations asked for now."""
+def _resumed(
+    context: click.Context, settings: dict[str, Any], last: Checkpoint | None, folder: Path
+) -> dict[str, Any]:
+    """Return the settings of the resumed run, with the number of iterations asked for now.
+
+    Raises:
+        FileNotFoundError: The folder holds no run.
+        ValueError: The checkpoint is not of a run of this command, or has more iterations.
+    """
     if last is None:
         raise _absent(folder)
+    _require_own(context, settings, last)
     iterations = settings["iterations"] or last.settings["iterations"]
     if iterations < last.iteration:
         raise ValueError(f"the run has {last.iteration} iterations; --iterations must not be less")
     return last.settings | {"iterations": iterations}
 
 
-def _check(settings: dict[str, Any]) -> None:
-    """Fill in defaults that depend on other options, and reject invalid combinations.
+def _require_own(context: click.Context, settings: dict[str, Any], last: Checkpoint) -> None:
+    """Require that a checkpoint has the settings and the metrics of a run of this command.
 
     Raises:
-        UsageError: Options cannot be combined.
+        ValueError: It has not; a program has saved it, or another version of the command.
     """
-    if settings["iterations"] is not None and settings["epochs"] is not None:
-        raise click.UsageError("--iterations and --epochs exclude each other")
-    if settings["momentum"] is not None and settings["optimizer"] not in _WITH_MOMENTUM:
-        raise click.UsageError(
-            f"--momentum cannot be combined with --optimizer {settings['optimizer']}"
+    wrong = {*(settings.keys() ^ last.settings.keys())}
+    for option in context.command.params:
+        name = option.name or ""
+        value = last.settings.get(name)
+        if value is None:
+            if name in settings and name not in _MAY_BE_NONE:
+                wrong.add(name)
+            continue
+        try:
+            valid = repr(option.type_cast_value(context, value)) == repr(value)
+        except (click.BadParameter, TypeError, ValueError):
+            valid = False
+        if not valid:
+            wrong.add(name)
+    shapes = {np.shape(last.metrics.get(name, ())) for name in SERIES}
+    if shapes != {(last.iteration,)}:
+        wrong.add("metrics")
+    if wrong:
+        raise ValueError(
+            f"{str(last.path)!r} was not saved by this version of agrad train, as its "
+            f"{', '.join(sorted(wrong))} show; resume it with the program that saved it"
         )
+
+
+def _completed(settings: dict[str, Any]) -> list[str]:
+    """Fill in defaults that depend on other options, and return what is wrong with the options."""
+    problems = []
+    if settings["iterations"] is not None and settings["epochs"] is not None:
+        problems.append("--iterations and --epochs exclude each other")
+    if settings["momentum"] is not None and settings["optimizer"] not in _WITH_MOMENTUM:
+        problems.append(f"--momentum cannot be combined with --optimizer {settings['optimizer']}")
     if settings["data"] == "imdb" and settings["model"] == "dense":
-        raise click.UsageError("--data imdb needs --model conv")
+        problems.append("--data imdb needs --model conv")
     if not settings["average"] and settings["lr"] in (None, "auto"):
-        raise click.UsageError("--no-average needs a learning rate, such as --lr 1e-3")
+        problems.append("--no-average needs a learning rate, such as --lr 1e-3")
     settings["lr"] = settings["lr"] or "auto"
     for name, size in _SIZES[settings["model"]].items():
         settings[name] = size if settings[name] is None else settings[name]
     if settings["epochs"] is None:
         settings["iterations"] = settings["iterations"] or _ITERATIONS
+    return problems
 
 
 def _train(
@@ -293,12 +354,15 @@ def _train(
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "batches": batches}
     start = 0
     if last is not None:
-        start = last.restore(parts)
+        with _warnings_said(console):
+            start = last.restore(parts)
         say(console, f"Resuming after iteration {start} of {iterations}")
 
-    go_on = f"to resume: agrad train --resume {folder}"
+    go_on = f"to resume: agrad train --resume {shlex.quote(str(folder))}"
     with RunFolder(folder, checkpoints, settings, parts, last) as run:
         try:
+            with interrupts_between_steps():
+                run.begin()
             with (
                 interrupts_between_steps() as check,
                 step_progress(console, settings["data"], iterations) as show,

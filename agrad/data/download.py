@@ -1,5 +1,6 @@
 """The folder of the data sets, and downloads into it."""
 
+import errno
 import os
 from collections.abc import Sequence
 from importlib import import_module
@@ -9,7 +10,7 @@ from typing import Any
 from agrad.errors import CorruptDataError
 from agrad.serialization import atomic_write
 
-__all__ = ["DownloadError", "corrupt", "fetch", "folder", "require", "user_cache"]
+__all__ = ["DownloadError", "corrupt", "fetch", "folder", "require", "require_file", "user_cache"]
 
 
 class DownloadError(OSError):
@@ -58,6 +59,7 @@ def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
     """
     path = folder() / name
     if path.exists():
+        require_file(path)
         return path
     failures = []
     for mirror in mirrors:
@@ -75,6 +77,21 @@ def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
         f"{path} is missing and could not be downloaded; put the file there, or set AGRAD_DATA to "
         "a folder that has it:\n" + "\n".join(failures)
     )
+
+
+def require_file(path: Path) -> None:
+    """Raise an OSError if a path is a folder, a device or a pipe, whose reader might wait for ever.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from agrad.data.download import require_file
+        >>> require_file(Path(tempfile.mkdtemp()))
+        Traceback (most recent call last):
+        OSError: [Errno 22] Not a regular file: ...
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
 
 
 def corrupt(path: Path, reason: str) -> CorruptDataError:

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 import agrad
 from agrad.data import Batches
+from agrad.data.download import require_file
 from agrad.errors import NonFiniteError
 from agrad.gpu import cuda
+from agrad.kernels.cpu.threads import blas_threads
 from agrad.serialization import atomic_write
 from agrad.study.data import DataSet
 from agrad.study.measures import Target
@@ -229,17 +231,19 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         device: The device that was used.
 
     Returns:
-        The processor, its cores, the system, the versions of Python, NumPy and agrad, and the GPU
-        if `device` is one.
+        The processor, its cores, the number of BLAS threads, the system, the versions of Python,
+        NumPy and agrad, and the GPU if `device` is one.
     """
     processor = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+        names = [line for line in text.splitlines() if line.startswith("model name")]
         processor = names[0].partition(":")[2].strip() if names else processor
     return {
         "processor": processor,
         "cores": os.cpu_count(),
+        "threads": blas_threads(),
         "system": platform.system(),
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -262,7 +266,8 @@ def load_runs(path: str | os.PathLike[str]) -> list[Run]:
         OSError: The file is missing or cannot be read.
         ValueError: The file does not hold a list of runs.
     """
-    text = Path(path).read_text()
+    require_file(Path(path))
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
     try:
         return [_from_json(entry) for entry in json.loads(text)]
     except (KeyError, TypeError, ValueError) as error:

@@ -9,13 +9,18 @@ import numpy as np
 from agrad.backend import Array
 from agrad.core.tensor import Tensor
 from agrad.ops.operation import Operation
-from agrad.testing.differences import Slope, slope
+from agrad.testing.audit import Terms, audit
+from agrad.testing.differences import EPS, Slope, slope
+from agrad.testing.order import largest
 from agrad.testing.report import CheckError, GradientReport, Kink
+from agrad.testing.single import compare_gradients, signs
 from agrad.testing.subject import Subject
 
 __all__ = ["check_gradients"]
 
 MOST_KINKS = 100
+_ULPS = 256
+"""How far rounding may take a gradient, in units of rounding of the largest term of its array."""
 
 
 def check_gradients(
@@ -30,7 +35,11 @@ def check_gradients(
     A direction moves all elements together. Along it, the derivative of a randomly weighted sum of
     f's elements must agree with `backward`. If it does not, the direction is halved until a single
     element is left, which the error names. Shorter steps avoid kinks close to the inputs. Elements
-    at a kink are left out and reported, since no gradient is right or wrong there.
+    at a kink are left out and reported, since no gradient is right or wrong there. Where the terms
+    of a sum cancel, the check allows for their rounding.
+
+    If a leaf is float32, the same function of float64 copies is checked in this way. The values and
+    the gradients in float32 must then agree with those in float64.
 
     The check cannot detect:
 
@@ -39,15 +48,17 @@ def check_gradients(
     - errors at other inputs, shapes or options; generate them with `agrad.testing.strategies`;
     - a wrong `forward`, which it differentiates without question;
     - a wrong choice at a kink;
-    - rounding in float32, overflow, or a loss of digits that float64 hides;
+    - overflow, or a loss of digits that float64 hides; in float32, errors below 3e-5 of the largest
+      terms;
     - errors of average gradients; use `check_average_gradients`.
 
     Args:
         f: A function of Tensors that returns a Tensor; a Module, whose parameters are then checked
             too; or an `Operation`. It must give the same result at every call.
-        inputs: The arguments of f. Float64 arrays and Tensors that require a gradient are checked;
-            all others, such as integers, are constant. Values, gradients and the buffers of a
-            Module are restored afterwards.
+        inputs: The arguments of f. Float64 and float32 arrays and Tensors that require a gradient
+            are checked; all others, such as integers, are constant. f sees each in its memory
+            layout, unless elements share memory. Values, gradients and the buffers of a Module are
+            restored afterwards.
         directions: The number of random directions, each with its own weights.
         tolerance: The tolerance relative to the sum of the absolute terms of the derivative.
         seed: The seed of directions and weights; the same seed repeats a check.
@@ -56,11 +67,12 @@ def check_gradients(
         The number of elements checked, and those left out because they are at kinks.
 
     Raises:
-        CheckError: A gradient is wrong or not finite.
-        TypeError: An input or parameter is float32, which is too coarse; or f does not return a
-            float64 Tensor.
+        CheckError: A gradient is wrong or not finite; or f or the backward pass of an operation
+            changes an array in place, or returns gradients that do not fit the inputs.
+        TypeError: f does not return a Tensor of the dtype of the leaves.
         ValueError: Nothing requires a gradient; f is not deterministic or not finite at these
-            inputs; more than 100 elements are at kinks; or `directions` is below 1.
+            inputs; more than 100 elements, or all of them, are at kinks; or `directions` is below
+            1.
 
     Example:
         >>> import numpy as np
@@ -72,14 +84,34 @@ def check_gradients(
     if directions < 1:
         raise ValueError(f"check_gradients: directions must be at least 1, got {directions}")
     subject = Subject("check_gradients", f, inputs)
+    if not subject.is_single:
+        return _check(subject, directions, tolerance, seed)
+    double = subject.in_double()
+    report = _check(double, directions, tolerance, seed)
+    with subject.restored(), double.restored():
+        compare_gradients(subject, double, directions, seed)
+    return report
+
+
+def _check(subject: Subject, directions: int, tolerance: float, seed: int) -> GradientReport:
     rng = np.random.default_rng(seed)
     with subject.restored():
         out = subject.record_twice()
+        terms = audit(subject.owner, out)
         elements = _Elements(subject)
         kinks: set[int] = set()
-        for _ in range(directions):
-            _Search(subject, elements, out.data, tolerance, rng, kinks).examine()
-        return GradientReport(elements.count, tuple(Kink(*elements.name(i)) for i in sorted(kinks)))
+        for i in range(directions):
+            # Operations must bear with gradients of either order in memory.
+            order: Any = "CF"[i % 2]
+            _Search(subject, elements, terms, out.shape, order, tolerance, rng, kinks).examine()
+        names = tuple(Kink(*elements.name(i)) for i in sorted(kinks))
+        if elements.count == len(kinks) > 0:
+            raise ValueError(
+                f"check_gradients: nothing could be checked: all {elements.count} elements are at "
+                f"kinks or at the border of the domain, the first at {names[0].index} of "
+                f"{names[0].input}; use inputs away from them, such as random ones"
+            )
+        return GradientReport(elements.count, names)
 
 
 class _Elements:
@@ -90,6 +122,7 @@ class _Elements:
         self.shapes = [leaf.shape for leaf in subject.leaves.values()]
         self.ends = np.cumsum([leaf.size for leaf in subject.leaves.values()])
         self.count = int(self.ends[-1])
+        self.start = self.join(subject.values)
 
     def name(self, i: int) -> tuple[str, tuple[int, ...]]:
         """Return the name of an element's leaf, and the element's index in it."""
@@ -112,7 +145,9 @@ class _Search:
         self,
         subject: Subject,
         elements: _Elements,
-        out: Array,
+        terms: Terms,
+        shape: tuple[int, ...],
+        order: Any,
         tolerance: float,
         rng: np.random.Generator,
         kinks: set[int],
@@ -122,17 +157,17 @@ class _Search:
         self.tolerance = tolerance
         self.rng = rng
         self.kinks = kinks
-        self.start = self.elements.join(subject.values)
-        self.weights = self._signs(out.shape)
-        self.scale = float(np.abs(self.weights * out).sum())
+        self.start = elements.start
+        self.weights = signs(rng, shape, order)
+        self.scale = terms.value
+        magnitudes = [
+            np.full(leaf.shape, largest(terms.gradients.get(leaf, np.zeros(1))))
+            for leaf in subject.leaves.values()
+        ]
+        self.rounding = _ULPS * EPS * self.elements.join(magnitudes)
         subject.move(self.elements.split(self.start))
         gradients = subject.gradients(subject.record(), self.weights)
         self.gradient = self.elements.join(gradients)
-
-    def _signs(self, shape: Any) -> Array:
-        """Return random numbers from ±½ to ±1, none so small that it would hide an element."""
-        size = self.rng.uniform(0.5, 1, shape)
-        return np.asarray(size * self.rng.choice([-1.0, 1.0], shape))
 
     def examine(self) -> None:
         """Raise if an element is wrong; add elements without a derivative to `kinks`."""
@@ -145,7 +180,7 @@ class _Search:
     def _examine(self, elements: Array) -> None:
         if not elements.size:
             return
-        direction = self._signs(elements.size) * np.maximum(1, np.abs(self.start[elements]))
+        direction = signs(self.rng, elements.size) * np.maximum(1, np.abs(self.start[elements]))
         discrepancy, kinked = self._compare(elements, direction)
         if not discrepancy:
             return
@@ -176,6 +211,7 @@ class _Search:
         measured = self._measure(elements, direction)
         terms = self.gradient[elements] * direction
         allowed = self.tolerance * (np.abs(terms).sum() + abs(measured.value)) + 8 * measured.noise
+        allowed += float((self.rounding[elements] * np.abs(direction)).sum())
         if not measured.error <= allowed:  # no step is accurate: kinks, or the domain's border
             return math.inf, True
         discrepancy = abs(float(terms.sum()) - measured.value)

@@ -12,19 +12,22 @@ class CheckError(AssertionError):
         input: The input or parameter at fault, such as "input 0" or "parameter 0.weight"; None if
             the failure concerns all of them together.
         index: The index of the element at fault, or None.
-        expected: The correct value of the element or the sum.
-        found: The actual value.
+        expected: The correct value of the element or the sum; None if the failure is not a value,
+            such as a changed input.
+        found: The actual value, or None.
     """
 
     def __init__(
         self,
         message: str,
-        expected: float,
-        found: float,
+        expected: float | None = None,
+        found: float | None = None,
         input: str | None = None,
         index: tuple[int, ...] | None = None,
     ) -> None:
-        super().__init__(f"{message}\n  expected  {expected!r}\n  found     {found!r}")
+        if expected is not None:
+            message += f"\n  expected  {expected!r}\n  found     {found!r}"
+        super().__init__(message)
         self.input = input
         self.index = index
         self.expected = expected

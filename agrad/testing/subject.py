@@ -1,5 +1,6 @@
 """The subject of a check: a function of Tensors, its leaves, and their values."""
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,9 +12,11 @@ from numpy.typing import ArrayLike
 from agrad.backend import Array
 from agrad.core.context import no_grad
 from agrad.core.program import Program
-from agrad.core.tensor import Tensor, apply, values_restored
+from agrad.core.tensor import Tensor, apply, plain, values_restored
 from agrad.nn import Module
 from agrad.ops.operation import Operation
+from agrad.testing.layout import has_own_elements, seen_as
+from agrad.testing.report import CheckError
 
 __all__ = ["Subject", "fresh_gradients", "swept_average"]
 
@@ -25,13 +28,16 @@ class Subject:
         owner: The name of the check, for error messages.
         f: A function of Tensors, a Module or an Operation.
         inputs: The arguments of f. Floating-point arrays and numbers become leaves, and so do
-            Tensors that require a gradient; other arguments are passed unchanged.
+            Tensors that require a gradient; other arguments are passed unchanged. f sees each in
+            the memory layout it has here, unless elements share memory.
 
     Attributes:
         leaves: The leaves by name: inputs and, for a Module, parameters.
+        dtype: The dtype of the result, to which the leaves' dtypes promote.
+        is_single: Whether a leaf is float32.
 
     Raises:
-        TypeError: `f` is not callable, or a leaf is not float64.
+        TypeError: `f` is not callable.
         ValueError: Nothing requires a gradient, or an input is the result of a recorded operation.
     """
 
@@ -46,6 +52,7 @@ class Subject:
             raise TypeError(
                 f"{owner}: f must be a function of Tensors, a Module or an Operation, got {f!r}"
             )
+        self._layouts: dict[Tensor, Array] = {}
         self._arguments = [self._argument(f"input {i}", value) for i, value in enumerate(inputs)]
         self._f = f
         self._buffers: list[Tensor] = []
@@ -56,28 +63,29 @@ class Subject:
                     self.leaves[f"parameter {name}"] = parameter
         if not self.leaves:
             raise ValueError(
-                f"{owner}: nothing to differentiate by; pass float64 arrays, or Tensors with "
-                "requires_grad=True"
+                f"{owner}: nothing to differentiate by; pass float64 or float32 arrays, or Tensors "
+                "with requires_grad=True"
             )
-        for name, leaf in self.leaves.items():
-            if leaf.dtype != np.float64:
-                raise TypeError(
-                    f"{owner}: {name} is {leaf.dtype}, which is too coarse to tell a wrong "
-                    "gradient from rounding; convert it to float64 (a Module with .to('float64'))"
-                )
+        dtypes = [leaf.dtype for leaf in self.leaves.values()]
+        self.dtype = np.result_type(*dtypes)
+        self.is_single = np.float32 in dtypes
 
     def _argument(self, name: str, value: Any) -> Any:
-        if not isinstance(value, Tensor):
+        if isinstance(value, Tensor):
+            tensor, array = value, value.data
+        else:
             array = np.asarray(value)
             if array.dtype.kind != "f":
                 return value
-            value = Tensor(array, requires_grad=array.dtype in (np.float32, np.float64))
-        if not value.is_leaf:
+            tensor = Tensor(array, requires_grad=array.dtype in (np.float32, np.float64))
+        if not tensor.is_leaf:
             raise ValueError(f"{self.owner}: {name} is computed, not a leaf; pass x.detach()")
+        if has_own_elements(array):
+            self._layouts[tensor] = array
         # A Tensor passed twice is one leaf.
-        if value.requires_grad and not any(value is leaf for leaf in self.leaves.values()):
-            self.leaves[name] = value
-        return value
+        if tensor.requires_grad and not any(tensor is leaf for leaf in self.leaves.values()):
+            self.leaves[name] = tensor
+        return tensor
 
     @property
     def values(self) -> list[Array]:
@@ -92,32 +100,78 @@ class Subject:
             with values_restored([*self.leaves.values()]):
                 yield
         finally:
-            for buffer, copy in buffers:
-                buffer.writable()[...] = copy
+            for buffer, values in buffers:
+                buffer.writable()[...] = values
+
+    def in_double(self) -> "Subject":
+        """Return the same function of float64 copies of its inputs, parameters and buffers."""
+        copies: dict[Tensor, Tensor] = {}
+
+        def double(value: Any) -> Any:
+            if not isinstance(value, Tensor) or value.dtype.kind != "f":
+                return value
+            if value not in copies:
+                copies[value] = Tensor(value.data, value.requires_grad, np.float64)
+            return copies[value]
+
+        f = self._f
+        if isinstance(f, Module):
+            f = copy.deepcopy(f).to("float64")
+        twin = Subject(self.owner, f, [double(value) for value in self._arguments])
+        twin._layouts = {copies.get(value, value): like for value, like in self._layouts.items()}
+        return twin
 
     def record(self) -> Tensor:
         """Call the function and return its result.
 
         Raises:
-            TypeError: The result is not a float64 Tensor.
+            CheckError: The function changes an array that its graph needs.
+            TypeError: The result is not a Tensor of the inputs' dtype.
         """
-        out = self._f(*self._arguments)
+        try:
+            out = self._f(*self._seen())
+        except ValueError as error:
+            if "read-only" not in str(error):
+                raise
+            where = "; ".join(getattr(error, "__notes__", ["outside of any operation"]))
+            raise CheckError(
+                f"{self.owner}: f changes an array in place, which the graph needs: {where}"
+            ) from error
         if not isinstance(out, Tensor):
             raise TypeError(f"{self.owner}: f returned a {type(out).__name__}, not a Tensor")
-        if out.dtype != np.float64:
+        if out.dtype != self.dtype:
             raise TypeError(
-                f"{self.owner}: f returned {out.dtype} for float64 inputs; rounding after a "
+                f"{self.owner}: f returned {out.dtype} for {self.dtype} inputs; rounding after a "
                 "conversion hides its gradient: make it compute in the dtype of its inputs"
             )
         return out
+
+    def _seen(self) -> list[Any]:
+        """Return the arguments as f sees them."""
+        return [
+            seen_as(value, self._layouts[value])
+            if isinstance(value, Tensor) and value in self._layouts
+            else value
+            for value in self._arguments
+        ]
 
     def record_twice(self) -> Tensor:
         """Call the function twice and return the result.
 
         Raises:
+            CheckError: The function changes an argument in place.
             ValueError: The results differ or are not finite.
         """
-        first, out = self.record().data, self.record()
+        given = [
+            (name, plain(value), np.array(plain(value)))
+            for name, value in self._named()
+            if isinstance(value, Tensor | np.ndarray)
+        ]
+        first = self.record().data.copy()
+        for name, array, before in given:
+            if not np.array_equal(array, before, equal_nan=array.dtype.kind == "f"):
+                raise CheckError(f"{self.owner}: f changes {name} in place")
+        out = self.record()
         if not np.isfinite(first).all():
             raise ValueError(f"{self.owner}: f is not finite at these inputs; check it elsewhere")
         if first.shape != out.shape or (first != out.data).any():
@@ -127,16 +181,22 @@ class Subject:
             )
         return out
 
+    def _named(self) -> Iterator[tuple[str, Any]]:
+        yield from ((f"input {i}", value) for i, value in enumerate(self._arguments))
+        yield from self.leaves.items()
+
     def evaluate(self, values: Sequence[Array]) -> Array:
         """Return the value of the function at the given values of the leaves."""
         self.move(values)
         with no_grad():
-            return self._f(*self._arguments).data
+            return self._f(*self._seen()).data
 
     def move(self, values: Sequence[Array]) -> None:
         """Set the values of the leaves; `restored` undoes this."""
         for leaf, array in zip(self.leaves.values(), values, strict=True):
-            leaf.data = array
+            values_in_order = np.empty_like(leaf.data)  # of rows or of columns, as the leaf is
+            values_in_order[...] = array
+            leaf.data = values_in_order
 
     def gradients(self, loss: Tensor, cotangent: Array) -> list[Array]:
         """Return the gradient of ⟨cotangent, loss⟩ for each leaf, zeros if it has none."""

@@ -273,33 +273,43 @@ def cache_folder() -> Path | None:
     It is below the one that `NUMBA_CACHE_DIR` names, if that is set; else beside the modules; or,
     if that folder is not writable, in the user's cache folder. It is created if necessary.
     """
-    from numba.core.caching import FunctionCache
-
     try:
-        return Path(FunctionCache(_loop).cache_path)
+        return Path(_cache_of(_loop).cache_path)
     except RuntimeError:
         return None
+
+
+def _cache_of(function: Callable[..., Any]) -> Any:
+    """Return Numba's cache of a function.
+
+    Raises:
+        RuntimeError: There is no source file, or no folder can be written.
+    """
+    import numba.core.caching
+
+    caching: Any = numba.core.caching
+    return caching.FunctionCache(function)
 
 
 def _compile(
     function: Callable[[*Arguments], Result], signature: str, reassociate: bool
 ) -> Callable[[*Arguments], Result]:
-    from numba.core.caching import FunctionCache
-
     stamped = _stamped(function)
+    compiled: Callable[[*Arguments], Result]
     try:
-        return _compile_for(stamped, signature, reassociate, cached=True)
+        compiled = _compile_for(stamped, signature, reassociate, cached=True)
     except Exception:
         # Numba unpickles cached files unchecked, so a damaged one can raise anything; and writing
         # one fails on a full disk. If there is another cause, it raises again.
         with contextlib.suppress(OSError, RuntimeError):
-            FunctionCache(stamped).flush()
-        return _compile_for(stamped, signature, reassociate, cached=False)
+            _cache_of(stamped).flush()
+        compiled = _compile_for(stamped, signature, reassociate, cached=False)
+    return compiled
 
 
 def _compile_for(
     function: Callable[..., Any], signature: str, reassociate: bool, cached: bool
-) -> Callable[..., Any]:
+) -> Any:
     import numba
 
     arguments: list[tuple[str, str, str]] = re.findall(r"(const )?(\w+)(\[[:, ]+\])?", signature)
@@ -314,8 +324,7 @@ def _compile_for(
     for real in reals:
         dispatcher.compile(tuple(_type(*argument, real) for argument in arguments))
     dispatcher.disable_compile()
-    compiled: Callable[..., Any] = dispatcher
-    return compiled
+    return dispatcher
 
 
 def _stamped(function: Callable[..., Any]) -> FunctionType:

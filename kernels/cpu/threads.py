@@ -4,9 +4,12 @@ import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["in_parallel"]
+import numpy as np
+
+__all__ = ["blas_threads", "in_parallel"]
 
 Result = TypeVar("Result")
 
@@ -31,7 +34,7 @@ def in_parallel(work: Callable[[slice], Result], count: int, products: int) -> l
     """
     parts = min(count, products // _LEAST_PRODUCTS)
     if parts > 1:
-        parts = min(parts, _blas_threads())
+        parts = min(parts, blas_threads())
     if parts <= 1:
         return [work(slice(0, count))]
     slices = [slice(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
@@ -39,7 +42,8 @@ def in_parallel(work: Callable[[slice], Result], count: int, products: int) -> l
     return [work(slices[0]), *(other.result() for other in others)]
 
 
-def _blas_threads() -> int:
+def blas_threads() -> int:
+    """Return how many threads NumPy's BLAS uses now."""
     return max((library.num_threads for library in _blas_libraries()), default=1)
 
 
@@ -48,7 +52,11 @@ def _blas_libraries() -> list[Any]:
     from threadpoolctl import ThreadpoolController
 
     libraries: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
-    return libraries
+    # SciPy brings a BLAS of its own, which does not know of limits set before it was loaded.
+    site = Path(np.__file__).parent.parent
+    folders = {site / "numpy", site / "numpy.libs"}
+    own = [library for library in libraries if folders & {*Path(library.filepath).parents}]
+    return own or libraries
 
 
 @functools.cache

@@ -26,6 +26,7 @@ from agrad.cli import interrupt, progress
 from agrad.train import Step
 
 TINY = ("--depth", "1", "--width", "8", "--iterations", "3")
+STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name != "nt" else [])]
 FILES = ["checkpoints", "loss.png", "metrics.jsonl", "settings.json", "weights.safetensors"]
 
 
@@ -70,6 +71,8 @@ def test_help(words, option):
         (["train", "--out", "x", "--no-average", "--lr", "auto"], "--no-average needs"),
         (["train", "--out", "x", "--momentum", "0.9"], "--momentum cannot be combined with"),
         (["train", "--out", "x", "--iterations", "1", "--epochs", "1"], "exclude each other"),
+        (["train", "--out", "x", "--no-average", "--momentum", "0.9"], "adam; --no-average needs"),
+        (["train", "--no-average"], "FOLDER or --resume FOLDER; --no-average needs a learning"),
         (["study", "dense"], "--out"),
         (["study", "dense", "--out", "x", "--workers", "0"], "--workers"),
         (["study", "dense", "--out", "x", "--seeds", "0"], "--seeds"),
@@ -96,6 +99,13 @@ def test_wrong_words_end_a_process_with_2():
     result = run("train")
     assert result.returncode == 2
     assert result.stderr.startswith("Usage: ")
+
+
+def test_the_help_marks_what_is_required():
+    help = " ".join(invoke("train", "--help").output.split())
+    assert "[required, unless --resume is given]" in help
+    for study in ("dense", "conv"):
+        assert "[required]" in invoke("study", study, "--help").output
 
 
 # -- train -----------------------------------------------------------------------------------------
@@ -264,6 +274,71 @@ def test_a_damaged_data_file(command, content, tmp_path):
     assert one_line(result, str(path), "damaged", "delete it")
 
 
+@needs_signals
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--data", "mnist"),
+        ("train", "--data", "imdb", "--model", "conv"),
+        ("study", "dense"),
+    ],
+)
+def test_a_pipe_in_place_of_a_data_file_is_refused(words, tmp_path):
+    pipes = ("mnist/train-images-idx3-ubyte.gz", "imdb/aclImdb_v1.tar.gz")
+    for path in (tmp_path / "data" / pipe for pipe in pipes):
+        path.parent.mkdir(parents=True)
+        os.mkfifo(path)
+    result = run(*words, "--out", tmp_path / "run", AGRAD_DATA=str(tmp_path / "data"))
+    assert one_line(result, "Not a regular file", str(tmp_path / "data"))
+
+
+@needs_signals
+def test_a_pipe_in_place_of_a_results_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "results.json")
+    result = run("study", "dense", "--data", "digits", "--out", tmp_path)
+    assert one_line(result, "Not a regular file", "results.json")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_any_folder_can_be_printed_in_any_encoding(encoding, tmp_path):
+    out = tmp_path / ("é日本" if os.name == "nt" else "é日本\udcff")
+    result = run("train", *TINY, "--out", out, PYTHONIOENCODING=encoding)
+    assert result.returncode == 0, result.stderr
+    assert (out / "weights.safetensors").exists()
+    assert result.stderr == ""
+    again = run("train", *TINY, "--out", out, PYTHONIOENCODING=encoding)
+    assert one_line(again, "already holds a run")
+    demo = ("demo", "--iterations", "2", "--figure", out / "demo.png", "--json", out / "demo.json")
+    assert run(*demo, PYTHONIOENCODING=encoding).returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_no_control_character_of_a_path_reaches_the_terminal(tmp_path):
+    characters = "\x1b\x07\x7f\x9b\n\r\u202e"
+    out = tmp_path / f"a{characters}[31mb"
+    escaped = "\\x1b\\x07\\x7f\\x9b"
+    for words in (
+        ("train", *TINY, "--out", out),
+        ("train", "--resume", out / "missing"),
+        ("demo", "--figure", out),
+        ("doctor",),
+    ):
+        result = run(*words, AGRAD_DATA=str(out))
+        printed = result.stdout + result.stderr
+        assert not any(c in printed for c in characters.replace("\n", "")), (words, printed)
+        assert escaped in printed, (words, printed)
+    assert (out / "weights.safetensors").exists()
+
+
+def test_a_command_to_resume_can_be_pasted_into_a_shell(tmp_path):
+    out = tmp_path / "my run"
+    process = start("train", "--depth", "1", "--iterations", "1000000", "--out", out)
+    wait_for(lambda: len(lines(out / "metrics.jsonl")) > 2, process)
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert f"agrad train --resume '{out}'" in output
+
+
 def test_a_damaged_results_file(tmp_path):
     (tmp_path / "results.json").write_text('[{"study": "dense-dig')
     assert one_line(run("study", "dense", "--out", tmp_path), "results.json", "move it away")
@@ -280,7 +355,7 @@ def test_a_missing_package(package):
 
 
 @needs_signals
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOPPING)
 def test_an_interrupted_training_saves_whole_steps(number, tmp_path):
     out = tmp_path / "run"
     words = ("--depth", "2", "--width", "8", "--batch-size", "16")
@@ -300,6 +375,124 @@ def test_an_interrupted_training_saves_whole_steps(number, tmp_path):
     assert whole.exit_code == 0
     weights = "weights.safetensors"
     assert (out / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+
+
+def require_whole(out, error=""):
+    """The folder holds a checkpoint of the last step in its metrics, and all files beside it."""
+    assert sorted(path.name for path in out.iterdir()) == FILES, error
+    steps = lines(out / "metrics.jsonl")
+    assert (out / "checkpoints" / f"{len(steps):08}.safetensors").exists(), error
+    result = invoke("train", "--resume", out, "--iterations", len(steps) + 2)
+    assert result.exit_code == 0, result.output
+
+
+@needs_signals
+@pytest.mark.parametrize("repeat", range(2))
+def test_a_closed_terminal_loses_nothing(repeat, tmp_path):
+    import pty
+
+    out = tmp_path / "run"
+    words = ("--depth", "2", "--width", "8", "--iterations", "1000000", "--out", str(out))
+    process, terminal = pty.fork()
+    if not process:
+        os.execv(sys.executable, [sys.executable, "-m", "agrad", "train", *words])
+    try:
+        while len(lines(out / "metrics.jsonl")) < 50 + 13 * repeat:
+            os.read(terminal, 1 << 16)
+    finally:
+        os.close(terminal)  # the kernel sends SIGHUP, and no more can be written to it
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    require_whole(out)
+
+
+@needs_signals
+def test_an_ignored_hangup_stays_ignored(tmp_path):
+    out = tmp_path / "run"
+    words = ("--depth", "1", "--iterations", "400", "--out", str(out))
+    command = [sys.executable, "-m", "agrad", "train", *words]
+    process = subprocess.Popen(
+        ["nohup", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: len(lines(out / "metrics.jsonl")) > 2, process)
+    process.send_signal(signal.SIGHUP)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    assert len(lines(out / "metrics.jsonl")) == 401  # with the test at the end
+
+
+@needs_signals
+def test_a_pipe_that_nobody_reads_loses_nothing(tmp_path):
+    out = tmp_path / "run"
+    prelude = "from agrad.cli import main, progress; progress._SECONDS_BETWEEN_LINES = 0.0\n"
+    words = ("train", "--depth", "2", "--width", "8", "--iterations", "1000000", "--out", str(out))
+    process = subprocess.Popen(
+        [sys.executable, "-c", prelude + "import sys; sys.exit(main())", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline()
+    process.stdout.close()
+    error = process.stderr.read()
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert error.split() == ["agrad:", "interrupted"]
+    require_whole(out, error)
+
+
+@needs_signals
+@pytest.mark.parametrize("number", STOPPING)
+@pytest.mark.parametrize("moment", ["load_data", "make_network", "Checkpoints"])
+def test_an_interrupt_before_the_first_step_leaves_no_folder(moment, number, tmp_path):
+    """It comes while data are read or the network is made, or later, when the folder is begun."""
+    prelude = f"""
+import os, sys
+from agrad.cli import main
+import agrad.cli.train as train
+do = train.{moment}
+def do_and_interrupt(*words, **options):
+    os.kill(os.getpid(), {int(number)})
+    return do(*words, **options)
+train.{moment} = do_and_interrupt
+sys.exit(main())
+"""
+    result = run("train", *TINY, "--out", tmp_path / "a" / "run", code=prelude)
+    assert result.returncode == 128 + number, result.stderr
+    assert result.stderr.split() == ["agrad:", "interrupted"]
+    assert not list(tmp_path.iterdir())
+
+
+@needs_signals
+@pytest.mark.parametrize("call", ["save_checkpoint", "write_json", "JSONLines"])
+def test_an_interrupt_while_the_folder_is_begun_leaves_a_whole_run(call, tmp_path):
+    prelude = f"""
+import os, sys, signal
+from agrad.cli import main, run_folder
+owner = run_folder.RunFolder if {call!r} == "save_checkpoint" else run_folder
+do = getattr(owner, {call!r})
+def do_and_interrupt(*words, **options):
+    setattr(owner, {call!r}, do)
+    os.kill(os.getpid(), signal.SIGINT)
+    return do(*words, **options)
+setattr(owner, {call!r}, do_and_interrupt)
+sys.exit(main())
+"""
+    out = tmp_path / "run"
+    result = run("train", *TINY, "--out", out, code=prelude)
+    assert result.returncode == 130, result.stderr
+    assert sorted(path.name for path in out.iterdir()) == [
+        name for name in FILES if "png" not in name
+    ]
+    assert "Stopped after iteration 0 of 3" in result.stdout
+    assert json.loads((out / "settings.json").read_text())["iterations"] == 3
+    assert invoke("train", "--resume", out).exit_code == 0
+
+
+def test_a_folder_that_was_there_before_stays(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    result = run("train", "--batch-size", "5000", "--out", tmp_path)
+    assert one_line(result, "lower batch_size")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 @needs_signals

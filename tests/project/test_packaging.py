@@ -1,7 +1,10 @@
 """What is built and installed, and what `import agrad` costs."""
 
+import configparser
+import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +12,7 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -121,3 +125,47 @@ print(json.dumps([time.perf_counter() - start, sorted(sys.modules)]))
     assert not LAZY & set(runs[0][1])
     # 0.3 s is the aim, NumPy's own import aside; the rest is room for a busy machine.
     assert min(seconds for seconds, _ in runs) < 1.0
+
+
+def test_the_extra_docs_has_all_that_documented_modules_import() -> None:
+    """The documented build of the pages works after `pip install "agrad[docs]"` alone."""
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    modules = sorted(set(re.findall(r"^\.\. automodule:: (\S+)", pages, re.MULTILINE)))
+    assert "agrad.testing.strategies" in modules
+    code = "import sys, json; before = {*sys.modules}\n"
+    code += "".join(f"import {module}\n" for module in modules)
+    code += (
+        "print(json.dumps(sorted({name.partition('.')[0] for name in {*sys.modules} - before})))"
+    )
+    imported = set(json.loads(run(sys.executable, "-c", code, cwd=ROOT)))
+
+    config = configparser.ConfigParser(inline_comment_prefixes="#")
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    lists = {"": config["options"]["install_requires"], **config["options.extras_require"]}
+    found: set[str] = set()
+
+    def add(requirements: list[str]) -> None:
+        for requirement in requirements:
+            name, extra = re.match(r"([\w.-]+)(?:\[(.*?)\])?", requirement).groups()  # type: ignore[union-attr]
+            name = re.sub(r"[-_.]+", "-", name).lower()
+            if name == "agrad":
+                add(lists[extra].split("\n"))
+            elif name not in found:
+                found.add(name)
+                with suppress(importlib.metadata.PackageNotFoundError):
+                    needed = importlib.metadata.requires(name) or []
+                    add([r for r in needed if "extra ==" not in r])
+
+    lists = {
+        name: "\n".join(line for line in text.split("\n") if line.strip() and "#" not in line)
+        for name, text in lists.items()
+    }
+    add([*lists[""].split("\n"), *lists["docs"].split("\n")])
+    packages = importlib.metadata.packages_distributions()
+    third_party = {
+        re.sub(r"[-_.]+", "-", distribution).lower()
+        for name in imported
+        for distribution in packages.get(name, [])
+    }
+    assert "hypothesis" in third_party
+    assert third_party - {"agrad"} <= found

@@ -28,7 +28,7 @@ def gradients(dtype: Any = np.float32) -> tuple[np.ndarray, ...]:
 
 
 def test_threads_take_parts_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_blas_threads", lambda: 3)
+    monkeypatch.setattr(threads, "blas_threads", lambda: 3)
     enough = 10 * threads._LEAST_PRODUCTS
     parts = [range(5)[part] for part in threads.in_parallel(lambda part: part, 5, enough)]
     assert parts == [range(1), range(1, 3), range(3, 5)]
@@ -38,14 +38,14 @@ def test_threads_take_parts_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_threads_are_as_many_as_the_blas_has() -> None:
     with threadpool_limits(1):
-        assert threads._blas_threads() == 1
+        assert threads.blas_threads() == 1
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_convolution_in_threads(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outputs are the same to the last bit; sums over the batch differ by rounding at most."""
     alone = gradients(dtype)
-    monkeypatch.setattr(threads, "_blas_threads", lambda: 3)
+    monkeypatch.setattr(threads, "blas_threads", lambda: 3)
     monkeypatch.setattr(threads, "_LEAST_PRODUCTS", 1)
     together, again = gradients(dtype), gradients(dtype)
     for one, other in zip(together, again):
@@ -67,6 +67,22 @@ microkernel.widest = conv.widest = lambda: 1
 from test_conv import gradients
 np.savez(sys.argv[2], *gradients())
 """
+
+
+def test_the_blas_of_another_library_does_not_count() -> None:
+    """SciPy's is loaded after the limit has been set, and is not held to it."""
+    pytest.importorskip("sklearn")
+    code = """
+from threadpoolctl import threadpool_info, threadpool_limits
+import numpy
+with threadpool_limits(1, "blas"):
+    import sklearn.datasets
+    from agrad.kernels.cpu.threads import blas_threads
+    print(blas_threads())
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
+    output = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert output == "1\n"
 
 
 def test_a_machine_with_short_registers(tmp_path: Path) -> None:
