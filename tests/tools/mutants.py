@@ -599,11 +599,11 @@ OPTIMIZERS = [
     ),
     Mutant(
         "agrad/optim/losses.py",
-        "keep = retain_graph or program is not self._programs[-1]\n            with",
-        "keep = retain_graph\n            with",
-        "the first loss frees what the others have in common with it",
+        "keep = retain_graph or program is not self._programs[-1]",
+        "keep = retain_graph",
+        "the first loss is freed before all losses are known to end at a finite value",
         "average_gradient",
-        "several_losses",
+        "cut_together",
     ),
 ]
 
