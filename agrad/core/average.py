@@ -1,6 +1,6 @@
 """The true average gradient by quadrature, as a reference for the factorized one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +15,7 @@ __all__ = ["average_gradient"]
 
 def average_gradient(
     f: Callable[[], Tensor],
-    params: Sequence[Tensor],
+    params: Iterable[Tensor],
     update: Mapping[Tensor, ArrayLike],
     nodes: int = 8,
 ) -> dict[Tensor, Array]:
@@ -29,7 +29,7 @@ def average_gradient(
     Args:
         f: A function without arguments that computes the scalar loss L from the values of
             `params`; called once for each node.
-        params: The leaves θ to differentiate by.
+        params: The leaves θ to differentiate by, or a single one.
         update: The update Δ of each leaf that moves, of the leaf's shape; other leaves do not move.
         nodes: The number of quadrature nodes; the result is exact if the loss is a polynomial of
             degree 2·nodes in t.
@@ -38,7 +38,8 @@ def average_gradient(
         For each parameter, an array of its shape and dtype, summed in float64.
 
     Raises:
-        ValueError: A parameter requires no gradient, is not a leaf, or does not affect the loss; an
+        ValueError: There is no parameter, perhaps because an iterator of them was used up; one
+            requires no gradient, is not a leaf, or does not affect the loss; an
             update belongs to a tensor that is not in `params` or has a different shape; the loss
             has more than one element; or `nodes` is below 1.
         TypeError: `f` does not return a Tensor, a parameter is not a Tensor, or an update does not
@@ -54,6 +55,9 @@ def average_gradient(
         >>> [round(float(average[w]), 6) for w in (w1, w2)]
         [0.666667, 0.333333]
     """
+    params = [params] if isinstance(params, Tensor) else list(params)
+    if not params:
+        raise ValueError("average_gradient: params is empty; there is nothing to differentiate by")
     deltas = _checked_updates(params, update)
     starts = [param.data for param in params]
     total = [np.zeros_like(start, dtype=np.float64) for start in starts]
