@@ -1139,8 +1139,8 @@ GUARDS = [
     ),
     Mutant(
         "agrad/optim/average_gradient.py",
-        "if all(param in self._fractions for param in params):",
-        "if True:",
+        "fractions = [self._fractions.get(param) for param in proposal.flat.tensors]",
+        "fractions = [self._fractions[param] for param in proposal.flat.tensors]",
         "fractions asked for where none were kept",
         "average_gradient",
         "when_measured",
