@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ _PIECES = 64  # of the path, at most
 
 def average_gradient(
     f: Callable[[], Tensor],
-    params: Sequence[Tensor],
+    params: Iterable[Tensor],
     update: Mapping[Tensor, ArrayLike],
     nodes: int | None = None,
     tolerance: float = 1e-3,
@@ -44,7 +44,7 @@ def average_gradient(
     Args:
         f: A function without arguments that computes the scalar loss L from the values of
             `params`; called once for each node, and at both ends.
-        params: The leaves θ to differentiate by.
+        params: The leaves θ to differentiate by, or a single one.
         update: The update Δ of each leaf that moves, of the leaf's shape; other leaves do not move.
         nodes: A fixed number of Gauss-Legendre nodes in place of adaptive quadrature; the result is
             exact if the loss is a polynomial of degree 2·nodes in t.
@@ -54,7 +54,8 @@ def average_gradient(
         For each parameter, an array of its shape and dtype, summed in float64.
 
     Raises:
-        ValueError: A parameter requires no gradient, is not a leaf, or does not affect the loss; an
+        ValueError: There is no parameter, perhaps because an iterator of them was used up; one
+            requires no gradient, is not a leaf, or does not affect the loss; an
             update belongs to a tensor that is not in `params` or has a different shape; the loss
             has more than one element; `nodes` is below 1, or the tolerance not positive.
         TypeError: `f` does not return a Tensor, a parameter is not a Tensor, or an update does not
@@ -70,6 +71,9 @@ def average_gradient(
         >>> [round(float(average[w]), 6) for w in (w1, w2)]
         [0.666667, 0.333333]
     """
+    params = [params] if isinstance(params, Tensor) else list(params)
+    if not params:
+        raise ValueError("average_gradient: params is empty; there is nothing to differentiate by")
     if not tolerance > 0:
         raise ValueError(f"average_gradient: tolerance must be positive, got {tolerance}")
     path = _Path(f, params, update)

@@ -215,9 +215,8 @@ class AverageGradient(Optimizer):
             graphs.free()  # if no end was finite, no sweep has freed them
         else:
             for proposal in proposals:
-                params = proposal.flat.tensors
-                if all(param in self._fractions for param in params):
-                    scale(proposal, [self._fractions[param] for param in params], self.granularity)
+                fractions = [self._fractions.get(param) for param in proposal.flat.tensors]
+                scale(proposal, fractions, self.granularity)
         self.mark_gradients()
         for flat, _, delta in proposals:
             if self._scales:

@@ -10,6 +10,7 @@ from agrad.backend import Array
 from agrad.core.flat import Flat
 from agrad.core.tensor import Tensor
 from agrad.optim.rule import Rule
+from agrad.optim.state import owned
 
 __all__ = ["Block", "blocks_of", "by_gradient"]
 
@@ -35,9 +36,9 @@ class Block:
     steps: int = 0
     state: dict[str, Array] = field(default_factory=dict)
 
-    def __reduce__(self) -> tuple[type["Block"], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         """Copy and pickle by any of pickle's protocols, of which old ones know no slots."""
-        return Block, (self.flat, self.rule, self.steps, self.state)
+        return _restored, (self.flat, self.rule, self.steps, self.state)
 
     @property
     def grads(self) -> list[Any]:
@@ -78,6 +79,10 @@ class Block:
     def count(self) -> None:
         """Count a step."""
         self.steps += 1
+
+
+def _restored(flat: Flat, rule: Rule, steps: int, state: dict[str, Array]) -> Block:
+    return Block(flat, rule, steps, {name: owned(array) for name, array in state.items()})
 
 
 def blocks_of(params: Iterable[Tensor], rule: Rule, steps: int = 0) -> list[Block]:

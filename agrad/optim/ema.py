@@ -9,7 +9,7 @@ import numpy as np
 from agrad.backend import Array, move
 from agrad.core.tensor import Tensor
 from agrad.optim.arguments import checked_params, require
-from agrad.optim.state import require_array, require_count, require_dict
+from agrad.optim.state import owned, require_array, require_count, require_dict
 
 __all__ = ["EMA"]
 
@@ -60,6 +60,10 @@ class EMA:
         self._updates = 0
         self._averages: list[Array] = []
         self._in_use = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._averages = [owned(average) for average in self._averages]
 
     def update(self) -> None:
         """Add the current parameters to the average. Call this after each step.

@@ -64,15 +64,17 @@ def search(
     return _search_groups(proposals, averages, granularity, cap)
 
 
-def scale(proposal: Proposal, fractions: list[Array], granularity: Granularity) -> None:
-    """Scale the updates of all leaves by fractions found in an earlier step."""
+def scale(proposal: Proposal, fractions: list[Array | None], granularity: Granularity) -> None:
+    """Scale the updates by each leaf's fractions of an earlier step; None leaves one whole."""
     flat, _, updates = proposal
-    if granularity == "element":
-        np.multiply(updates.array, flat.gather(fractions), out=updates.array)
+    known = [own for own in fractions if own is not None]
+    if granularity == "element" and len(known) == len(fractions):
+        np.multiply(updates.array, flat.gather(known), out=updates.array)
         return
     for delta, own in zip(updates.views, fractions):
-        rows = by_group(delta, granularity)
-        rows *= own[:, None]
+        if own is not None:
+            rows = delta if granularity == "element" else by_group(delta, granularity)
+            rows *= own if granularity == "element" else own[:, None]
 
 
 def _search_elements(proposals: Sequence[Proposal], averages: Sequence[Array], cap: float) -> Found:

@@ -42,8 +42,7 @@ def listed(owner: str, loss: Any) -> tuple[Tensor, ...]:
 class Losses:
     """The graphs of losses, swept one after the other; the losses' gradients add up.
 
-    The graphs may have parts in common. So one that is not retained is freed by the sweep of the
-    last loss, or by `free`.
+    The graphs may have parts in common: each program has its own references to their arrays.
 
     Args:
         losses: Tensors of one element, each with a graph.
@@ -64,13 +63,11 @@ class Losses:
     def backward(self, retain_graph: bool) -> None:
         """Add the gradients to `.grad` of the leaves."""
         for root, program in zip(self._roots, self._programs):
-            accumulate_from(root, self._swept(program, retain_graph))
-        if not retain_graph:
-            self._free_all_but_last()
+            accumulate_from(root, _swept(program, retain_graph))
 
     def gradients(self) -> Gradients:
         """Return the gradient of each leaf, and retain the graphs."""
-        return _sum(self._swept(program, retain_graph=True) for program in self._programs)
+        return _sum(_swept(program, retain_graph=True) for program in self._programs)
 
     def averages(
         self, ends: Callable[[Program], dict[Tensor, Array]], retain_graph: bool
@@ -87,13 +84,14 @@ class Losses:
 
         def swept(program: Program) -> Gradients:
             path = partial(_at_end, ends(program))
+            # A later loss may turn out not to be finite, and then this one is needed again.
             keep = retain_graph or program is not self._programs[-1]
             with np.errstate(all="ignore"), cuda.failures_explained():
                 return program.average(path, retain_graph=keep)[1]
 
         averages = _sum(map(swept, self._programs))
         if not retain_graph:
-            self._free_all_but_last()
+            self.free()
         return averages
 
     def free(self) -> None:
@@ -101,15 +99,11 @@ class Losses:
         for program in self._programs:
             program.free()
 
-    def _swept(self, program: Program, retain_graph: bool) -> Gradients:
-        seed = np.ones_like(program.recorded.values[program.result])
-        keep = retain_graph or program is not self._programs[-1]
-        with cuda.failures_explained():
-            return program.backward(seed, retain_graph=keep)
 
-    def _free_all_but_last(self) -> None:
-        for program in self._programs[:-1]:
-            program.free()
+def _swept(program: Program, retain_graph: bool) -> Gradients:
+    seed = np.ones_like(program.recorded.values[program.result])
+    with cuda.failures_explained():
+        return program.backward(seed, retain_graph)
 
 
 def _at_end(ends: dict[Tensor, Array], share: float) -> dict[Tensor, Array]:

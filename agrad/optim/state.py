@@ -7,9 +7,20 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from agrad.backend import Array
 
-__all__ = ["require_array", "require_count", "require_dict"]
+__all__ = ["owned", "require_array", "require_count", "require_dict"]
+
+
+def owned(array: Array) -> Array:
+    """Return an unpickled array to change in place: a copy if it is mapped from a read-only file.
+
+    joblib maps large arrays into the memory of its workers.
+    """
+    mapped = isinstance(array, np.ndarray) and not array.flags.writeable
+    return np.array(array) if mapped else array
 
 
 def require_dict(owner: str, name: str, saved: Any) -> Mapping[str, Any]:

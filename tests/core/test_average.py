@@ -585,6 +585,23 @@ def test_an_infinite_slope_is_no_nan() -> None:
     assert x.average_grad == np.inf
 
 
+@pytest.mark.parametrize("pack", [list, tuple, iter, lambda params: (p for p in params)])
+def test_average_gradient_takes_any_iterable_of_parameters(pack: Any) -> None:
+    x, y = (ag.tensor(1.0, requires_grad=True) for _ in range(2))
+    found = ag.average_gradient(lambda: x * y, pack([x, y]), {x: 1.0})
+    assert {p: float(grad) for p, grad in found.items()} == {x: 1.0, y: 1.5}
+
+
+def test_average_gradient_takes_a_parameter_but_not_none() -> None:
+    x = ag.tensor([1.0, 2.0], requires_grad=True)
+    found = ag.average_gradient(lambda: (x * x).sum(), x, {x: [2.0, 0.0]})
+    np.testing.assert_allclose(found[x], [4, 4])
+    used_up = iter([x])
+    list(used_up)
+    with pytest.raises(ValueError, match="average_gradient: params is empty"):
+        ag.average_gradient(lambda: (x * x).sum(), used_up, {})
+
+
 def test_average_gradient_restores_values_and_gradients() -> None:
     x = ag.tensor(np.array([1.0, 2.0]), requires_grad=True)
     bystander = ag.tensor(np.array([3.0, 4.0]), requires_grad=True)

@@ -222,13 +222,22 @@ def test_a_training_goes_to_a_spawned_process_and_back() -> None:
     assert training.run(3) == back.run(3)
 
 
-def test_a_training_goes_through_joblib(tmp_path: Any) -> None:
+@each_optimizer
+def test_a_training_goes_through_joblib(
+    make: Callable[[Params], optim.Optimizer], tmp_path: Any
+) -> None:
+    """Which maps large arrays into the workers' memory, where they are read-only."""
     joblib = pytest.importorskip("joblib")
-    training = Training(OPTIMIZERS["Adam"])
+    training = Training(make)
     training.run(2)
     joblib.dump(training, tmp_path / "training")
-    again = joblib.load(tmp_path / "training")
-    jobs = [joblib.delayed(train_in_another_process)(training) for _ in range(2)]
-    (one, losses), (_, others) = joblib.Parallel(n_jobs=2)(jobs)
-    assert losses == others == training.run(4) == again.run(4)
-    assert_equal(one.state(), training.state())
+    again = joblib.load(tmp_path / "training", mmap_mode="r")
+    mapped = joblib.load(tmp_path / "training", mmap_mode="r")
+    losses = training.run(4)
+    assert again.run(4) == losses
+    assert_equal(again.state(), training.state())
+    if make is OPTIMIZERS["Adam"]:
+        jobs = [joblib.delayed(train_in_another_process)(mapped) for _ in range(2)]
+        results = joblib.Parallel(n_jobs=2, max_nbytes=1)(jobs)
+        assert [result[1] for result in results] == [losses, losses]
+        assert_equal(results[0][0].state(), training.state())

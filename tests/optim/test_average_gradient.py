@@ -543,6 +543,31 @@ def test_resumes_bit_for_bit_from_a_saved_state(make_base, dtype, options, tmp_p
 
 
 @each_granularity
+def test_resumes_where_parameters_of_one_count_have_fractions_and_have_none(granularity):
+    """They have made as many steps, but only one of them in the step that measured."""
+
+    def problem():
+        first, second = scalar([1.0, 2.0]), scalar([1.0, 2.0])
+        base = optim.SGD([first, second], lr=0.75)
+        return [first, second], optim.AverageGradient(base, every=3, granularity=granularity)
+
+    def step(optimizer, *params):
+        optimizer.zero_grad()
+        optimizer.step(sum((param * param).sum() for param in params))
+
+    (params, optimizer), (others, resumed) = problem(), problem()
+    step(optimizer, params[0])
+    step(optimizer, params[1])
+    for param, other in zip(params, others):
+        param.data = other.data = [1.0, 2.0]
+    resumed.load_state_dict(optimizer.state_dict())
+    for each, its_params in ((optimizer, params), (resumed, others)):
+        step(each, *its_params)
+        np.testing.assert_allclose(its_params[0].data, [0, 0], atol=1e-15)
+        np.testing.assert_allclose(its_params[1].data, [-0.5, -1])
+
+
+@each_granularity
 def test_each_of_many_parameters_gets_its_own_fractions_back(granularity):
     def problem():
         params = [scalar([1.0 + i, 2.0]) for i in range(12)]
