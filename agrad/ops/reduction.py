@@ -7,7 +7,6 @@ import numpy as np
 
 from agrad.backend import Array, kernels, largest
 from agrad.ops.operation import Gradients, Linear, Multilinear, Operation, Point, Selection, Smooth
-
 from agrad.ops.sums import mean, sum_over, variance
 
 __all__ = ["LogSumExp", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"]

@@ -129,7 +129,9 @@ def weak(value: Any, x: Array) -> Any:
 
 @every_operator
 @pytest.mark.parametrize("left", DTYPES, ids=str)
-def test_promotion_is_numpys_but_for_its_scalars_which_are_weak(operator: Callable[[Any, Any], Any], left: Any) -> None:
+def test_promotion_is_numpys_but_for_its_scalars_which_are_weak(
+    operator: Callable[[Any, Any], Any], left: Any
+) -> None:
     x = np.array([1, 0, 1]).astype(left)
     others = [np.array([1, 1, 1]).astype(right) for right in DTYPES]
     others += [array[0] for array in others]
@@ -210,9 +212,9 @@ def test_scalars_of_any_kind_take_the_dtype_of_their_partner(name: str, dtype: A
     function = OF_TWO[name]
     for array in np.array([1.0, 2.0], dtype), ag.tensor([1.0, 2.0], dtype=dtype):
         for kind, scalar in WEAK.items():
-            if isinstance(array, np.ndarray) and not isinstance(scalar, ag.Tensor):
-                if name.startswith("np.") or name in OPERATORS:
-                    continue  # NumPy's own
+            tensors = isinstance(array, ag.Tensor) or isinstance(scalar, ag.Tensor)
+            if not tensors and (name.startswith("np.") or name in OPERATORS):
+                continue  # NumPy's own
             exact = np.asarray(scalar, dtype)[()]
             for swapped in [False, True] if name != "clip" else [False]:
                 pair, expected = (array, scalar), (array, exact)

@@ -59,10 +59,15 @@ GRADIENTS: dict[str, Callable[[ag.Tensor, Array], ag.Tensor]] = {
     "linear": lambda b, g: F.linear(np.ones_like(g), np.eye(4, dtype=g.dtype), b) * g,
     "batch_norm": lambda b, g: F.batch_norm(RANDOM, None, None, None, b, training=True) * g,
     "layer_norm": lambda b, g: F.layer_norm(RANDOM, 4, np.ones(4, np.float32), b) * g,
-    "conv1d": lambda b, g: F.conv1d(
-        np.ones((1000, 4, MANY // 1000), np.float32), np.ones((4, 1, 1), np.float32), b, groups=4
-    )
-    * g.reshape(1000, 4, -1),
+    "conv1d": lambda b, g: (
+        F.conv1d(
+            np.ones((1000, 4, MANY // 1000), np.float32),
+            np.ones((4, 1, 1), np.float32),
+            b,
+            groups=4,
+        )
+        * g.reshape(1000, 4, -1)
+    ),
     "embedding": lambda b, g: F.embedding(np.zeros(MANY, int), b[np.newaxis]) * g,
     "elements": lambda b, g: b[np.broadcast_to(np.arange(4), g.shape)] * g,
 }
@@ -127,7 +132,9 @@ def test_few_rows_are_numpys_bit_for_bit(rows: int) -> None:
     x = np.random.default_rng(0).random((rows, 3, 500), np.float32)
     for axes in [(0,), (2,), (0, 2), (1, 2)]:
         for keepdims in False, True:
-            np.testing.assert_array_equal(sum_over(x, axes, keepdims), x.sum(axes, keepdims=keepdims))
+            np.testing.assert_array_equal(
+                sum_over(x, axes, keepdims), x.sum(axes, keepdims=keepdims)
+            )
             np.testing.assert_array_equal(mean(x, axes, keepdims), x.mean(axes, keepdims=keepdims))
             expected = x.var(axes, ddof=1, keepdims=keepdims) if rows > 1 else None
             if expected is not None:
