@@ -446,7 +446,18 @@ def test_without_counted_examples_gradients_are_zero(
 
 ACTIVATIONS: dict[str, Callable[..., ag.Tensor]] = {
     name: getattr(F, name)
-    for name in "relu leaky_relu elu selu tanh sigmoid softplus softsign silu gelu".split()
+    for name in [
+        "relu",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "tanh",
+        "sigmoid",
+        "softplus",
+        "softsign",
+        "silu",
+        "gelu",
+    ]
 }
 
 
