@@ -134,7 +134,10 @@ class _Path:
 
     def fixed(self, nodes: int) -> Array:
         """Return the average gradient by Gauss-Legendre quadrature."""
-        return sum(weight * self.gradient(position) for position, weight in gauss_legendre(nodes))
+        total = np.zeros_like(_joined(self.starts))
+        for position, weight in gauss_legendre(nodes):
+            total += weight * self.gradient(position)
+        return total
 
     def adaptive(self, tolerance: float) -> tuple[Array, float]:
         """Return the average gradient and its error by halving the worst pieces of the path.
@@ -153,7 +156,9 @@ class _Path:
             pieces += [self._piece(worst.first, middle), self._piece(middle, worst.last)]
 
     def _piece(self, first: float, last: float) -> "_Piece":
-        integral = difference = length = 0.0
+        integral: Any = 0.0
+        difference: Any = 0.0
+        length = 0.0
         for position, weight, rough_weight in gauss_kronrod():
             gradient = (last - first) * self.gradient(first + position * (last - first))
             integral = integral + weight * gradient
@@ -198,7 +203,7 @@ class _Path:
 
 
 class _Piece(NamedTuple):
-    """A piece of the path, with integrals over it: of the gradient, its error, and of its length."""
+    """A piece of the path, and the integrals over it of the gradient and of its length."""
 
     first: float
     last: float

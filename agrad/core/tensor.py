@@ -1000,7 +1000,7 @@ def promoted(values: Sequence[Any]) -> list[Any]:
     if recorder.get() is not None and any(isinstance(value, _SEQUENCES) for value in values):
         return list(values)  # which a capture refuses
     operands = [_weighed(value) for value in values]
-    if all([strength == _WITH_AXES for _, strength, _ in operands]):
+    if all(strength == _WITH_AXES for _, strength, _ in operands):
         return [value for value, _, _ in operands]
     common = _common_dtype(*[(strength, dtype) for _, strength, dtype in operands])
     return [_in_dtype(common, operand, values) for operand in operands]
@@ -1202,7 +1202,7 @@ def is_stray_view(tensor: Tensor) -> bool:
 def _differ(tensors: list[Tensor]) -> bool:
     """Return whether the tensors may have more than one dtype."""
     first = tensors[0]._data.dtype
-    for tensor in tensors:  # any() takes longer, and every operation asks
+    for tensor in tensors:  # noqa: SIM110 -- any() takes longer, and every operation asks
         if tensor._data.dtype is not first:
             return True
     return False

@@ -1,7 +1,8 @@
 """Elementwise functions: arithmetic, powers, exponentials and selections. All of them broadcast.
 
 Arguments are Tensors, arrays, nested sequences or numbers of any shapes that broadcast; dtypes
-promote as in NumPy, but scalars are weak: they take the dtype of the arrays. Shapes that do not broadcast raise a ValueError.
+promote as in NumPy, but scalars are weak: they take the dtype of the arrays. Shapes that do not
+broadcast raise a ValueError.
 """
 
 from typing import Any

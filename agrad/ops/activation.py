@@ -204,8 +204,8 @@ class GELU(Elementwise):
         if _is_real(x):
             out: Array = kernels(x).gelu.gelu(x)
             return out
-        wide = x.astype(np.float64)
-        return kernels(x).gelu.gelu(wide).astype(x.dtype)
+        wide: Array = kernels(x).gelu.gelu(x.astype(np.float64))
+        return wide.astype(x.dtype)
 
     def derivative(self, out: Array, x: Array) -> Array:
         slope: Array = kernels(x).gelu.gelu_derivative(x)

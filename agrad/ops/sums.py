@@ -43,7 +43,8 @@ def mean(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
     if _rows(x, axes) <= _ROWS:
         few: Array = np.mean(x, axis=axes, keepdims=keepdims)
         return few
-    return sum_over(x, axes, keepdims) / math.prod(x.shape[a] for a in axes)
+    many: Array = sum_over(x, axes, keepdims) / math.prod(x.shape[a] for a in axes)
+    return many
 
 
 def variance(x: Array, axes: tuple[int, ...], ddof: float = 0, keepdims: bool = False) -> Array:
@@ -57,12 +58,14 @@ def variance(x: Array, axes: tuple[int, ...], ddof: float = 0, keepdims: bool = 
         few: Array = np.var(x, axis=axes, ddof=ddof, keepdims=keepdims)
         return few
     squares = np.square(x - mean(x, axes, keepdims=True))
-    return sum_over(squares, axes, keepdims) / (math.prod(x.shape[a] for a in axes) - ddof)
+    freedom = math.prod(x.shape[a] for a in axes) - ddof
+    many: Array = sum_over(squares, axes, keepdims) / freedom
+    return many
 
 
 def _rows(x: Array, axes: tuple[int, ...]) -> int:
     """Return how many numbers or partial sums NumPy would add one by one."""
-    count = math.prod([x.shape[a] for a in axes])
+    count: int = math.prod([x.shape[a] for a in axes])
     if count <= _ROWS or not isinstance(x, np.ndarray) or x.dtype.kind != "f":
         return 1
     if len(axes) == x.ndim and x.flags.c_contiguous:

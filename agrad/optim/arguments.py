@@ -24,7 +24,8 @@ def require(owner: str, what: str, holds: Callable[[Any], bool], **arguments: An
     for name, value in arguments.items():
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise TypeError(f"{owner}: {name} must be a number, got {type(value).__name__}")
-        if not (-_LARGEST <= value <= _LARGEST and holds(value)):
+        number = value.item() if isinstance(value, np.generic) else value
+        if not (-_LARGEST <= number <= _LARGEST and holds(number)):
             raise ValueError(f"{owner}: {name} must {what}, got {value}")
 
 

@@ -79,9 +79,9 @@ class MuonRule(Rule):
         numbers: tuple[float, ...],
     ) -> None:
         minus_rate, decay = numbers
-        average = state["average"]
-        average += (1 - self.momentum) * (grad - average)
-        direction = grad + self.momentum * (average - grad) if self.nesterov else average
+        average, momentum = state["average"], float(self.momentum)
+        average += (1 - momentum) * (grad - average)
+        direction = grad + momentum * (average - grad) if self.nesterov else average
         nearly = orthogonalize(direction, self.ns_coefficients, self.ns_steps, self.eps)
         kernel = kernels(grad).optimizer
         kernel.scale(out, nearly, minus_rate * self._factor(*grad.shape))
@@ -209,10 +209,10 @@ def orthogonalize(
         >>> bool(0.6 < values.min() and values.max() < 1.3)
         True
     """
-    a, b, c = coefficients
+    a, b, c = map(float, coefficients)
     # XXᵀ is the smaller product if X is wider than tall.
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = wide / np.maximum(np.linalg.norm(wide), eps)
+    x = wide / np.maximum(np.linalg.norm(wide), float(eps))
     matmul = kernels(x).product.matmul
     for _ in range(steps):
         gram = matmul(x, x.T)

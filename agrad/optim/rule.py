@@ -91,4 +91,4 @@ class Rule(ABC):
 
 def with_decay(grad: Array, weight_decay: float, values: Array) -> Array:
     """Return the gradient of the loss plus ½ weight_decay |θ|²."""
-    return grad + weight_decay * values if weight_decay else grad
+    return grad + float(weight_decay) * values if weight_decay else grad

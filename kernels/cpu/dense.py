@@ -11,7 +11,7 @@ __all__ = ["add_bias", "midpoint", "sum_rows"]
 
 
 ROWS = 256
-"""Rows summed at a time; their sums are added up in double precision, which keeps rounding small."""
+"""Rows summed at a time; their sums are added up in double precision, against rounding."""
 
 
 def sum_rows(rows: Array) -> Array:

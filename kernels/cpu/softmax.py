@@ -29,7 +29,7 @@ _LOBATTO = (0.5 - math.sqrt(0.05), 0.5 + math.sqrt(0.05))
 """The inner nodes of Lobatto's quadrature with four nodes; they weigh 5/12, the ends 1/12."""
 
 _SLIGHT = 1 / 1024
-"""Up to it, a relative change u may stand for e^u: they differ by u²/2, the quadrature by about u."""
+"""Up to it 1 + u may stand for e^u: they differ by u²/2, and the quadrature errs by about u."""
 
 
 def cross_entropy(

@@ -158,7 +158,7 @@ def test_operation_agrees_with_quadrature(name: str, data: Any, size: float, see
         ]
     leaves = [ag.tensor(x, requires_grad=True) for x in step.starts]
     updates = {leaf: end - leaf.data for leaf, end in zip(leaves, step.ends, strict=True)}
-    reference = ag.average_gradient(lambda: step.loss(leaves), leaves, updates, nodes=64)
+    reference = average_over_nodes(lambda: step.loss(leaves), leaves, updates, nodes=64)
     averages = step.average(step.starts, step.ends)
     references = [reference[leaf] for leaf in leaves]
     precision = 0.1 if any(isinstance(op, KINKED) for op in curved) else 1e-9
@@ -341,7 +341,7 @@ def error(
     for leaf in leaves:
         leaf.zero_grad()
     f().average_backward(updates, **path)
-    reference = ag.average_gradient(f, leaves, updates, nodes=8)
+    reference = average_over_nodes(f, leaves, updates, nodes=8)
     return largest(*[leaf.average_grad - reference[leaf] for leaf in leaves])
 
 

@@ -442,3 +442,43 @@ def test_without_counted_examples_gradients_are_zero(
         assert math.isnan(loss.item())
         loss.backward()
         np.testing.assert_array_equal(x.grad, np.zeros(shape))
+
+
+ACTIVATIONS: dict[str, Callable[..., ag.Tensor]] = {
+    name: getattr(F, name)
+    for name in [
+        "relu",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "tanh",
+        "sigmoid",
+        "softplus",
+        "softsign",
+        "silu",
+        "gelu",
+    ]
+}
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_take_integers_as_float32_and_keep_floats(name: str) -> None:
+    function, values = ACTIVATIONS[name], [[1, -2, 0], [True, False, True]]
+    for row in values:
+        expected = function(np.array(row, np.float32)).data
+        for integers in row, np.array(row), np.array(row).astype(np.int8), ag.tensor(row):
+            result = function(integers)
+            assert result.dtype == np.float32
+            np.testing.assert_array_equal(result.data, expected)
+    exact = function(np.array([1.0, -2.0, 0.0])).data
+    for dtype in np.float16, np.longdouble:
+        result = function(np.array([1, -2, 0], dtype))
+        assert result.dtype == dtype
+        np.testing.assert_allclose(result.data.astype(np.float64), exact, rtol=2e-3)
+
+
+def test_dropout_scales_integers() -> None:
+    ag.seed(0)
+    result = F.dropout(np.ones(1000, np.int64), 0.75)
+    assert result.dtype == F.dropout([1, 2], training=False).dtype == np.float32
+    np.testing.assert_array_equal(np.unique(result.data), [0, 4])

@@ -679,3 +679,26 @@ def test_refuses_states_of_others():
     many.step()
     with pytest.raises(ValueError, match=r"the state has parameters \['1'\]"):
         optimizer.load_state_dict(many.state_dict())
+
+
+@each_rule
+@pytest.mark.parametrize("number", [np.float64, np.float32])
+def test_options_that_are_numpys_scalars_change_no_dtype(rule, options, number):
+    def as_numbers(value, convert):
+        if isinstance(value, tuple):
+            return tuple(convert(float(number(part))) for part in value)
+        return convert(float(number(value))) if type(value) is float else value
+
+    trained = []
+    for convert in float, number:
+        weight = ag.tensor(np.eye(3, 4, dtype=np.float32), requires_grad=True)
+        given = {name: as_numbers(value, convert) for name, value in options.items()}
+        optimizer = rule([weight], lr=convert(0.125), **given)
+        for step in range(3):
+            optimizer.zero_grad()
+            ((weight - step) ** 2).sum().backward()
+            optimizer.step()
+        assert weight.dtype == weight.grad.dtype == np.float32
+        trained.append(weight.data)
+    if number is np.float64:  # in single precision, differences such as 1 - alpha are rounded
+        np.testing.assert_array_equal(*trained)

@@ -6,14 +6,12 @@ float32; those along an axis reject them.
 
 from typing import Any
 
-import numpy as np
-
 from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.nn.functional.windows import activated
 from agrad.ops import activation
 from agrad.ops.softmax import LogSoftmax, Softmax
 
 __all__ = [
-    "activated",
     "elu",
     "gelu",
     "leaky_relu",
@@ -180,12 +178,6 @@ def log_softmax(input: Any, dim: int) -> Tensor:
         tensor([-1000.,     0.])
     """
     return apply(LogSoftmax(dim), _floating("log_softmax", input))
-
-
-def activated(input: Any) -> Tensor:
-    """Return the input of a function of each element: integers and booleans become float32."""
-    x = as_tensor(input)
-    return x if x.dtype.kind == "f" else x.astype(np.float32)
 
 
 def _floating(name: str, input: Any) -> Tensor:

@@ -8,8 +8,7 @@ import numpy as np
 
 from agrad.backend import Array, beside, is_array
 from agrad.core.tensor import Tensor, apply, as_tensors
-from agrad.nn.functional.activation import activated
-from agrad.nn.functional.windows import floating
+from agrad.nn.functional.windows import activated, floating
 from agrad.ops.arithmetic import Sqrt
 from agrad.ops.dropout import RandomDropout
 from agrad.ops.normalization import FollowedNormalize, Normalize

@@ -1,4 +1,4 @@
-"""Checks of the arguments of convolution and pooling."""
+"""Arguments of convolution, pooling and functions of each element: checks and conversions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from agrad.core.tensor import Tensor, as_tensor
 
-__all__ = ["batched", "floating", "per_axis", "two_axes"]
+__all__ = ["activated", "batched", "floating", "per_axis", "two_axes"]
 
 _SHAPES = {1: "(N, C, L) or (C, L)", 2: "(N, C, H, W) or (C, H, W)"}
 
@@ -34,6 +34,12 @@ def floating(operation: str, name: str, value: Any) -> Tensor:
     if tensor.dtype not in (np.float32, np.float64):
         raise TypeError(f"{operation}: {name} must be float32 or float64, not {tensor.dtype}")
     return tensor
+
+
+def activated(input: Any) -> Tensor:
+    """Return the input of a function of each element: integers and booleans become float32."""
+    x = as_tensor(input)
+    return x if x.dtype.kind == "f" else x.astype(np.float32)
 
 
 def batched(operation: str, axes: int, input: Any, function: Callable[[Tensor], Tensor]) -> Tensor:

@@ -435,7 +435,11 @@ def test_average_shares(gpu: OnNumpy) -> None:
 def test_rows_of_an_embedding(gpu: OnNumpy) -> None:
     @settings(max_examples=20)
     @given(
-        st.sampled_from([0, 1, 5, 60]), st.sampled_from([1, 3, 257]), dtypes, seeds, st.booleans()
+        st.sampled_from([0, 1, 5, 60, 4000]),
+        st.sampled_from([1, 3, 257]),
+        dtypes,
+        seeds,
+        st.booleans(),
     )
     def property(count: int, width: int, dtype: type, seed: int, skips: bool) -> None:
         rng = np.random.default_rng(seed)
