@@ -64,7 +64,7 @@ def audit(owner: str, out: Tensor, moves: Mapping[Tensor, Array] | None = None) 
     """
     if out.node is None:
         return Terms(float(np.abs(out.data).sum()), {out: np.ones(out.shape)})
-    nodes = topological_order(out.node)
+    nodes = list(topological_order(out.node))
     after = _run(nodes, moves or {})
     rng = np.random.default_rng(0)
     sizes: dict[Any, Array] = {out.node: np.ones(out.shape)}
@@ -161,7 +161,9 @@ def _require_well_behaved(owner: str, node: Node, grad: Array, start: Point, end
     if _moves(start, end):
         given |= {"the output at the end": end.out}
         given |= {f"input {i} at the end": x for i, x in enumerate(end.inputs)}
-        own_end = Point(_copy(end.out), tuple(map(_copy, end.inputs)))
+        # What has not moved is one array at both ends.
+        inputs = zip(start.inputs, end.inputs, own_start.inputs)
+        own_end = Point(_copy(end.out), tuple(own if a is b else _copy(b) for a, b, own in inputs))
         copies += [own_end.out, *own_end.inputs]
     found = _pull(node, own_grad, own_start, own_end)
     for (what, array), own in zip(given.items(), copies):

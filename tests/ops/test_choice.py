@@ -13,6 +13,7 @@ import agrad as ag
 import agrad.nn.functional as F
 from agrad import optim
 from agrad.errors import ChoiceChangedError
+from agrad.testing import check_average_gradients, check_gradients
 
 Loss = Callable[[ag.Tensor], ag.Tensor]
 
@@ -69,6 +70,16 @@ def test_the_error_leaves_the_graph_as_it_was() -> None:
         loss.average_backward({x: [0.5, -5.0]})
     assert x.average_grad is None
     assert loss.average_backward({x: [0.5, 1.0]}) == pytest.approx(2.95)
+
+
+def test_functions_that_choose_can_be_checked() -> None:
+    def function(x: ag.Tensor) -> ag.Tensor:
+        return x * (x > 0) + np.where(x > 0, x, 2 * x)
+
+    values = np.array([0.5, -1.0, 2.0])
+    check_gradients(function, values)
+    x = ag.tensor(values, requires_grad=True)
+    check_average_gradients(function, [x], {x: [0.1, 0.2, 0.3]})
 
 
 def test_every_segment_must_have_the_same_outcome() -> None:
