@@ -298,12 +298,12 @@ def owned(parameter: _Parameter) -> _Parameter:
     kind = type(value)
     if kind in _UNCHANGING or (kind is tuple and _UNCHANGING.issuperset(map(type, value))):
         return parameter
-    if isinstance(value, tuple | list):
+    if is_array(value):
+        value = value.copy()
+    elif isinstance(value, (tuple, list)):
         value = tuple(map(owned, value))
     elif isinstance(value, slice):
         value = slice(owned(value.start), owned(value.stop), owned(value.step))
-    elif is_array(value):
-        value = value.copy()
     elif hasattr(value, "__array__") and not isinstance(value, np.generic):
         value = np.array(value)
     return value  # type: ignore[no-any-return]
