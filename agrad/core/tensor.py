@@ -712,10 +712,11 @@ def promoted(values: Sequence[Any]) -> list[Any]:
         TypeError: an operand does not consist of real numbers.
     """
     operands = [_weighed(value) for value in values]
-    if all(strength == _WITH_AXES for _, strength, _ in operands):
-        return [value for value, _, _ in operands]
     common = _common_dtype(*[(strength, dtype) for _, strength, dtype in operands])
-    return [_in_dtype(common, operand, values) for operand in operands]
+    return [
+        value if strength == _WITH_AXES else _in_dtype(common, value, strength, dtype, values)
+        for value, strength, dtype in operands
+    ]
 
 
 @functools.lru_cache(maxsize=256)
@@ -745,11 +746,10 @@ def _weighed(value: Any) -> tuple[Any, int, np.dtype[Any]]:
     return array, _PYTHON if not typed else _WITH_AXES if array.ndim else _SCALAR, array.dtype
 
 
-def _in_dtype(common: np.dtype[Any], operand: tuple[Any, int, Any], values: Sequence[Any]) -> Any:
-    """Return an operand as `promoted` does."""
-    value, strength, dtype = operand
-    if strength == _WITH_AXES:
-        return value
+def _in_dtype(
+    common: np.dtype[Any], value: Any, strength: int, dtype: np.dtype[Any], values: Sequence[Any]
+) -> Any:
+    """Return a weak operand as `promoted` does."""
     if strength == _TENSOR:
         # Integers of two sizes are left to the operation: casting could make them overflow.
         return value.astype(common) if dtype != common and common.kind == "f" else value
