@@ -621,7 +621,12 @@ class Tensor:
         return apply(arithmetic.Clip(bounds.get("min"), bounds.get("max")), self)
 
     def astype(self, dtype: DTypeLike) -> Tensor:
-        """Return the elements converted to `dtype`; between floating types gradients flow back."""
+        """Return the elements converted to `dtype`; between floating types gradients flow back.
+
+        Raises:
+            TypeError: a gradient is to flow through another dtype than float32 and float64, or the
+                dtype has another byte order than the machine.
+        """
         cast = shape.Cast(dtype)
         return apply(cast, self if cast.dtype.kind == "f" else self._data)
 
@@ -844,8 +849,9 @@ def record(
 def require_gradients(operation: Operation, out: Array) -> None:
     """Raise a TypeError if gradients are not defined for the dtype of a result."""
     if out.dtype not in _DIFFERENTIABLE:
+        name = "astype" if isinstance(operation, shape.Cast) else type(operation).__name__
         raise TypeError(
-            f"{type(operation).__name__}: the result is {out.dtype}, but gradients flow through "
+            f"{name}: the result is {out.dtype}, but gradients flow through "
             "float32 and float64 alone; detach() the inputs if no gradient is to flow"
         )
 
