@@ -101,7 +101,7 @@ class Tensor:
 
     Args:
         data: array, nested sequence or scalar; copied. Python floats become float32; data with
-            a dtype keeps it.
+            a dtype keeps it, in the machine's byte order.
         requires_grad: whether it gets gradients; only for float32 and float64.
         dtype: the dtype to convert to.
 
