@@ -695,9 +695,11 @@ def as_tensors(*values: Any) -> list[Any]:
         >>> [x.dtype.name for x in as_tensors(tensor(np.zeros(2)), 0.1, [1, 2])]
         ['float64', 'float64', 'float64']
     """
-    if not [value for value in values if value is not None and not isinstance(value, Tensor)]:
-        return list(values)  # the operation casts those that are weak
-    given = iter(promoted([value for value in values if value is not None]))
+    operands = [value for value in values if value is not None]
+    dtypes = {value.dtype if isinstance(value, Tensor) else None for value in operands}
+    if len(dtypes) == 1 and None not in dtypes:
+        return list(values)
+    given = iter(promoted(operands))
     return [None if value is None else as_tensor(next(given)) for value in values]
 
 
