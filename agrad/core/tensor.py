@@ -121,7 +121,8 @@ class Tensor:
 
     Args:
         data: array, nested sequence or scalar; copied. Python floats become float32; data with
-            a dtype keeps it. Of a Tensor, the values alone are copied, outside any graph.
+            a dtype keeps it, in the machine's byte order. Of a Tensor, the values alone are copied,
+            outside any graph.
         requires_grad: whether it gets gradients; only for float32 and float64.
         dtype: the dtype to convert to.
 
@@ -858,7 +859,12 @@ class Tensor:
         return apply(arithmetic.Clip(bounds.get("min"), bounds.get("max")), self)
 
     def astype(self, dtype: DTypeLike) -> Tensor:
-        """Return the elements converted to `dtype`; between floating types gradients flow back."""
+        """Return the elements converted to `dtype`; between floating types gradients flow back.
+
+        Raises:
+            TypeError: a gradient is to flow through another dtype than float32 and float64, or the
+                dtype has another byte order than the machine.
+        """
         cast = shape.Cast(dtype)
         return apply(cast, self if cast.dtype.kind == "f" or self.is_choice else self._data)
 
@@ -976,7 +982,11 @@ def as_tensors(*values: Any) -> list[Any]:
         >>> [x.dtype.name for x in as_tensors(tensor(np.zeros(2)), 0.1, [1, 2])]
         ['float64', 'float64', 'float64']
     """
-    given = iter(promoted([_joined(value) for value in values if value is not None]))
+    operands = [_joined(value) for value in values if value is not None]
+    dtypes = {value.dtype if isinstance(value, Tensor) else None for value in operands}
+    if len(dtypes) == 1 and None not in dtypes:
+        return list(values)
+    given = iter(promoted(operands))
     return [None if value is None else as_tensor(next(given)) for value in values]
 
 
@@ -1000,10 +1010,11 @@ def promoted(values: Sequence[Any]) -> list[Any]:
     if recorder.get() is not None and any(isinstance(value, _SEQUENCES) for value in values):
         return list(values)  # which a capture refuses
     operands = [_weighed(value) for value in values]
-    if all(strength == _WITH_AXES for _, strength, _ in operands):
-        return [value for value, _, _ in operands]
     common = _common_dtype(*[(strength, dtype) for _, strength, dtype in operands])
-    return [_in_dtype(common, operand, values) for operand in operands]
+    return [
+        value if strength == _WITH_AXES else _in_dtype(common, value, strength, dtype, values)
+        for value, strength, dtype in operands
+    ]
 
 
 @functools.lru_cache(maxsize=256)
@@ -1033,11 +1044,10 @@ def _weighed(value: Any) -> tuple[Any, int, np.dtype[Any]]:
     return array, _PYTHON if not typed else _WITH_AXES if array.ndim else _SCALAR, array.dtype
 
 
-def _in_dtype(common: np.dtype[Any], operand: tuple[Any, int, Any], values: Sequence[Any]) -> Any:
-    """Return an operand as `promoted` does."""
-    value, strength, dtype = operand
-    if strength == _WITH_AXES:
-        return value
+def _in_dtype(
+    common: np.dtype[Any], value: Any, strength: int, dtype: np.dtype[Any], values: Sequence[Any]
+) -> Any:
+    """Return a weak operand as `promoted` does."""
     if strength == _TENSOR:
         # Integers of two sizes are left to the operation: casting could make them overflow.
         return value.astype(common) if dtype != common and common.kind == "f" else value
@@ -1169,8 +1179,9 @@ def record(
 def require_gradients(operation: Operation, out: Array) -> None:
     """Raise a TypeError if gradients are not defined for the dtype of a result."""
     if out.dtype not in _DIFFERENTIABLE:
+        name = "astype" if isinstance(operation, shape.Cast) else type(operation).__name__
         raise TypeError(
-            f"{type(operation).__name__}: the result is {out.dtype}, but gradients flow through "
+            f"{name}: the result is {out.dtype}, but gradients flow through "
             "float32 and float64 alone; detach() the inputs if no gradient is to flow"
         )
 
