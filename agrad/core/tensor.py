@@ -982,11 +982,9 @@ def as_tensors(*values: Any) -> list[Any]:
         >>> [x.dtype.name for x in as_tensors(tensor(np.zeros(2)), 0.1, [1, 2])]
         ['float64', 'float64', 'float64']
     """
-    operands = [_joined(value) for value in values if value is not None]
-    dtypes = {value.dtype if isinstance(value, Tensor) else None for value in operands}
-    if len(dtypes) == 1 and None not in dtypes:
-        return list(values)
-    given = iter(promoted(operands))
+    if all([isinstance(value, Tensor) or value is None for value in values]):  # noqa: C419 -- faster
+        return list(values)  # to be promoted by the operation itself
+    given = iter(promoted([_joined(value) for value in values if value is not None]))
     return [None if value is None else as_tensor(next(given)) for value in values]
 
 
@@ -1069,20 +1067,15 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         ValueError, TypeError: the operation rejects its inputs; the message names it.
         DeviceError: they are on different devices, or their GPU is out of memory.
     """
-    tensors = [value for value in inputs if isinstance(value, Tensor)]
-    if not _SEQUENCE_TYPES.isdisjoint(map(type, inputs)):
-        inputs = tuple(map(_joined, inputs))
-        tensors = [value for value in inputs if isinstance(value, Tensor)]
     capturing = recorder.get()
+    if capturing is not None or not _are_alike(inputs):
+        inputs = tuple(map(_joined, inputs))
+        if operation.promotes:
+            inputs = tuple(promoted(inputs))
     if capturing is not None:
-        operands = tuple(promoted(inputs)) if operation.promotes else inputs
-        traced: Tensor = capturing.record(operation, operands)
+        traced: Tensor = capturing.record(operation, inputs)
         return traced
-    if operation.promotes and (
-        len(tensors) < len(inputs) or (len(inputs) > 1 and _differ(tensors))
-    ):
-        inputs = tuple(promoted(inputs))
-        tensors = [value for value in inputs if isinstance(value, Tensor)]
+    tensors = [value for value in inputs if isinstance(value, Tensor)]
     wanted = any(t._requires_grad for t in tensors)
     recording = (wanted or _remembers(operation, tensors)) and grad_enabled.get()
     arrays = tuple(_operand(value, tensors, recording) for value in inputs)
@@ -1210,13 +1203,17 @@ def is_stray_view(tensor: Tensor) -> bool:
     return tensor.node is None and tensor._is_view()
 
 
-def _differ(tensors: list[Tensor]) -> bool:
-    """Return whether the tensors may have more than one dtype."""
-    first = tensors[0]._data.dtype
-    for tensor in tensors:  # noqa: SIM110 -- any() takes longer, and every operation asks
-        if tensor._data.dtype is not first:
-            return True
-    return False
+def _are_alike(values: Sequence[Any]) -> bool:
+    """Return whether all operands are Tensors and arrays of one dtype, of real numbers."""
+    dtypes = [
+        value._data.dtype if isinstance(value, Tensor) else getattr(value, "dtype", None)
+        for value in values
+    ]
+    first = dtypes[0]
+    for dtype in dtypes:
+        if dtype is not first:
+            return False
+    return first is not None and first.kind in _KINDS and first.isnative
 
 
 def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
