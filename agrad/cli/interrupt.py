@@ -26,7 +26,8 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)
+        names = {known.value: known.name for known in signal.Signals}
+        super().__init__(names.get(number, f"signal {number}"))
         self.exit_code = 128 + number
 
 
