@@ -495,7 +495,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         OPTIMIZER,
-        "scale(proposal, [self._fractions[param] for param in params], self.granularity)",
+        "scale(proposal, fractions, self.granularity)",
         "pass",
         "every: the kept fractions not used between measurements",
         "average_gradient",
