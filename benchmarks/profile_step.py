@@ -119,10 +119,13 @@ def step_phases(options: argparse.Namespace, model: Any, images: Any, labels: An
         optimizer.zero_grad()
         loss = F.cross_entropy(forward(images), labels)
 
+    if average:
+        # After a backward pass of the caller's it would sweep the graph once more.
+        return {"forward": run_forward, "backward and optimizer": lambda: optimizer.step(loss)}
     return {
         "forward": run_forward,
-        "backward": lambda: loss.backward(retain_graph=average),
-        "optimizer": lambda: optimizer.step(loss) if average else optimizer.step(),
+        "backward": lambda: loss.backward(),
+        "optimizer": lambda: optimizer.step(),
     }
 
 

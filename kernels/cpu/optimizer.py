@@ -136,11 +136,12 @@ def best_fraction(slope: float, curvature: float, cap: float) -> float:
 
     If both are 0, every t does: the update, which has other reasons, is neither cut nor lengthened.
     """
+    zero = cap - cap  # of the type of the others: a literal would make all of them float64
     end = slope + cap * curvature
-    whole = cap if -math.inf < end < 0 else 0 * cap
-    whole = min(cap, 1) if slope == 0 and curvature == 0 else whole
+    whole = cap if -math.inf < end < 0 else zero
+    whole = min(cap, cap / cap) if slope == 0 and curvature == 0 else whole
     vertex = -slope / (curvature + curvature)
-    vertex = min(max(vertex, 0 * cap), cap)
+    vertex = min(max(vertex, zero), cap)
     return vertex if curvature > 0 else whole
 
 

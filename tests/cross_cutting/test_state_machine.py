@@ -194,6 +194,9 @@ class Machine(RuleBasedStateMachine):
         for _ in range(times):
             if reload:
                 self.save(load=True)
+            if not self.grads:
+                must_raise(ValueError, self.adam.step)
+                return
             self.adam.step()
             values = {name: self.present[name].value for name in self.grads}
             self.naive_adam.step(values, self.grads)

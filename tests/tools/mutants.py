@@ -503,7 +503,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         OPTIMIZER,
-        "scale(proposal, [self._fractions[param] for param in params], self.granularity)",
+        "scale(proposal, fractions, self.granularity)",
         "pass",
         "every: the kept fractions not used between measurements",
         "average_gradient",
@@ -535,16 +535,16 @@ OPTIMIZERS = [
     ),
     Mutant(
         STEPS,
-        "vertex = min(max(vertex, 0 * cap), cap)",
-        "vertex = max(vertex, 0 * cap)",
+        "vertex = min(max(vertex, zero), cap)",
+        "vertex = max(vertex, zero)",
         "line search: the cap dropped",
         "average_gradient",
         "minimum",
     ),
     Mutant(
         STEPS,
-        "whole = cap if -math.inf < end < 0 else 0 * cap",
-        "whole = cap if slope < 0 else 0 * cap",
+        "whole = cap if -math.inf < end < 0 else zero",
+        "whole = cap if slope < 0 else zero",
         "line search: the slope at the start decides, not the value at the cap",
         "average_gradient",
         "minimum",
@@ -599,7 +599,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         STEPS,
-        "whole = min(cap, 1) if slope == 0 and curvature == 0 else whole",
+        "whole = min(cap, cap / cap) if slope == 0 and curvature == 0 else whole",
         "whole = cap if slope == 0 and curvature == 0 else whole",
         "line search: the cap lengthens what the loss does not depend on",
         "average_gradient",
