@@ -69,7 +69,6 @@ _accumulating = threading.RLock()
 _SEQUENCES = (list, tuple)
 """What may hold Tensors."""
 
-_SEQUENCE_TYPES = frozenset(_SEQUENCES)
 _NUMBERS = frozenset([bool, int, float, type(None)])
 
 
@@ -1068,7 +1067,8 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         DeviceError: they are on different devices, or their GPU is out of memory.
     """
     capturing = recorder.get()
-    if capturing is not None or not _are_alike(inputs):
+    common = _one_dtype(inputs) if capturing is None else None
+    if common is None:
         inputs = tuple(map(_joined, inputs))
         if operation.promotes:
             inputs = tuple(promoted(inputs))
@@ -1076,9 +1076,9 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
         traced: Tensor = capturing.record(operation, inputs)
         return traced
     tensors = [value for value in inputs if isinstance(value, Tensor)]
-    wanted = any(t._requires_grad for t in tensors)
+    wanted = True in [tensor._requires_grad for tensor in tensors]
     recording = (wanted or _remembers(operation, tensors)) and grad_enabled.get()
-    arrays = tuple(_operand(value, tensors, recording) for value in inputs)
+    arrays = tuple([_operand(value, tensors, recording, common) for value in inputs])
     if not recording:
         return Tensor._wrap(compute(operation, arrays)[1])
 
@@ -1159,7 +1159,7 @@ def record(
     result = Tensor._wrap(out)
     # Even if it is a view: if it is writable, only this operation uses its memory.
     if result.is_writable():
-        pins = pins + pin_together([result])
+        pins = [*pins, pin_together([result])]
     result.node = Node(operation, arrays, result._data, parents, pins)
     result._requires_grad = result.node.differentiable
     if result._requires_grad:
@@ -1171,7 +1171,7 @@ def record(
 
 def require_gradients(operation: Operation, out: Array) -> None:
     """Raise a TypeError if gradients are not defined for the dtype of a result."""
-    if out.dtype not in _DIFFERENTIABLE:
+    if out.dtype.char not in "fd":
         name = "astype" if isinstance(operation, shape.Cast) else type(operation).__name__
         raise TypeError(
             f"{name}: the result is {out.dtype}, but gradients flow through "
@@ -1186,16 +1186,16 @@ def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
     if len(loose) < len(tensors):
         known = [(tensor._pin(), tensor._data) for tensor in tensors if tensor._pin is not None]
         pins = list({pin for pin, array in known if pin is not None and pin.holds(array)})
-    return pins + [pin for tensor in dict.fromkeys(loose) for pin in pin_together([tensor])]
+    return pins + [pin_together([tensor]) for tensor in dict.fromkeys(loose)]
 
 
-def pin_together(tensors: Sequence[Tensor]) -> list[Pin]:
-    """Return one new pin on the tensors' arrays, none of which is read-only yet."""
+def pin_together(tensors: Sequence[Tensor]) -> Pin:
+    """Return a new pin on the tensors' arrays, none of which is read-only yet."""
     pin = Pin([tensor._data for tensor in tensors])
     reference = weakref.ref(pin)
     for tensor in tensors:
         tensor._pin = reference
-    return [pin]
+    return pin
 
 
 def is_stray_view(tensor: Tensor) -> bool:
@@ -1203,23 +1203,39 @@ def is_stray_view(tensor: Tensor) -> bool:
     return tensor.node is None and tensor._is_view()
 
 
-def _are_alike(values: Sequence[Any]) -> bool:
-    """Return whether all operands are Tensors and arrays of one dtype, of real numbers."""
-    dtypes = [
-        value._data.dtype if isinstance(value, Tensor) else getattr(value, "dtype", None)
-        for value in values
-    ]
-    first = dtypes[0]
-    for dtype in dtypes:
-        if dtype is not first:
-            return False
-    return first is not None and first.kind in _KINDS and first.isnative
+def _one_dtype(values: Sequence[Any]) -> np.dtype[Any] | None:
+    """Return the dtype of operands that need no promotion, None if they may need it.
+
+    These are Tensors and arrays of one dtype, and numbers of Python beside floating ones.
+    """
+    first: Any = None
+    numbers = False
+    for value in values:
+        dtype: Any
+        if isinstance(value, Tensor):
+            dtype = value._data.dtype
+        elif type(value) in _PYTHON_DTYPES:
+            numbers = True
+            continue
+        else:
+            dtype = getattr(value, "dtype", None)
+        if first is None:
+            first = dtype
+        if dtype is None or dtype is not first:
+            return None
+    if first is None or not first.isnative or first.kind not in _KINDS:
+        return None
+    return None if numbers and first.kind != "f" else first
 
 
-def _operand(value: Any, tensors: list[Tensor], recording: bool) -> Array:
+def _operand(
+    value: Any, tensors: list[Tensor], recording: bool, common: np.dtype[Any] | None
+) -> Array:
     """Return an operand as an array; for a graph, one that cannot change unnoticed."""
     if isinstance(value, Tensor):
         return value._data.copy() if recording and is_stray_view(value) else value._data
+    if common is not None and type(value) in _PYTHON_DTYPES:
+        return scalar(value, common, tensors[0]._data if tensors else np.empty(()))
     if isinstance(value, np.generic):
         return scalar(value, value.dtype, tensors[0]._data if tensors else np.empty(()))
     if is_array(value):

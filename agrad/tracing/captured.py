@@ -127,8 +127,8 @@ class Captured:
         # Like `apply`, without the checks of leaves whose state is known.
         inputs = (*arrays_of(tensors), *arrays)
         parents = (*sources(tensors), *plan.parents)
-        pin = pinned if not all_writable(plan.leaves) else pin_together
-        return record(replay, inputs, parents, [*pinned(tensors), *pin(plan.leaves)])
+        pins = [pin_together(plan.leaves)] if all_writable(plan.leaves) else pinned(plan.leaves)
+        return record(replay, inputs, parents, [*pinned(tensors), *pins])
 
 
 class Traced(Tensor):
