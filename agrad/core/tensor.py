@@ -8,6 +8,8 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
+from operator import and_
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
@@ -31,7 +33,7 @@ from agrad.core.context import grad_enabled, is_grad_enabled, recorder
 from agrad.core.program import Node, Program, compute
 from agrad.errors import CaptureError, NonFiniteError
 from agrad.gpu import cuda
-from agrad.gpu.deferred import values
+from agrad.gpu.deferred import holds
 from agrad.ops import arithmetic, linalg, reduction, shape
 from agrad.ops.choice import Choice
 from agrad.ops.device import Move
@@ -48,6 +50,7 @@ __all__ = [
     "arrays_of",
     "as_tensor",
     "as_tensors",
+    "averages_along",
     "choices_in",
     "chosen",
     "is_stray_view",
@@ -500,9 +503,9 @@ class Tensor:
             ValueError: no gradient is required; there are several elements and no `grad`; `grad`
                 has another shape; an earlier sweep freed the graph (`FreedGraphError`).
         """
-        self._require_graph("backward")
+        self.require_graph("backward")
         if grad is None:
-            self._require_scalar("backward", "pass grad, or reduce it with sum() or mean()")
+            self.require_scalar("backward", "pass grad, or reduce it with sum() or mean()")
             seed = np.ones_like(self._data)
         else:
             seed = beside("backward", "grad", plain(grad), self._data, self.dtype)
@@ -563,46 +566,25 @@ class Tensor:
             >>> w1.average_grad, w2.average_grad
             (array(0.5, dtype=float32), array(0.5, dtype=float32))
         """
-        self._require_graph("average_backward")
-        self._require_scalar("average_backward", "reduce it with sum() or mean()")
-        if not isinstance(segments, int) or segments < 1:
-            raise ValueError(
-                f"average_backward: segments must be a positive integer, got {segments!r}"
-            )
-        if self.node is None:
-            raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
-        program = Program(self.node)
-        program.require_averages()
-        moves = _checked_updates(updates, program)
-
-        def path(share: float) -> dict[Any, Array]:
-            ends = {
-                leaf: start + (update if share == 1 else share * update)
-                for leaf, (start, update) in moves.items()
-            }
-            return {leaf: as_array(end) if end.ndim == 0 else end for leaf, end in ends.items()}
-
-        try:
-            end, grads = program.average(path, segments, extrapolate, retain_graph)
-            _require_numbers(grads)
-            accumulate("average_grad", grads)
-        except (MemoryError, RuntimeError) as error:
-            cuda.explain(error)
-            raise
-        return end.reshape(())
+        end, grads = averages_along(self, updates, segments, extrapolate, retain_graph)
+        _require_numbers(grads)
+        accumulate("average_grad", grads)
+        return end
 
     def zero_grad(self) -> None:
         """Clear both gradients."""
         self._grad = self._average_grad = None
 
-    def _require_graph(self, operation: str) -> None:
+    def require_graph(self, operation: str) -> None:
+        """Raise a ValueError unless gradients can flow through this Tensor."""
         if not self.requires_grad:
             raise ValueError(
                 f"{operation}: the tensor depends on no tensor that requires a gradient; set "
                 "requires_grad=True on a leaf, and compute outside no_grad()"
             )
 
-    def _require_scalar(self, operation: str, remedy: str) -> None:
+    def require_scalar(self, operation: str, remedy: str) -> None:
+        """Raise a ValueError unless it has a single element."""
         if self.size != 1:
             raise ValueError(
                 f"{operation}: needs a single element, the tensor has shape {self.shape}; {remedy}"
@@ -981,9 +963,11 @@ def as_tensors(*values: Any) -> list[Any]:
         >>> [x.dtype.name for x in as_tensors(tensor(np.zeros(2)), 0.1, [1, 2])]
         ['float64', 'float64', 'float64']
     """
-    if all([isinstance(value, Tensor) or value is None for value in values]):  # noqa: C419 -- faster
-        return list(values)  # to be promoted by the operation itself
-    given = iter(promoted([_joined(value) for value in values if value is not None]))
+    operands = [value for value in values if value is not None]
+    tensors = [value for value in operands if isinstance(value, Tensor)]
+    if len(tensors) == len(operands) and _one_dtype(tensors) is not None:
+        return list(values)
+    given = iter(promoted([_joined(value) for value in operands]))
     return [None if value is None else as_tensor(next(given)) for value in values]
 
 
@@ -1293,6 +1277,42 @@ def _real(array: Any) -> Any:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
+def averages_along(
+    loss: Tensor,
+    updates: Mapping[Tensor, ArrayLike],
+    segments: int = 1,
+    extrapolate: bool = False,
+    retain_graph: bool = False,
+) -> tuple[Array, dict[Any, Array]]:
+    """Return the value and the average gradients that `Tensor.average_backward` finds.
+
+    No `.average_grad` changes, and averages may be NaN.
+    """
+    loss.require_graph("average_backward")
+    loss.require_scalar("average_backward", "reduce it with sum() or mean()")
+    if not isinstance(segments, int) or segments < 1:
+        raise ValueError(f"average_backward: segments must be a positive integer, got {segments!r}")
+    if loss.node is None:
+        raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
+    program = Program(loss.node)
+    program.require_averages()
+    moves = _checked_updates(updates, program)
+
+    def path(share: float) -> dict[Any, Array]:
+        ends = {
+            leaf: start + (update if share == 1 else share * update)
+            for leaf, (start, update) in moves.items()
+        }
+        return {leaf: as_array(end) if end.ndim == 0 else end for leaf, end in ends.items()}
+
+    try:
+        end, grads = program.average(path, segments, extrapolate, retain_graph)
+    except (MemoryError, RuntimeError) as error:
+        cuda.explain(error)
+        raise
+    return end.reshape(()), grads
+
+
 def _checked_updates(
     updates: Mapping[Tensor, ArrayLike], program: Program
 ) -> dict[Any, tuple[Array, Array]]:
@@ -1322,9 +1342,11 @@ def _checked_updates(
 
 def _require_numbers(averages: Mapping[Any, Array]) -> None:
     """Raise if an average gradient has NaN."""
-    finite = values(tuple([kernels(a).optimizer.all_finite(a.ravel()) for a in averages.values()]))
-    for each, (leaf, average) in zip(finite, averages.items()):
-        if not each and np.isnan(average).any():
+    finite = [kernels(a).optimizer.all_finite(a.ravel()) for a in averages.values()]
+    if holds(reduce(and_, finite, True)):
+        return
+    for leaf, average in averages.items():
+        if np.isnan(average).any():
             raise NonFiniteError(
                 f"average_backward: the average gradient of a leaf of shape {leaf.shape} has NaN, "
                 "although the value at the end of the updates is finite; mask the operand, not the "

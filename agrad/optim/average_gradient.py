@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial, reduce
 from operator import add
 from typing import Any, Literal
@@ -23,6 +23,9 @@ from agrad.optim.optimizer import Optimizer, Ready, RuleOptimizer, Scheduled
 from agrad.optim.state import require_array, require_count, require_dict
 
 __all__ = ["AverageGradient"]
+
+Check = tuple[Callable[[float], None], Any]
+"""Warns if need be, given a number; and that number, perhaps on a GPU."""
 
 # If the loss is not finite at the end of a proposal, the proposal is multiplied by this factor, at
 # most this many times, which spans more than the range of float32.
@@ -229,10 +232,12 @@ class AverageGradient(Optimizer):
     def _measure(self, graphs: Losses, proposals: list[Proposal]) -> None:
         """Scale the updates by the fractions that the average gradients give, and store those."""
         fractions: dict[Tensor, Array] = {}
+        checks: list[Check] = []
         for param in self.params:
             param.average_grad = None
         for i in range(self.repeats):
-            cut, averages = self._averages(graphs, proposals, retain_graph=i + 1 < self.repeats)
+            retain_graph = i + 1 < self.repeats
+            cut, averages = self._averages(graphs, proposals, retain_graph, checks)
             sums = []
             found = search(proposals, averages, self.granularity, self.cap if i == 0 else 1.0)
             for params, found_here, *sums_here in found:
@@ -244,10 +249,21 @@ class AverageGradient(Optimizer):
             kept, whole = map(partial(reduce, add), zip(*sums))
             if i == 0:
                 proposed = whole / cut if cut > 0 else math.inf
-        after(partial(self._conclude, fractions), kept, proposed)
+        # One wait for all numbers of a GPU.
+        reports, numbers = [check for check, _ in checks], [number for _, number in checks]
+        after(partial(self._conclude, fractions, reports), kept, proposed, *numbers)
 
-    def _conclude(self, fractions: dict[Tensor, Array], kept: float, proposed: float) -> None:
+    def _conclude(
+        self,
+        fractions: dict[Tensor, Array],
+        reports: list[Callable[[float], None]],
+        kept: float,
+        proposed: float,
+        *numbers: float,
+    ) -> None:
         """Store the results of a measured step: the fractions, and Σ t|gΔ| over Σ |gΔ|."""
+        for report, number in zip(reports, numbers, strict=True):
+            report(number)
         self._fractions = fractions
         self.fraction = kept / proposed if proposed > 0 else None
         if self.automatic and self.fraction is not None:
@@ -257,11 +273,12 @@ class AverageGradient(Optimizer):
         self._steps += 1
 
     def _averages(
-        self, graphs: Losses, proposals: list[Proposal], retain_graph: bool
+        self, graphs: Losses, proposals: list[Proposal], retain_graph: bool, checks: list[Check]
     ) -> tuple[float, list[Array]]:
         """Compute the average gradients, cutting the updates until the loss at their end is finite.
 
-        Returns the factor by which the updates were cut, and the averages for each proposal.
+        Returns the factor by which the updates were cut, and the averages for each proposal. What
+        may have to be warned of is added to the checks.
         """
         cut = 1.0
         for _ in range(_RETREATS):
@@ -274,12 +291,12 @@ class AverageGradient(Optimizer):
                     np.multiply(delta.array, _RETREAT, out=delta.array)
             else:
                 for name, changed in changes:
-                    after(partial(self._warn_of_choice, name), changed.any())
+                    checks.append((partial(self._warn_of_choice, name), changed.any()))
                 averages = [_gathered(flat, grads) for flat, _, _ in proposals]
                 for (flat, _, _), average in zip(proposals, averages):
                     if cut == 1:  # after a cut the proposal is known to be too bold
                         finite = kernels(average).optimizer.all_finite(average)
-                        after(partial(self._warn_unless, flat, average), finite)
+                        checks.append((partial(self._warn_unless, flat, average), finite))
                 return cut, averages
         for _, _, delta in proposals:
             delta.array[...] = 0

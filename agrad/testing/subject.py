@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from agrad.backend import Array
 from agrad.core.context import no_grad
 from agrad.core.program import Program
-from agrad.core.tensor import Tensor, apply, plain, values_restored
+from agrad.core.tensor import Tensor, apply, averages_along, plain, values_restored
 from agrad.nn import Module
 from agrad.ops.operation import Operation
 from agrad.testing.layout import has_own_elements, seen_as
@@ -229,9 +229,5 @@ def swept_average(
     loss: Tensor, leaves: Sequence[Tensor], update: Mapping[Tensor, ArrayLike], **path: Any
 ) -> tuple[Array, dict[Tensor, Array]]:
     """Return the loss at the end of the update, and ĝ of each leaf, zeros if it has none."""
-    with fresh_gradients(loss):
-        end = loss.average_backward(update, **path)
-        return end, {
-            leaf: np.zeros(leaf.shape) if leaf.average_grad is None else leaf.average_grad
-            for leaf in leaves
-        }
+    end, averages = averages_along(loss, update, **path)
+    return end, {leaf: averages.get(leaf, np.zeros(leaf.shape)) for leaf in leaves}

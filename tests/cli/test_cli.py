@@ -434,7 +434,8 @@ def test_a_pipe_that_nobody_reads_loses_nothing(tmp_path):
     )
     assert process.stdout.readline()
     process.stdout.close()
-    error = process.stderr.read()
+    with process.stderr:
+        error = process.stderr.read()
     assert process.wait(timeout=60) == 128 + signal.SIGPIPE
     assert error.split() == ["agrad:", "interrupted"]
     require_whole(out, error)

@@ -444,7 +444,7 @@ def test_without_counted_examples_gradients_are_zero(
         np.testing.assert_array_equal(x.grad, np.zeros(shape))
 
 
-ACTIVATIONS: dict[str, Callable[..., ag.Tensor]] = {
+OF_EACH_ELEMENT: dict[str, Callable[..., ag.Tensor]] = {
     name: getattr(F, name)
     for name in [
         "relu",
@@ -461,9 +461,9 @@ ACTIVATIONS: dict[str, Callable[..., ag.Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", OF_EACH_ELEMENT)
 def test_activations_take_integers_as_float32_and_keep_floats(name: str) -> None:
-    function, values = ACTIVATIONS[name], [[1, -2, 0], [True, False, True]]
+    function, values = OF_EACH_ELEMENT[name], [[1, -2, 0], [True, False, True]]
     for row in values:
         expected = function(np.array(row, np.float32)).data
         for integers in row, np.array(row), np.array(row).astype(np.int8), ag.tensor(row):

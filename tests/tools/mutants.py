@@ -460,8 +460,8 @@ SWEEPS = [
     ),
     Mutant(
         PROGRAM,
-        "return sorted(seen, key=lambda node: node.depth)",
-        "return list(reversed(seen))",
+        "return dict(sorted(seen.items(), key=lambda item: item[0].depth))",
+        "return dict(reversed(seen.items()))",
         "sweep: nodes in the order found, not after all that they depend on",
         "program",
         "path or diamond",
