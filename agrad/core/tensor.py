@@ -965,7 +965,8 @@ def as_tensors(*values: Any) -> list[Any]:
     """
     operands = [value for value in values if value is not None]
     tensors = [value for value in operands if isinstance(value, Tensor)]
-    if len(tensors) == len(operands) and _one_dtype(tensors) is not None:
+    eager = recorder.get() is None
+    if eager and len(tensors) == len(operands) and _one_dtype(tensors) is not None:
         return list(values)
     given = iter(promoted([_joined(value) for value in operands]))
     return [None if value is None else as_tensor(next(given)) for value in values]

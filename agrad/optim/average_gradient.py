@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agrad.backend import Array, kernels, move
+from agrad.backend import Array, is_array, kernels, move
 from agrad.core.flat import Flat
 from agrad.core.program import Program
 from agrad.core.tensor import Tensor
@@ -296,7 +296,11 @@ class AverageGradient(Optimizer):
                 for (flat, _, _), average in zip(proposals, averages):
                     if cut == 1:  # after a cut the proposal is known to be too bold
                         finite = kernels(average).optimizer.all_finite(average)
-                        checks.append((partial(self._warn_unless, flat, average), finite))
+                        check = partial(self._warn_unless, flat, average)
+                        if is_array(finite):
+                            checks.append((check, finite))
+                        else:  # while the averages are there, to name the parameter
+                            after(check, finite)
                 return cut, averages
         for _, _, delta in proposals:
             delta.array[...] = 0

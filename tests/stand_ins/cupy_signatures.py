@@ -10,6 +10,7 @@ _MOMENTS = "a, axis=None, dtype=None, out=None, ddof=0, keepdims=False"
 SIGNATURES = {
     "all": _AXES,
     "arange": "start, stop=None, step=1, dtype=None",
+    "argwhere": "a",
     "array": "obj, dtype=None, copy=True, order='K', subok=False, ndmin=0, *, blocking=False",
     "array_equal": "a1, a2, equal_nan=False",
     "asarray": "a, dtype=None, order=None, *, copy=None, blocking=False",
