@@ -615,7 +615,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         "agrad/core/tensor.py",
-        "            _require_numbers(grads)\n",
+        "        _require_numbers(grads)\n",
         "",
         "an average gradient with NaN is added",
         "average",
