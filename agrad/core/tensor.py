@@ -930,7 +930,7 @@ def tensor(
         >>> ag.tensor([x, 3.0 * x])
         tensor([2., 6.], requires_grad=True)
     """
-    joined: Any = data if requires_grad else _joined(data)
+    joined: Any = _joined(data) if isinstance(data, _SEQUENCES) and not requires_grad else data
     if joined is data:
         return Tensor(data, requires_grad, dtype)
     tensor: Tensor = joined if dtype is None else joined.astype(dtype)
@@ -964,10 +964,12 @@ def as_tensors(*values: Any) -> list[Any]:
         ['float64', 'float64', 'float64']
     """
     operands = [value for value in values if value is not None]
-    tensors = [value for value in operands if isinstance(value, Tensor)]
-    eager = recorder.get() is None
-    if eager and len(tensors) == len(operands) and _one_dtype(tensors) is not None:
-        return list(values)
+    common = _one_dtype(operands) if recorder.get() is None else None
+    if common is not None:
+        return [
+            value if value is None or isinstance(value, Tensor) else Tensor(value, dtype=common)
+            for value in values
+        ]
     given = iter(promoted([_joined(value) for value in operands]))
     return [None if value is None else as_tensor(next(given)) for value in values]
 
@@ -1237,7 +1239,9 @@ def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
         require_no_mask("tensor", "data", data)
     if dtype is not None:
         shape.require_byte_order("tensor", np.dtype(dtype))
-    array: Array = _real(np.array(data, dtype=dtype, like=data if is_array(data) else None))
+    array: Array = np.array(data, dtype=dtype, like=data if is_array(data) else None)
+    if array.dtype not in _DIFFERENTIABLE:
+        array = _real(array)
     if dtype is None and array.dtype == np.float64 and not hasattr(data, "__array__"):
         array = array.astype(np.float32)
     return array

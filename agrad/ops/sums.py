@@ -41,7 +41,7 @@ def mean(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
         array([2., 3.])
     """
     if _rows(x, axes) <= _ROWS:
-        few: Array = np.mean(x, axis=axes, keepdims=keepdims)
+        few: Array = x.mean(axis=axes, keepdims=keepdims)
         return few
     many: Array = sum_over(x, axes, keepdims) / math.prod(x.shape[a] for a in axes)
     return many
@@ -55,7 +55,7 @@ def variance(x: Array, axes: tuple[int, ...], ddof: float = 0, keepdims: bool = 
         np.float64(1.0)
     """
     if _rows(x, axes) <= _ROWS:
-        few: Array = np.var(x, axis=axes, ddof=ddof, keepdims=keepdims)
+        few: Array = x.var(axis=axes, ddof=ddof, keepdims=keepdims)
         return few
     squares = np.square(x - mean(x, axes, keepdims=True))
     freedom = math.prod(x.shape[a] for a in axes) - ddof
