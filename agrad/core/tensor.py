@@ -1005,7 +1005,11 @@ def promoted(values: Sequence[Any]) -> list[Any]:
 def _common_dtype(*operands: tuple[int, np.dtype[Any]]) -> np.dtype[Any]:
     """Return the dtype of the result for operands of these strengths and dtypes."""
     strongest = max(strength for strength, _ in operands)
-    common = np.result_type(*(dtype for strength, dtype in operands if strength == strongest))
+    strong = [dtype for strength, dtype in operands if strength == strongest]
+    if strongest != _WITH_AXES:  # a count beside a loss does not make it float64
+        highest = max(_KINDS[dtype.kind] for dtype in strong)
+        strong = [dtype for dtype in strong if _KINDS[dtype.kind] == highest]
+    common = np.result_type(*strong)
     for weaker in range(strongest)[::-1]:
         dtypes = [dtype for strength, dtype in operands if strength == weaker]
         higher = [dtype for dtype in dtypes if _KINDS[dtype.kind] > _KINDS[common.kind]]

@@ -308,8 +308,10 @@ def test_any_folder_can_be_printed_in_any_encoding(encoding, tmp_path):
     assert result.stderr == ""
     again = run("train", *TINY, "--out", out, PYTHONIOENCODING=encoding)
     assert one_line(again, "already holds a run")
-    demo = ("demo", "--iterations", "2", "--figure", out / "demo.png", "--json", out / "demo.json")
-    assert run(*demo, PYTHONIOENCODING=encoding).returncode == 0
+    if encoding == "ascii":
+        files = ("--figure", out / "demo.png", "--json", out / "demo.json")
+        demo = run("demo", "--iterations", "2", *files, PYTHONIOENCODING=encoding)
+        assert demo.returncode == 0, demo.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")

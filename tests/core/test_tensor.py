@@ -971,3 +971,12 @@ def test_a_conversion_to_integers_ends_the_graph() -> None:
     y = x.astype(np.int64)
     assert not y.requires_grad
     np.testing.assert_array_equal(y.data, [1, 2])
+
+
+def test_a_loss_divided_by_a_count_keeps_its_dtype() -> None:
+    x = ag.tensor(np.array([1.0, -2.0, 3.0], np.float32), requires_grad=True)
+    above = x > 0
+    for count in (above.sum(), ag.tensor(2), np.int64(2), np.array(2), 2):
+        mean = (x * above).sum() / count
+        assert mean.dtype == np.float32
+        assert mean.item() == 2
