@@ -675,7 +675,7 @@ from agrad.checkpoint import Checkpoints
 parts = {"model": nn.Linear(2, 2)}
 with tempfile.TemporaryDirectory() as folder:
     if os.geteuid() == 0:  # whom nothing stops
-        import safetensors.numpy  # root's alone may be the environment
+        import safetensors.numpy, threadpoolctl  # root's alone may be the environment
         os.chown(folder, 65534, 65534)
         os.setgid(65534)
         os.setuid(65534)

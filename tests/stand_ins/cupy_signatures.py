@@ -64,6 +64,7 @@ METHODS = {
     "copy": "order='C'",
     "item": "",
     "max": "axis=None, out=None, keepdims=False",
+    "mean": "axis=None, dtype=None, out=None, keepdims=False",
     "min": "axis=None, out=None, keepdims=False",
     "ravel": "order='C'",
     "reshape": "*shape, order='C', copy=None",
@@ -73,6 +74,7 @@ METHODS = {
     "tobytes": "order='C'",
     "tolist": "",
     "transpose": "*axes",
+    "var": "axis=None, dtype=None, out=None, ddof=0, keepdims=False",
     "view": "dtype=None, type=None",
 }
 
