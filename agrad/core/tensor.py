@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
-from operator import and_
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
@@ -1350,7 +1349,9 @@ def _checked_updates(
 
 def _require_numbers(averages: Mapping[Any, Array]) -> None:
     """Raise if an average gradient has NaN."""
-    finite = reduce(and_, [np.isfinite(average).all() for average in averages.values()], np.True_)
+    finite = reduce(
+        operator.and_, [np.isfinite(average).all() for average in averages.values()], np.True_
+    )
     if finite is np.True_ or holds(finite):
         return
     for leaf, average in averages.items():

@@ -111,7 +111,7 @@ def _product(size: Array, start: Array, end: Array) -> float:
 
 
 def _finite(magnitudes: Array) -> Array:
-    """Replace what overflows by 0: it is no reason to allow for an infinite error elsewhere."""
+    """Replace overflowed magnitudes by 0, so that they do not allow infinite errors elsewhere."""
     return np.where(np.isfinite(magnitudes), magnitudes, 0)
 
 

@@ -92,7 +92,7 @@ class Captured:
         self._plans: dict[Any, Plan] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copy and pickle the function alone: a copy records anew."""
+        """Copy and pickle only the function; a copy records again at its first call."""
         return {"function": self.function}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -83,7 +83,7 @@ def _step(
 
 
 def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> None:
-    """Raise if the loss is `F.cross_entropy`, and float targets are no probabilities of classes.
+    """Raise if the loss is `F.cross_entropy` and float targets are not class probabilities.
 
     It would take the targets of a regression for weights of the classes' logarithms, and be 0 for
     a single output.
@@ -201,7 +201,7 @@ class CapturedStep:
         self._recorded = RecordedStep(body, model, self._forward, optimizer)
 
     def __getstate__(self) -> tuple[Any, ...]:
-        """Copy and pickle the parts alone: a copy records anew."""
+        """Copy and pickle only the parts; a copy records again at its first step."""
         return self._model, self._optimizer, self._loss_function
 
     def __setstate__(self, parts: tuple[Any, ...]) -> None:

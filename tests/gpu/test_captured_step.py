@@ -319,7 +319,7 @@ def test_no_gradients_are_left() -> None:
 # -- what decides the recording --------------------------------------------------------------------
 
 
-def test_what_has_changed_is_recorded_anew(launches: list[Any], others: list[Any]) -> None:
+def test_what_has_changed_is_recorded_again(launches: list[Any], others: list[Any]) -> None:
     def steps(step: Any, model: Any, optimizer: Any) -> Losses:
         losses = []
         for i, batch in enumerate(batches(24, size=16)):

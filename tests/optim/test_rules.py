@@ -659,6 +659,17 @@ def test_a_gradient_that_does_not_fit_cannot_be_assigned(grad):
     assert param.grad is None
 
 
+def test_refuses_a_gradient_that_does_not_fit_before_anything_changes():
+    first, second = x(), x()
+    first.grad, second.grad = np.ones(2, np.float32), np.ones(2, np.float32)
+    second.grad.resize(3, refcheck=False)  # behind the Tensor's back
+    optimizer = optim.Adam([first, second])
+    with pytest.raises(ValueError, match="Adam: parameter 1 is float32"):
+        optimizer.step()
+    np.testing.assert_array_equal(first.data, [1, 2])
+    assert optimizer.state_bytes == 0
+
+
 def test_a_gradient_of_another_dtype_is_converted():
     param = x()
     param.grad = np.ones(2)
