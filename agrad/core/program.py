@@ -25,6 +25,7 @@ from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
 from agrad.ops.device import HOST, require_one_device
 from agrad.ops.operation import Operation, Point
+from agrad.ops.part import for_call
 from agrad.ops.sums import sum_over
 
 __all__ = ["Node", "Program", "Run", "Step", "Values", "compute", "unbroadcast"]
@@ -117,7 +118,7 @@ def compute(operation: Operation, arrays: tuple[Array, ...]) -> tuple[Operation,
                 if not holds(condition):
                     raise error()
         if type(operation).for_call is not Operation.for_call:
-            operation = operation.for_call(*arrays)
+            operation = for_call(operation, arrays)
         out = operation.forward(*arrays)
     except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:
         kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
@@ -321,12 +322,7 @@ class Program:
         start, total = self.recorded, LeafArrays()
         seed = np.ones_like(start.values[self.result])
         for i in range(1, segments + 1):
-            inputs = self.recorded.values[self.count :]
-            moved = path(i / segments)
-            for leaf, slot in (*self.leaves.items(), *self.replaced):
-                if leaf in moved:
-                    inputs[slot - self.count] = moved[leaf]
-            end = self.run(inputs, self.recorded)
+            end = self.moved(path(i / segments))
             value = end.values[self.result]
             finite = np.isfinite(value).all()
             if finite is not np.True_ and not holds(finite):
@@ -342,6 +338,14 @@ class Program:
         if segments > 1:
             total = {leaf: as_array(grad / segments) for leaf, grad in total.items()}
         return value, total
+
+    def moved(self, ends: Mapping[Any, Array]) -> Run:
+        """Run with other values for some of the leaves, the recorded values for the others."""
+        inputs = self.recorded.values[self.count :]
+        for leaf, slot in (*self.leaves.items(), *self.replaced):
+            if leaf in ends:
+                inputs[slot - self.count] = ends[leaf]
+        return self.run(inputs, self.recorded)
 
     def _by_leaf(self, grads: Values) -> LeafArrays:
         found = {leaf: grads[i] for leaf, i in self.leaves.items() if grads[i] is not None}

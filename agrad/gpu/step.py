@@ -1,7 +1,7 @@
 """A training step recorded as CUDA graphs, one for each combination of shapes and options."""
 
 import warnings
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from operator import is_
 from typing import Any
 
@@ -29,7 +29,7 @@ class RecordedStep:
         body: makes the step on a batch's inputs and targets; returns the loss, an array of one
             element.
         model: the module that `body` trains.
-        forward: the captured model, which `body` calls.
+        forwards: the captured models, which `body` calls.
         optimizer: the optimizer, which `body` steps.
     """
 
@@ -37,12 +37,12 @@ class RecordedStep:
         self,
         body: Body,
         model: Module,
-        forward: Captured,
+        forwards: Sequence[Captured],
         optimizer: Optimizer,
     ) -> None:
         self._body = body
         self._model = model
-        self._forward = forward
+        self._forwards = forwards
         self._optimizer = optimizer
         self._buffers = list(model.buffers())  # searching for them takes longer than a launch
         self._recorder: Recorder | None = None
@@ -95,8 +95,8 @@ class RecordedStep:
             graph = Graph(self._body, arguments, changing, flats, self._recorder)
             conclude = graph.rehearse()
             if conclude is not None:
-                plan: Any = self._forward.last
-                recording = _Recording(graph, plan, [*changing, *reading])
+                plans = [forward.last for forward in self._forwards if forward.last is not None]
+                recording = _Recording(graph, plans, [*changing, *reading])
                 graph.record()
                 self._recordings[key] = recording
         except (MemoryError, OSError, RuntimeError, TypeError) as error:
@@ -122,23 +122,20 @@ class _Recording:
 
     Args:
         graph: the step's graph.
-        plan: the model's plan.
-        arrays: the arrays that the graph reads and changes, except the plan's.
+        plans: the plans of the models.
+        arrays: the arrays that the graph reads and changes, except the plans'.
     """
 
-    def __init__(self, graph: Graph, plan: Plan, arrays: list[Array]) -> None:
-        self._plan = plan
-        self._leaves = plan.leaf_arrays()
+    def __init__(self, graph: Graph, plans: list[Plan], arrays: list[Array]) -> None:
+        self._plans = plans
+        self._leaves = [plan.leaf_arrays() for plan in plans]
         self._arrays = arrays
         self.graph = graph  # freed last, when nothing else has arrays in its memory
 
     def is_valid(self, arrays: list[Array]) -> bool:
         """Return whether the plan still holds, and all arrays are the same objects."""
-        leaves = self._plan.leaf_arrays()
-        return (
-            leaves is not None
-            and self._leaves is not None
-            and len(arrays) == len(self._arrays)
-            and all(map(is_, leaves, self._leaves))
-            and all(map(is_, arrays, self._arrays))
-        )
+        for plan, known in zip(self._plans, self._leaves):
+            leaves = plan.leaf_arrays()
+            if leaves is None or known is None or not all(map(is_, leaves, known)):
+                return False
+        return len(arrays) == len(self._arrays) and all(map(is_, arrays, self._arrays))

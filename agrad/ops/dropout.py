@@ -29,3 +29,7 @@ class RandomDropout(Operation):
         kept = uniform(x) >= self.p
         scale = 1 / (1 - self.p) if self.p < 1 else 0.0
         return Dropout(kept * x.dtype.type(scale))
+
+    def for_part(self, called: Operation, whole: tuple[Array, ...], x: Array) -> Operation:
+        assert isinstance(called, Dropout)
+        return Dropout(called.mask[tuple(map(slice, x.shape))])

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Gradients, Operation, Point, owned
+from agrad.ops.operation import Gradients, Linear, Operation, Point, owned
+from agrad.ops.sums import mean, variance
 
-__all__ = ["FollowedNormalize", "Normalize"]
+__all__ = ["FollowedNormalize", "Normalize", "Standardize"]
 
 
 class Normalize(Operation):
@@ -112,3 +113,21 @@ class FollowedNormalize(Operation):
     def for_call(self, x: Array) -> Operation:
         self.follow(x)
         return Normalize(self.axis, self.eps)
+
+    def for_part(self, called: Operation, whole: tuple[Array, ...], x: Array) -> Operation:
+        (batch,) = whole
+        deviation = np.sqrt(variance(batch, self.axis, keepdims=True) + x.dtype.type(self.eps))
+        return Standardize(mean(batch, self.axis, keepdims=True), deviation)
+
+
+class Standardize(Linear):
+    """(x - mean) / deviation, with a mean and a deviation that are known."""
+
+    def __init__(self, mean: Array, deviation: Array) -> None:
+        self.mean, self.deviation = mean, deviation
+
+    def forward(self, x: Array) -> Array:
+        return (x - self.mean) / self.deviation
+
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+        return (grad / self.deviation,)

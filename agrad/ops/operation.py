@@ -106,6 +106,18 @@ class Operation:
         """
         return self
 
+    def for_part(
+        self, called: "Operation", whole: tuple[Array, ...], *inputs: Array
+    ) -> "Operation":
+        """Return the operation for a call on the first rows of a batch, see `agrad.ops.part`.
+
+        Args:
+            called: what `for_call` returned for the batch.
+            whole: the inputs of that call.
+            inputs: their first rows, or the first entries along another axis.
+        """
+        return self.for_call(*inputs)
+
     def backward(
         self, grad: Array, needs: tuple[bool, ...], out: Array, *inputs: Array
     ) -> Gradients:

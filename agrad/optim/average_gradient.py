@@ -14,7 +14,8 @@ from agrad.core.flat import Flat
 from agrad.core.program import Program
 from agrad.core.tensor import Tensor
 from agrad.errors import NonFiniteError
-from agrad.gpu.deferred import after, fed
+from agrad.gpu import cuda
+from agrad.gpu.deferred import after, fed, holds
 from agrad.ops.choice import noting_changes
 from agrad.optim.arguments import require
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
@@ -31,6 +32,13 @@ Check = tuple[Callable[[float], None], Any]
 # most this many times, which spans more than the range of float32.
 _RETREAT = 1 / 16
 _RETREATS = 64
+
+# A step is verified up to rounding: a loss computed again after a forward pass of some dozen layers
+# differs by a few units in its last place. A step that raises it by more is cut by this factor, at
+# most so many times.
+_ROUNDING = 64  # units
+_CUT = 1 / 4
+_CUTS = 8
 
 
 class AverageGradient(Optimizer):
@@ -107,6 +115,7 @@ class AverageGradient(Optimizer):
         granularity: Granularity = "element",
         every: int = 1,
         repeats: int = 1,
+        verify: bool = True,
         lr: Literal["auto"] | None = None,
         target: float = 0.65,
         gain: float = 1.0,
@@ -141,10 +150,12 @@ class AverageGradient(Optimizer):
         self.granularity = granularity
         self.every = every
         self.repeats = repeats
+        self.verify = verify
         self.automatic = lr == "auto"
         self.target = target
         self.gain = gain
         self.fraction: float | None = None
+        self.cuts = self.zero_steps = 0
         self._scale_source: float | Scheduled = 1.0
         self._steps = 0
         self._fractions: dict[Tensor, Array] = {}
@@ -179,6 +190,11 @@ class AverageGradient(Optimizer):
             self.base.scale_source = value
 
     @property
+    def measures(self) -> bool:
+        """Whether the next step measures its update, on a probe if it is given one."""
+        return self._steps % self.every == 0
+
+    @property
     def state_kind(self) -> str:
         """What the state belongs to: this optimizer and its base rule."""
         return f"{type(self).__name__}({self.base.state_kind})"
@@ -191,16 +207,17 @@ class AverageGradient(Optimizer):
             "AverageGradient.step: the average gradient needs the loss; call step(loss)"
         )
 
-    def step_on_losses(self, losses: tuple[Tensor, ...]) -> None:
+    def step_on_losses(self, losses: tuple[Tensor, ...], probe: tuple[Tensor, ...]) -> None:
         """Measure how far the base rule's update may go, update the parameters, free the graphs."""
-        measured = self._measures
+        measured = self.measures
         given = self.has_gradients()
         if measured or not given:
             graphs = Losses(losses)
         if measured:
-            graphs.require_averages()
+            rows = Losses(probe) if probe else None
+            (rows or graphs).require_averages()
         if not given:
-            graphs.backward(retain_graph=measured)
+            graphs.backward(retain_graph=measured and rows is None)
             self.require_gradients()
         ready = slopes = self.base.ready()
         self.base.require_finite(ready, "AverageGradient")
@@ -214,30 +231,59 @@ class AverageGradient(Optimizer):
             self.base.proposal(part, delta)
             proposals.append(Proposal(part.block.flat, slope, delta))
         if measured:
-            self._measure(graphs, proposals)
-            graphs.free()  # if no end was finite, no sweep has freed them
+            self._measure(graphs, rows, proposals)
         else:
             for proposal in proposals:
                 fractions = [self._fractions.get(param) for param in proposal.flat.tensors]
                 scale(proposal, fractions, self.granularity)
+        if self._scales:
+            factor = fed(lambda: self.scale)
+            for _, _, delta in proposals:
+                kernels(delta.array).optimizer.scale(delta.array, delta.array, factor)
+        if measured:
+            if self.verify:
+                self._verify(rows or graphs, proposals)
+            graphs.free()
+            if rows is not None:
+                rows.free()
         self.mark_gradients()
         for flat, _, delta in proposals:
-            if self._scales:
-                factor = fed(lambda: self.scale)
-                kernels(delta.array).optimizer.scale(delta.array, delta.array, factor)
             values = flat.writable()
             np.add(values, delta.array, out=values)
         after(self._count)
 
-    def _measure(self, graphs: Losses, proposals: list[Proposal]) -> None:
+    def _verify(self, graphs: Losses, proposals: list[Proposal]) -> None:
+        """Cut the updates until the loss they were measured on has not risen; at last, to zero."""
+        start = graphs.value
+        limit = start + _ROUNDING * np.finfo(start.dtype).eps * abs(start)
+        for _ in range(_CUTS):
+            with noting_changes(), np.errstate(all="ignore"), cuda.failures_explained():
+                end = graphs.value_at(partial(_ends, proposals))
+            if holds(end <= limit):
+                return
+            self.cuts += 1
+            for _, _, delta in proposals:
+                np.multiply(delta.array, _CUT, out=delta.array)
+        self.zero_steps += 1
+        for _, _, delta in proposals:
+            delta.array[...] = 0
+
+    def _measure(self, graphs: Losses, rows: Losses | None, proposals: list[Proposal]) -> None:
         """Scale the updates by the fractions that the average gradients give, and store those."""
         fractions: dict[Tensor, Array] = {}
         checks: list[Check] = []
         for param in self.params:
             param.average_grad = None
+        # Of the rows, only the curvature is taken; the slope is that of the whole batch.
+        offsets = []
+        if rows is not None:
+            grads = rows.gradients()
+            offsets = [slope - _gathered(flat, grads) for flat, slope, _ in proposals]
         for i in range(self.repeats):
-            retain_graph = i + 1 < self.repeats
-            cut, averages = self._averages(graphs, proposals, retain_graph, checks)
+            retain_graph = self.verify or i + 1 < self.repeats
+            cut, averages = self._averages(rows or graphs, proposals, retain_graph, checks)
+            for average, offset in zip(averages, offsets):
+                np.add(average, offset, out=average)
             sums = []
             found = search(proposals, averages, self.granularity, self.cap if i == 0 else 1.0)
             for params, found_here, *sums_here in found:
@@ -349,17 +395,12 @@ class AverageGradient(Optimizer):
 
     def reading(self) -> list[Array]:
         """Return the arrays that the next step reads and does not change."""
-        return [] if self._measures else list(self._fractions.values())
+        return [] if self.measures else list(self._fractions.values())
 
     def options(self) -> Hashable:
         """Return everything the next step depends on, except arrays and fed numbers."""
         own = self.cap, self.granularity, self.every, self.repeats
-        return self.base.options(), own, self._measures, self._scales
-
-    @property
-    def _measures(self) -> bool:
-        """Whether the next step measures."""
-        return self._steps % self.every == 0
+        return self.base.options(), own, self.measures, self._scales
 
     @property
     def _scales(self) -> bool:

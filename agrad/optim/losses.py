@@ -15,8 +15,11 @@ __all__ = ["Losses", "listed"]
 
 Gradients = dict[Tensor, Array]
 
+Ends = Callable[[Program], dict[Tensor, Array]]
+"""Gives other values for the leaves of a program."""
 
-def listed(owner: str, loss: Any) -> tuple[Tensor, ...]:
+
+def listed(owner: str, loss: Any, what: str = "loss") -> tuple[Tensor, ...]:
     """Return a loss, or all losses of an iterable, as a tuple.
 
     Raises:
@@ -26,9 +29,9 @@ def listed(owner: str, loss: Any) -> tuple[Tensor, ...]:
     several = isinstance(loss, Iterable) and not (isinstance(loss, Tensor) or is_array(loss))
     losses = tuple(loss) if several else (loss,)
     if not losses:
-        raise ValueError(f"{owner}: the sequence of losses is empty")
+        raise ValueError(f"{owner}: the sequence given as {what} is empty")
     for i, each in enumerate(losses):
-        name = f"losses[{i}]" if several else "loss"
+        name = f"{what}[{i}]" if several else what
         if not isinstance(each, Tensor):
             raise TypeError(f"{owner}: {name} must be a Tensor, got a {type(each).__name__}")
         if each.size != 1 or each.is_leaf:
@@ -55,6 +58,18 @@ class Losses:
         self._roots = [loss.node for loss in losses if loss.node is not None]
         self._programs = [Program(root) for root in self._roots]
 
+    @property
+    def value(self) -> Any:
+        """The sum of the losses, an array without axes."""
+        return sum(
+            program.recorded.values[program.result].reshape(()) for program in self._programs
+        )
+
+    def value_at(self, ends: Ends) -> Any:
+        """Return the sum of the losses at other values of the leaves, an array without axes."""
+        runs = [(program, program.moved(ends(program))) for program in self._programs]
+        return sum(run.values[program.result].reshape(()) for program, run in runs)
+
     def require_averages(self) -> None:
         """Raise an AverageUndefinedError if the averaged Jacobian of an operation is unknown."""
         for program in self._programs:
@@ -69,13 +84,11 @@ class Losses:
         """Return the gradient of each leaf, and retain the graphs."""
         return _sum(_swept(program, retain_graph=True) for program in self._programs)
 
-    def averages(
-        self, ends: Callable[[Program], dict[Tensor, Array]], retain_graph: bool
-    ) -> Gradients:
+    def averages(self, ends: Ends, retain_graph: bool) -> Gradients:
         """Return the average gradient of each leaf.
 
         Args:
-            ends: gives the values at the end of the update for the leaves of a program.
+            ends: the end of the update.
             retain_graph: keep the graphs' buffers for another sweep.
 
         Raises:

@@ -54,6 +54,11 @@ class Optimizer(ABC):
     """Whether the optimizer changes `lr` by itself."""
 
     @property
+    def measures(self) -> bool:
+        """Whether the next step measures its update, on a probe if it is given one."""
+        return False
+
+    @property
     @abstractmethod
     def params(self) -> tuple[Tensor, ...]:
         """The parameters, in the order given."""
@@ -91,12 +96,18 @@ class Optimizer(ABC):
     # -- a step ------------------------------------------------------------------------------------
 
     @overload
-    def step(self, loss: None = None) -> None: ...
+    def step(self, loss: None = None, probe: None = None) -> None: ...
 
     @overload
-    def step(self, loss: Tensor | Iterable[Tensor]) -> float: ...
+    def step(
+        self, loss: Tensor | Iterable[Tensor], probe: Tensor | Iterable[Tensor] | None = None
+    ) -> float: ...
 
-    def step(self, loss: Tensor | Iterable[Tensor] | None = None) -> float | None:
+    def step(
+        self,
+        loss: Tensor | Iterable[Tensor] | None = None,
+        probe: Tensor | Iterable[Tensor] | None = None,
+    ) -> float | None:
         """Update the parameters that have a gradient.
 
         Given several losses, such as those of a batch's parts, the step minimizes their sum. The
@@ -107,6 +118,8 @@ class Optimizer(ABC):
 
         Args:
             loss: a Tensor of one element computed from the parameters, or a sequence of them.
+            probe: likewise, the loss on a few rows of the batch, for an optimizer that measures its
+                step: it measures on them instead. Others do not use it.
 
         Returns:
             The loss, or the sum of the losses, before the step; None without a loss.
@@ -134,13 +147,18 @@ class Optimizer(ABC):
             tensor([0., 1.], requires_grad=True)
         """
         if loss is None:
+            if probe is not None:
+                raise ValueError(f"{self.name}.step: a probe needs the loss that it is a part of")
             self.step_by_gradients()
             return None
         losses = listed(f"{self.name}.step", loss)
+        rows = () if probe is None else listed(f"{self.name}.step", probe, "probe")
         value = reduce(add, [self._finite(each) for each in losses])
+        for each in rows:
+            self._finite(each, "probe")
         if self.has_gradients():
             self._require_gradients_of(losses)
-        self.step_on_losses(losses)
+        self.step_on_losses(losses, rows)
         return value
 
     @abstractmethod
@@ -148,15 +166,18 @@ class Optimizer(ABC):
         """Make a step from the existing gradients, without a loss."""
 
     @abstractmethod
-    def step_on_losses(self, losses: tuple[Tensor, ...]) -> None:
-        """Make a step on losses that are finite and have graphs; gradients are theirs alone."""
+    def step_on_losses(self, losses: tuple[Tensor, ...], probe: tuple[Tensor, ...]) -> None:
+        """Make a step on losses that are finite and have graphs; gradients are theirs alone.
 
-    def _finite(self, loss: Tensor) -> float:
+        The probe's losses are finite and have graphs, too; there are none without a probe.
+        """
+
+    def _finite(self, loss: Tensor, name: str = "loss") -> float:
         """Return the value of a loss, or raise if it is not finite."""
         value: float = number(loss.data)
         if not holds(np.isfinite(value)):
             raise NonFiniteError(
-                f"{self.name}.step: the loss is {value}; lower the learning rate, "
+                f"{self.name}.step: the {name} is {value}; lower the learning rate, "
                 "or look for NaN in the inputs"
             )
         return value
@@ -184,7 +205,7 @@ class Optimizer(ABC):
         for i, loss in enumerate(losses):
             if loss.node not in found:
                 raise ValueError(
-                    f"{self.name}.step: losses[{i}] has no part in the gradients, but another loss "
+                    f"{self.name}.step: loss[{i}] has no part in the gradients, but another loss "
                     "has; run the backward pass of each loss, or leave all of them to step"
                 )
 
@@ -314,7 +335,7 @@ class RuleOptimizer(Optimizer):
             )
         self._apply(self.ready())
 
-    def step_on_losses(self, losses: tuple[Tensor, ...]) -> None:
+    def step_on_losses(self, losses: tuple[Tensor, ...], probe: tuple[Tensor, ...]) -> None:
         """Update the parameters, after backward passes unless they already have gradients."""
         if not self.has_gradients():
             Losses(losses).backward(retain_graph=False)

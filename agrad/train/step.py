@@ -15,12 +15,19 @@ from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
 from agrad.gpu.step import RecordedStep
 from agrad.nn import Module
+from agrad.ops.part import noting_calls, part_of
 from agrad.optim import Optimizer
 from agrad.tracing.captured import Captured, capture
 
 __all__ = ["CapturedStep", "LossFunction", "capture_step", "require_targets", "train_step"]
 
 LossFunction = Callable[[Tensor, Any], Tensor]
+
+Models = tuple[Module | Captured, Module | Captured]
+"""The model for a batch, and for the rows that a step is measured on."""
+
+PROBE = 32
+"""How many examples a step is measured on by default."""
 
 
 def train_step(
@@ -29,6 +36,7 @@ def train_step(
     inputs: Any,
     targets: Any,
     loss_function: LossFunction = F.cross_entropy,
+    probe: int | None = PROBE,
 ) -> float:
     """Make one step on one batch and return the loss before the step.
 
@@ -39,9 +47,13 @@ def train_step(
         targets: the loss function's second argument, after the model's output.
         loss_function: takes output and targets, and returns the loss, a single element. The
             default is for classes or their probabilities; for regression pass `F.mse_loss`.
+        probe: how many examples an optimizer that measures its step does so on, the first of the
+            batch, which should be in random order; None for all. They keep the dropout masks and
+            the batch statistics that they have in the batch.
 
     Raises:
-        ValueError: the default loss gets targets that are neither classes nor probabilities.
+        ValueError: the default loss gets targets that are neither classes nor probabilities; the
+            probe is below 1.
         NonFiniteError: the loss or a gradient is NaN or infinite; the message names the first
             operation that produced such a value. Neither weights nor optimizer have changed.
         DeviceError: model, inputs and targets are on different devices, or the device fails.
@@ -59,27 +71,47 @@ def train_step(
         ... )
         True
     """
+    return _step_explained((model, model), optimizer, loss_function, probe, inputs, targets)
+
+
+def _step_explained(
+    models: Models,
+    optimizer: Optimizer,
+    loss_function: LossFunction,
+    probe: int | None,
+    inputs: Any,
+    targets: Any,
+) -> float:
+    """Make a step; if a value is not finite, name the first operation that made one."""
     draws = random.get_state()
     try:
         # Our own error reports an overflow once, and better.
         with np.errstate(all="ignore"), cuda.failures_explained():
-            return _step(model, optimizer, inputs, targets, loss_function)
+            return _step(models, optimizer, loss_function, probe, inputs, targets)
     except NonFiniteError as error:
-        cause = _cause(model, inputs, targets, loss_function, draws)
+        cause = _cause(models[0], inputs, targets, loss_function, draws)
         optimizer.zero_grad()
         raise NonFiniteError(f"{error}; {cause}") from error
 
 
 def _step(
-    model: Module | Captured,
+    models: Models,
     optimizer: Optimizer,
+    loss_function: LossFunction,
+    probe: int | None,
     inputs: Any,
     targets: Any,
-    loss_function: LossFunction,
 ) -> float:
     require_targets("train", loss_function, targets)
     optimizer.zero_grad()
-    return optimizer.step(loss_function(model(as_tensor(inputs)), targets))
+    x, (model, on_rows) = as_tensor(inputs), models
+    if probe is None or probe >= len(x) or not optimizer.measures:
+        return optimizer.step(loss_function(model(x), targets))
+    with noting_calls() as calls:
+        loss = loss_function(model(x), targets)
+    with part_of(calls):
+        rows = loss_function(on_rows(x.data[:probe]), plain(targets)[:probe])
+    return optimizer.step(loss, rows)
 
 
 def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> None:
@@ -137,6 +169,7 @@ def capture_step(
     model: Module,
     optimizer: Optimizer,
     loss_function: LossFunction = F.cross_entropy,
+    probe: int | None = PROBE,
 ) -> "CapturedStep":
     """Return `train_step` for this model and optimizer, with as little Python as possible.
 
@@ -156,6 +189,7 @@ def capture_step(
         model: the network, whose Python does the same at every call.
         optimizer: any optimizer over the model's parameters.
         loss_function: takes output and targets, and returns the loss, a single element.
+        probe: as for `train_step`.
 
     Returns:
         A function of a batch's inputs and targets that makes a step and returns the loss before the
@@ -178,7 +212,7 @@ def capture_step(
         >>> losses[-1] < 0.1 < losses[0]
         True
     """
-    return CapturedStep(model, optimizer, loss_function)
+    return CapturedStep(model, optimizer, loss_function, probe)
 
 
 class CapturedStep:
@@ -189,20 +223,18 @@ class CapturedStep:
         model: Module,
         optimizer: Optimizer,
         loss_function: LossFunction,
+        probe: int | None,
     ) -> None:
-        self._model = model
-        self._forward = capture(model)
-        self._optimizer = optimizer
-        self._loss_function = loss_function
+        self._parts = model, optimizer, loss_function, probe
+        # Each keeps the arrays of its last call, of one shape.
+        self._forwards = capture(model), capture(model)
         # While a step is recorded, the loss that it returns is an array.
-        body: Callable[..., Any] = partial(
-            _step, self._forward, optimizer, loss_function=loss_function
-        )
-        self._recorded = RecordedStep(body, model, self._forward, optimizer)
+        body: Callable[..., Any] = partial(_step, self._forwards, optimizer, loss_function, probe)
+        self._recorded = RecordedStep(body, model, self._forwards, optimizer)
 
     def __getstate__(self) -> tuple[Any, ...]:
         """Copy and pickle only the parts; a copy records again at its first step."""
-        return self._model, self._optimizer, self._loss_function
+        return self._parts
 
     def __setstate__(self, parts: tuple[Any, ...]) -> None:
         CapturedStep.__init__(self, *parts)
@@ -213,4 +245,5 @@ class CapturedStep:
         return self._eager(inputs, targets) if loss is None else loss
 
     def _eager(self, inputs: Any, targets: Any) -> float:
-        return train_step(self._forward, self._optimizer, inputs, targets, self._loss_function)
+        _, *others = self._parts
+        return _step_explained(self._forwards, *others, inputs, targets)
