@@ -208,6 +208,11 @@ class Checkpoints:
         """The file of the checkpoint with the lowest score, or None if no checkpoint has one."""
         return None if self._best is None else self._path(self._best["iteration"])
 
+    @property
+    def best_score(self) -> float | None:
+        """The lowest score of a checkpoint, or None if no checkpoint has one."""
+        return None if self._best is None else self._best["score"]
+
     def latest(self) -> Checkpoint | None:
         """Return the last intact checkpoint, or None if the folder has no checkpoints.
 

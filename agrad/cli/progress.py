@@ -23,17 +23,21 @@ Show = Callable[[Step], None]
 class _Status:
     """The status text of a training run: its loss, its speed and the time left.
 
-    The loss is an exponential average. The first step may compile, so the speed leaves it out.
+    If the optimizer measures its steps, the text also has the rate, the share of the update that
+    the last step used, and how often steps were cut. The loss is an exponential average. The first
+    step may compile, so the speed leaves it out.
     """
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._loss: float | None = None
+        self._cuts = 0
         self._steps = 0
         self._examples = 0
         self._seconds = 0.0
 
     def after(self, step: Step) -> str:
+        self._cuts += step.cuts
         if self._loss is None:
             self._loss = step.loss
             return f"loss {self._loss:.4f}"
@@ -43,7 +47,12 @@ class _Status:
         self._seconds += step.seconds
         left = (self._total - step.iteration) * self._seconds / self._steps
         words = f"{duration(left)} left" if left else "done"
-        return f"loss {self._loss:.4f}  {self._examples / self._seconds:,.0f} examples/s  {words}"
+        shown = [f"loss {self._loss:.4f}"]
+        if step.fraction is not None:
+            cuts = f", {self._cuts} cuts" if self._cuts else ""
+            shown.append(f"rate {step.rate:.1e}, {step.fraction:.0%} used{cuts}")
+        shown.append(f"{self._examples / self._seconds:,.0f} examples/s")
+        return "  ".join([*shown, words])
 
 
 def duration(seconds: float) -> str:

@@ -1,8 +1,9 @@
 """The folder of a training run: settings, metrics, weights, plot and checkpoints."""
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
@@ -16,7 +17,7 @@ from agrad.checkpoint import Checkpoint, Checkpoints, Stateful
 from agrad.cli.output import write_json
 from agrad.nn import Module
 from agrad.serialization import atomic_write, remove_leftovers
-from agrad.study.figures import loss_figure, save_figure
+from agrad.study.figures import run_figure, save_figure
 from agrad.study.runs import machine
 from agrad.train import Evaluation, Step
 
@@ -24,7 +25,7 @@ __all__ = ["CHECKPOINTS", "FILES", "SERIES", "JSONLines", "RunFolder"]
 
 FILES = ("settings.json", "metrics.jsonl", "weights.safetensors", "loss.png")
 CHECKPOINTS = "checkpoints"
-SERIES = ("loss", "seconds")
+SERIES = ("loss", "seconds", "rate", "fraction", "cuts")
 
 
 class RunFolder:
@@ -58,6 +59,7 @@ class RunFolder:
         self._before = self._after = self._model.state_dict()
         metrics = last.metrics if last else {}
         self._series = {name: np.asarray(metrics.get(name, ())).tolist() for name in SERIES}
+        self._score: float | None = None
         self._lines: JSONLines | None = None
 
     def __enter__(self) -> "RunFolder":
@@ -74,7 +76,7 @@ class RunFolder:
         metrics = self.path / "metrics.jsonl"
         with atomic_write(metrics) as file:
             for i, values in enumerate(zip(*self._series.values()), 1):
-                file.write(_line({"iteration": i, **dict(zip(SERIES, values))}))
+                file.write(_line(_entry(i, values)))
         self._lines = JSONLines(metrics)
 
     def __exit__(
@@ -93,10 +95,11 @@ class RunFolder:
 
     def add(self, step: Step) -> None:
         """Record the metrics and the weights after `step`."""
-        self._series["loss"].append(step.loss)
-        self._series["seconds"].append(step.seconds)
+        values = [getattr(step, name) for name in SERIES]
+        for name, value in zip(SERIES, values):
+            self._series[name].append(math.nan if value is None else value)
         self._before, self._after = self._after, self._model.state_dict()
-        self._append({"iteration": step.iteration, "loss": step.loss, "seconds": step.seconds})
+        self._append(_entry(step.iteration, values))
 
     def add_test(self, test: Evaluation) -> None:
         """Record the final test metrics."""
@@ -118,12 +121,23 @@ class RunFolder:
         if self._checkpoints.last == self.iteration:
             return
         losses = self._series["loss"][self._checkpoints.last :]
+        self._score = fmean(losses) if losses else None
         self._checkpoints.save(
             self.iteration,
             self._parts,
             settings=self._settings,
             metrics={name: np.asarray(values) for name, values in self._series.items()},
-            score=fmean(losses) if losses else None,
+            score=self._score,
+        )
+
+    def better(self) -> str | None:
+        """Say which checkpoint has better weights than the last one; None if none has."""
+        best, least = self._checkpoints.best, self._checkpoints.best_score
+        if best is None or least is None or self._score is None or self._score <= least:
+            return None
+        return (
+            f"The last weights are not the best: their score, the mean loss of the steps before "
+            f"them, is {self._score:.4f}; it is {least:.4f} in {os.fspath(best)}"
         )
 
     def save_outcome(self) -> None:
@@ -131,8 +145,14 @@ class RunFolder:
         agrad.save(self.path / "weights.safetensors", self._after)
         if self.iteration:
             title = "{data}, {model} {activation} {depth}x{width}".format(**self._settings)
-            figure = loss_figure({title: {"loss": self._series["loss"]}})
-            save_figure(figure, self.path / "loss.png")
+            series = (self._series[name] for name in ("loss", "rate", "fraction"))
+            save_figure(run_figure(title, *series), self.path / "loss.png")
+
+
+def _entry(iteration: int, values: Iterable[float | None]) -> dict[str, Any]:
+    """Return a line of the metrics; a fraction that was not measured is null."""
+    known = (None if value is None or math.isnan(value) else value for value in values)
+    return {"iteration": iteration, **dict(zip(SERIES, known))}
 
 
 class JSONLines:

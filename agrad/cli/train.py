@@ -31,7 +31,7 @@ from agrad.data import Batches
 from agrad.errors import NonFiniteError
 from agrad.study.data import NAMES, load_data
 from agrad.study.networks import ACTIVATIONS, INITS, KINDS, make_network
-from agrad.train import evaluate
+from agrad.train import DECAY, PROBE, evaluate
 from agrad.train import train as train_model
 
 __all__ = ["train"]
@@ -118,6 +118,20 @@ class _LearningRate(click.ParamType["float | str"]):
     metavar="NUMBER|auto",
     help=f"Learning rate; auto adapts it during training, from {_AUTO_START:g}, and needs "
     "--average.  [default: auto]",
+)
+@click.option(
+    "--probe",
+    type=click.IntRange(1),
+    default=PROBE,
+    show_default=True,
+    help="Examples of a batch on which --average measures.",
+)
+@click.option(
+    "--decay",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help=f"Share of the training, at its end, over which the step falls to 0.  [default: {DECAY} "
+    "with --lr auto, otherwise 0]",
 )
 @click.option(
     "--momentum",
@@ -326,6 +340,8 @@ def _completed(settings: dict[str, Any]) -> list[str]:
     if not settings["average"] and settings["lr"] in (None, "auto"):
         problems.append("--no-average needs a learning rate, such as --lr 1e-3")
     settings["lr"] = settings["lr"] or "auto"
+    if settings["decay"] is None:
+        settings["decay"] = DECAY if settings["lr"] == "auto" else 0.0
     for name, size in _SIZES[settings["model"]].items():
         settings[name] = size if settings[name] is None else settings[name]
     if settings["epochs"] is None:
@@ -368,7 +384,14 @@ def _train(
                 step_progress(console, settings["data"], iterations) as show,
             ):
                 for step in train_model(
-                    model, optimizer, batches, iterations, start=start, capture=True
+                    model,
+                    optimizer,
+                    batches,
+                    iterations,
+                    start=start,
+                    capture=True,
+                    probe=settings["probe"],
+                    decay=settings["decay"],
                 ):
                     run.add(step)
                     show(step)
@@ -392,6 +415,11 @@ def _train(
             raise NonFiniteError(f"{error}; metrics and last good weights: {folder}") from error
         except OSError as error:
             raise OSError(f"{error}; {go_on}") from error
+    if optimizer.cuts:
+        times = f"{optimizer.cuts} times; {optimizer.zero_steps} steps were left out"
+        say(console, f"Steps that raised the loss were cut {times}")
+    if better := run.better():
+        say(console, better)
     say(console, f"Test loss {test.loss:.4f}, accuracy {test.accuracy:.2%}")
     say(console, f"Settings, metrics, weights, plot and checkpoints: {folder}")
 

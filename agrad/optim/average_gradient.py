@@ -87,7 +87,6 @@ class AverageGradient(Optimizer):
         gain: κ, how fast the automatic rate adapts.
 
     Attributes:
-        fraction: τ of the last measured step, None before the first.
         scale: the factor of a schedule. It scales the learning rate; if that is automatic, it
             scales the step after the line search instead, so that the two do not compete.
 
@@ -154,8 +153,6 @@ class AverageGradient(Optimizer):
         self.automatic = lr == "auto"
         self.target = target
         self.gain = gain
-        self.fraction: float | None = None
-        self.cuts = self.zero_steps = 0
         self._scale_source: float | Scheduled = 1.0
         self._steps = 0
         self._fractions: dict[Tensor, Array] = {}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, as_array, is_array
-from agrad.core.program import Program
+from agrad.core.program import Program, Run
 from agrad.core.tensor import Tensor, accumulate_from
 from agrad.gpu import cuda
 
@@ -67,8 +67,7 @@ class Losses:
 
     def value_at(self, ends: Ends) -> Any:
         """Return the sum of the losses at other values of the leaves, an array without axes."""
-        runs = [(program, program.moved(ends(program))) for program in self._programs]
-        return sum(run.values[program.result].reshape(()) for program, run in runs)
+        return _total((program, program.moved(ends(program))) for program in self._programs)
 
     def require_averages(self) -> None:
         """Raise an AverageUndefinedError if the averaged Jacobian of an operation is unknown."""
@@ -111,6 +110,10 @@ class Losses:
         """Free the graphs."""
         for program in self._programs:
             program.free()
+
+
+def _total(runs: Iterable[tuple[Program, Run]]) -> Any:
+    return sum(run.values[program.result].reshape(()) for program, run in runs)
 
 
 def _swept(program: Program, retain_graph: bool) -> Gradients:

@@ -46,9 +46,16 @@ class Optimizer(ABC):
     Attributes:
         lr: the learning rate, which can be set.
         scale_source: the factor `scale`, or the schedule that gives it.
+        fraction: the share of its update that the last measured step used; None before the first,
+            and for optimizers that do not measure.
+        cuts: how often steps have been cut because they raised the loss.
+        zero_steps: how many steps have changed nothing, after all cuts.
     """
 
     lr: float
+    fraction: float | None = None
+    cuts: int = 0
+    zero_steps: int = 0
     scale_source: float | Scheduled = 1.0
     automatic: bool = False
     """Whether the optimizer changes `lr` by itself."""

@@ -16,9 +16,13 @@ from agrad.data import Batches
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.nn import Module
 from agrad.optim import Optimizer
-from agrad.train.step import LossFunction, capture_step, require_targets, train_step
+from agrad.optim.arguments import require
+from agrad.train.step import PROBE, LossFunction, capture_step, require_targets, train_step
 
-__all__ = ["Evaluation", "Step", "evaluate", "train"]
+__all__ = ["DECAY", "Evaluation", "Step", "evaluate", "train"]
+
+DECAY = 0.4
+"""The share of the training over which an automatic rate's step falls to 0."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,19 @@ class Step:
         loss: the batch's loss before the step.
         seconds: the time the step took, without loading the batch.
         examples: the size of its batch.
+        rate: the effective learning rate of the step.
+        fraction: the share of its update that the step used, or the last one that measured; None
+            for optimizers that do not measure.
+        cuts: how often the step was cut because it raised the loss.
     """
 
     iteration: int
     loss: float
     seconds: float
     examples: int
+    rate: float
+    fraction: float | None
+    cuts: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,8 @@ def train(
     start: int = 0,
     *,
     capture: bool = False,
+    probe: int | None = PROBE,
+    decay: float | None = None,
 ) -> Iterator[Step]:
     """Train on one batch after another, epoch after epoch, yielding a `Step` after each.
 
@@ -77,9 +90,13 @@ def train(
         start: how many of these steps were made earlier.
         capture: make steps as `capture_step` does, which is faster for small layers. Only for a
             model whose Python does the same at every call.
+        probe: how many examples of a batch the step is measured on, see `train_step`.
+        decay: the share of the iterations, at the end, over which the step falls linearly to 0. By
+            default it is 0.4 for an optimizer with an automatic rate and no schedule, otherwise 0.
 
     Raises:
-        ValueError: `iterations` or `start` is negative; the default loss gets targets that are
+        ValueError: `iterations` or `start` is negative; `probe` is below 1; `decay` is not in
+            [0, 1], or the optimizer has a schedule already; the default loss gets targets that are
             neither classes nor probabilities.
         CaptureError: the model cannot be captured.
         NonFiniteError: the loss or a gradient is NaN or infinite; the message names the iteration,
@@ -102,31 +119,44 @@ def train(
     for name, count in (("iterations", iterations), ("start", start)):
         if count < 0:
             raise ValueError(f"train: {name} must not be negative, got {count}")
-    steps = range(start + 1, iterations + 1)
-    return _steps(model, optimizer, batches, steps, loss_function, capture)
+    if decay is None:
+        decay = DECAY if optimizer.automatic and optimizer.scale_source == 1 else 0.0
+    require("train", "be in [0, 1]", lambda x: 0 <= x <= 1, decay=decay)
+    if decay and optimizer.scale_source != 1:
+        raise ValueError(f"train: got decay={decay}, but the optimizer has a schedule already")
+    step: Callable[[Any, Any], float] = (
+        capture_step(model, optimizer, loss_function, probe)
+        if capture
+        else partial(train_step, model, optimizer, loss_function=loss_function, probe=probe)
+    )
+    return _steps(model, step, optimizer, batches, range(start + 1, iterations + 1), decay)
 
 
 def _steps(
     model: Module,
+    step: Callable[[Any, Any], float],
     optimizer: Optimizer,
     batches: Batches,
     iterations: range,
-    loss_function: LossFunction,
-    capture: bool,
+    decay: float,
 ) -> Iterator[Step]:
     model.train()
-    step: Callable[[Any, Any], float] = (
-        capture_step(model, optimizer, loss_function)
-        if capture
-        else partial(train_step, model, optimizer, loss_function=loss_function)
-    )
-    for iteration, (inputs, targets) in zip(iterations, batches.forever()):
-        start = perf_counter()
-        try:
-            loss = step(inputs, targets)
-        except (AnomalyError, NonFiniteError) as error:
-            raise type(error)(f"{error} (iteration {iteration})") from error
-        yield Step(iteration, loss, perf_counter() - start, len(inputs))
+    try:
+        for iteration, (inputs, targets) in zip(iterations, batches.forever()):
+            if decay:
+                left = (iterations.stop - iteration) / (iterations.stop - 1)
+                optimizer.scale = min(1.0, left / decay)
+            rate, cuts, start = optimizer.rate, optimizer.cuts, perf_counter()
+            try:
+                loss = step(inputs, targets)
+            except (AnomalyError, NonFiniteError) as error:
+                raise type(error)(f"{error} (iteration {iteration})") from error
+            seconds = perf_counter() - start
+            cuts = optimizer.cuts - cuts
+            yield Step(iteration, loss, seconds, len(inputs), rate, optimizer.fraction, cuts)
+    finally:
+        if decay:
+            optimizer.scale = 1.0
 
 
 def evaluate(

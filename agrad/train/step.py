@@ -17,6 +17,7 @@ from agrad.gpu.step import RecordedStep
 from agrad.nn import Module
 from agrad.ops.part import noting_calls, part_of
 from agrad.optim import Optimizer
+from agrad.optim.arguments import require
 from agrad.tracing.captured import Captured, capture
 
 __all__ = ["CapturedStep", "LossFunction", "capture_step", "require_targets", "train_step"]
@@ -71,6 +72,7 @@ def train_step(
         ... )
         True
     """
+    _require_probe("train_step", probe)
     return _step_explained((model, model), optimizer, loss_function, probe, inputs, targets)
 
 
@@ -112,6 +114,12 @@ def _step(
     with part_of(calls):
         rows = loss_function(on_rows(x.data[:probe]), plain(targets)[:probe])
     return optimizer.step(loss, rows)
+
+
+def _require_probe(owner: str, probe: int | None) -> None:
+    if probe is not None:
+        whole = lambda x: x >= 1 and x == int(x)  # noqa: E731
+        require(owner, "be an integer of at least 1, or None", whole, probe=probe)
 
 
 def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> None:
@@ -196,6 +204,7 @@ def capture_step(
         step.
 
     Raises:
+        ValueError: the probe is below 1.
         CaptureError, NonFiniteError, DeviceError: when called, as for `agrad.capture` and
             `train_step`.
 
@@ -212,6 +221,7 @@ def capture_step(
         >>> losses[-1] < 0.1 < losses[0]
         True
     """
+    _require_probe("capture_step", probe)
     return CapturedStep(model, optimizer, loss_function, probe)
 
 
