@@ -1,5 +1,6 @@
 """AverageGradient: its line search, its options, and what it does where the loss ends."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -713,6 +714,144 @@ def test_a_clipped_gradient_is_what_the_rule_gets(every):
         np.testing.assert_array_equal(ours["parameters"][name]["average"], state["average"])
 
 
+# -- a probe, and verified steps -------------------------------------------------------------------
+
+
+@each_granularity
+@each_base
+@pytest.mark.parametrize("given", [False, True], ids=["swept by the step", "swept before"])
+def test_a_probe_of_the_whole_batch_changes_nothing(make_base, granularity, given):
+    ends = []
+    for probed in False, True:
+        net = Net()
+        optimizer = optim.AverageGradient(make_base(net.params), granularity=granularity)
+        for step in range(4):
+            optimizer.zero_grad()
+            loss = net.loss(step)
+            if given:
+                loss.backward(retain_graph=True)
+            optimizer.step(loss, net.loss(step) if probed else None)
+        ends.append([param.numpy() for param in net.params])
+    for without, with_ in zip(*ends):
+        np.testing.assert_array_equal(with_, without)
+
+
+@given(hnp.arrays(np.float64, (2, 3), elements=st.floats(-4, 4, width=16)))
+def test_the_slope_is_the_batch_s_and_the_curvature_the_probe_s(coefficients):
+    """On a quadratic with separate coordinates, t minimizes p + q with p and q from two losses."""
+    slopes, curvatures = coefficients[0], np.abs(coefficients[1])
+    theta = scalar(np.zeros(3))
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=1.0), verify=False)
+    loss = (theta * slopes).sum()
+    optimizer.step(loss, (theta * theta * curvatures).sum())
+    delta = -slopes
+    p, q = slopes * delta, curvatures * delta * delta
+    t = np.where(q > 0, np.clip(-p / np.where(q > 0, 2 * q, 1), 0, 1), 1)
+    np.testing.assert_allclose(theta.numpy(), t * delta, rtol=1e-12)
+
+
+def test_a_probe_is_swept_for_the_rows_alone():
+    """The whole batch's graph is freed by its own sweep, before anything is measured."""
+    net = Net()
+    optimizer = optim.AverageGradient(optim.SGD(net.params, lr=0.1))
+    loss, probe = net.loss(0), net.loss(1)
+    inner = []
+
+    class Watched(Operation):
+        def forward(self, x):
+            inner.append(loss.node.out is None)
+            return x
+
+        def backward(self, grad, needs, out, x):
+            return (grad,)
+
+        average_backward = lambda self, grad, needs, start, end: (grad,)  # noqa: E731
+
+    optimizer.step(loss, apply(Watched(), probe))
+    assert inner[0] is False
+    assert inner[1:] == [True, True]  # the end of the update, and the verified step
+    for graph in loss, probe:
+        with pytest.raises(FreedGraphError):
+            graph.backward()
+
+
+def layer_losses(rng, dtype, rows):
+    """A random dense network's losses on `rows` examples and on the first of them."""
+    sizes = [3, *rng.integers(1, 6, rng.integers(1, 4)), 2]
+    params = [
+        ag.tensor(rng.normal(size=shape).astype(dtype), requires_grad=True)
+        for i, o in itertools.pairwise(sizes)
+        for shape in ((o, i), (o,))
+    ]
+    activations = [np.tanh, F.relu, F.gelu]
+    chosen = [activations[i] for i in rng.integers(0, 3, len(sizes) - 1)]
+    x, y = rng.normal(size=(rows, 3)).astype(dtype), rng.integers(0, 2, rows)
+
+    def loss(count):
+        out = ag.tensor(x[:count])
+        for weight, bias, activation in zip(params[::2], params[1::2], chosen):
+            out = F.linear(activation(out), weight, bias)
+        return F.cross_entropy(out, y[:count])
+
+    return params, loss
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rate=st.floats(-8, 3).map(lambda exponent: 10.0**exponent),
+    make_base=st.sampled_from([optim.SGD, optim.RMSprop, optim.Adam, optim.AdamW, optim.Muon]),
+    granularity=st.sampled_from(GRANULARITIES),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    automatic=st.booleans(),
+    probed=st.booleans(),
+)
+def test_a_verified_step_does_not_raise_the_loss_it_was_measured_on(
+    seed, rate, make_base, granularity, dtype, automatic, probed
+):
+    rng = np.random.default_rng(seed)
+    params, loss = layer_losses(rng, dtype, rows=6)
+    optimizer = optim.AverageGradient(
+        make_base(params, lr=rate, weight_decay=0.0),
+        granularity=granularity,
+        lr="auto" if automatic else None,
+    )
+    rows = 2 if probed else 6
+    for _ in range(4):
+        before = loss(rows).item()
+        optimizer.zero_grad()
+        optimizer.step(loss(6), loss(rows) if probed else None)
+        allowed = 64 * np.finfo(dtype).eps * abs(before)
+        assert loss(rows).item() <= before + allowed
+
+
+def rising(lr, **options):
+    """A step on x² - x + 16x²(1-x)² from 0, which raises the loss from 0 to 0.75 at its end."""
+    x = scalar(0.0)
+    optimizer = optim.AverageGradient(optim.SGD([x], lr=lr), granularity="model", **options)
+    optimizer.step(x * x - x + 16 * (x * (1 - x)) ** 2)
+    return x.item(), optimizer
+
+
+def test_a_step_that_raises_the_loss_is_cut():
+    f = lambda x: x * x - x + 16 * (x * (1 - x)) ** 2  # noqa: E731
+    unverified, optimizer = rising(1.0, verify=False)
+    assert f(unverified) > f(0.0)
+    assert (optimizer.cuts, optimizer.zero_steps) == (0, 0)
+    verified, optimizer = rising(1.0)
+    assert f(verified) < f(0.0)
+    assert optimizer.cuts == 2
+    assert verified == unverified / 16
+
+
+def test_a_step_that_no_cut_saves_changes_nothing():
+    """Every step that lowers the batch's loss raises that of the probe."""
+    x = scalar(1.0)
+    optimizer = optim.AverageGradient(optim.SGD([x], lr=1.0))
+    optimizer.step(x * 1.0, x * -1.0)
+    assert x.item() == 1.0
+    assert (optimizer.cuts, optimizer.zero_steps) == (8, 1)
+
+
 # -- coordinates that the loss does not depend on --------------------------------------------------
 
 MOVED_BY_OTHERS = {
@@ -961,6 +1100,30 @@ def forget_to_pass_a_tensor(theta, optimizer):
     optimizer.step(3.0)
 
 
+def pass_a_number_as_probe(theta, optimizer):
+    optimizer.step((theta * theta).sum(), 3.0)
+
+
+def pass_a_probe_alone(theta, optimizer):
+    optimizer.step(probe=(theta * theta).sum())
+
+
+def pass_a_leaf_as_probe(theta, optimizer):
+    optimizer.step((theta * theta).sum(), scalar(1.0))
+
+
+def pass_an_infinite_probe(theta, optimizer):
+    with np.errstate(divide="ignore"):
+        optimizer.step((theta * theta).sum(), (theta / 0.0).sum())
+
+
+def pass_a_freed_probe(theta, optimizer):
+    probe = (theta * theta).sum()
+    probe.backward()
+    theta.zero_grad()
+    optimizer.step((theta * theta).sum(), probe)
+
+
 def pass_several_elements(theta, optimizer):
     optimizer.step(theta * theta)
 
@@ -1053,19 +1216,24 @@ def use_an_operation_without_a_kind(theta, optimizer):
         (use_another_loss, ValueError, "parameter 0, .* has a gradient that is not of this loss"),
         (forget_the_loss, TypeError, r"needs the loss.*call step\(loss\)"),
         (forget_to_pass_a_tensor, TypeError, "loss must be a Tensor, got a float"),
+        (pass_a_number_as_probe, TypeError, "probe must be a Tensor, got a float"),
+        (pass_a_probe_alone, ValueError, "a probe needs the loss"),
+        (pass_a_leaf_as_probe, ValueError, "probe must be .* no graph"),
+        (pass_an_infinite_probe, NonFiniteError, "the probe is inf"),
+        (pass_a_freed_probe, FreedGraphError, "retain_graph=True"),
         (pass_several_elements, ValueError, r"a single element .* got shape \(2,\)"),
         (pass_a_leaf, ValueError, "no graph"),
         (pass_what_does_not_depend, ValueError, "depends on none of the parameters"),
         (keep_the_gradient_of_another_loss, ValueError, "not of this loss alone"),
         (pass_only_the_last_loss, ValueError, "not of this loss alone.* pass every loss"),
-        (sweep_only_one_loss, ValueError, r"losses\[1\] has no part in the gradients"),
+        (sweep_only_one_loss, ValueError, r"loss\[1\] has no part in the gradients"),
         (pass_the_sum_in_place_of_a_part, ValueError, "not of this loss alone"),
         (make_a_gradient, ValueError, "not of this loss alone"),
         (add_to_a_gradient_made_by_hand, ValueError, "not of this loss alone"),
         (keep_the_gradient_of_the_last_step, ValueError, "not of this loss alone"),
-        (pass_nothing, ValueError, "sequence of losses is empty"),
-        (pass_a_number_among_losses, TypeError, r"losses\[1\] must be a Tensor, got a float"),
-        (pass_a_leaf_among_losses, ValueError, r"losses\[1\] must be .* no graph"),
+        (pass_nothing, ValueError, "sequence given as loss is empty"),
+        (pass_a_number_among_losses, TypeError, r"loss\[1\] must be a Tensor, got a float"),
+        (pass_a_leaf_among_losses, ValueError, r"loss\[1\] must be .* no graph"),
     ],
 )
 def test_refuses_a_misused_step_before_anything_changes(misuse, error, message):
