@@ -17,7 +17,14 @@ from agrad.errors import AnomalyError, NonFiniteError
 from agrad.nn import Module
 from agrad.optim import Optimizer
 from agrad.optim.arguments import require
-from agrad.train.step import PROBE, LossFunction, capture_step, require_targets, train_step
+from agrad.train.step import (
+    PROBE,
+    LossFunction,
+    capture_step,
+    require_probe,
+    require_targets,
+    train_step,
+)
 
 __all__ = ["DECAY", "Evaluation", "Step", "evaluate", "train"]
 
@@ -124,6 +131,7 @@ def train(
     require("train", "be in [0, 1]", lambda x: 0 <= x <= 1, decay=decay)
     if decay and optimizer.scale_source != 1:
         raise ValueError(f"train: got decay={decay}, but the optimizer has a schedule already")
+    require_probe("train", probe)
     step: Callable[[Any, Any], float] = (
         capture_step(model, optimizer, loss_function, probe)
         if capture

@@ -20,7 +20,15 @@ from agrad.optim import Optimizer
 from agrad.optim.arguments import require
 from agrad.tracing.captured import Captured, capture
 
-__all__ = ["CapturedStep", "LossFunction", "capture_step", "require_targets", "train_step"]
+__all__ = [
+    "PROBE",
+    "CapturedStep",
+    "LossFunction",
+    "capture_step",
+    "require_probe",
+    "require_targets",
+    "train_step",
+]
 
 LossFunction = Callable[[Tensor, Any], Tensor]
 
@@ -72,7 +80,7 @@ def train_step(
         ... )
         True
     """
-    _require_probe("train_step", probe)
+    require_probe("train_step", probe)
     return _step_explained((model, model), optimizer, loss_function, probe, inputs, targets)
 
 
@@ -116,7 +124,8 @@ def _step(
     return optimizer.step(loss, rows)
 
 
-def _require_probe(owner: str, probe: int | None) -> None:
+def require_probe(owner: str, probe: int | None) -> None:
+    """Raise unless a probe is a number of examples, at least 1, or None."""
     if probe is not None:
         whole = lambda x: x >= 1 and x == int(x)  # noqa: E731
         require(owner, "be an integer of at least 1, or None", whole, probe=probe)
@@ -221,7 +230,7 @@ def capture_step(
         >>> losses[-1] < 0.1 < losses[0]
         True
     """
-    _require_probe("capture_step", probe)
+    require_probe("capture_step", probe)
     return CapturedStep(model, optimizer, loss_function, probe)
 
 

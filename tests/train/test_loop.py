@@ -72,6 +72,160 @@ def test_a_step_is_what_one_writes_by_hand():
         np.testing.assert_array_equal(array, weights[1][name])
 
 
+def with_draws():
+    """A network whose results for an example depend on draws and on the batch."""
+    ag.seed(0)
+    return nn.Sequential(
+        *(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 4))
+    )
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_step_is_measured_on_the_first_examples_as_they_are_in_the_batch(captured):
+    """With fixed masks and statistics in place of dropout and batch normalization."""
+    inputs, labels = examples(24)
+    weights = []
+    for by_hand in (False, True):
+        model = with_draws()
+        linear, norm, _, dropout, last = model
+        optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=1e-2))
+        step = capture_step(model, optimizer, probe=5)
+        for i in range(4):
+            if not by_hand and captured:
+                step(inputs, labels)
+                continue
+            if not by_hand:
+                train_step(model, optimizer, inputs, labels, probe=5)
+                continue
+            optimizer.zero_grad()
+            draws = ag.random.get_state()
+            loss = F.cross_entropy(model(inputs), labels)
+            ag.random.set_state(draws)
+            mask = F.dropout(np.ones((24, 8), np.float32), 0.5).numpy()[:5]
+            z = linear(inputs).numpy()
+            deviation = np.sqrt(z.var(axis=0) + np.float32(norm.eps))
+            hidden = (linear(inputs[:5]) - z.mean(axis=0)) / deviation * norm.weight + norm.bias
+            rows = F.cross_entropy(last(np.tanh(hidden) * mask), labels[:5])
+            optimizer.step(loss, rows)
+        weights.append(model.state_dict())
+    for name, array in weights[0].items():
+        np.testing.assert_allclose(weights[1][name], array, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("probe", [None, 24, 100])
+def test_without_fewer_examples_a_step_is_measured_on_all(probe):
+    inputs, labels = examples(24)
+    weights = []
+    for by_hand in (False, True):
+        model = with_draws()
+        optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=1e-2))
+        for _ in range(3):
+            if by_hand:
+                optimizer.zero_grad()
+                optimizer.step(F.cross_entropy(model(inputs), labels))
+            else:
+                train_step(model, optimizer, inputs, labels, probe=probe)
+        weights.append(model.state_dict())
+    for name, array in weights[0].items():
+        np.testing.assert_array_equal(weights[1][name], array, err_msg=name)
+
+
+def test_captured_steps_on_a_probe_are_those_of_the_loop():
+    inputs, labels = examples(24)
+    states = []
+    for capture in (False, True):
+        model = with_draws()
+        optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=1e-2), every=2)
+        batches = Batches(inputs, labels, batch_size=16, seed=0)
+        losses = [s.loss for s in train(model, optimizer, batches, 6, capture=capture, probe=4)]
+        states.append((losses, model.state_dict()))
+    np.testing.assert_equal(*states)
+
+
+@pytest.mark.parametrize("probe", [0, 1.5, True, "all"])
+def test_refuses_a_probe_that_is_no_number_of_examples(probe):
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    inputs, labels = examples(8)
+    for refusing in (
+        lambda: train_step(model, optimizer, inputs, labels, probe=probe),
+        lambda: capture_step(model, optimizer, probe=probe),
+        lambda: train(model, optimizer, Batches(inputs, labels, batch_size=8), 1, probe=probe),
+    ):
+        with pytest.raises((ValueError, TypeError), match="probe must be"):
+            refusing()
+
+
+# -- the decay, and what a step tells --------------------------------------------------------------
+
+
+def automatic(model):
+    return optim.AverageGradient(optim.Adam(model.parameters(), lr=1e-3), lr="auto")
+
+
+def fixed(model):
+    return optim.SGD(model.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "decay", "factors"),
+    [
+        (fixed, None, [1.0] * 10),
+        (fixed, 0.2, [1.0] * 9 + [0.5]),
+        (fixed, 1.0, np.arange(10, 0, -1) / 10),
+        (automatic, None, [1.0] * 7 + [0.75, 0.5, 0.25]),
+        (automatic, 0.0, [1.0] * 10),
+    ],
+)
+def test_the_step_falls_to_0_at_the_end(make, decay, factors):
+    model = network()
+    optimizer = make(model)
+    batches = Batches(*examples(16), batch_size=8, seed=0)
+    seen = []
+    steps = train(model, optimizer, batches, 10, decay=decay)
+    for step in steps:
+        seen.append(optimizer.scale)
+        assert optimizer.automatic or step.rate == 0.1 * optimizer.scale
+    np.testing.assert_allclose(seen, factors)
+    assert optimizer.scale == 1.0
+
+
+def test_a_loop_that_is_left_takes_its_decay_along():
+    model = network()
+    optimizer = fixed(model)
+    batches = Batches(*examples(16), batch_size=8, seed=0)
+    for step in train(model, optimizer, batches, 10, decay=1.0):
+        if step.iteration == 4:
+            break
+    assert optimizer.scale == 1.0
+    rates = [s.rate for s in train(model, optimizer, batches, 10, start=4, decay=1.0)]
+    np.testing.assert_allclose(rates, 0.1 * np.arange(6, 0, -1) / 10)
+
+
+def test_a_schedule_of_one_s_own_is_not_decayed():
+    model = network()
+    optimizer = automatic(model)
+    optim.StepLR(optimizer, step_size=5)
+    batches = Batches(*examples(16), batch_size=8, seed=0)
+    assert {optimizer.scale for _ in train(model, optimizer, batches, 3)} == {1.0}
+    with pytest.raises(ValueError, match=r"train: got decay=0.5, but the optimizer has a schedule"):
+        train(model, optimizer, batches, 3, decay=0.5)
+    with pytest.raises(ValueError, match=r"train: decay must be in \[0, 1\], got 1.5"):
+        train(model, fixed(model), batches, 3, decay=1.5)
+
+
+def test_a_step_tells_its_fraction_and_its_cuts():
+    model = network()
+    optimizer = optim.AverageGradient(optim.SGD(model.parameters(), lr=30.0), every=2)
+    batches = Batches(*examples(16), batch_size=8, seed=0)
+    steps = list(train(model, optimizer, batches, 8))
+    assert all(0 <= step.fraction <= 1 for step in steps)
+    assert [a.fraction == b.fraction for a, b in zip(steps[::2], steps[1::2])] == [True] * 4
+    assert sum(step.cuts for step in steps) == optimizer.cuts > 0
+    plain = list(train(model, fixed(model), batches, 1))
+    assert (plain[0].fraction, plain[0].cuts) == (None, 0)
+
+
 def test_steps_count_iterations_and_examples_over_epochs():
     model = network()
     batches = Batches(*examples(10), batch_size=4, seed=0)
