@@ -31,7 +31,7 @@ from agrad.data import Batches
 from agrad.errors import NonFiniteError
 from agrad.study.data import NAMES, load_data
 from agrad.study.networks import ACTIVATIONS, INITS, KINDS, make_network
-from agrad.train import DECAY, PROBE, evaluate
+from agrad.train import DECAY, evaluate
 from agrad.train import train as train_model
 
 __all__ = ["train"]
@@ -122,9 +122,9 @@ class _LearningRate(click.ParamType["float | str"]):
 @click.option(
     "--probe",
     type=click.IntRange(1),
-    default=PROBE,
+    default=32,
     show_default=True,
-    help="Examples of a batch on which --average measures.",
+    help="Examples of each batch on which --average measures.",
 )
 @click.option(
     "--decay",
@@ -390,7 +390,6 @@ def _train(
                     iterations,
                     start=start,
                     capture=True,
-                    probe=settings["probe"],
                     decay=settings["decay"],
                 ):
                     run.add(step)
@@ -432,4 +431,6 @@ def _optimizer(params: Any, settings: dict[str, Any]) -> optim.Optimizer:
     rule = _OPTIMIZERS[settings["optimizer"]](params, **options)
     if not settings["average"]:
         return rule
-    return optim.AverageGradient(rule, lr="auto" if automatic else None)
+    return optim.AverageGradient(
+        rule, lr="auto" if automatic else None, probe_size=settings["probe"]
+    )

@@ -8,7 +8,7 @@ import numpy as np
 
 from agrad.core.tensor import Tensor
 
-__all__ = ["checked_params", "listed_params", "require"]
+__all__ = ["checked_params", "listed_params", "require", "require_integer"]
 
 # A larger integer is not infinite, but its conversion to float would raise.
 _LARGEST = sys.float_info.max
@@ -27,6 +27,16 @@ def require(owner: str, what: str, holds: Callable[[Any], bool], **arguments: An
         number = value.item() if isinstance(value, np.generic) else value
         if not (-_LARGEST <= number <= _LARGEST and holds(number)):
             raise ValueError(f"{owner}: {name} must {what}, got {value}")
+
+
+def require_integer(owner: str, **arguments: Any) -> None:
+    """Raise unless each argument is an integer of at least 1.
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: an argument is not an integer, or below 1.
+    """
+    require(owner, "be an integer of at least 1", lambda x: x >= 1 and x == int(x), **arguments)
 
 
 def listed_params(owner: str, params: Tensor | Iterable[Tensor]) -> list[Tensor]:

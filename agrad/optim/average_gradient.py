@@ -17,7 +17,7 @@ from agrad.errors import NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import after, fed, holds
 from agrad.ops.choice import noting_changes
-from agrad.optim.arguments import require
+from agrad.optim.arguments import require, require_integer
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
 from agrad.optim.losses import Losses
 from agrad.optim.optimizer import Optimizer, Ready, RuleOptimizer, Scheduled
@@ -114,6 +114,7 @@ class AverageGradient(Optimizer):
         granularity: Granularity = "element",
         every: int = 1,
         repeats: int = 1,
+        probe_size: int | None = 32,
         verify: bool = True,
         lr: Literal["auto"] | None = None,
         target: float = 0.65,
@@ -126,13 +127,7 @@ class AverageGradient(Optimizer):
             )
         require("AverageGradient", "be positive", lambda x: x > 0, cap=cap, gain=gain)
         require("AverageGradient", "be in (0, 1)", lambda x: 0 < x < 1, target=target)
-        require(
-            "AverageGradient",
-            "be an integer of at least 1",
-            lambda x: x >= 1 and x == int(x),
-            every=every,
-            repeats=repeats,
-        )
+        require_integer("AverageGradient", every=every, repeats=repeats)
         if granularity not in GRANULARITIES:
             raise ValueError(
                 f"AverageGradient: granularity must be one of {GRANULARITIES}, got {granularity!r}"
@@ -149,6 +144,7 @@ class AverageGradient(Optimizer):
         self.granularity = granularity
         self.every = every
         self.repeats = repeats
+        self.probe_size = probe_size
         self.verify = verify
         self.automatic = lr == "auto"
         self.target = target
@@ -187,9 +183,15 @@ class AverageGradient(Optimizer):
             self.base.scale_source = value
 
     @property
-    def measures(self) -> bool:
-        """Whether the next step measures its update, on a probe if it is given one."""
-        return self._steps % self.every == 0
+    def probe_size(self) -> int | None:
+        """How many examples the next step would measure on; None for all, or if it does not."""
+        return self._probe_size if self._measures else None
+
+    @probe_size.setter
+    def probe_size(self, value: int | None) -> None:
+        if value is not None:
+            require_integer("AverageGradient", probe_size=value)
+        self._probe_size = value
 
     @property
     def state_kind(self) -> str:
@@ -206,7 +208,7 @@ class AverageGradient(Optimizer):
 
     def step_on_losses(self, losses: tuple[Tensor, ...], probe: tuple[Tensor, ...]) -> None:
         """Measure how far the base rule's update may go, update the parameters, free the graphs."""
-        measured = self.measures
+        measured = self._measures
         given = self.has_gradients()
         if measured or not given:
             graphs = Losses(losses)
@@ -392,12 +394,17 @@ class AverageGradient(Optimizer):
 
     def reading(self) -> list[Array]:
         """Return the arrays that the next step reads and does not change."""
-        return [] if self.measures else list(self._fractions.values())
+        return [] if self._measures else list(self._fractions.values())
 
     def options(self) -> Hashable:
         """Return everything the next step depends on, except arrays and fed numbers."""
         own = self.cap, self.granularity, self.every, self.repeats
-        return self.base.options(), own, self.measures, self._scales
+        return self.base.options(), own, self._measures, self._scales
+
+    @property
+    def _measures(self) -> bool:
+        """Whether the next step measures."""
+        return self._steps % self.every == 0
 
     @property
     def _scales(self) -> bool:

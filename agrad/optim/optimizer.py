@@ -61,9 +61,9 @@ class Optimizer(ABC):
     """Whether the optimizer changes `lr` by itself."""
 
     @property
-    def measures(self) -> bool:
-        """Whether the next step measures its update, on a probe if it is given one."""
-        return False
+    def probe_size(self) -> int | None:
+        """How many examples the next step would measure on; None for all, or if it does not."""
+        return None
 
     @property
     @abstractmethod

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agrad.optim.arguments import require
+from agrad.optim.arguments import require, require_integer
 from agrad.optim.optimizer import Optimizer
 from agrad.optim.state import require_count, require_dict
 
@@ -88,7 +88,7 @@ class StepLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        _require_steps(self._name, step_size=step_size)
+        require_integer(self._name, step_size=step_size)
         require(self._name, "not be negative", lambda x: x >= 0, gamma=gamma)
         self.step_size = step_size
         self.gamma = gamma
@@ -119,7 +119,7 @@ class CosineAnnealingLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
-        _require_steps(self._name, T_max=T_max)
+        require_integer(self._name, T_max=T_max)
         require(self._name, "not be negative", lambda x: x >= 0, eta_min=eta_min)
         self.T_max = T_max
         self.eta_min = eta_min
@@ -166,7 +166,7 @@ class LinearLR(Schedule):
         end_factor: float = 1.0,
         total_iters: int = 5,
     ) -> None:
-        _require_steps(self._name, total_iters=total_iters)
+        require_integer(self._name, total_iters=total_iters)
         require(
             self._name,
             "not be negative",
@@ -240,7 +240,3 @@ class SequentialLR(Schedule):
         turn = bisect_right(self.milestones, steps)
         begin = self.milestones[turn - 1] if turn > 0 else 0
         return self.schedulers[turn].factor(steps - begin)
-
-
-def _require_steps(owner: str, **arguments: int) -> None:
-    require(owner, "be an integer of at least 1", lambda x: x >= 1 and x == int(x), **arguments)

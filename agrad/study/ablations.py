@@ -22,7 +22,7 @@ class Substituted(optim.AverageGradient):
 
     base: optim.RMSprop
 
-    def step_on_losses(self, losses: tuple[Tensor, ...]) -> None:
+    def step_on_losses(self, losses: tuple[Tensor, ...], probe: tuple[Tensor, ...]) -> None:
         """Update the parameters to reduce the sum of the losses."""
         for loss in losses:
             loss.backward(retain_graph=True)
@@ -42,7 +42,7 @@ class ScaledBySquaredGradient(optim.AverageGradient):
 
     base: optim.RMSprop
 
-    def step_on_losses(self, losses: tuple[Tensor, ...]) -> None:
+    def step_on_losses(self, losses: tuple[Tensor, ...], probe: tuple[Tensor, ...]) -> None:
         """Update the parameters to reduce the sum of the losses."""
         for loss in losses:
             loss.backward(retain_graph=True)

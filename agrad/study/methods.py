@@ -1,6 +1,7 @@
 """The methods that the studies compare, by name."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from agrad import optim
 from agrad.nn import Parameter
@@ -15,16 +16,21 @@ def _rmsprop(params: Params, lr: float) -> optim.RMSprop:
     return optim.RMSprop(params, lr=lr, alpha=0.9)
 
 
+# The papers' setting: measured on the whole batch, and not verified.
+_average = partial(optim.AverageGradient, probe_size=None, verify=False)
+_substituted = partial(ablations.Substituted, probe_size=None)
+_scaled = partial(ablations.ScaledBySquaredGradient, probe_size=None)
+
 METHODS: dict[str, Callable[[Params, float], optim.Optimizer]] = {
     "rmsprop": _rmsprop,
     "adam": lambda params, lr: optim.Adam(params, lr=lr),
-    "average-rmsprop": lambda params, lr: optim.AverageGradient(_rmsprop(params, lr)),
-    "average-adam": lambda params, lr: optim.AverageGradient(optim.Adam(params, lr=lr)),
+    "average-rmsprop": lambda params, lr: _average(_rmsprop(params, lr)),
+    "average-adam": lambda params, lr: _average(optim.Adam(params, lr=lr)),
     "average-adam-auto": lambda params, lr: optim.AverageGradient(
         optim.Adam(params, lr=lr), lr="auto"
     ),
-    "ablation-substituted": lambda params, lr: ablations.Substituted(_rmsprop(params, lr)),
-    "ablation-scaled": lambda params, lr: ablations.ScaledBySquaredGradient(_rmsprop(params, lr)),
+    "ablation-substituted": lambda params, lr: _substituted(_rmsprop(params, lr)),
+    "ablation-scaled": lambda params, lr: _scaled(_rmsprop(params, lr)),
 }
 """A method with `auto` in its name takes its learning rate as the initial value."""
 

@@ -5,7 +5,6 @@ from agrad.train.loop import Evaluation as Evaluation
 from agrad.train.loop import Step as Step
 from agrad.train.loop import evaluate as evaluate
 from agrad.train.loop import train as train
-from agrad.train.step import PROBE as PROBE
 from agrad.train.step import CapturedStep as CapturedStep
 from agrad.train.step import capture_step as capture_step
 from agrad.train.step import train_step as train_step

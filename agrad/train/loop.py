@@ -18,10 +18,8 @@ from agrad.nn import Module
 from agrad.optim import Optimizer
 from agrad.optim.arguments import require
 from agrad.train.step import (
-    PROBE,
     LossFunction,
     capture_step,
-    require_probe,
     require_targets,
     train_step,
 )
@@ -78,7 +76,6 @@ def train(
     start: int = 0,
     *,
     capture: bool = False,
-    probe: int | None = PROBE,
     decay: float | None = None,
 ) -> Iterator[Step]:
     """Train on one batch after another, epoch after epoch, yielding a `Step` after each.
@@ -97,12 +94,11 @@ def train(
         start: how many of these steps were made earlier.
         capture: make steps as `capture_step` does, which is faster for small layers. Only for a
             model whose Python does the same at every call.
-        probe: how many examples of a batch the step is measured on, see `train_step`.
         decay: the share of the iterations, at the end, over which the step falls linearly to 0. By
             default it is 0.4 for an optimizer with an automatic rate and no schedule, otherwise 0.
 
     Raises:
-        ValueError: `iterations` or `start` is negative; `probe` is below 1; `decay` is not in
+        ValueError: `iterations` or `start` is negative; `decay` is not in
             [0, 1], or the optimizer has a schedule already; the default loss gets targets that are
             neither classes nor probabilities.
         CaptureError: the model cannot be captured.
@@ -131,11 +127,10 @@ def train(
     require("train", "be in [0, 1]", lambda x: 0 <= x <= 1, decay=decay)
     if decay and optimizer.scale_source != 1:
         raise ValueError(f"train: got decay={decay}, but the optimizer has a schedule already")
-    require_probe("train", probe)
     step: Callable[[Any, Any], float] = (
-        capture_step(model, optimizer, loss_function, probe)
+        capture_step(model, optimizer, loss_function)
         if capture
-        else partial(train_step, model, optimizer, loss_function=loss_function, probe=probe)
+        else partial(train_step, model, optimizer, loss_function=loss_function)
     )
     return _steps(model, step, optimizer, batches, range(start + 1, iterations + 1), decay)
 

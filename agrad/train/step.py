@@ -17,15 +17,12 @@ from agrad.gpu.step import RecordedStep
 from agrad.nn import Module
 from agrad.ops.part import noting_calls, part_of
 from agrad.optim import Optimizer
-from agrad.optim.arguments import require
 from agrad.tracing.captured import Captured, capture
 
 __all__ = [
-    "PROBE",
     "CapturedStep",
     "LossFunction",
     "capture_step",
-    "require_probe",
     "require_targets",
     "train_step",
 ]
@@ -35,9 +32,6 @@ LossFunction = Callable[[Tensor, Any], Tensor]
 Models = tuple[Module | Captured, Module | Captured]
 """The model for a batch, and for the rows that a step is measured on."""
 
-PROBE = 32
-"""How many examples a step is measured on by default."""
-
 
 def train_step(
     model: Module | Captured,
@@ -45,9 +39,12 @@ def train_step(
     inputs: Any,
     targets: Any,
     loss_function: LossFunction = F.cross_entropy,
-    probe: int | None = PROBE,
 ) -> float:
     """Make one step on one batch and return the loss before the step.
+
+    An optimizer that measures its step on a few examples does so on the first of the batch, which
+    should be in random order. They keep the dropout masks and the batch statistics that they have
+    in the batch.
 
     Args:
         model: the network, perhaps captured; its mode does not change.
@@ -56,13 +53,9 @@ def train_step(
         targets: the loss function's second argument, after the model's output.
         loss_function: takes output and targets, and returns the loss, a single element. The
             default is for classes or their probabilities; for regression pass `F.mse_loss`.
-        probe: how many examples an optimizer that measures its step does so on, the first of the
-            batch, which should be in random order; None for all. They keep the dropout masks and
-            the batch statistics that they have in the batch.
 
     Raises:
-        ValueError: the default loss gets targets that are neither classes nor probabilities; the
-            probe is below 1.
+        ValueError: the default loss gets targets that are neither classes nor probabilities.
         NonFiniteError: the loss or a gradient is NaN or infinite; the message names the first
             operation that produced such a value. Neither weights nor optimizer have changed.
         DeviceError: model, inputs and targets are on different devices, or the device fails.
@@ -80,15 +73,13 @@ def train_step(
         ... )
         True
     """
-    require_probe("train_step", probe)
-    return _step_explained((model, model), optimizer, loss_function, probe, inputs, targets)
+    return _step_explained((model, model), optimizer, loss_function, inputs, targets)
 
 
 def _step_explained(
     models: Models,
     optimizer: Optimizer,
     loss_function: LossFunction,
-    probe: int | None,
     inputs: Any,
     targets: Any,
 ) -> float:
@@ -97,7 +88,7 @@ def _step_explained(
     try:
         # Our own error reports an overflow once, and better.
         with np.errstate(all="ignore"), cuda.failures_explained():
-            return _step(models, optimizer, loss_function, probe, inputs, targets)
+            return _step(models, optimizer, loss_function, inputs, targets)
     except NonFiniteError as error:
         cause = _cause(models[0], inputs, targets, loss_function, draws)
         optimizer.zero_grad()
@@ -108,27 +99,20 @@ def _step(
     models: Models,
     optimizer: Optimizer,
     loss_function: LossFunction,
-    probe: int | None,
     inputs: Any,
     targets: Any,
 ) -> float:
     require_targets("train", loss_function, targets)
     optimizer.zero_grad()
     x, (model, on_rows) = as_tensor(inputs), models
-    if probe is None or probe >= len(x) or not optimizer.measures:
+    size = optimizer.probe_size
+    if size is None or size >= len(x):
         return optimizer.step(loss_function(model(x), targets))
     with noting_calls() as calls:
         loss = loss_function(model(x), targets)
     with part_of(calls):
-        rows = loss_function(on_rows(x.data[:probe]), plain(targets)[:probe])
+        rows = loss_function(on_rows(x.data[:size]), plain(targets)[:size])
     return optimizer.step(loss, rows)
-
-
-def require_probe(owner: str, probe: int | None) -> None:
-    """Raise unless a probe is a number of examples, at least 1, or None."""
-    if probe is not None:
-        whole = lambda x: x >= 1 and x == int(x)  # noqa: E731
-        require(owner, "be an integer of at least 1, or None", whole, probe=probe)
 
 
 def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> None:
@@ -186,7 +170,6 @@ def capture_step(
     model: Module,
     optimizer: Optimizer,
     loss_function: LossFunction = F.cross_entropy,
-    probe: int | None = PROBE,
 ) -> "CapturedStep":
     """Return `train_step` for this model and optimizer, with as little Python as possible.
 
@@ -206,14 +189,12 @@ def capture_step(
         model: the network, whose Python does the same at every call.
         optimizer: any optimizer over the model's parameters.
         loss_function: takes output and targets, and returns the loss, a single element.
-        probe: as for `train_step`.
 
     Returns:
         A function of a batch's inputs and targets that makes a step and returns the loss before the
         step.
 
     Raises:
-        ValueError: the probe is below 1.
         CaptureError, NonFiniteError, DeviceError: when called, as for `agrad.capture` and
             `train_step`.
 
@@ -230,8 +211,7 @@ def capture_step(
         >>> losses[-1] < 0.1 < losses[0]
         True
     """
-    require_probe("capture_step", probe)
-    return CapturedStep(model, optimizer, loss_function, probe)
+    return CapturedStep(model, optimizer, loss_function)
 
 
 class CapturedStep:
@@ -242,13 +222,12 @@ class CapturedStep:
         model: Module,
         optimizer: Optimizer,
         loss_function: LossFunction,
-        probe: int | None,
     ) -> None:
-        self._parts = model, optimizer, loss_function, probe
+        self._parts = model, optimizer, loss_function
         # Each keeps the arrays of its last call, of one shape.
         self._forwards = capture(model), capture(model)
         # While a step is recorded, the loss that it returns is an array.
-        body: Callable[..., Any] = partial(_step, self._forwards, optimizer, loss_function, probe)
+        body: Callable[..., Any] = partial(_step, self._forwards, optimizer, loss_function)
         self._recorded = RecordedStep(body, model, self._forwards, optimizer)
 
     def __getstate__(self) -> tuple[Any, ...]:

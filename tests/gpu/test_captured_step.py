@@ -139,7 +139,7 @@ def test_a_captured_step_does_what_a_step_does(
     def steps(step: Any, model: Any, optimizer: Any) -> Losses:
         return [step(*batch) for batch in batches(12)]
 
-    both(steps, make_model, OPTIMIZERS[name], probe=8)
+    both(steps, make_model, OPTIMIZERS[name])
     kinds = 2 if "average" in name else 1  # of those every other step measures
     recorded = 3 if kinds == 2 else 1  # the plain one again, for the fractions of a launch
     assert len(others) == kinds
@@ -180,9 +180,9 @@ def test_dropout_draws_anew_in_each_step(launches: list[Any], others: list[Any])
         return [step(*batch) for batch in same]
 
     def make(params: Any) -> Any:
-        return average(params, every=2)
+        return average(params, every=2, probe_size=8)
 
-    both(steps, with_dropout, make, probe=8)
+    both(steps, with_dropout, make)
     assert (len(launches), len(others)) == (3, 2)
 
 

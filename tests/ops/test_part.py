@@ -73,5 +73,5 @@ def test_refuses_rows_that_have_no_counterpart_in_the_batch():
         F.dropout(INPUTS[:2], 0.5)
         with pytest.raises(ValueError, match=r"RandomDropout: .* no counterpart .* probe=None"):
             F.dropout(INPUTS[:2], 0.5)
-    with part_of(calls), pytest.raises(ValueError, match="RandomDropout: .* no counterpart"):
+    with part_of(calls), pytest.raises(ValueError, match=r"RandomDropout: .* no counterpart"):
         F.dropout(np.ones((13, 3), np.float32), 0.5)

@@ -15,7 +15,7 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "Muon": lambda p: optim.Muon(p, lr=0.01),
     **{
         f"average by {granularity}": lambda p, g=granularity: optim.AverageGradient(
-            optim.Adam(p, lr=1e-3), granularity=g, every=2, repeats=2, lr="auto"
+            optim.Adam(p, lr=1e-3), granularity=g, every=2, repeats=2, lr="auto", probe_size=8
         )
         for granularity in ("element", "row", "tensor", "model")
     },
