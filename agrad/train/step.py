@@ -243,5 +243,5 @@ class CapturedStep:
         return self._eager(inputs, targets) if loss is None else loss
 
     def _eager(self, inputs: Any, targets: Any) -> float:
-        _, *others = self._parts
-        return _step_explained(self._forwards, *others, inputs, targets)
+        _, optimizer, loss_function = self._parts
+        return _step_explained(self._forwards, optimizer, loss_function, inputs, targets)
