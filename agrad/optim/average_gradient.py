@@ -291,26 +291,26 @@ class AverageGradient(Optimizer):
                     if self.every > 1:
                         own *= cut
                         fractions[param] = own * fractions[param] if i else own
-            kept, whole = map(partial(reduce, add), zip(*sums))
+            used, usable = map(partial(reduce, add), zip(*sums))
             if i == 0:
-                proposed = whole / cut if cut > 0 else math.inf
+                proposed = usable / cut if cut > 0 else math.inf
         # One wait for all numbers of a GPU.
         reports, numbers = [check for check, _ in checks], [number for _, number in checks]
-        after(partial(self._conclude, fractions, reports), kept, proposed, *numbers)
+        after(partial(self._conclude, fractions, reports), used, proposed, *numbers)
 
     def _conclude(
         self,
         fractions: dict[Tensor, Array],
         reports: list[Callable[[float], None]],
-        kept: float,
+        used: float,
         proposed: float,
         *numbers: float,
     ) -> None:
-        """Store the results of a measured step: the fractions, and Σ t|gΔ| over Σ |gΔ|."""
+        """Store the results of a measured step: the fractions, and the share that was used."""
         for report, number in zip(reports, numbers, strict=True):
             report(number)
         self._fractions = fractions
-        self.fraction = kept / proposed if proposed > 0 else None
+        self.fraction = used / proposed if proposed > 0 else None
         if self.automatic and self.fraction is not None:
             self.base.lr *= math.exp(self.gain * (self.fraction - self.target))
 

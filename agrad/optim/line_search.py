@@ -56,8 +56,9 @@ def search(
 
     Yields:
         For a few parameters at a time: the parameters, their groups' fractions in [0, cap] (in the
-        parameter's shape for single elements, otherwise one for each group), and Σ t|gΔ| and
-        Σ |gΔ| over these parameters; for "model", each time over all parameters.
+        parameter's shape for single elements, otherwise one for each group), and the sums of t·p
+        and of p over the groups of these parameters in which p = -Σ gΔ is positive; for "model",
+        each time of all parameters.
     """
     if granularity == "element":
         return _search_elements(proposals, averages, cap)
@@ -80,8 +81,8 @@ def scale(proposal: Proposal, fractions: list[Array | None], granularity: Granul
 def _search_elements(proposals: Sequence[Proposal], averages: Sequence[Array], cap: float) -> Found:
     for (flat, slope, delta), average in zip(proposals, averages):
         kernel = kernels(slope).optimizer.search_elements
-        kept, whole = kernel(slope, average, delta.array, cap)
-        yield flat.tensors, flat.split(average), kept, whole
+        used, usable = kernel(slope, average, delta.array, cap)
+        yield flat.tensors, flat.split(average), used, usable
 
 
 def _search_groups(
@@ -94,13 +95,13 @@ def _search_groups(
         ):
             slopes, averaged, rows = (by_group(array, granularity) for array in arrays)
             deltas[param] = arrays[-1]
-            shares[param] = np.empty((3, len(rows)), like=rows)
+            shares[param] = np.empty((2, len(rows)), like=rows)
             kernels(rows).optimizer.loss_shares(slopes, averaged, rows, shares[param])
     if granularity == "model":
         shares = dict.fromkeys(shares, reduce(np.add, shares.values()))
     for param, delta in deltas.items():
         rows = by_group(delta, granularity)
         fractions = np.empty(len(rows), delta.dtype, like=delta)
-        kept, whole = kernels(delta).optimizer.search_groups(shares[param], cap, fractions)
+        used, usable = kernels(delta).optimizer.search_groups(shares[param], cap, fractions)
         rows *= fractions[:, None]
-        yield (param,), (fractions,), kept, whole
+        yield (param,), (fractions,), used, usable

@@ -152,10 +152,10 @@ def search_elements(
     """Shorten each element of `delta` to the minimizer t of its share of the loss along it.
 
     The share of element i is t·gΔ + t²·(ĝ - g)Δ. The best t depends on Δ only by its sign, and with
-    the sign alone nothing can underflow. The fractions t overwrite `average_grad`. Returns Σ t|gΔ|
-    and Σ |gΔ|.
+    the sign alone nothing can underflow. The fractions t overwrite `average_grad`. Returns the sums
+    of -t·gΔ and of -gΔ over the elements with gΔ < 0, whose updates promise to reduce the loss.
     """
-    kept, whole = np.zeros(_LANES), np.zeros(_LANES)
+    used, usable = np.zeros(_LANES), np.zeros(_LANES)
     for start in range(0, delta.size, _LANES):
         lanes = slice(start, start + _LANES)
         g, average, d = grad[lanes], average_grad[lanes], delta[lanes]
@@ -163,36 +163,37 @@ def search_elements(
             rise = average[i] - g[i]
             forward = d[i] > 0
             t = best_fraction(g[i] if forward else -g[i], rise if forward else -rise, cap)
-            size = abs(np.float64(g[i]) * np.float64(d[i]))
-            whole[i] += size
-            kept[i] += t * size
+            promise = max(-(np.float64(g[i]) * np.float64(d[i])), 0.0)
+            usable[i] += promise
+            used[i] += t * promise
             average[i] = t
             d[i] *= t
-    return kept.sum(), whole.sum()
+    return used.sum(), usable.sum()
 
 
 @kernel("const real[:, :], const real[:, :], const real[:, :], float64[:, :]")
 def loss_shares(grad: Array, average_grad: Array, delta: Array, shares: Array) -> None:
-    """Fill `shares` with Σ gΔ, Σ (ĝ - g)Δ and Σ |gΔ| over each row, for a joint search."""
+    """Fill `shares` with Σ gΔ and Σ (ĝ - g)Δ over each row, for a joint search."""
     for row in range(delta.shape[0]):
-        slope = curvature = size = 0.0
+        slope = curvature = 0.0
         for column in range(delta.shape[1]):
             d = np.float64(delta[row, column])
-            share = grad[row, column] * d
-            slope += share
+            slope += grad[row, column] * d
             curvature += (average_grad[row, column] - grad[row, column]) * d
-            size += abs(share)
         shares[0, row] = slope
         shares[1, row] = curvature
-        shares[2, row] = size
 
 
 @kernel("const float64[:, :], real, real[:]")
 def search_groups(shares: Array, cap: float, fractions: Array) -> tuple[float, float]:
-    """Find each group's best fraction from its `loss_shares`; return Σ t|gΔ| and Σ |gΔ|."""
-    kept = whole = 0.0
+    """Find each group's best fraction from its `loss_shares`.
+
+    Returns the sums of t·p and of p = -Σ gΔ over the groups in which p is positive.
+    """
+    used = usable = 0.0
     for i in range(fractions.size):
         fractions[i] = best_fraction(shares[0, i], shares[1, i], cap)
-        kept += fractions[i] * shares[2, i]
-        whole += shares[2, i]
-    return kept, whole
+        promise = max(-shares[0, i], 0.0)
+        used += fractions[i] * promise
+        usable += promise
+    return used, usable

@@ -98,68 +98,65 @@ __device__ inline T best_fraction(T slope, T curvature, T cap) {
     return vertex < 0 ? 0 : vertex > cap ? cap : vertex;
 }
 
-// `sums` holds each block's part of the sum of t|gd|, then each block's part of that of |gd|.
+// `sums` holds each block's part of the sum of -t·gd over the elements with gd < 0, then each block's
+// part of that of -gd.
 extern "C" __global__ void search_elements(const real* grad, real* average_grad, real* delta,
                                            double* sums, int64 count, real cap) {
-    double kept = 0, whole = 0;
+    double used = 0, usable = 0;
     FOR_ELEMENTS(i, count) {
         real g = grad[i], d = delta[i];
         real rise = average_grad[i] - g;
         real t = d > 0 ? best_fraction(g, rise, cap) : best_fraction(-g, -rise, cap);
-        double size = fabs((double)g * (double)d);
-        whole += size;
-        kept += t * size;
+        double promise = fmax(-((double)g * (double)d), 0.0);
+        usable += promise;
+        used += t * promise;
         average_grad[i] = t;
         delta[i] = d * t;
     }
-    kept = block_sum(kept);
-    whole = block_sum(whole);
+    used = block_sum(used);
+    usable = block_sum(usable);
     if (threadIdx.x == 0) {
-        sums[blockIdx.x] = kept;
-        sums[gridDim.x + blockIdx.x] = whole;
+        sums[blockIdx.x] = used;
+        sums[gridDim.x + blockIdx.x] = usable;
     }
 }
 
-// `sums` is (3, rows, blocks along a row): the parts of the sums of gd, (average - g)d and |gd|.
+// `sums` is (2, rows, blocks along a row): the parts of the sums of gd and (average - g)d.
 extern "C" __global__ void loss_shares(const real* grad, const real* average_grad,
                                        const real* delta, double* sums, int64 rows, int64 columns) {
     FOR_ROWS(row, rows) {
-        double slope = 0, curvature = 0, size = 0;
+        double slope = 0, curvature = 0;
         FOR_ELEMENTS(column, columns) {
             int64 i = row * columns + column;
             double d = delta[i];
-            double share = grad[i] * d;
-            slope += share;
+            slope += grad[i] * d;
             curvature += (average_grad[i] - grad[i]) * d;
-            size += fabs(share);
         }
         slope = block_sum(slope);
         curvature = block_sum(curvature);
-        size = block_sum(size);
         if (threadIdx.x == 0) {
             int64 part = row * gridDim.x + blockIdx.x;
             sums[part] = slope;
             sums[rows * gridDim.x + part] = curvature;
-            sums[2 * rows * gridDim.x + part] = size;
         }
     }
 }
 
-// `shares` is (3, count), the totals of `loss_shares`; `sums` is as in search_elements.
+// `shares` is (2, count), the totals of `loss_shares`; `sums` is as in search_elements.
 extern "C" __global__ void search_groups(const double* shares, real* fractions, double* sums,
                                          int64 count, real cap) {
-    double kept = 0, whole = 0;
+    double used = 0, usable = 0;
     FOR_ELEMENTS(i, count) {
-        double size = shares[2 * count + i];
         real t = best_fraction<double>(shares[i], shares[count + i], cap);
+        double promise = fmax(-shares[i], 0.0);
         fractions[i] = t;
-        kept += t * size;
-        whole += size;
+        used += t * promise;
+        usable += promise;
     }
-    kept = block_sum(kept);
-    whole = block_sum(whole);
+    used = block_sum(used);
+    usable = block_sum(usable);
     if (threadIdx.x == 0) {
-        sums[blockIdx.x] = kept;
-        sums[gridDim.x + blockIdx.x] = whole;
+        sums[blockIdx.x] = used;
+        sums[gridDim.x + blockIdx.x] = usable;
     }
 }

@@ -169,40 +169,40 @@ def search_elements(
     """Shorten each element of `delta` to the minimizer t of its share of the loss along it.
 
     The share of element i is t·gΔ + t²·(ĝ - g)Δ. The best t depends on Δ only by its sign, and with
-    the sign alone nothing can underflow. The fractions t overwrite `average_grad`. Returns Σ t|gΔ|
-    and Σ |gΔ|.
+    the sign alone nothing can underflow. The fractions t overwrite `average_grad`. Returns the sums
+    of -t·gΔ and of -gΔ over the elements with gΔ < 0, whose updates promise to reduce the loss.
 
     Example:
         >>> grad, average_grad = cupy.array([-1.0, -1.0]), cupy.array([0.0, -1.0])
         >>> delta = cupy.array([2.0, 2.0])
-        >>> kept, whole = search_elements(grad, average_grad, delta, 1.0)
+        >>> used, usable = search_elements(grad, average_grad, delta, 1.0)
         >>> average_grad, delta
         (array([0.5, 1. ]), array([1., 2.]))
-        >>> float(kept), float(whole)
+        >>> float(used), float(usable)
         (3.0, 4.0)
     """
     grid = _summing(delta.size)
     sums = cupy.empty((2, grid[0]))
     _search_elements(grid, grad, average_grad, delta, sums, delta.size, cap)
-    kept, whole = sums.sum(axis=1)
-    return kept, whole
+    used, usable = sums.sum(axis=1)
+    return used, usable
 
 
 def loss_shares(
     grad: cupy.ndarray, average_grad: cupy.ndarray, delta: cupy.ndarray, shares: cupy.ndarray
 ) -> None:
-    """Fill `shares` with Σ gΔ, Σ (ĝ - g)Δ and Σ |gΔ| over each row, for a joint search.
+    """Fill `shares` with Σ gΔ and Σ (ĝ - g)Δ over each row, for a joint search.
 
     Example:
-        >>> shares = cupy.empty((3, 1))
+        >>> shares = cupy.empty((2, 1))
         >>> grad, delta = cupy.array([[1.0, -2.0]]), cupy.array([[3.0, 4.0]])
         >>> loss_shares(grad, grad + 1, delta, shares)
         >>> shares.ravel()
-        array([-5.,  7., 11.])
+        array([-5.,  7.])
     """
     rows, columns = delta.shape
     grid = _summing(columns, rows)
-    sums = cupy.empty((3, rows, grid[0]))
+    sums = cupy.empty((2, rows, grid[0]))
     _loss_shares(grid, grad, average_grad, delta, sums, rows, columns)
     cupy.sum(sums, axis=2, out=shares)
 
@@ -210,19 +210,21 @@ def loss_shares(
 def search_groups(
     shares: cupy.ndarray, cap: float, fractions: cupy.ndarray
 ) -> tuple[cupy.ndarray, cupy.ndarray]:
-    """Find each group's best fraction from its `loss_shares`; return Σ t|gΔ| and Σ |gΔ|.
+    """Find each group's best fraction from its `loss_shares`.
+
+    Returns the sums of t·p and of p = -Σ gΔ over the groups in which p is positive.
 
     Example:
-        >>> shares, fractions = cupy.array([[-2.0], [2.0], [4.0]]), cupy.empty(1)
-        >>> kept, whole = search_groups(shares, 1.0, fractions)
-        >>> fractions, float(kept), float(whole)
-        (array([0.5]), 2.0, 4.0)
+        >>> shares, fractions = cupy.array([[-2.0], [2.0]]), cupy.empty(1)
+        >>> used, usable = search_groups(shares, 1.0, fractions)
+        >>> fractions, float(used), float(usable)
+        (array([0.5]), 1.0, 2.0)
     """
     grid = _summing(fractions.size)
     sums = cupy.empty((2, grid[0]))
     _search_groups(grid, shares, fractions, sums, fractions.size, cap)
-    kept, whole = sums.sum(axis=1)
-    return kept, whole
+    used, usable = sums.sum(axis=1)
+    return used, usable
 
 
 def _summing(elements: int, rows: int = 1) -> tuple[int, int]:

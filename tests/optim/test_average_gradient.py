@@ -17,6 +17,7 @@ from agrad import nn, optim
 from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError, FreedGraphError, NonFiniteError
 from agrad.ops.operation import Elementwise, Operation
+from agrad.optim.line_search import by_group
 from agrad.serialization import load, save
 
 GRANULARITIES = ["element", "row", "tensor", "model"]
@@ -106,11 +107,11 @@ def assert_minimizes(t, slope, curvature, cap, tolerance):
 def test_each_element_goes_to_the_minimum_of_its_share(problem):
     g, average, delta, cap = problem
     fractions, moved = average.ravel().copy(), delta.ravel().copy()
-    kept, whole = search_elements(g.ravel(), fractions, moved, cap)
+    used, usable = search_elements(g.ravel(), fractions, moved, cap)
     np.testing.assert_array_equal(moved, fractions * delta.ravel())
-    sizes = np.abs(g.ravel().astype(np.float64) * delta.ravel())
-    assert whole == pytest.approx(sizes.sum(), rel=1e-13, abs=0)
-    assert kept == pytest.approx((fractions * sizes).sum(), rel=1e-13, abs=0)
+    promises = np.maximum(-g.ravel().astype(np.float64) * delta.ravel(), 0)
+    assert usable == pytest.approx(promises.sum(), rel=1e-13, abs=0)
+    assert used == pytest.approx((fractions * promises).sum(), rel=1e-13, abs=0)
     # ĝ - g is rounded once, the fraction three times.
     eps = 4 * Fraction(float(np.finfo(g.dtype).eps))
     for t, gi, ai, di in zip(fractions, g.flat, average.flat, delta.flat):
@@ -122,11 +123,12 @@ def test_each_element_goes_to_the_minimum_of_its_share(problem):
 @given(problems())
 def test_each_row_goes_to_the_minimum_of_the_sum_of_its_shares(problem):
     g, average, delta, cap = problem
-    shares, fractions = np.empty((3, len(g))), np.empty(len(g), g.dtype)
+    shares, fractions = np.empty((2, len(g))), np.empty(len(g), g.dtype)
     loss_shares(g, average, delta, shares)
-    kept, whole = search_groups(shares, cap, fractions)
-    assert whole == pytest.approx(shares[2].sum(), rel=1e-13, abs=0)
-    assert kept == pytest.approx((fractions * shares[2]).sum(), rel=1e-13, abs=0)
+    used, usable = search_groups(shares, cap, fractions)
+    promises = np.maximum(-shares[0], 0)
+    assert usable == pytest.approx(promises.sum(), rel=1e-13, abs=0)
+    assert used == pytest.approx((fractions * promises).sum(), rel=1e-13, abs=0)
     # A sum of n terms is rounded n times in double precision.
     eps = Fraction(float(np.finfo(g.dtype).eps)) * 4 + Fraction(g.shape[1]) * Fraction(2) ** -51
     for i in range(len(g)):
@@ -143,12 +145,12 @@ def test_each_row_goes_to_the_minimum_of_the_sum_of_its_shares(problem):
 def test_elements_do_not_depend_on_their_neighbours(size, dtype):
     g, average, delta = np.random.default_rng(0).normal(size=(3, size)).astype(dtype)
     fractions, moved = average.copy(), delta.copy()
-    kept, whole = search_elements(g, fractions, moved, 1.0)
+    used, usable = search_elements(g, fractions, moved, 1.0)
     alone = average.copy()
     sums = [search_elements(g[i:][:1], alone[i:][:1], delta[i:][:1], 1.0) for i in range(size)]
     np.testing.assert_array_equal(fractions, alone)
     np.testing.assert_array_equal(moved, delta)
-    np.testing.assert_allclose([kept, whole], np.sum(sums, axis=0) if sums else 0, rtol=1e-13)
+    np.testing.assert_allclose([used, usable], np.sum(sums, axis=0) if sums else 0, rtol=1e-13)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -319,7 +321,7 @@ def test_the_rate_follows_the_fraction():
 
 
 @each_granularity
-def test_the_fraction_is_the_share_of_the_proposal_that_was_kept(granularity):
+def test_the_fraction_is_the_share_of_the_promised_fall_that_was_used(granularity):
     net, plain = Net(), Net()
     optimizer = optim.AverageGradient(
         optim.Adam(net.params, lr=0.1), granularity=granularity, repeats=2
@@ -333,11 +335,19 @@ def test_the_fraction_is_the_share_of_the_proposal_that_was_kept(granularity):
     plain.train(proposing, 1, start=3)
     net.train(optimizer, 1, start=3)
 
-    def effect(moved):
-        parts = zip(net.params, moved.params, before)
-        return sum(np.abs(p.grad * (q.data - b)).sum() for p, q, b in parts)
+    def promised(moved):
+        """How far the loss would fall by the slopes of the groups in which it falls."""
+        slopes = [
+            by_group(p.grad * (q.data - b), "row" if granularity == "element" else granularity)
+            for p, q, b in zip(net.params, moved.params, before)
+        ]
+        if granularity != "element":
+            slopes = [rows.sum(axis=1) for rows in slopes]
+        if granularity == "model":
+            slopes = [sum(slopes)]
+        return sum(np.maximum(-slope, 0).sum() for slope in slopes)
 
-    assert optimizer.fraction == pytest.approx(effect(net) / effect(plain), rel=1e-9)
+    assert optimizer.fraction == pytest.approx(promised(net) / promised(plain), rel=1e-9)
 
 
 @pytest.mark.parametrize("base", [optim.RMSprop, optim.Adam])

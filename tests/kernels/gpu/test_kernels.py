@@ -826,7 +826,7 @@ def test_search_of_what_is_not_finite(dtype: type, gpu: OnNumpy) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_search_of_groups(dtype: type, shape: tuple[int, int], gpu: OnNumpy) -> None:
     arrays = [x.reshape(shape) for x in search_problem(math.prod(shape), dtype)]
-    ours, theirs = np.empty((3, shape[0])), np.empty((3, shape[0]))
+    ours, theirs = np.empty((2, shape[0])), np.empty((2, shape[0]))
     cpu.optimizer.loss_shares(*arrays, ours)
     gpu.optimizer.loss_shares(*arrays, theirs)
     # Sums of up to 9000 numbers around 1 of either sign, in another order.
@@ -978,7 +978,7 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
         arrays = [np.ones(900), *abs(rng.normal(size=(1 + states, 900)))]
         getattr(gpu.optimizer, name)(*arrays, *numbers)
         yield from arrays
-    shares = np.empty((3, 30))
+    shares = np.empty((2, 30))
     gpu.optimizer.loss_shares(a, b, a * b, shares)
     yield shares
     yield gpu.random.uniform((9000,), 1)
@@ -988,7 +988,7 @@ def sums_of_each(gpu: OnNumpy) -> Iterator[Any]:
     """Results of the kernels that sum over a block: their grid is part of their result."""
     grad, average_grad, delta = arrays = search_problem(9000, np.float64)
     yield gpu.optimizer.search_elements(grad.copy(), average_grad.copy(), delta.copy(), 1.0)
-    shares, fractions = np.empty((3, 2)), np.empty(2)
+    shares, fractions = np.empty((2, 2)), np.empty(2)
     gpu.optimizer.loss_shares(*(x.reshape(2, 4500) for x in arrays), shares)
     yield shares
     yield gpu.optimizer.search_groups(shares, 1.0, fractions)
