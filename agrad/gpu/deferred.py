@@ -13,6 +13,7 @@ Operations and rules import nothing from here. An operation states what it requi
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ __all__ = [
     "after",
     "as_dtype",
     "deferring",
+    "each_fed",
     "fed",
     "holds",
     "kept",
@@ -96,6 +98,23 @@ def fed(make: Callable[[], float], dtype: type = np.float64) -> Any:
     """
     deferral = _deferral.get()
     return make() if deferral is None else deferral.feed(make, dtype)
+
+
+def each_fed(make: Callable[[], tuple[float, ...]]) -> tuple[Any, ...]:
+    """Return the numbers of `make()`, each as `fed` does.
+
+    Example:
+        >>> each_fed(lambda: (0.5, 2.0))
+        (0.5, 2.0)
+    """
+    numbers = make()
+    if _deferral.get() is None:
+        return numbers
+
+    def number(i: int) -> float:
+        return make()[i]
+
+    return tuple([fed(partial(number, i)) for i in range(len(numbers))])
 
 
 def after(action: Action, *numbers: Any) -> None:

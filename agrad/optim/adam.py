@@ -1,12 +1,12 @@
 """Adam, and Adam with decoupled weight decay."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agrad.backend import Array, kernels
-from agrad.core.tensor import Tensor
 from agrad.optim.arguments import require
+from agrad.optim.group import Params
 from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rule import Rule, with_decay
 
@@ -98,7 +98,7 @@ class Adam(RuleOptimizer):
     m̂ and v̂ are the exponential averages of g and of g², corrected for their start at zero.
 
     Args:
-        params: the Tensors to train.
+        params: the Tensors to train, or parameter groups, see `RuleOptimizer`.
         lr: the learning rate.
         betas: the share of each average that a step keeps.
         eps: keeps the quotient finite.
@@ -128,7 +128,7 @@ class Adam(RuleOptimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Params,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
@@ -158,7 +158,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Params,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,

@@ -8,7 +8,7 @@ import numpy as np
 
 from agrad.core.tensor import Tensor
 
-__all__ = ["checked_params", "listed_params", "require", "require_integer"]
+__all__ = ["checked_params", "listed_params", "require", "require_integer", "require_trainable"]
 
 # A larger integer is not infinite, but its conversion to float would raise.
 _LARGEST = sys.float_info.max
@@ -66,12 +66,11 @@ def listed_params(owner: str, params: Tensor | Iterable[Tensor]) -> list[Tensor]
 
 
 def checked_params(owner: str, params: Iterable[Tensor]) -> tuple[Tensor, ...]:
-    """Return the parameters: at least one leaf that requires a gradient, and none of them twice.
+    """Return the parameters: at least one leaf of floating-point numbers, and none of them twice.
 
     Raises:
         TypeError: `params` is not an iterable of Tensors.
-        ValueError: there are no parameters, or one is given twice, is not a leaf, or requires no
-            gradient.
+        ValueError: there are no parameters, or one is given twice, or cannot be trained.
     """
     if isinstance(params, Tensor) or not isinstance(params, Iterable):
         raise TypeError(
@@ -84,11 +83,22 @@ def checked_params(owner: str, params: Iterable[Tensor]) -> tuple[Tensor, ...]:
             raise TypeError(f"{owner}: params[{i}] must be a Tensor, got a {type(param).__name__}")
         if not param.is_leaf:
             raise ValueError(f"{owner}: params[{i}] is computed; only a leaf can be optimized")
-        if not param.requires_grad:
-            raise ValueError(f"{owner}: params[{i}] requires no gradient; set requires_grad=True")
+        if param.dtype.kind != "f":
+            raise ValueError(
+                f"{owner}: params[{i}] is {param.dtype}; only floating-point numbers can be trained"
+            )
         if param in seen:
             raise ValueError(f"{owner}: params[{i}] appears twice; pass each parameter once")
         seen.add(param)
     if not checked:
         raise ValueError(f"{owner}: params is empty; there is nothing to optimize")
     return checked
+
+
+def require_trainable(owner: str, params: Iterable[Tensor]) -> None:
+    """Raise a ValueError if all parameters are frozen."""
+    if not any(param.requires_grad for param in params):
+        raise ValueError(
+            f"{owner}: params[0] requires no gradient, nor does any other parameter; "
+            "set requires_grad=True"
+        )

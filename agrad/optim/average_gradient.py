@@ -18,6 +18,7 @@ from agrad.gpu import cuda
 from agrad.gpu.deferred import after, fed, holds
 from agrad.ops.choice import noting_changes
 from agrad.optim.arguments import require, require_integer
+from agrad.optim.group import Group
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
 from agrad.optim.losses import Losses
 from agrad.optim.optimizer import Optimizer, Ready, RuleOptimizer, Scheduled
@@ -160,6 +161,15 @@ class AverageGradient(Optimizer):
     def params(self) -> tuple[Tensor, ...]:
         """The parameters, in the order given."""
         return self.base.params
+
+    @property
+    def param_groups(self) -> tuple[Group, ...]:
+        """The base rule's groups, whose options can be set."""
+        return self.base.param_groups
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Add parameters to train, see `RuleOptimizer.add_param_group`."""
+        self.base.add_param_group(param_group)
 
     @property
     def lr(self) -> float:

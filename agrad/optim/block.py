@@ -8,7 +8,8 @@ import numpy as np
 
 from agrad.backend import Array
 from agrad.core.flat import Flat
-from agrad.core.tensor import Tensor
+from agrad.core.tensor import Tensor, wanting
+from agrad.optim.group import Group
 from agrad.optim.rule import Rule
 from agrad.optim.state import owned
 
@@ -21,29 +22,39 @@ to the next."""
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """Parameters of one rule, dtype and device that have made the same number of steps.
+    """Parameters of one group, rule, dtype and device that have made the same number of steps.
 
     Attributes:
         flat: the parameters, side by side.
-        rule: the rule for them.
+        group: the group that they belong to, with its learning rate and its options.
         steps: how many steps they have made.
         state: the rule's arrays by name, one-dimensional and in the layout of `flat`; empty
             before the first step.
     """
 
     flat: Flat
-    rule: Rule
+    group: Group
     steps: int = 0
     state: dict[str, Array] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         """Copy and pickle by any of pickle's protocols, of which old ones know no slots."""
-        return _restored, (self.flat, self.rule, self.steps, self.state)
+        return _restored, (self.flat, self.group, self.steps, self.state)
+
+    @property
+    def rule(self) -> Rule:
+        """The rule for the parameters, by the group's present options."""
+        return self.group.rule.for_param(self.flat.tensors[0])
 
     @property
     def grads(self) -> list[Any]:
-        """The gradient of each parameter, or None."""
-        return [param.grad for param in self.flat.tensors]
+        """The gradient of each parameter, or None; None for a frozen one, whatever it has."""
+        tensors = self.flat.tensors
+        grads = [param.grad for param in tensors]
+        wanted = wanting(tensors)
+        if all(wanted):
+            return grads
+        return [grad if trained else None for grad, trained in zip(grads, wanted)]
 
     @property
     def chunk(self) -> int:
@@ -68,34 +79,35 @@ class Block:
         self, out: Array, grad: Array, values: Array, where: slice, numbers: tuple[float, ...]
     ) -> None:
         """Write one chunk of the rule's update into `out`, and update the chunk's state."""
+        rule = self.rule
         state = {name: array[where] for name, array in self.state.items()}
         grad, values = grad[where], values[where]
-        if self.rule.whole:
+        if rule.whole:
             shape = self.flat.tensors[0].shape
             state = {name: array.reshape(shape) for name, array in state.items()}
             out, grad, values = (array.reshape(shape) for array in (out, grad, values))
-        self.rule.update(out, grad, values, state, numbers)
+        rule.update(out, grad, values, state, numbers)
 
     def count(self) -> None:
         """Count a step."""
         self.steps += 1
 
 
-def _restored(flat: Flat, rule: Rule, steps: int, state: dict[str, Array]) -> Block:
-    return Block(flat, rule, steps, {name: owned(array) for name, array in state.items()})
+def _restored(flat: Flat, group: Group, steps: int, state: dict[str, Array]) -> Block:
+    return Block(flat, group, steps, {name: owned(array) for name, array in state.items()})
 
 
-def blocks_of(params: Iterable[Tensor], rule: Rule, steps: int = 0) -> list[Block]:
-    """Return stateless blocks of parameters that have all made this many steps.
+def blocks_of(group: Group, params: Iterable[Tensor], steps: int = 0) -> list[Block]:
+    """Return stateless blocks of parameters of a group that have all made this many steps.
 
     If the rule is `whole`, each parameter has its own block.
     """
     kinds: dict[Any, list[Tensor]] = {}
     for param in params:
-        own = rule.for_param(param)
+        own = group.rule.for_param(param)
         kind = param.dtype, param.device, own, param if own.whole else None
         kinds.setdefault(kind, []).append(param)
-    return [Block(Flat(alike), rule.for_param(alike[0]), steps) for alike in kinds.values()]
+    return [Block(Flat(alike), group, steps) for alike in kinds.values()]
 
 
 def by_gradient(block: Block) -> list[Block]:
@@ -113,5 +125,5 @@ def by_gradient(block: Block) -> list[Block]:
             name: np.concatenate([parts[i].ravel() for i in chosen])
             for name, parts in states.items()
         }
-        blocks.append(Block(flat, block.rule, block.steps, state))
+        blocks.append(Block(flat, block.group, block.steps, state))
     return blocks

@@ -8,7 +8,7 @@ import numpy as np
 
 from agrad.backend import Array, move
 from agrad.core.tensor import Tensor
-from agrad.optim.arguments import checked_params, require
+from agrad.optim.arguments import checked_params, require, require_trainable
 from agrad.optim.state import owned, require_array, require_count, require_dict
 
 __all__ = ["EMA"]
@@ -26,7 +26,7 @@ class EMA:
     batches, are not averaged and keep their values.
 
     Args:
-        params: the Tensors to average, leaves that require a gradient.
+        params: the Tensors to average, leaves, of which one at least requires a gradient.
         decay: the share of the average that an update keeps in the long run.
         buffers: other Tensors to average, as from `model.buffers()`.
 
@@ -55,6 +55,7 @@ class EMA:
     ) -> None:
         require("EMA", "be in [0, 1)", lambda x: 0 <= x < 1, decay=decay)
         self.params = checked_params("EMA", params)
+        require_trainable("EMA", self.params)
         self.buffers = _checked_buffers(buffers, self.params)
         self.decay = decay
         self._updates = 0

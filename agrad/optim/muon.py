@@ -1,17 +1,19 @@
 """Muon: momentum that gives every direction of a matrix the same length."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
 from agrad.backend import Array, kernels
 from agrad.core.tensor import Tensor
-from agrad.optim.arguments import checked_params, require
+from agrad.optim.arguments import require
+from agrad.optim.group import Params
 from agrad.optim.optimizer import RuleOptimizer, option
-from agrad.optim.rmsprop import RMSprop
+from agrad.optim.rmsprop import RMSpropRule
 from agrad.optim.rule import Rule
 
 __all__ = ["Muon", "MuonRule", "Proportional", "orthogonalize"]
@@ -21,7 +23,10 @@ Adjustment = Literal["original", "match_rms_adamw"]
 
 @dataclass(frozen=True)
 class MuonRule(Rule):
-    """The rule of `Muon` for matrices, with its options, and the rule for all other parameters."""
+    """The rule of `Muon` for matrices, with its options, and the rule for all other parameters.
+
+    `proportion` is the others' learning rate at one for matrices, if the two are not the same.
+    """
 
     weight_decay: float
     momentum: float
@@ -30,7 +35,8 @@ class MuonRule(Rule):
     eps: float
     ns_steps: int
     adjust_lr_fn: Adjustment | None
-    others: Rule
+    others: RMSpropRule
+    proportion: tuple[float, float] | None
 
     whole = True
 
@@ -64,8 +70,28 @@ class MuonRule(Rule):
     def state(self) -> tuple[str, ...]:
         return ("average",)
 
+    def options(self, lr: float) -> dict[str, Any]:
+        options = super().options(lr)
+        others, proportion = options.pop("others"), options.pop("proportion")
+        rmsprop = others.options(lr)
+        if proportion is not None:
+            others_lr, own_lr = proportion
+            rmsprop["lr"] = others_lr * (lr / own_lr if own_lr else 1.0)
+        return options | {"rmsprop": rmsprop}
+
+    def with_options(self, options: Mapping[str, Any], lr: float) -> Rule:
+        options = dict(options)
+        if "rmsprop" in options:
+            options |= _others(options.pop("rmsprop"), lr)
+        return super().with_options(options, lr)
+
     def for_param(self, param: Tensor) -> Rule:
-        return self if param.ndim == 2 else self.others
+        return self if param.ndim == 2 else self._proportional
+
+    @cached_property
+    def _proportional(self) -> Rule:
+        others_lr, lr = self.proportion or (1.0, 1.0)
+        return Proportional(self.others, others_lr / lr if lr else 1.0)
 
     def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
         return -rate, -rate * self.weight_decay
@@ -128,7 +154,7 @@ class Muon(RuleOptimizer):
     become roughly 1. s depends on the matrix's shape. `RMSprop` updates all other parameters.
 
     Args:
-        params: the Tensors to train.
+        params: the Tensors to train, or parameter groups, see `RuleOptimizer`.
         lr: the learning rate.
         weight_decay: the factor λ, for matrices.
         momentum: the share of the average m that a step keeps.
@@ -140,7 +166,7 @@ class Muon(RuleOptimizer):
             √max(1, m/n), or "match_rms_adamw", 0.2 √max(m, n), which makes updates as large as
             AdamW's (arXiv:2502.16982).
         rmsprop: the arguments of `RMSprop` for the other parameters. Its `lr` defaults to
-            `lr`, and otherwise changes in proportion to it.
+            `lr`, and otherwise changes in proportion to it. A parameter group may have its own.
 
     Raises:
         ValueError, TypeError: an argument is out of its range, or is not a number.
@@ -165,7 +191,7 @@ class Muon(RuleOptimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Params,
         lr: float = 1e-3,
         weight_decay: float = 0.1,
         momentum: float = 0.95,
@@ -176,9 +202,7 @@ class Muon(RuleOptimizer):
         adjust_lr_fn: Adjustment | None = None,
         rmsprop: Mapping[str, Any] | None = None,
     ) -> None:
-        params = checked_params(self.name, params)
         require(self.name, "not be negative", lambda x: x >= 0, lr=lr)
-        others = RMSprop(params, **{"lr": lr, **(rmsprop or {})})
         rule = MuonRule(
             weight_decay,
             momentum,
@@ -187,9 +211,18 @@ class Muon(RuleOptimizer):
             eps,
             ns_steps,
             adjust_lr_fn,
-            others=Proportional(others.rule, others.lr / lr if lr else 1.0),
+            **_others(rmsprop or {}, lr),
         )
         super().__init__(params, lr, rule)
+
+
+def _others(rmsprop: Mapping[str, Any], lr: float) -> dict[str, Any]:
+    """Return the fields of `MuonRule` for arguments of `RMSprop`, at that rate for matrices."""
+    options = dict(rmsprop)
+    own_lr = options.pop("lr", lr)
+    require("RMSprop", "not be negative", lambda x: x >= 0, lr=own_lr)
+    proportion = (float(own_lr), float(lr)) if "lr" in rmsprop else None
+    return {"others": RMSpropRule(**options), "proportion": proportion}
 
 
 def orthogonalize(

@@ -6,8 +6,7 @@ rule's state. A rule therefore updates any number of parameters at once.
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import replace
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 from typing import Any, NamedTuple, Protocol, overload
 
@@ -17,9 +16,10 @@ from agrad.backend import Array, device_of, kernels, move, same_device
 from agrad.core.flat import Buffer, Flat
 from agrad.core.tensor import GradOf, Tensor
 from agrad.errors import DeviceError, NonFiniteError
-from agrad.gpu.deferred import after, fed, holds, number
-from agrad.optim.arguments import checked_params, require
+from agrad.gpu.deferred import after, each_fed, holds, number
+from agrad.optim.arguments import require, require_trainable
 from agrad.optim.block import Block, blocks_of, by_gradient
+from agrad.optim.group import Group, Params, groups_of
 from agrad.optim.losses import Losses, listed
 from agrad.optim.rule import Rule
 from agrad.optim.state import require_array, require_count, require_dict
@@ -194,7 +194,7 @@ class Optimizer(ABC):
         roots = {loss.node for loss in losses}
         found = set()
         for i, param in enumerate(self.params):
-            if param.grad is None:
+            if param.grad is None or not param.requires_grad:
                 continue
             if param.grad_of is _USED:
                 raise ValueError(
@@ -217,8 +217,8 @@ class Optimizer(ABC):
                 )
 
     def has_gradients(self) -> bool:
-        """Return whether a parameter has a gradient."""
-        return any(param.grad is not None for param in self.params)
+        """Return whether a parameter that is not frozen has a gradient."""
+        return any(param.grad is not None and param.requires_grad for param in self.params)
 
     def require_gradients(self) -> None:
         """Raise a ValueError unless a parameter has a gradient, after the losses' sweeps."""
@@ -280,53 +280,141 @@ class Ready(NamedTuple):
 class RuleOptimizer(Optimizer):
     """An optimizer that applies a rule.
 
+    Like PyTorch's, it takes Tensors, or a list of dicts, the parameter groups. A group's dict holds
+    its "params", and any arguments of the optimizer in which the group differs from the others.
+    Frozen parameters (`requires_grad=False`) may be among them. They do not change, and train from
+    the first step on for which `requires_grad` is True again.
+
     Args:
-        params: the Tensors to train: distinct leaves that require a gradient.
+        params: the Tensors to train, distinct leaves, of which one at least requires a gradient; or
+            the parameter groups.
         lr: the learning rate.
         rule: computes the update.
 
     Attributes:
-        lr: the learning rate, which can be set.
-        rule: the rule, which can be set. On the package's own optimizers its options can be set as
-            attributes, as in `optimizer.weight_decay = 0`.
+        lr: the learning rate; of several groups, the highest. Setting it keeps the ratios between
+            the groups' rates. (If all are 0, it becomes the rate of all.)
+        rule: the rule. On the package's own optimizers its options are attributes too, as in
+            `optimizer.weight_decay = 0`. Setting one sets it for all groups. Reading it raises a
+            ValueError if the groups differ.
+        param_groups: the groups, of which options can be read and set.
 
     Raises:
-        TypeError: `params` is not an iterable of Tensors.
-        ValueError: an argument is out of its range; there are no parameters, or one is given twice,
-            is not a leaf, or requires no gradient.
+        TypeError: `params` is neither an iterable of Tensors nor of dicts; an argument is not of
+            its type.
+        ValueError: an argument is out of its range; there are no parameters, or one is given twice
+            or is not a leaf; none requires a gradient; a group is empty or has an unknown option.
+
+    Example:
+        No weight decay on biases, and a rate of their own:
+
+        >>> import agrad as ag
+        >>> from agrad import nn, optim
+        >>> layer = nn.Linear(3, 2)
+        >>> optimizer = optim.AdamW(
+        ...     [
+        ...         {"params": [layer.weight]},
+        ...         {"params": [layer.bias], "weight_decay": 0.0, "lr": 1e-2},
+        ...     ],
+        ...     lr=1e-3,
+        ... )
+        >>> optimizer.param_groups[1]["weight_decay"]
+        0.0
+        >>> optimizer.lr *= 2
+        >>> [group["lr"] for group in optimizer.param_groups]
+        [0.002, 0.02]
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, rule: Rule) -> None:
-        self._params = checked_params(self.name, params)
+    def __init__(self, params: Params, lr: float, rule: Rule) -> None:
+        self._groups = groups_of(self.name, params, lr, rule)
+        self._params = _params_of(self._groups)
+        require_trainable(self.name, self._params)
+        self._defaults = lr, rule
         self._blocks: list[Block] = []
-        self._rule = rule
-        self.lr = lr
 
     @property
     def params(self) -> tuple[Tensor, ...]:
-        """The parameters, in the order given."""
+        """The parameters, in the order given, group after group."""
         return self._params
 
     @property
+    def param_groups(self) -> tuple[Group, ...]:
+        """The groups, as mappings with PyTorch's keys, whose options can be set."""
+        return tuple(self._groups)
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Add parameters to train, such as those of layers that were frozen before.
+
+        Args:
+            param_group: "params", and the options in which the group differs from the arguments
+                that the optimizer was made with.
+
+        Raises:
+            TypeError, ValueError: as for the optimizer; nothing has changed.
+        """
+        name = f"{self.name}.add_param_group"
+        if not isinstance(param_group, Mapping):
+            raise TypeError(f"{name}: expected a dict, got a {type(param_group).__name__}")
+        added = groups_of(name, [param_group], *self._defaults, self._groups)
+        self._groups += added
+        self._params = _params_of(self._groups)
+        if self._blocks:
+            self._blocks += [block for group in added for block in blocks_of(group, group.params)]
+
+    @property
     def lr(self) -> float:
-        """The learning rate, before a schedule's factor."""
-        return self._lr
+        """The learning rate, before a schedule's factor; of several groups, the highest."""
+        return max(group.lr for group in self._groups)
 
     @lr.setter
     def lr(self, value: float) -> None:
         require(self.name, "not be negative", lambda x: x >= 0, lr=value)
-        self._lr = float(value)
+        highest = self.lr
+        for group in self._groups:
+            group.lr = value * (group.lr / highest) if highest else value
 
     @property
     def rule(self) -> Rule:
-        """The rule, with its options."""
-        return self._rule
+        """The rule of all groups, with its options.
+
+        Raises:
+            ValueError: the groups differ.
+        """
+        rule: Rule = self._common("rule", [group.rule for group in self._groups])
+        return rule
 
     @rule.setter
     def rule(self, rule: Rule) -> None:
-        self._rule = rule
-        for block in self._blocks:
-            block.rule = rule.for_param(block.flat.tensors[0])
+        for group in self._groups:
+            group.rule = rule
+
+    def option(self, name: str) -> Any:
+        """Return the value of an option that all groups have.
+
+        Raises:
+            ValueError: the groups differ.
+        """
+        return self._common(name, [getattr(group.rule, name) for group in self._groups])
+
+    def set_option(self, name: str, value: Any) -> None:
+        """Set an option of all groups.
+
+        Raises:
+            ValueError, TypeError: the value is out of its range, or is not of the option's type;
+                nothing has changed.
+        """
+        rules = [group.rule.with_options({name: value}, group.lr) for group in self._groups]
+        for group, rule in zip(self._groups, rules):
+            group.rule = rule
+
+    def _common(self, name: str, values: list[Any]) -> Any:
+        """Return what all groups have, or raise a ValueError."""
+        if any(value != values[0] for value in values):
+            raise ValueError(
+                f"{self.name}.{name}: the groups differ, {values}; "
+                "read that of each from param_groups"
+            )
+        return values[0]
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -399,7 +487,7 @@ class RuleOptimizer(Optimizer):
         """
         blocks: list[Block] = []
         ready: list[Ready] = []
-        for block in self._blocks or blocks_of(self.params, self.rule):
+        for block in self._blocks or self._fresh_blocks():
             grad = block.flat.whole(block.grads)
             if grad is not None and block.flat.has_values():
                 # Arrays in their places were checked when they were put there.
@@ -409,10 +497,14 @@ class RuleOptimizer(Optimizer):
             self._require_fit(block)
             for part in by_gradient(block):
                 blocks.append(part)
-                if part.flat.tensors[0].grad is not None:
+                if part.grads[0] is not None:
                     ready.append(Ready(part, part.flat.gather(part.grads)))
         self._blocks = blocks
         return ready
+
+    def _fresh_blocks(self) -> list[Block]:
+        """Return the blocks of all parameters before their first step."""
+        return [block for group in self._groups for block in blocks_of(group, group.params)]
 
     def proposal(self, ready: Ready, out: Buffer) -> None:
         """Write the block's update into `out`, and update its state."""
@@ -445,11 +537,10 @@ class RuleOptimizer(Optimizer):
         """
         block.complete()
 
-        def number(i: int) -> float:
-            return block.rule.numbers(self.rate, block.steps + 1)[i]
+        def make() -> tuple[float, ...]:
+            return block.rule.numbers(block.group.lr * self.scale, block.steps + 1)
 
-        count = len(block.rule.numbers(self.rate, block.steps + 1))
-        numbers = tuple([fed(partial(number, i)) for i in range(count)])
+        numbers = each_fed(make)
         after(block.count)
         return numbers
 
@@ -496,7 +587,7 @@ class RuleOptimizer(Optimizer):
 
     def options(self) -> Hashable:
         """Return everything the next step depends on, except arrays and fed numbers."""
-        return self.rule
+        return tuple([group.rule for group in self._groups])
 
     # -- state -------------------------------------------------------------------------------------
 
@@ -506,7 +597,7 @@ class RuleOptimizer(Optimizer):
         return sum(array.nbytes for block in self._blocks for array in block.state.values())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the learning rate and copies of the state's arrays, for `agrad.save`.
+        """Return the learning rates and copies of the state's arrays, for `agrad.save`.
 
         The rule's options, and the factor that a schedule sets, are not in it.
         """
@@ -521,20 +612,33 @@ class RuleOptimizer(Optimizer):
             for i, param in enumerate(self.params)
             if param in saved and saved[param]["steps"]
         }
-        return {"lr": self.lr, "parameters": parameters}
+        state = {"lr": self.lr, "parameters": parameters}
+        return state if len(self._groups) == 1 else state | {"groups": self._saved_groups()}
+
+    def _saved_groups(self) -> dict[str, Any]:
+        return {
+            str(i): {"lr": group.lr, "size": len(group.params)}
+            for i, group in enumerate(self._groups)
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore a state from `state_dict`, given the same rule and matching parameters.
+        """Restore a state from `state_dict`, given the same rules and matching parameters.
+
+        The state of an optimizer with one group, or of a version without groups, fits several
+        groups of the same parameters too: their rates keep their ratios.
 
         Raises:
-            ValueError: the state is invalid, or belongs to another rule or other parameters;
-                nothing has changed.
-            TypeError: the saved learning rate is not a number; nothing has changed.
+            ValueError: the state is invalid, or belongs to another rule, or other parameters or
+                groups; nothing has changed.
+            TypeError: a saved learning rate is not a number; nothing has changed.
         """
-        if require_dict(self.name, "the state", state).keys() != {"lr", "parameters"}:
+        names = {"lr", "parameters"}
+        if require_dict(self.name, "the state", state).keys() not in (names, names | {"groups"}):
             raise ValueError(
-                f"{self.name}.load_state_dict: expected lr and parameters, got {sorted(state)}"
+                f"{self.name}.load_state_dict: expected lr and parameters, and groups if there are "
+                f"several, got {sorted(state)}"
             )
+        rates = self._loaded_rates(state["lr"], state["groups"]) if "groups" in state else {}
         saved = require_dict(self.name, "parameters", state["parameters"])
         known = {str(i): param for i, param in enumerate(self.params)}
         if not saved.keys() <= known.keys():
@@ -542,23 +646,60 @@ class RuleOptimizer(Optimizer):
                 f"{self.name}.load_state_dict: the state has parameters "
                 f"{sorted(saved.keys() - known.keys())}, but the optimizer has only {len(known)}"
             )
+        rules = {
+            param: group.rule.for_param(param) for group in self._groups for param in group.params
+        }
         steps = {
-            param: self._loaded_steps(i, param, saved[i]) if i in saved else 0
+            param: self._loaded_steps(i, rules[param], param, saved[i]) if i in saved else 0
             for i, param in known.items()
         }
         self.lr = state["lr"]
+        for group, rate in rates.items():
+            group.lr = rate
         states = {param: saved[i] for i, param in known.items() if i in saved}
         self._blocks = []
-        for count in sorted(set(steps.values())):
-            alike = [param for param in steps if steps[param] == count]
-            for block in blocks_of(alike, self.rule, count):
-                if count:
-                    _load(block, [states[param] for param in block.flat.tensors])
-                self._blocks.append(block)
+        for group in self._groups:
+            for count in sorted({steps[param] for param in group.params}):
+                alike = [param for param in group.params if steps[param] == count]
+                for block in blocks_of(group, alike, count):
+                    if count:
+                        _load(block, [states[param] for param in block.flat.tensors])
+                    self._blocks.append(block)
 
-    def _loaded_steps(self, i: str, param: Tensor, saved: Any) -> int:
+    def _loaded_rates(self, highest: Any, saved: Any) -> dict[Group, float]:
+        """Check everything saved for the groups, and return their learning rates."""
+        own = self._saved_groups()
+        if require_dict(self.name, "groups", saved).keys() != own.keys():
+            raise ValueError(
+                f"{self.name}.load_state_dict: the optimizer has {len(own)} groups, the state has "
+                f"{sorted(saved)}"
+            )
+        rates = {}
+        for i, group in enumerate(self._groups):
+            if require_dict(self.name, f"group {i}", saved[str(i)]).keys() != {"lr", "size"}:
+                raise ValueError(
+                    f"{self.name}.load_state_dict: group {i} needs lr and size, the state has "
+                    f"{sorted(saved[str(i)])}"
+                )
+            size = require_count(self.name, f"size of group {i}", saved[str(i)]["size"])
+            if size != len(group.params):
+                raise ValueError(
+                    f"{self.name}.load_state_dict: group {i} has {len(group.params)} parameters, "
+                    f"the state {size}"
+                )
+            rates[group] = saved[str(i)]["lr"]
+            require(f"{self.name}: group {i}", "not be negative", lambda x: x >= 0, lr=rates[group])
+        require(self.name, "not be negative", lambda x: x >= 0, lr=highest)
+        if highest != max(rates.values()):
+            raise ValueError(
+                f"{self.name}.load_state_dict: lr must be the highest of the groups, "
+                f"{max(rates.values())}, the state has {highest!r:.50}"
+            )
+        return rates
+
+    def _loaded_steps(self, i: str, rule: Rule, param: Tensor, saved: Any) -> int:
         """Check everything saved for a parameter, and return the number of steps it has made."""
-        names = self.rule.for_param(param).state
+        names = rule.state
         if require_dict(self.name, f"parameter {i}", saved).keys() != {"steps", *names}:
             raise ValueError(
                 f"{self.name}.load_state_dict: parameter {i} needs steps and {sorted(names)}, "
@@ -568,6 +709,10 @@ class RuleOptimizer(Optimizer):
             require_array(self.name, f"{name} of parameter {i}", saved[name], param.data)
         # Nothing is saved for a parameter that has made no step.
         return require_count(self.name, f"steps of parameter {i}", saved["steps"], least=1)
+
+
+def _params_of(groups: Iterable[Group]) -> tuple[Tensor, ...]:
+    return tuple(param for group in groups for param in group.params)
 
 
 def _load(block: Block, saved: list[Any]) -> None:
@@ -580,12 +725,8 @@ def _load(block: Block, saved: list[Any]) -> None:
 
 
 def option(name: str) -> Any:
-    """Return a property of a `RuleOptimizer` that reads and sets an option of its rule."""
-
-    def get(optimizer: RuleOptimizer) -> Any:
-        return getattr(optimizer.rule, name)
-
-    def set_(optimizer: RuleOptimizer, value: Any) -> None:
-        optimizer.rule = replace(optimizer.rule, **{name: value})  # type: ignore[type-var]
-
-    return property(get, set_)
+    """Return a property of a `RuleOptimizer` that reads and sets an option of its rules."""
+    return property(
+        lambda optimizer: optimizer.option(name),
+        lambda optimizer, value: optimizer.set_option(name, value),
+    )

@@ -1,13 +1,13 @@
 """RMSprop: each gradient divided by its root mean square."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.core.tensor import Tensor
 from agrad.optim.arguments import require
+from agrad.optim.group import Params
 from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rule import Rule, with_decay
 
@@ -18,11 +18,11 @@ __all__ = ["RMSprop", "RMSpropRule"]
 class RMSpropRule(Rule):
     """The rule of `RMSprop`, with its options."""
 
-    alpha: float
-    eps: float
-    weight_decay: float
-    momentum: float
-    centered: bool
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    centered: bool = False
 
     def __post_init__(self) -> None:
         require(self.name, "be in [0, 1)", lambda x: 0 <= x < 1, alpha=self.alpha)
@@ -82,7 +82,7 @@ class RMSprop(RuleOptimizer):
     Source: G. Hinton, Neural Networks for Machine Learning, lecture 6e.
 
     Args:
-        params: the Tensors to train.
+        params: the Tensors to train, or parameter groups, see `RuleOptimizer`.
         lr: the learning rate.
         alpha: the share of v that a step keeps.
         eps: keeps the quotient finite.
@@ -112,12 +112,12 @@ class RMSprop(RuleOptimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Params,
         lr: float = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
-        centered: bool = False,
+        alpha: float = RMSpropRule.alpha,
+        eps: float = RMSpropRule.eps,
+        weight_decay: float = RMSpropRule.weight_decay,
+        momentum: float = RMSpropRule.momentum,
+        centered: bool = RMSpropRule.centered,
     ) -> None:
         super().__init__(params, lr, RMSpropRule(alpha, eps, weight_decay, momentum, centered))

@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, ClassVar
 
 from agrad.backend import Array
 from agrad.core.tensor import Tensor
@@ -50,6 +51,28 @@ class Rule(ABC):
     def state(self) -> tuple[str, ...]:
         """The names of the state arrays of each parameter, which start as zeros."""
         return ()
+
+    def options(self, lr: float) -> dict[str, Any]:
+        """Return the options by the names that a parameter group has for them.
+
+        Args:
+            lr: the group's learning rate, for options that are rates.
+        """
+        if not is_dataclass(self):
+            return {}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def with_options(self, options: Mapping[str, Any], lr: float) -> "Rule":
+        """Return the rule with some options changed.
+
+        Args:
+            options: the new values by name, as from `options`.
+            lr: the learning rate of the group that the options are for.
+
+        Raises:
+            ValueError, TypeError: an option is out of its range, or is not of its type.
+        """
+        return replace(self, **options) if options else self  # type: ignore[type-var]
 
     def for_param(self, param: Tensor) -> "Rule":
         """Return the rule for this parameter: this rule, or another if it does not apply."""

@@ -1,11 +1,11 @@
 """Gradient descent with momentum."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agrad.backend import Array, kernels
-from agrad.core.tensor import Tensor
 from agrad.optim.arguments import require
+from agrad.optim.group import Params
 from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rule import Rule, with_decay
 
@@ -66,7 +66,7 @@ class SGD(RuleOptimizer):
     """Stochastic gradient descent: Δ = -lr · b, where b ← momentum · b + (1 - dampening) · g.
 
     Args:
-        params: the Tensors to train.
+        params: the Tensors to train, or parameter groups, see `RuleOptimizer`.
         lr: the learning rate.
         momentum: the share of b that a step keeps; with 0, b is g.
         dampening: reduces what g adds to b, from the second step on.
@@ -94,7 +94,7 @@ class SGD(RuleOptimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Params,
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,

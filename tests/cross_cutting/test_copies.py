@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_trainings import in_groups
 
 import agrad as ag
 import agrad.nn.functional as F
@@ -31,6 +32,7 @@ OPTIMIZERS: dict[str, Callable[[Params], optim.Optimizer]] = {
     "Adam": lambda params: optim.Adam(params, lr=0.01, amsgrad=True),
     "AdamW": lambda params: optim.AdamW(params, lr=0.01),
     "Muon": lambda params: optim.Muon(params, lr=0.01),
+    "groups": lambda params: optim.AdamW(in_groups(params), lr=0.01),
     "own rule": lambda params: optim.RuleOptimizer(params, 0.05, SGDRule(0.5, 0.0, 0.1, False)),
     "average": lambda params: optim.AverageGradient(optim.Adam(params, lr=0.01)),
     "average, automatic": lambda params: optim.AverageGradient(

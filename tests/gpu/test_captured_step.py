@@ -12,7 +12,7 @@ import fake_graphs
 import fake_memory
 import numpy as np
 import pytest
-from small_trainings import OPTIMIZERS, network
+from small_trainings import OPTIMIZERS, in_groups, network
 
 import agrad as ag
 import agrad.nn.functional as F
@@ -202,6 +202,55 @@ def test_the_rate_is_followed(others: list[Any]) -> None:
     both(steps, dense, lambda p: optim.AdamW(p, lr=1e-3))
     both(steps, dense, lambda p: average(p, lr="auto"))
     assert len(others) == 3  # of which one is the first with a schedule's factor
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_groups_are_followed(averaged: bool, launches: list[Any]) -> None:
+    """Their rates, which are fed, and their options, each of which has a graph."""
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        schedule = optim.StepLR(optimizer, 3)
+        first, second = optimizer.param_groups
+        losses = []
+        for i, batch in enumerate(batches(20)):
+            if i == 4:
+                second["lr"] = 0.001
+            if i in (6, 11):  # there and back again
+                first["weight_decay"] = 0.3 if i == 6 else 0.01
+            if i in (13, 16):
+                second["params"][0].requires_grad = i == 16
+            losses.append(step(*batch))
+            schedule.step()
+        return losses
+
+    def make(params: Any) -> optim.Optimizer:
+        base = optim.AdamW(in_groups(params), lr=0.01)
+        return optim.AverageGradient(base, lr="auto") if averaged else base
+
+    both(steps, dense, make)
+    assert len(launches) >= 10
+
+
+def test_an_added_group_is_recorded(launches: list[Any]) -> None:
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        losses = []
+        for i, batch in enumerate(batches(10)):
+            if i == 5:
+                model[1].weight.requires_grad = True
+                optimizer.add_param_group({"params": model[1].weight, "lr": 0.02})
+            losses.append(step(*batch))
+        return losses
+
+    def model() -> nn.Sequential:
+        model = dense()
+        model[1].weight.requires_grad = False
+        return model
+
+    def make(params: Any) -> optim.Optimizer:
+        return optim.Adam([param for param in params if param.requires_grad], lr=0.01)
+
+    both(steps, model, make)
+    assert len(launches) >= 5
 
 
 def test_a_share_that_changes_after_the_first_step(others: list[Any]) -> None:

@@ -1,10 +1,20 @@
 """A small network, and an optimizer of every kind, for tests that train."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import agrad as ag
 from agrad import nn, optim
+
+
+def in_groups(params: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return two groups: biases, and all others."""
+    listed = list(params)
+    return [
+        {"params": [p for p in listed if p.ndim > 1]},
+        {"params": [p for p in listed if p.ndim < 2], "lr": 0.02, "weight_decay": 0.0},
+    ]
+
 
 OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "SGD": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01),
@@ -13,6 +23,7 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "Adam": lambda p: optim.Adam(p, amsgrad=True),
     "AdamW": optim.AdamW,
     "Muon": lambda p: optim.Muon(p, lr=0.01),
+    "groups": lambda p: optim.AdamW(in_groups(p), lr=0.01),
     **{
         f"average by {granularity}": lambda p, g=granularity: optim.AverageGradient(
             optim.Adam(p, lr=1e-3), granularity=g, every=2, repeats=2, lr="auto", probe_size=8
