@@ -124,8 +124,13 @@ def test_train_leaves_everything_in_its_folder(tmp_path):
     assert settings["seed"] == 5
     assert settings["lr"] == "auto"
     assert settings["iterations"] == 3
+    assert (settings["probe"], settings["decay"]) == (32, 0.4)
     *steps, test = map(json.loads, lines(out / "metrics.jsonl"))
     assert [step["iteration"] for step in steps] == [1, 2, 3]
+    for step in steps:
+        assert step.keys() == {"iteration", "loss", "seconds", "rate", "fraction", "cuts"}
+        assert 0 < step["rate"] < 1
+        assert 0 <= step["fraction"] <= 1
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
 
     model = dense_network(64, 10, depth=1, width=8)
@@ -139,6 +144,7 @@ def test_train_with_every_option(tmp_path):
     out = tmp_path / "run"
     words = "--data digits --depth 2 --width 7 --activation selu --init orthogonal --seed 1"
     words += " --optimizer muon --no-average --lr 0.01 --momentum 0.5 --batch-size 500 --epochs 2"
+    words += " --probe 16 --decay 0.25"
     assert invoke("train", *words.split(), "--out", out).exit_code == 0
     settings = json.loads((out / "settings.json").read_text())
     settings.pop("machine")
@@ -152,6 +158,8 @@ def test_train_with_every_option(tmp_path):
         "optimizer": "muon",
         "average": False,
         "lr": 0.01,
+        "probe": 16,
+        "decay": 0.25,
         "momentum": 0.5,
         "batch_size": 500,
         "iterations": 4,
