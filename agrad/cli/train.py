@@ -41,6 +41,7 @@ _Maker = Callable[..., optim.RuleOptimizer]
 _WITH_MOMENTUM: dict[str, _Maker] = {"muon": optim.Muon, "rmsprop": optim.RMSprop, "sgd": optim.SGD}
 _WITHOUT_MOMENTUM: dict[str, _Maker] = {"adam": optim.Adam, "adamw": optim.AdamW}
 _OPTIMIZERS = {**_WITH_MOMENTUM, **_WITHOUT_MOMENTUM}
+_NEED_MOMENTUM = ("rmsprop", "sgd")  # to be cautious; the others have momentum by default
 _AUTO_START = 1e-4
 _ITERATIONS = 320
 _MAY_BE_NONE = ("init", "momentum", "epochs")
@@ -137,6 +138,12 @@ class _LearningRate(click.ParamType["float | str"]):
     "--momentum",
     type=click.FloatRange(0, 1, max_open=True),
     help=f"For {', '.join(sorted(_WITH_MOMENTUM))}.  [default: the rule's own]",
+)
+@click.option(
+    "--cautious/--no-cautious",
+    default=False,
+    show_default=True,
+    help="Leave out the parts of each update that go against the batch's gradient.",
 )
 @click.option(
     "--batch-size",
@@ -335,6 +342,9 @@ def _completed(settings: dict[str, Any]) -> list[str]:
         problems.append("--iterations and --epochs exclude each other")
     if settings["momentum"] is not None and settings["optimizer"] not in _WITH_MOMENTUM:
         problems.append(f"--momentum cannot be combined with --optimizer {settings['optimizer']}")
+    without_momentum = settings["optimizer"] in _NEED_MOMENTUM and not settings["momentum"]
+    if settings["cautious"] and without_momentum:
+        problems.append(f"--cautious with --optimizer {settings['optimizer']} needs --momentum")
     if settings["data"] == "imdb" and settings["model"] == "dense":
         problems.append("--data imdb needs --model conv")
     if not settings["average"] and settings["lr"] in (None, "auto"):
@@ -425,7 +435,10 @@ def _train(
 
 def _optimizer(params: Any, settings: dict[str, Any]) -> optim.Optimizer:
     automatic = settings["lr"] == "auto"
-    options = {"lr": _AUTO_START if automatic else settings["lr"]}
+    options = {
+        "lr": _AUTO_START if automatic else settings["lr"],
+        "cautious": settings["cautious"],
+    }
     if settings["momentum"] is not None:
         options["momentum"] = settings["momentum"]
     rule = _OPTIMIZERS[settings["optimizer"]](params, **options)

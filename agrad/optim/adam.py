@@ -21,6 +21,7 @@ class AdamRule(Rule):
     eps: float
     weight_decay: float
     amsgrad: bool
+    cautious: bool = False
 
     def __post_init__(self) -> None:
         beta1, beta2 = self.betas
@@ -67,7 +68,8 @@ class AdamRule(Rule):
     ) -> None:
         kernel = kernels(grad).optimizer
         (kernel.amsgrad if self.amsgrad else kernel.adam)(
-            out, grad, *state.values(), rate, *self.betas, self.eps, root_correction
+            *(out, grad, *state.values()),
+            *(rate, *self.betas, self.eps, root_correction, self.cautious),
         )
 
 
@@ -104,6 +106,7 @@ class Adam(RuleOptimizer):
         eps: keeps the quotient finite.
         weight_decay: the factor λ of λθ, added to g.
         amsgrad: divide by the largest average of g² so far (Reddi et al., arXiv:1904.09237).
+        cautious: leave out elements of Δ that go up the slope, see `RuleOptimizer`.
 
     Raises:
         ValueError, TypeError: an argument is out of its range, or is not a number.
@@ -123,6 +126,7 @@ class Adam(RuleOptimizer):
     eps: float = option("eps")
     weight_decay: float = option("weight_decay")
     amsgrad: bool = option("amsgrad")
+    cautious: bool = option("cautious")
 
     _rule_type: type[AdamRule] = AdamRule
 
@@ -134,14 +138,17 @@ class Adam(RuleOptimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        *,
+        cautious: bool = False,
     ) -> None:
-        super().__init__(params, lr, self._rule_type(betas, eps, weight_decay, amsgrad))
+        super().__init__(params, lr, self._rule_type(betas, eps, weight_decay, amsgrad, cautious))
 
 
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101).
 
-    Like `Adam`, but the decay adds -lr · λθ to Δ rather than λθ to g.
+    Like `Adam`, but the decay adds -lr · λθ to Δ rather than λθ to g. If `cautious`, the decay is
+    made in full.
 
     Example:
         >>> import agrad as ag
@@ -164,5 +171,7 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
+        *,
+        cautious: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, cautious=cautious)

@@ -37,6 +37,7 @@ class MuonRule(Rule):
     adjust_lr_fn: Adjustment | None
     others: RMSpropRule
     proportion: tuple[float, float] | None
+    cautious: bool = False
 
     whole = True
 
@@ -109,6 +110,8 @@ class MuonRule(Rule):
         average += (1 - momentum) * (grad - average)
         direction = grad + momentum * (average - grad) if self.nesterov else average
         nearly = orthogonalize(direction, self.ns_coefficients, self.ns_steps, self.eps)
+        if self.cautious:
+            nearly *= np.sign(nearly) * grad >= 0
         kernel = kernels(grad).optimizer
         kernel.scale(out, nearly, minus_rate * self._factor(*grad.shape))
         if self.weight_decay:
@@ -167,6 +170,8 @@ class Muon(RuleOptimizer):
             AdamW's (arXiv:2502.16982).
         rmsprop: the arguments of `RMSprop` for the other parameters. Its `lr` defaults to
             `lr`, and otherwise changes in proportion to it. A parameter group may have its own.
+        cautious: leave out elements of s · O that go up the slope, see `RuleOptimizer`. For the
+            other parameters it is an argument of `rmsprop`.
 
     Raises:
         ValueError, TypeError: an argument is out of its range, or is not a number.
@@ -188,6 +193,7 @@ class Muon(RuleOptimizer):
     eps: float = option("eps")
     ns_steps: int = option("ns_steps")
     adjust_lr_fn: Adjustment | None = option("adjust_lr_fn")
+    cautious: bool = option("cautious")
 
     def __init__(
         self,
@@ -201,6 +207,8 @@ class Muon(RuleOptimizer):
         ns_steps: int = 5,
         adjust_lr_fn: Adjustment | None = None,
         rmsprop: Mapping[str, Any] | None = None,
+        *,
+        cautious: bool = False,
     ) -> None:
         require(self.name, "not be negative", lambda x: x >= 0, lr=lr)
         rule = MuonRule(
@@ -212,6 +220,7 @@ class Muon(RuleOptimizer):
             ns_steps,
             adjust_lr_fn,
             **_others(rmsprop or {}, lr),
+            cautious=cautious,
         )
         super().__init__(params, lr, rule)
 

@@ -285,6 +285,12 @@ class RuleOptimizer(Optimizer):
     Frozen parameters (`requires_grad=False`) may be among them. They do not change, and train from
     the first step on for which `requires_grad` is True again.
 
+    The rules with momentum can be `cautious` (Liang et al., arXiv:2411.16085): where the momentum
+    would move a parameter against the present gradient, Δᵢgᵢ > 0, the step leaves it alone. g is
+    the gradient that the rule gets, with the weight decay that is added to it; decoupled weight
+    decay is made in any case. Unlike the authors' code, the rule does not enlarge the other
+    elements of Δ in turn, and moves those with gᵢ = 0.
+
     Args:
         params: the Tensors to train, distinct leaves, of which one at least requires a gradient; or
             the parameter groups.
@@ -380,41 +386,13 @@ class RuleOptimizer(Optimizer):
         Raises:
             ValueError: the groups differ.
         """
-        rule: Rule = self._common("rule", [group.rule for group in self._groups])
+        rule: Rule = _common(f"{self.name}.rule", [group.rule for group in self._groups])
         return rule
 
     @rule.setter
     def rule(self, rule: Rule) -> None:
         for group in self._groups:
             group.rule = rule
-
-    def option(self, name: str) -> Any:
-        """Return the value of an option that all groups have.
-
-        Raises:
-            ValueError: the groups differ.
-        """
-        return self._common(name, [getattr(group.rule, name) for group in self._groups])
-
-    def set_option(self, name: str, value: Any) -> None:
-        """Set an option of all groups.
-
-        Raises:
-            ValueError, TypeError: the value is out of its range, or is not of the option's type;
-                nothing has changed.
-        """
-        rules = [group.rule.with_options({name: value}, group.lr) for group in self._groups]
-        for group, rule in zip(self._groups, rules):
-            group.rule = rule
-
-    def _common(self, name: str, values: list[Any]) -> Any:
-        """Return what all groups have, or raise a ValueError."""
-        if any(value != values[0] for value in values):
-            raise ValueError(
-                f"{self.name}.{name}: the groups differ, {values}; "
-                "read that of each from param_groups"
-            )
-        return values[0]
 
     # -- a step ------------------------------------------------------------------------------------
 
@@ -726,7 +704,24 @@ def _load(block: Block, saved: list[Any]) -> None:
 
 def option(name: str) -> Any:
     """Return a property of a `RuleOptimizer` that reads and sets an option of its rules."""
-    return property(
-        lambda optimizer: optimizer.option(name),
-        lambda optimizer, value: optimizer.set_option(name, value),
-    )
+
+    def get(optimizer: RuleOptimizer) -> Any:
+        values = [getattr(group.rule, name) for group in optimizer.param_groups]
+        return _common(f"{optimizer.name}.{name}", values)
+
+    def set_(optimizer: RuleOptimizer, value: Any) -> None:
+        groups = optimizer.param_groups
+        rules = [group.rule.with_options({name: value}, group.lr) for group in groups]
+        for group, rule in zip(groups, rules):
+            group.rule = rule
+
+    return property(get, set_)
+
+
+def _common(name: str, values: list[Any]) -> Any:
+    """Return what all groups have, or raise a ValueError."""
+    if any(value != values[0] for value in values):
+        raise ValueError(
+            f"{name}: the groups differ, {values}; read that of each from param_groups"
+        )
+    return values[0]

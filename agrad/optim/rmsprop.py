@@ -9,7 +9,7 @@ from agrad.backend import Array, kernels
 from agrad.optim.arguments import require
 from agrad.optim.group import Params
 from agrad.optim.optimizer import RuleOptimizer, option
-from agrad.optim.rule import Rule, with_decay
+from agrad.optim.rule import Rule, require_momentum_if_cautious, with_decay
 
 __all__ = ["RMSprop", "RMSpropRule"]
 
@@ -23,6 +23,7 @@ class RMSpropRule(Rule):
     weight_decay: float = 0.0
     momentum: float = 0.0
     centered: bool = False
+    cautious: bool = False
 
     def __post_init__(self) -> None:
         require(self.name, "be in [0, 1)", lambda x: 0 <= x < 1, alpha=self.alpha)
@@ -34,6 +35,7 @@ class RMSpropRule(Rule):
             weight_decay=self.weight_decay,
             momentum=self.momentum,
         )
+        require_momentum_if_cautious(self, self.momentum)
 
     @property
     def state(self) -> tuple[str, ...]:
@@ -62,7 +64,7 @@ class RMSpropRule(Rule):
         direction = np.empty_like(grad)
         self._scale(direction, grad, state, -1.0)
         kernels(grad).optimizer.heavy_ball(
-            out, direction, state["momentum"], rate, self.momentum, 1.0, False
+            out, direction, state["momentum"], rate, self.momentum, 1.0, False, self.cautious
         )
 
     def _scale(self, out: Array, grad: Array, state: Mapping[str, Array], lr: float) -> None:
@@ -89,6 +91,7 @@ class RMSprop(RuleOptimizer):
         weight_decay: the factor λ of λθ, added to g.
         momentum: the share of the last update's direction that is added to the new one.
         centered: divide by the gradient's standard deviation, √(v - m²) with m its mean.
+        cautious: leave out elements of Δ that go up the slope, see `RuleOptimizer`; needs momentum.
 
     Raises:
         ValueError, TypeError: an argument is out of its range, or is not a number.
@@ -109,6 +112,7 @@ class RMSprop(RuleOptimizer):
     weight_decay: float = option("weight_decay")
     momentum: float = option("momentum")
     centered: bool = option("centered")
+    cautious: bool = option("cautious")
 
     def __init__(
         self,
@@ -119,5 +123,8 @@ class RMSprop(RuleOptimizer):
         weight_decay: float = RMSpropRule.weight_decay,
         momentum: float = RMSpropRule.momentum,
         centered: bool = RMSpropRule.centered,
+        *,
+        cautious: bool = RMSpropRule.cautious,
     ) -> None:
-        super().__init__(params, lr, RMSpropRule(alpha, eps, weight_decay, momentum, centered))
+        rule = RMSpropRule(alpha, eps, weight_decay, momentum, centered, cautious)
+        super().__init__(params, lr, rule)

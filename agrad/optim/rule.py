@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from agrad.backend import Array
 from agrad.core.tensor import Tensor
 
-__all__ = ["Rule", "with_decay"]
+__all__ = ["Rule", "require_momentum_if_cautious", "with_decay"]
 
 
 class Rule(ABC):
@@ -115,3 +115,9 @@ class Rule(ABC):
 def with_decay(grad: Array, weight_decay: float, values: Array) -> Array:
     """Return the gradient of the loss plus ½ weight_decay |θ|²."""
     return grad + float(weight_decay) * values if weight_decay else grad
+
+
+def require_momentum_if_cautious(rule: Any, momentum: float) -> None:
+    """Raise a ValueError if a rule is cautious, but has no momentum that could oppose the slope."""
+    if rule.cautious and not momentum:
+        raise ValueError(f"{rule.name}: cautious needs momentum, got momentum={momentum}")

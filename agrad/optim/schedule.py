@@ -16,6 +16,7 @@ class Schedule:
     """Gives an optimizer its `scale`, the factor on its learning rate, from step to step.
 
     `lr` itself does not change, and may be set or loaded at any time; `rate` is the effective rate.
+    The factor is the same for all parameter groups.
     If an AverageGradient sets its rate automatically, the factor scales its step instead. A
     subclass defines `factor`.
 
@@ -103,7 +104,8 @@ class CosineAnnealingLR(Schedule):
     """Lower the rate to `eta_min` in `T_max` steps, along half a period of a cosine.
 
     After `T_max` the rate follows the cosine up again, and so on. `eta_min` is a rate, not a
-    factor, whatever `lr` is or becomes. If `lr` is automatic or 0, `eta_min` must be 0.
+    factor, whatever `lr` is or becomes. If `lr` is automatic or 0, `eta_min` must be 0. With
+    several parameter groups it is the lowest value of the highest rate; the ratios stay the same.
 
     Example:
         >>> import agrad as ag

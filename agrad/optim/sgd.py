@@ -7,7 +7,7 @@ from agrad.backend import Array, kernels
 from agrad.optim.arguments import require
 from agrad.optim.group import Params
 from agrad.optim.optimizer import RuleOptimizer, option
-from agrad.optim.rule import Rule, with_decay
+from agrad.optim.rule import Rule, require_momentum_if_cautious, with_decay
 
 __all__ = ["SGD", "SGDRule"]
 
@@ -20,6 +20,7 @@ class SGDRule(Rule):
     dampening: float
     weight_decay: float
     nesterov: bool
+    cautious: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -35,6 +36,8 @@ class SGDRule(Rule):
                 f"{self.name}: nesterov needs momentum and no dampening, "
                 f"got momentum={self.momentum} and dampening={self.dampening}"
             )
+
+        require_momentum_if_cautious(self, self.momentum)
 
     @property
     def state(self) -> tuple[str, ...]:
@@ -59,7 +62,8 @@ class SGDRule(Rule):
             kernel.scale(out, grad, *numbers)
             return
         rate, fresh = numbers
-        kernel.heavy_ball(out, grad, state["momentum"], rate, self.momentum, fresh, self.nesterov)
+        numbers = rate, self.momentum, fresh, self.nesterov, self.cautious
+        kernel.heavy_ball(out, grad, state["momentum"], *numbers)
 
 
 class SGD(RuleOptimizer):
@@ -72,6 +76,7 @@ class SGD(RuleOptimizer):
         dampening: reduces what g adds to b, from the second step on.
         weight_decay: the factor λ of λθ, added to g.
         nesterov: look ahead, Δ = -lr · (g + momentum · b); needs momentum and no dampening.
+        cautious: leave out elements of Δ that go up the slope, see `RuleOptimizer`; needs momentum.
 
     Raises:
         ValueError, TypeError: an argument is out of its range, or is not a number.
@@ -91,6 +96,7 @@ class SGD(RuleOptimizer):
     dampening: float = option("dampening")
     weight_decay: float = option("weight_decay")
     nesterov: bool = option("nesterov")
+    cautious: bool = option("cautious")
 
     def __init__(
         self,
@@ -100,5 +106,7 @@ class SGD(RuleOptimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        cautious: bool = False,
     ) -> None:
-        super().__init__(params, lr, SGDRule(momentum, dampening, weight_decay, nesterov))
+        super().__init__(params, lr, SGDRule(momentum, dampening, weight_decay, nesterov, cautious))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import Array, inline, kernel
+from .jit import Array, called, inline, kernel
 
 # Elements worked on at a time, each with a partial sum of its own: a single sum would be a chain of
 # additions, each waiting for the one before, and would keep LLVM from vectorizing the loop.
@@ -27,7 +27,20 @@ def add_scaled(out: NDArray[Any], x: NDArray[Any], factor: float) -> None:
     out += factor * x
 
 
-@kernel("real[:], const real[:], real[:], real, real, real, boolean")
+@called
+def leave_out_opposed(delta: Array, grad: Array) -> None:
+    """Set the elements of `delta` that go up the slope to 0.
+
+    A pass of its own, so that the other elements keep the bits that they have without it. It goes
+    by the signs alone, as a product could underflow; minimum and maximum are vectorized.
+    """
+    zero = delta.dtype.type(0)
+    for i in range(delta.size):
+        step = delta[i] if grad[i] <= zero else min(delta[i], zero)
+        delta[i] = step if grad[i] >= zero else max(step, zero)
+
+
+@kernel("real[:], const real[:], real[:], real, real, real, boolean, boolean")
 def heavy_ball(
     delta: Array,
     direction: Array,
@@ -36,12 +49,18 @@ def heavy_ball(
     momentum: float,
     fresh: float,
     nesterov: bool,
+    cautious: bool,
 ) -> None:
-    """delta = -lr · buffer, where buffer = momentum · buffer + fresh · direction."""
+    """delta = -lr · buffer, where buffer = momentum · buffer + fresh · direction.
+
+    If `cautious`, an element that opposes its direction is 0.
+    """
     for i in range(delta.size):
         buffer[i] = momentum * buffer[i] + fresh * direction[i]
         step = direction[i] + momentum * buffer[i] if nesterov else buffer[i]
         delta[i] = -lr * step
+    if cautious:
+        leave_out_opposed(delta, direction)
 
 
 @kernel("real[:], const real[:], real[:], real, float64, real")
@@ -77,7 +96,7 @@ def centered_rmsprop(
         delta[i] = -lr * grad[i] / (math.sqrt(max(variance, real(0))) + eps)
 
 
-@kernel("real[:], const real[:], real[:], real[:], real, float64, float64, real, real")
+@kernel("real[:], const real[:], real[:], real[:], real, float64, float64, real, real, boolean")
 def adam(
     delta: Array,
     grad: Array,
@@ -88,17 +107,25 @@ def adam(
     beta2: float,
     eps: float,
     root_correction: float,
+    cautious: bool,
 ) -> None:
-    """delta = -lr · average / (√square_average / root_correction + eps)."""
+    """delta = -lr · average / (√square_average / root_correction + eps).
+
+    If `cautious`, an element that opposes its gradient is 0.
+    """
     real = delta.dtype.type
     fresh, keep, fresh_square = real(1 - beta1), real(beta2), real(1 - beta2)
     for i in range(delta.size):
         average[i] += fresh * (grad[i] - average[i])
         square_average[i] = keep * square_average[i] + fresh_square * (grad[i] * grad[i])
         delta[i] = -lr * average[i] / (math.sqrt(square_average[i]) / root_correction + eps)
+    if cautious:
+        leave_out_opposed(delta, grad)
 
 
-@kernel("real[:], const real[:], real[:], real[:], real[:], real, float64, float64, real, real")
+@kernel(
+    "real[:], const real[:], real[:], real[:], real[:], real, float64, float64, real, real, boolean"
+)
 def amsgrad(
     delta: Array,
     grad: Array,
@@ -110,6 +137,7 @@ def amsgrad(
     beta2: float,
     eps: float,
     root_correction: float,
+    cautious: bool,
 ) -> None:
     """`adam` with the largest square average so far."""
     real = delta.dtype.type
@@ -119,6 +147,8 @@ def amsgrad(
         square_average[i] = keep * square_average[i] + fresh_square * (grad[i] * grad[i])
         peak[i] = max(peak[i], square_average[i])
         delta[i] = -lr * average[i] / (math.sqrt(peak[i]) / root_correction + eps)
+    if cautious:
+        leave_out_opposed(delta, grad)
 
 
 @kernel("const real[:]")

@@ -18,13 +18,20 @@ extern "C" __global__ void add_scaled(real* out, const real* x, int64 count, Num
     FOR_ELEMENTS(i, count) out[i] += factor * x[i];
 }
 
+// Whether a step goes up the slope; by the signs alone, as a product could underflow.
+__device__ inline bool opposes(real step, real grad) {
+    return (step > 0 && grad > 0) || (step < 0 && grad < 0);
+}
+
 extern "C" __global__ void heavy_ball(real* delta, const real* direction, real* buffer, int64 count,
-                                      Number rate, real momentum, Number share, bool nesterov) {
+                                      Number rate, real momentum, Number share, bool nesterov,
+                                      bool cautious) {
     real lr = rate.get(), fresh = share.get();
     FOR_ELEMENTS(i, count) {
         real average = momentum * buffer[i] + fresh * direction[i];
         buffer[i] = average;
-        delta[i] = -lr * (nesterov ? direction[i] + momentum * average : average);
+        real step = -lr * (nesterov ? direction[i] + momentum * average : average);
+        delta[i] = cautious && opposes(step, direction[i]) ? 0 : step;
     }
 }
 
@@ -57,7 +64,7 @@ extern "C" __global__ void centered_rmsprop(real* delta, const real* grad, real*
 
 extern "C" __global__ void adam(real* delta, const real* grad, real* average, real* square_average,
                                 int64 count, Number rate, double beta1, double beta2, real eps,
-                                Number correction) {
+                                Number correction, bool cautious) {
     real lr = rate.get(), root_correction = correction.get();
     real fresh = 1 - beta1, keep = beta2, fresh_square = 1 - beta2;
     FOR_ELEMENTS(i, count) {
@@ -66,13 +73,15 @@ extern "C" __global__ void adam(real* delta, const real* grad, real* average, re
         real square = keep * square_average[i] + fresh_square * (g * g);
         average[i] = mean;
         square_average[i] = square;
-        delta[i] = -lr * mean / (sqrt(square) / root_correction + eps);
+        real step = -lr * mean / (sqrt(square) / root_correction + eps);
+        delta[i] = cautious && opposes(step, g) ? 0 : step;
     }
 }
 
 extern "C" __global__ void amsgrad(real* delta, const real* grad, real* average,
                                    real* square_average, real* peak, int64 count, Number rate,
-                                   double beta1, double beta2, real eps, Number correction) {
+                                   double beta1, double beta2, real eps, Number correction,
+                                   bool cautious) {
     real lr = rate.get(), root_correction = correction.get();
     real fresh = 1 - beta1, keep = beta2, fresh_square = 1 - beta2;
     FOR_ELEMENTS(i, count) {
@@ -83,7 +92,8 @@ extern "C" __global__ void amsgrad(real* delta, const real* grad, real* average,
         average[i] = mean;
         square_average[i] = square;
         peak[i] = most;
-        delta[i] = -lr * mean / (sqrt(most) / root_correction + eps);
+        real step = -lr * mean / (sqrt(most) / root_correction + eps);
+        delta[i] = cautious && opposes(step, g) ? 0 : step;
     }
 }
 

@@ -37,11 +37,13 @@ def _update(name: str, parameters: str) -> Kernel:
 
 _scale = _update("scale", "int64, Number")
 _add_scaled = _update("add_scaled", "int64, Number")
-_heavy_ball = _update("heavy_ball", "real*, int64, Number, real, Number, bool")
+_heavy_ball = _update("heavy_ball", "real*, int64, Number, real, Number, bool, bool")
 _rmsprop = _update("rmsprop", "real*, int64, Number, double, real")
 _centered_rmsprop = _update("centered_rmsprop", "real*, real*, int64, Number, double, real")
-_adam = _update("adam", "real*, real*, int64, Number, double, double, real, Number")
-_amsgrad = _update("amsgrad", "real*, real*, real*, int64, Number, double, double, real, Number")
+_adam = _update("adam", "real*, real*, int64, Number, double, double, real, Number, bool")
+_amsgrad = _update(
+    "amsgrad", "real*, real*, real*, int64, Number, double, double, real, Number, bool"
+)
 _search_elements = Kernel(
     "optimizer.cu", "search_elements", "const real*, real*, real*, double*, int64, real"
 )
@@ -78,10 +80,14 @@ def heavy_ball(
     momentum: float,
     fresh: float | cupy.ndarray,
     nesterov: bool,
+    cautious: bool,
 ) -> None:
-    """delta = -lr · buffer, where buffer = momentum · buffer + fresh · direction."""
-    count = delta.size
-    _heavy_ball(over(count), delta, direction, buffer, count, lr, momentum, fresh, nesterov)
+    """delta = -lr · buffer, where buffer = momentum · buffer + fresh · direction.
+
+    If `cautious`, an element that opposes its direction is 0.
+    """
+    numbers = lr, momentum, fresh, nesterov, cautious
+    _heavy_ball(over(delta.size), delta, direction, buffer, delta.size, *numbers)
 
 
 def rmsprop(
@@ -130,10 +136,22 @@ def adam(
     beta2: float,
     eps: float,
     root_correction: float | cupy.ndarray,
+    cautious: bool,
 ) -> None:
-    """delta = -lr · average / (√square_average / root_correction + eps)."""
+    """delta = -lr · average / (√square_average / root_correction + eps).
+
+    If `cautious`, an element that opposes its gradient is 0.
+
+    Example:
+        >>> delta, square_average = cupy.empty(2), cupy.zeros(2)
+        >>> grad, average = cupy.array([2.0, 2.0]), cupy.array([2.0, -4.0])
+        >>> adam(delta, grad, average, square_average, 0.5, 0.5, 0.75, 0.0, 1.0, True)
+        >>> delta
+        array([-1.,  0.])
+    """
     arrays = delta, grad, average, square_average
-    _adam(over(delta.size), *arrays, delta.size, lr, beta1, beta2, eps, root_correction)
+    numbers = lr, beta1, beta2, eps, root_correction, cautious
+    _adam(over(delta.size), *arrays, delta.size, *numbers)
 
 
 def amsgrad(
@@ -147,10 +165,12 @@ def amsgrad(
     beta2: float,
     eps: float,
     root_correction: float | cupy.ndarray,
+    cautious: bool,
 ) -> None:
     """`adam` with the largest square average so far."""
     arrays = delta, grad, average, square_average, peak
-    _amsgrad(over(delta.size), *arrays, delta.size, lr, beta1, beta2, eps, root_correction)
+    numbers = lr, beta1, beta2, eps, root_correction, cautious
+    _amsgrad(over(delta.size), *arrays, delta.size, *numbers)
 
 
 def all_finite(values: cupy.ndarray) -> cupy.ndarray:

@@ -68,6 +68,10 @@ def test_help(words, option):
         (["train", "--out", "x", "--lr", "nan"], "--lr"),
         (["train", "--out", "x", "--lr", "inf"], "--lr"),
         (["train", "--out", "x", "--no-average"], "--no-average needs a learning rate"),
+        (
+            ["train", "--out", "x", "--cautious", "--optimizer", "sgd"],
+            "--cautious with --optimizer sgd needs --momentum",
+        ),
         (["train", "--out", "x", "--no-average", "--lr", "auto"], "--no-average needs"),
         (["train", "--out", "x", "--momentum", "0.9"], "--momentum cannot be combined with"),
         (["train", "--out", "x", "--iterations", "1", "--epochs", "1"], "exclude each other"),
@@ -144,7 +148,7 @@ def test_train_with_every_option(tmp_path):
     out = tmp_path / "run"
     words = "--data digits --depth 2 --width 7 --activation selu --init orthogonal --seed 1"
     words += " --optimizer muon --no-average --lr 0.01 --momentum 0.5 --batch-size 500 --epochs 2"
-    words += " --probe 16 --decay 0.25"
+    words += " --probe 16 --decay 0.25 --cautious"
     assert invoke("train", *words.split(), "--out", out).exit_code == 0
     settings = json.loads((out / "settings.json").read_text())
     settings.pop("machine")
@@ -161,6 +165,7 @@ def test_train_with_every_option(tmp_path):
         "probe": 16,
         "decay": 0.25,
         "momentum": 0.5,
+        "cautious": True,
         "batch_size": 500,
         "iterations": 4,
         "epochs": 2,

@@ -164,8 +164,8 @@ def test_kernels_are_recorded(record: Recording, on_device: bool) -> None:
     grad, average, square = (rng.random(5).astype(np.float32) for _ in range(3))
     delta = np.empty(5, np.float32)
     ours = [on_gpu(array, np.float32) for array in (delta, grad, average, square)]
-    numbers = [0.1, 0.9, 0.99, 1e-8, 0.5]
-    given = [on_gpu(0.1), *numbers[1:4], on_gpu(0.5)] if on_device else numbers
+    numbers = [0.1, 0.9, 0.99, 1e-8, 0.5, False]
+    given = [on_gpu(0.1), *numbers[1:4], on_gpu(0.5), False] if on_device else numbers
     update = kernels(ours[0]).optimizer.adam
     graph, _ = record(update, *ours, *given)
     assert ours[2].tolist() == average.tolist()

@@ -2,9 +2,13 @@
 
 import inspect
 import math
+from dataclasses import dataclass
 
+import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from noisy_bowl import SHAPES, STEPS, each_dtype, gradient, leaves, run, starts, x
 from pytorch import needs_torch, torch
 
@@ -49,9 +53,24 @@ RULES = [
     (optim.Muon, {"ns_coefficients": (1.5, -0.5, 0.0), "ns_steps": 3, "adjust_lr_fn": "original"}),
     (optim.Muon, {"eps": 100.0}),
 ]
-each_rule = pytest.mark.parametrize(
-    ("rule", "options"), RULES, ids=[f"{rule.__name__}-{options}" for rule, options in RULES]
-)
+CAUTIOUS = [
+    (optim.SGD, {"momentum": 0.9, "cautious": True}),
+    (optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "cautious": True}),
+    (optim.RMSprop, {"momentum": 0.9, "weight_decay": 0.1, "eps": 1e-2, "cautious": True}),
+    (optim.RMSprop, {"momentum": 0.9, "centered": True, "eps": 1e-2, "cautious": True}),
+    (optim.Adam, {"weight_decay": 0.1, "cautious": True}),
+    (optim.Adam, {"amsgrad": True, "betas": (0.8, 0.99), "cautious": True}),
+    (optim.AdamW, {"weight_decay": 0.3, "cautious": True}),
+    (optim.Muon, {"cautious": True}),
+]
+
+
+def each_of(rules):
+    ids = [f"{rule.__name__}-{options}" for rule, options in rules]
+    return pytest.mark.parametrize(("rule", "options"), rules, ids=ids)
+
+
+each_rule = each_of(RULES + CAUTIOUS)
 
 
 def assert_close(actual, expected, dtype):
@@ -64,24 +83,30 @@ def assert_close(actual, expected, dtype):
 # -- the published rules, in plain NumPy -----------------------------------------------------------
 
 
-def sgd(s, t, theta, g, lr, momentum, dampening, weight_decay, nesterov):
+def unopposed(direction, g, cautious):
+    """A direction whose negative is the step, without what goes up the slope g."""
+    return np.where(direction * g < 0, 0, direction) if cautious else direction
+
+
+def sgd(s, t, theta, g, lr, momentum, dampening, weight_decay, nesterov, cautious):
     g = g + weight_decay * theta
+    direction = g
     if momentum:
         s["b"] = g if t == 1 else momentum * s["b"] + (1 - dampening) * g
-        g = g + momentum * s["b"] if nesterov else s["b"]
-    return theta - lr * g
+        direction = g + momentum * s["b"] if nesterov else s["b"]
+    return theta - lr * unopposed(direction, g, cautious)
 
 
-def rmsprop(s, t, theta, g, lr, alpha, eps, weight_decay, momentum, centered):
+def rmsprop(s, t, theta, g, lr, alpha, eps, weight_decay, momentum, centered, cautious):
     g = g + weight_decay * theta
     s["v"] = alpha * s.get("v", 0) + (1 - alpha) * g**2
     s["m"] = alpha * s.get("m", 0) + (1 - alpha) * g
     variance = np.maximum(s["v"] - s["m"] ** 2, 0) if centered else s["v"]
     s["b"] = momentum * s.get("b", 0) + g / (np.sqrt(variance) + eps)
-    return theta - lr * s["b"]
+    return theta - lr * unopposed(s["b"], g, cautious)
 
 
-def adam(s, t, theta, g, lr, betas, eps, weight_decay, amsgrad, decoupled=False):
+def adam(s, t, theta, g, lr, betas, eps, weight_decay, amsgrad, cautious, decoupled=False):
     theta, g = (
         ((1 - lr * weight_decay) * theta, g) if decoupled else (theta, g + weight_decay * theta)
     )
@@ -89,7 +114,7 @@ def adam(s, t, theta, g, lr, betas, eps, weight_decay, amsgrad, decoupled=False)
     s["v"] = betas[1] * s.get("v", 0) + (1 - betas[1]) * g**2
     s["peak"] = np.maximum(s.get("peak", 0), s["v"]) if amsgrad else s["v"]
     m_hat, v_hat = s["m"] / (1 - betas[0] ** t), s["peak"] / (1 - betas[1] ** t)
-    return theta - lr * m_hat / (np.sqrt(v_hat) + eps)
+    return theta - lr * unopposed(m_hat, g, cautious) / (np.sqrt(v_hat) + eps)
 
 
 def adamw(*arguments, **options):
@@ -110,9 +135,11 @@ def muon(
     ns_steps,
     adjust_lr_fn,
     rmsprop,
+    cautious,
 ):
     if theta.ndim != 2:
         defaults = {"alpha": 0.99, "eps": 1e-8, "weight_decay": 0, "momentum": 0, "centered": False}
+        defaults["cautious"] = False
         return RULE_BY_NAME["RMSprop"](s, t, theta, g, lr, **defaults)
     s["m"] = momentum * s.get("m", 0) + (1 - momentum) * g
     x = momentum * s["m"] + (1 - momentum) * g if nesterov else s["m"]
@@ -124,7 +151,8 @@ def muon(
         sigma = a * sigma + b * sigma**3 + c * sigma**5
     m, n = theta.shape
     factor = 0.2 * np.sqrt(max(m, n)) if adjust_lr_fn == "match_rms_adamw" else max(1, m / n) ** 0.5
-    return (1 - lr * weight_decay) * theta - lr * factor * (u * sigma) @ v
+    direction = unopposed((u * sigma) @ v, g, cautious)
+    return (1 - lr * weight_decay) * theta - lr * factor * direction
 
 
 RULE_BY_NAME = {"SGD": sgd, "RMSprop": rmsprop, "Adam": adam, "AdamW": adamw, "Muon": muon}
@@ -150,7 +178,7 @@ def test_follows_the_published_rule(rule, options, dtype):
 
 @needs_torch
 @each_dtype
-@each_rule
+@each_of(RULES)
 def test_gives_pytorchs_numbers(rule, options, dtype, monkeypatch):
     shapes = [shape for shape in SHAPES if len(shape) == 2] if rule is optim.Muon else SHAPES
     # PyTorch orthogonalizes in bfloat16, whatever the parameters are.
@@ -176,6 +204,79 @@ def test_has_pytorchs_arguments_in_its_order(rule):
     for name in shared:
         if name != "params":
             assert ours[name].default == theirs[name].default, name
+
+
+# -- cautious rules --------------------------------------------------------------------------------
+
+gradients = hnp.arrays(
+    np.float32, (3, 4), elements=st.floats(-1, 1, width=32) | st.sampled_from([0.0, 1e-30, -1e-30])
+)
+
+
+@each_of([(rule, options | {"weight_decay": 0.0}) for rule, options in CAUTIOUS])
+@settings(max_examples=15)
+@given(grads=st.lists(gradients, min_size=2, max_size=5))
+def test_a_cautious_step_never_goes_up_the_slope(rule, options, grads):
+    """Otherwise it is the step that is not cautious, to the bit, as are the states."""
+    cautious, plain = (
+        rule(
+            [ag.tensor(np.ones((3, 4), np.float32), requires_grad=True)],
+            lr=0.1,
+            **options | {"cautious": c},
+        )
+        for c in (True, False)
+    )
+    for grad in grads:
+        cautious.params[0].grad = plain.params[0].grad = grad
+        (step,), (whole,) = cautious.propose().values(), plain.propose().values()
+        opposed = np.sign(whole) * grad > 0
+        np.testing.assert_array_equal(step, np.where(opposed, 0, whole))
+    assert_same_state(cautious.state_dict(), plain.state_dict())
+
+
+def test_decoupled_decay_is_not_cautious():
+    decayed = optim.AdamW([x()], lr=0.5, betas=(0.5, 0.5), weight_decay=0.5, cautious=True)
+    for grad in [4.0, 4.0], [-1.0, 4.0]:
+        decayed.params[0].grad = np.array(grad, np.float32)
+        before = decayed.params[0].data.copy()
+        decayed.step()
+    step = decayed.params[0].data - before
+    assert step[0] == -0.25 * before[0]  # the decay alone: the momentum opposes the gradient
+    assert step[1] < -0.25 * before[1]
+
+
+@dataclass(frozen=True)
+class Masked(optim.Rule):
+    """Another rule, without what goes up the slope."""
+
+    rule: optim.Rule
+
+    @property
+    def state(self):
+        return self.rule.state
+
+    def numbers(self, rate, steps):
+        return self.rule.numbers(rate, steps)
+
+    def update(self, out, grad, values, state, numbers):
+        self.rule.update(out, grad, values, state, numbers)
+        out[...] = np.where(out * grad > 0, 0, out)
+
+
+@pytest.mark.parametrize("granularity", ["element", "model"])
+def test_what_is_measured_is_the_cautious_step(granularity):
+    trained = []
+    for base in (
+        optim.Adam(leaves(), lr=0.3, cautious=True),
+        optim.RuleOptimizer(leaves(), lr=0.3, rule=Masked(optim.Adam([x()]).rule)),
+    ):
+        optimizer = optim.AverageGradient(base, granularity=granularity)
+        for _ in range(12):
+            optimizer.zero_grad()
+            optimizer.step(bumpy(optimizer.params))
+        trained.append([param.data for param in optimizer.params])
+    for a, b in zip(*trained):
+        np.testing.assert_array_equal(a, b)
 
 
 # -- what all rules share --------------------------------------------------------------------------
@@ -622,6 +723,8 @@ def test_refuses_parameters(params, error, message):
             ValueError,
             "nesterov",
         ),
+        (optim.SGD, {"cautious": True}, ValueError, "cautious needs momentum, got momentum=0.0"),
+        (optim.RMSprop, {"cautious": True}, ValueError, "cautious needs momentum"),
         (optim.RMSprop, {"alpha": 1.0}, ValueError, r"alpha must be in \[0, 1\), got 1.0"),
         (optim.RMSprop, {"eps": -1e-8}, ValueError, "eps"),
         (optim.RMSprop, {"momentum": -1}, ValueError, "momentum"),

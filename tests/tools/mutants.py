@@ -574,6 +574,22 @@ OPTIMIZERS = [
         "each_of_many",
     ),
     Mutant(
+        STEPS,
+        "delta[i] = step if grad[i] >= zero else max(step, zero)",
+        "delta[i] = step",
+        "cautious: only steps up a positive slope are left out",
+        "rules",
+        "cautious_step",
+    ),
+    Mutant(
+        "agrad/optim/muon.py",
+        "nearly *= np.sign(nearly) * grad >= 0",
+        "nearly *= np.sign(nearly) * average >= 0",
+        "cautious Muon: the slope is that of the average, not of the batch",
+        "rules",
+        "cautious_step",
+    ),
+    Mutant(
         RULE,
         "block.group.lr * self.scale",
         "self.lr * self.scale",

@@ -23,6 +23,10 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "Adam": lambda p: optim.Adam(p, amsgrad=True),
     "AdamW": optim.AdamW,
     "Muon": lambda p: optim.Muon(p, lr=0.01),
+    "cautious AdamW": lambda p: optim.AdamW(p, lr=0.01, cautious=True),
+    "cautious Muon": lambda p: optim.Muon(
+        p, lr=0.01, rmsprop={"momentum": 0.9, "cautious": True}, cautious=True
+    ),
     "groups": lambda p: optim.AdamW(in_groups(p), lr=0.01),
     **{
         f"average by {granularity}": lambda p, g=granularity: optim.AverageGradient(

@@ -714,11 +714,14 @@ def test_pooling_of_means(gpu: OnNumpy) -> None:
 UPDATES = {
     "scale": (0, (-0.1,)),
     "add_scaled": (0, (-0.1,)),
-    "heavy_ball": (1, (0.1, 0.9, 0.7, True)),
+    "heavy_ball": (1, (0.1, 0.9, 0.7, True, False)),
+    "heavy_ball, cautious": (1, (0.1, 0.9, 0.7, False, True)),
     "rmsprop": (1, (0.1, 0.999, 1e-8)),
     "centered_rmsprop": (2, (0.1, 0.99, 1e-3)),
-    "adam": (2, (0.1, 0.9, 0.999, 1e-8, 0.3)),
-    "amsgrad": (3, (0.1, 0.9, 0.999, 1e-8, 0.3)),
+    "adam": (2, (0.1, 0.9, 0.999, 1e-8, 0.3, False)),
+    "adam, cautious": (2, (0.1, 0.9, 0.999, 1e-8, 0.3, True)),
+    "amsgrad": (3, (0.1, 0.9, 0.999, 1e-8, 0.3, False)),
+    "amsgrad, cautious": (3, (0.1, 0.9, 0.999, 1e-8, 0.3, True)),
 }
 
 
@@ -726,6 +729,7 @@ UPDATES = {
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", UPDATES)
 def test_updates(name: str, dtype: type, size: int, gpu: OnNumpy) -> None:
+    kernel, _, cautious = name.partition(", ")
     states, numbers = UPDATES[name]
     rng = np.random.default_rng(size)
     # A variance, not the difference of two numbers that cancel.
@@ -734,11 +738,14 @@ def test_updates(name: str, dtype: type, size: int, gpu: OnNumpy) -> None:
         np.zeros(size, dtype),
         *(x.astype(dtype) for x in (rng.normal(size=size), square, small, square)[: 1 + states]),
     ]
-    if name in ("adam", "amsgrad"):
+    if kernel in ("adam", "amsgrad"):
         ours[2], ours[3] = ours[3], ours[2]
     theirs = [x.copy() for x in ours]
-    getattr(cpu.optimizer, name)(*ours, *numbers)
-    getattr(gpu.optimizer, name)(*theirs, *numbers)
+    getattr(cpu.optimizer, kernel)(*ours, *numbers)
+    getattr(gpu.optimizer, kernel)(*theirs, *numbers)
+    for delta, grad, *_ in (ours, theirs) if cautious else ():
+        assert (np.sign(delta) * grad <= 0).all()
+        assert size < 9 or not delta.all()
     for actual, expected in zip(theirs, ours):
         # Sums of two products, fused or not, of which one may be the smaller by cancellation.
         assert_ulps(actual, expected, 8, least=0.1)
@@ -748,16 +755,17 @@ def test_updates(name: str, dtype: type, size: int, gpu: OnNumpy) -> None:
 @pytest.mark.parametrize("name", UPDATES)
 def test_updates_by_numbers_on_the_device(name: str, dtype: type, gpu: OnNumpy) -> None:
     """To the same bits as by the host's numbers."""
+    kernel = name.partition(",")[0]
     states, numbers = UPDATES[name]
-    parameters = parameters_of(getattr(cpu.optimizer, name))[-len(numbers) :]
+    parameters = parameters_of(getattr(cpu.optimizer, kernel))[-len(numbers) :]
     there = [
         np.array(value) if parameter in ("factor", "lr", "fresh", "root_correction") else value
         for parameter, value in zip(parameters, numbers, strict=True)
     ]
     arrays = [x.astype(dtype) for x in np.random.default_rng(0).random((2 + states, 300))]
     others = [x.copy() for x in arrays]
-    getattr(gpu.optimizer, name)(*arrays, *numbers)
-    getattr(gpu.optimizer, name)(*others, *there)
+    getattr(gpu.optimizer, kernel)(*arrays, *numbers)
+    getattr(gpu.optimizer, kernel)(*others, *there)
     np.testing.assert_array_equal(others, arrays)
 
 
@@ -976,7 +984,7 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
     yield gpu.pooling.mean_gradient(planes[:, :3, :3], (9, 9), windows, windows, np.ones((3, 3)))
     for name, (states, numbers) in UPDATES.items():
         arrays = [np.ones(900), *abs(rng.normal(size=(1 + states, 900)))]
-        getattr(gpu.optimizer, name)(*arrays, *numbers)
+        getattr(gpu.optimizer, name.partition(",")[0])(*arrays, *numbers)
         yield from arrays
     shares = np.empty((2, 30))
     gpu.optimizer.loss_shares(a, b, a * b, shares)
