@@ -77,8 +77,8 @@ class AdamRule(Rule):
 class AdamWRule(AdamRule):
     """The rule of `AdamW`, with its options."""
 
-    def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
-        return *super().numbers(rate, steps), -rate * self.weight_decay
+    def decay(self, rate: float) -> float:
+        return rate * self.weight_decay
 
     def update(
         self,
@@ -88,10 +88,7 @@ class AdamWRule(AdamRule):
         state: Mapping[str, Array],
         numbers: tuple[float, ...],
     ) -> None:
-        *corrected, decay = numbers
-        self._adam(out, grad, state, *corrected)
-        if self.weight_decay:
-            kernels(out).optimizer.add_scaled(out, values, decay)
+        self._adam(out, grad, state, *numbers)
 
 
 class Adam(RuleOptimizer):

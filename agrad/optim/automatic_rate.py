@@ -1,10 +1,6 @@
 """A learning rate that follows what measured steps tell."""
 
 import math
-from typing import Any
-
-from agrad.optim.arguments import require
-from agrad.optim.state import require_dict
 
 __all__ = ["AutomaticRate"]
 
@@ -69,6 +65,8 @@ class AutomaticRate:
         """Return the rate within its limits."""
         unit = math.sqrt(self.lengths)
         if unit > 0:
-            highest = min(_DISTANCE * self.farthest / unit, self.bound * math.sqrt(self.steps) / unit)
+            highest = min(
+                _DISTANCE * self.farthest / unit, self.bound * math.sqrt(self.steps) / unit
+            )
             lr = min(lr, highest)
         return max(lr, self.floor)

@@ -234,11 +234,16 @@ class AverageGradient(Optimizer):
             grads = graphs.gradients()
             slopes = [Ready(block, _gathered(block.flat, grads)) for block, _ in ready]
             self.base.require_finite(slopes, "AverageGradient")
-        proposals = []
+        proposals, decays = [], []
         for part, (_, slope) in zip(ready, slopes):
-            delta = part.block.flat.scratch("update")
-            self.base.proposal(part, delta)
-            proposals.append(Proposal(part.block.flat, slope, delta))
+            flat = part.block.flat
+            delta, decay = flat.scratch("update"), None
+            if part.block.decays:
+                decay = flat.scratch("decay").array
+                decay[...] = 0
+            self.base.proposal(part, delta, decay)
+            proposals.append(Proposal(flat, slope, delta))
+            decays.append(decay)
         if measured:
             self._measure(graphs, rows, proposals)
         else:
@@ -247,27 +252,38 @@ class AverageGradient(Optimizer):
                 scale(proposal, fractions, self.granularity)
         if self._scales:
             factor = fed(lambda: self.scale)
-            for _, _, delta in proposals:
-                kernels(delta.array).optimizer.scale(delta.array, delta.array, factor)
+            arrays = [delta.array for _, _, delta in proposals]
+            for array in (*arrays, *(decay for decay in decays if decay is not None)):
+                kernels(array).optimizer.scale(array, array, factor)
         if measured:
             if self.verify:
-                self._verify(rows or graphs, proposals)
+                self._verify(rows or graphs, proposals, decays)
             graphs.free()
             if rows is not None:
                 rows.free()
         self.mark_gradients()
-        for flat, _, delta in proposals:
+        for (flat, _, delta), decay in zip(proposals, decays):
             values = flat.writable()
+            if decay is not None:
+                np.add(values, decay, out=values)
             np.add(values, delta.array, out=values)
         after(self._count)
 
-    def _verify(self, graphs: Losses, proposals: list[Proposal]) -> None:
+    def _verify(
+        self, graphs: Losses, proposals: list[Proposal], decays: list[Array | None]
+    ) -> None:
         """Cut the updates until the loss they were measured on has not risen; at last, to zero."""
-        start = graphs.value
+
+        def loss_after(updates: list[list[Array | None]]) -> Any:
+            flats = [flat for flat, _, _ in proposals]
+            with noting_changes(), np.errstate(all="ignore"), cuda.failures_explained():
+                return graphs.value_at(partial(_ends, flats, updates))
+
+        decayed = any(decay is not None for decay in decays)
+        start = loss_after([decays]) if decayed else graphs.value
         limit = start + _ROUNDING * np.finfo(start.dtype).eps * abs(start)
         for _ in range(_CUTS):
-            with noting_changes(), np.errstate(all="ignore"), cuda.failures_explained():
-                end = graphs.value_at(partial(_ends, proposals))
+            end = loss_after([decays, [delta.array for _, _, delta in proposals]])
             if holds(end <= limit):
                 return
             self.cuts += 1
@@ -336,10 +352,12 @@ class AverageGradient(Optimizer):
         may have to be warned of is added to the checks.
         """
         cut = 1.0
+        flats = [flat for flat, _, _ in proposals]
+        deltas: list[Array | None] = [delta.array for _, _, delta in proposals]
         for _ in range(_RETREATS):
             try:
                 with noting_changes() as changes:
-                    grads = graphs.averages(partial(_ends, proposals), retain_graph)
+                    grads = graphs.averages(partial(_ends, flats, [deltas]), retain_graph)
             except NonFiniteError:
                 cut *= _RETREAT
                 for _, _, delta in proposals:
@@ -478,14 +496,19 @@ def _gathered(flat: Flat, grads: Mapping[Tensor, Array]) -> Array:
     return flat.gather([grads[p] if p in grads else np.zeros_like(p.data) for p in flat.tensors])
 
 
-def _ends(proposals: list[Proposal], program: Program) -> dict[Tensor, Array]:
-    """Return the recorded values plus the whole updates."""
+def _ends(
+    flats: list[Flat], updates: list[list[Array | None]], program: Program
+) -> dict[Tensor, Array]:
+    """Return the recorded values plus updates, of which some have none for a `Flat`."""
     ends: dict[Tensor, Array] = {}
-    for flat, _, delta in proposals:
+    for flat, *own in zip(flats, *updates):
         end = flat.scratch("end")
-        start = flat.gather(
+        at = flat.gather(
             [program.start_of(p) if p in program.leaves else p.data for p in flat.tensors]
         )
-        np.add(start, delta.array, out=end.array)
-        ends |= zip(flat.tensors, end.views)
+        for update in own:
+            if update is not None:
+                at = np.add(at, update, out=end.array)
+        if at is end.array:
+            ends |= zip(flat.tensors, end.views)
     return ends

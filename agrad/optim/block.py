@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, kernels
 from agrad.core.flat import Flat
 from agrad.core.tensor import Tensor, wanting
 from agrad.optim.group import Group
@@ -45,6 +45,17 @@ class Block:
     def rule(self) -> Rule:
         """The rule for the parameters, by the group's present options."""
         return self.group.rule.for_param(self.flat.tensors[0])
+
+    @property
+    def decays(self) -> bool:
+        """Whether the rule has a decoupled weight decay."""
+        return self.rule.decay(1.0) != 0
+
+    def numbers(self, scale: float) -> tuple[float, ...]:
+        """Return the rule's numbers for the next step, and minus its decay if it has one."""
+        rate = self.group.lr * scale
+        numbers = self.rule.numbers(rate, self.steps + 1)
+        return (*numbers, -self.rule.decay(rate)) if self.decays else numbers
 
     @property
     def grads(self) -> list[Any]:
@@ -86,7 +97,12 @@ class Block:
             shape = self.flat.tensors[0].shape
             state = {name: array.reshape(shape) for name, array in state.items()}
             out, grad, values = (array.reshape(shape) for array in (out, grad, values))
-        rule.update(out, grad, values, state, numbers)
+        rule.update(out, grad, values, state, numbers[:-1] if self.decays else numbers)
+
+    def decay(self, out: Array, values: Array, numbers: tuple[float, ...]) -> None:
+        """Add the rule's decoupled weight decay to `out`, if it has one."""
+        if self.decays:
+            kernels(out).optimizer.add_scaled(out, values, numbers[-1])
 
     def count(self) -> None:
         """Count a step."""

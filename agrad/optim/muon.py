@@ -95,7 +95,10 @@ class MuonRule(Rule):
         return Proportional(self.others, others_lr / lr if lr else 1.0)
 
     def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
-        return -rate, -rate * self.weight_decay
+        return (-rate,)
+
+    def decay(self, rate: float) -> float:
+        return rate * self.weight_decay
 
     def update(
         self,
@@ -105,17 +108,15 @@ class MuonRule(Rule):
         state: Mapping[str, Array],
         numbers: tuple[float, ...],
     ) -> None:
-        minus_rate, decay = numbers
+        (minus_rate,) = numbers
         average, momentum = state["average"], float(self.momentum)
         average += (1 - momentum) * (grad - average)
         direction = grad + momentum * (average - grad) if self.nesterov else average
         nearly = orthogonalize(direction, self.ns_coefficients, self.ns_steps, self.eps)
         if self.cautious:
             nearly *= np.sign(nearly) * grad >= 0
-        kernel = kernels(grad).optimizer
-        kernel.scale(out, nearly, minus_rate * self._factor(*grad.shape))
-        if self.weight_decay:
-            kernel.add_scaled(out, values, decay)
+        factor = minus_rate * self._factor(*grad.shape)
+        kernels(grad).optimizer.scale(out, nearly, factor)
 
     def _factor(self, rows: int, columns: int) -> float:
         """Return s, the factor on the update of a matrix of that shape."""
@@ -137,6 +138,9 @@ class Proportional(Rule):
 
     def numbers(self, rate: float, steps: int) -> tuple[float, ...]:
         return self.rule.numbers(rate * self.factor, steps)
+
+    def decay(self, rate: float) -> float:
+        return self.rule.decay(self.factor * rate)
 
     def update(
         self,

@@ -427,6 +427,7 @@ class RuleOptimizer(Optimizer):
                 chunk = values[where]
                 update = updates[: chunk.size]
                 block.update(update, grad, values, where, numbers)
+                block.decay(update, chunk, numbers)
                 chunk += update
 
     def propose(self) -> dict[Tensor, Array]:
@@ -484,12 +485,16 @@ class RuleOptimizer(Optimizer):
         """Return the blocks of all parameters before their first step."""
         return [block for group in self._groups for block in blocks_of(group, group.params)]
 
-    def proposal(self, ready: Ready, out: Buffer) -> None:
-        """Write the block's update into `out`, and update its state."""
+    def proposal(self, ready: Ready, out: Buffer, decay: Array | None = None) -> None:
+        """Write the block's update into `out`, and update its state.
+
+        A decoupled weight decay is a part of it, unless there is an array that it is added to.
+        """
         block, grad = ready
         values, numbers = block.flat.adopt(), self._begun(block)
         for where in block.chunks():
             block.update(out.array[where], grad, values, where, numbers)
+        block.decay(out.array if decay is None else decay, values, numbers)
 
     def require_finite(self, ready: Iterable[Ready], owner: str) -> None:
         """Raise unless all gradients are finite.
@@ -515,10 +520,7 @@ class RuleOptimizer(Optimizer):
         """
         block.complete()
 
-        def make() -> tuple[float, ...]:
-            return block.rule.numbers(block.group.lr * self.scale, block.steps + 1)
-
-        numbers = each_fed(make)
+        numbers = each_fed(lambda: block.numbers(self.scale))
         after(block.count)
         return numbers
 

@@ -87,6 +87,13 @@ class Rule(ABC):
             steps: how many steps the parameters have made, counting this one.
         """
 
+    def decay(self, rate: float) -> float:
+        """Return the share of the parameters that a decoupled weight decay takes in a step.
+
+        It is proportional to the rate, and no part of the update.
+        """
+        return 0.0
+
     @abstractmethod
     def update(
         self,

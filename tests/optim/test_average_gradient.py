@@ -206,7 +206,9 @@ def by_definition(net, base, steps, granularity="element", every=1, repeats=1, c
         base.zero_grad()
         loss = net.loss(step)
         loss.backward(retain_graph=True)
-        updates = base.propose()
+        rule, rate = base.param_groups[0].rule, base.lr
+        decays = {p: -rule.for_param(p).decay(rate) * p.data for p in net.params}
+        updates = {p: delta - decays[p] for p, delta in base.propose().items()}
         if step % every == 0:
             fractions = {p: np.ones_like(p.data) for p in net.params}
             for i in range(repeats):
@@ -238,7 +240,7 @@ def by_definition(net, base, steps, granularity="element", every=1, repeats=1, c
                     fractions[p] = fractions[p] * t
         else:
             updates = {p: delta * fractions[p] for p, delta in updates.items()}
-        base.apply(updates)
+        base.apply({p: decays[p] + delta for p, delta in updates.items()})
 
 
 @each_base
@@ -832,6 +834,28 @@ def test_a_verified_step_does_not_raise_the_loss_it_was_measured_on(
         optimizer.step(loss(6), loss(rows) if probed else None)
         allowed = 64 * np.finfo(dtype).eps * abs(before)
         assert loss(rows).item() <= before + allowed
+
+
+@given(seed=st.integers(0, 2**32 - 1), rate=st.sampled_from([1e-3, 0.1, 3.0]))
+@pytest.mark.parametrize("make_base", [optim.AdamW, optim.Muon])
+def test_decoupled_decay_comes_first_and_is_not_verified(make_base, seed, rate):
+    rng = np.random.default_rng(seed)
+    params, loss = layer_losses(rng, np.float64, rows=6)
+    optimizer = optim.AverageGradient(make_base(params, lr=rate, weight_decay=0.3))
+    before = [param.numpy() for param in params]
+    optimizer.step(loss(6))
+    after = [param.numpy() for param in params]
+    rule = optimizer.base.rule
+    for param, value in zip(params, before):
+        param.data = value * (1 - rule.for_param(param).decay(rate))
+    start = loss(6).item()
+    for param, value in zip(params, after):
+        param.data = value
+    assert loss(6).item() <= start * (1 + 64 * 2.0**-52)
+    if optimizer.zero_steps:
+        decayed = [v * (1 - rule.for_param(p).decay(rate)) for p, v in zip(params, before)]
+        for value, expected in zip(after, decayed):
+            np.testing.assert_allclose(value, expected, rtol=1e-12)
 
 
 def rising(lr, **options):
