@@ -1,6 +1,10 @@
 """A learning rate that follows what measured steps tell."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
+
+from agrad.optim.arguments import require
 
 __all__ = ["AutomaticRate"]
 
@@ -9,34 +13,32 @@ _BACK_OFF = 0.7
 _DISTANCE = 1.0
 _BOUND = 0.05
 _FLOOR = 0.1
-_NAMES = ("floor", "bound", "farthest", "lengths")
 
 
 class AutomaticRate:
-    """Moves a learning rate from measured step to measured step.
+    """Moves a learning rate from one measured step to the next.
 
-    After each, the rate is multiplied by exp(τ - 0.75), where τ is the share that the step used of
-    the fall its update promised, and by 0.7 for each time that the step was cut. It then is limited
-    in three ways, by lengths that are root mean squares over all coordinates:
+    A step multiplies the rate by exp(τ - 0.75), where τ is the share that it used of the fall its
+    update promised, and by 0.7 for each time that it was cut. Three limits hold, in which lengths
+    are root mean squares over all coordinates:
 
-    - The rate is at most r / √(Σu²), where r is the largest distance of the parameters from their
-      start so far, and u the length of each update at a rate of 1. This is the rate of DoG
-      (Ivgi et al., "DoG is SGD's best friend", 2023), for any base rule.
-    - An update at the rate has, on average, at most 0.05 times the length of a typical weight at
-      the start.
-    - The rate is at least a tenth of its first value.
+    - The rate is at most r / √(Σu²), but may be as high as at the start. r is the largest distance
+      of the parameters from their start so far, u the length of each update so far at a rate of 1.
+      This is the rate of DoG (Ivgi et al., arXiv:2302.12022), for any base rule.
+    - An update of typical length is at most 0.05 times as long as a typical weight at the start.
+    - The rate is at least a tenth of the one at the start.
 
     Args:
-        lr: the rate to start from.
+        lr: the rate at the start.
         weight: the length of a typical weight at the start; 0 if there is none.
     """
 
     def __init__(self, lr: float, weight: float) -> None:
-        self.floor = _FLOOR * lr
-        self.bound = _BOUND * weight if weight else math.inf
-        self.farthest = 0.0
-        self.lengths = 0.0
-        self.steps = 0
+        self._start = lr
+        self._longest = _BOUND * weight if weight else math.inf
+        self._farthest = 0.0
+        self._squares = 0.0
+        self._steps = 0
 
     def after(
         self, lr: float, used: float | None, length: float, distance: float, steps: int
@@ -50,23 +52,41 @@ class AutomaticRate:
             distance: that of the parameters from their start, before the step.
             steps: how many steps this one stands for.
         """
-        if not math.isfinite(length):
-            return self.limited(lr * _BACK_OFF)
-        self.lengths += steps * (length / lr) ** 2
-        self.steps += steps
-        self.farthest = max(self.farthest, distance, length)
-        return self.limited(lr * math.exp(used - _TARGET) if used is not None else lr)
+        if math.isfinite(length):
+            self._squares += steps * (length / lr) ** 2
+            self._steps += steps
+        self._farthest = max(self._farthest, distance)
+        return self._limited(lr if used is None else lr * math.exp(used - _TARGET))
 
     def after_cut(self, lr: float) -> float:
         """Return the rate after a step was cut once."""
-        return self.limited(lr * _BACK_OFF)
+        return self._limited(lr * _BACK_OFF)
 
-    def limited(self, lr: float) -> float:
-        """Return the rate within its limits."""
-        unit = math.sqrt(self.lengths)
-        if unit > 0:
-            highest = min(
-                _DISTANCE * self.farthest / unit, self.bound * math.sqrt(self.steps) / unit
+    def _limited(self, lr: float) -> float:
+        root = math.sqrt(self._squares)
+        if root > 0:
+            lr = min(lr, max(_DISTANCE * self._farthest / root, self._start))
+            lr = min(lr, self._longest * math.sqrt(self._steps) / root)
+        return max(lr, _FLOOR * self._start)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return all numbers."""
+        return {name.lstrip("_"): value for name, value in vars(self).items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore the numbers from `state_dict`.
+
+        Raises:
+            ValueError, TypeError: the state has other names, or what is not a number that is not
+                negative; nothing has changed.
+        """
+        own = self.state_dict()
+        if state.keys() != own.keys():
+            raise ValueError(
+                f"AverageGradient.load_state_dict: the automatic rate needs {sorted(own)}, the "
+                f"state has {sorted(state)}"
             )
-            lr = min(lr, highest)
-        return max(lr, self.floor)
+        finite = {name: value for name, value in state.items() if value != math.inf}
+        require("AverageGradient.load_state_dict", "not be negative", lambda x: x >= 0, **finite)
+        for name, value in state.items():
+            setattr(self, f"_{name}", value)

@@ -2,9 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial, reduce
 from operator import add
+from statistics import median
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from agrad.gpu import cuda
 from agrad.gpu.deferred import after, fed, holds
 from agrad.ops.choice import noting_changes
 from agrad.optim.arguments import require, require_integer
+from agrad.optim.automatic_rate import AutomaticRate
 from agrad.optim.group import Group
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
 from agrad.optim.losses import Losses
@@ -81,11 +83,8 @@ class AverageGradient(Optimizer):
             fractions, which are then stored. Those steps cost one forward and one backward pass.
         repeats: how many times a step measures and scales the update. Each round starts from the
             result of the previous one, and only the first may lengthen the update.
-        lr: "auto" to let the measured fractions set the base rule's learning rate. τ, their mean
-            weighted by |gᵢΔᵢ|, says how much of the proposal was usable; after each measured step
-            lr ← lr·exp(κ(τ - τ*)). Start small: the rate soon leaves 1e-6; 1e-1 may be too large.
-        target: τ*, the share of the proposal that the automatic rate aims at.
-        gain: κ, how fast the automatic rate adapts.
+        lr: "auto" to let measured steps set the base rule's learning rates, see `AutomaticRate`.
+            The rule's own are those of the first step: start small, with 1e-4 for example.
 
     Attributes:
         scale: the factor of a schedule. It scales the learning rate; if that is automatic, it
@@ -118,16 +117,13 @@ class AverageGradient(Optimizer):
         probe_size: int | None = 32,
         verify: bool = True,
         lr: Literal["auto"] | None = None,
-        target: float = 0.65,
-        gain: float = 1.0,
     ) -> None:
         if not isinstance(base, RuleOptimizer):
             raise TypeError(
                 f"AverageGradient: base must be an Optimizer, got {type(base).__name__}; "
                 "pass one that applies a rule, such as Adam"
             )
-        require("AverageGradient", "be positive", lambda x: x > 0, cap=cap, gain=gain)
-        require("AverageGradient", "be in (0, 1)", lambda x: 0 < x < 1, target=target)
+        require("AverageGradient", "be positive", lambda x: x > 0, cap=cap)
         require_integer("AverageGradient", every=every, repeats=repeats)
         if granularity not in GRANULARITIES:
             raise ValueError(
@@ -148,8 +144,9 @@ class AverageGradient(Optimizer):
         self.probe_size = probe_size
         self.verify = verify
         self.automatic = lr == "auto"
-        self.target = target
-        self.gain = gain
+        self._rate: AutomaticRate | None = None
+        self._origins: dict[Tensor, Array] = {}
+        self._flat_origins: dict[Flat, Array] = {}
         self._scale_source: float | Scheduled = 1.0
         self._steps = 0
         self._fractions: dict[Tensor, Array] = {}
@@ -287,6 +284,8 @@ class AverageGradient(Optimizer):
             if holds(end <= limit):
                 return
             self.cuts += 1
+            if self._rate is not None:
+                self.base.lr = self._rate.after_cut(self.base.lr)
             for _, _, delta in proposals:
                 np.multiply(delta.array, _CUT, out=delta.array)
         self.zero_steps += 1
@@ -299,6 +298,7 @@ class AverageGradient(Optimizer):
         checks: list[Check] = []
         for param in self.params:
             param.average_grad = None
+        lengths = self._lengths(proposals) if self.automatic else ()
         # Of the rows, only the curvature is taken; the slope is that of the whole batch.
         offsets = []
         if rows is not None:
@@ -322,7 +322,31 @@ class AverageGradient(Optimizer):
                 proposed = usable / cut if cut > 0 else math.inf
         # One wait for all numbers of a GPU.
         reports, numbers = [check for check, _ in checks], [number for _, number in checks]
-        after(partial(self._conclude, fractions, reports), used, proposed, *numbers)
+        conclude = partial(self._conclude, fractions, reports)
+        after(conclude, used, proposed, *lengths, *numbers)
+
+    def _lengths(self, proposals: list[Proposal]) -> tuple[Any, Any]:
+        """Return the sum of squares of the proposed update, and that of the way so far."""
+        if self._rate is None:
+            self._rate = AutomaticRate(self.base.lr, _typical_length(self.params))
+        update = way = 0.0
+        for flat, _, delta in proposals:
+            square = kernels(delta.array).optimizer.sum_of_squares
+            update += square(delta.array)
+            gone = np.subtract(flat.adopt(), self._origin(flat), out=flat.scratch("end").array)
+            way += square(gone)
+        return update, way
+
+    def _origin(self, flat: Flat) -> Array:
+        """Return the values of the leaves before their first step."""
+        origin = self._flat_origins.get(flat)
+        if origin is None:
+            buffer = flat.buffer()
+            for part, param in zip(buffer.views, flat.tensors):
+                part[...] = self._origins.get(param, param.data)
+            self._origins |= zip(flat.tensors, buffer.views)
+            self._flat_origins[flat] = origin = buffer.array
+        return origin
 
     def _conclude(
         self,
@@ -332,13 +356,16 @@ class AverageGradient(Optimizer):
         proposed: float,
         *numbers: float,
     ) -> None:
-        """Store the results of a measured step: the fractions, and the share that was used."""
-        for report, number in zip(reports, numbers, strict=True):
+        """Store the results of a measured step: the fractions, the share used, and the rate."""
+        squares, others = numbers[: 2 * self.automatic], numbers[2 * self.automatic :]
+        for report, number in zip(reports, others, strict=True):
             report(number)
         self._fractions = fractions
         self.fraction = used / proposed if proposed > 0 else None
-        if self.automatic and self.fraction is not None:
-            self.base.lr *= math.exp(self.gain * (self.fraction - self.target))
+        if self._rate is not None:
+            size = sum(param.size for param in self.params)
+            lengths = [math.sqrt(square / size) for square in squares]
+            self.base.lr = self._rate.after(self.base.lr, self.fraction, *lengths, self.every)
 
     def _count(self) -> None:
         self._steps += 1
@@ -422,7 +449,7 @@ class AverageGradient(Optimizer):
 
     def reading(self) -> list[Array]:
         """Return the arrays that the next step reads and does not change."""
-        return [] if self._measures else list(self._fractions.values())
+        return list((self._flat_origins if self._measures else self._fractions).values())
 
     def options(self) -> Hashable:
         """Return everything the next step depends on, except arrays and fed numbers."""
@@ -444,51 +471,88 @@ class AverageGradient(Optimizer):
     @property
     def state_bytes(self) -> int:
         """The size of the arrays kept from one step to the next."""
-        return self.base.state_bytes + sum(array.nbytes for array in self._fractions.values())
+        arrays = *self._fractions.values(), *self._flat_origins.values()
+        return self.base.state_bytes + sum(array.nbytes for array in arrays)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the base rule's state, the step count and the fractions, for `agrad.save`."""
-        return {
+        """Return the base rule's state and all that this optimizer keeps, for `agrad.save`."""
+
+        def numbered(arrays: Mapping[Tensor, Array]) -> dict[str, Array]:
+            known = ((str(i), arrays.get(param)) for i, param in enumerate(self.params))
+            return {i: array.copy() for i, array in known if array is not None}
+
+        state = {
             "base": self.base.state_dict(),
             "steps": self._steps,
-            "fractions": {
-                str(i): self._fractions[param].copy()
-                for i, param in enumerate(self.params)
-                if param in self._fractions
-            },
+            "cuts": self.cuts,
+            "zero_steps": self.zero_steps,
+            "fractions": numbered(self._fractions),
         }
+        if self._rate is not None:
+            state |= {"rate": self._rate.state_dict(), "origins": numbered(self._origins)}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state from `state_dict`, given the same options and matching parameters.
 
+        An automatic rate goes on from the state's, or starts anew if the state has none.
+
         Raises:
             ValueError: the state belongs to another rule or granularity, or to other parameters;
                 nothing has changed.
+            TypeError: a number of the state is not one; nothing has changed.
         """
         name = type(self).__name__
-        if require_dict(name, "the state", state).keys() != {"base", "steps", "fractions"}:
+        always = {"base", "steps", "cuts", "zero_steps", "fractions"}
+        names = require_dict(name, "the state", state).keys()
+        if names not in (always, always | {"rate", "origins"}):
             raise ValueError(
-                "AverageGradient.load_state_dict: expected base, steps and fractions, "
-                f"got {sorted(state)}"
+                f"AverageGradient.load_state_dict: expected {', '.join(sorted(always))}, and "
+                f"origins and rate if that is automatic, got {sorted(state)}"
             )
-        steps = require_count(name, "steps", state["steps"])
-        saved = require_dict(name, "fractions", state["fractions"])
+        counts = [require_count(name, key, state[key]) for key in ("steps", "cuts", "zero_steps")]
+        rate = AutomaticRate(1.0, 0.0)
+        if "rate" in state:
+            rate.load_state_dict(require_dict(name, "rate", state["rate"]))
+        origins = self._loaded(state.get("origins", {}), "origins", lambda param: param.data)
+        fractions = self._loaded(state["fractions"], "fractions", self._groups)
+        self.base.load_state_dict(state["base"])
+        self._steps, self.cuts, self.zero_steps = counts
+        self._fractions = fractions
+        self._rate = rate if self.automatic and "rate" in state else None
+        self._origins, self._flat_origins = origins, {}
+
+    def _groups(self, param: Tensor) -> Array:
+        """Return an array like the fractions of a parameter."""
+        if self.granularity == "element":
+            return param.data
+        return by_group(param.data, self.granularity)[:, 0]
+
+    def _loaded(
+        self, saved: Any, what: str, like: Callable[[Tensor], Array]
+    ) -> dict[Tensor, Array]:
+        """Check arrays that were saved for parameters, and return copies of them."""
+        name = type(self).__name__
+        saved = require_dict(name, what, saved)
         if unknown := saved.keys() - {str(i) for i in range(len(self.params))}:
             raise ValueError(
-                f"AverageGradient.load_state_dict: the state has fractions for parameters "
+                f"AverageGradient.load_state_dict: the state has {what} for parameters "
                 f"{sorted(unknown)}, but the base rule has only {len(self.params)}"
             )
-        fractions = {}
+        loaded = {}
         for i, param in enumerate(self.params):
             if str(i) in saved:
-                each = self.granularity == "element"
-                groups = param.data if each else by_group(param.data, self.granularity)[:, 0]
-                like = np.empty(groups.shape, param.dtype)
-                require_array(name, f"the fractions of parameter {i}", saved[str(i)], like)
-                fractions[param] = move(saved[str(i)], param.device).copy()
-        self.base.load_state_dict(state["base"])
-        self._steps = steps
-        self._fractions = fractions
+                wanted = np.empty(like(param).shape, param.dtype)
+                require_array(name, f"the {what} of parameter {i}", saved[str(i)], wanted)
+                loaded[param] = move(saved[str(i)], param.device).copy()
+        return loaded
+
+
+def _typical_length(params: Iterable[Tensor]) -> float:
+    """Return the median of the root mean squares of the weights, parameters with several axes."""
+    weights = [param.numpy() for param in params if param.ndim > 1]
+    squares = [float(np.square(weight).mean()) for weight in weights if weight.size]
+    return math.sqrt(median(squares)) if squares else 0.0
 
 
 def _gathered(flat: Flat, grads: Mapping[Tensor, Array]) -> Array:

@@ -160,6 +160,17 @@ def all_finite(values: Array) -> bool:
     return others == 0
 
 
+@kernel("const real[:]")
+def sum_of_squares(values: Array) -> float:
+    """Return the sum of squares, taken in float64."""
+    sums = np.zeros(_LANES)
+    for start in range(0, values.size, _LANES):
+        x = values[start : start + _LANES]
+        for i in range(x.size):
+            sums[i] += np.float64(x[i]) * np.float64(x[i])
+    return sums.sum()
+
+
 @inline
 def best_fraction(slope: float, curvature: float, cap: float) -> float:
     """The t in [0, cap] that minimizes t · slope + t² · curvature; 0 if that is not finite.

@@ -97,6 +97,14 @@ extern "C" __global__ void amsgrad(real* delta, const real* grad, real* average,
     }
 }
 
+// `sums` holds each block's part of the sum of squares.
+extern "C" __global__ void sum_of_squares(const real* values, double* sums, int64 count) {
+    double sum = 0;
+    FOR_ELEMENTS(i, count) sum += (double)values[i] * (double)values[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
 // The t in [0, cap] that minimizes t * slope + t^2 * curvature; 0 if that is not finite. If both are
 // 0, every t does: the update, which has other reasons, is neither cut nor lengthened.
 template <typename T>

@@ -25,6 +25,7 @@ __all__ = [
     "scale",
     "search_elements",
     "search_groups",
+    "sum_of_squares",
 ]
 
 _SUMMED = 16
@@ -44,6 +45,7 @@ _adam = _update("adam", "real*, real*, int64, Number, double, double, real, Numb
 _amsgrad = _update(
     "amsgrad", "real*, real*, real*, int64, Number, double, double, real, Number, bool"
 )
+_sum_of_squares = Kernel("optimizer.cu", "sum_of_squares", "const real*, double*, int64")
 _search_elements = Kernel(
     "optimizer.cu", "search_elements", "const real*, real*, real*, double*, int64, real"
 )
@@ -181,6 +183,19 @@ def all_finite(values: cupy.ndarray) -> cupy.ndarray:
         (True, False)
     """
     return cupy.isfinite(values).all()
+
+
+def sum_of_squares(values: cupy.ndarray) -> cupy.ndarray:
+    """Return the sum of squares, taken in float64.
+
+    Example:
+        >>> float(sum_of_squares(cupy.array([3.0, -4.0])))
+        25.0
+    """
+    grid = _summing(values.size)
+    sums = cupy.empty(grid[0])
+    _sum_of_squares(grid, values, sums, values.size)
+    return sums.sum()
 
 
 def search_elements(
