@@ -364,8 +364,9 @@ class AverageGradient(Optimizer):
         self.fraction = used / proposed if proposed > 0 else None
         if self._rate is not None:
             size = sum(param.size for param in self.params)
-            lengths = [math.sqrt(square / size) for square in squares]
-            self.base.lr = self._rate.after(self.base.lr, self.fraction, *lengths, self.every)
+            length, distance = (math.sqrt(square / size) for square in squares)
+            rate = self._rate.after(self.lr, self.fraction, length, distance, self.every)
+            self.base.lr = rate
 
     def _count(self) -> None:
         self._steps += 1

@@ -168,7 +168,7 @@ def sum_of_squares(values: Array) -> float:
         x = values[start : start + _LANES]
         for i in range(x.size):
             sums[i] += np.float64(x[i]) * np.float64(x[i])
-    return sums.sum()
+    return float(sums.sum())
 
 
 @inline

@@ -306,20 +306,7 @@ def test_empty_parameters_are_no_trouble(granularity):
     assert (theta.data < [1, 2]).all()
 
 
-# -- the automatic rate ----------------------------------------------------------------------------
-
-
-def test_the_rate_follows_the_fraction():
-    net = Net()
-    base = optim.Adam(net.params, lr=1e-3)
-    optimizer = optim.AverageGradient(base, lr="auto", target=0.5, gain=2.0, every=2)
-    assert optimizer.fraction is None
-    net.train(optimizer, 1)
-    assert 0 < optimizer.fraction <= 1
-    assert optimizer.lr == base.lr == 1e-3 * math.exp(2.0 * (optimizer.fraction - 0.5))
-    before = optimizer.lr
-    net.train(optimizer, 1, start=1)  # not measured
-    assert optimizer.lr == before
+# -- the fraction ----------------------------------------------------------------------------------
 
 
 @each_granularity
@@ -1095,8 +1082,7 @@ def assert_untouched(optimizer, params, values):
         ({"every": 1.5}, "every"),
         ({"repeats": 0}, "repeats"),
         ({"lr": 0.1}, "lr must be None or 'auto', got 0.1"),
-        ({"target": 1.0}, "target"),
-        ({"gain": 0}, "gain"),
+        ({"probe_size": 0}, "probe_size must be an integer of at least 1, got 0"),
     ],
 )
 def test_refuses_arguments(options, message):

@@ -1,0 +1,149 @@
+"""The automatic rate: its rule, its limits, and trainings that nobody watches."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import agrad as ag
+import agrad.nn.functional as F
+from agrad import nn, optim
+from agrad.data import Batches
+from agrad.optim.automatic_rate import AutomaticRate
+from agrad.train import train
+
+lengths = st.floats(0, 1e6) | st.sampled_from([0.0, math.inf, 1e30, 1e-30])
+measured_steps = st.lists(
+    st.tuples(st.none() | st.floats(0, 1), lengths, lengths, st.integers(1, 3), st.integers(0, 8)),
+    max_size=30,
+)
+
+
+def run(rate, lr, steps):
+    """Yield the rate after each measured step: share, unit length, distance, steps, cuts."""
+    for used, unit, distance, count, cuts in steps:
+        lr = rate.after(lr, used, lr * unit, min(distance, 1e100), count)
+        for _ in range(cuts):
+            lr = rate.after_cut(lr)
+        yield lr
+
+
+@given(st.floats(1e-8, 1e-1), st.floats(1e-3, 1e3), measured_steps)
+def test_the_rate_stays_within_its_limits(start, weight, steps):
+    rate = AutomaticRate(start, weight)
+    farthest, squares, count = 0.0, 0.0, 0
+    for lr, (_, unit, distance, stands_for, _) in zip(run(rate, start, steps), steps):
+        farthest = max(farthest, min(distance, 1e100))
+        if math.isfinite(lr * unit):
+            squares += stands_for * unit**2
+            count += stands_for
+        assert lr >= 0.1 * start * (1 - 1e-12)
+        if squares > 0 and lr > 0.1 * start * (1 + 1e-12):
+            assert lr <= max(farthest / math.sqrt(squares), start) * (1 + 1e-9)
+            assert lr * math.sqrt(squares / count) <= 0.05 * weight * (1 + 1e-9)
+
+
+@given(st.floats(0, 1), st.integers(0, 3))
+def test_the_rate_moves_by_the_share_and_the_cuts(used, cuts):
+    rate = AutomaticRate(1e-2, 1e6)
+    rate.after(1e-2, 0.75, 1e-2, 1e6, 1)  # far away: no limit is near
+    (lr,) = run(rate, 1e-2, [(used, 1.0, 0.0, 1, cuts)])
+    assert lr == pytest.approx(1e-2 * math.exp(used - 0.75) * 0.7**cuts, rel=1e-12)
+
+
+def test_the_rate_stays_where_nothing_was_promised():
+    assert AutomaticRate(1e-3, 1.0).after(1e-3, None, 0.0, 0.0, 1) == 1e-3
+
+
+def test_weights_of_zero_do_not_bound_the_rate():
+    rate = AutomaticRate(1e-3, 0.0)
+    assert rate.after(1e-3, 1.0, 1e-3, 1e3, 1) == pytest.approx(1e-3 * math.exp(0.25))
+
+
+@given(st.floats(1e-8, 1e-1), st.sampled_from([0.0, 0.3]), measured_steps, measured_steps)
+def test_a_saved_rate_goes_on_as_it_would_have(start, weight, before, after):
+    rate, again = AutomaticRate(start, weight), AutomaticRate(1.0, 1.0)
+    lr = [start, *run(rate, start, before)][-1]
+    again.load_state_dict(rate.state_dict())
+    assert list(run(again, lr, after)) == list(run(rate, lr, after))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start": "fast"}, "start must be a number"),
+        ({"squares": -1.0}, "squares must not be negative"),
+        ({"steps": math.nan}, "steps must not be negative"),
+        ({"more": 1.0}, "the automatic rate needs"),
+    ],
+)
+def test_refuses_a_state_and_changes_nothing(change, message):
+    rate = AutomaticRate(1e-3, 1.0)
+    before = rate.state_dict()
+    with pytest.raises((ValueError, TypeError), match=message):
+        rate.load_state_dict(before | change)
+    assert rate.state_dict() == before
+
+
+# -- with an optimizer -----------------------------------------------------------------------------
+
+
+def test_the_optimizer_gives_the_rate_what_it_measures():
+    """Lengths over all coordinates: of the proposal, and of the way from the start."""
+    theta, phi = (ag.tensor(v, requires_grad=True) for v in (np.ones((2, 2)), np.ones(2)))
+    optimizer = optim.AverageGradient(optim.SGD([theta, phi], lr=1e-3), lr="auto")
+    rate, lr = AutomaticRate(1e-3, 1.0), 1e-3
+    for _ in range(6):
+        optimizer.zero_grad()
+        before = np.concatenate([theta.numpy().ravel(), phi.numpy()])
+        loss = (theta**4).sum() + 3 * (phi**2).sum()
+        optimizer.step(loss)
+        grad = np.concatenate([4 * before[:4] ** 3, 6 * before[4:]])
+        length = lr * math.sqrt((grad**2).mean())
+        distance = math.sqrt(((before - 1) ** 2).mean())
+        lr = rate.after(lr, optimizer.fraction, length, distance, 1)
+        assert optimizer.lr == pytest.approx(lr, rel=1e-12)
+
+
+def test_the_rate_moves_only_after_measured_steps():
+    theta = ag.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=1e-4), lr="auto", every=2)
+    rates = []
+    for _ in range(6):
+        optimizer.zero_grad()
+        optimizer.step((theta * theta).sum())
+        rates.append(optimizer.lr)
+    assert rates[0::2] == rates[1::2]
+
+
+def problem(name, seed):
+    """Inputs, targets, a model and a loss function."""
+    rng = np.random.default_rng(seed)
+    ag.seed(seed)
+    x = rng.normal(size=(400, 5)).astype(np.float32)
+    if name == "noisy regression":
+        y = (x @ rng.normal(size=(5, 1)) + rng.normal(size=(400, 1))).astype(np.float32)
+        return x, y, nn.Linear(5, 1), F.mse_loss
+    y = (x[:, 0] * x[:, 1] > 0).astype(np.int64)
+    if name == "noisy labels":
+        y = np.where(rng.random(400) < 0.3, rng.integers(0, 2, 400), y)
+    hidden = [nn.Linear(5, 32), nn.ReLU()]
+    return x, y, nn.Sequential(*hidden, nn.Linear(32, 2)), F.cross_entropy
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+@pytest.mark.parametrize("name", ["clean labels", "noisy labels", "noisy regression"])
+def test_a_training_to_the_end_does_not_unlearn(name, batch_size):
+    """Until the loss is near 0, with noise that no step can fit, and with batches of one."""
+    x, y, model, loss_function = problem(name, seed=0)
+    optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=1e-4), lr="auto")
+    batches = Batches(x, y, batch_size=batch_size, seed=0)
+    steps = list(train(model, optimizer, batches, 3000, loss_function, capture=True))
+    windows = np.median(np.reshape([step.loss for step in steps], (20, 150)), axis=1)
+    equal = 0.01 * windows[0]
+    assert max(windows[-1], equal) <= 1.5 * max(windows.min(), equal)
+    assert windows[-1] < 0.9 * windows[0] or name == "noisy regression"
+    assert optimizer.zero_steps <= 0.05 * 3000
+    assert min(step.rate for step in steps[:1800]) >= 1e-5
