@@ -17,7 +17,7 @@ from agrad.errors import NonFiniteError
 from agrad.gpu.deferred import after, fed
 from agrad.ops.choice import noting_changes
 from agrad.optim.arguments import require
-from agrad.optim.group import Group
+from agrad.optim.group import ParameterGroup
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
 from agrad.optim.losses import Losses
 from agrad.optim.optimizer import Optimizer, Ready, RuleOptimizer, Scheduled
@@ -159,7 +159,7 @@ class AverageGradient(Optimizer):
         return self.base.params
 
     @property
-    def param_groups(self) -> tuple[Group, ...]:
+    def param_groups(self) -> tuple[ParameterGroup, ...]:
         """The base rule's groups, whose options can be set."""
         return self.base.param_groups
 

@@ -19,7 +19,7 @@ from agrad.errors import DeviceError, NonFiniteError
 from agrad.gpu.deferred import after, each_fed, holds, number
 from agrad.optim.arguments import require, require_trainable
 from agrad.optim.block import Block, blocks_of, by_gradient
-from agrad.optim.group import Group, Params, groups_of
+from agrad.optim.group import ParameterGroup, Params, groups_of
 from agrad.optim.losses import Losses, listed
 from agrad.optim.rule import Rule
 from agrad.optim.state import require_array, require_count, require_dict
@@ -316,7 +316,7 @@ class RuleOptimizer(Optimizer):
         return self._params
 
     @property
-    def param_groups(self) -> tuple[Group, ...]:
+    def param_groups(self) -> tuple[ParameterGroup, ...]:
         """The groups, as mappings with PyTorch's keys, whose options can be set."""
         return tuple(self._groups)
 
@@ -616,7 +616,7 @@ class RuleOptimizer(Optimizer):
                         _load(block, [states[param] for param in block.flat.tensors])
                     self._blocks.append(block)
 
-    def _loaded_rates(self, highest: Any, saved: Any) -> dict[Group, float]:
+    def _loaded_rates(self, highest: Any, saved: Any) -> dict[ParameterGroup, float]:
         """Check everything saved for the groups, and return their learning rates."""
         own = self._saved_groups()
         if require_dict(self.name, "groups", saved).keys() != own.keys():
@@ -661,7 +661,7 @@ class RuleOptimizer(Optimizer):
         return require_count(self.name, f"steps of parameter {i}", saved["steps"], least=1)
 
 
-def _params_of(groups: Iterable[Group]) -> tuple[Tensor, ...]:
+def _params_of(groups: Iterable[ParameterGroup]) -> tuple[Tensor, ...]:
     return tuple(param for group in groups for param in group.params)
 
 
