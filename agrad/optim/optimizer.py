@@ -337,7 +337,7 @@ class RuleOptimizer(Optimizer):
         self._groups += added
         self._params = _params_of(self._groups)
         if self._blocks:
-            self._blocks += [block for group in added for block in blocks_of(group, group.params)]
+            self._blocks += _fresh_blocks(added)
 
     @property
     def lr(self) -> float:
@@ -347,7 +347,7 @@ class RuleOptimizer(Optimizer):
     @lr.setter
     def lr(self, value: float) -> None:
         require(self.name, "not be negative", lambda x: x >= 0, lr=value)
-        highest = self.lr
+        value, highest = float(value), self.lr
         for group in self._groups:
             group.lr = value * (group.lr / highest) if highest else value
 
@@ -437,7 +437,7 @@ class RuleOptimizer(Optimizer):
         """
         blocks: list[Block] = []
         ready: list[Ready] = []
-        for block in self._blocks or self._fresh_blocks():
+        for block in self._blocks or _fresh_blocks(self._groups):
             grad = block.flat.whole(block.grads)
             if grad is not None and block.flat.has_values():
                 # Arrays in their places were checked when they were put there.
@@ -451,10 +451,6 @@ class RuleOptimizer(Optimizer):
                     ready.append(Ready(part, part.flat.gather(part.grads)))
         self._blocks = blocks
         return ready
-
-    def _fresh_blocks(self) -> list[Block]:
-        """Return the blocks of all parameters before their first step."""
-        return [block for group in self._groups for block in blocks_of(group, group.params)]
 
     def proposal(self, ready: Ready, out: Buffer) -> None:
         """Write the block's update into `out`, and update its state."""
@@ -663,6 +659,11 @@ class RuleOptimizer(Optimizer):
 
 def _params_of(groups: Iterable[ParameterGroup]) -> tuple[Tensor, ...]:
     return tuple(param for group in groups for param in group.params)
+
+
+def _fresh_blocks(groups: Iterable[ParameterGroup]) -> list[Block]:
+    """Return the blocks of the groups' parameters before their first step."""
+    return [block for group in groups for block in blocks_of(group, group.params)]
 
 
 def _load(block: Block, saved: list[Any]) -> None:
