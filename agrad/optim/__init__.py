@@ -8,6 +8,7 @@ from agrad.optim.adam import Adam, AdamW
 from agrad.optim.average_gradient import AverageGradient
 from agrad.optim.clip import clip_grad_norm_, clip_grad_value_
 from agrad.optim.ema import EMA
+from agrad.optim.group import ParameterGroup
 from agrad.optim.muon import Muon
 from agrad.optim.optimizer import Optimizer, RuleOptimizer
 from agrad.optim.rmsprop import RMSprop
@@ -25,6 +26,7 @@ __all__ = [
     "LinearLR",
     "Muon",
     "Optimizer",
+    "ParameterGroup",
     "RMSprop",
     "Rule",
     "RuleOptimizer",

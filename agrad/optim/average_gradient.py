@@ -20,7 +20,7 @@ from agrad.gpu.deferred import after, fed, holds
 from agrad.ops.choice import noting_changes
 from agrad.optim.arguments import require, require_integer
 from agrad.optim.automatic_rate import AutomaticRate
-from agrad.optim.group import Group
+from agrad.optim.group import ParameterGroup
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
 from agrad.optim.losses import Losses
 from agrad.optim.optimizer import Optimizer, Ready, RuleOptimizer, Scheduled
@@ -160,7 +160,7 @@ class AverageGradient(Optimizer):
         return self.base.params
 
     @property
-    def param_groups(self) -> tuple[Group, ...]:
+    def param_groups(self) -> tuple[ParameterGroup, ...]:
         """The base rule's groups, whose options can be set."""
         return self.base.param_groups
 

@@ -9,7 +9,7 @@ import numpy as np
 from agrad.backend import Array, kernels
 from agrad.core.flat import Flat
 from agrad.core.tensor import Tensor, wanting
-from agrad.optim.group import Group
+from agrad.optim.group import ParameterGroup
 from agrad.optim.rule import Rule
 from agrad.optim.state import owned
 
@@ -33,7 +33,7 @@ class Block:
     """
 
     flat: Flat
-    group: Group
+    group: ParameterGroup
     steps: int = 0
     state: dict[str, Array] = field(default_factory=dict)
 
@@ -109,11 +109,11 @@ class Block:
         self.steps += 1
 
 
-def _restored(flat: Flat, group: Group, steps: int, state: dict[str, Array]) -> Block:
+def _restored(flat: Flat, group: ParameterGroup, steps: int, state: dict[str, Array]) -> Block:
     return Block(flat, group, steps, {name: owned(array) for name, array in state.items()})
 
 
-def blocks_of(group: Group, params: Iterable[Tensor], steps: int = 0) -> list[Block]:
+def blocks_of(group: ParameterGroup, params: Iterable[Tensor], steps: int = 0) -> list[Block]:
     """Return stateless blocks of parameters of a group that have all made this many steps.
 
     If the rule is `whole`, each parameter has its own block.

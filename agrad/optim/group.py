@@ -7,13 +7,13 @@ from agrad.core.tensor import Tensor
 from agrad.optim.arguments import checked_params, require
 from agrad.optim.rule import Rule
 
-__all__ = ["Group", "Params", "groups_of"]
+__all__ = ["ParameterGroup", "Params", "groups_of"]
 
 Params = Iterable[Tensor] | Iterable[Mapping[str, Any]]
 """Parameters, or dicts that describe parameter groups."""
 
 
-class Group(Mapping[str, Any]):
+class ParameterGroup(Mapping[str, Any]):
     """Parameters that share a learning rate and a rule, as a mapping from names to options.
 
     The keys are PyTorch's: "params", "lr", and the options of the rule. All but "params" can be
@@ -57,7 +57,7 @@ class Group(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         options = self._options | {"params": f"<{len(self.params)} parameters>"}
-        return f"Group({', '.join(f'{name}={value}' for name, value in options.items())})"
+        return f"ParameterGroup({', '.join(f'{name}={value}' for name, value in options.items())})"
 
     def __setitem__(self, name: str, value: Any) -> None:
         """Set the learning rate or an option.
@@ -82,8 +82,8 @@ class Group(Mapping[str, Any]):
 
 
 def groups_of(
-    owner: str, params: Params, lr: float, rule: Rule, known: Iterable[Group] = ()
-) -> list[Group]:
+    owner: str, params: Params, lr: float, rule: Rule, known: Iterable[ParameterGroup] = ()
+) -> list[ParameterGroup]:
     """Return the groups that an optimizer's `params` describe.
 
     Args:
@@ -108,9 +108,9 @@ def groups_of(
         )
     listed: list[Any] = list(params)
     if not any(isinstance(each, Mapping) for each in listed):
-        return [Group(owner, checked_params(owner, listed), lr, rule)]
+        return [ParameterGroup(owner, checked_params(owner, listed), lr, rule)]
     defaults = rule.options(lr)
-    groups: list[Group] = []
+    groups: list[ParameterGroup] = []
     places = {param: i for i, group in enumerate(known) for param in group.params}
     for i, given in enumerate(listed, first):
         name = f"{owner}: group {i}"
@@ -130,7 +130,9 @@ def groups_of(
         places |= dict.fromkeys(checked, i)
         rate = own.pop("lr", lr)
         require(name, "not be negative", lambda x: x >= 0, lr=rate)
-        groups.append(Group(name, checked, rate, _with_options(name, rule, defaults | own, rate)))
+        groups.append(
+            ParameterGroup(name, checked, rate, _with_options(name, rule, defaults | own, rate))
+        )
     return groups
 
 

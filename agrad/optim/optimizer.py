@@ -19,7 +19,7 @@ from agrad.errors import DeviceError, NonFiniteError
 from agrad.gpu.deferred import after, each_fed, holds, number
 from agrad.optim.arguments import require, require_trainable
 from agrad.optim.block import Block, blocks_of, by_gradient
-from agrad.optim.group import Group, Params, groups_of
+from agrad.optim.group import ParameterGroup, Params, groups_of
 from agrad.optim.losses import Losses, listed
 from agrad.optim.rule import Rule
 from agrad.optim.state import require_array, require_count, require_dict
@@ -344,7 +344,7 @@ class RuleOptimizer(Optimizer):
         return self._params
 
     @property
-    def param_groups(self) -> tuple[Group, ...]:
+    def param_groups(self) -> tuple[ParameterGroup, ...]:
         """The groups, as mappings with PyTorch's keys, whose options can be set."""
         return tuple(self._groups)
 
@@ -365,7 +365,7 @@ class RuleOptimizer(Optimizer):
         self._groups += added
         self._params = _params_of(self._groups)
         if self._blocks:
-            self._blocks += [block for group in added for block in blocks_of(group, group.params)]
+            self._blocks += _fresh_blocks(added)
 
     @property
     def lr(self) -> float:
@@ -375,7 +375,7 @@ class RuleOptimizer(Optimizer):
     @lr.setter
     def lr(self, value: float) -> None:
         require(self.name, "not be negative", lambda x: x >= 0, lr=value)
-        highest = self.lr
+        value, highest = float(value), self.lr
         for group in self._groups:
             group.lr = value * (group.lr / highest) if highest else value
 
@@ -466,7 +466,7 @@ class RuleOptimizer(Optimizer):
         """
         blocks: list[Block] = []
         ready: list[Ready] = []
-        for block in self._blocks or self._fresh_blocks():
+        for block in self._blocks or _fresh_blocks(self._groups):
             grad = block.flat.whole(block.grads)
             if grad is not None and block.flat.has_values():
                 # Arrays in their places were checked when they were put there.
@@ -480,10 +480,6 @@ class RuleOptimizer(Optimizer):
                     ready.append(Ready(part, part.flat.gather(part.grads)))
         self._blocks = blocks
         return ready
-
-    def _fresh_blocks(self) -> list[Block]:
-        """Return the blocks of all parameters before their first step."""
-        return [block for group in self._groups for block in blocks_of(group, group.params)]
 
     def proposal(self, ready: Ready, out: Buffer, decay: Array | None = None) -> None:
         """Write the block's update into `out`, and update its state.
@@ -646,7 +642,7 @@ class RuleOptimizer(Optimizer):
                         _load(block, [states[param] for param in block.flat.tensors])
                     self._blocks.append(block)
 
-    def _loaded_rates(self, highest: Any, saved: Any) -> dict[Group, float]:
+    def _loaded_rates(self, highest: Any, saved: Any) -> dict[ParameterGroup, float]:
         """Check everything saved for the groups, and return their learning rates."""
         own = self._saved_groups()
         if require_dict(self.name, "groups", saved).keys() != own.keys():
@@ -691,8 +687,13 @@ class RuleOptimizer(Optimizer):
         return require_count(self.name, f"steps of parameter {i}", saved["steps"], least=1)
 
 
-def _params_of(groups: Iterable[Group]) -> tuple[Tensor, ...]:
+def _params_of(groups: Iterable[ParameterGroup]) -> tuple[Tensor, ...]:
     return tuple(param for group in groups for param in group.params)
+
+
+def _fresh_blocks(groups: Iterable[ParameterGroup]) -> list[Block]:
+    """Return the blocks of the groups' parameters before their first step."""
+    return [block for group in groups for block in blocks_of(group, group.params)]
 
 
 def _load(block: Block, saved: list[Any]) -> None:

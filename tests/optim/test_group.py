@@ -175,6 +175,9 @@ def test_the_rate_is_the_highest_and_keeps_the_ratios():
     optimizer.lr = 0.0
     optimizer.lr = 3.0
     assert [group["lr"] for group in optimizer.param_groups] == [3.0, 3.0]
+    optimizer.param_groups[0]["lr"] = 1.0
+    optimizer.lr = np.float32(1.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 1.5]
 
 
 def test_a_schedule_is_a_factor_on_the_rate_of_each_group():
@@ -377,6 +380,28 @@ def test_resumes_bit_for_bit_from_a_saved_state(rule, options, own, tmp_path):
     resumed.load_state_dict(ag.serialization.load(tmp_path / "state"))
     assert [g["lr"] for g in resumed.param_groups] == [g["lr"] for g in optimizer.param_groups]
     assert_equal(run(resumed, steps=5, start=5), run(optimizer, steps=5, start=5))
+
+
+def test_an_automatic_rate_over_groups_resumes_bit_for_bit(tmp_path):
+    def make():
+        base = optim.Adam(halves(leaves(), {"lr": 0.001}), lr=0.01)
+        return optim.AverageGradient(base, lr="auto", every=2)
+
+    def steps(optimizer):
+        for _ in range(5):
+            optimizer.zero_grad()
+            optimizer.step(bumpy(optimizer.params))
+
+    optimizer, resumed = make(), make()
+    steps(optimizer)
+    ag.serialization.save(tmp_path / "state", optimizer.state_dict())
+    resumed.load_state_dict(ag.serialization.load(tmp_path / "state"))
+    for a, b in zip(resumed.params, optimizer.params):
+        a.data = b.data
+    steps(optimizer)
+    steps(resumed)
+    assert_equal([p.data for p in resumed.params], [p.data for p in optimizer.params])
+    assert [g["lr"] for g in resumed.param_groups] == [g["lr"] for g in optimizer.param_groups]
 
 
 @pytest.mark.parametrize("way", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
