@@ -663,7 +663,8 @@ def test_average_gradient_across_kinks(step: float, dtype: type) -> None:
     def flat(grads: dict[ag.Tensor, Array]) -> Array:
         return np.concatenate([grads[p].ravel() for p in params]).astype(np.float64)
 
-    true = flat(average_over_nodes(f, params, update, nodes=1500))
+    # Within 5e-4 of what 1500 nodes give: a jump counts for about a node's weight.
+    true = flat(average_over_nodes(f, params, update, nodes=400))
     average = ag.average_gradient(f, params, update)
     assert np.linalg.norm(flat(average) - true) < 3e-3 * np.linalg.norm(true)
 
