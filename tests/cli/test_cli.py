@@ -19,7 +19,7 @@ from agrad.train import evaluate
 
 pytest.importorskip("click")
 
-from command_line import invoke, lines, needs_signals, one_line, run, start, wait_for
+from command_line import fail, invoke, lines, needs_signals, one_line, run, start, wait_for
 from rich.console import Console
 
 from agrad.cli import interrupt, progress
@@ -218,7 +218,7 @@ def test_equal_seeds_give_equal_weights(tmp_path):
 def test_a_lost_training_keeps_the_last_good_weights(tmp_path):
     out = tmp_path / "run"
     words = "--no-average --optimizer sgd --lr 1e30 --depth 2 --width 8 --activation relu"
-    result = run("train", *words.split(), "--out", out)
+    result = fail("train", *words.split(), "--out", out)
     assert one_line(result, "(iteration ", "lower the learning rate", str(out))
     assert sorted(path.name for path in out.iterdir()) == FILES
     steps = [json.loads(line) for line in lines(out / "metrics.jsonl")]
@@ -232,7 +232,7 @@ def test_a_lost_training_keeps_the_last_good_weights(tmp_path):
 def test_weights_lost_in_the_last_step_are_not_kept(tmp_path):
     out = tmp_path / "run"
     words = "--no-average --optimizer sgd --lr 1e38 --activation relu --iterations 1 --depth 2"
-    assert one_line(run("train", *words.split(), "--out", out), "the test loss is")
+    assert one_line(fail("train", *words.split(), "--out", out), "the test loss is")
     weights = ag.load(out / "weights.safetensors")
     ag.seed(0)
     expected = dense_network(64, 10, depth=2, activation="relu").state_dict()
@@ -244,7 +244,7 @@ def test_weights_lost_in_the_last_step_are_not_kept(tmp_path):
 
 def test_a_folder_with_a_run_is_left_alone(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"iteration": 1, "lo')  # as a killed run leaves it
-    assert one_line(run("train", *TINY, "--out", tmp_path), "already holds a run", "another --out")
+    assert one_line(fail("train", *TINY, "--out", tmp_path), "already holds a run", "another --out")
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
@@ -253,7 +253,7 @@ def test_a_file_in_place_of_a_folder(command, tmp_path):
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / "run"
     words = ["--figure", out / "a.png"] if command == "demo" else ["--out", out]
-    result = run(*command.split(), *words)
+    result = fail(*command.split(), *words)
     assert one_line(result, "cannot write to the folder", "choose another")
 
 
@@ -264,7 +264,7 @@ def test_a_folder_that_must_not_be_written(tmp_path):
 
 
 def test_too_large_a_batch(tmp_path):
-    result = run("train", "--batch-size", "5000", "--out", tmp_path / "run")
+    result = fail("train", "--batch-size", "5000", "--out", tmp_path / "run")
     assert one_line(result, "lower batch_size")
 
 
@@ -283,7 +283,7 @@ def test_a_damaged_data_file(command, content, tmp_path):
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     words = (*command.split(), "--data", "mnist", "--out", tmp_path / "run")
-    result = run(*words, AGRAD_DATA=str(tmp_path / "data"))
+    result = fail(*words, AGRAD_DATA=str(tmp_path / "data"))
     assert one_line(result, str(path), "damaged", "delete it")
 
 
@@ -356,7 +356,7 @@ def test_a_command_to_resume_can_be_pasted_into_a_shell(tmp_path):
 
 def test_a_damaged_results_file(tmp_path):
     (tmp_path / "results.json").write_text('[{"study": "dense-dig')
-    assert one_line(run("study", "dense", "--out", tmp_path), "results.json", "move it away")
+    assert one_line(fail("study", "dense", "--out", tmp_path), "results.json", "move it away")
 
 
 @pytest.mark.parametrize("package", ["click", "matplotlib", "pooch", "rich", "sklearn"])
@@ -506,7 +506,7 @@ sys.exit(main())
 
 def test_a_folder_that_was_there_before_stays(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    result = run("train", "--batch-size", "5000", "--out", tmp_path)
+    result = fail("train", "--batch-size", "5000", "--out", tmp_path)
     assert one_line(result, "lower batch_size")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -18,7 +18,7 @@ import agrad as ag
 
 pytest.importorskip("click")
 
-from command_line import invoke, lines, needs_signals, one_line, run, start, wait_for
+from command_line import fail, invoke, lines, needs_signals, one_line, run, start, wait_for
 from source_tree import ROOT
 
 from agrad.cli.run_folder import JSONLines
@@ -316,7 +316,7 @@ def test_a_checkpoint_of_something_else_is_refused(change: Any, wrong: str, tmp_
     state = ag.load(path)
     change(state["checkpoint"]["settings"], state["checkpoint"]["metrics"])
     ag.save(path, state)
-    result = run("train", "--resume", tmp_path)
+    result = fail("train", "--resume", tmp_path)
     assert one_line(result, str(path), "not saved by this version of agrad train", wrong)
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 

@@ -349,7 +349,7 @@ def test_random_graphs_have_the_order_promised() -> None:
     """Most have: a few may still be far from the limit, or have errors that change sign."""
     orders: dict[str, list[float]] = {"one segment": [], "extrapolated": []}
 
-    @settings(max_examples=50, derandomize=True, database=None)
+    @settings(max_examples=25, derandomize=True, database=None)
     @given(program=programs(smooth=True, min_steps=10, max_steps=16), data=st.data())
     def measure(program: Program, data: Any) -> None:
         leaves = program.leaves()
@@ -663,7 +663,8 @@ def test_average_gradient_across_kinks(step: float, dtype: type) -> None:
     def flat(grads: dict[ag.Tensor, Array]) -> Array:
         return np.concatenate([grads[p].ravel() for p in params]).astype(np.float64)
 
-    true = flat(average_over_nodes(f, params, update, nodes=1500))
+    # Within 5e-4 of what 1500 nodes give: a jump counts for about a node's weight.
+    true = flat(average_over_nodes(f, params, update, nodes=400))
     average = ag.average_gradient(f, params, update)
     assert np.linalg.norm(flat(average) - true) < 3e-3 * np.linalg.norm(true)
 

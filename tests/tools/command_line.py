@@ -1,9 +1,11 @@
 """The command `agrad` run in this process or as one of its own, and what it left behind."""
 
+import io
 import os
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
@@ -11,14 +13,25 @@ pytest.importorskip("click")
 
 from click.testing import CliRunner
 
-from agrad.cli.app import app
+from agrad.cli import app as cli
 
 needs_signals = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
 
 def invoke(*words):
     """The command in this process, for its words; exit codes are those of a real process."""
-    return CliRunner().invoke(app, list(map(str, words)))
+    return CliRunner().invoke(cli.app, list(map(str, words)))
+
+
+def fail(*words, **environment):
+    """The command in this process, with the message and the exit code of its failure."""
+    out, error = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
+        patch.setattr(sys, "argv", ["agrad", *map(str, words)])
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        code = cli.run()
+    return subprocess.CompletedProcess(words, code, out.getvalue(), error.getvalue())
 
 
 def run(*words, code="import sys; from agrad.cli import main; sys.exit(main())", **environment):
@@ -56,7 +69,7 @@ def lines(path):
 
 
 def one_line(result, *words):
-    """Whether the process failed with code 1 and one line that says so."""
+    """Whether the command failed with code 1 and one line that says so."""
     assert result.returncode == 1, result
     (line,) = result.stderr.splitlines()
     assert line.startswith("agrad: ")

@@ -256,29 +256,37 @@ CASES = [
 
 
 def check(case: Case, a: NDArray[Any], b: NDArray[Any]) -> None:
-    """Compare with the reference; the failure names a, b and the error in ulps."""
+    """Compare with the reference, from a to b and back; the failure names a, b and the ulps."""
     inside = (a > case.lowest) & (b > case.lowest)
     if case.pole:
         inside &= (a != 0) & (b != 0)
     a, b = a[inside], b[inside]
-    largest = mpf(float(np.finfo(a.dtype).max))
-    for x, y, result in zip(a.tolist(), b.tolist(), case(a, b).tolist(), strict=True):
+    dtype = a.dtype.type
+    results = zip(case(a, b).tolist(), case(b, a).tolist(), strict=True)
+    for x, y, there_and_back in zip(a.tolist(), b.tolist(), results, strict=True):
         if case.name in ("exp", "expm1") and max(x, y) > FAR:
             expected, scale = mpmath.inf, mpf(0)
         else:
-            expected, scale = case.reference(x, y, a.dtype.type)
-        if abs(expected) >= largest:
-            good = abs(result) >= largest and (result > 0) == (expected > 0)
-            error = 0 if good else math.inf
-        elif case.flushed and result == 0 and abs(expected) < float(np.finfo(a.dtype).tiny):
-            error = 0
-        else:
-            unit = ulp(max(abs(expected), scale), a.dtype.type)
-            error = abs(mpf(result) - expected) / unit if math.isfinite(result) else math.inf
-        assert error <= case.ulps, (
-            f"{case}({x!r}, {y!r}) in {a.dtype} is {result!r}, not {mpmath.nstr(expected, 20)}: "
-            f"off by {float(error):.3g} ulps"
-        )
+            expected, scale = case.reference(x, y, dtype)
+        for result in there_and_back:
+            error = error_of(result, expected, scale, case.flushed, dtype)
+            assert error <= case.ulps, (
+                f"{case} between {x!r} and {y!r} in {a.dtype} is {result!r}, not "
+                f"{mpmath.nstr(expected, 20)}: off by {float(error):.3g} ulps"
+            )
+
+
+def error_of(result: float, expected: mpf, scale: mpf, flushed: bool, dtype: type) -> mpf:
+    """Return the error in ulps of what is expected, or of its scale where that is more."""
+    info = np.finfo(dtype)
+    if abs(expected) >= mpf(float(info.max)):
+        good = abs(result) >= float(info.max) and (result > 0) == (expected > 0)
+        return mpf(0) if good else mpmath.inf
+    if flushed and result == 0 and abs(expected) < float(info.tiny):
+        return mpf(0)
+    if not math.isfinite(result):
+        return mpmath.inf
+    return abs(mpf(result) - expected) / ulp(max(abs(expected), scale), dtype)
 
 
 @st.composite

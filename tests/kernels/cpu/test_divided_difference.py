@@ -35,7 +35,8 @@ def test_grid_of_magnitudes(case: Case, dtype: type) -> None:
     subnormal = float(info.smallest_subnormal)
     sizes = [subnormal, 3 * subnormal, info.tiny, info.eps, 1e-3, 0.7, 1, 1.3, 6, 40, 300, info.max]
     values = np.array([0.0, *sizes, *(-dtype(size) for size in sizes)], dtype)
-    a, b = np.array(list(itertools.product(values, repeat=2)), dtype).T
+    both = itertools.combinations_with_replacement(values, 2)
+    a, b = np.array(list(both), dtype).T
     check(case, a, b)
     check(case, values, np.nextafter(values, dtype(0)))
 
