@@ -73,8 +73,9 @@ class Cell:
             before the first step; `final`, the median loss of the last 5 % of the steps, and
             `lowest`, the lowest median of as many consecutive ones; `windows`, the medians of 40
             equal parts; `validation_loss` and `validation_accuracy` after each tenth of the steps;
-            `seconds_per_step`, a median, and `seconds`, the sum. For the automatic rate also what
-            `Watch` sees. A value that is not finite is None.
+            `seconds_per_step`, a median, and `seconds`, the sum, of the steps' CPU time, which for
+            one thread is the time on an idle machine. For the automatic rate also what `Watch`
+            sees. A value that is not finite is None.
         """
         method, data = METHODS[self.method], self.task.data()
         agrad.seed(self.seed)
@@ -93,13 +94,13 @@ class Cell:
                 with run.evaluating():
                     used.append(run.loss(*batch))
             factor = decay(step, self.steps) if method.decays else 1.0
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 losses.append(run.step(*batch, factor))
             except NonFiniteError as error:
                 failed = f"{error} (step {step})"
                 break
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
             if watch is not None:
                 watch.see()
             if step * EVALUATIONS // self.steps > (step - 1) * EVALUATIONS // self.steps:
@@ -110,7 +111,7 @@ class Cell:
             **dict(zip(("task", "steps", "method", "rate", "seed"), self.key)),
             "failed": failed,
             "initial": initial,
-            **summary(losses + lost, used),
+            **summary(losses + lost, () if failed else used),
             "validation_loss": [each.loss for each in validation],
             "validation_accuracy": [each.accuracy for each in validation],
             "seconds_per_step": median(seconds) if seconds else None,
@@ -249,12 +250,12 @@ def _costs(cell: Cell) -> tuple[float, float]:
     batches = Batches(*data.train, batch_size=cell.task.batch_size, seed=0, drop_last=True)
     seconds = []
     for batch in islice(batches.forever(), 10):
-        start = time.perf_counter()
+        start = time.process_time()
         run.step(*batch, 1.0)
-        seconds.append(time.perf_counter() - start)
-    start = time.perf_counter()
+        seconds.append(time.process_time() - start)
+    start = time.process_time()
     evaluate(model, *data.validation, loss_function=cell.task.loss_function)
-    return median(seconds), time.perf_counter() - start
+    return median(seconds), time.process_time() - start
 
 
 # -- the results file ------------------------------------------------------------------------------
