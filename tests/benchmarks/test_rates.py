@@ -269,7 +269,8 @@ def test_an_interrupted_suite_loses_the_cell_in_progress_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "folder" / "results.jsonl"
-    wanted = plan([TINY], ["Adam"], [0])[:3]
+    regression = replace(TINY, data=partial(linear, 0.5), loss_function=F.mse_loss)
+    wanted = plan([regression], ["Adam"], [0])[:3]
     running = run_cells(wanted, path)
     first = next(running)
     running.close()
@@ -341,15 +342,15 @@ def test_the_best_rate_is_that_of_the_seeds_that_have_all() -> None:
     paired = line_of(rows).best("Adam", also=AUTO)
     assert paired is not None
     assert (paired.loss, paired.seeds) == (0.5, {0})
-    assert line_of(rows).ratio() == pytest.approx(0.6)
-    assert line_of(rows[:-1]).ratio() is None
+    assert line_of(rows).ratio(report.final) == pytest.approx(0.6)
+    assert line_of(rows[:-1]).ratio(report.final) is None
     assert line_of(rows).best("Prodigy") is None
 
 
 def test_losses_below_a_hundredth_of_the_initial_one_are_equal() -> None:
     line = line_of([*grid(1e-5), row_of(AUTO, 1e-4, 0.01)])
     assert line.equal == 0.02
-    assert line.ratio() == 1.0
+    assert line.ratio(report.final) == 1.0
     assert line.over(0.03, 1e-5) == pytest.approx(1.5)
     assert line.over(math.inf, math.inf) == 1.0
     assert line.over(math.inf, 1.0) == math.inf
@@ -382,15 +383,17 @@ def test_the_bars() -> None:
     good = [*grid(0.4), row_of(AUTO, 1e-4, 0.3), row_of("auto, no decay", 1e-4, 0.3), *peers]
     assert outcomes(good) == ["holds"] * 14
     assert outcomes(good, TINY)[8:10] == ["not run"] * 2
+    training = [*grid(0.4), row_of(AUTO, 1e-4, 0.53), *good[-5:]]
+    assert outcomes(training, TINY)[6:8] == ["fails"] * 2
     assert outcomes(grid(0.4))[:8] == ["not run"] * 8
     for fails, changed in (
         ({0}, {"lowest": 0.19}),
         ({2}, {"rate_range": [0.9e-5, 1e-2]}),
         ({3}, {"largest_share": 0.051}),
         ({5}, {"zero_steps": 2}),
-        ({6}, {"final": 0.39, "lowest": 0.39}),
-        ({6, 7, 10, 11, 12, 13}, {"final": 0.53, "lowest": 0.53}),
-        ({8, 9}, {"validation_loss": [0.2, 0.53]}),
+        ({6}, {"validation_loss": [0.2, 0.39]}),
+        ({6, 7, 10, 11, 12, 13}, {"validation_loss": [0.2, 0.53]}),
+        ({8, 9}, {"final": 0.53, "lowest": 0.53}),
     ):
         bad = [*grid(0.4), row_of(AUTO, 1e-4, 0.3, **changed), *good[-5:]]
         found = outcomes(bad)
