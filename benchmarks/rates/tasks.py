@@ -410,7 +410,7 @@ TASKS = [
         texts,
         partial(text, depth=12, width=16, activation="relu"),
         32,
-        (600,),
+        (1200,),
         starts=True,
     ),
 ]
