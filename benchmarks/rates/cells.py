@@ -40,6 +40,7 @@ Row = dict[str, Any]
 WINDOWS = 40  # of 2.5 % of the steps each
 TAIL = 0.05  # the share of the steps whose median loss is the final one
 EVALUATIONS = 10
+EXAMPLES = 1000  # of the initial loss
 POINTS = 100  # of the automatic rate's trace
 PACKAGES = {
     "torch": "torch",
@@ -80,7 +81,9 @@ class Cell:
         method, data = METHODS[self.method], self.task.data()
         agrad.seed(self.seed)
         model = self.task.network(data)
-        initial = self._evaluated(model, tuple(part[:1000] for part in data.train)).loss
+        # Not the first ones: some sets are sorted by their labels.
+        some = np.random.default_rng(0).permutation(len(data.train[1]))[:EXAMPLES]
+        initial = self._evaluated(model, [part[some] for part in data.train]).loss
         model.train()
         run = method.start(model, self.task.loss_function, self.rate)
         watch = Watch(run.optimizer, model) if self.method.startswith(AUTO) else None

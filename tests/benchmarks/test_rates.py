@@ -208,6 +208,19 @@ def test_a_run_and_its_numbers() -> None:
     assert Cell(TINY, 20, AUTO, 1e-4, seed=4).run()["final"] != row["final"]
 
 
+def test_the_initial_loss_is_that_of_any_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = images("digits")
+    order = np.argsort(data.train[1], kind="stable")
+    sorted_data = replace(data, train=tuple(part[order] for part in data.train))
+    task = replace(TINY, data=lambda: sorted_data, network=partial(dense, depth=0))
+    monkeypatch.setattr(cells, "EXAMPLES", 200)
+    some = Cell(task, 1, "Adam", 1e-3, 0).run()["initial"]
+    monkeypatch.setattr(cells, "EXAMPLES", 10_000)
+    every = Cell(task, 1, "Adam", 1e-3, 0).run()["initial"]
+    assert some != every
+    assert some == pytest.approx(every, rel=0.05)
+
+
 def test_the_rate_decays_with_the_steps_of_the_run() -> None:
     rows = [Cell(TINY, 20, name, 1e-4, 0).run() for name in (AUTO, f"{AUTO}, no decay")]
     assert rows[0]["windows"][:8] == rows[1]["windows"][:8]
