@@ -1,0 +1,165 @@
+"""The methods of the suite, by name: agrad's optimizers, and those of PyTorch packages."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+import agrad
+from agrad import nn, optim
+from agrad.core.tensor import as_tensor
+from agrad.errors import NonFiniteError
+from agrad.train import capture_step
+
+__all__ = ["AUTO", "METHODS", "RATES", "START", "STARTS", "Method", "Peer", "decay"]
+
+# Half-decades. Adam's rates for networks lie around 1e-3: lower for deep ones, higher for shallow
+# and linear ones, for large batches, and where a decay follows, as it does here. Below 1e-4 none of
+# the tasks has the steps to arrive, and a step of 1e-1 is as large as a weight. The grid was chosen
+# before any curve was seen; the report counts how often a best rate lies at its edge.
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+START = 1e-4
+STARTS = (1e-6, 1e-5, 1e-3, 1e-2)
+
+AUTO = "auto"
+COOLDOWN = 0.4
+
+
+def decay(step: int, steps: int) -> float:
+    """Return the factor on the rate of a step, 1 to `steps`: a line to 0 over the last 40 %."""
+    return min(1.0, (1 - (step - 1) / steps) / COOLDOWN)
+
+
+class Own:
+    """Steps of one of agrad's optimizers, captured."""
+
+    def __init__(self, model: nn.Module, loss_function: Any, optimizer: optim.Optimizer) -> None:
+        self.optimizer = optimizer
+        self._step = capture_step(model, optimizer, loss_function)
+
+    def step(self, inputs: Any, targets: Any, factor: float) -> float:
+        """Make a step at `factor` times the rate, and return the loss before it."""
+        self.optimizer.scale = factor
+        return self._step(inputs, targets)
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Give the model the weights to use, rather than those to train, in a `with` block."""
+        return nullcontext()
+
+
+class Peer:
+    """Steps of a PyTorch optimizer on agrad's own arrays; agrad computes the gradients.
+
+    PyTorch's tensors share the memory of agrad's parameters and gradients, so there is one model.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss_function: Any, make: Callable[[list[Any]], Any]
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._torch = torch
+        self._forward = agrad.capture(model)
+        self._loss_function = loss_function
+        self._params = list(model.parameters())
+        self._arrays = [param.writable() for param in self._params]
+        self._twins = [torch.nn.Parameter(torch.from_numpy(array)) for array in self._arrays]
+        self.optimizer = make(self._twins)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        # Schedule-Free's weights to train are not those to use.
+        self._has_modes = hasattr(self.optimizer, "eval")
+        if self._has_modes:
+            self.optimizer.train()
+
+    def step(self, inputs: Any, targets: Any, factor: float) -> float:
+        """Make a step at `factor` times the rate, and return the loss before it.
+
+        Raises:
+            NonFiniteError: the loss is NaN or infinite.
+        """
+        for param in self._params:
+            param.zero_grad()
+        with np.errstate(all="ignore"):  # the error below reports an overflow
+            loss = self._loss_function(self._forward(as_tensor(inputs)), targets)
+            value = float(loss.item())
+            if not math.isfinite(value):
+                raise NonFiniteError(f"the loss is {value}")
+            loss.backward()
+        for param, array, twin in zip(self._params, self._arrays, self._twins):
+            if param.writable() is not array:
+                raise RuntimeError(f"a parameter, {param.shape}, has moved to another array")
+            twin.grad = self._torch.from_numpy(param.grad)
+        for group, rate in zip(self.optimizer.param_groups, self._rates):
+            group["lr"] = rate * factor
+        self.optimizer.step()
+        return value
+
+    def loss(self, inputs: Any, targets: Any) -> float:
+        """Return the loss on a batch."""
+        with agrad.no_grad(), np.errstate(all="ignore"):
+            return float(self._loss_function(self._forward(as_tensor(inputs)), targets).item())
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Give the model the weights to use, rather than those to train, in a `with` block."""
+        if not self._has_modes:
+            yield
+            return
+        self.optimizer.eval()
+        try:
+            yield
+        finally:
+            self.optimizer.train()
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train.
+
+    Attributes:
+        start: takes a model, a loss function and a rate, and returns the object that makes steps.
+        rates: the rates to run it at; None is a package's default.
+        decays: whether the rate decays at the end.
+        averages: whether the weights to use differ from those to train, and so do their losses.
+    """
+
+    start: Callable[[nn.Module, Any, Any], Own | Peer]
+    rates: Sequence[float | None] = RATES
+    decays: bool = True
+    averages: bool = False
+
+
+def own(make: Callable[..., optim.Optimizer]) -> Callable[[nn.Module, Any, float], Own]:
+    return lambda model, loss, lr: Own(model, loss, make(model.parameters(), lr=lr))
+
+
+def peer(package: str, name: str) -> Callable[[nn.Module, Any, None], Peer]:
+    return lambda model, loss, _: Peer(model, loss, getattr(import_module(package), name))
+
+
+def auto(params: Any, lr: float) -> optim.Optimizer:
+    """Return the default configuration, started at `lr`."""
+    return optim.AverageGradient(optim.Adam(params, lr=lr), lr="auto")
+
+
+METHODS = {
+    AUTO: Method(own(auto), (START,)),
+    f"{AUTO}, no decay": Method(own(auto), (START,), decays=False),
+    "Adam": Method(own(optim.Adam)),
+    "AdamW": Method(own(optim.AdamW)),
+    "RMSprop": Method(own(partial(optim.RMSprop, alpha=0.9))),  # as in the studies
+    # The authors of Prodigy and D-Adaptation recommend a decay. Those of DoG recommend an average
+    # of the weights in its place, for trainings of unknown length; here the length is known.
+    "Prodigy": Method(peer("prodigyopt", "Prodigy"), (None,)),
+    "D-Adaptation": Method(peer("dadaptation", "DAdaptAdam"), (None,)),
+    "DoG": Method(peer("dog", "DoG"), (None,)),
+    "Schedule-Free": Method(
+        peer("schedulefree", "AdamWScheduleFree"), (None,), decays=False, averages=True
+    ),
+}
