@@ -145,7 +145,7 @@ def peer(package: str, name: str) -> Callable[[nn.Module, Any, None], Peer]:
 
 def auto(params: Any, lr: float) -> optim.Optimizer:
     """Return the default configuration, started at `lr`."""
-    return optim.AverageGradient(optim.Adam(params, lr=lr), lr="auto")
+    return optim.AverageGradient(optim.Adam(params, lr=lr, cautious=True), lr="auto")
 
 
 METHODS = {
