@@ -24,7 +24,7 @@ from agrad.train.step import (
     train_step,
 )
 
-__all__ = ["DECAY", "Evaluation", "Step", "evaluate", "train"]
+__all__ = ["DECAY", "Evaluation", "Step", "decay_factor", "evaluate", "train"]
 
 DECAY = 0.4
 """The share of the training over which an automatic rate's step falls to 0."""
@@ -135,6 +135,17 @@ def train(
     return _steps(model, step, optimizer, batches, range(start + 1, iterations + 1), decay)
 
 
+def decay_factor(step: int, steps: int, share: float) -> float:
+    """Return the factor on a step, numbered from 1: a line to 0 over a share of the steps.
+
+    Example:
+        >>> from agrad.train.loop import decay_factor
+        >>> [decay_factor(step, 4, 0.5) for step in (1, 2, 3, 4)]
+        [1.0, 1.0, 1.0, 0.5]
+    """
+    return min(1.0, (steps + 1 - step) / steps / share)
+
+
 def _steps(
     model: Module,
     step: Callable[[Any, Any], float],
@@ -147,8 +158,7 @@ def _steps(
     try:
         for iteration, (inputs, targets) in zip(iterations, batches.forever()):
             if decay:
-                left = (iterations.stop - iteration) / (iterations.stop - 1)
-                optimizer.scale = min(1.0, left / decay)
+                optimizer.scale = decay_factor(iteration, iterations.stop - 1, decay)
             rate, cuts, start = optimizer.rate, optimizer.cuts, perf_counter()
             try:
                 loss = step(inputs, targets)

@@ -130,8 +130,8 @@ class Cell:
 class Watch:
     """Sees the automatic rate from outside, step by step.
 
-    It counts the steps that changed no parameter at all, and takes the rate over the median RMS of
-    the weights, the share of a typical weight that a step of Adam may move.
+    It counts the steps that changed no parameter at all, and takes the length of each step, the RMS
+    over all coordinates, over that of a typical weight, the median over the weights.
     """
 
     def __init__(self, optimizer: Any, model: Any) -> None:
@@ -146,20 +146,25 @@ class Watch:
     def see(self) -> None:
         """Look at the optimizer and the parameters after a step."""
         now = [param.numpy().copy() for param in self._params]
+        squares = [np.sum(np.square(a - b)) for a, b in zip(now, self._before)]
+        moved = math.sqrt(sum(squares) / sum(array.size for array in now))
         self._zeros += all(map(np.array_equal, now, self._before))
         self._before = now
         fraction = self._optimizer.fraction
         self._rates.append(self._optimizer.lr)
         self._fractions.append(math.nan if fraction is None else fraction)
         sizes = [math.sqrt(np.mean(np.square(array))) for array in now if array.ndim > 1]
-        self._shares.append(self._optimizer.lr / median(sizes))
+        self._shares.append(moved / median(sizes))
 
     def seen(self) -> Row:
-        """Return the rates' range, their largest share of a weight, zero steps and traces."""
+        """Return the rates' range, the longest steps, zero steps and traces."""
+        windows = [self._shares[i : i + 100] for i in range(0, len(self._shares), 100)]
         chosen = np.linspace(0, len(self._rates) - 1, min(POINTS, len(self._rates))).astype(int)
         return {
             "rate_range": [min(self._rates), max(self._rates)] if self._rates else None,
-            "largest_share": max(self._shares, default=None),
+            "largest_share": max(
+                (math.sqrt(np.mean(np.square(window))) for window in windows), default=None
+            ),
             "zero_steps": self._zeros,
             "rates": [self._rates[i] for i in chosen],
             "fractions": [self._fractions[i] for i in chosen],

@@ -14,7 +14,8 @@ import agrad
 from agrad import nn, optim
 from agrad.core.tensor import as_tensor
 from agrad.errors import NonFiniteError
-from agrad.train import capture_step
+from agrad.train import DECAY, capture_step
+from agrad.train.loop import decay_factor
 
 __all__ = ["AUTO", "METHODS", "RATES", "START", "STARTS", "Method", "Peer", "decay"]
 
@@ -27,12 +28,11 @@ START = 1e-4
 STARTS = (1e-6, 1e-5, 1e-3, 1e-2)
 
 AUTO = "auto"
-COOLDOWN = 0.4
 
 
 def decay(step: int, steps: int) -> float:
-    """Return the factor on the rate of a step, 1 to `steps`: a line to 0 over the last 40 %."""
-    return min(1.0, (1 - (step - 1) / steps) / COOLDOWN)
+    """Return the factor on the rate of a step, 1 to `steps`, as `train` decays automatic rates."""
+    return decay_factor(step, steps, DECAY)
 
 
 class Own:
@@ -154,6 +154,8 @@ METHODS = {
     "Adam": Method(own(optim.Adam)),
     "AdamW": Method(own(optim.AdamW)),
     "RMSprop": Method(own(partial(optim.RMSprop, alpha=0.9))),  # as in the studies
+    "cautious Adam": Method(own(partial(optim.Adam, cautious=True))),
+    "cautious AdamW": Method(own(partial(optim.AdamW, cautious=True))),
     # The authors of Prodigy and D-Adaptation recommend a decay. Those of DoG recommend an average
     # of the weights in its place, for trainings of unknown length; here the length is known.
     "Prodigy": Method(peer("prodigyopt", "Prodigy"), (None,)),

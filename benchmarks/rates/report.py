@@ -27,7 +27,7 @@ NO_DECAY = f"{AUTO}, no decay"
 PEERS = [name for name, method in METHODS.items() if method.rates == (None,)]
 GRIDS = [name for name, method in METHODS.items() if len(method.rates) > 1]
 EQUAL = 0.01
-# The largest share of the median RMS of the weights that the automatic rate may be.
+# How long steps may be on average, over the median RMS of the weights.
 BOUND = 0.05
 ROUNDING = 1e-3  # of a quotient of results, which have four digits
 
@@ -205,7 +205,7 @@ def bars(found: Sequence[Line]) -> list[Bar]:
             ROUNDING,
         ),
         at_most(
-            "the rate's share of the median RMS of the weights, worst run",
+            "length of a step over that of a typical weight, worst 100 steps of any run",
             BOUND,
             [row["largest_share"] for row in ranges],
             max,
