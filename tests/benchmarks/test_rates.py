@@ -248,7 +248,8 @@ def test_the_automatic_rate_is_seen_from_outside() -> None:
     assert seen["zero_steps"] == 1
     assert seen["rates"] == [0.5, 0.25]
     assert seen["rate_range"] == [0.25, 0.5]
-    assert seen["largest_share"] == pytest.approx(0.5 / math.sqrt(12.5))
+    moved = math.sqrt(1 / 3)  # by the second of two steps, over the median RMS of the weights
+    assert seen["largest_share"] == pytest.approx(moved / math.sqrt(12.5) / math.sqrt(2))
     assert math.isnan(seen["fractions"][0])
     assert seen["fractions"][1] == 0.75
 

@@ -12,7 +12,7 @@ import agrad.nn.functional as F
 from agrad import nn, optim
 from agrad.data import Batches
 from agrad.optim.automatic_rate import AutomaticRate
-from agrad.train import train
+from agrad.train import evaluate, train
 
 lengths = st.floats(0, 1e6) | st.sampled_from([0.0, math.inf, 1e30, 1e-30])
 measured_steps = st.lists(
@@ -133,17 +133,21 @@ def problem(name, seed):
     return x, y, nn.Sequential(*hidden, nn.Linear(32, 2)), F.cross_entropy
 
 
-@pytest.mark.parametrize("batch_size", [1, 64])
-@pytest.mark.parametrize("name", ["clean labels", "noisy labels", "noisy regression"])
+@pytest.mark.parametrize(
+    ("name", "batch_size"),
+    [("clean labels", 1), ("clean labels", 64), ("noisy labels", 1), ("noisy regression", 1)],
+)
 def test_a_training_to_the_end_does_not_unlearn(name, batch_size):
     """Until the loss is near 0, with noise that no step can fit, and with batches of one."""
     x, y, model, loss_function = problem(name, seed=0)
     optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=1e-4), lr="auto")
     batches = Batches(x, y, batch_size=batch_size, seed=0)
-    steps = list(train(model, optimizer, batches, 3000, loss_function, capture=True))
-    windows = np.median(np.reshape([step.loss for step in steps], (20, 150)), axis=1)
-    equal = 0.01 * windows[0]
-    assert max(windows[-1], equal) <= 1.5 * max(windows.min(), equal)
-    assert windows[-1] < 0.9 * windows[0] or name == "noisy regression"
-    assert optimizer.zero_steps <= 0.05 * 3000
-    assert min(step.rate for step in steps[:1800]) >= 1e-5
+    losses = [evaluate(model, x, y, loss_function=loss_function).loss]
+    for step in train(model, optimizer, batches, 2000, loss_function, capture=True):
+        assert 1e-5 <= step.rate / optimizer.scale <= 1
+        if step.iteration % 200 == 0:
+            losses.append(evaluate(model, x, y, loss_function=loss_function).loss)
+    equal = 0.01 * losses[0]
+    assert max(losses[-1], equal) <= 1.2 * max(min(losses), equal)
+    assert losses[-1] < 0.9 * losses[0]
+    assert optimizer.zero_steps <= 0.05 * 2000
