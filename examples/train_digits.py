@@ -14,7 +14,7 @@ hidden = [layer for _ in range(10) for layer in (nn.Linear(64, 64), nn.Tanh())]
 model = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(64, 10))
 for name, parameter in model.named_parameters():
     (nn.init.xavier_uniform_ if name.endswith("weight") else nn.init.zeros_)(parameter)
-optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=1e-4), lr="auto")
+optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=1e-4, cautious=True), lr="auto")
 batches = ag.data.Batches(images, labels, batch_size=128)
 
 for _ in range(20):

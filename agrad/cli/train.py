@@ -141,9 +141,9 @@ class _LearningRate(click.ParamType["float | str"]):
 )
 @click.option(
     "--cautious/--no-cautious",
-    default=False,
-    show_default=True,
-    help="Leave out the parts of each update that go against the batch's gradient.",
+    default=None,
+    help="Leave out the parts of each update that go against the batch's gradient.  [default: with "
+    "--lr auto, if the rule has momentum]",
 )
 @click.option(
     "--batch-size",
@@ -350,8 +350,11 @@ def _completed(settings: dict[str, Any]) -> list[str]:
     if not settings["average"] and settings["lr"] in (None, "auto"):
         problems.append("--no-average needs a learning rate, such as --lr 1e-3")
     settings["lr"] = settings["lr"] or "auto"
+    automatic = settings["lr"] == "auto"
     if settings["decay"] is None:
-        settings["decay"] = DECAY if settings["lr"] == "auto" else 0.0
+        settings["decay"] = DECAY if automatic else 0.0
+    if settings["cautious"] is None:
+        settings["cautious"] = automatic and not without_momentum
     for name, size in _SIZES[settings["model"]].items():
         settings[name] = size if settings[name] is None else settings[name]
     if settings["epochs"] is None:

@@ -27,7 +27,7 @@ METHODS: dict[str, Callable[[Params, float], optim.Optimizer]] = {
     "average-rmsprop": lambda params, lr: _average(_rmsprop(params, lr)),
     "average-adam": lambda params, lr: _average(optim.Adam(params, lr=lr)),
     "average-adam-auto": lambda params, lr: optim.AverageGradient(
-        optim.Adam(params, lr=lr), lr="auto"
+        optim.Adam(params, lr=lr, cautious=True), lr="auto"
     ),
     "ablation-substituted": lambda params, lr: _substituted(_rmsprop(params, lr)),
     "ablation-scaled": lambda params, lr: _scaled(_rmsprop(params, lr)),
