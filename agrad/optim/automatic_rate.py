@@ -9,7 +9,6 @@ from agrad.optim.arguments import require
 __all__ = ["AutomaticRate"]
 
 _TARGET = 0.75
-_BACK_OFF = 0.7
 _DISTANCE = 1.0
 _BOUND = 0.05
 _FLOOR = 0.1
@@ -19,8 +18,7 @@ class AutomaticRate:
     """Moves a learning rate from one measured step to the next.
 
     A step multiplies the rate by exp(τ - 0.75), where τ is the share that it used of the fall its
-    update promised, and by 0.7 for each time that it was cut. Three limits hold, in which lengths
-    are root mean squares over all coordinates:
+    update promised. Three limits hold, in which lengths are root mean squares over all coordinates:
 
     - The rate is at most r / √(Σu²), but may be as high as at the start. r is the largest distance
       of the parameters from their start so far, u the length of each update so far at a rate of 1.
@@ -56,13 +54,8 @@ class AutomaticRate:
             self._squares += steps * (length / lr) ** 2
             self._steps += steps
         self._farthest = max(self._farthest, distance)
-        return self._limited(lr if used is None else lr * math.exp(used - _TARGET))
-
-    def after_cut(self, lr: float) -> float:
-        """Return the rate after a step was cut once."""
-        return self._limited(lr * _BACK_OFF)
-
-    def _limited(self, lr: float) -> float:
+        if used is not None:
+            lr *= math.exp(used - _TARGET)
         root = math.sqrt(self._squares)
         if root > 0:
             lr = min(lr, max(_DISTANCE * self._farthest / root, self._start))

@@ -284,8 +284,6 @@ class AverageGradient(Optimizer):
             if holds(end <= limit):
                 return
             self.cuts += 1
-            if self._rate is not None:
-                self.base.lr = self._rate.after_cut(self.base.lr)
             for _, _, delta in proposals:
                 np.multiply(delta.array, _CUT, out=delta.array)
         self.zero_steps += 1

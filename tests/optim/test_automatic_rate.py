@@ -16,17 +16,14 @@ from agrad.train import evaluate, train
 
 lengths = st.floats(0, 1e6) | st.sampled_from([0.0, math.inf, 1e30, 1e-30])
 measured_steps = st.lists(
-    st.tuples(st.none() | st.floats(0, 1), lengths, lengths, st.integers(1, 3), st.integers(0, 8)),
-    max_size=30,
+    st.tuples(st.none() | st.floats(0, 1), lengths, lengths, st.integers(1, 3)), max_size=30
 )
 
 
 def run(rate, lr, steps):
-    """Yield the rate after each measured step: share, unit length, distance, steps, cuts."""
-    for used, unit, distance, count, cuts in steps:
+    """Yield the rate after each measured step: share, length at a rate of 1, distance, steps."""
+    for used, unit, distance, count in steps:
         lr = rate.after(lr, used, lr * unit, min(distance, 1e100), count)
-        for _ in range(cuts):
-            lr = rate.after_cut(lr)
         yield lr
 
 
@@ -34,7 +31,7 @@ def run(rate, lr, steps):
 def test_the_rate_stays_within_its_limits(start, weight, steps):
     rate = AutomaticRate(start, weight)
     farthest, squares, count = 0.0, 0.0, 0
-    for lr, (_, unit, distance, stands_for, _) in zip(run(rate, start, steps), steps):
+    for lr, (_, unit, distance, stands_for) in zip(run(rate, start, steps), steps):
         farthest = max(farthest, min(distance, 1e100))
         if math.isfinite(lr * unit):
             squares += stands_for * unit**2
@@ -45,12 +42,12 @@ def test_the_rate_stays_within_its_limits(start, weight, steps):
             assert lr * math.sqrt(squares / count) <= 0.05 * weight * (1 + 1e-9)
 
 
-@given(st.floats(0, 1), st.integers(0, 3))
-def test_the_rate_moves_by_the_share_and_the_cuts(used, cuts):
+@given(st.floats(0, 1))
+def test_the_rate_moves_by_the_share(used):
     rate = AutomaticRate(1e-2, 1e6)
     rate.after(1e-2, 0.75, 1e-2, 1e6, 1)  # far away: no limit is near
-    (lr,) = run(rate, 1e-2, [(used, 1.0, 0.0, 1, cuts)])
-    assert lr == pytest.approx(1e-2 * math.exp(used - 0.75) * 0.7**cuts, rel=1e-12)
+    (lr,) = run(rate, 1e-2, [(used, 1.0, 0.0, 1)])
+    assert lr == pytest.approx(1e-2 * math.exp(used - 0.75), rel=1e-12)
 
 
 def test_the_rate_stays_where_nothing_was_promised():
