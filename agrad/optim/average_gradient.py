@@ -55,10 +55,16 @@ class AverageGradient(Optimizer):
 
     which has the right slope at t = 0 and the right value at t = 1. The coordinate takes the
     fraction of its update that minimizes φᵢ on [0, cap]. Where gᵢ and ĝᵢ are 0, the loss does not
-    depend on the coordinate, which takes its whole update: only weight decay or momentum move it. A
-    step costs two forward and two backward passes, and only the base rule keeps state between
-    steps. Δ is the whole proposal, including its weight decay; the loss is the sum of those given
-    to `step`, without the decay's penalty.
+    depend on the coordinate, which takes its whole update: only weight decay or momentum move it.
+    The loss is the sum of those given to `step`, without a decay's penalty. A decoupled weight
+    decay comes first, in full, and is no part of Δ.
+
+    Given a probe, a loss on a few examples of the batch, a step takes the difference ĝ - g from it,
+    and only the slope g from the whole batch. At last the step is verified: the loss it was
+    measured on is computed after it, and the step is cut to a quarter while that loss has risen by
+    more than rounding explains; after eight cuts it is left out. A measured step so costs one
+    forward and one backward pass of the batch, and of the probe three and two; without a probe,
+    three and two of the batch.
 
     `step` needs the loss, or the losses, and frees their graphs. If no parameter has a gradient, it
     runs the backward passes. Otherwise the base rule proposes from the existing gradients, which
@@ -80,9 +86,13 @@ class AverageGradient(Optimizer):
             "element"; each "row", the elements with one index on a parameter's first axis (a
             unit's or a channel's weights, or one element of a bias); each "tensor"; or the "model".
         every: measure only once in this many steps, and scale the updates in between by the last
-            fractions, which are then stored. Those steps cost one forward and one backward pass.
+            fractions, which are then stored. Those steps are not verified, and cost one forward and
+            one backward pass.
         repeats: how many times a step measures and scales the update. Each round starts from the
             result of the previous one, and only the first may lengthen the update.
+        probe_size: on how many examples `train_step`, `capture_step` and `train` measure a step,
+            the first of the batch; None for the whole batch.
+        verify: whether steps are verified.
         lr: "auto" to let measured steps set the base rule's learning rates, see `AutomaticRate`.
             The rule's own are those of the first step: start small, with 1e-4 for example.
 
@@ -104,6 +114,22 @@ class AverageGradient(Optimizer):
         5.0
         >>> x
         tensor([0., 0.], requires_grad=True)
+
+        The recommended configuration, which measures on a few examples of the batch and sets its
+        rate itself:
+
+        >>> import numpy as np
+        >>> from agrad import nn
+        >>> from agrad.data import Batches
+        >>> from agrad.train import train
+        >>> ag.seed(0)
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4))
+        >>> base = optim.Adam(model.parameters(), lr=1e-4, cautious=True)
+        >>> optimizer = optim.AverageGradient(base, lr="auto")
+        >>> inputs, labels = np.eye(4, dtype=np.float32), np.arange(4)
+        >>> steps = list(train(model, optimizer, Batches(inputs, labels, batch_size=4), 100))
+        >>> steps[-1].loss < 0.1 < steps[0].loss
+        True
     """
 
     def __init__(
