@@ -46,6 +46,7 @@ SHAPE = "agrad/ops/shape.py"
 PROGRAM = "agrad/core/program.py"
 FUSION = "agrad/tracing/dense.py"
 OPTIMIZER = "agrad/optim/average_gradient.py"
+AUTOMATIC = "agrad/optim/automatic_rate.py"
 SEARCH = "agrad/optim/line_search.py"
 ACTIVATION = "kernels/cpu/activation.py"
 DIFFERENCE = "kernels/cpu/divided_difference.py"
@@ -444,8 +445,8 @@ SWEEPS = [
     ),
     Mutant(
         PROGRAM,
-        "moved = path(i / segments)",
-        "moved = path(1 / segments)",
+        "end = self.moved(path(i / segments))",
+        "end = self.moved(path(1 / segments))",
         "average sweep: segments of unequal lengths",
         "average",
         "segments",
@@ -494,12 +495,76 @@ OPTIMIZERS = [
         "definition",
     ),
     Mutant(
-        OPTIMIZER,
-        "math.exp(self.gain * (self.fraction - self.target))",
-        "math.exp(self.gain * (self.target - self.fraction))",
+        AUTOMATIC,
+        "math.exp(used - _TARGET)",
+        "math.exp(_TARGET - used)",
         "automatic rate: it moves the wrong way",
-        "average_gradient",
+        "automatic_rate",
         "rate",
+    ),
+    Mutant(
+        AUTOMATIC,
+        "max(_DISTANCE * self._farthest / root, self._start)",
+        "math.inf",
+        "automatic rate: the distance does not bound it",
+        "automatic_rate",
+        "limits or measures",
+    ),
+    Mutant(
+        AUTOMATIC,
+        "steps * (length / lr) ** 2",
+        "steps * length**2",
+        "automatic rate: lengths at their rates, not at a rate of 1",
+        "automatic_rate",
+        "limits",
+    ),
+    Mutant(
+        AUTOMATIC,
+        "self._farthest = max(self._farthest, distance)",
+        "self._farthest = distance",
+        "automatic rate: the last distance in place of the largest",
+        "automatic_rate",
+        "limits",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "offsets = [slope - _gathered(flat, grads) for flat, slope, _ in proposals]",
+        "offsets = []",
+        "a probe: its own slope in the curvature's place",
+        "average_gradient",
+        "the_slope_is",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "if holds(end <= limit):",
+        "if True:",
+        "verified steps: no step is refused",
+        "average_gradient",
+        "verified or cut",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "start = loss_after([decays]) if decayed else graphs.value",
+        "start = graphs.value",
+        "verified steps: the loss before the decoupled decay is taken",
+        "average_gradient",
+        "decoupled",
+    ),
+    Mutant(
+        "agrad/ops/part.py",
+        "return operation.for_part(called, given, *inputs)",
+        "return operation.for_call(*inputs)",
+        "a probe draws masks and takes statistics of its own",
+        "part",
+        "",
+    ),
+    Mutant(
+        "agrad/train/step.py",
+        "if size is None or size >= len(x):",
+        "if True:",
+        "no probe is made in training",
+        "loop",
+        "first_examples",
     ),
     Mutant(
         OPTIMIZER,
@@ -511,8 +576,8 @@ OPTIMIZERS = [
     ),
     Mutant(
         OPTIMIZER,
-        "proposed = whole / cut if cut > 0 else math.inf",
-        "proposed = whole if cut > 0 else math.inf",
+        "proposed = usable / cut if cut > 0 else math.inf",
+        "proposed = usable if cut > 0 else math.inf",
         "retreat: the cut not counted in the automatic rate",
         "average_gradient",
         "cut or infinity",
@@ -559,8 +624,8 @@ OPTIMIZERS = [
     ),
     Mutant(
         STEPS,
-        "slope += share",
-        "slope = share",
+        "slope += grad[row, column] * d",
+        "slope = grad[row, column] * d",
         "line search of groups: the last slope in place of the sum",
         "average_gradient",
         "row",
@@ -591,8 +656,8 @@ OPTIMIZERS = [
     ),
     Mutant(
         RULE,
-        "block.group.lr * self.scale",
-        "self.lr * self.scale",
+        "each_fed(lambda: block.numbers(self.scale))",
+        "each_fed(lambda: block.numbers(self.lr * self.scale / block.group.lr))",
         "groups: one learning rate for all",
         "group",
         "an_optimizer_with",
@@ -983,8 +1048,8 @@ GRAPHS = [
     ),
     Mutant(
         OPTIMIZER,
-        "return [] if self._measures else list(self._fractions.values())",
-        "return []",
+        "return list((self._flat_origins if self._measures else self._fractions).values())",
+        "return list(self._flat_origins.values())",
         "a graph scales updates by fractions that are no more the last",
         "captured_step",
         "does_what and average",
@@ -1203,7 +1268,7 @@ GUARDS = [
     ),
     Mutant(
         "agrad/optim/average_gradient.py",
-        "            graphs.free()  # if no end was finite, no sweep has freed them\n",
+        "            graphs.free()\n",
         "",
         "a graph without a finite end is not freed",
         "average_gradient",
@@ -1211,25 +1276,25 @@ GUARDS = [
     ),
     Mutant(
         OPTIMIZER,
-        "str(i): self._fractions[param].copy()",
-        "str(i): self._fractions[param]",
+        "return {i: array.copy() for i, array in known if array is not None}",
+        "return {i: array for i, array in known if array is not None}",
         "a state that shares its fractions with the optimizer",
         "states",
         "changes_a_state",
     ),
     Mutant(
         OPTIMIZER,
-        "fractions[param] = move(saved[str(i)], param.device).copy()",
-        "fractions[param] = move(saved[str(i)], param.device)",
+        "loaded[param] = move(saved[str(i)], param.device).copy()",
+        "loaded[param] = move(saved[str(i)], param.device)",
         "an optimizer that shares its fractions with a loaded state",
         "states",
         "changes_a_state",
     ),
     Mutant(
         OPTIMIZER,
-        '        steps = require_count(name, "steps", state["steps"])\n',
-        '        self.base.load_state_dict(state["base"])\n'
-        '        steps = require_count(name, "steps", state["steps"])\n',
+        "        rate = AutomaticRate(1.0, 0.0)\n",
+        "        rate = AutomaticRate(1.0, 0.0)\n"
+        '        self.base.load_state_dict(state["base"])\n',
         "the base rule's state loaded before the rest is looked at",
         "states",
         "lying",
