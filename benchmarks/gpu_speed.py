@@ -283,9 +283,9 @@ def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:
         yield f"{name}_divided_difference", 3, lambda f=mean_slope: f(x, y)
     yield "midpoint", 3, lambda: own.dense.midpoint(x, y)
     rule = own.optimizer
-    yield "heavy_ball", 4, lambda: rule.heavy_ball(delta, x, y, 1e-3, 0.9, 1.0, False)
+    yield "heavy_ball", 4, lambda: rule.heavy_ball(delta, x, y, 1e-3, 0.9, 1.0, False, False)
     yield "rmsprop", 4, lambda: rule.rmsprop(delta, x, square, 1e-3, 0.9, 1e-8)
-    yield "adam", 6, lambda: rule.adam(delta, x, y, square, 1e-3, 0.9, 0.999, 1e-8, 1.0)
+    yield "adam", 6, lambda: rule.adam(delta, x, y, square, 1e-3, 0.9, 0.999, 1e-8, 1.0, False)
     yield "search_elements", 5, lambda: rule.search_elements(x, y, z, 1.0)
     planes = x.reshape(-1, 64, 64)
     window = own.pooling.Window((2, 2), (2, 2), (0, 0), (1, 1))

@@ -10,6 +10,7 @@ __all__ = ["AutomaticRate"]
 
 _TARGET = 0.75
 _DISTANCE = 1.0
+_NEAR = 0.01
 _BOUND = 0.05
 _FLOOR = 0.1
 
@@ -21,8 +22,9 @@ class AutomaticRate:
     update promised. Three limits hold, in which lengths are root mean squares over all coordinates:
 
     - The rate is at most r / √(Σu²), but may be as high as at the start. r is the largest distance
-      of the parameters from their start so far, u the length of each update so far at a rate of 1.
-      This is the rate of DoG (Ivgi et al., arXiv:2302.12022), for any base rule.
+      of the parameters from their start so far, at least 0.01 times the length of a typical weight;
+      u is the length of each update so far at a rate of 1. This is the rate of DoG (Ivgi et al.,
+      arXiv:2302.12022), for any base rule.
     - An update of typical length is at most 0.05 times as long as a typical weight at the start.
     - The rate is at least a tenth of the one at the start.
 
@@ -34,7 +36,7 @@ class AutomaticRate:
     def __init__(self, lr: float, weight: float) -> None:
         self._start = lr
         self._longest = _BOUND * weight if weight else math.inf
-        self._farthest = 0.0
+        self._farthest = _NEAR * weight
         self._squares = 0.0
         self._steps = 0
 

@@ -23,7 +23,8 @@ from source_tree import ROOT
 
 from agrad.cli.run_folder import JSONLines
 
-TINY = ("--depth", "2", "--width", "8", "--batch-size", "64")
+# Without a decay, the first steps of a run do not depend on how long it is.
+TINY = ("--depth", "2", "--width", "8", "--batch-size", "64", "--decay", "0")
 EVERY_RULE = ["adam", "adamw", "muon", "rmsprop", "sgd"]
 
 
@@ -73,6 +74,15 @@ def test_a_resumed_run_is_the_run(rule: str, rest: list[str], tmp_path: Path) ->
     assert "Resuming after iteration 25 of 30" in result.output
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
     resume(tmp_path / "cut")
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+
+
+def test_a_run_resumed_within_its_decay_is_the_run(tmp_path: Path) -> None:
+    words = ("--decay", "0.8", "--checkpoint-every", 10, "--iterations", 30)
+    for name in ("whole", "cut"):
+        train(tmp_path / name, *words)
+    damage(tmp_path / "cut", 30)
+    assert "Resuming after iteration 20 of 30" in resume(tmp_path / "cut").output
     assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
 
 
@@ -151,8 +161,8 @@ def files_limited_to(size: int) -> Iterator[None]:
     ("limit", "name"),
     [
         (4_000, "00000000.safetensors"),
-        (11_300, "00000100.safetensors"),
-        (13_000, "metrics.jsonl"),
+        (16_500, "00000100.safetensors"),
+        (25_000, "metrics.jsonl"),
         (25_000, "loss.png"),
     ],
 )

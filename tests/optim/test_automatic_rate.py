@@ -30,7 +30,7 @@ def run(rate, lr, steps):
 @given(st.floats(1e-8, 1e-1), st.floats(1e-3, 1e3), measured_steps)
 def test_the_rate_stays_within_its_limits(start, weight, steps):
     rate = AutomaticRate(start, weight)
-    farthest, squares, count = 0.0, 0.0, 0
+    farthest, squares, count = 0.01 * weight, 0.0, 0
     for lr, (_, unit, distance, stands_for) in zip(run(rate, start, steps), steps):
         farthest = max(farthest, min(distance, 1e100))
         if math.isfinite(lr * unit):

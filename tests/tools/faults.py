@@ -27,7 +27,7 @@ import agrad as ag
 from agrad.checkpoint import Checkpoints
 from agrad.cli import main as agrad
 
-WORDS = ("train", "--depth", "4", "--width", "32", "--batch-size", "32")
+WORDS = ("train", "--depth", "4", "--width", "32", "--batch-size", "32", "--decay", "0")
 OFTEN = ("--checkpoint-every", "2", "--keep", "2")
 FAR = 1_000_000
 

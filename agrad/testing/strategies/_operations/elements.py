@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 import agrad.nn.functional as F
 from agrad import functions as f
 from agrad.core.tensor import Tensor, apply
-from agrad.ops import activation, arithmetic, device, dropout, shape, transcendental
+from agrad.ops import (
+    activation,
+    arithmetic,
+    device,
+    dropout,
+    normalization,
+    shape,
+    transcendental,
+)
 from agrad.testing.strategies._arrays import broadcastable, seeds, shapes
 from agrad.testing.strategies._operations.case import Case, Cases, Entry, elementwise
 from agrad.testing.strategies._points import NONZERO, POSITIVE, REAL, SPACING, points
@@ -77,6 +85,22 @@ def dropped(draw: st.DrawFn) -> Case:
     return Case(function, (x,), (REAL,), {"mask": mask}, lambda x, mask: x * mask)
 
 
+@st.composite
+def standardized(draw: st.DrawFn) -> Case:
+    (x,) = draw(points((draw(shapes()), REAL)))
+    rng = np.random.default_rng(draw(seeds))
+    mean = rng.normal(size=x.shape).astype(np.float32)
+    deviation = rng.uniform(0.5, 2, x.shape).astype(np.float32)
+
+    def function(x: Tensor, mean: Any, deviation: Any) -> Tensor:
+        return apply(normalization.Standardize(mean.copy(), deviation.copy()), x)
+
+    arguments = {"mean": mean, "deviation": deviation}
+    return Case(
+        function, (x,), (REAL,), arguments, lambda x, mean, deviation: (x - mean) / deviation
+    )
+
+
 def converted() -> Cases:
     return elementwise(lambda x: x.astype(x.dtype), lambda x: x.astype(x.dtype), REAL)
 
@@ -121,4 +145,5 @@ ENTRIES = {
     "silu": Entry(activation.SiLU, activated(F.silu)),
     "gelu": Entry(activation.GELU, activated(F.gelu)),
     "dropout": Entry(dropout.Dropout, dropped()),
+    "standardize": Entry(normalization.Standardize, standardized()),
 }
