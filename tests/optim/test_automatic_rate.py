@@ -50,6 +50,13 @@ def test_the_rate_moves_by_the_share(used):
     assert lr == pytest.approx(1e-2 * math.exp(used - 0.75), rel=1e-12)
 
 
+def test_the_distance_limits_the_rate():
+    """0.3 / √2 after two updates of length 1 at a rate of 1, the first of which has gone 0.3."""
+    rate = AutomaticRate(1e-3, 0.0)
+    assert rate.after(1e-3, 1.0, 1e-3, 0.0, 1) == 1e-3
+    assert rate.after(0.5, 1.0, 0.5, 0.3, 1) == pytest.approx(0.3 / math.sqrt(2), rel=1e-12)
+
+
 def test_the_rate_stays_where_nothing_was_promised():
     assert AutomaticRate(1e-3, 1.0).after(1e-3, None, 0.0, 0.0, 1) == 1e-3
 

@@ -508,7 +508,7 @@ OPTIMIZERS = [
         "math.inf",
         "automatic rate: the distance does not bound it",
         "automatic_rate",
-        "limits or measures",
+        "limits",
     ),
     Mutant(
         AUTOMATIC,
