@@ -16,7 +16,7 @@ from agrad.core.program import Program
 from agrad.core.tensor import Tensor
 from agrad.errors import NonFiniteError
 from agrad.gpu import cuda
-from agrad.gpu.deferred import after, fed, holds
+from agrad.gpu.deferred import after, fed, holds, values
 from agrad.ops.choice import noting_changes
 from agrad.optim.arguments import require, require_integer
 from agrad.optim.automatic_rate import AutomaticRate
@@ -575,9 +575,9 @@ class AverageGradient(Optimizer):
 
 def _typical_length(params: Iterable[Tensor]) -> float:
     """Return the median of the root mean squares of the weights, parameters with several axes."""
-    weights = [param.numpy() for param in params if param.ndim > 1]
-    squares = [float(np.square(weight).mean()) for weight in weights if weight.size]
-    return math.sqrt(median(squares)) if squares else 0.0
+    weights = [param.data.ravel() for param in params if param.ndim > 1 and param.size]
+    means = [kernels(weight).optimizer.sum_of_squares(weight) / weight.size for weight in weights]
+    return math.sqrt(median(values(tuple(means)))) if means else 0.0
 
 
 def _gathered(flat: Flat, grads: Mapping[Tensor, Array]) -> Array:

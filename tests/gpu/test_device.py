@@ -484,7 +484,7 @@ def test_training_is_the_same_everywhere(name: str) -> None:
 
 
 RULE = ["bool", "item", "bool"]
-AVERAGE = ["bool", "item", "bool", "bool", "tolist"]
+AVERAGE = ["bool", "bool", "item", "item", "bool", "bool", "tolist", "bool"]
 
 
 @pytest.mark.parametrize("capture", [False, True])
@@ -496,7 +496,11 @@ AVERAGE = ["bool", "item", "bool", "bool", "tolist"]
 def test_what_waits_for_the_gpu_in_a_step(
     make_optimizer: Callable[..., Any], expected: list[str], capture: bool
 ) -> None:
-    """Labels, the loss, whether gradients are finite; then the loss at the end, and two sums."""
+    """Labels, the loss, whether gradients are finite.
+
+    With the average gradient labels and loss of the probe, too; then whether the loss at the end of
+    the update is finite, two sums, and whether the verified step is right.
+    """
     model = nn.Sequential(network(), nn.Unflatten(1, (1, 10)), nn.AvgPool1d(2), nn.Flatten())
     model.to("cuda")
     optimizer = make_optimizer(model.parameters())
