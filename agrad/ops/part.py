@@ -64,7 +64,7 @@ def for_call(operation: Operation, inputs: tuple[Array, ...]) -> Operation:
             raise ValueError(
                 f"{type(operation).__name__}: the call on the first rows of a batch has no "
                 "counterpart on the whole batch; the model does not treat them alike, so measure "
-                "on the whole batch, with probe=None"
+                "on the whole batch, with probe_size=None"
             )
         return operation.for_part(called, given, *inputs)
     called = operation.for_call(*inputs)

@@ -37,8 +37,8 @@ _RETREAT = 1 / 16
 _RETREATS = 64
 
 # A step is verified up to rounding: a loss computed again after a forward pass of some dozen layers
-# differs by a few units in its last place. A step that raises it by more is cut by this factor, at
-# most so many times.
+# differs by a few units in its last place. If the loss has risen by more, the step is multiplied by
+# this factor; after this many cuts it is left out.
 _ROUNDING = 64  # units
 _CUT = 1 / 4
 _CUTS = 8
@@ -57,7 +57,7 @@ class AverageGradient(Optimizer):
     fraction of its update that minimizes φᵢ on [0, cap]. Where gᵢ and ĝᵢ are 0, the loss does not
     depend on the coordinate, which takes its whole update: only weight decay or momentum move it.
     The loss is the sum of those given to `step`, without a decay's penalty. A decoupled weight
-    decay comes first, in full, and is no part of Δ.
+    decay is applied first, in full, and is not part of Δ.
 
     Given a probe, a loss on a few examples of the batch, a step takes the difference ĝ - g from it,
     and only the slope g from the whole batch. At last the step is verified: the loss it was
@@ -520,7 +520,7 @@ class AverageGradient(Optimizer):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state from `state_dict`, given the same options and matching parameters.
 
-        An automatic rate goes on from the state's, or starts anew if the state has none.
+        An automatic rate continues from the saved one; if none was saved, it starts anew.
 
         Raises:
             ValueError: the state belongs to another rule or granularity, or to other parameters;

@@ -63,7 +63,7 @@ class ParameterGroup(Mapping[str, Any]):
         """Set the learning rate or an option.
 
         Raises:
-            ValueError: there is no such option, or the value is out of its range.
+            ValueError: the option is unknown, or the value is out of its range.
             TypeError: the value is not of the option's type.
         """
         if name == "params":
@@ -95,7 +95,7 @@ def groups_of(
         known: the groups that the optimizer already has.
 
     Raises:
-        TypeError: `params` is no such iterable, or an option is not of its type.
+        TypeError: `params` is not an iterable of these, or an option is not of its type.
         ValueError: there is no parameter, or an empty group; a parameter is given twice or is not a
             leaf of floating-point numbers; an option is unknown or out of its range.
     """

@@ -61,9 +61,7 @@ class Losses:
     @property
     def value(self) -> Any:
         """The sum of the losses, an array without axes."""
-        return sum(
-            program.recorded.values[program.result].reshape(()) for program in self._programs
-        )
+        return _total((program, program.recorded) for program in self._programs)
 
     def value_at(self, ends: Ends) -> Any:
         """Return the sum of the losses at other values of the leaves, an array without axes."""

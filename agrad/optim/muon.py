@@ -10,7 +10,7 @@ import numpy as np
 
 from agrad.backend import Array, kernels
 from agrad.core.tensor import Tensor
-from agrad.optim.arguments import require
+from agrad.optim.arguments import require, require_integer
 from agrad.optim.group import Params
 from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rmsprop import RMSpropRule
@@ -50,12 +50,7 @@ class MuonRule(Rule):
             eps=self.eps,
         )
         require(self.name, "be in [0, 1)", lambda x: 0 <= x < 1, momentum=self.momentum)
-        require(
-            self.name,
-            "be an integer of at least 1",
-            lambda x: x >= 1 and x == int(x),
-            ns_steps=self.ns_steps,
-        )
+        require_integer(self.name, ns_steps=self.ns_steps)
         if len(self.ns_coefficients) != 3:
             raise ValueError(
                 f"{self.name}: ns_coefficients must be three numbers, got {self.ns_coefficients}"

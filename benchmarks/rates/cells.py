@@ -319,7 +319,7 @@ def run_cells(cells: Sequence[Cell], path: Path, processes: int = 1) -> Iterator
 
 
 def _machine() -> Row:
-    """Return the facts about the machine, for one thread, and the versions of the peers at hand."""
+    """Return the facts about the machine, for one thread, and the versions of installed peers."""
     packages = {name: version(name) for module, name in PACKAGES.items() if find_spec(module)}
     return machine() | {"threads": 1} | packages
 

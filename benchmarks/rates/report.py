@@ -186,7 +186,7 @@ def at_most(
 
 
 def bars(found: Sequence[Line]) -> list[Bar]:
-    """Return the bars on the automatic rate, each by the runs at hand."""
+    """Return the bars on the automatic rate, computed from the runs that have been made."""
     runs = [(line, row) for line in found for row in line.rows if row["method"] == AUTO]
     constant = [(line, row) for line in found for row in line.rows if row["method"] == NO_DECAY]
     both = [row for _, row in runs + constant]

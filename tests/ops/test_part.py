@@ -69,9 +69,10 @@ def test_the_statistics_are_constants_of_the_rows_gradient():
 def test_refuses_rows_that_have_no_counterpart_in_the_batch():
     with noting_calls() as calls:
         F.dropout(INPUTS, 0.5)
+    message = r"RandomDropout: .* no counterpart .* probe_size=None"
     with part_of(calls):
         F.dropout(INPUTS[:2], 0.5)
-        with pytest.raises(ValueError, match=r"RandomDropout: .* no counterpart .* probe=None"):
+        with pytest.raises(ValueError, match=message):
             F.dropout(INPUTS[:2], 0.5)
-    with part_of(calls), pytest.raises(ValueError, match=r"RandomDropout: .* no counterpart"):
+    with part_of(calls), pytest.raises(ValueError, match=message):
         F.dropout(np.ones((13, 3), np.float32), 0.5)

@@ -1050,7 +1050,7 @@ GRAPHS = [
         OPTIMIZER,
         "return list((self._flat_origins if self._measures else self._fractions).values())",
         "return list(self._flat_origins.values())",
-        "a graph scales updates by fractions that are no more the last",
+        "a graph scales updates by outdated fractions",
         "captured_step",
         "does_what and average",
     ),
