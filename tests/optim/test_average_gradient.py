@@ -196,6 +196,111 @@ def test_the_model_moves_by_the_minimum_of_the_whole_loss():
     np.testing.assert_allclose(theta.data, 1 - exact * grad, rtol=1e-14)
 
 
+# -- how far the model of the shares can be trusted ------------------------------------------------
+
+
+class Quadratic:
+    """½ xᵀHx + bᵀx from a random point, and an update."""
+
+    def __init__(self, seed, size, interactions=None):
+        rng = np.random.default_rng(seed)
+        self.hessian = rng.normal(size=(size, size))
+        self.hessian += self.hessian.T
+        self.slope, start, self.update = rng.normal(size=(3, size))
+        if interactions is not None:
+            signs = np.sign(np.outer(self.update, self.update))
+            self.hessian = interactions(self.hessian, signs)
+        self.x = ag.tensor(start, requires_grad=True)
+
+    def loss(self, x):
+        return 0.5 * (x @ self.hessian @ x) + (self.slope * x).sum()
+
+    def shares(self, t):
+        """Return φᵢ(tᵢ), from the gradient and the average gradient along the update."""
+        loss = self.loss(self.x)
+        loss.backward(retain_graph=True)
+        loss.average_backward({self.x: self.update})
+        g, average = self.x.grad, self.x.average_grad
+        return t * g * self.update + t**2 * (average - g) * self.update
+
+
+quadratics = st.builds(Quadratic, st.integers(0, 2**32 - 1), st.integers(1, 6))
+cooperating = st.builds(
+    Quadratic,
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 6),
+    st.sampled_from(
+        [
+            lambda hessian, signs: np.diag(np.diag(hessian)),  # no interaction
+            lambda hessian, signs: np.abs(hessian) * signs,  # ΔᵢHᵢⱼΔⱼ ≥ 0
+        ]
+    ),
+)
+
+
+@given(quadratics, st.data())
+def test_the_model_errs_on_a_quadratic_by_what_unequal_fractions_cost(quadratic, data):
+    delta = quadratic.update
+    t = data.draw(hnp.arrays(np.float64, delta.shape, elements=st.floats(-2, 2, width=16)))
+    interactions = np.outer(delta, delta) * quadratic.hessian
+    model = quadratic.shares(t).sum()
+    correction = (interactions * np.subtract.outer(t, t) ** 2).sum() / 4
+    start, end = (quadratic.loss(x).item() for x in (quadratic.x, quadratic.x + t * delta))
+    # Rounding is relative to the terms, which are of the order of 100 at most.
+    assert end - start == pytest.approx(model - correction, rel=1e-12, abs=1e-11)
+
+
+def loss_before_and_after(quadratic, granularity):
+    """Make an unverified step whose base rule proposes the quadratic's update."""
+    x = quadratic.x
+    optimizer = optim.AverageGradient(optim.SGD([x], lr=1.0), granularity=granularity, verify=False)
+    loss = quadratic.loss(x)
+    loss.backward(retain_graph=True)
+    x.grad[...] = -quadratic.update
+    return optimizer.step(loss), quadratic.loss(x).item()
+
+
+@given(quadratics)
+def test_one_fraction_for_the_model_never_raises_a_quadratic(quadratic):
+    before, after = loss_before_and_after(quadratic, "model")
+    assert after <= before + 1e-11
+
+
+@each_granularity
+@given(cooperating)
+def test_coordinates_that_help_each_other_never_raise_a_quadratic(granularity, quadratic):
+    before, after = loss_before_and_after(quadratic, granularity)
+    assert after <= before + 1e-11
+
+
+def convex(x):
+    hessian = np.array([[1.0, 0.93], [0.93, 2.2]])
+    return 0.5 * (x @ hessian @ x)
+
+
+def hill(x):
+    return x * x - x + 16 * (x * (1 - x)) ** 2
+
+
+@pytest.mark.parametrize(
+    ("loss", "start", "base", "granularity", "ends"),
+    [
+        (convex, [0.2, -0.1], lambda p: optim.RMSprop(p, 1.0, alpha=0.0), "element", (0.0124, 0.38)),
+        (hill, 0.0, lambda p: optim.SGD(p, 1.0), "model", (0.0, 0.75)),
+    ],
+    ids=["elements of a convex quadratic", "one fraction beyond quadratics"],
+)
+def test_only_a_verified_step_is_safe(loss, start, base, granularity, ends):
+    results = []
+    for verify in (False, True):
+        x = scalar(start)
+        optimizer = optim.AverageGradient(base([x]), granularity=granularity, verify=verify)
+        before = optimizer.step(loss(x))
+        results.append(loss(x).item())
+    assert (before, results[0]) == pytest.approx(ends, abs=5e-4)
+    assert results[1] <= before
+
+
 # -- the options, against the definition -----------------------------------------------------------
 
 
