@@ -386,6 +386,128 @@ def test_each_instruction_has_the_order_promised(name: str) -> None:
     assert measure_order(f, leaves, moves, extrapolate=True) >= 3.5
 
 
+# -- how near an averaged Jacobian is to the integral ----------------------------------------------
+
+
+ROWS = {
+    "softmax": lambda x: F.softmax(x, 1),
+    "log_softmax": lambda x: F.log_softmax(x, 1),
+    "logsumexp": lambda x: ag.logsumexp(x, axis=1),
+    "cross_entropy": lambda x: F.cross_entropy(x, [0, 2], reduction="none"),
+    "layer_norm": lambda x: F.layer_norm(x, (4,)),
+}
+COMPOSED = {
+    "divide": lambda x: x[0] / (3 + x[1]),
+    "power": lambda x: (3 + x[0]) ** x[1],
+    "std": lambda x: ag.std(x, axis=1),
+}
+
+
+def distances_from_the_integral(f: Callable[[Any], ag.Tensor], sizes: Sequence[float]) -> Array:
+    """Return the largest errors of ĝ for steps of these sizes in one direction."""
+    rng = np.random.default_rng(3)
+    start, direction = rng.uniform(-1, 1, (2, 2, 4))
+    out = f(ag.tensor(start))
+    cotangent = rng.normal(size=out.shape)
+    found = []
+    for size in sizes:
+        # The midpoint stays, so that the error is an even function of the size.
+        x = ag.tensor(start - 0.5 * size * direction, requires_grad=True)
+        updates = {x: size * direction}
+
+        def loss(x: ag.Tensor = x) -> ag.Tensor:
+            return (f(x) * cotangent).sum()
+
+        loss().average_backward(updates)
+        reference = average_over_nodes(loss, [x], updates, nodes=24)[x]
+        found.append(largest(x.average_grad - reference))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_corrected_quadrature_errs_by_the_sixth_power_of_the_step(name: str) -> None:
+    errors = distances_from_the_integral(ROWS[name], [2, 1, 0.5])
+    assert math.log2(errors[-2] / errors[-1]) == pytest.approx(6, abs=0.5)
+
+
+@pytest.mark.parametrize("name", COMPOSED)
+def test_a_composition_errs_by_the_square_of_the_step(name: str) -> None:
+    errors = distances_from_the_integral(COMPOSED[name], [0.1, 0.05, 0.025])
+    np.testing.assert_allclose(np.log2(errors[:-1] / errors[1:]), 2, atol=0.02)
+
+
+class Turned(Multilinear):
+    """x₀ x₁. Its average has p p₀ / |d| more than the Jacobian at the midpoint, p orthogonal to d.
+
+    That is complete, symmetric and consistent, but has a kink where start and end are equal.
+    """
+
+    def forward(self, x: Array) -> Array:
+        return x[0] * x[1]
+
+    def backward(self, grad: Array, needs: Any, out: Array, x: Array) -> Any:
+        return (grad * x[::-1],)
+
+    def average_backward(self, grad: Array, needs: Any, start: Any, end: Any) -> Any:
+        (average,) = super().average_backward(grad, needs, start, end)
+        d = end.inputs[0] - start.inputs[0]
+        length = np.hypot(*d)
+        p = np.array([-d[1], d[0]])
+        return (average + grad * p * p[0] / (length if length else 1),)
+
+
+def test_an_average_with_a_kink_at_equal_ends_is_of_first_order_only() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        start, step = rng.normal(size=(2, 2))
+        averages = []
+        for first, delta in (start, step), (start + step, -step), (start, 0 * step):
+            x = ag.tensor(first, requires_grad=True)
+            loss = apply(Turned(), x)
+            change = loss.average_backward({x: delta}) - loss.item()
+            assert x.average_grad @ delta == pytest.approx(change, abs=1e-14)
+            averages.append(x.average_grad)
+        there, back, still = averages
+        np.testing.assert_allclose(there, back, rtol=1e-13)
+        np.testing.assert_array_equal(still, start[::-1])
+        x = ag.tensor(start, requires_grad=True)
+        order = measure_order(lambda x=x: apply(Turned(), x), [x], {x: step})
+        assert order == pytest.approx(1, abs=1e-6)
+
+
+def test_elu_has_second_order_though_its_second_derivative_jumps() -> None:
+    """All inputs of the first ELU cross its kink: the error is no even function, but O(Δ²)."""
+    x = ag.tensor(np.zeros(4), requires_grad=True)
+    direction = np.random.default_rng(0).normal(size=4)
+
+    def f() -> ag.Tensor:
+        return (F.elu(x) * F.elu(x[::-1]) * np.arange(1.0, 5)).sum()
+
+    errors = []
+    for size in (0.1, 0.05, 0.025):
+        x.zero_grad()
+        f().average_backward({x: size * direction})
+        true = average_over_nodes(f, [x], {x: size * direction}, nodes=24)[x]
+        errors.append(largest(x.average_grad - true))
+    for before, after in itertools.pairwise(errors):
+        assert math.log2(before / after) == pytest.approx(2, abs=0.1)
+
+
+def test_a_segment_that_lies_in_a_kink_is_complete() -> None:
+    """What backward returns there is a conservative field, so its integral is complete as well."""
+    u, v = (ag.tensor(np.array([0.5, -1.0]), requires_grad=True) for _ in range(2))
+    updates = {u: np.array([1.0, 2.0]), v: np.array([1.0, 2.0])}
+
+    def f() -> ag.Tensor:
+        return (3 * F.relu(u - v) + ag.maximum(u, v) * u + ag.abs(u - v)).sum()
+
+    loss = f()
+    change = loss.average_backward(updates) - loss.item()
+    true = ag.average_gradient(f, [u, v], updates)
+    assert inner([u.average_grad, v.average_grad], [*updates.values()]) == pytest.approx(change)
+    assert inner([true[u], true[v]], [*updates.values()]) == pytest.approx(change)
+
+
 # -- examples ------------------------------------------------------------------------------------
 
 

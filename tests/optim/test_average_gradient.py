@@ -285,7 +285,13 @@ def hill(x):
 @pytest.mark.parametrize(
     ("loss", "start", "base", "granularity", "ends"),
     [
-        (convex, [0.2, -0.1], lambda p: optim.RMSprop(p, 1.0, alpha=0.0), "element", (0.0124, 0.38)),
+        (
+            convex,
+            [0.2, -0.1],
+            lambda p: optim.RMSprop(p, 1.0, alpha=0.0),
+            "element",
+            (0.0124, 0.38),
+        ),
         (hill, 0.0, lambda p: optim.SGD(p, 1.0), "model", (0.0, 0.75)),
     ],
     ids=["elements of a convex quadratic", "one fraction beyond quadratics"],
