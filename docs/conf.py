@@ -1,12 +1,18 @@
 """Settings of Sphinx: `sphinx-build --fail-on-warning docs OUT` makes the pages."""
 
 import importlib.metadata
+import importlib.util
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sphinx.util.typing import stringify_annotation
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
 
 project = "agrad"
 author = "agrad developers"
@@ -18,11 +24,20 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "source_pages",
 ]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
+
+# MathJax in one file that needs neither fonts nor a network; the rest of the package stays out.
+MATHJAX = importlib.util.find_spec("sphinx-mathjax-offline")
+if MATHJAX is None or MATHJAX.origin is None:
+    raise ModuleNotFoundError('the docs need sphinx-mathjax-offline: pip install -e ".[docs]"')
+html_static_path = ["_static", str(Path(MATHJAX.origin).parent / "static/mathjax/tex-svg.js")]
+mathjax_path = "tex-svg.js"
+html_css_files = ["agrad.css"]
 
 html_theme = "furo"
 html_title = f"agrad {release}"

@@ -14,13 +14,26 @@ from agrad.study.runs import Run
 __all__ = ["Rows", "by_model", "introduction", "picture", "spread", "table", "write_page"]
 
 _STYLE = """
+:root { color-scheme: light dark; --line: #ddd; --head: #888 }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; margin: 1rem 0 2rem; font-variant-numeric: tabular-nums }
+h1 { line-height: 1.2 }
+p, h1 { overflow-wrap: anywhere }
+.scroll { overflow-x: auto; margin: 1rem 0 2rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 caption { text-align: left; padding-bottom: .3rem }
-th, td { border-bottom: 1px solid #ddd; padding: .25rem .8rem; text-align: right }
-th { border-bottom-color: #888; vertical-align: bottom }
+th, td { border-bottom: 1px solid var(--line); padding: .25rem .8rem; text-align: right }
+th { border-bottom-color: var(--head); vertical-align: bottom }
 th:first-child, td:first-child { text-align: left; padding-left: 0 }
 img { max-width: 100% }
+@media (prefers-color-scheme: dark) {
+  :root { --line: #3a3a3a; --head: #888 }
+  body { background: #131416; color: #d8d8d8 }
+  img { filter: invert(1) hue-rotate(180deg) }
+}
+@media print {
+  .scroll { overflow: visible }
+  table { font-size: 9pt }
+}
 """
 
 Rows = list[list[str]]
@@ -73,14 +86,15 @@ def picture(figure: Any, caption: str) -> str:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; each row has as many cells as `head`."""
+    """Return a table in a box that scrolls if it is too wide; each row is as long as `head`."""
 
     def line(tag: str, cells: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    lines = (line("td", row) for row in rows)
-    return "\n".join(
-        ["<table>", f"<caption>{escape(caption)}</caption>", line("th", head), *lines, "</table>"]
+    lines = "\n".join([line("th", head), *(line("td", row) for row in rows)])
+    return (
+        "<div class='scroll'>\n<table>\n"
+        f"<caption>{escape(caption)}</caption>\n{lines}\n</table>\n</div>"
     )
 
 

@@ -505,7 +505,8 @@ def test_the_report_is_made_from_the_results_alone(tmp_path):
     text = page.read_text()
     command = "agrad study dense --data digits --seeds 2 --iterations 320 --ablations"
     assert command in text
-    assert text.count("<table>") == 8
+    assert text.count("<table>") == text.count("<div class='scroll'>\n<table>") == 8
+    assert "prefers-color-scheme: dark" in text
     assert "tanh 30x64" in text
     assert "relu 30x64" in text
     assert "Left out" not in text
