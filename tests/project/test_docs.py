@@ -14,7 +14,8 @@ PAGES = {
 
 
 @pytest.mark.parametrize("name", [name for name, text in sorted(PAGES.items()) if ">>> " in text])
-def test_examples(name: str, doctest_flags: int) -> None:
+def test_examples(name: str, doctest_flags: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "examples")
     # Fences become empty lines, where expected output ends.
     session = re.sub(r"^```.*$", "", PAGES[name], flags=re.MULTILINE)
     examples = doctest.DocTestParser().get_doctest(session, {}, name, name, 0)

@@ -1,11 +1,19 @@
 """The examples run, and print what they promise."""
 
+import ast
 import re
 import subprocess
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
 from source_tree import ROOT
+
+import agrad as ag
+import agrad.nn.functional as F
 
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
@@ -15,7 +23,7 @@ def output(name: str) -> str:
 
 
 def test_each_has_a_test_here() -> None:
-    assert EXAMPLES == ["order.py", "train_digits.py"]
+    assert EXAMPLES == ["order.py", "tiny.py", "train_digits.py"]
 
 
 def test_train_digits() -> None:
@@ -33,3 +41,87 @@ def test_order() -> None:
     for distances, factor in ((gradient, 2), (factorized, 4), (extrapolated, 16)):
         assert distances[-2] / distances[-1] == pytest.approx(factor, rel=0.15)
     assert max(map(max, errors)) < 1e-14
+
+
+# -- the scalar engine -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "examples")
+        return __import__("tiny")
+
+
+def test_the_idea_takes_sixty_lines() -> None:
+    """Lines of code up to the printed example, without docstrings, comments and empty lines."""
+    source = (
+        (ROOT / "examples" / "tiny.py").read_text(encoding="utf-8").partition("\nif __name__")[0]
+    )
+    docstrings = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    described = {n for node in docstrings for n in range(node.lineno, (node.end_lineno or 0) + 1)}
+    code = [
+        line
+        for number, line in enumerate(source.splitlines(), 1)
+        if number not in described and line.strip() and not line.lstrip().startswith("#")
+    ]
+    assert len(code) <= 60
+
+
+def test_the_ledger_of_a_product() -> None:
+    header, *rows = [re.split(r" {2,}", line) for line in output("tiny.py").splitlines()]
+    assert header == ["node", "x⁰", "x¹", "δ", "J", "J̄", "λ", "λδ"]
+    assert [row[0] for row in rows] == ["w₁", "w₂", "h = w₁²", "y = hw₂"]
+    w1, w2, h, y = [float(row[-1]) for row in rows]
+    assert (w1, w2, h, y) == (6, 5, 6, 11)
+    assert w1 + w2 == y  # the leaves' column sums to the root's
+    assert (w1 + w2) + h == h + y  # what goes into the inner nodes is what comes out of them
+    assert rows[-1][4:6] == ["1, 1", "2, 2.5"]
+
+
+@st.composite
+def graphs(draw: Any) -> tuple[list[tuple[float, float]], list[tuple[str, int, int]]]:
+    """Draw leaves with their updates, and instructions with the places of their operands."""
+    numbers = st.floats(-2, 2, width=32)
+    leaves = draw(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=3))
+    steps = []
+    for count in range(len(leaves), len(leaves) + draw(st.integers(1, 8))):
+        operands = [draw(st.integers(0, count - 1)) for _ in range(2)]
+        steps.append((draw(st.sampled_from(["add", "mul", "tanh", "relu"])), *operands))
+    return leaves, steps
+
+
+@settings(max_examples=100)
+@example(([(1.0, 1.0), (1.0, 2.0)], [("mul", 0, 0), ("mul", 2, 1)]))
+@example(([(0.0, 0.0)], [("relu", 0, 0), ("tanh", 1, 0)]))
+@given(graph=graphs())
+def test_the_scalar_engine_is_agrad(tiny: Any, graph: Any) -> None:
+    leaves, steps = graph
+    functions = {
+        "add": (lambda x, y: x + y, lambda x, y: x + y),
+        "mul": (lambda x, y: x * y, lambda x, y: x * y),
+        "tanh": (lambda x, y: x.tanh(), lambda x, y: ag.tanh(x)),
+        "relu": (lambda x, y: x.relu(), lambda x, y: F.relu(x)),
+    }
+    ours = [tiny.Value(start, start + delta) for start, delta in leaves]
+    theirs = [ag.tensor(np.array(start), requires_grad=True) for start, _ in leaves]
+    updates = {leaf: delta for leaf, (_, delta) in zip(list(theirs), leaves, strict=True)}
+    for name, i, k in steps:
+        one, other = functions[name]
+        ours.append(one(ours[i], ours[k]))
+        theirs.append(other(theirs[i], theirs[k]))
+    assume(max(abs(value.start) + abs(value.end) for value in ours) < 1e3)
+    order = tiny.sweep(ours[-1])
+    used = {leaf: delta for i, (leaf, delta) in enumerate(updates.items()) if ours[i] in order}
+    end = theirs[-1].average_backward(used)
+    scale = 1 + max(abs(value.grad) for value in order)
+    assert (ours[-1].start, ours[-1].end) == pytest.approx((theirs[-1].item(), float(end)), 1e-12)
+    for value, leaf in zip(ours, updates):
+        if leaf in used:
+            assert value.grad == pytest.approx(float(leaf.average_grad), abs=1e-11 * scale)
+    change = sum(v.grad * (v.end - v.start) for v in order if not v.inputs)
+    assert change == pytest.approx(ours[-1].end - ours[-1].start, abs=1e-11 * scale)
