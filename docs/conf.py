@@ -24,6 +24,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "inline_figures",
     "source_pages",
 ]
 exclude_patterns = ["_build"]
