@@ -65,6 +65,14 @@ CHECK = "agrad/testing/gradients.py"
 KINDS = [
     Mutant(
         OPERATION,
+        "nodes: int = 3",
+        "nodes: int = 2",
+        "smooth: two nodes, which leave an error of fourth order",
+        "average",
+        "sixth",
+    ),
+    Mutant(
+        OPERATION,
         "inputs = map(midpoint, start.inputs, end.inputs)",
         "inputs = start.inputs",
         "multilinear: the start in place of the midpoint",
@@ -1370,6 +1378,30 @@ GUARDS = [
         "the study: an infinite mean reaches an infinite target",
         "study",
         "finite",
+    ),
+    Mutant(
+        "agrad/study/report.py",
+        "<div class='scroll'>\\n<table>\\n",
+        "<div>\\n<table>\\n",
+        "reports: tables that do not scroll",
+        "study",
+        "report",
+    ),
+    Mutant(
+        "examples/tiny.py",
+        "chord = (1 - a * b) *",
+        "chord = (1 - a * a) *",
+        "the scalar engine: the chord of tanh from its start alone",
+        "examples",
+        "scalar",
+    ),
+    Mutant(
+        "examples/tiny.py",
+        "each.grad += chord",
+        "each.grad = chord",
+        "the scalar engine: of two uses of a number, only one counts",
+        "examples",
+        "scalar",
     ),
 ]
 
