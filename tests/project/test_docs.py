@@ -34,3 +34,11 @@ def test_every_divided_difference_is_in_the_reference() -> None:
     families = (name for family in (gelu, logistic, piecewise) for name in family.__all__)
     activations = [name for name in families if name.endswith("_divided_difference")]
     assert sorted(listed) == sorted([*divided_difference.__all__, *activations])
+
+
+def test_named_tests_exist() -> None:
+    named = {name for text in PAGES.values() for name in re.findall(r"`(test_\w+)`", text)}
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    defined = {name for source in sources for name in re.findall(r"def (test_\w+)\(", source)}
+    assert len(named) > 10
+    assert named - defined == set()
