@@ -1,6 +1,8 @@
 """A Sphinx extension: links from the pages to files of code open them highlighted.
 
-Without it, a link such as `[...](../agrad/ops/operation.py)` downloads the file.
+Without it, a link such as `[...](../agrad/ops/operation.py)` downloads the file. A link whose title
+is a piece of code, `[...](../agrad/ops/operation.py "class Smooth")`, leads to the first line that
+contains it.
 """
 
 from pathlib import Path
@@ -9,8 +11,11 @@ from typing import Any
 from docutils import nodes
 from sphinx.addnodes import download_reference
 from sphinx.transforms import SphinxTransform
+from sphinx.util import logging
 
 __all__ = ["setup"]
+
+logger = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = "source/"  # of the pages with the code, in the site
@@ -32,8 +37,18 @@ class LinkToPage(SphinxTransform):
             name = file.relative_to(ROOT).as_posix()
             linked_files(self.env).setdefault(name, set()).add(self.env.docname)
             up = "../" * self.env.docname.count("/")
-            page = nodes.reference("", "", *link.children, refuri=f"{up}{FOLDER}{name}.html")
+            code = link.get("reftitle")
+            place = self._place(file, code, link) if code else ""
+            page = nodes.reference("", "", *link.children, refuri=f"{up}{FOLDER}{name}.html{place}")
             link.replace_self(page)
+
+    def _place(self, file: Path, code: str, link: nodes.Element) -> str:
+        """Return where on the page of a file the first line with some code is."""
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if code in line:
+                return f"#line-{number}"
+        logger.warning("%s has no line with %r", file.name, code, location=link)
+        return ""
 
 
 def linked_files(env: Any) -> dict[str, set[str]]:

@@ -24,7 +24,7 @@ def test_examples(name: str, doctest_flags: int, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_linked_files_exist(name: str) -> None:
-    links = re.findall(r"\]\((?!\w+:)([^)#]+)[)#]", PAGES[name])
+    links = re.findall(r"\]\((?!\w+:)([^)#\s]+)[)#\s]", PAGES[name])
     assert [link for link in links if not (DOCS / name).parent.joinpath(link).exists()] == []
 
 
