@@ -436,6 +436,22 @@ def test_a_composition_errs_by_the_square_of_the_step(name: str) -> None:
     np.testing.assert_allclose(np.log2(errors[:-1] / errors[1:]), 2, atol=0.02)
 
 
+@pytest.mark.parametrize("normalized", [False, True], ids=["plain", "layer_norm"])
+def test_a_classifier_has_the_order_promised(normalized: bool) -> None:
+    """Its loss, and the normalization, are averaged by corrected quadratures."""
+    rng = np.random.default_rng(0)
+    w1, w2 = (ag.tensor(rng.normal(size=shape), requires_grad=True) for shape in ((5, 4), (4, 3)))
+    x, labels = rng.normal(size=(6, 5)), rng.integers(0, 3, 6)
+
+    def f() -> ag.Tensor:
+        hidden = ag.tanh(ag.tensor(x) @ w1)
+        return F.cross_entropy((F.layer_norm(hidden, 4) if normalized else hidden) @ w2, labels)
+
+    moves = {w: 0.3 * rng.normal(size=w.shape) for w in (w1, w2)}
+    assert measure_order(f, [w1, w2], moves) == pytest.approx(2, abs=0.1)
+    assert measure_order(f, [w1, w2], moves, extrapolate=True) == pytest.approx(4, abs=0.3)
+
+
 class Turned(Multilinear):
     """x₀ x₁. Its average has p p₀ / |d| more than the Jacobian at the midpoint, p orthogonal to d.
 
