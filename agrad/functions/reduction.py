@@ -1,14 +1,15 @@
 """Reductions over axes.
 
 In all functions, `axis` is an int, a tuple of ints, or None for all axes; negative axes count from
-the end. `keepdims` keeps the reduced axes with length one. An axis out of range raises a
-ValueError.
+the end. `keepdims` keeps the reduced axes with length one. `dim` and `keepdim` are other names of
+the two. An axis out of range raises a ValueError.
 """
 
 from typing import Any
 
 import numpy as np
 
+from agrad.core.synonyms import takes_dim
 from agrad.core.tensor import Tensor, apply, as_tensor
 from agrad.functions.registry import implements
 from agrad.ops import reduction
@@ -17,6 +18,7 @@ __all__ = ["amax", "amin", "logsumexp", "max", "mean", "min", "prod", "std", "su
 
 
 @implements(np.sum)
+@takes_dim
 def sum(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """Return the sum over `axis`, which is 0 if there are no elements.
 
@@ -29,6 +31,7 @@ def sum(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
 
 
 @implements(np.mean)
+@takes_dim
 def mean(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """Return the mean over `axis`.
 
@@ -41,6 +44,7 @@ def mean(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
 
 
 @implements(np.var)
+@takes_dim
 def var(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
     """Return the variance over `axis`: the sum of squared deviations divided by n - ddof.
 
@@ -56,6 +60,7 @@ def var(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) ->
 
 
 @implements(np.std)
+@takes_dim
 def std(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) -> Tensor:
     """Return the standard deviation over `axis`, the square root of `var`.
 
@@ -73,6 +78,7 @@ def std(x: Any, axis: Any = None, *, ddof: float = 0, keepdims: bool = False) ->
 
 
 @implements(np.max, np.amax)
+@takes_dim
 def max(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """Return the largest element over `axis`; equal elements share the gradient.
 
@@ -93,6 +99,7 @@ amax = max
 
 
 @implements(np.min, np.amin)
+@takes_dim
 def min(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """Return the smallest element over `axis`; equal elements share the gradient.
 
@@ -111,6 +118,7 @@ amin = min
 
 
 @implements(np.prod)
+@takes_dim
 def prod(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """Return the product over `axis`, which is 1 if there are no elements.
 
@@ -124,6 +132,7 @@ def prod(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     return as_tensor(x).prod(axis, keepdims)
 
 
+@takes_dim
 def logsumexp(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """Return log Σ eˣ over `axis` without overflow, which is -inf if there are no elements.
 

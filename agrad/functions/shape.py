@@ -1,4 +1,7 @@
-"""Reshaping, joining, splitting and selecting elements."""
+"""Reshaping, joining, splitting and selecting elements.
+
+`dim` is another name of `axis`.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import is_array
+from agrad.core.synonyms import takes_dim
 from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors, plain
 from agrad.functions.registry import implements
 from agrad.ops import shape as ops
@@ -109,6 +113,7 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
 
 
 @implements(np.squeeze)
+@takes_dim
 def squeeze(x: Any, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Return `x` without its axes of length one, or without those in `axis`.
 
@@ -124,6 +129,7 @@ def squeeze(x: Any, axis: int | tuple[int, ...] | None = None) -> Tensor:
 
 
 @implements(np.expand_dims)
+@takes_dim
 def expand_dims(x: Any, axis: int | Sequence[int]) -> Tensor:
     """Return `x` with new axes of length one, at the positions `axis` of the result.
 
@@ -158,6 +164,7 @@ def broadcast_to(x: Any, shape: Any) -> Tensor:
 
 
 @implements(np.concatenate)
+@takes_dim
 def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
     """Join arrays along an existing axis, or flattened if `axis` is None.
 
@@ -176,6 +183,7 @@ def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
 
 
 @implements(np.stack)
+@takes_dim
 def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
     """Join arrays of equal shape along a new axis.
 
@@ -192,6 +200,7 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
 
 
 @implements(np.split)
+@takes_dim
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Split `x` along an axis, into a number of equal parts or before each of the given indices.
 
@@ -207,6 +216,7 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> li
 
 
 @implements(np.array_split)
+@takes_dim
 def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Split `x` like `split`, but into parts whose lengths may differ by one.
 
@@ -278,6 +288,7 @@ def _pairs(argument: str, value: Any, shape: tuple[int, ...]) -> Any:
 
 
 @implements(np.flip)
+@takes_dim
 def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     """Return `x` with its elements in reverse order along `axis`, by default along all axes.
 
@@ -299,6 +310,7 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
 
 
 @implements(np.take)
+@takes_dim
 def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     """Return the elements at `indices` along `axis`, or of the flattened `x` if it is None.
 

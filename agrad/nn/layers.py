@@ -155,15 +155,7 @@ class Flatten(FunctionModule):
     end_dim: int = -1
 
     def forward(self, input: Any) -> Tensor:
-        x = as_tensor(input)
-        start = normalize_axis_index(self.start_dim, x.ndim, "Flatten: start_dim")
-        stop = normalize_axis_index(self.end_dim, x.ndim, "Flatten: end_dim") + 1
-        if start >= stop:
-            raise ValueError(
-                f"Flatten: start_dim={self.start_dim} is after end_dim={self.end_dim} "
-                f"in an input of shape {x.shape}"
-            )
-        return x.reshape(*x.shape[:start], math.prod(x.shape[start:stop]), *x.shape[stop:])
+        return as_tensor(input).flatten(self.start_dim, self.end_dim)
 
 
 @dataclass(eq=False, repr=False)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agrad.backend import Array, as_array, is_array, scalar
+from agrad.backend import Array, as_array, device_of, is_array, scalar
 from agrad.core.anomaly import recorded_at
 from agrad.core.context import is_grad_enabled, no_grad, recorder, recording
 from agrad.core.flat import GradientPlaces
@@ -156,6 +156,10 @@ class Traced(Tensor):
     shape, dtype, ndim, size = (
         property(attrgetter(f"array.{name}")) for name in ("shape", "dtype", "ndim", "size")
     )
+
+    @property
+    def device(self) -> str:
+        return device_of(self.array)
 
     @property
     def is_leaf(self) -> bool:
