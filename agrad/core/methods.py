@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 
 from agrad.core.synonyms import takes_dim
 from agrad.ops import activation, arithmetic, reduction, shape, softmax, transcendental
+from agrad.ops.cumulative import Cumprod, Cumsum
+from agrad.ops.elementary import Elementary
 from agrad.ops.operation import Operation
 
 if TYPE_CHECKING:
@@ -84,6 +86,54 @@ class Methods:
         """Return the hyperbolic tangent of each element."""
         return self.applied(activation.Tanh())
 
+    def log2(self) -> Tensor:
+        """Return the logarithm of each element to base 2."""
+        return self.applied(Elementary("log2"))
+
+    def log10(self) -> Tensor:
+        """Return the logarithm of each element to base 10."""
+        return self.applied(Elementary("log10"))
+
+    def tan(self) -> Tensor:
+        """Return the tangent of each element."""
+        return self.applied(Elementary("tan"))
+
+    def arcsin(self) -> Tensor:
+        """Return the angle from -π/2 to π/2 whose sine is the element."""
+        return self.applied(Elementary("arcsin"))
+
+    def arccos(self) -> Tensor:
+        """Return the angle from 0 to π whose cosine is the element."""
+        return self.applied(Elementary("arccos"))
+
+    def arctan(self) -> Tensor:
+        """Return the angle from -π/2 to π/2 whose tangent is the element."""
+        return self.applied(Elementary("arctan"))
+
+    def sinh(self) -> Tensor:
+        """Return the hyperbolic sine of each element."""
+        return self.applied(Elementary("sinh"))
+
+    def cosh(self) -> Tensor:
+        """Return the hyperbolic cosine of each element."""
+        return self.applied(Elementary("cosh"))
+
+    def arcsinh(self) -> Tensor:
+        """Return the number whose hyperbolic sine is the element."""
+        return self.applied(Elementary("arcsinh"))
+
+    def arccosh(self) -> Tensor:
+        """Return the number, not negative, whose hyperbolic cosine is the element."""
+        return self.applied(Elementary("arccosh"))
+
+    def arctanh(self) -> Tensor:
+        """Return the number whose hyperbolic tangent is the element."""
+        return self.applied(Elementary("arctanh"))
+
+    def erf(self) -> Tensor:
+        """Return the error function of each element."""
+        return self.applied(Elementary("erf"))
+
     def relu(self) -> Tensor:
         """Return max(x, 0) of each element; see `agrad.nn.functional.relu`."""
         return self._activated(activation.ReLU())
@@ -95,6 +145,14 @@ class Methods:
     def pow(self, exponent: ArrayLike | Tensor) -> Tensor:
         """Return the elements raised to a power; the same as x ** exponent."""
         return self.applied(arithmetic.Power(), exponent)
+
+    def remainder(self, other: ArrayLike | Tensor) -> Tensor:
+        """Return the elements modulo another; the same as x % other."""
+        return self.applied(arithmetic.Remainder(), other)
+
+    def logaddexp(self, other: ArrayLike | Tensor) -> Tensor:
+        """Return log(eˣ + eʸ) for elements x and those y of another, without overflow."""
+        return self.applied(transcendental.LogAddExp(), other)
 
     def maximum(self, other: ArrayLike | Tensor) -> Tensor:
         """Return the larger of two elements; equal elements share the gradient."""
@@ -118,6 +176,36 @@ class Methods:
     def log_softmax(self, dim: int) -> Tensor:
         """Return the logarithm of the softmax along the axis `dim`."""
         return self.applied(softmax.LogSoftmax(dim))
+
+    @takes_dim
+    def cumsum(self, axis: int | None = None) -> Tensor:
+        """Return the sums of the elements up to each one along `axis`; see `agrad.cumsum`."""
+        return self._along(axis).applied(Cumsum(0 if axis is None else axis))
+
+    @takes_dim
+    def cumprod(self, axis: int | None = None) -> Tensor:
+        """Return the products of the elements up to each one along `axis`."""
+        return self._along(axis).applied(Cumprod(0 if axis is None else axis))
+
+    def _along(self, axis: int | None) -> Tensor:
+        """Return what a function along `axis` works on: the elements in a row for None."""
+        return self.applied(shape.Reshape(-1)) if axis is None else cast("Tensor", self)
+
+    def tril(self, k: int = 0) -> Tensor:
+        """Return the elements up to the k-th diagonal of matrices, and zeros above it."""
+        return np.tril(self, k)  # type: ignore[call-overload, no-any-return]
+
+    def triu(self, k: int = 0) -> Tensor:
+        """Return the elements from the k-th diagonal of matrices on, and zeros below it."""
+        return np.triu(self, k)  # type: ignore[call-overload, no-any-return]
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """Return a diagonal of the matrices that two axes span; see `agrad.diagonal`."""
+        return self.applied(shape.Diagonal(offset, axis1, axis2))
+
+    def trace(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+        """Return the sum of a diagonal of the matrices that two axes span."""
+        return self.diagonal(offset, axis1, axis2).sum(-1)
 
     # -- changes of shape --------------------------------------------------------------------------
 
@@ -168,6 +256,20 @@ class Methods:
     def flip(self, axis: int | Sequence[int] | None = None) -> Tensor:
         """Return the elements in reverse order along `axis`, by default along all axes."""
         return np.flip(self, axis)  # type: ignore[call-overload, no-any-return]
+
+    @takes_dim
+    def repeat(self, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
+        """Return each element several times in succession, as NumPy does; see `agrad.repeat`."""
+        return np.repeat(self, repeats, axis)  # type: ignore[call-overload, no-any-return]
+
+    def tile(self, reps: int | Sequence[int]) -> Tensor:
+        """Return copies of the whole, side by side along each axis; see `agrad.tile`."""
+        return np.tile(self, reps)  # type: ignore[call-overload, no-any-return]
+
+    @takes_dim
+    def roll(self, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
+        """Return the elements moved on by `shift` places along `axis`; see `agrad.roll`."""
+        return np.roll(self, shift, axis)  # type: ignore[call-overload, no-any-return]
 
     def clone(self) -> Tensor:
         """Return a copy of the elements, through which gradients flow back."""

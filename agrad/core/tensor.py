@@ -626,6 +626,12 @@ class Tensor(Methods):
     def __rpow__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Power(), other, self)
 
+    def __mod__(self, other: ArrayLike | Tensor) -> Tensor:
+        return apply(arithmetic.Remainder(), self, other)
+
+    def __rmod__(self, other: ArrayLike | Tensor) -> Tensor:
+        return apply(arithmetic.Remainder(), other, self)
+
     def __matmul__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(linalg.Matmul(), self, other)
 
@@ -657,6 +663,9 @@ class Tensor(Methods):
 
     def __ipow__(self, other: ArrayLike | Tensor) -> Self:
         return self._in_place("**=", arithmetic.Power(), other)
+
+    def __imod__(self, other: ArrayLike | Tensor) -> Self:
+        return self._in_place("%=", arithmetic.Remainder(), other)
 
     def __imatmul__(self, other: ArrayLike | Tensor) -> Self:
         return self._in_place("@=", linalg.Matmul(), other)
@@ -828,6 +837,12 @@ class Tensor(Methods):
     def ravel(self) -> Tensor:
         """Return the elements along one axis."""
         return self.reshape(-1)
+
+    @takes_dim
+    def argsort(self, axis: int | None = -1) -> Array:
+        """Return the indices that sort the elements along `axis`, as a plain array."""
+        order: Array = np.argsort(self._data, axis, kind="stable")
+        return order
 
     @takes_dim
     def squeeze(self, axis: reduction.Axis = None) -> Tensor:

@@ -14,7 +14,20 @@ from agrad.core.tensor import Tensor, apply, as_tensor
 from agrad.functions.registry import implements
 from agrad.ops import reduction
 
-__all__ = ["amax", "amin", "logsumexp", "max", "mean", "min", "prod", "std", "sum", "var"]
+__all__ = [
+    "amax",
+    "amin",
+    "cumprod",
+    "cumsum",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "prod",
+    "std",
+    "sum",
+    "var",
+]
 
 
 @implements(np.sum)
@@ -142,3 +155,34 @@ def logsumexp(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
         np.float32(1000.7)
     """
     return apply(reduction.LogSumExp(axis, keepdims), x)
+
+
+@implements(np.cumsum)
+@takes_dim
+def cumsum(x: Any, axis: int | None = None) -> Tensor:
+    """Return the sums of the elements up to each one along `axis`, or of the flattened `x`.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.cumsum([[1.0, 2.0], [3.0, 4.0]], axis=1)
+        tensor([[1., 3.],
+                [3., 7.]])
+    """
+    return as_tensor(x).cumsum(axis)
+
+
+@implements(np.cumprod)
+@takes_dim
+def cumprod(x: Any, axis: int | None = None) -> Tensor:
+    """Return the products of the elements up to each one along `axis`, or of the flattened `x`.
+
+    The average gradient is exact for up to 16 elements along the axis, and complete for more.
+
+    Example:
+        >>> import agrad as ag
+        >>> x = ag.tensor([2.0, 0.0, 3.0], requires_grad=True)
+        >>> ag.cumprod(x).sum().backward()
+        >>> x.grad
+        array([1., 8., 0.], dtype=float32)
+    """
+    return as_tensor(x).cumprod(axis)

@@ -206,7 +206,7 @@ class Tape:
         parents = tuple([source if wanted else None for source, wanted in zip(sources, wants)])
         node = Node(called, arrays, out, parents, [])
         self.operations.append((node, operation, sources))
-        return Traced(out, node, any(wants))
+        return Traced(out, node, any(wants) and called.differentiable)
 
     def _operand(
         self, operation: Operation, value: Any, tensors: list[Tensor]

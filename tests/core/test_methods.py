@@ -40,6 +40,31 @@ METHODS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "flatten from": (lambda x: x.reshape(2, 3, 1).flatten(1), lambda x: x),
     "flatten to": (lambda x: x.reshape(2, 1, 3).flatten(0, 1), lambda x: x),
     "flip along an axis": (lambda x: x.flip(dim=1), lambda x: x[:, ::-1]),
+    **{
+        name: (
+            lambda x, name=name, options=options: getattr(x, name)(**options),
+            lambda x, name=name, options=options: getattr(ag, name)(x, **options),
+        )
+        for name, options in {
+            **{name: {} for name in ("log2", "log10", "sinh", "cosh", "arctan", "arcsinh", "erf")},
+            "tan": {},
+            "cumsum": {},
+            "cumprod": {"dim": 1},
+            "tril": {"k": 1},
+            "triu": {},
+            "diagonal": {"offset": 1},
+            "trace": {},
+            "repeat": {"repeats": 2, "axis": 0},
+            "tile": {"reps": 2},
+            "roll": {"shift": 1, "dim": 1},
+        }.items()
+    },
+    "arcsin": (lambda x: (x / 9).arcsin(), lambda x: ag.arcsin(x / 9)),
+    "arccos": (lambda x: (x / 9).arccos(), lambda x: ag.arccos(x / 9)),
+    "arctanh": (lambda x: (x / 9).arctanh(), lambda x: ag.arctanh(x / 9)),
+    "arccosh": (lambda x: (x + 1).arccosh(), lambda x: ag.arccosh(x + 1)),
+    "logaddexp": (lambda x: x.logaddexp(1), lambda x: ag.logaddexp(x, 1)),
+    "remainder": (lambda x: (x / 9).remainder(5), lambda x: ag.remainder(x / 9, 5)),
     "clone": (lambda x: x.clone(), lambda x: x),
 }
 
