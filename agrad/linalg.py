@@ -17,7 +17,19 @@ from agrad.ops import matrix
 from agrad.ops.choice import Choice
 from agrad.ops.reduction import Axis, Norm
 
-__all__ = ["SignAndLog", "cholesky", "det", "inv", "norm", "slogdet", "solve"]
+__all__ = [
+    "Eigen",
+    "SignAndLog",
+    "Singular",
+    "cholesky",
+    "det",
+    "eigh",
+    "inv",
+    "norm",
+    "slogdet",
+    "solve",
+    "svd",
+]
 
 
 class SignAndLog(NamedTuple):
@@ -25,6 +37,21 @@ class SignAndLog(NamedTuple):
 
     sign: Tensor
     logabsdet: Tensor
+
+
+class Eigen(NamedTuple):
+    """What `eigh` returns."""
+
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+
+
+class Singular(NamedTuple):
+    """What `svd` returns."""
+
+    U: Tensor
+    S: Tensor
+    Vh: Tensor
 
 
 @implements(np.linalg.inv)
@@ -137,6 +164,67 @@ def cholesky(x: Any) -> Tensor:
     return apply(matrix.Cholesky(), _square("cholesky", x))
 
 
+@implements(np.linalg.eigh)
+def eigh(x: Any) -> Eigen:
+    """Return the eigenvalues in ascending order, and the eigenvectors, of symmetric matrices.
+
+    Of a matrix that is not symmetric, (x + xᵀ) / 2 counts. The gradient of eigenvectors of equal
+    eigenvalues is infinite or NaN. There is no average gradient: an average backward pass raises an
+    `AverageUndefinedError`.
+
+    Returns:
+        Eigenvalues (..., n), and matrices (..., n, n) whose columns are the eigenvectors. The sign
+        of each is arbitrary.
+
+    Raises:
+        ValueError: `x` does not consist of square matrices.
+        TypeError: The elements are not floating-point.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.linalg.eigh([[2.0, 0.0], [0.0, 1.0]]).eigenvalues
+        tensor([1., 2.])
+    """
+    out = apply(matrix.Eigh(), _square("eigh", x))
+    return Eigen(out[..., 0, :], out[..., 1:, :])
+
+
+@implements(np.linalg.svd)
+def svd(x: Any, full_matrices: bool = True) -> Singular:
+    """Return the singular value decomposition x = U diag(S) Vh of matrices (..., m, n).
+
+    The gradient of singular vectors of equal values is infinite or NaN. There is no average
+    gradient: an average backward pass raises an `AverageUndefinedError`.
+
+    Args:
+        x: Matrices.
+        full_matrices: Must be False unless m = n: the vectors beyond the first k = min(m, n) are
+            not determined, and have no gradient.
+
+    Returns:
+        U (..., m, k), the values S (..., k) in descending order, and Vh (..., k, n).
+
+    Raises:
+        ValueError: `x` does not consist of matrices, or full_matrices is not False as it must.
+        TypeError: The elements are not floating-point.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.linalg.svd([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]], full_matrices=False).S
+        tensor([4., 3.])
+    """
+    tensor = as_tensor(x)
+    if tensor.ndim < 2:
+        raise ValueError(f"svd: x must have at least two axes, got shape {tensor.shape}")
+    if full_matrices and tensor.shape[-1] != tensor.shape[-2]:
+        raise ValueError(
+            f"svd: pass full_matrices=False, as x of shape {tensor.shape} is not square"
+        )
+    out = apply(matrix.SingularValues(), _floating("svd", tensor))
+    rows = tensor.shape[-2]
+    return Singular(out[..., :rows, :], out[..., rows, :], out[..., rows + 1 :, :].mT)
+
+
 @implements(np.linalg.norm)
 @takes_dim
 def norm(
@@ -190,6 +278,10 @@ def _square(name: str, x: Any) -> Tensor:
         raise ValueError(
             f"{name}: the last two axes must form square matrices, got shape {tensor.shape}"
         )
+    return _floating(name, tensor)
+
+
+def _floating(name: str, tensor: Tensor) -> Tensor:
     if tensor.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name}: matrices must be float32 or float64, not {tensor.dtype}")
     return tensor

@@ -1,7 +1,7 @@
-"""Functions of square matrices (..., n, n): inverse, solutions, determinants, Cholesky factors.
+"""Functions of matrices: inverse, solutions, determinants, Cholesky factors, decompositions.
 
 Most have an averaged Jacobian in closed form, from an identity that holds for any two matrices. It
-is complete and symmetric in start and end.
+is complete and symmetric in start and end. The decompositions have none.
 """
 
 from collections.abc import Callable
@@ -10,10 +10,19 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, kernels
+from agrad.errors import AverageUndefinedError
 from agrad.ops.operation import Gradients, Operation, Point, Smooth, midpoint
 from agrad.ops.reduction import products_of_others
 
-__all__ = ["Cholesky", "Determinant", "Inverse", "LogDeterminant", "Solve"]
+__all__ = [
+    "Cholesky",
+    "Determinant",
+    "Eigh",
+    "Inverse",
+    "LogDeterminant",
+    "SingularValues",
+    "Solve",
+]
 
 
 class Inverse(Operation):
@@ -120,6 +129,91 @@ class Cholesky(Operation):
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
         return self.backward(grad, needs, midpoint(start.out, end.out), *start.inputs)
+
+
+class Decomposition(Operation):
+    """The base of decompositions into vectors, which have gradients but no average.
+
+    Vectors have any sign, and where two values meet along an update they change places. So there is
+    no function of the segment to average.
+    """
+
+    name: str
+
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
+        raise AverageUndefinedError(
+            f"{self.name}: its averaged Jacobian is undefined, because vectors have any sign and "
+            "change places where two values meet; use a rule that takes ordinary gradients, or "
+            "detach() the matrix"
+        )
+
+    @property
+    def without_average(self) -> Operation:
+        return self
+
+
+class Eigh(Decomposition):
+    """Eigenvalues, and below them in their columns the eigenvectors, of x made symmetric."""
+
+    name = "eigh"
+
+    def forward(self, x: Array) -> Array:
+        values, vectors = np.linalg.eigh((x + x.mT) / 2)
+        return np.concatenate([values[..., np.newaxis, :], vectors], axis=-2)
+
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+        values, vectors = out[..., 0, :], out[..., 1:, :]
+        inner = _over_gaps(_product(vectors.mT, grad[..., 1:, :]), values)
+        inner += _diagonal(grad[..., 0, :])
+        x_grad = _product(vectors, inner, vectors.mT)
+        return ((x_grad + x_grad.mT) / 2,)
+
+
+class SingularValues(Decomposition):
+    """x = U S Vᵀ: the rows of U (..., m, k), a row of singular values, and the rows of V."""
+
+    name = "svd"
+
+    def forward(self, x: Array) -> Array:
+        left, values, right = np.linalg.svd(x, full_matrices=False)
+        return np.concatenate([left, values[..., np.newaxis, :], right.mT], axis=-2)
+
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+        rows = x.shape[-2]
+        left, values, right = out[..., :rows, :], out[..., rows, :], out[..., rows + 1 :, :]
+        left_grad, right_grad = grad[..., :rows, :], grad[..., rows + 1 :, :]
+        by_left, by_right = _product(left.mT, left_grad), _product(right.mT, right_grad)
+        squares = np.square(values)
+        inner = _over_gaps(by_left - by_left.mT, squares) * values[..., np.newaxis, :]
+        inner += _over_gaps(by_right - by_right.mT, squares) * values[..., np.newaxis]
+        inner += _diagonal(grad[..., rows, :])
+        x_grad = _product(left, inner, right.mT)
+        # What leaves the spaces that the vectors of a matrix that is not square span.
+        with np.errstate(divide="ignore"):
+            inverse = 1 / values[..., np.newaxis, :]
+        if x.shape[-2] > x.shape[-1]:
+            outside = (left_grad - _product(left, by_left)) * inverse
+            x_grad = x_grad + _product(outside, right.mT)
+        elif x.shape[-2] < x.shape[-1]:
+            outside = (right_grad - _product(right, by_right)) * inverse
+            x_grad = x_grad + _product(left, outside.mT)
+        return (x_grad,)
+
+
+def _over_gaps(matrix: Array, values: Array) -> Array:
+    """Return m_ij / (v_j - v_i), where m_ij is 0 too; equal values give an infinity or NaN."""
+    gaps = values[..., np.newaxis, :] - values[..., np.newaxis]
+    with np.errstate(divide="ignore"):
+        off = np.triu(matrix, 1) + np.tril(matrix, -1)
+        return np.where(off == 0, 0, off / np.where(off == 0, 1, gaps))
+
+
+def _diagonal(values: Array) -> Array:
+    """Return matrices with the values on their diagonal."""
+    columns = np.broadcast_to(values[..., np.newaxis], (*values.shape, values.shape[-1]))
+    return np.triu(np.tril(columns))
 
 
 def _product(x: Array, y: Array, *others: Array) -> Array:

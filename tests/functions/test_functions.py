@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agrad as ag
-from agrad.errors import CaptureError, ChoiceChangedError
+from agrad.errors import AverageUndefinedError, CaptureError, ChoiceChangedError
+from agrad.testing import check_gradients
 from agrad.testing.strategies import seeds
 
 torch = pytest.importorskip("torch")
@@ -100,6 +101,9 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         lambda x: ag.linalg.slogdet(regular(x)).logabsdet,
         lambda x: torch.linalg.slogdet(regular(x)).logabsdet,
     ),
+    "eigh": (lambda x: spectrum(ag, x), lambda x: spectrum(torch, x)),
+    "svd of a wide matrix": (lambda x: singular(ag, x), lambda x: singular(torch, x)),
+    "svd of a high matrix": (lambda x: singular(ag, x.mT), lambda x: singular(torch, x.mT)),
     "cholesky": (
         lambda x: ag.linalg.cholesky(regular(x)),
         lambda x: torch.linalg.cholesky(regular(x)),
@@ -109,6 +113,18 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 
 def regular(x: Any) -> Any:
     return x @ x.mT + (ag.eye if isinstance(x, ag.Tensor) else torch.eye)(3, dtype=x.dtype)
+
+
+def spectrum(module: Any, x: Any) -> Any:
+    """Return a function of eigenvalues and eigenvectors that does not depend on their signs."""
+    values, vectors = module.linalg.eigh(regular(x))
+    return values[1:] * (vectors * vectors)[:, 1:] + values[:1]
+
+
+def singular(module: Any, x: Any) -> Any:
+    """Return a function of singular values and vectors that does not depend on their signs."""
+    left, values, right = module.linalg.svd(x, full_matrices=False)
+    return (left[:, :1] * values[:1]) @ right[:1] * values[1] + (left[:, 1:] @ right[1:]) ** 2
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -219,6 +235,42 @@ def test_a_sign_of_a_determinant_that_changes_has_no_average() -> None:
         loss.average_backward({x: np.diag([-2.0, 0.0])})
 
 
+def test_decompositions_have_no_average() -> None:
+    x = ag.tensor(np.diag([1.0, 2.0]), requires_grad=True)
+    for name, out in ("eigh", ag.linalg.eigh(x)[0]), ("svd", ag.linalg.svd(x)[1]):
+        loss = out.sum()
+        with pytest.raises(AverageUndefinedError, match=f"^{name}: its averaged Jacobian"):
+            loss.average_backward({x: np.eye(2)})
+        loss.backward()  # nothing was freed
+    np.testing.assert_allclose(x.grad, 2 * np.eye(2), atol=1e-15)
+    captured = ag.capture(lambda x: ag.linalg.eigh(x).eigenvalues.sum())
+    with pytest.raises(AverageUndefinedError, match=r"^eigh: "):
+        captured(x).average_backward({x: np.eye(2)})
+
+
+@settings(max_examples=10)
+@given(seed=seeds, shape=st.sampled_from([(3, 3), (2, 4, 2), (2, 2, 3)]))
+def test_decompositions_agree_with_central_differences(seed: int, shape: Any) -> None:
+    """They have no entry among the cases of operations, which all have an average."""
+    rng = np.random.default_rng(seed)
+    array = rng.normal(size=shape)
+    array[..., range(2), range(2)] += [3, 6]  # so that no two values are close
+    weights = rng.normal(size=shape)
+
+    def of_svd(x: ag.Tensor) -> ag.Tensor:
+        left, values, right = ag.linalg.svd(x, full_matrices=False)
+        return (left * values[..., None, :] ** 2) @ right * weights
+
+    check_gradients(of_svd, array, tolerance=1e-6)
+    if shape == (3, 3):
+
+        def of_eigh(x: ag.Tensor) -> ag.Tensor:
+            values, vectors = ag.linalg.eigh(x)
+            return vectors * values**3 @ vectors.T * weights
+
+        check_gradients(of_eigh, array + np.diag([0, 0, 9.0]), tolerance=1e-6)
+
+
 # -- matrices ------------------------------------------------------------------------------------
 
 MATRICES: dict[str, Callable[[Any], Any]] = {
@@ -303,6 +355,10 @@ x34 = ag.tensor(np.ones((3, 4)), requires_grad=True)
         (lambda: ag.linalg.solve(ag.eye(3), x34[0]), ValueError, r"solve: b.*3 rows.*\(4,\)"),
         (lambda: ag.linalg.solve(ag.zeros(3, 3), x34), ValueError, "solve: .*singular"),
         (lambda: ag.linalg.cholesky(-ag.eye(2)), ValueError, r"cholesky: .*\(2, 2\).*definite"),
+        (lambda: ag.linalg.eigh(x34), ValueError, r"eigh: .*square.*\(3, 4\)"),
+        (lambda: ag.linalg.svd(x34), ValueError, r"svd: pass full_matrices=False.*\(3, 4\)"),
+        (lambda: ag.linalg.svd(x34[0]), ValueError, r"svd: .*\(4,\)"),
+        (lambda: ag.linalg.svd([[1, 2], [3, 4]]), TypeError, "svd: .*int64"),
         (lambda: ag.linalg.norm(x34, 3), ValueError, r"norm: ord .*3 .*\(3, 4\)"),
         (lambda: ag.linalg.norm(x34, 0, 0), ValueError, "norm: ord .*got 0"),
         (lambda: ag.linalg.norm(x34, "nuc"), ValueError, "norm: ord .*nuc"),

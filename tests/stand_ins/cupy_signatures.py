@@ -32,6 +32,7 @@ SIGNATURES = {
     "full_like": _LIKE.replace("a,", "a, fill_value,", 1),
     "linalg.cholesky": "a",
     "linalg.det": "a",
+    "linalg.eigh": "a, UPLO='L'",
     "linalg.inv": "a",
     "linalg.slogdet": "a",
     "linalg.solve": "a, b",
