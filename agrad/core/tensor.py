@@ -800,12 +800,14 @@ class Tensor(Methods):
     @takes_dim
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Any:
         """Return the index of the largest element, as a plain array."""
-        return np.argmax(self._data, axis, keepdims=keepdims)
+        array: Any = self._data
+        return array.argmax(axis, keepdims=keepdims)
 
     @takes_dim
     def argmin(self, axis: int | None = None, keepdims: bool = False) -> Any:
         """Return the index of the smallest element, as a plain array."""
-        return np.argmin(self._data, axis, keepdims=keepdims)
+        array: Any = self._data
+        return array.argmin(axis, keepdims=keepdims)
 
     # -- shape and elements ------------------------------------------------------------------------
 
