@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -241,16 +240,9 @@ class Methods:
         Raises:
             ValueError: There are no such axes.
         """
-        lengths: tuple[int, ...] = self.shape or (1,)
-        start = normalize_axis_index(start_dim, len(lengths), "flatten: start_dim")
-        stop = normalize_axis_index(end_dim, len(lengths), "flatten: end_dim") + 1
-        if start >= stop:
-            raise ValueError(
-                f"flatten: start_dim={start_dim} is after end_dim={end_dim} in a tensor of shape "
-                f"{self.shape}"
-            )
-        joined = math.prod(lengths[start:stop])
-        return self.applied(shape.Reshape((*lengths[:start], joined, *lengths[stop:])))
+        return self.applied(
+            shape.Reshape(shape.flattened("flatten", self.shape, start_dim, end_dim))
+        )
 
     @takes_dim
     def flip(self, axis: int | Sequence[int] | None = None) -> Tensor:

@@ -13,6 +13,7 @@ from agrad.nn import functional as F
 from agrad.nn import init
 from agrad.nn.function_module import FunctionModule
 from agrad.nn.module import Module, Parameter
+from agrad.ops.shape import flattened
 
 __all__ = ["Dropout", "Flatten", "Identity", "LayerNorm", "Linear", "Unflatten"]
 
@@ -155,7 +156,8 @@ class Flatten(FunctionModule):
     end_dim: int = -1
 
     def forward(self, input: Any) -> Tensor:
-        return as_tensor(input).flatten(self.start_dim, self.end_dim)
+        x = as_tensor(input)
+        return x.reshape(flattened("Flatten", x.shape, self.start_dim, self.end_dim))
 
 
 @dataclass(eq=False, repr=False)

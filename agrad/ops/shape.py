@@ -1,9 +1,11 @@
 """Reshaping, joining and indexing, which are all linear."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import DTypeLike
 
 from agrad.backend import Array, is_array, joined, kernels
@@ -23,6 +25,7 @@ __all__ = [
     "Transpose",
     "Triangle",
     "axes_after",
+    "flattened",
     "require_byte_order",
 ]
 
@@ -63,6 +66,18 @@ def axes_after(
     # The length of each axis of this empty array is the axis's number.
     axes: tuple[int, ...] = function(np.empty(range(ndim)), *args).shape
     return axes
+
+
+def flattened(name: str, shape: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int, ...]:
+    """Return a shape with the axes from start_dim to end_dim joined into one."""
+    lengths = shape or (1,)
+    start = normalize_axis_index(start_dim, len(lengths), f"{name}: start_dim")
+    stop = normalize_axis_index(end_dim, len(lengths), f"{name}: end_dim") + 1
+    if start >= stop:
+        raise ValueError(
+            f"{name}: start_dim={start_dim} is after end_dim={end_dim} in an input of shape {shape}"
+        )
+    return (*lengths[:start], math.prod(lengths[start:stop]), *lengths[stop:])
 
 
 class BroadcastTo(Linear):
