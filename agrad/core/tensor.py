@@ -28,7 +28,9 @@ from agrad.backend import (
 )
 from agrad.core.anomaly import recorded_at, remember
 from agrad.core.context import grad_enabled, is_grad_enabled, recorder
+from agrad.core.methods import Methods
 from agrad.core.program import Node, Program, compute
+from agrad.core.synonyms import takes_dim
 from agrad.errors import CaptureError, NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
@@ -52,6 +54,7 @@ __all__ = [
     "choices_in",
     "chosen",
     "is_stray_view",
+    "on_new_array",
     "pin_together",
     "pinned",
     "plain",
@@ -116,7 +119,7 @@ class Home(NamedTuple):
     array: weakref.ref[Array]
 
 
-class Tensor:
+class Tensor(Methods):
     """An array that remembers how it was computed.
 
     Args:
@@ -590,6 +593,9 @@ class Tensor:
 
     # -- arithmetic --------------------------------------------------------------------------------
 
+    def applied(self, operation: Operation, *others: Any) -> Tensor:
+        return apply(operation, self, *others)
+
     def __add__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Add(), self, other)
 
@@ -619,6 +625,12 @@ class Tensor:
 
     def __rpow__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(arithmetic.Power(), other, self)
+
+    def __mod__(self, other: ArrayLike | Tensor) -> Tensor:
+        return apply(arithmetic.Remainder(), self, other)
+
+    def __rmod__(self, other: ArrayLike | Tensor) -> Tensor:
+        return apply(arithmetic.Remainder(), other, self)
 
     def __matmul__(self, other: ArrayLike | Tensor) -> Tensor:
         return apply(linalg.Matmul(), self, other)
@@ -651,6 +663,9 @@ class Tensor:
 
     def __ipow__(self, other: ArrayLike | Tensor) -> Self:
         return self._in_place("**=", arithmetic.Power(), other)
+
+    def __imod__(self, other: ArrayLike | Tensor) -> Self:
+        return self._in_place("%=", arithmetic.Remainder(), other)
 
     def __imatmul__(self, other: ArrayLike | Tensor) -> Self:
         return self._in_place("@=", linalg.Matmul(), other)
@@ -732,10 +747,12 @@ class Tensor:
     def __invert__(self) -> Any:
         return chosen(np.invert, self)
 
+    @takes_dim
     def all(self, axis: reduction.Axis = None, keepdims: bool = False) -> Any:
         """Return whether all elements over `axis` are true, as a plain array or bool."""
         return self._data.all(axis, keepdims=keepdims)
 
+    @takes_dim
     def any(self, axis: reduction.Axis = None, keepdims: bool = False) -> Any:
         """Return whether any element over `axis` is true, as a plain array or bool."""
         return self._data.any(axis, keepdims=keepdims)
@@ -745,41 +762,52 @@ class Tensor:
 
     # -- reductions --------------------------------------------------------------------------------
 
+    @takes_dim
     def sum(self, axis: reduction.Axis = None, keepdims: bool = False) -> Tensor:
         """Return the sum over `axis` (an int, several, or None for all)."""
         return apply(reduction.Sum(axis, keepdims), self)
 
+    @takes_dim
     def mean(self, axis: reduction.Axis = None, keepdims: bool = False) -> Tensor:
         """Return the mean over `axis`."""
         return apply(reduction.Mean(axis, keepdims), self)
 
+    @takes_dim
     def var(self, axis: reduction.Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """Return the variance over `axis`, the sum of squares divided by n - ddof."""
         return apply(reduction.Var(axis, ddof, keepdims), self)
 
+    @takes_dim
     def std(self, axis: reduction.Axis = None, ddof: float = 0, keepdims: bool = False) -> Tensor:
         """Return the standard deviation over `axis`; where it is 0, so is its gradient."""
         return apply(reduction.Std(axis, ddof, keepdims), self)
 
+    @takes_dim
     def max(self, axis: reduction.Axis = None, keepdims: bool = False) -> Tensor:
         """Return the largest element over `axis`; equal ones share the gradient."""
         return apply(reduction.Max(axis, keepdims), self)
 
+    @takes_dim
     def min(self, axis: reduction.Axis = None, keepdims: bool = False) -> Tensor:
         """Return the smallest element over `axis`; equal ones share the gradient."""
         return apply(reduction.Min(axis, keepdims), self)
 
+    @takes_dim
     def prod(self, axis: reduction.Axis = None, keepdims: bool = False) -> Tensor:
         """Return the product over `axis`."""
         return apply(reduction.Prod(axis, keepdims), self)
 
-    def argmax(self, axis: int | None = None) -> Array | np.intp:
+    @takes_dim
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Any:
         """Return the index of the largest element, as a plain array."""
-        return self._data.argmax(axis)
+        array: Any = self._data
+        return array.argmax(axis, keepdims=keepdims)
 
-    def argmin(self, axis: int | None = None) -> Array | np.intp:
+    @takes_dim
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Any:
         """Return the index of the smallest element, as a plain array."""
-        return self._data.argmin(axis)
+        array: Any = self._data
+        return array.argmin(axis, keepdims=keepdims)
 
     # -- shape and elements ------------------------------------------------------------------------
 
@@ -812,8 +840,13 @@ class Tensor:
         """Return the elements along one axis."""
         return self.reshape(-1)
 
-    flatten = ravel
+    @takes_dim
+    def argsort(self, axis: int | None = -1) -> Array:
+        """Return the indices that sort the elements along `axis`, as a plain array."""
+        order: Array = np.argsort(self._data, axis, kind="stable")
+        return order
 
+    @takes_dim
     def squeeze(self, axis: reduction.Axis = None) -> Tensor:
         """Return a view without `axis`, of length one; None for all such axes."""
         return self.reshape(np.squeeze(np.broadcast_to(0, self.shape), axis).shape)
@@ -933,6 +966,11 @@ def tensor(
         return Tensor(data, requires_grad, dtype)
     tensor: Tensor = joined if dtype is None else joined.astype(dtype)
     return tensor
+
+
+def on_new_array(array: Array) -> Tensor:
+    """Return a Tensor on an array that was made for it and that nothing else has."""
+    return Tensor._wrap(array)
 
 
 def as_tensor(value: ArrayLike | Tensor) -> Tensor:

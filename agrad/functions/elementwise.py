@@ -13,28 +13,43 @@ from agrad.backend import beside, is_array
 from agrad.core.tensor import Tensor, apply, as_tensor, choices_in, plain
 from agrad.functions.registry import implements
 from agrad.ops import activation, arithmetic, transcendental
+from agrad.ops.elementary import Elementary
 
 __all__ = [
     "abs",
     "absolute",
     "add",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctanh",
     "clip",
     "cos",
+    "cosh",
     "divide",
+    "erf",
     "exp",
     "expm1",
     "log",
     "log1p",
+    "log2",
+    "log10",
+    "logaddexp",
     "maximum",
     "minimum",
     "multiply",
     "negative",
     "power",
     "reciprocal",
+    "remainder",
     "sin",
+    "sinh",
     "sqrt",
     "square",
     "subtract",
+    "tan",
     "tanh",
     "where",
 ]
@@ -250,6 +265,176 @@ def tanh(x: Any) -> Tensor:
         array([0.   , 0.762], dtype=float32)
     """
     return apply(activation.Tanh(), x)
+
+
+@implements(np.log2)
+def log2(x: Any) -> Tensor:
+    """Return the logarithm of x to base 2.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.log2([1.0, 8.0])
+        tensor([0., 3.])
+    """
+    return apply(Elementary("log2"), x)
+
+
+@implements(np.log10)
+def log10(x: Any) -> Tensor:
+    """Return the logarithm of x to base 10.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.log10([1.0, 1000.0])
+        tensor([0., 3.])
+    """
+    return apply(Elementary("log10"), x)
+
+
+@implements(np.tan)
+def tan(x: Any) -> Tensor:
+    """Return the tangent of x.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.tan([0.0, 1.0]).data.round(3)
+        array([0.   , 1.557], dtype=float32)
+    """
+    return apply(Elementary("tan"), x)
+
+
+@implements(np.arcsin)
+def arcsin(x: Any) -> Tensor:
+    """Return the angle from -π/2 to π/2 whose sine is x.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.arcsin([0.0, 0.5]).data.round(3)
+        array([0.   , 0.524], dtype=float32)
+    """
+    return apply(Elementary("arcsin"), x)
+
+
+@implements(np.arccos)
+def arccos(x: Any) -> Tensor:
+    """Return the angle from 0 to π whose cosine is x.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.arccos([0.0, 0.5]).data.round(3)
+        array([1.571, 1.047], dtype=float32)
+    """
+    return apply(Elementary("arccos"), x)
+
+
+@implements(np.arctan)
+def arctan(x: Any) -> Tensor:
+    """Return the angle from -π/2 to π/2 whose tangent is x.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.arctan([0.0, 1.0]).data.round(3)
+        array([0.   , 0.785], dtype=float32)
+    """
+    return apply(Elementary("arctan"), x)
+
+
+@implements(np.sinh)
+def sinh(x: Any) -> Tensor:
+    """Return the hyperbolic sine of x.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.sinh([0.0, 1.0]).data.round(3)
+        array([0.   , 1.175], dtype=float32)
+    """
+    return apply(Elementary("sinh"), x)
+
+
+@implements(np.cosh)
+def cosh(x: Any) -> Tensor:
+    """Return the hyperbolic cosine of x.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.cosh([0.0, 1.0]).data.round(3)
+        array([1.   , 1.543], dtype=float32)
+    """
+    return apply(Elementary("cosh"), x)
+
+
+@implements(np.arcsinh)
+def arcsinh(x: Any) -> Tensor:
+    """Return the number whose hyperbolic sine is x.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.arcsinh([0.0, 1.0]).data.round(3)
+        array([0.   , 0.881], dtype=float32)
+    """
+    return apply(Elementary("arcsinh"), x)
+
+
+@implements(np.arccosh)
+def arccosh(x: Any) -> Tensor:
+    """Return the number, not negative, whose hyperbolic cosine is x.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.arccosh([1.0, 2.0]).data.round(3)
+        array([0.   , 1.317], dtype=float32)
+    """
+    return apply(Elementary("arccosh"), x)
+
+
+@implements(np.arctanh)
+def arctanh(x: Any) -> Tensor:
+    """Return the number whose hyperbolic tangent is x.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.arctanh([0.0, 0.5]).data.round(3)
+        array([0.   , 0.549], dtype=float32)
+    """
+    return apply(Elementary("arctanh"), x)
+
+
+def erf(x: Any) -> Tensor:
+    """Return the error function of x, 2/√π times the integral of e^(-t²) from 0 to x.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.erf([0.0, 1.0]).data.round(3)
+        array([0.   , 0.843], dtype=float32)
+    """
+    return apply(Elementary("erf"), x)
+
+
+@implements(np.logaddexp)
+def logaddexp(x: Any, y: Any) -> Tensor:
+    """Return log(eˣ + eʸ) without overflow.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.logaddexp(1000.0, [1000.0, 0.0]).data.round(1)
+        array([1000.7, 1000. ], dtype=float32)
+    """
+    return apply(transcendental.LogAddExp(), x, y)
+
+
+@implements(np.remainder)
+def remainder(x: Any, y: Any) -> Tensor:
+    """Return x - y ⌊x / y⌋, which has the sign of y; the same as x % y.
+
+    Where ⌊x / y⌋ changes along an update the remainder jumps, and an average backward pass raises
+    a `ChoiceChangedError`.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.remainder(ag.tensor([5.0, -5.0]), 3)
+        tensor([2., 1.])
+    """
+    return apply(arithmetic.Remainder(), x, y)
 
 
 @implements(np.maximum)

@@ -1,11 +1,16 @@
-"""Reshaping, joining, splitting and selecting elements."""
+"""Reshaping, joining, splitting and selecting elements.
 
+`dim` is another name of `axis`.
+"""
+
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from agrad.backend import is_array
+from agrad.backend import beside, is_array
+from agrad.core.synonyms import takes_dim
 from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors, plain
 from agrad.functions.registry import implements
 from agrad.ops import shape as ops
@@ -14,18 +19,29 @@ __all__ = [
     "array_split",
     "broadcast_to",
     "concatenate",
+    "diagonal",
     "expand_dims",
     "flip",
+    "hstack",
     "moveaxis",
     "pad",
     "ravel",
+    "repeat",
     "reshape",
+    "roll",
+    "scatter",
     "split",
     "squeeze",
     "stack",
     "swapaxes",
     "take",
+    "take_along_axis",
+    "tile",
+    "trace",
     "transpose",
+    "tril",
+    "triu",
+    "vstack",
 ]
 
 
@@ -109,6 +125,7 @@ def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[in
 
 
 @implements(np.squeeze)
+@takes_dim
 def squeeze(x: Any, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Return `x` without its axes of length one, or without those in `axis`.
 
@@ -124,6 +141,7 @@ def squeeze(x: Any, axis: int | tuple[int, ...] | None = None) -> Tensor:
 
 
 @implements(np.expand_dims)
+@takes_dim
 def expand_dims(x: Any, axis: int | Sequence[int]) -> Tensor:
     """Return `x` with new axes of length one, at the positions `axis` of the result.
 
@@ -158,6 +176,7 @@ def broadcast_to(x: Any, shape: Any) -> Tensor:
 
 
 @implements(np.concatenate)
+@takes_dim
 def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
     """Join arrays along an existing axis, or flattened if `axis` is None.
 
@@ -176,6 +195,7 @@ def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
 
 
 @implements(np.stack)
+@takes_dim
 def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
     """Join arrays of equal shape along a new axis.
 
@@ -191,7 +211,43 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
     return apply(ops.Stack(axis), *as_tensors(*arrays))
 
 
+@implements(np.hstack)
+def hstack(arrays: Sequence[Any]) -> Tensor:
+    """Join arrays along their second axis; those with one axis or none along the first.
+
+    Raises:
+        ValueError: There are no arrays, or their lengths differ along another axis.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.hstack([[[1.0], [2.0]], [[3.0], [4.0]]])
+        tensor([[1., 3.],
+                [2., 4.]])
+    """
+    tensors = [x if x.ndim else x.reshape(1) for x in as_tensors(*arrays)]
+    along = 0 if tensors and tensors[0].ndim == 1 else 1
+    return apply(ops.Concatenate(along), *tensors)
+
+
+@implements(np.vstack)
+def vstack(arrays: Sequence[Any]) -> Tensor:
+    """Join arrays along their first axis; those with one axis or none as rows.
+
+    Raises:
+        ValueError: There are no arrays, or their lengths differ along another axis.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.vstack([[1.0, 2.0], [3.0, 4.0]])
+        tensor([[1., 2.],
+                [3., 4.]])
+    """
+    rows = [x if x.ndim > 1 else x.reshape(1, -1) for x in as_tensors(*arrays)]
+    return apply(ops.Concatenate(0), *rows)
+
+
 @implements(np.split)
+@takes_dim
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Split `x` along an axis, into a number of equal parts or before each of the given indices.
 
@@ -207,6 +263,7 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> li
 
 
 @implements(np.array_split)
+@takes_dim
 def array_split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Split `x` like `split`, but into parts whose lengths may differ by one.
 
@@ -278,6 +335,7 @@ def _pairs(argument: str, value: Any, shape: tuple[int, ...]) -> Any:
 
 
 @implements(np.flip)
+@takes_dim
 def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     """Return `x` with its elements in reverse order along `axis`, by default along all axes.
 
@@ -299,6 +357,7 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
 
 
 @implements(np.take)
+@takes_dim
 def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     """Return the elements at `indices` along `axis`, or of the flattened `x` if it is None.
 
@@ -317,3 +376,253 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
         return tensor.ravel()[indices]
     axis = np.lib.array_utils.normalize_axis_index(axis, tensor.ndim)
     return tensor[(*[slice(None)] * axis, indices)]
+
+
+@implements(np.take_along_axis)
+@takes_dim
+def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
+    """Return the elements of `x` at `indices` along `axis`: PyTorch's `gather`.
+
+    Args:
+        x: An array.
+        indices: Integers, of as many axes as `x`; along the other axes both broadcast. Negative
+            ones count from the end.
+        axis: The axis, or None for the flattened `x`.
+
+    Raises:
+        IndexError: An index is out of range.
+        ValueError: The numbers of axes differ, or the axis is out of range.
+        TypeError: The indices are not integers.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.take_along_axis([[1.0, 2.0], [3.0, 4.0]], [[1], [0]], axis=1)
+        tensor([[2.],
+                [3.]])
+    """
+    tensor = as_tensor(x)
+    if axis is None:
+        tensor, axis = tensor.ravel(), 0
+    axis = np.lib.array_utils.normalize_axis_index(axis, tensor.ndim, "take_along_axis: axis")
+    places = _integers("take_along_axis", "indices", indices, tensor)
+    return apply(ops.TakeAlongAxis(axis), tensor, places)
+
+
+@takes_dim
+def scatter(x: Any, axis: int, index: Any, src: Any) -> Tensor:
+    """Return `x` with the elements at `index` along `axis` replaced by those of `src`.
+
+    The order of the arguments is that of PyTorch's `scatter(dim, index, src)`.
+
+    Args:
+        x: An array.
+        axis: The axis.
+        index: Integers, of as many axes as `x` and along the other axes no longer. They must name
+            no element twice.
+        src: A number, or an array that is at least as long as `index` along each axis.
+
+    Raises:
+        IndexError: An index is out of range; negative ones are.
+        ValueError: The index names an element twice; shapes do not fit; the axis is out of range.
+        TypeError: The index is not made of integers.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.scatter(ag.zeros(2, 3), 1, [[2], [0]], [[5.0], [7.0]])
+        tensor([[0., 0., 5.],
+                [7., 0., 0.]])
+    """
+    tensor, source = as_tensors(x, src)
+    axis = np.lib.array_utils.normalize_axis_index(axis, tensor.ndim, "scatter: axis")
+    places = _integers("scatter", "index", index, tensor)
+    lengths = places.shape
+    if any(n > m for i, (n, m) in enumerate(zip(lengths, tensor.shape)) if i != axis):
+        raise ValueError(
+            f"scatter: index must not be longer than x, of shape {tensor.shape}, along other axes "
+            f"than {axis}; it has shape {lengths}"
+        )
+    if source.ndim == 0:
+        source = broadcast_to(source, lengths)
+    if source.ndim != len(lengths) or any(n > m for n, m in zip(lengths, source.shape)):
+        raise ValueError(
+            f"scatter: src must be at least as long as index, of shape {lengths}, along each axis; "
+            f"it has shape {source.shape}"
+        )
+    if source.shape != lengths:
+        source = source[tuple(slice(n) for n in lengths)]
+    return apply(ops.Scatter(axis), tensor, places, source)
+
+
+def _integers(name: str, argument: str, value: Any, like: Tensor) -> Any:
+    """Return indices along an axis: a Tensor, or an array on the device of `like`."""
+    places = value if isinstance(value, Tensor) else beside(name, argument, value, like.data)
+    if places.dtype.kind not in "iu":
+        raise TypeError(f"{name}: {argument} must hold integers, got {places.dtype}")
+    if places.ndim != like.ndim:
+        raise ValueError(
+            f"{name}: {argument} must have as many axes as x, of shape {like.shape}; it has shape "
+            f"{places.shape}"
+        )
+    return places
+
+
+@implements(np.repeat)
+@takes_dim
+def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
+    """Return each element several times in succession along `axis`, or of the flattened `x`.
+
+    Args:
+        x: An array.
+        repeats: How many times; for each element along the axis if it is a sequence.
+        axis: The axis, or None to flatten `x` first.
+
+    Raises:
+        ValueError: A number is negative, or there are not as many as elements.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.repeat([1.0, 2.0], 2)
+        tensor([1., 1., 2., 2.])
+    """
+    tensor = as_tensor(x)
+    if axis is None:
+        tensor, axis = tensor.ravel(), 0
+    axis = np.lib.array_utils.normalize_axis_index(axis, tensor.ndim, "repeat: axis")
+    if np.ndim(repeats) == 0:
+        times = operator.index(repeats)  # type: ignore[arg-type]
+        if times < 0:
+            raise ValueError(f"repeat: repeats must not be negative, got {times}")
+        before, after = tensor.shape[: axis + 1], tensor.shape[axis + 1 :]
+        copies = broadcast_to(tensor.reshape(*before, 1, *after), (*before, times, *after))
+        return copies.reshape(*before[:-1], before[-1] * times, *after)
+    return take(tensor, np.repeat(np.arange(tensor.shape[axis]), repeats), axis)
+
+
+@implements(np.tile)
+def tile(x: Any, reps: int | Sequence[int]) -> Tensor:
+    """Return copies of `x` side by side: `reps` of them along the last axes, one for each number.
+
+    Raises:
+        ValueError: A number is negative.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.tile([1.0, 2.0], (2, 2))
+        tensor([[1., 2., 1., 2.],
+                [1., 2., 1., 2.]])
+    """
+    tensor = as_tensor(x)
+    times = tuple(map(operator.index, reps)) if isinstance(reps, Sequence) else (reps,)
+    ndim = max(len(times), tensor.ndim)
+    times = (*[1] * (ndim - len(times)), *times)
+    lengths = (*[1] * (ndim - tensor.ndim), *tensor.shape)
+    if any(n < 0 for n in times):
+        raise ValueError(f"tile: reps must not be negative, got {reps}")
+    pairs = list(zip(times, lengths))
+    columns = tensor.reshape([n for _, length in pairs for n in (1, length)])
+    copies = broadcast_to(columns, tuple(n for pair in pairs for n in pair))
+    return copies.reshape([n * length for n, length in pairs])
+
+
+@implements(np.roll)
+@takes_dim
+def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
+    """Return `x` with its elements moved on by `shift` places; those at the end come first.
+
+    Args:
+        x: An array.
+        shift: The number of places; one for each axis if there are several.
+        axis: The axis or axes; None for the flattened `x`, which keeps its shape.
+
+    Raises:
+        ValueError: An axis is out of range, or the numbers of shifts and axes differ.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.roll([1.0, 2.0, 3.0], 1)
+        tensor([3., 1., 2.])
+    """
+    tensor = as_tensor(x)
+    if axis is None:
+        return roll(tensor.ravel(), int(np.sum(shift)), 0).reshape(tensor.shape)
+    shifts, axes = np.atleast_1d(shift).tolist(), np.atleast_1d(axis).tolist()
+    if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
+        raise ValueError(f"roll: shift has {len(shifts)} numbers and axis {len(axes)}")
+    for places, i in zip(*(np.broadcast_arrays(shifts, axes))):
+        along = np.lib.array_utils.normalize_axis_index(int(i), tensor.ndim, "roll: axis")
+        length = tensor.shape[along]
+        cut = -int(places) % length if length else 0
+        if cut:
+            lead = [slice(None)] * along
+            parts = tensor[(*lead, slice(cut, None))], tensor[(*lead, slice(cut))]
+            tensor = apply(ops.Concatenate(along), *parts)
+    return tensor
+
+
+@implements(np.tril)
+def tril(x: Any, k: int = 0) -> Tensor:
+    """Return matrices (..., m, n) with zeros above the k-th diagonal.
+
+    Raises:
+        ValueError: `x` has fewer than two axes.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.tril([[1.0, 2.0], [3.0, 4.0]])
+        tensor([[1., 0.],
+                [3., 4.]])
+    """
+    return _triangle("tril", x, k, upper=False)
+
+
+@implements(np.triu)
+def triu(x: Any, k: int = 0) -> Tensor:
+    """Return matrices (..., m, n) with zeros below the k-th diagonal.
+
+    Raises:
+        ValueError: `x` has fewer than two axes.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.triu([[1.0, 2.0], [3.0, 4.0]], k=1)
+        tensor([[0., 2.],
+                [0., 0.]])
+    """
+    return _triangle("triu", x, k, upper=True)
+
+
+def _triangle(name: str, x: Any, k: int, upper: bool) -> Tensor:
+    tensor = as_tensor(x)
+    if tensor.ndim < 2:
+        raise ValueError(f"{name}: x must have at least two axes, got shape {tensor.shape}")
+    return apply(ops.Triangle(k, upper), tensor)
+
+
+@implements(np.diagonal)
+def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """Return a diagonal of the matrices that two axes span, as the last axis of the result.
+
+    Raises:
+        ValueError: `x` has fewer than two axes, or an axis is out of range or repeated.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.diagonal([[1.0, 2.0], [3.0, 4.0]])
+        tensor([1., 4.])
+    """
+    return as_tensor(x).diagonal(offset, axis1, axis2)
+
+
+@implements(np.trace)
+def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
+    """Return the sum of a diagonal of the matrices that two axes span.
+
+    Raises:
+        ValueError: `x` has fewer than two axes, or an axis is out of range or repeated.
+
+    Example:
+        >>> import agrad as ag
+        >>> ag.trace([[1.0, 2.0], [3.0, 4.0]])
+        tensor(5.)
+    """
+    return as_tensor(x).trace(offset, axis1, axis2)

@@ -13,6 +13,7 @@ from agrad.nn import functional as F
 from agrad.nn import init
 from agrad.nn.function_module import FunctionModule
 from agrad.nn.module import Module, Parameter
+from agrad.ops.shape import flattened
 
 __all__ = ["Dropout", "Flatten", "Identity", "LayerNorm", "Linear", "Unflatten"]
 
@@ -156,14 +157,7 @@ class Flatten(FunctionModule):
 
     def forward(self, input: Any) -> Tensor:
         x = as_tensor(input)
-        start = normalize_axis_index(self.start_dim, x.ndim, "Flatten: start_dim")
-        stop = normalize_axis_index(self.end_dim, x.ndim, "Flatten: end_dim") + 1
-        if start >= stop:
-            raise ValueError(
-                f"Flatten: start_dim={self.start_dim} is after end_dim={self.end_dim} "
-                f"in an input of shape {x.shape}"
-            )
-        return x.reshape(*x.shape[:start], math.prod(x.shape[start:stop]), *x.shape[stop:])
+        return x.reshape(flattened("Flatten", x.shape, self.start_dim, self.end_dim))
 
 
 @dataclass(eq=False, repr=False)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, kernels, known_all
+from agrad.ops.choice import require_unchanged
 from agrad.ops.operation import (
     Elementwise,
     Gradients,
@@ -28,6 +29,7 @@ __all__ = [
     "Negative",
     "Power",
     "Reciprocal",
+    "Remainder",
     "Sqrt",
     "Square",
     "Subtract",
@@ -95,6 +97,25 @@ class Divide(Operation):
         x_grad = grad * ((1 / y0 + 1 / y1) / 2) if needs[0] else None
         y_grad = grad * ((x0 + x1) / 2 * secant(y0, y1)) if needs[1] else None
         return x_grad, y_grad
+
+
+class Remainder(Operation):
+    """x - y ⌊x / y⌋: linear as long as ⌊x / y⌋ is the same; where that changes, it jumps."""
+
+    def forward(self, x: Array, y: Array) -> Array:
+        return np.remainder(x, y)
+
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
+    ) -> Gradients:
+        return grad, -grad * np.floor_divide(x, y) if needs[1] else None
+
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
+        changed = np.floor_divide(*start.inputs) != np.floor_divide(*end.inputs)
+        require_unchanged("remainder", changed)
+        return self.backward(grad, needs, start.out, *start.inputs)
 
 
 class Power(Operation):

@@ -18,7 +18,7 @@ from agrad.backend import Array, as_array
 from agrad.errors import ChoiceChangedError
 from agrad.ops.operation import Operation
 
-__all__ = ["Choice", "noting_changes"]
+__all__ = ["Choice", "noting_changes", "require_unchanged"]
 
 Change = tuple[str, Array]  # the name of a function, and where its outcome is another
 
@@ -42,13 +42,17 @@ class Choice(Operation):
         if self.outcome is None:
             self.outcome = outcome
         else:
-            change = self.function.__name__, outcome != self.outcome
-            changes = _changes.get()
-            if changes is None:
-                _refuse(*change)
-            else:
-                changes.append(change)
+            require_unchanged(self.function.__name__, outcome != self.outcome)
         return self.outcome
+
+
+def require_unchanged(name: str, changed: Array) -> None:
+    """Raise a ChoiceChangedError if a choice has changed anywhere, or note it if that is wanted."""
+    changes = _changes.get()
+    if changes is None:
+        _refuse(name, changed)
+    else:
+        changes.append((name, changed))
 
 
 @contextmanager

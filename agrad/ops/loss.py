@@ -1,4 +1,4 @@
-"""Losses against constant targets.
+"""Losses, most of them against constant targets.
 
 `CrossEntropy` and `ClassLikelihood` take logits or log-probabilities x, (N, C, ...) or (C,); the
 classes, integers of the shape of x without C; and optionally a weight for each class, (C,). They
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from agrad.backend import Array, kernels, known_all, scalar
+from agrad.backend import Array, as_array, kernels, known_all, scalar
 from agrad.ops.operation import (
     Elementwise,
     Gradients,
@@ -27,8 +27,11 @@ __all__ = [
     "BinaryCrossEntropy",
     "ClassLikelihood",
     "CrossEntropy",
+    "Huber",
     "NegativeLogLikelihood",
+    "ProbabilityEntropy",
     "SoftNegativeLogLikelihood",
+    "Within",
     "class_axis",
     "scale_of",
     "smoothed",
@@ -298,3 +301,114 @@ class BinaryCrossEntropy(Elementwise):
         softplus = kernels(a).logistic.softplus_divided_difference
         slope: Array = self.negative * softplus(a, b) - self.positive * softplus(-a, -b)
         return slope
+
+
+class ProbabilityEntropy(Operation):
+    """-y log x - (1 - y) log(1 - x): the cost of a probability x where a yes has the share y.
+
+    As in PyTorch no logarithm is below -100. The average is that of products: of y and the
+    logarithms, which are elementwise in x.
+    """
+
+    def forward(self, x: Array, y: Array) -> Array:
+        yes, no = _costs(x)
+        out: Array = y * yes + (1 - y) * no
+        return out
+
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
+    ) -> Gradients:
+        least = x.dtype.type(1e-12)  # PyTorch's bound for x (1 - x)
+        x_grad = grad * (x - y) / np.maximum(x * (1 - x), least) if needs[0] else None
+        yes, no = _costs(x)
+        return x_grad, grad * (yes - no) if needs[1] else None
+
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
+        (x0, y0), (x1, y1) = start.inputs, end.inputs
+        (yes0, no0), (yes1, no1) = _costs(x0), _costs(x1)
+        x_grad = y_grad = None
+        if needs[0]:
+            share = (y0 + y1) / 2
+            yes = _mean_slope(x0, x1, yes0, yes1)
+            no = _mean_slope(as_array(1 - x0), as_array(1 - x1), no0, no1)
+            x_grad = grad * (share * yes - (1 - share) * no)
+        if needs[1]:
+            y_grad = grad * ((yes0 + yes1) / 2 - (no0 + no1) / 2)
+        return x_grad, y_grad
+
+
+def _costs(x: Array) -> tuple[Array, Array]:
+    """Return -log x and -log(1 - x), 100 at most."""
+    with np.errstate(divide="ignore"):
+        return np.minimum(-np.log(x), 100), np.minimum(-np.log1p(-x), 100)
+
+
+def _mean_slope(a: Array, b: Array, cost_a: Array, cost_b: Array) -> Array:
+    """Return the divided difference of `_costs`' -log x."""
+    with np.errstate(all="ignore"):
+        jump = (cost_b - cost_a) / np.where(a == b, 1, b - a)
+        slope: Array = -kernels(a).divided_difference.log(a, b)
+    # Where one end is at the bound, nothing cancels; where both are, the cost is constant.
+    return np.where((cost_a < 100) & (cost_b < 100), slope, jump)
+
+
+class Huber(Elementwise):
+    """x²/2 for |x| ≤ delta, and delta (|x| - delta / 2) beyond: the integral of a clipped x."""
+
+    def __init__(self, delta: float) -> None:
+        self.delta = float(owned(delta))
+
+    def forward(self, x: Array) -> Array:
+        near = np.minimum(np.abs(x), self.delta)
+        out: Array = near * (np.abs(x) - near / 2)
+        return out
+
+    def derivative(self, out: Array, x: Array) -> Array:
+        return np.clip(x, -self.delta, self.delta)
+
+    def divided_difference(self, a: Array, b: Array) -> Array:
+        # The mean of the clipped x, from the shares of the segment that are clipped and that not.
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        inner, outer = (np.clip(x, -self.delta, self.delta) for x in (low, high))
+        gap = np.where(high == low, 1, high - low)
+        below = (np.minimum(high, -self.delta) - np.minimum(low, -self.delta)) / gap
+        above = (np.maximum(high, self.delta) - np.maximum(low, self.delta)) / gap
+        middle = (outer - inner) / gap * ((outer + inner) / 2)
+        return np.where(high == low, inner, middle + self.delta * (above - below))
+
+
+class Within(Linear):
+    """x itself, of which every element must lie in [low, high] and, if `at_ends`, at an end.
+
+    Args:
+        argument: what the elements are, for the error.
+        low: the smallest number allowed.
+        high: the largest one.
+        at_ends: whether only these two are.
+    """
+
+    def __init__(
+        self, argument: str, low: float, high: float = math.inf, at_ends: bool = False
+    ) -> None:
+        self.argument, self.low, self.high, self.at_ends = argument, low, high, at_ends
+
+    def requires(self, x: Array) -> Iterator[Requirement]:
+        inside = ~((x < self.low) | (x > self.high))  # NaN passes
+        if self.at_ends:
+            inside = (x == self.low) | (x == self.high)
+
+        def error() -> ValueError:
+            allowed = f"{self.low} or {self.high}" if self.at_ends else f"at least {self.low}"
+            if not self.at_ends and self.high < math.inf:
+                allowed = f"from {self.low} to {self.high}"
+            return ValueError(f"{self.argument} must be {allowed}, got {x[~inside].ravel()[0]}")
+
+        yield inside.all(), error
+
+    def forward(self, x: Array) -> Array:
+        return x
+
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+        return (grad,)

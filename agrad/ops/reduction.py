@@ -18,7 +18,18 @@ from agrad.ops.operation import (
 )
 from agrad.ops.sums import mean, sum_over, variance
 
-__all__ = ["LogSumExp", "Max", "Mean", "Min", "Prod", "Std", "Sum", "Var"]
+__all__ = [
+    "LogSumExp",
+    "Max",
+    "Mean",
+    "Min",
+    "Norm",
+    "Prod",
+    "Std",
+    "Sum",
+    "Var",
+    "products_of_others",
+]
 
 Axis = int | tuple[int, ...] | None
 
@@ -118,6 +129,23 @@ class Std(Var):
         return super().backward(grad * scale, needs, start.out, (x0 + x1) / 2)
 
 
+class Norm(Reduction):
+    """The root of the sum of squares, averaged as such; the gradient at 0 is 0."""
+
+    def forward(self, x: Array) -> Array:
+        return np.sqrt(sum_over(np.square(x), self.axes(x), self.keepdims))
+
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+        return (self.restore(grad * _inverse(out), x) * x,)
+
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
+        # The divided difference of the root, 1 / (√a + √b), times that of the squares.
+        (x0,), (x1,) = start.inputs, end.inputs
+        return (self.restore(grad * _inverse(start.out + end.out), x0) * (x0 + x1),)
+
+
 def _inverse(x: Array) -> Array:
     """Return 1 / x, or 0 for x = 0."""
     return np.where(x == 0, 0, 1 / np.where(x == 0, 1, x))
@@ -172,11 +200,11 @@ class Prod(Reduction, Smooth):
         return out
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
-        others = self.from_rows(_products_of_others(self.rows(x)), x)
+        others = self.from_rows(products_of_others(self.rows(x)), x)
         return (self.restore(grad, x) * others,)
 
 
-def _products_of_others(rows: Array) -> Array:
+def products_of_others(rows: Array) -> Array:
     """Return for each element of a row the product of the others; division would fail at zeros."""
     before = np.ones_like(rows)
     after = np.ones_like(rows)

@@ -1,24 +1,31 @@
 """Reshaping, joining and indexing, which are all linear."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import DTypeLike
 
 from agrad.backend import Array, is_array, joined, kernels
-from agrad.ops.operation import Gradients, Linear, owned
+from agrad.ops.operation import Gradients, Linear, Requirement, owned
 
 __all__ = [
     "BroadcastTo",
     "Cast",
     "Concatenate",
+    "Diagonal",
     "GetItem",
     "Pad",
     "Reshape",
+    "Scatter",
     "Stack",
+    "TakeAlongAxis",
     "Transpose",
+    "Triangle",
     "axes_after",
+    "flattened",
     "require_byte_order",
 ]
 
@@ -59,6 +66,18 @@ def axes_after(
     # The length of each axis of this empty array is the axis's number.
     axes: tuple[int, ...] = function(np.empty(range(ndim)), *args).shape
     return axes
+
+
+def flattened(name: str, shape: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int, ...]:
+    """Return a shape with the axes from start_dim to end_dim joined into one."""
+    lengths = shape or (1,)
+    start = normalize_axis_index(start_dim, len(lengths), f"{name}: start_dim")
+    stop = normalize_axis_index(end_dim, len(lengths), f"{name}: end_dim") + 1
+    if start >= stop:
+        raise ValueError(
+            f"{name}: start_dim={start_dim} is after end_dim={end_dim} in an input of shape {shape}"
+        )
+    return (*lengths[:start], math.prod(lengths[start:stop]), *lengths[stop:])
 
 
 class BroadcastTo(Linear):
@@ -140,15 +159,21 @@ class GetItem(Linear):
     def backward(
         self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, *choices: Array
     ) -> Gradients:
-        x_grad = np.zeros_like(x, dtype=grad.dtype, order="C")  # so that reshape returns a view
         if self.repeats:
-            # Adding element by element, in the order of flat positions, is reproducible.
             positions = np.arange(x.size, like=x).reshape(x.shape)[self.index]
-            rows = np.ascontiguousarray(grad, like=grad).reshape(-1, 1)
-            kernels(x).embedding.add_rows(positions.reshape(-1), rows, -1, x_grad.reshape(-1, 1))
-        else:
-            x_grad[self.index] = grad
+            return _added(grad, positions, x), *[None] * len(choices)
+        x_grad = np.zeros_like(x, dtype=grad.dtype, order="C")
+        x_grad[self.index] = grad
         return x_grad, *[None] * len(choices)
+
+
+def _added(grad: Array, positions: Array, like: Array) -> Array:
+    """Return zeros like an array, with a gradient added at flat positions, some of them twice."""
+    x_grad = np.zeros_like(like, dtype=grad.dtype, order="C")  # so that reshape returns a view
+    rows = np.ascontiguousarray(grad, like=grad).reshape(-1, 1)
+    # Adding element by element, in the order of flat positions, is reproducible.
+    kernels(like).embedding.add_rows(positions.reshape(-1), rows, -1, x_grad.reshape(-1, 1))
+    return x_grad
 
 
 def _as_index(part: Any) -> Any:
@@ -158,6 +183,130 @@ def _as_index(part: Any) -> Any:
     # NumPy converts an empty list to float64, which cannot be an index.
     dtype = np.intp if not hasattr(part, "dtype") and np.size(part) == 0 else None
     return np.array(part, dtype=dtype)
+
+
+class TakeAlongAxis(Linear):
+    """The elements of x at integer `indices` along an axis; along the others both broadcast."""
+
+    promotes = False
+
+    def __init__(self, axis: int) -> None:
+        self.axis = owned(axis)
+
+    def requires(self, x: Array, indices: Array) -> Iterator[Requirement]:
+        yield _inside("take_along_axis", x, indices, self.axis, -x.shape[self.axis])
+
+    def forward(self, x: Array, indices: Array) -> Array:
+        return np.take_along_axis(x, indices, self.axis)
+
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, indices: Array
+    ) -> Gradients:
+        places = np.arange(x.size, like=x).reshape(x.shape)
+        return _added(grad, np.take_along_axis(places, indices, self.axis), x), None
+
+
+class Scatter(Linear):
+    """x with the elements at integer `index` along an axis replaced by those of `source`.
+
+    Along the other axes, an element of the source replaces that in the same place. The source has
+    the shape of the index, and the index no element of x twice.
+    """
+
+    promotes = False
+
+    def __init__(self, axis: int) -> None:
+        self.axis = owned(axis)
+
+    def requires(self, x: Array, index: Array, source: Array) -> Iterator[Requirement]:
+        yield _inside("scatter", x, index, self.axis, 0)
+        places = np.sort(self._places(x, index).reshape(-1))
+        yield (
+            (places[1:] != places[:-1]).all(),
+            lambda: ValueError(
+                f"scatter: index of shape {index.shape} names an element of x, of shape {x.shape}, "
+                "more than once, so that its value would depend on the order"
+            ),
+        )
+
+    def forward(self, x: Array, index: Array, source: Array) -> Array:
+        out = x.copy()
+        out.reshape(-1)[self._places(x, index)] = source
+        return out
+
+    def backward(
+        self,
+        grad: Array,
+        needs: tuple[bool, ...],
+        out: Array,
+        x: Array,
+        index: Array,
+        source: Array,
+    ) -> Gradients:
+        places = self._places(x, index)
+        x_grad = grad.copy()
+        source_grad = x_grad.reshape(-1)[places]
+        x_grad.reshape(-1)[places] = np.zeros_like(source_grad)
+        return x_grad, None, source_grad
+
+    def _places(self, x: Array, index: Array) -> Array:
+        """Return the flat positions of the replaced elements."""
+        places = np.zeros_like(index, dtype=np.int64)
+        step = 1
+        for axis in reversed(range(x.ndim)):
+            if axis == self.axis % x.ndim:
+                along = index.astype(np.int64)
+            else:
+                along = np.arange(index.shape[axis], like=index)
+                along = along.reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+            places = places + step * along
+            step *= x.shape[axis]
+        return places
+
+
+def _inside(name: str, x: Array, index: Array, axis: int, least: int) -> Requirement:
+    """Return the requirement that no index along an axis is out of range."""
+    length = x.shape[axis]
+    inside = (index >= least) & (index < length)
+
+    def error() -> IndexError:
+        return IndexError(
+            f"{name}: index {index[~inside][0]} is out of range for axis {axis} of shape "
+            f"{x.shape}; it must be from {least} to {length - 1}"
+        )
+
+    return inside.all(), error
+
+
+class Triangle(Linear):
+    """The lower or upper triangle of matrices, from or up to their k-th diagonal; zeros beside."""
+
+    def __init__(self, k: int, upper: bool) -> None:
+        self.k = owned(k)
+        self.upper = owned(upper)
+
+    def forward(self, x: Array) -> Array:
+        return np.triu(x, self.k) if self.upper else np.tril(x, self.k)
+
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+        return (self.forward(grad),)
+
+
+class Diagonal(Linear):
+    """A diagonal of the matrices that two axes span, as last axis; `offset` above the main one."""
+
+    def __init__(self, offset: int, axis1: int, axis2: int) -> None:
+        self.offset, self.axis1, self.axis2 = owned(offset), owned(axis1), owned(axis2)
+
+    def forward(self, x: Array) -> Array:
+        return np.diagonal(x, self.offset, self.axis1, self.axis2)
+
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+        x_grad = np.zeros_like(x)
+        rows = np.arange(out.shape[-1], like=x)
+        first = rows + max(-self.offset, 0), rows + max(self.offset, 0)
+        np.moveaxis(x_grad, (self.axis1, self.axis2), (-2, -1))[..., first[0], first[1]] = grad
+        return (x_grad,)
 
 
 def require_byte_order(name: str, dtype: np.dtype[Any]) -> None:

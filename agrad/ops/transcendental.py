@@ -3,9 +3,9 @@
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Elementwise, Gradients
+from agrad.ops.operation import Elementwise, Gradients, Point, Selection
 
-__all__ = ["Cos", "Exp", "Expm1", "Log", "Log1p", "Sin"]
+__all__ = ["Cos", "Exp", "Expm1", "Log", "Log1p", "LogAddExp", "Sin"]
 
 
 class Exp(Elementwise):
@@ -78,3 +78,29 @@ class Cos(Elementwise):
     def divided_difference(self, a: Array, b: Array) -> Array:
         slope: Array = kernels(a).divided_difference.cos(a, b)
         return slope
+
+
+class LogAddExp(Selection):
+    """log(eˣ + eʸ), a smooth maximum: the shares of x and y are sigmoid(x - y) and its rest.
+
+    Sigmoid being the derivative of softplus, the averaged shares are its divided differences.
+    """
+
+    def forward(self, x: Array, y: Array) -> Array:
+        return np.logaddexp(x, y)
+
+    def shares(self, out: Array, x: Array, y: Array) -> Gradients:
+        return self._mean_shares(_lead(x, y), _lead(x, y))
+
+    def average_shares(self, start: Point, end: Point) -> Gradients:
+        return self._mean_shares(_lead(*start.inputs), _lead(*end.inputs))
+
+    def _mean_shares(self, a: Array, b: Array) -> Gradients:
+        softplus = kernels(a).logistic.softplus_divided_difference
+        return softplus(a, b), softplus(-a, -b)
+
+
+def _lead(x: Array, y: Array) -> Array:
+    """Return x - y, 0 also for equal infinities."""
+    with np.errstate(invalid="ignore"):
+        return np.where(x == y, 0, x - y)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agrad.backend import Array, as_array, is_array, scalar
+from agrad.backend import Array, as_array, device_of, is_array, scalar
 from agrad.core.anomaly import recorded_at
 from agrad.core.context import is_grad_enabled, no_grad, recorder, recording
 from agrad.core.flat import GradientPlaces
@@ -158,6 +158,10 @@ class Traced(Tensor):
     )
 
     @property
+    def device(self) -> str:
+        return device_of(self.array)
+
+    @property
     def is_leaf(self) -> bool:
         return self.source is self
 
@@ -202,7 +206,7 @@ class Tape:
         parents = tuple([source if wanted else None for source, wanted in zip(sources, wants)])
         node = Node(called, arrays, out, parents, [])
         self.operations.append((node, operation, sources))
-        return Traced(out, node, any(wants))
+        return Traced(out, node, any(wants) and called.differentiable)
 
     def _operand(
         self, operation: Operation, value: Any, tensors: list[Tensor]

@@ -1,4 +1,4 @@
-// GELU: value, derivative and average; kernels/cpu/gelu.py explains the formulas.
+// GELU and erf: values and averages; kernels/cpu/gelu.py explains the formulas.
 
 #include "elementwise.cuh"
 #include "exponential.cuh"
@@ -6,6 +6,7 @@
 
 namespace gaussian {
 
+constexpr double SQRT_2 = 0x1.6a09e667f3bcdp+0;
 constexpr double SQRT_HALF = 0x1.6a09e667f3bcdp-1;
 constexpr double SQRT_HALF_HEAD = 0x1.6a09e6p-1;
 constexpr double SQRT_HALF_TAIL = SQRT_HALF - SQRT_HALF_HEAD - 4.833646656726457e-17;
@@ -56,6 +57,10 @@ extern "C" __global__ void gelu_derivative(const real* x, real* out, int64 count
         double density = gaussian::bell(value);
         out[i] = gaussian::distribution(value, density) + value * (density / gaussian::SQRT_2PI);
     }
+}
+
+extern "C" __global__ void erf_of(const real* x, real* out, int64 count) {
+    FOR_ELEMENTS(i, count) { out[i] = ::erf((double)x[i]); }
 }
 
 namespace gaussian {
@@ -114,6 +119,19 @@ __device__ inline double gelu(double a, double b) {
     return above * (1 - normal_below(-high)) + below * normal_below(low);
 }
 
+__device__ inline double erf(double a, double b) {
+    if (a != a || b != b) return QUIET_NAN;
+    auto [low, high] = order(a, b);
+    if (low > 28 || high < -28) return 0;
+    double smaller = at_most(fabs(low), fabs(high)), larger = at_least(fabs(low), fabs(high));
+    if ((low < 0 && 0 < high) || smaller < at_most(1, 0.5 * larger)) {
+        return (::erf(high) - ::erf(low)) / (high - low);
+    }
+    double far = high <= 0 ? low : -high, near = high <= 0 ? high : -low;
+    return 2 * SQRT_2 * mean_density(SQRT_2 * far, SQRT_2 * near);
+}
+
 }  // namespace gaussian
 
+DIVIDED_DIFFERENCE(erf, gaussian::erf)
 DIVIDED_DIFFERENCE(gelu, gaussian::gelu)

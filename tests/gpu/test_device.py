@@ -68,6 +68,21 @@ def test_an_operation_stays_on_its_device(name: str, data: Any) -> None:
         np.testing.assert_array_equal(result.get(), known)
 
 
+@pytest.mark.parametrize("function", [ag.linalg.eigh, ag.linalg.svd])
+def test_decompositions_stay_on_their_device(function: Any) -> None:
+    """They have no entry among the cases of operations."""
+    values = np.random.default_rng(0).normal(size=(2, 3, 3))
+    found = []
+    for device in "cpu", "cuda":
+        x = ag.tensor(values).to(device)
+        x.requires_grad = True
+        parts = function(x)
+        (parts[0] * parts[0]).sum().backward()
+        found.append([move(part, "cpu") for part in (*[part.data for part in parts], x.grad)])
+    for part, known in zip(found[1], found[0], strict=True):
+        np.testing.assert_array_equal(part, known)
+
+
 def test_a_view_refers_to_the_array_that_owns_its_memory() -> None:
     """As CuPy's do: buffers that nobody refers to are handed out again."""
     array = ag.tensor(np.arange(6.0)).to("cuda").data

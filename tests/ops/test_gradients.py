@@ -17,6 +17,7 @@ import agrad.ops
 from agrad.backend import Array
 from agrad.core.program import Node, topological_order
 from agrad.errors import CaptureError
+from agrad.ops import matrix
 from agrad.ops.operation import Operation
 from agrad.testing import check_gradients
 from agrad.testing.strategies import (
@@ -31,6 +32,9 @@ from agrad.testing.strategies import (
     programs,
     seeds,
 )
+
+WITHOUT_AVERAGE = {matrix.Eigh, matrix.SingularValues}
+"""Tested in test_functions: cases have averages."""
 
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
 few = settings(max_examples=20)
@@ -73,9 +77,12 @@ def concrete_operations() -> Iterator[type[Operation]]:
 
 @pytest.mark.parametrize("operation", list(concrete_operations()), ids=lambda op: op.__qualname__)
 def test_every_operation_is_tested(operation: type[Operation]) -> None:
-    assert operation in {entry.operation for entry in OPERATIONS.values()}, (
-        "add it to agrad/testing/strategies/_operations"
-    )
+    if operation in WITHOUT_AVERAGE:
+        assert operation().without_average is not None
+    else:
+        assert operation in {entry.operation for entry in OPERATIONS.values()}, (
+            "add it to agrad/testing/strategies/_operations"
+        )
 
 
 @every_operation

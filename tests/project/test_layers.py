@@ -12,7 +12,7 @@ from source_tree import MODULES, ROOT
 # name is the package itself, agrad/__init__.py, which gathers the names that users see.
 LAYERS = [
     *("errors", "kernels", "random", "gpu.cuda", "gpu.deferred", "backend", "ops", "core"),
-    *("functions", "tracing", "nn", "optim", "serialization", "data", "", "gpu.graph"),
+    *("functions", "linalg", "tracing", "nn", "optim", "serialization", "data", "", "gpu.graph"),
     *("gpu.step", "train", "checkpoint", "testing", "study", "cli", "__main__"),
 ]
 

@@ -43,6 +43,7 @@ SOFTMAX = "agrad/ops/softmax.py"
 SEQUENCE = "agrad/ops/sequence.py"
 LOSS = "agrad/ops/loss.py"
 SHAPE = "agrad/ops/shape.py"
+MATRIX = "agrad/ops/matrix.py"
 PROGRAM = "agrad/core/program.py"
 FUSION = "agrad/tracing/dense.py"
 OPTIMIZER = "agrad/optim/average_gradient.py"
@@ -1405,4 +1406,73 @@ GUARDS = [
     ),
 ]
 
-MUTANTS = [*KINDS, *OPERATIONS, *SWEEPS, *OPTIMIZERS, *KERNELS, *JOINED, *GRAPHS, *GUARDS]
+FUNCTIONS = [
+    Mutant(
+        "agrad/ops/ordering.py",
+        "ranks = rank + np.cumsum(",
+        "ranks = rank - np.cumsum(",
+        "sort: the ranks change in the other direction",
+        "functions",
+        "mean_jacobian",
+    ),
+    Mutant(
+        MATRIX,
+        "return ((_product(first, grad, last) + _product(last, grad, first)) / -2,)",
+        "return (-_product(first, grad, first),)",
+        "inverse: the start for the whole segment",
+        "functions",
+        "complete",
+    ),
+    Mutant(
+        MATRIX,
+        "return self.backward(grad, needs, midpoint(start.out, end.out), *start.inputs)",
+        "return self.backward(grad, needs, start.out, *start.inputs)",
+        "Cholesky: the factor at the start for the whole segment",
+        "functions",
+        "complete",
+    ),
+    Mutant(
+        "agrad/ops/cumulative.py",
+        "rest = grads[i] + following * rest",
+        "rest = grads[i] + rest",
+        "cumulative product: the factors between left out",
+        "gradients",
+        "cumprod",
+    ),
+    Mutant(
+        "agrad/ops/elementary.py",
+        "np.arctan2(high - low, product), 1 / product)",
+        "np.arctan((high - low) / product), 1 / product)",
+        "arctan: the quadrant dropped from the average",
+        "elementary",
+        "arctan",
+    ),
+    Mutant(
+        LOSS,
+        "middle + self.delta * (above - below)",
+        "middle + self.delta * (above + below)",
+        "Huber: the sign below the kink dropped from the average",
+        "loss",
+        "huber",
+    ),
+    Mutant(
+        "agrad/ops/ctc.py",
+        "differs = (classes[:, 2:] != classes[:, :-2]) & (classes[:, 2:] != blank)",
+        "differs = classes[:, 2:] != blank",
+        "CTC: no blank needed between equal labels",
+        "loss",
+        "ctc",
+    ),
+]
+
+MUTANTS = [
+    *KINDS,
+    *OPERATIONS,
+    *FUNCTIONS,
+    *SWEEPS,
+    *OPTIMIZERS,
+    *KERNELS,
+    *JOINED,
+    *GRAPHS,
+    *GUARDS,
+]

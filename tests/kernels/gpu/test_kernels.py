@@ -249,7 +249,7 @@ def test_the_logistic_function(dtype: type, gpu: OnNumpy) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["gelu", "gelu_derivative"])
+@pytest.mark.parametrize("name", ["erf", "gelu", "gelu_derivative"])
 def test_gelu(name: str, dtype: type, gpu: OnNumpy) -> None:
     x = np.concatenate([np.linspace(-40, 40, 3001), [math.inf, math.nan, 1e-30, -0.0]])
     x = x.astype(dtype)
@@ -259,6 +259,18 @@ def test_gelu(name: str, dtype: type, gpu: OnNumpy) -> None:
     # The derivative goes through zero.
     least = 0.2 if name == "gelu_derivative" else 0
     assert_ulps(getattr(gpu.gelu, name)(x), expected, ulps, least)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_average_of_erf(dtype: type, gpu: OnNumpy) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=700) * 10 ** rng.uniform(-6, 0.5, 700)
+    b = a * (1 + rng.choice([-1, 1], 700) * 10 ** rng.uniform(-16, 1, 700))
+    special = np.array(list(itertools.product([math.nan, *SPECIAL, -1.0, -math.inf], repeat=2))).T
+    a, b = np.concatenate([special, [a, b]], axis=1).astype(dtype)
+    expected = cpu.gelu.erf_divided_difference(a, b)
+    found = gpu.gelu.erf_divided_difference(a, b)
+    assert_ulps(found, expected, 1 if dtype == np.float32 else 64)
 
 
 POWER_SHAPES = [
@@ -935,6 +947,8 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
     wide = rng.normal(size=(400, 50))
     for case in CASES:
         yield running(case.name, gpu)(a, b, *case.parameters)
+    yield gpu.gelu.erf(a)
+    yield gpu.gelu.erf_divided_difference(a, b)
     yield gpu.gelu.gelu(a)
     yield gpu.gelu.gelu_derivative(a)
     yield gpu.logistic.sigmoid(a)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from agrad.testing.strategies._operations import (
     elements,
     losses,
+    matrices,
     normalizations,
     products,
     reductions,
@@ -23,6 +24,7 @@ OPERATIONS: dict[str, Entry] = {
     **reductions.ENTRIES,
     **shapes.ENTRIES,
     **products.ENTRIES,
+    **matrices.ENTRIES,
     **normalizations.ENTRIES,
     **windows.ENTRIES,
     **sequences.ENTRIES,

@@ -13,6 +13,7 @@ from agrad.ops import (
     arithmetic,
     device,
     dropout,
+    elementary,
     normalization,
     shape,
     transcendental,
@@ -101,6 +102,31 @@ def standardized(draw: st.DrawFn) -> Case:
     )
 
 
+# Functions that NumPy has too, and what brings all real numbers that occur into their domains.
+ELEMENTARY: dict[str, Any] = {
+    **dict.fromkeys(["tan", "arcsin", "arccos", "arctanh"], (REAL, lambda x: 0.03 * x)),
+    **dict.fromkeys(["arctan", "sinh", "cosh", "arcsinh"], (REAL, lambda x: 0.3 * x)),
+    **dict.fromkeys(["log2", "log10"], (POSITIVE, lambda x: x)),
+    "arccosh": (POSITIVE, lambda x: 1 + x),
+}
+
+
+@st.composite
+def elementary_function(draw: st.DrawFn) -> Case:
+    name = draw(st.sampled_from([*ELEMENTARY]))
+    domain, into = ELEMENTARY[name]
+    drawn = draw(points((draw(shapes()), domain)))
+    ours, theirs = getattr(f, name), getattr(np, name)
+    return Case(
+        lambda x: ours(into(x)), drawn, (domain,), reference=lambda x: theirs(into(x)), name=name
+    )
+
+
+def remainder(x: Any, y: Any) -> Tensor:
+    """The quotient that is rounded down is -1 for all numbers that occur."""
+    return f.remainder(f.negative(x), f.add(y, 300))
+
+
 def converted() -> Cases:
     return elementwise(lambda x: x.astype(x.dtype), lambda x: x.astype(x.dtype), REAL)
 
@@ -144,6 +170,15 @@ ENTRIES = {
     "softsign": Entry(activation.Softsign, activated(F.softsign)),
     "silu": Entry(activation.SiLU, activated(F.silu)),
     "gelu": Entry(activation.GELU, activated(F.gelu)),
+    "elementary": Entry(elementary.Elementary, elementary_function()),
+    "erf": Entry(elementary.Elementary, elementwise(f.erf, None, REAL)),
+    "logaddexp": Entry(
+        transcendental.LogAddExp, elementwise(f.logaddexp, np.logaddexp, REAL, REAL)
+    ),
+    "remainder": Entry(
+        arithmetic.Remainder,
+        elementwise(remainder, lambda x, y: np.remainder(-x, y + 300), POSITIVE, POSITIVE),
+    ),
     "dropout": Entry(dropout.Dropout, dropped()),
     "standardize": Entry(normalization.Standardize, standardized()),
 }

@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from agrad import functions as f
-from agrad.ops import reduction
+from agrad import linalg
+from agrad.ops import cumulative, reduction
 from agrad.testing.strategies._arrays import axes, shapes
 from agrad.testing.strategies._operations.case import Case, Cases, Entry
 from agrad.testing.strategies._points import REAL, points
@@ -34,6 +35,18 @@ def reduced(
     return cases()
 
 
+@st.composite
+def accumulated(draw: st.DrawFn, function: Any) -> Case:
+    drawn = draw(shapes(min_dims=1, max_side=3))
+    options = {"axis": draw(st.none() | st.integers(-len(drawn), len(drawn) - 1))}
+    return Case(function, draw(points((drawn, REAL))), (REAL,), options, function)
+
+
+def norm(x: Any, axis: Any, keepdims: bool) -> Any:
+    # NumPy's norm takes at most two axes.
+    return np.sqrt(np.sum(np.square(x), axis, keepdims=keepdims))
+
+
 def logsumexp(x: Any, axis: Any, keepdims: bool) -> Any:
     return np.log(np.exp(x).sum(axis=axis, keepdims=keepdims))
 
@@ -52,5 +65,8 @@ ENTRIES = {
     "max": Entry(reduction.Max, reduced(f.max, np.max, min_side=1)),
     "min": Entry(reduction.Min, reduced(f.min, np.min, min_side=1)),
     "prod": Entry(reduction.Prod, reduced(f.prod, np.prod)),
+    "norm": Entry(reduction.Norm, reduced(linalg.norm, norm)),
+    "cumsum": Entry(cumulative.Cumsum, accumulated(np.cumsum)),
+    "cumprod": Entry(cumulative.Cumprod, accumulated(np.cumprod)),
     "logsumexp": Entry(reduction.LogSumExp, reduced(f.logsumexp, logsumexp, min_side=1)),
 }

@@ -7,8 +7,10 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from agrad.ops import shape
-from agrad.testing.strategies._arrays import Shape, shapes
+from agrad import functions as f
+from agrad.backend import Array
+from agrad.ops import ordering, shape
+from agrad.testing.strategies._arrays import Shape, seeds, shapes
 from agrad.testing.strategies._operations.case import Case, Entry
 from agrad.testing.strategies._points import REAL, points
 
@@ -158,6 +160,104 @@ def cut(draw: st.DrawFn) -> Case:
     return Case(split_and_flip, draw(points((drawn, REAL))), (REAL,), options, split_and_flip)
 
 
+@st.composite
+def repeated(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(max_dims=2, max_side=3))
+    axis = draw(st.none() | st.integers(-len(drawn), len(drawn) - 1)) if drawn else None
+    functions: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "repeat": (np.repeat, {"repeats": draw(st.integers(0, 3)), "axis": axis}),
+        "tile": (np.tile, {"reps": draw(st.tuples(*[st.integers(0, 2)] * 3) | st.integers(0, 3))}),
+    }
+    return draw(named(functions, drawn))
+
+
+@st.composite
+def rolled(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(min_dims=1, min_side=2))
+    shift, axis = draw(st.sampled_from([(1, 0), (-1, -1), ((1, -1), 0), ((1, 3), (0, -1))]))
+    functions: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "roll": (np.roll, {"shift": shift, "axis": axis}),
+        "roll of all": (np.roll, {"shift": 1, "axis": None}),
+        "hstack": (lambda x: np.hstack([x, x]), {}),
+        "vstack": (lambda x: np.vstack([x[0], x[0]]), {}),
+    }
+    return draw(named(functions, drawn))
+
+
+@st.composite
+def cornered(draw: st.DrawFn) -> Case:
+    drawn, k = draw(shapes(min_dims=2)), draw(st.integers(-3, 3))
+    functions: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "tril": (np.tril, {"k": k}),
+        "triu": (np.triu, {"k": k}),
+    }
+    return draw(named(functions, drawn))
+
+
+@st.composite
+def diagonals(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(min_dims=2))
+    axis1, axis2 = draw(st.permutations(range(len(drawn))))[:2]
+    options = {
+        "offset": draw(st.integers(-2, 2)),
+        "axis1": axis1 - len(drawn) * draw(st.booleans()),
+        "axis2": axis2,
+    }
+    functions: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "diagonal": (np.diagonal, options),
+        "trace": (np.trace, options),
+    }
+    return draw(named(functions, drawn))
+
+
+@st.composite
+def gathered(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(min_dims=1, min_side=1))
+    axis = draw(st.integers(-len(drawn), len(drawn) - 1))
+    lengths = list(drawn)
+    lengths[axis] = draw(st.integers(0, 4))
+    if len(drawn) > 1 and draw(st.booleans()):
+        lengths[(axis + 1) % len(drawn)] = 1
+    places = np.random.default_rng(draw(seeds)).integers(-drawn[axis], drawn[axis], lengths)
+    options = {"indices": places, "axis": axis}
+    inputs = draw(points((drawn, REAL)))
+    return Case(np.take_along_axis, inputs, (REAL,), options, np.take_along_axis)
+
+
+def put(x: Any, source: Any, axis: int, index: Array) -> Any:
+    """Put elements of the source in a copy of x as PyTorch's scatter does."""
+    out = x.copy()
+    for place in np.ndindex(*index.shape):
+        target = list(place)
+        target[axis] = index[place]
+        out[tuple(target)] = source[place]
+    return out
+
+
+@st.composite
+def scattered(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(min_dims=1, min_side=1, max_side=3))
+    axis = draw(st.integers(0, len(drawn) - 1))
+    lengths = tuple(draw(st.integers(0, n)) for n in drawn)
+    rng = np.random.default_rng(draw(seeds))
+    choices = rng.permuted(np.indices(drawn)[axis], axis=axis)
+    index = choices[tuple(slice(n) for n in lengths)]
+    return Case(
+        lambda x, source, axis, index: f.scatter(x, axis, index, source),
+        draw(points((drawn, REAL), (drawn, REAL))),
+        (REAL, REAL),
+        {"axis": axis, "index": index},
+        put,
+    )
+
+
+@st.composite
+def ordered(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes(min_dims=1))
+    options = {"axis": draw(st.none() | st.integers(-len(drawn), len(drawn) - 1))}
+    return Case(np.sort, draw(points((drawn, REAL))), (REAL,), options, np.sort)
+
+
 ENTRIES = {
     "reshape": Entry(shape.Reshape, reshaped()),
     "transpose": Entry(shape.Transpose, transposed()),
@@ -167,4 +267,11 @@ ENTRIES = {
     "pad": Entry(shape.Pad, padded()),
     "indexing": Entry(shape.GetItem, indexed()),
     "split": Entry(shape.GetItem, cut()),
+    "repeat": Entry(shape.BroadcastTo, repeated()),
+    "roll": Entry(shape.Concatenate, rolled()),
+    "tril": Entry(shape.Triangle, cornered()),
+    "diagonal": Entry(shape.Diagonal, diagonals()),
+    "take_along_axis": Entry(shape.TakeAlongAxis, gathered()),
+    "scatter": Entry(shape.Scatter, scattered()),
+    "sort": Entry(ordering.Sort, ordered()),
 }
