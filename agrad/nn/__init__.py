@@ -4,9 +4,13 @@ from agrad.nn import functional, init
 from agrad.nn.activation import (
     ELU,
     GELU,
+    GLU,
     SELU,
+    Hardswish,
     LeakyReLU,
     LogSoftmax,
+    Mish,
+    PReLU,
     ReLU,
     Sigmoid,
     SiLU,
@@ -15,10 +19,19 @@ from agrad.nn.activation import (
     Softsign,
     Tanh,
 )
-from agrad.nn.batch_norm import BatchNorm1d, BatchNorm2d
-from agrad.nn.container import ModuleList, Sequential
+from agrad.nn.batch_norm import BatchNorm1d, BatchNorm2d, InstanceNorm1d, InstanceNorm2d
+from agrad.nn.container import ModuleDict, ModuleList, ParameterList, Sequential
 from agrad.nn.convolution import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
-from agrad.nn.layers import Dropout, Flatten, Identity, LayerNorm, Linear, Unflatten
+from agrad.nn.layers import (
+    Dropout,
+    Flatten,
+    GroupNorm,
+    Identity,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    Unflatten,
+)
 from agrad.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
 from agrad.nn.module import IncompatibleKeys, Module, Parameter
 from agrad.nn.pooling import (
@@ -34,6 +47,7 @@ from agrad.nn.sequence import Embedding, GlobalAvgPool1d, GlobalMaxPool1d
 __all__ = [
     "ELU",
     "GELU",
+    "GLU",
     "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -52,8 +66,12 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool1d",
     "GlobalMaxPool1d",
+    "GroupNorm",
+    "Hardswish",
     "Identity",
     "IncompatibleKeys",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -61,10 +79,15 @@ __all__ = [
     "MSELoss",
     "MaxPool1d",
     "MaxPool2d",
+    "Mish",
     "Module",
+    "ModuleDict",
     "ModuleList",
     "NLLLoss",
+    "PReLU",
     "Parameter",
+    "ParameterList",
+    "RMSNorm",
     "ReLU",
     "Sequential",
     "SiLU",

@@ -30,6 +30,13 @@ LAYERS = {
     "Softsign()": (4, 5),
     "SiLU()": (4, 5),
     "GELU()": (4, 5),
+    "GELU(approximate='tanh')": (4, 5),
+    "Mish()": (4, 5),
+    "Hardswish()": (4, 5),
+    "GLU()": (4, 6),
+    "GLU(dim=0)": (4, 5),
+    "PReLU()": (4, 5),
+    "PReLU(5, init=0.5)": (3, 5, 4),
     "Softmax(dim=0)": (4, 5),
     "Softmax(dim=-1)": (2, 4, 5),
     "LogSoftmax(dim=1)": (2, 4, 5),
@@ -57,10 +64,21 @@ LAYERS = {
     "BatchNorm2d(5, eps=1e-2, track_running_stats=False)": (3, 5, 4, 2),
     "BatchNorm2d(5).eval()": (3, 5, 4, 2),
     "BatchNorm2d(5, track_running_stats=False).eval()": (3, 5, 4, 2),
+    "InstanceNorm1d(5)": (3, 5, 4),
+    "InstanceNorm1d(5, affine=True)": (5, 4),
+    "InstanceNorm1d(5, affine=True, bias=False, track_running_stats=True)": (3, 5, 4),
+    "InstanceNorm2d(5, momentum=None, track_running_stats=True)": (3, 5, 4, 2),
+    "InstanceNorm2d(5, affine=True, track_running_stats=True).eval()": (3, 5, 4, 2),
+    "GroupNorm(2, 6)": (3, 6),
+    "GroupNorm(3, 6, eps=1e-2, affine=False)": (3, 6, 4, 2),
+    "GroupNorm(1, 6, bias=False)": (3, 6, 4),
+    "RMSNorm(5)": (4, 5),
+    "RMSNorm((4, 5), eps=1e-2)": (3, 4, 5),
+    "RMSNorm(5, elementwise_affine=False)": (4, 5),
     "Sequential(Linear(5, 4), Tanh(), Sequential(Linear(4, 3), LayerNorm(3)), ReLU())": (6, 5),
 }
 # What PyTorch's text says that agrad's modules have no counterpart for.
-FOREIGN_TEXT = [", inplace=False", "approximate='none'", ", threshold=20.0"]
+FOREIGN_TEXT = [", inplace=False", ", threshold=20.0"]
 
 
 def layer(module: Any, text: str) -> Any:
@@ -295,6 +313,29 @@ def test_dropout_drops_in_training_alone() -> None:
             r"BatchNorm2d: input must have shape \(N, C, H, W\) with C = 3, got \(2, 3\)",
         ),
         (lambda: nn.BatchNorm1d(3)(np.ones((1, 3), np.float32)), ValueError, "batch_norm: .*eval"),
+        (lambda: nn.GELU("sigmoid")(1.0), ValueError, "gelu: approximate .*'sigmoid'"),
+        (
+            lambda: nn.GLU()(np.ones((2, 3))),
+            ValueError,
+            r"glu: axis 1 .*\(2, 3\) has an odd length",
+        ),
+        (lambda: nn.GLU(dim=2)(np.ones((2, 4))), ValueError, "glu: dim: axis 2"),
+        (lambda: nn.PReLU(0), ValueError, "PReLU: num_parameters .*got 0"),
+        (lambda: nn.PReLU(3)(np.ones((2, 4), np.float32)), ValueError, r"prelu: weight .*\(3,\)"),
+        (lambda: nn.GroupNorm(4, 6), ValueError, "GroupNorm: .*num_groups=4 and num_channels=6"),
+        (lambda: nn.GroupNorm(2, 6)(np.ones((2, 4), np.float32)), ValueError, "GroupNorm: .*C = 6"),
+        (
+            lambda: nn.GroupNorm(4, 4)(np.ones((2, 4), np.float32)),
+            ValueError,
+            "group_norm: a group",
+        ),
+        (lambda: nn.InstanceNorm1d(4)(np.ones((2, 3, 5))), ValueError, "InstanceNorm1d: .*C = 4"),
+        (
+            lambda: nn.InstanceNorm2d(4)(np.ones((2, 4, 1, 1), np.float32)),
+            ValueError,
+            "instance_norm: a channel of an example needs more than one element",
+        ),
+        (lambda: nn.RMSNorm(3)(np.ones((2, 4), np.float32)), ValueError, "rms_norm: .*4"),
         (lambda: nn.CrossEntropyLoss(reduction="all")([[1.0]], [0]), ValueError, "'all'"),
     ],
 )
@@ -321,6 +362,7 @@ def test_a_saved_model_gives_the_same_outputs(tmp_path: Path) -> None:
         (nn.AvgPool2d, [2, 3], (1, 2, 8, 8)),
         (nn.AdaptiveAvgPool2d, [2, 3], (1, 2, 8, 8)),
         (nn.LayerNorm, [2, 3], (4, 2, 3)),
+        (nn.RMSNorm, [2, 3], (4, 2, 3)),
         (lambda size: nn.Conv2d(2, 2, size), [2, 3], (1, 2, 8, 8)),
         (lambda shape: nn.Unflatten(1, shape), [2, 3], (4, 6)),
         (lambda slope: nn.LeakyReLU(slope), np.array(0.5), (4, 6)),
