@@ -19,6 +19,7 @@ from agrad.nn.activation import (
     Softsign,
     Tanh,
 )
+from agrad.nn.attention import MultiheadAttention
 from agrad.nn.batch_norm import BatchNorm1d, BatchNorm2d, InstanceNorm1d, InstanceNorm2d
 from agrad.nn.container import ModuleDict, ModuleList, ParameterList, Sequential
 from agrad.nn.convolution import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
@@ -43,6 +44,13 @@ from agrad.nn.pooling import (
     MaxPool2d,
 )
 from agrad.nn.sequence import Embedding, GlobalAvgPool1d, GlobalMaxPool1d
+from agrad.nn.transformer import (
+    PositionalEncoding,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "ELU",
@@ -83,10 +91,12 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
     "PReLU",
     "Parameter",
     "ParameterList",
+    "PositionalEncoding",
     "RMSNorm",
     "ReLU",
     "Sequential",
@@ -96,6 +106,10 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Tanh",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
     "functional",
     "init",

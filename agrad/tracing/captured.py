@@ -185,6 +185,10 @@ class Tape:
         self.operations: list[Recorded] = []
         self.modes: list[tuple[Any, bool]] = []
 
+    def traces(self, values: Any) -> bool:
+        """Return whether any of the values is an argument, or was computed from one."""
+        return any(isinstance(value, Traced) for value in values)
+
     def enter(self, module: Any) -> None:
         """Record a module that is called, and its mode."""
         self.modes.append((module, module.training))

@@ -22,6 +22,7 @@ from agrad.nn.functional.activation import (
     tanh,
 )
 from agrad.nn.functional.affine import linear
+from agrad.nn.functional.attention import scaled_dot_product_attention
 from agrad.nn.functional.convolution import conv1d, conv2d, conv_transpose1d, conv_transpose2d
 from agrad.nn.functional.loss import (
     binary_cross_entropy_with_logits,
@@ -81,6 +82,7 @@ __all__ = [
     "prelu",
     "relu",
     "rms_norm",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",

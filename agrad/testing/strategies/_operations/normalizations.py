@@ -95,6 +95,32 @@ def batch_normalized(draw: st.DrawFn, training: bool) -> Case:
 
 
 @st.composite
+def attended(draw: st.DrawFn) -> Case:
+    batch = draw(st.sampled_from([(), (2,), (2, 1)]))
+    queries, keys, width, values = (draw(st.integers(1, 3)) for _ in range(4))
+    inputs = draw(
+        points(
+            ((*batch, queries, width), REAL),
+            ((*batch, keys, width), REAL),
+            ((*batch, keys, values), REAL),
+        )
+    )
+    options: dict[str, Any] = {"is_causal": draw(st.booleans()), "scale": 0.3}
+    if not options["is_causal"] and draw(st.booleans()):
+        rng = np.random.default_rng(draw(seeds))
+        options["attn_mask"] = rng.random((queries, keys)) < 0.6
+
+    def reference(
+        q: Array, k: Array, v: Array, is_causal: bool, scale: float, attn_mask: Any = True
+    ) -> Any:
+        allowed = np.tri(queries, keys, dtype=bool) if is_causal else attn_mask
+        powers = np.exp(q @ k.mT * q.dtype.type(scale)) * allowed
+        return powers / np.maximum(powers.sum(-1, keepdims=True), np.finfo(q.dtype).tiny) @ v
+
+    return Case(F.scaled_dot_product_attention, inputs, (REAL,) * 3, options, reference)
+
+
+@st.composite
 def grouped(draw: st.DrawFn) -> Case:
     images, size, *field = draw(shapes(min_dims=2, max_dims=4, min_side=1, max_side=3))
     groups = draw(st.integers(1, 3))
@@ -156,6 +182,7 @@ ENTRIES = {
     "softmax": Entry(softmax.Softmax, along_axis(softmax.Softmax, softmax_of_array)),
     "log_softmax": Entry(softmax.LogSoftmax, along_axis(softmax.LogSoftmax, log_softmax_of_array)),
     "layer_norm": Entry(normalization.Normalize, layer_normalized()),
+    "attention": Entry(softmax.MaskedSoftmax, attended()),
     "rms_norm": Entry(arithmetic.Square, divided_by_their_size()),
     "group_norm": Entry(normalization.Normalize, grouped()),
     "instance_norm": Entry(normalization.Normalize, instances_normalized()),
