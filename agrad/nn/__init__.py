@@ -43,6 +43,7 @@ from agrad.nn.pooling import (
     MaxPool1d,
     MaxPool2d,
 )
+from agrad.nn.recurrent import GRU, LSTM, RNN
 from agrad.nn.sequence import Embedding, GlobalAvgPool1d, GlobalMaxPool1d
 from agrad.nn.transformer import (
     PositionalEncoding,
@@ -56,6 +57,9 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
