@@ -12,7 +12,7 @@ activation were an operation of its own.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +69,13 @@ class _Factors(NamedTuple):
     new: Array | None = None
 
 
+_Pull = Callable[[int, Array, Array, Array, Array], Any]
+"""Takes a step and the gradients of the hidden and the cell state after it, and replaces the latter
+by that before it. It writes the gradients of the product with the weight and, if it is another, of
+the projected inputs. It returns that of the hidden state before the step apart from the product, or
+None."""
+
+
 class Recurrent(Operation):
     """The states of a recurrent layer, for projected inputs (T, N, gates H), weight (gates H, H).
 
@@ -88,6 +95,7 @@ class Recurrent(Operation):
     promotes = False
     gates = 1
     has_cell = False
+    has_reset = False
 
     def __init__(self, reverse: bool, started: bool, biased: bool, masked: bool) -> None:
         self.reverse, self.started, self.biased, self.masked = reverse, started, biased, masked
@@ -108,6 +116,28 @@ class Recurrent(Operation):
     def factors(self, ends: Sequence[tuple[_Given, _Record]]) -> _Factors:
         """Return the factors at one point, or between two ends."""
         raise TypeError(f"{type(self).__name__}: the operation defines no factors")
+
+    def pull(self, ends: Sequence[tuple[_Given, _Record]]) -> _Pull:
+        """Return how to pull gradients through a step, at one point or between two ends."""
+        gates, carried, to_cell, cell_carried, new = self._idled(self.factors(ends), ends[0][0])
+
+        def pull(t: int, state: Array, cell: Array, out: Array, projected_out: Array) -> Any:
+            parts = out.reshape(gates.shape[1:])
+            if to_cell is None or cell_carried is None:
+                np.multiply(state[:, np.newaxis], gates[t], out=parts)
+            else:
+                # The last gate is that of the hidden state, the others those of the cell.
+                cell += state * to_cell[t]
+                np.multiply(cell[:, np.newaxis], gates[t, :, :-1], out=parts[:, :-1])
+                np.multiply(state, gates[t, :, -1], out=parts[:, -1])
+                cell *= cell_carried[t]
+            if new is not None:
+                width = state.shape[1]
+                projected_out[:, :-width] = out[:, :-width]
+                np.multiply(state, new[t], out=projected_out[:, -width:])
+            return None if carried is None else state * carried[t]
+
+        return pull
 
     def requires(self, *inputs: Array) -> Iterator[Requirement]:
         lengths = self._given(inputs).lengths
@@ -153,8 +183,8 @@ class Recurrent(Operation):
     ) -> Gradients:
         given = self._given(inputs)
         record = self._parts(out, given.projected, given.weight)
-        factors = self.factors([(given, record)])
-        return self._swept(grad, needs, given, factors, given.weight, self._before(record))
+        pull = self.pull([(given, record)])
+        return self._swept(grad, needs, given, pull, given.weight, self._before(record))
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
@@ -165,14 +195,14 @@ class Recurrent(Operation):
             ends.append((given, self._parts(point.out, given.projected, given.weight)))
         weight = midpoint(*(given.weight for given, _ in ends))
         hidden = midpoint(*(self._before(record) for _, record in ends))
-        return self._swept(grad, needs, ends[0][0], self.factors(ends), weight, hidden)
+        return self._swept(grad, needs, ends[0][0], self.pull(ends), weight, hidden)
 
     def _swept(
         self,
         grad: Array,
         needs: tuple[bool, ...],
         given: _Given,
-        factors: _Factors,
+        pull: _Pull,
         weight: Array,
         hidden: Array,
     ) -> Gradients:
@@ -182,40 +212,29 @@ class Recurrent(Operation):
             grad: the gradient of the record.
             needs: which inputs need a gradient.
             given: the inputs.
-            factors: those of `factors`.
+            pull: that of `pull`.
             weight: between the ends.
             hidden: the hidden states before each step, between the ends.
         """
         steps, batch, width = *given.projected.shape[:2], weight.shape[1]
         matmul = kernels(weight).product.matmul
         grads = self._parts(grad, given.projected, weight)
-        gates, carried, to_cell, cell_carried, new = self._idled(factors, given)
-        inner_grad = np.empty_like(gates)
-        states = np.empty_like(hidden)
+        inner_grad = np.empty_like(given.projected, order="C")
+        projected_grad = np.empty_like(inner_grad) if self.has_reset else inner_grad
         first, after = self._first(steps), 0 if self.reverse else 1
         later = np.zeros((batch, width), weight.dtype, like=weight)
         cell = np.zeros_like(later)
         for t in reversed(self._order(steps)):
-            state = np.add(later, grads.hidden[t + after], out=states[t])
-            if to_cell is None or cell_carried is None:
-                np.multiply(state[:, np.newaxis], gates[t], out=inner_grad[t])
-            else:
-                # The last gate is that of the hidden state, the others those of the cell.
+            later += grads.hidden[t + after]
+            if self.has_cell:
                 cell += grads.cell[t + after]
-                cell += state * to_cell[t]
-                np.multiply(cell[:, np.newaxis], gates[t, :, :-1], out=inner_grad[t, :, :-1])
-                np.multiply(state, gates[t, :, -1], out=inner_grad[t, :, -1])
-                cell *= cell_carried[t]
-            later = matmul(inner_grad[t].reshape(batch, -1), weight)
-            if carried is not None:
-                later += state * carried[t]
+            kept = pull(t, later, cell, inner_grad[t], projected_grad[t])
+            later = matmul(inner_grad[t], weight)
+            if kept is not None:
+                later += kept
         rows = inner_grad.reshape(steps * batch, -1)
-        projected_grad = inner_grad
-        if new is not None:
-            projected_grad = inner_grad.copy()
-            np.multiply(states, new, out=projected_grad[:, :, -1])
         found: list[Any] = [
-            projected_grad.reshape(given.projected.shape),
+            projected_grad,
             matmul(rows.T, hidden.reshape(steps * batch, width)) if needs[1] else None,
         ]
         if self.started:
@@ -314,6 +333,7 @@ class GRU(Recurrent):
     """
 
     gates = 3
+    has_reset = True
 
     def step(
         self, projected: Array, inner: Array, before: Sequence[Array], after: Sequence[Array]
@@ -358,12 +378,19 @@ class LSTM(Recurrent):
     def step(
         self, projected: Array, inner: Array, before: Sequence[Array], after: Sequence[Array]
     ) -> None:
-        inner += projected
-        i, f, g, o = self._parts_of(kernels(inner).logistic.sigmoid(inner), inner)
-        cell = np.multiply(f, before[1], out=after[1])
-        g *= i
-        cell += g
-        np.multiply(o, kernels(cell).activation.tanh.forward(cell), out=after[0])
+        kernels(inner).recurrent.lstm_step(projected, inner, before[1], *after)
+
+    def pull(self, ends: Sequence[tuple[_Given, _Record]]) -> _Pull:
+        ((given, record), *others) = ends
+        if others or given.lengths is not None:
+            return super().pull(ends)
+        before, after = self._before(record, cell=True), self._after(record, cell=True)
+        step = kernels(before).recurrent.lstm_step_backward
+
+        def pull(t: int, state: Array, cell: Array, out: Array, _: Array) -> None:
+            step(record.inner[t], before[t], after[t], state, cell, out)
+
+        return pull
 
     def factors(self, ends: Sequence[tuple[_Given, _Record]]) -> _Factors:
         sums = [record.inner for _, record in ends]
