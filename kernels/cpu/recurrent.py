@@ -54,8 +54,8 @@ def lstm_step_backward(
         >>> sums_grad, cell_grad
         (array([[0.  , 0.25, 0.5 , 0.  ]]), array([[0.5]]))
     """
-    given = map(np.ascontiguousarray, (sums, before, cell, grad))
-    _lstm_step_backward(*given, cell_grad, sums_grad)
+    sums, before, cell, grad = map(np.ascontiguousarray, (sums, before, cell, grad))
+    _lstm_step_backward(sums, before, cell, grad, cell_grad, sums_grad)
 
 
 @called

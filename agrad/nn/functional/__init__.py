@@ -46,6 +46,7 @@ from agrad.nn.functional.pooling import (
     max_pool1d,
     max_pool2d,
 )
+from agrad.nn.functional.resize import interpolate, pad
 from agrad.nn.functional.sequence import embedding, global_avg_pool1d, global_max_pool1d
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "group_norm",
     "hardswish",
     "instance_norm",
+    "interpolate",
     "layer_norm",
     "leaky_relu",
     "linear",
@@ -79,6 +81,7 @@ __all__ = [
     "mish",
     "mse_loss",
     "nll_loss",
+    "pad",
     "prelu",
     "relu",
     "rms_norm",
