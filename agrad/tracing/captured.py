@@ -56,7 +56,8 @@ def capture(function: Callable[..., Tensor]) -> Captured:
     Module called; whether gradients are recorded. **All other Python is frozen**: branches, numbers
     and attributes are those of the recording. Arrays and lists of numbers are refused: pass them as
     arguments, or make Tensors of them outside the function, as buffers for example. Each call uses
-    the present values of such Tensors.
+    the present values of such Tensors. Comparisons of arguments that require no gradient are
+    recorded, for masks from ids for example.
 
     Args:
         function: takes arrays or Tensors by position, and returns a Tensor; a Module, for example.
