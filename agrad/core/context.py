@@ -17,6 +17,9 @@ class Recorder(Protocol):
     def record(self, operation: Any, inputs: tuple[Any, ...]) -> Any:
         """Compute an operation, record it, and return its result."""
 
+    def traces(self, values: Any) -> bool:
+        """Return whether any of the values is one that only the replays will have."""
+
     def enter(self, module: Any) -> None:
         """Note that a module is called."""
 

@@ -1128,9 +1128,14 @@ def chosen(function: Any, *operands: Any) -> Any:
     """Return the outcome of a comparison or logical function for each element.
 
     If an operand requires a gradient, or is such an outcome itself, it is a boolean Tensor, which
-    a graph compares again at the end of an average pass; otherwise a plain array.
+    a graph compares again at the end of an average pass; otherwise a plain array. While a function
+    is captured, comparisons of its arguments are recorded, unless they require a gradient.
     """
     tensors = [value for value in operands if isinstance(value, Tensor)]
+    constant = not any(tensor._requires_grad for tensor in tensors)
+    capturing = recorder.get()
+    if capturing is not None and constant and capturing.traces(operands):
+        return apply(Choice(function), *operands)
     if grad_enabled.get() and recorder.get() is None:
         numbers = all(value is not None and not isinstance(value, str) for value in operands)
         if numbers and any(tensor._requires_grad or tensor.is_choice for tensor in tensors):

@@ -4,9 +4,13 @@ from agrad.nn import functional, init
 from agrad.nn.activation import (
     ELU,
     GELU,
+    GLU,
     SELU,
+    Hardswish,
     LeakyReLU,
     LogSoftmax,
+    Mish,
+    PReLU,
     ReLU,
     Sigmoid,
     SiLU,
@@ -15,10 +19,20 @@ from agrad.nn.activation import (
     Softsign,
     Tanh,
 )
-from agrad.nn.batch_norm import BatchNorm1d, BatchNorm2d
-from agrad.nn.container import ModuleList, Sequential
+from agrad.nn.attention import MultiheadAttention
+from agrad.nn.batch_norm import BatchNorm1d, BatchNorm2d, InstanceNorm1d, InstanceNorm2d
+from agrad.nn.container import ModuleDict, ModuleList, ParameterList, Sequential
 from agrad.nn.convolution import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
-from agrad.nn.layers import Dropout, Flatten, Identity, LayerNorm, Linear, Unflatten
+from agrad.nn.layers import (
+    Dropout,
+    Flatten,
+    GroupNorm,
+    Identity,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    Unflatten,
+)
 from agrad.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -47,11 +61,36 @@ from agrad.nn.pooling import (
     MaxPool1d,
     MaxPool2d,
 )
+from agrad.nn.recurrent import GRU, LSTM, RNN
+from agrad.nn.resize import (
+    CircularPad1d,
+    CircularPad2d,
+    ConstantPad1d,
+    ConstantPad2d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    Upsample,
+    ZeroPad1d,
+    ZeroPad2d,
+)
 from agrad.nn.sequence import Embedding, GlobalAvgPool1d, GlobalMaxPool1d
+from agrad.nn.transformer import (
+    PositionalEncoding,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "ELU",
     "GELU",
+    "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -62,6 +101,10 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "CTCLoss",
+    "CircularPad1d",
+    "CircularPad2d",
+    "ConstantPad1d",
+    "ConstantPad2d",
     "Conv1d",
     "Conv2d",
     "ConvTranspose1d",
@@ -75,10 +118,14 @@ __all__ = [
     "GaussianNLLLoss",
     "GlobalAvgPool1d",
     "GlobalMaxPool1d",
+    "GroupNorm",
+    "Hardswish",
     "HingeEmbeddingLoss",
     "HuberLoss",
     "Identity",
     "IncompatibleKeys",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
     "KLDivLoss",
     "L1Loss",
     "LayerNorm",
@@ -88,13 +135,24 @@ __all__ = [
     "MSELoss",
     "MaxPool1d",
     "MaxPool2d",
+    "Mish",
     "Module",
+    "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "NLLLoss",
+    "PReLU",
     "PairwiseDistance",
     "Parameter",
+    "ParameterList",
     "PoissonNLLLoss",
+    "PositionalEncoding",
+    "RMSNorm",
     "ReLU",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -103,8 +161,15 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Tanh",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "TripletMarginLoss",
     "Unflatten",
+    "Upsample",
+    "ZeroPad1d",
+    "ZeroPad2d",
     "functional",
     "init",
 ]

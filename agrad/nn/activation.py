@@ -4,16 +4,25 @@ The output has the shape of the input, and the dtype that the function documents
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from agrad.core.tensor import Tensor
 from agrad.nn import functional as F
 from agrad.nn.function_module import FunctionModule
+from agrad.nn.module import Module, Parameter
 
 __all__ = [
     "ELU",
     "GELU",
+    "GLU",
     "SELU",
+    "Hardswish",
     "LeakyReLU",
     "LogSoftmax",
+    "Mish",
+    "PReLU",
     "ReLU",
     "SiLU",
     "Sigmoid",
@@ -140,6 +149,7 @@ class SiLU(FunctionModule):
     function = staticmethod(F.silu)
 
 
+@dataclass(eq=False, repr=False)
 class GELU(FunctionModule):
     """Apply x·Φ(x) elementwise, Φ the standard normal CDF; see `agrad.nn.functional.gelu`.
 
@@ -149,7 +159,81 @@ class GELU(FunctionModule):
         tensor([  0., 100.])
     """
 
+    approximate: str = "none"
     function = staticmethod(F.gelu)
+
+
+class Mish(FunctionModule):
+    """Apply x·tanh(log(1 + eˣ)) elementwise; see `agrad.nn.functional.mish`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.Mish()([0.0, 100.0])
+        tensor([  0., 100.])
+    """
+
+    function = staticmethod(F.mish)
+
+
+class Hardswish(FunctionModule):
+    """Apply x·min(max(x + 3, 0), 6)/6 elementwise; see `agrad.nn.functional.hardswish`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.Hardswish()([-4.0, 0.0, 3.0])
+        tensor([-0.,  0.,  3.])
+    """
+
+    function = staticmethod(F.hardswish)
+
+
+@dataclass(eq=False, repr=False)
+class GLU(FunctionModule):
+    """Split axis `dim` into halves a and b, and return a·sigmoid(b); see `agrad.nn.functional.glu`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.GLU()([1.0, 2.0, 0.0, 1000.0])
+        tensor([0.5, 2. ])
+    """
+
+    dim: int = -1
+    function = staticmethod(F.glu)
+
+
+class PReLU(Module):
+    """Scale negative elements by a learned weight; see `agrad.nn.functional.prelu`.
+
+    Args:
+        num_parameters: 1, or the number of channels, for a weight of each.
+        init: The initial weight.
+
+    Attributes:
+        weight: float32 of shape (num_parameters,).
+
+    Raises:
+        ValueError: `num_parameters` is below 1.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.PReLU()([-1.0, 2.0]).tolist()
+        [-0.25, 2.0]
+    """
+
+    function = staticmethod(F.prelu)
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        if num_parameters < 1:
+            raise ValueError(f"PReLU: num_parameters must be at least 1, got {num_parameters}")
+        self.num_parameters = num_parameters
+        self.weight = Parameter(np.full(num_parameters, init, np.float32))
+
+    def forward(self, input: Any) -> Tensor:
+        """Return the output, of the input's shape."""
+        return F.prelu(input, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"
 
 
 @dataclass(eq=False, repr=False)

@@ -1,4 +1,4 @@
-"""Batch normalization as modules."""
+"""Batch and instance normalization as modules."""
 
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ from agrad.core.tensor import Tensor, as_tensor
 from agrad.nn import functional as F
 from agrad.nn.module import Module, Parameter
 
-__all__ = ["BatchNorm1d", "BatchNorm2d"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "InstanceNorm1d", "InstanceNorm2d"]
 
 
 class _BatchNorm(Module):
@@ -52,11 +52,17 @@ class _BatchNorm(Module):
     def forward(self, input: Any) -> Tensor:
         """Return the normalized input, of its shape."""
         x = as_tensor(input)
-        if x.ndim not in self.shapes or x.shape[1] != self.num_features:
+        if x.ndim not in self.shapes or self._channels(x) != self.num_features:
             raise ValueError(
                 f"{type(self).__name__}: input must have shape {' or '.join(self.shapes.values())} "
                 f"with C = {self.num_features}, got {x.shape}"
             )
+        return self._normalize(x)
+
+    def _channels(self, x: Tensor) -> int:
+        return x.shape[1]
+
+    def _normalize(self, x: Tensor) -> Tensor:
         return F.batch_norm(
             *(x, self.running_mean, self.running_var, self.weight, self.bias),
             training=self.training or not self.track_running_stats,
@@ -128,3 +134,82 @@ class BatchNorm2d(_BatchNorm):
     """
 
     shapes: ClassVar = {4: "(N, C, H, W)"}
+
+
+class _InstanceNorm(_BatchNorm):
+    """Normalize each channel of each example to mean 0 and variance 1, then scale and shift it."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias)
+
+    def _single(self, x: Tensor) -> bool:
+        return x.ndim == min(self.shapes)
+
+    def _channels(self, x: Tensor) -> int:
+        return x.shape[0 if self._single(x) else 1]
+
+    def _normalize(self, x: Tensor) -> Tensor:
+        out = F.instance_norm(
+            x.reshape(1, *x.shape) if self._single(x) else x,
+            *(self.running_mean, self.running_var, self.weight, self.bias),
+            use_input_stats=self.training or not self.track_running_stats,
+            momentum=0.0 if self.momentum is None else self.momentum,
+            eps=self.eps,
+        )
+        return out[0] if self._single(x) else out
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Normalize each channel of each example, (N, C, L) or (C, L), to mean 0 and variance 1.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+        momentum: the share of a batch in the new running averages, if there are any.
+        affine: whether to scale the channels.
+        track_running_stats: whether to keep running averages of the examples' means and variances,
+            and to use them in evaluation.
+        bias: whether to shift the channels too, if they are scaled.
+
+    Attributes:
+        weight: (num_features,), all ones; or None.
+        bias: (num_features,), all zeros; or None.
+        running_mean: a buffer (num_features,), initially zeros; or None.
+        running_var: a buffer (num_features,), initially ones; or None.
+        num_batches_tracked: a buffer that stays 0, as in PyTorch; absent without running averages.
+
+    Raises:
+        ValueError: there is no channel, the input has another shape, or a channel of an example has
+            a single element.
+
+    Source: Ulyanov et al., "Instance Normalization", 2016.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.InstanceNorm1d(1, eps=0.0)([[[1.0, 3.0]], [[10.0, 30.0]]]).tolist()
+        [[[-1.0, 1.0]], [[-1.0, 1.0]]]
+    """
+
+    shapes: ClassVar = {3: "(N, C, L)", 2: "(C, L)"}
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Normalize each channel of each image, (N, C, H, W) or (C, H, W), to mean 0 and variance 1.
+
+    Like `InstanceNorm1d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.InstanceNorm2d(3)(np.ones((2, 3, 4, 4), np.float32)).shape
+        (2, 3, 4, 4)
+    """
+
+    shapes: ClassVar = {4: "(N, C, H, W)", 3: "(C, H, W)"}

@@ -1,17 +1,34 @@
-"""Modules that hold a list of modules."""
+"""Modules that hold modules or parameters, in a list or by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from itertools import count
 from typing import Any, Self, overload
 
-from agrad.nn.module import Module
+from agrad.nn.module import Module, Parameter
 
-__all__ = ["ModuleList", "Sequential"]
+__all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
 
 
-class ModuleList(Module):
+class _Container(Module):
+    """A module whose attributes are named by its user."""
+
+    def _check(self, kind: type[Any], name: str, value: Any) -> None:
+        """Raise unless `value` is a Module or Parameter that can be added under `name`."""
+        if not isinstance(value, kind):
+            raise TypeError(
+                f"{type(self).__name__}: {name!r} is a {type(value).__name__}, "
+                f"not a {kind.__name__}"
+            )
+        if not name or "." in name or hasattr(self, name):
+            raise ValueError(
+                f"{type(self).__name__}: {name!r} cannot name a {kind.__name__.lower()}: it is "
+                "empty, contains a dot, or is the name of an attribute; choose another"
+            )
+
+
+class ModuleList(_Container):
     """A list of modules, for your own `forward` to iterate over.
 
     A slice shares its modules with the original list and keeps their names.
@@ -37,15 +54,7 @@ class ModuleList(Module):
             self._add(name, module)
 
     def _add(self, name: str, module: Module) -> None:
-        if not isinstance(module, Module):
-            raise TypeError(
-                f"{type(self).__name__}: {name!r} is a {type(module).__name__}, not a Module"
-            )
-        if not name or "." in name or hasattr(self, name):
-            raise ValueError(
-                f"{type(self).__name__}: {name!r} cannot name a module: it is empty, contains a "
-                "dot, or is the name of an attribute; choose another"
-            )
+        self._check(Module, name, module)
         setattr(self, name, module)
 
     def append(self, module: Module) -> Self:
@@ -107,3 +116,151 @@ class Sequential(ModuleList):
         for module in self:
             input = module(input)
         return input
+
+
+class ModuleDict(_Container):
+    """Modules by name, for your own `forward` to choose from, in the order of their addition.
+
+    Args:
+        modules: A dict of modules by name.
+
+    Raises:
+        TypeError: An entry is not a Module.
+        ValueError: A name is empty, contains a dot, or is the name of an attribute.
+
+    Example:
+        >>> from agrad import nn
+        >>> heads = nn.ModuleDict({"price": nn.Linear(8, 1), "kind": nn.Linear(8, 3)})
+        >>> heads["age"] = nn.Linear(8, 1)
+        >>> list(heads), heads["kind"]
+        (['price', 'kind', 'age'], Linear(in_features=8, out_features=3, bias=True))
+    """
+
+    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+        self.update(modules or {})
+
+    def update(self, modules: Mapping[str, Module]) -> None:
+        """Add modules by name; those of known names are replaced.
+
+        Raises:
+            TypeError, ValueError: As for the constructor; nothing has changed.
+        """
+        for name, module in modules.items():
+            self._check_item(name, module)
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def _check_item(self, name: str, module: Module) -> None:
+        if name not in self or not isinstance(module, Module):
+            self._check(Module, name, module)
+
+    def __setitem__(self, name: str, module: Module) -> None:
+        self._check_item(name, module)
+        setattr(self, name, module)
+
+    def __getitem__(self, name: str) -> Module:
+        return self._own(Module)[name]
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        delattr(self, name)
+
+    def pop(self, name: str) -> Module:
+        """Remove a module and return it.
+
+        Raises:
+            KeyError: There is no module of that name.
+        """
+        module = self[name]
+        del self[name]
+        return module
+
+    def keys(self) -> KeysView[str]:
+        """Return the names."""
+        return self._own(Module).keys()
+
+    def values(self) -> ValuesView[Module]:
+        """Return the modules."""
+        return self._own(Module).values()
+
+    def items(self) -> ItemsView[str, Module]:
+        """Return pairs of names and modules."""
+        return self._own(Module).items()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own(Module)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._own(Module))
+
+    def __len__(self) -> int:
+        return len(self._own(Module))
+
+
+class ParameterList(_Container):
+    """A list of parameters, which are named "0", "1" and so on.
+
+    Args:
+        values: The parameters. Of other Tensors, arrays and sequences, new parameters are made.
+
+    Raises:
+        TypeError: A value is neither float32 nor float64.
+
+    Example:
+        >>> from agrad import nn
+        >>> scales = nn.ParameterList([[1.0, 2.0], [3.0]]).append([4.0])
+        >>> [(name, scale.tolist()) for name, scale in scales.named_parameters()]
+        [('0', [1.0, 2.0]), ('1', [3.0]), ('2', [4.0])]
+    """
+
+    def __init__(self, values: Iterable[Any] = ()) -> None:
+        self.extend(values)
+
+    def append(self, value: Any) -> Self:
+        """Append a parameter, or a new one made of `value`.
+
+        Raises:
+            TypeError: `value` is neither float32 nor float64.
+        """
+        return self.extend([value])
+
+    def extend(self, values: Iterable[Any]) -> Self:
+        """Append parameters, or new ones made of the values.
+
+        Raises:
+            TypeError: A value is neither float32 nor float64; nothing was appended.
+        """
+        parameters = [_as_parameter(value) for value in values]
+        for i, parameter in enumerate(parameters, start=len(self)):
+            setattr(self, str(i), parameter)
+        return self
+
+    def __len__(self) -> int:
+        return len(self._own(Parameter))
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self._own(Parameter).values())
+
+    @overload
+    def __getitem__(self, index: int) -> Parameter: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Parameter | Self:
+        if isinstance(index, slice):
+            return type(self)(list(self)[index])
+        return list(self)[index]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        setattr(self, list(self._own(Parameter))[index], _as_parameter(value))
+
+    def extra_repr(self) -> str:
+        lines = [
+            f"  ({name}): Parameter of shape {parameter.shape}, {parameter.dtype}"
+            for name, parameter in self._own(Parameter).items()
+        ]
+        return "".join(f"\n{line}" for line in lines) + ("\n" if lines else "")
+
+
+def _as_parameter(value: Any) -> Parameter:
+    return value if isinstance(value, Parameter) else Parameter(value)

@@ -1,4 +1,4 @@
-"""Dense layers, layer normalization, dropout, and layers that change shapes."""
+"""Dense layers, normalization of layers and groups, dropout, layers that change shapes."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,16 @@ from agrad.nn.function_module import FunctionModule
 from agrad.nn.module import Module, Parameter
 from agrad.ops.shape import flattened
 
-__all__ = ["Dropout", "Flatten", "Identity", "LayerNorm", "Linear", "Unflatten"]
+__all__ = [
+    "Dropout",
+    "Flatten",
+    "GroupNorm",
+    "Identity",
+    "LayerNorm",
+    "Linear",
+    "RMSNorm",
+    "Unflatten",
+]
 
 
 class Linear(Module):
@@ -111,6 +120,111 @@ class LayerNorm(Module):
         return (
             f"{self.normalized_shape}, eps={self.eps}, "
             f"elementwise_affine={self.weight is not None}, bias={self.bias is not None}"
+        )
+
+
+class RMSNorm(Module):
+    """Divide by the root of the mean square over the last axes, then scale each element.
+
+    Args:
+        normalized_shape: The lengths of the axes to normalize over.
+        eps: A small number added to the mean square; None for the machine epsilon of the input's
+            dtype.
+        elementwise_affine: Whether to scale the elements.
+
+    Attributes:
+        weight: float32 of shape normalized_shape, initially ones; or None.
+
+    Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.RMSNorm(2)([[1.0, 7.0]]).data.round(4)
+        array([[0.2, 1.4]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+    ) -> None:
+        lengths = (
+            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        )
+        self.normalized_shape = lengths
+        self.eps = eps
+        self.weight = Parameter(np.ones(lengths, np.float32)) if elementwise_affine else None
+
+    def forward(self, input: Any) -> Tensor:
+        """Return an output of the input's shape, (..., *normalized_shape)."""
+        return F.rms_norm(input, self.normalized_shape, self.weight, self.eps)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.weight is not None}"
+        )
+
+
+class GroupNorm(Module):
+    """Normalize each group of an example's channels to mean 0 and variance 1; scale and shift.
+
+    Args:
+        num_groups: In how many groups of equal size the channels are divided.
+        num_channels: C, the length of the input's second axis.
+        eps: A small number added to the variance.
+        affine: Whether to scale the channels.
+        bias: Whether to shift the channels too; has no effect without scaling.
+
+    Attributes:
+        weight: float32 of shape (num_channels,), initially ones; or None.
+        bias: float32 of shape (num_channels,), initially zeros; or None.
+
+    Raises:
+        ValueError: The groups cannot be of equal size.
+
+    Source: Wu and He, "Group Normalization", 2018.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.GroupNorm(2, 4, eps=0.0)([[1.0, 3.0, 10.0, 30.0]]).tolist()
+        [[-1.0, 1.0, -1.0, 1.0]]
+    """
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        bias: bool = True,
+    ) -> None:
+        if num_groups < 1 or num_channels < 1 or num_channels % num_groups:
+            raise ValueError(
+                "GroupNorm: num_groups must divide num_channels, got "
+                f"num_groups={num_groups} and num_channels={num_channels}"
+            )
+        self.num_groups = num_groups
+        self.num_channels = num_channels
+        self.eps = eps
+        self.weight = Parameter(np.ones(num_channels, np.float32)) if affine else None
+        shifts = affine and bias
+        self.bias = Parameter(np.zeros(num_channels, np.float32)) if shifts else None
+
+    def forward(self, input: Any) -> Tensor:
+        """Return an output of the input's shape, (N, num_channels, ...)."""
+        x = as_tensor(input)
+        if x.shape[1:2] != (self.num_channels,):
+            raise ValueError(
+                f"GroupNorm: input must have shape (N, C, ...) with C = {self.num_channels}, "
+                f"got {x.shape}"
+            )
+        return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, "
+            f"affine={self.weight is not None}, bias={self.bias is not None}"
         )
 
 

@@ -103,7 +103,10 @@ def _row(weight: Array | None, dtype: np.dtype[Any]) -> Array | None:
 
 
 class FollowedNormalize(Operation):
-    """`Normalize`, but each call first passes its input to `follow`."""
+    """`Normalize`, but each call first passes its input to `follow`.
+
+    If the first axis is among those normalized, the first rows of a batch take its statistics.
+    """
 
     def __init__(self, axis: tuple[int, ...], eps: float, follow: Callable[[Array], None]) -> None:
         self.axis = axis
@@ -115,6 +118,8 @@ class FollowedNormalize(Operation):
         return Normalize(self.axis, self.eps)
 
     def for_part(self, called: Operation, whole: tuple[Array, ...], x: Array) -> Operation:
+        if 0 not in self.axis:
+            return Normalize(self.axis, self.eps)
         (batch,) = whole
         deviation = np.sqrt(variance(batch, self.axis, keepdims=True) + x.dtype.type(self.eps))
         return Standardize(mean(batch, self.axis, keepdims=True), deviation)

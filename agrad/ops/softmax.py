@@ -1,6 +1,7 @@
 """Softmax and its logarithm."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from agrad.backend import Array, kernels, largest
 from agrad.ops.operation import Gradients, Point, Smooth, owned
 from agrad.ops.sums import sum_over
 
-__all__ = ["LogSoftmax", "Softmax"]
+__all__ = ["LogSoftmax", "MaskedSoftmax", "Softmax"]
 
 Axis = int | tuple[int, ...] | None
 
@@ -28,6 +29,57 @@ class Softmax(Smooth):
         x_grad = grad * out
         x_grad -= out * sum_over(x_grad, self.axis, keepdims=True)
         return (x_grad,)
+
+
+class MaskedSoftmax(Softmax):
+    """The softmax of scores (..., L, S) along the last axis, where no mask excludes them.
+
+    Excluded elements are 0, also where all of a row are, or are minus infinity.
+
+    Args:
+        allows: whether true elements of a mask are kept; otherwise they are excluded.
+        causal: whether row i excludes the elements after i.
+    """
+
+    promotes = False
+
+    def __init__(self, allows: bool, causal: bool) -> None:
+        super().__init__(axis=-1)
+        self.allows, self.causal = allows, causal
+
+    def forward(self, x: Array, *masks: Array) -> Array:
+        seen = self._seen(x, masks)
+        top = largest(seen, self.axis)
+        powers: Array = seen - np.maximum(top, np.finfo(x.dtype).min)
+        np.exp(powers, out=powers)
+        powers /= np.maximum(powers.sum(axis=-1, keepdims=True), np.finfo(x.dtype).tiny)
+        return powers
+
+    def backward(
+        self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, *masks: Array
+    ) -> Gradients:
+        x_grad = grad * out
+        x_grad -= out * x_grad.sum(axis=-1, keepdims=True)
+        return x_grad, *[None] * len(masks)
+
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
+        seen = MaskedSoftmax(self.allows, causal=False)
+        (x0, *masks), (x1, *_) = start.inputs, end.inputs
+        ends = (Point(point.out, (self._seen(x, masks),)) for point, x in ((start, x0), (end, x1)))
+        (x_grad,) = super(MaskedSoftmax, seen).average_backward(grad, needs[:1], *ends)
+        return x_grad, *[None] * len(masks)
+
+    def _seen(self, x: Array, masks: Sequence[Array]) -> Array:
+        """Return the scores, minus infinity where they are excluded."""
+        lowest = x.dtype.type(-np.inf)
+        if self.causal:
+            queries, keys = (np.arange(length, like=x) for length in x.shape[-2:])
+            x = np.where(keys <= queries[:, np.newaxis], x, lowest)
+        for mask in masks:
+            x = np.where(mask, x, lowest) if self.allows else np.where(mask, lowest, x)
+        return x
 
 
 class LogSoftmax(Smooth):

@@ -56,7 +56,8 @@ def capture(function: Callable[..., Tensor]) -> Captured:
     Module called; whether gradients are recorded. **All other Python is frozen**: branches, numbers
     and attributes are those of the recording. Arrays and lists of numbers are refused: pass them as
     arguments, or make Tensors of them outside the function, as buffers for example. Each call uses
-    the present values of such Tensors.
+    the present values of such Tensors. Comparisons of arguments that require no gradient are
+    recorded, for masks from ids for example.
 
     Args:
         function: takes arrays or Tensors by position, and returns a Tensor; a Module, for example.
@@ -188,6 +189,10 @@ class Tape:
         self.leaves: dict[Tensor, Array] = {traced: traced.array for traced in self.arguments}
         self.operations: list[Recorded] = []
         self.modes: list[tuple[Any, bool]] = []
+
+    def traces(self, values: Any) -> bool:
+        """Return whether any of the values is an argument, or was computed from one."""
+        return any(isinstance(value, Traced) for value in values)
 
     def enter(self, module: Any) -> None:
         """Record a module that is called, and its mode."""

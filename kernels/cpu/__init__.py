@@ -17,6 +17,7 @@ from . import (
     pooling,
     power,
     product,
+    recurrent,
     selection,
     softmax,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "pooling",
     "power",
     "product",
+    "recurrent",
     "selection",
     "softmax",
 ]

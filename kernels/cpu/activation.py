@@ -69,7 +69,7 @@ def _relu() -> Formulas:
     return Formulas(value, backward, average_backward)
 
 
-def _tanh(precision: Precision) -> Formulas:
+def tanh_formulas(precision: Precision) -> Formulas:
     split_exp, lowest, power_of_two, least, round_to_integer = precision
 
     @inline
@@ -316,4 +316,4 @@ def _average_backward_biased(
 
 
 relu = Activation(single=_relu(), double=_relu())
-tanh = Activation(single=_tanh(SINGLE), double=_tanh(DOUBLE))
+tanh = Activation(single=tanh_formulas(SINGLE), double=tanh_formulas(DOUBLE))

@@ -3,10 +3,10 @@
 Only `random` has no counterpart: NumPy has generators of its own.
 
 cuBLAS computes the products, through `cupy.matmul` or, while a CUDA graph is recorded, directly.
-TF32 is used only if CuPy is told to. Everything else is CUDA C in the `.cu` and `.cuh` files beside
-these modules. CuPy compiles a file when one of its kernels is first called, once for float32 and
-once for float64, and caches the result on disk. No kernel adds with atomics: the order of every sum
-depends on the shapes alone.
+TF32 is used only if CuPy is told to. `recurrent` calls other kernels. Everything else is CUDA C in
+the `.cu` and `.cuh` files beside these modules. CuPy compiles a file when one of its kernels is
+first called, once for float32 and once for float64, and caches the result on disk. No kernel adds
+with atomics: the order of every sum depends on the shapes alone.
 
 Importing this package without CuPy raises ImportError; the first call needs a device.
 """
@@ -26,6 +26,7 @@ from . import (
     power,
     product,
     random,
+    recurrent,
     selection,
     softmax,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "power",
     "product",
     "random",
+    "recurrent",
     "selection",
     "softmax",
 ]

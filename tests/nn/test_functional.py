@@ -37,6 +37,20 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "softsign": (F.softsign, T.softsign),
     "silu": (F.silu, T.silu),
     "gelu": (F.gelu, T.gelu),
+    "gelu by tanh": (
+        lambda x: F.gelu(x, approximate="tanh"),
+        lambda x: T.gelu(x, approximate="tanh"),
+    ),
+    "mish": (F.mish, T.mish),
+    "hardswish": (F.hardswish, T.hardswish),
+    "prelu": (
+        lambda x: F.prelu(x, np.array([0.2])),
+        lambda x: T.prelu(x, torch.tensor([0.2], dtype=x.dtype)),
+    ),
+    "glu": (
+        lambda x: F.glu(ag.stack([x, x[::-1]]), 0),
+        lambda x: T.glu(torch.stack([x, x.flip(0)]), 0),
+    ),
     "softmax": (lambda x: F.softmax(x, 0), lambda x: torch.softmax(x, 0)),
     "log_softmax": (lambda x: F.log_softmax(x, -1), lambda x: torch.log_softmax(x, -1)),
     "logsumexp": (lambda x: ag.logsumexp(x, 0), lambda x: torch.logsumexp(x, 0)),

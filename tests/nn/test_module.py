@@ -5,6 +5,7 @@ import gc
 import math
 import weakref
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agrad as ag
-from agrad import nn
+from agrad import nn, optim
 from agrad.serialization import load, save
+from agrad.train import capture_step
 
 # -- random models ---------------------------------------------------------------------------------
 
@@ -410,3 +412,138 @@ def test_what_is_no_module_is_refused() -> None:
         nn.Sequential(nn.Identity(), math.sin)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"Sequential.0: is a Module, and a float cannot"):
         nn.Sequential(nn.Identity())[0] = 1.0  # type: ignore[assignment]
+
+
+def test_a_dict_of_modules() -> None:
+    first, second, third = (nn.Linear(1, 1) for _ in range(3))
+    named = nn.ModuleDict({"a": first})
+    named["b"] = second
+    assert (len(named), "a" in named, "c" in named) == (2, True, False)
+    assert list(named) == list(named.keys()) == ["a", "b"]
+    assert list(named.values()) == [first, second]
+    assert list(named.items()) == [("a", first), ("b", second)]
+    assert named["b"] is second
+    named["a"] = third
+    assert named["a"] is third
+    assert [name for name, _ in named.named_parameters()] == [
+        *("a.weight", "a.bias", "b.weight", "b.bias")
+    ]
+    assert named.pop("a") is third
+    assert list(named) == ["b"]
+    for missing in (lambda: named["a"], lambda: named.pop("a"), lambda: named.__delitem__("a")):
+        with pytest.raises(KeyError):
+            missing()
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "forward", "items"])
+def test_a_dict_of_modules_refuses_names_and_changes_nothing(name: str) -> None:
+    named = nn.ModuleDict()
+    with pytest.raises(ValueError, match=f"ModuleDict: {name!r} cannot name a module"):
+        named[name] = nn.Identity()
+    with pytest.raises(ValueError, match=f"ModuleDict: {name!r} cannot name a module"):
+        named.update({"a": nn.Identity(), name: nn.Identity()})
+    with pytest.raises(TypeError, match="ModuleDict: 'b' is a float, not a Module"):
+        named.update({"a": nn.Identity(), "b": 1.0})  # type: ignore[dict-item]
+    assert len(named) == 0
+
+
+def test_a_list_of_parameters() -> None:
+    first, second = nn.Parameter([1.0, 2.0]), nn.Parameter([3.0])
+    listed = nn.ParameterList([first])
+    assert listed.append(second) is listed
+    assert len(listed.extend([[4.0], np.zeros((2, 2))])) == 4
+    assert list(listed)[:2] == [first, second]
+    assert listed[-1].dtype == np.float64
+    assert [name for name, _ in listed.named_parameters()] == ["0", "1", "2", "3"]
+    assert list(listed[1:3]) == [second, listed[2]]
+    listed[0] = other = nn.Parameter([5.0])
+    assert next(listed.parameters()) is other
+    assert "(1): Parameter of shape (1,), float32" in repr(listed)
+    with pytest.raises(IndexError):
+        listed[4]
+    with pytest.raises(TypeError, match="int64"):
+        listed.extend([[6.0], np.zeros(2, int)])
+    assert len(listed) == 4
+
+
+class Tied(nn.Module):
+    """A language model whose output layer has the weight of its embedding."""
+
+    def __init__(self) -> None:
+        self.embedding = nn.Embedding(7, 4)
+        self.decoder = nn.Linear(4, 7)
+        self.decoder.weight = self.embedding.weight
+
+    def forward(self, ids: Any) -> ag.Tensor:
+        out: ag.Tensor = self.decoder(self.embedding(ids))
+        return out
+
+
+IDS = np.array([0, 3, 3, 6, 1, 5])
+
+
+def test_a_tied_weight_is_one_parameter_under_two_names() -> None:
+    model, other = Tied(), Tied()
+    assert [name for name, _ in model.named_parameters()] == ["embedding.weight", "decoder.bias"]
+    state = model.state_dict()
+    assert list(state) == ["embedding.weight", "decoder.weight", "decoder.bias"]
+    other.load_state_dict(state)
+    assert other.decoder.weight is other.embedding.weight
+    np.testing.assert_array_equal(other(IDS).data, model(IDS).data)
+    twin = copy.deepcopy(model)
+    assert twin.decoder.weight is twin.embedding.weight is not model.embedding.weight
+
+
+def test_a_tied_weight_gets_the_sum_of_both_gradients() -> None:
+    torch = pytest.importorskip("torch")
+    model = Tied().to("float64")
+    weight = torch.tensor(model.embedding.weight.numpy(), requires_grad=True)
+    bias = torch.tensor(model.decoder.bias.numpy())
+    out = torch.nn.functional.linear(
+        torch.nn.functional.embedding(torch.tensor(IDS), weight), weight, bias
+    )
+    torch.nn.functional.cross_entropy(out, torch.tensor(IDS)).backward()
+    for run in (model, ag.capture(model), ag.capture(model)):
+        model.zero_grad()
+        nn.functional.cross_entropy(run(IDS), IDS).backward()
+        np.testing.assert_allclose(model.embedding.weight.grad, weight.grad.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_the_average_of_a_tied_weight_is_complete(captured: bool) -> None:
+    model = Tied().to("float64")
+    run = ag.capture(model) if captured else model
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        loss = nn.functional.cross_entropy(run(IDS), IDS)
+        updates = {p: rng.normal(size=p.shape) for p in model.parameters()}
+        model.zero_grad()
+        end = loss.average_backward(updates)
+        change = sum((p.average_grad * updates[p]).sum() for p in model.parameters())
+        assert float(end) - loss.item() == pytest.approx(change, rel=1e-10)
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_tied_weight_trains_and_resumes_bit_for_bit(tmp_path: Path, measured: bool) -> None:
+    def begin() -> tuple[Tied, Any, Any]:
+        ag.seed(1)
+        model = Tied()
+        rule = optim.Adam(model.parameters(), lr=0.05)
+        optimizer = optim.AverageGradient(rule, probe_size=4) if measured else rule
+        return model, optimizer, capture_step(model, optimizer)
+
+    model, _, step = begin()
+    losses = [step(IDS, IDS) for _ in range(10)]
+    assert losses[-1] < losses[0]
+    assert model.decoder.weight is model.embedding.weight
+
+    again, other, step = begin()
+    assert [step(IDS, IDS) for _ in range(5)] == losses[:5]
+    save(tmp_path / "run", {"model": again.state_dict(), "optimizer": other.state_dict()})
+    draws = ag.random.get_state()
+    again, other, step = begin()
+    state = load(tmp_path / "run")
+    again.load_state_dict(state["model"])
+    other.load_state_dict(state["optimizer"])
+    ag.random.set_state(draws)
+    assert [step(IDS, IDS) for _ in range(5)] == losses[5:]

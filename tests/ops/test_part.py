@@ -12,6 +12,9 @@ from agrad.tracing.captured import capture
 MODELS = {
     "dropout": lambda: nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Tanh(), nn.Dropout(0.3)),
     "batch_norm": lambda: nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Tanh()),
+    "instance_norm": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 3)), nn.InstanceNorm1d(1, track_running_stats=True), nn.Flatten()
+    ),
     "both": lambda: nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5), nn.Linear(3, 2)),
     "neither": lambda: nn.Linear(3, 2),
 }

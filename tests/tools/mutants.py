@@ -41,6 +41,7 @@ LINALG = "agrad/ops/linalg.py"
 REDUCTION = "agrad/ops/reduction.py"
 SOFTMAX = "agrad/ops/softmax.py"
 SEQUENCE = "agrad/ops/sequence.py"
+RECURRENT = "agrad/ops/recurrent.py"
 LOSS = "agrad/ops/loss.py"
 SHAPE = "agrad/ops/shape.py"
 MATRIX = "agrad/ops/matrix.py"
@@ -1465,10 +1466,78 @@ FUNCTIONS = [
     ),
 ]
 
+LAYERS = [
+    Mutant(
+        SOFTMAX,
+        "keys <= queries[:, np.newaxis]",
+        "keys < queries[:, np.newaxis]",
+        "causal attention: no query attends to its own place",
+        "attention",
+        "scaled_dot",
+    ),
+    Mutant(
+        RECURRENT,
+        "slopes[:, :, 1] *= _mean([self._before(record, cell=True)",
+        "slopes[:, :, 1] *= _mean([self._after(record, cell=True)",
+        "LSTM: the forget gate's factor is the cell state after the step",
+        "recurrent",
+        "operations_it_is_made_of",
+    ),
+    Mutant(
+        RECURRENT,
+        "new = _slopes(kernels(z).activation.tanh, 1 - z, new_sums, n)",
+        "new = _slopes(kernels(z).activation.tanh, z, new_sums, n)",
+        "GRU: the shares of the old and the new state swapped in the gradient",
+        "recurrent",
+        "operations_it_is_made_of",
+    ),
+    Mutant(
+        RECURRENT,
+        "weight = midpoint(*(given.weight for given, _ in ends))",
+        "weight = ends[0][0].weight",
+        "recurrent layers: an average with the weight at the start",
+        "recurrent",
+        "operations_it_is_made_of",
+    ),
+    Mutant(
+        RECURRENT,
+        "np.where(idle, one, zero if carried is None else carried),",
+        "np.where(idle, zero, zero if carried is None else carried),",
+        "recurrent layers: the gradient of the last states is lost in the padding",
+        "recurrent",
+        "layer_is_pytorchs",
+    ),
+    Mutant(
+        "kernels/cpu/recurrent.py",
+        "cell_grad[row, j] += grad[row, j] * (o * (one - t * t))",
+        "cell_grad[row, j] += grad[row, j] * (o * (one - t))",
+        "LSTM's kernel: the derivative of tanh without its square",
+        "recurrent",
+        "definition",
+    ),
+    Mutant(
+        "agrad/ops/normalization.py",
+        "if 0 not in self.axis:",
+        "if 0 in self.axis:",
+        "normalization: the first rows take their own statistics, not the batch's",
+        "part",
+        "rows_of_a_batch",
+    ),
+    Mutant(
+        "agrad/ops/resize.py",
+        "second = np.minimum(first + 1, n - 1)",
+        "second = np.minimum(first, n - 1)",
+        "interpolation: both neighbours are the first",
+        "layers",
+        "Upsample",
+    ),
+]
+
 MUTANTS = [
     *KINDS,
     *OPERATIONS,
     *FUNCTIONS,
+    *LAYERS,
     *SWEEPS,
     *OPTIMIZERS,
     *KERNELS,

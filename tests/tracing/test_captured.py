@@ -552,6 +552,24 @@ def test_what_a_replay_would_not_do_is_refused(case: str) -> None:
     assert (OUTSIDE * 1).tolist() == [1.0]  # nothing is being captured any more
 
 
+def test_arguments_without_a_gradient_may_be_compared() -> None:
+    """Masks come out of each call's ids."""
+
+    @ag.capture
+    def function(ids: ag.Tensor, scores: ag.Tensor) -> ag.Tensor:
+        weights = (~(ids == 0) & (ids < 7)).astype(np.float32)
+        return (scores * weights).sum()
+
+    scores = ag.tensor([1.0, 10.0, 100.0], requires_grad=True)
+    for ids, expected in [([1, 0, 7], 1), ([0, 3, 4], 110), ([7, 0, 8], 0)]:
+        loss = function(ids, scores)
+        assert loss.item() == expected
+        end = loss.average_backward({scores: np.ones(3)})
+        assert end.item() - expected == np.count_nonzero((np.array(ids) > 0) & (np.array(ids) < 7))
+    with pytest.raises(CaptureError, match="looks at the values"):
+        ag.capture(lambda x: x * (x > 0))(scores)
+
+
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
 
 

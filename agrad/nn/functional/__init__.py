@@ -6,8 +6,12 @@ Each takes Tensors, arrays or nested sequences and returns a Tensor.
 from agrad.nn.functional.activation import (
     elu,
     gelu,
+    glu,
+    hardswish,
     leaky_relu,
     log_softmax,
+    mish,
+    prelu,
     relu,
     selu,
     sigmoid,
@@ -18,6 +22,7 @@ from agrad.nn.functional.activation import (
     tanh,
 )
 from agrad.nn.functional.affine import linear
+from agrad.nn.functional.attention import scaled_dot_product_attention
 from agrad.nn.functional.convolution import conv1d, conv2d, conv_transpose1d, conv_transpose2d
 from agrad.nn.functional.loss import (
     binary_cross_entropy,
@@ -38,7 +43,14 @@ from agrad.nn.functional.loss import (
     smooth_l1_loss,
     triplet_margin_loss,
 )
-from agrad.nn.functional.normalization import batch_norm, dropout, layer_norm
+from agrad.nn.functional.normalization import (
+    batch_norm,
+    dropout,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    rms_norm,
+)
 from agrad.nn.functional.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -47,6 +59,7 @@ from agrad.nn.functional.pooling import (
     max_pool1d,
     max_pool2d,
 )
+from agrad.nn.functional.resize import interpolate, pad
 from agrad.nn.functional.sequence import embedding, global_avg_pool1d, global_max_pool1d
 
 __all__ = [
@@ -72,8 +85,13 @@ __all__ = [
     "gelu",
     "global_avg_pool1d",
     "global_max_pool1d",
+    "glu",
+    "group_norm",
+    "hardswish",
     "hinge_embedding_loss",
     "huber_loss",
+    "instance_norm",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -82,11 +100,16 @@ __all__ = [
     "log_softmax",
     "max_pool1d",
     "max_pool2d",
+    "mish",
     "mse_loss",
     "nll_loss",
+    "pad",
     "pairwise_distance",
     "poisson_nll_loss",
+    "prelu",
     "relu",
+    "rms_norm",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",

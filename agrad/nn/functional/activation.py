@@ -4,9 +4,13 @@ The result has the dtype of the input. A function of each element takes integers
 float32; those along an axis reject them.
 """
 
+import math
 from typing import Any
 
-from agrad.core.tensor import Tensor, apply, as_tensor
+from numpy.lib.array_utils import normalize_axis_index
+
+from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors
+from agrad.functions import split
 from agrad.nn.functional.windows import activated
 from agrad.ops import activation
 from agrad.ops.softmax import LogSoftmax, Softmax
@@ -14,8 +18,12 @@ from agrad.ops.softmax import LogSoftmax, Softmax
 __all__ = [
     "elu",
     "gelu",
+    "glu",
+    "hardswish",
     "leaky_relu",
     "log_softmax",
+    "mish",
+    "prelu",
     "relu",
     "selu",
     "sigmoid",
@@ -134,17 +142,113 @@ def silu(input: Any) -> Tensor:
     return apply(activation.SiLU(), activated(input))
 
 
-def gelu(input: Any) -> Tensor:
+def gelu(input: Any, approximate: str = "none") -> Tensor:
     """Return x·Φ(x) for each element x, Φ the standard normal distribution function.
 
-    Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016; exact, not the tanh approximation.
+    Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
+
+    Args:
+        input: of any shape.
+        approximate: "none"; or "tanh" for x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2, which differs
+            by less than 0.0005.
+
+    Raises:
+        ValueError: `approximate` is neither "none" nor "tanh".
 
     Example:
         >>> import agrad.nn.functional as F
         >>> F.gelu([0.0, 10.0])
         tensor([ 0., 10.])
     """
-    return apply(activation.GELU(), activated(input))
+    x = activated(input)
+    if approximate == "none":
+        return apply(activation.GELU(), x)
+    if approximate != "tanh":
+        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * x * (1 + 0.044715 * (x * x))))
+
+
+def mish(input: Any) -> Tensor:
+    """Return x·tanh(log(1 + eˣ)) for each element x.
+
+    Misra, "Mish: A Self Regularized Non-Monotonic Activation Function", 2019.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.mish([-1000.0, 0.0, 1000.0])
+        tensor([  -0.,    0., 1000.])
+    """
+    x = activated(input)
+    return x * tanh(softplus(x))
+
+
+def hardswish(input: Any) -> Tensor:
+    """Return x·min(max(x + 3, 0), 6)/6 for each element x, a piecewise swish.
+
+    Howard et al., "Searching for MobileNetV3", 2019.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.hardswish([-4.0, 0.0, 3.0])
+        tensor([-0.,  0.,  3.])
+    """
+    x = activated(input)
+    return x * ((x + 3).clip(0, 6) / 6)
+
+
+def prelu(input: Any, weight: Any) -> Tensor:
+    """Return x where it is positive and x times a learned weight elsewhere.
+
+    He et al., "Delving Deep into Rectifiers", 2015.
+
+    Args:
+        input: (N, C, ...), or of any shape for a single weight.
+        weight: (1,); or (C,), a weight for each channel.
+
+    Raises:
+        ValueError: the shapes do not match.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.prelu([[-1.0, -1.0], [2.0, 2.0]], weight=[0.5, 0.25])
+        tensor([[-0.5 , -0.25],
+                [ 2.  ,  2.  ]])
+    """
+    input, weight = as_tensors(input, weight)
+    x = activated(input)
+    if weight.shape != (1,) and weight.shape != x.shape[1:2]:
+        raise ValueError(
+            "prelu: weight must have shape (1,) or one element for each channel of input, "
+            f"of shape {x.shape}; got {weight.shape}"
+        )
+    positive = relu(x)
+    # Of the two terms, one is exactly 0, and at 0 the slope is the weight, as in PyTorch.
+    slopes = weight.reshape((-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else ())
+    out: Tensor = positive + slopes * (x - positive)
+    return out
+
+
+def glu(input: Any, dim: int = -1) -> Tensor:
+    """Split the axis `dim` into halves a and b, and return a·sigmoid(b).
+
+    Dauphin et al., "Language Modeling with Gated Convolutional Networks", 2017.
+
+    Raises:
+        ValueError: `dim` is out of range, or the axis has an odd length.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.glu([1.0, 2.0, 0.0, 1000.0])
+        tensor([0.5, 2. ])
+    """
+    x = activated(input)
+    axis = normalize_axis_index(dim, x.ndim, "glu: dim")
+    if x.shape[axis] % 2:
+        raise ValueError(
+            f"glu: axis {axis} of an input of shape {x.shape} has an odd length, and no halves"
+        )
+    a, b = split(x, 2, axis)
+    return a * sigmoid(b)
 
 
 def softmax(input: Any, dim: int) -> Tensor:

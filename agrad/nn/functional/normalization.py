@@ -1,5 +1,6 @@
 """Normalization and dropout."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -9,12 +10,12 @@ import numpy as np
 from agrad.backend import Array, beside, is_array
 from agrad.core.tensor import Tensor, apply, as_tensors
 from agrad.nn.functional.windows import activated, floating
-from agrad.ops.arithmetic import Sqrt
+from agrad.ops.arithmetic import Sqrt, Square
 from agrad.ops.dropout import RandomDropout
 from agrad.ops.normalization import FollowedNormalize, Normalize
 from agrad.ops.sums import mean, variance
 
-__all__ = ["batch_norm", "dropout", "layer_norm"]
+__all__ = ["batch_norm", "dropout", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
 
 
 def batch_norm(
@@ -63,16 +64,13 @@ def batch_norm(
     """
     input, weight, bias = as_tensors(input, weight, bias)
     x = floating("batch_norm", "input", input)
-    if x.ndim < 2:
-        raise ValueError(f"batch_norm: input must have shape (N, C, ...), got {x.shape}")
-    names = "running_mean", "running_var", "weight", "bias"
-    given = dict(zip(names, (running_mean, running_var, weight, bias)))
-    for name, value in given.items():
-        if value is not None and np.shape(value) != x.shape[1:2]:
-            raise ValueError(
-                f"batch_norm: {name} must have shape {x.shape[1:2]}, one element for each channel "
-                f"of input, of shape {x.shape}; got {np.shape(value)}"
-            )
+    _require_channels(
+        *("batch_norm", x),
+        running_mean=running_mean,
+        running_var=running_var,
+        weight=weight,
+        bias=bias,
+    )
     channel = (1, -1) + (1,) * (x.ndim - 2)
     if training:
         if x.size // max(1, x.shape[1]) < 2:
@@ -88,9 +86,132 @@ def batch_norm(
     else:
         deviation = apply(Sqrt(), running_var + eps)
         out = (x - running_mean.reshape(channel)) / deviation.reshape(channel)
+    return _scaled_and_shifted(out, weight, bias)
+
+
+def instance_norm(
+    input: Any,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalize each channel of each example to mean 0 and variance 1, then scale and shift it.
+
+    With `use_input_stats` it uses the mean and variance of each example, and moves the running ones
+    towards their averages over the batch; without, it uses the running ones.
+
+    Ulyanov et al., "Instance Normalization: The Missing Ingredient for Fast Stylization", 2016.
+
+    Args:
+        input: (N, C, ...), float32 or float64.
+        running_mean: (C,), changed in place with `use_input_stats`; None to keep no record.
+        running_var: (C,), likewise; it follows the unbiased variance.
+        weight: the scales, (C,).
+        bias: the shifts, (C,).
+        use_input_stats: whether to use each example's own mean and variance.
+        momentum: the share of the batch in the new running mean and variance.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: the shapes do not match, a channel of an example has a single element, or there
+            is no running mean or variance without `use_input_stats`.
+        TypeError: the input is neither float32 nor float64.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.instance_norm([[[1.0, 3.0], [10.0, 30.0]]], eps=0.0)
+        tensor([[[-1.,  1.],
+                 [-1.,  1.]]])
+    """
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise ValueError(
+                "instance_norm: running_mean and running_var are needed without use_input_stats"
+            )
+        return batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
+    input, weight, bias = as_tensors(input, weight, bias)
+    x = floating("instance_norm", "input", input)
+    _require_channels(
+        *("instance_norm", x),
+        running_mean=running_mean,
+        running_var=running_var,
+        weight=weight,
+        bias=bias,
+    )
+    if x.size // max(1, math.prod(x.shape[:2])) < 2:
+        raise ValueError(
+            "instance_norm: a channel of an example needs more than one element, got input of "
+            f"shape {x.shape}"
+        )
+    axes = tuple(range(2, x.ndim))
+    follow = partial(_follow, axes, running_mean, running_var, momentum)
+    return _scaled_and_shifted(apply(FollowedNormalize(axes, eps, follow), x), weight, bias)
+
+
+def group_norm(
+    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Tensor:
+    """Normalize each group of an example's channels to mean 0 and variance 1; scale and shift.
+
+    Wu and He, "Group Normalization", 2018.
+
+    Args:
+        input: (N, C, ...), float32 or float64.
+        num_groups: in how many groups of equal size the channels are divided.
+        weight: the scales of the channels, (C,).
+        bias: the shifts of the channels, (C,).
+        eps: added to the variance.
+
+    Raises:
+        ValueError: the shapes do not match, the groups cannot be of equal size, or a group of an
+            example has a single element.
+        TypeError: the input is neither float32 nor float64.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.group_norm([[1.0, 3.0, 10.0, 30.0]], num_groups=2, eps=0.0)
+        tensor([[-1.,  1., -1.,  1.]])
+    """
+    input, weight, bias = as_tensors(input, weight, bias)
+    x = floating("group_norm", "input", input)
+    _require_channels("group_norm", x, weight=weight, bias=bias)
+    if num_groups < 1 or x.shape[1] % num_groups:
+        raise ValueError(
+            f"group_norm: num_groups must divide the {x.shape[1]} channels of input, of shape "
+            f"{x.shape}; got {num_groups}"
+        )
+    length = math.prod(x.shape[1:]) // num_groups
+    if length < 2:
+        raise ValueError(
+            f"group_norm: a group of an example needs more than one element, got num_groups="
+            f"{num_groups} for an input of shape {x.shape}"
+        )
+    groups = apply(Normalize((-1,), eps), x.reshape(len(x), num_groups, length))
+    return _scaled_and_shifted(groups.reshape(x.shape), weight, bias)
+
+
+def _require_channels(operation: str, x: Tensor, **given: Any) -> None:
+    """Raise a ValueError unless x has channels, and each value one element for each of them."""
+    if x.ndim < 2:
+        raise ValueError(f"{operation}: input must have shape (N, C, ...), got {x.shape}")
+    for name, value in given.items():
+        if value is not None and np.shape(value) != x.shape[1:2]:
+            raise ValueError(
+                f"{operation}: {name} must have shape {x.shape[1:2]}, one element for each channel "
+                f"of input, of shape {x.shape}; got {np.shape(value)}"
+            )
+
+
+def _scaled_and_shifted(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Return x with each channel scaled and shifted."""
+    channel = (1, -1) + (1,) * (x.ndim - 2)
     if weight is not None:
-        out = out * weight.reshape(channel)
-    return out if bias is None else out + bias.reshape(channel)
+        x = x * weight.reshape(channel)
+    return x if bias is None else x + bias.reshape(channel)
 
 
 def _follow(
@@ -105,10 +226,12 @@ def _follow(
         if running is not None:
             beside("batch_norm", name, running.data, x)
     share = momentum() if callable(momentum) else momentum
-    if running_mean is not None:
-        _move(running_mean, mean(x, axes), share)
-    if running_var is not None:
-        _move(running_var, variance(x, axes, ddof=1), share)
+    for running, statistic in (
+        (running_mean, mean(x, axes)),
+        (running_var, variance(x, axes, ddof=1)),
+    ):
+        if running is not None:
+            _move(running, statistic if 0 in axes else mean(statistic, (0,)), share)
 
 
 def _move(running: Tensor, batch: Array, share: float | Array) -> None:
@@ -148,19 +271,45 @@ def layer_norm(
     """
     input, weight, bias = as_tensors(input, weight, bias)
     x = floating("layer_norm", "input", input)
-    lengths = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    if not lengths or x.shape[-len(lengths) :] != lengths:
-        raise ValueError(
-            f"layer_norm: the last axes of input must have the lengths normalized_shape, "
-            f"{lengths}, got input of shape {x.shape}"
-        )
-    _require_shape("weight", weight, lengths)
-    _require_shape("bias", bias, lengths)
+    lengths = _normalized("layer_norm", x, normalized_shape, weight=weight, bias=bias)
     normalize = Normalize(tuple(range(-len(lengths), 0)), eps)
     if weight is None:
         out = apply(normalize, x)
         return out if bias is None else out + bias
     return apply(normalize, x, weight, *([] if bias is None else [bias]))
+
+
+def rms_norm(
+    input: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    eps: float | None = None,
+) -> Tensor:
+    """Divide by the root of the mean square over the last axes, then scale each element.
+
+    Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019.
+
+    Args:
+        input: (..., *normalized_shape), float32 or float64.
+        normalized_shape: the lengths of the axes to normalize over.
+        weight: the scales, of shape normalized_shape.
+        eps: added to the mean square; None for the machine epsilon of the input's dtype.
+
+    Raises:
+        ValueError: the shapes do not match.
+        TypeError: the input is neither float32 nor float64.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.rms_norm([[1.0, 7.0]], normalized_shape=2)
+        tensor([[0.2, 1.4]])
+    """
+    input, weight = as_tensors(input, weight)
+    x = floating("rms_norm", "input", input)
+    lengths = _normalized("rms_norm", x, normalized_shape, weight=weight)
+    square = apply(Square(), x).mean(axis=tuple(range(-len(lengths), 0)), keepdims=True)
+    out = x * (square + (float(np.finfo(x.dtype).eps) if eps is None else eps)) ** -0.5
+    return out if weight is None else out * weight
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
@@ -190,9 +339,20 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     return apply(RandomDropout(float(p)), x)
 
 
-def _require_shape(argument: str, tensor: Tensor | None, lengths: tuple[int, ...]) -> None:
-    if tensor is not None and tensor.shape != lengths:
+def _normalized(
+    operation: str, x: Tensor, normalized_shape: int | Sequence[int], **given: Tensor | None
+) -> tuple[int, ...]:
+    """Return the lengths of the last axes, which are those of x and the shape of all else."""
+    lengths = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not lengths or x.shape[-len(lengths) :] != lengths:
         raise ValueError(
-            f"layer_norm: {argument} must have the shape normalized_shape, {lengths}, "
-            f"got {tensor.shape}"
+            f"{operation}: the last axes of input must have the lengths normalized_shape, "
+            f"{lengths}, got input of shape {x.shape}"
         )
+    for argument, tensor in given.items():
+        if tensor is not None and tensor.shape != lengths:
+            raise ValueError(
+                f"{operation}: {argument} must have the shape normalized_shape, {lengths}, "
+                f"got {tensor.shape}"
+            )
+    return lengths

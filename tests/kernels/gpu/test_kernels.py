@@ -433,6 +433,22 @@ def lines(draw: st.DrawFn) -> tuple[Array, Array]:
     return start, end
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_step_of_an_lstm(dtype: type, gpu: OnNumpy) -> None:
+    rng = np.random.default_rng(0)
+    projected, sums, sums_grad = rng.normal(size=(3, 6, 4 * 5)).astype(dtype)
+    before, hidden, cell, grad, cell_grad = rng.normal(size=(5, 6, 5)).astype(dtype)
+    results = []
+    for kernels in (gpu, cpu):
+        arrays = [x.copy() for x in (projected, sums, before, hidden, cell)]
+        grads = [x.copy() for x in (grad, cell_grad, sums_grad)]
+        kernels.recurrent.lstm_step(*arrays)
+        kernels.recurrent.lstm_step_backward(arrays[1], before, arrays[4], *grads)
+        results.append((*arrays, *grads))
+    for ours, theirs in zip(*results):
+        assert_ulps(ours, theirs, 32, least=1.0)
+
+
 def test_average_shares(gpu: OnNumpy) -> None:
     @settings(max_examples=40)
     @given(lines())

@@ -31,6 +31,21 @@ def activated(draw: st.DrawFn, /, function: Any, **options: Any) -> Case:
 
 
 @st.composite
+def weighted(draw: st.DrawFn) -> Case:
+    drawn = draw(shapes())
+    weight = draw(st.sampled_from([(1,), drawn[1:2] or (1,)]))
+    return Case(F.prelu, draw(points((drawn, REAL), (weight, REAL))), (REAL, REAL))
+
+
+@st.composite
+def gated(draw: st.DrawFn) -> Case:
+    drawn = [*draw(shapes(min_dims=1))]
+    dim = draw(st.integers(-len(drawn), len(drawn) - 1))
+    drawn[dim] *= 2
+    return Case(F.glu, draw(points((tuple(drawn), REAL))), (REAL,), {"dim": dim})
+
+
+@st.composite
 def clipped(draw: st.DrawFn) -> Case:
     # The lattice of the inputs never meets these bounds.
     bounds = draw(st.tuples(*[st.none() | st.integers(-15, 15)] * 2))
@@ -179,6 +194,11 @@ ENTRIES = {
         arithmetic.Remainder,
         elementwise(remainder, lambda x, y: np.remainder(-x, y + 300), POSITIVE, POSITIVE),
     ),
+    "gelu by tanh": Entry(activation.Tanh, activated(F.gelu, approximate="tanh")),
+    "mish": Entry(activation.Softplus, activated(F.mish)),
+    "hardswish": Entry(arithmetic.Clip, activated(F.hardswish)),
+    "prelu": Entry(activation.ReLU, weighted()),
+    "glu": Entry(activation.Sigmoid, gated()),
     "dropout": Entry(dropout.Dropout, dropped()),
     "standardize": Entry(normalization.Standardize, standardized()),
 }

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 import agrad.nn.functional as F
 from agrad import functions as f
 from agrad.backend import Array
-from agrad.core.tensor import Tensor
+from agrad.core.tensor import Tensor, apply
+from agrad.ops import recurrent as ops
 from agrad.ops import sequence
 from agrad.testing.strategies._arrays import seeds, shapes
 from agrad.testing.strategies._operations.case import Case, Cases, Entry
@@ -58,7 +59,55 @@ def masked_mean(x: Array, mask: Array) -> Any:
     return np.mean(x, axis=-1, where=mask[..., None, :])
 
 
+@st.composite
+def recurrent(draw: st.DrawFn, kind: type[ops.Recurrent], masked: bool) -> Case:
+    steps, batch, width = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    reverse, started = draw(st.booleans()), draw(st.booleans())
+    biased = kind is ops.GRU and draw(st.booleans())
+    options = {"activation": "tanh"} if kind is ops.RNN else {}
+    rows = kind.gates * width
+    drawn = [(steps, batch, rows), (rows, width)]
+    drawn += [(batch, width)] * ((1 + kind.has_cell) * started) + [(rows,)] * biased
+    lengths = np.random.default_rng(draw(seeds)).integers(0, steps + 1, batch)
+    shape = (steps + 1, batch, width)
+
+    def function(*inputs: Any, **masks: Any) -> Tensor:
+        # Where gates saturate, derivatives are only as accurate as the values they come from.
+        small = [0.25 * x for x in inputs]
+        record = apply(kind(reverse, started, biased, masked, **options), *small, *masks.values())
+        parts = [apply(ops.States(0, shape), record)]
+        if kind.has_cell:
+            parts.append(apply(ops.States(parts[0].size, shape), record))
+        return f.concatenate(parts)
+
+    inputs = draw(points(*[(shape, REAL) for shape in drawn]))
+    given = {"lengths": lengths} if masked else {}
+    return Case(function, inputs, (REAL,) * len(inputs), given)
+
+
+@st.composite
+def stopped(draw: st.DrawFn) -> Case:
+    steps, batch, width = (draw(st.integers(1, 3)) for _ in range(3))
+    lengths = np.random.default_rng(draw(seeds)).integers(0, steps + 1, batch)
+
+    def function(x: Tensor, lengths: Array) -> Tensor:
+        return apply(ops.Padded(), x, lengths)
+
+    def reference(x: Array, lengths: Array) -> Array:
+        return np.where(np.arange(steps)[:, None, None] < lengths[:, None], x, 0)
+
+    inputs = draw(points(((steps, batch, width), REAL)))
+    return Case(function, inputs, (REAL,), {"lengths": lengths}, reference)
+
+
 ENTRIES = {
+    "rnn": Entry(ops.RNN, recurrent(ops.RNN, masked=False)),
+    "gru": Entry(ops.GRU, recurrent(ops.GRU, masked=False)),
+    "lstm": Entry(ops.LSTM, recurrent(ops.LSTM, masked=False)),
+    "rnn of lengths": Entry(ops.States, recurrent(ops.RNN, masked=True)),
+    "gru of lengths": Entry(ops.States, recurrent(ops.GRU, masked=True)),
+    "lstm of lengths": Entry(ops.States, recurrent(ops.LSTM, masked=True)),
+    "padding with zeros": Entry(ops.Padded, stopped()),
     "embedding": Entry(sequence.Embedding, embedded()),
     "global_max_pool1d": Entry(sequence.MaskedMax, pooled(F.global_max_pool1d, masked_max)),
     "global_avg_pool1d": Entry(sequence.MaskedMean, pooled(F.global_avg_pool1d, masked_mean)),

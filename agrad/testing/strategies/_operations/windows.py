@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 import agrad.nn.functional as F
-from agrad.ops import convolution, pooling
+from agrad.ops import convolution, pooling, resize, shape
 from agrad.testing.strategies._arrays import Shape
 from agrad.testing.strategies._operations.case import Case, Cases, Entry
 from agrad.testing.strategies._points import REAL, points
@@ -127,7 +127,38 @@ def adaptively_pooled(draw: st.DrawFn) -> Case:
     return draw(pooled((F.adaptive_avg_pool1d, F.adaptive_avg_pool2d), drawn, options))
 
 
+@st.composite
+def resampled(draw: st.DrawFn) -> Case:
+    axes = draw(st.integers(1, 2))
+    linear = draw(st.booleans())
+    options: dict[str, Any] = {
+        "mode": ("bilinear" if axes == 2 else "linear") if linear else "nearest"
+    }
+    if draw(st.booleans()):
+        options["size"] = draw(lengths(axes, most=5))
+    else:
+        options["scale_factor"] = draw(st.sampled_from([1.5, 2.0, 1.0]))
+    if linear:
+        options["align_corners"] = draw(st.booleans())
+    drawn = draw(st.integers(0, 2)), draw(st.integers(1, 2)), *draw(lengths(axes, most=4))
+    return Case(F.interpolate, draw(points((drawn, REAL))), (REAL,), options)
+
+
+@st.composite
+def padded(draw: st.DrawFn) -> Case:
+    drawn = draw(st.integers(0, 2)), draw(st.integers(1, 2)), *draw(lengths(2, least=2, most=4))
+    mode = draw(st.sampled_from(["constant", "reflect", "replicate", "circular"]))
+    most = min(drawn[2:]) - 1
+    options = {
+        "pad": draw(lengths(draw(st.sampled_from([2, 4])), least=0, most=most)),
+        "mode": mode,
+    }
+    return Case(F.pad, draw(points((drawn, REAL))), (REAL,), options)
+
+
 ENTRIES = {
+    "interpolate": Entry(resize.Resize, resampled()),
+    "pad of images": Entry(shape.GetItem, padded()),
     "convolution": Entry(convolution.Convolution, convolved(convolutions(), F.conv1d, F.conv2d)),
     "transposed convolution": Entry(
         convolution.TransposedConvolution,
