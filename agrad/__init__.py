@@ -12,7 +12,7 @@ except ImportError:
         "of the clone"
     ) from None
 
-from agrad import data, errors, nn, optim, random
+from agrad import data, errors, nn, optim, random, train
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.average import average_gradient
 from agrad.core.context import is_grad_enabled, no_grad
@@ -140,6 +140,7 @@ __all__ = [
     "tanh",
     "tensor",
     "tensordot",
+    "train",
     "transpose",
     "var",
     "where",
