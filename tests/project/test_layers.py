@@ -13,7 +13,7 @@ from source_tree import MODULES, ROOT
 LAYERS = [
     *("errors", "kernels", "random", "gpu.cuda", "gpu.deferred", "backend", "ops", "core"),
     *("functions", "tracing", "nn", "optim", "serialization", "data", "gpu.graph"),
-    *("gpu.step", "checkpoint", "train", "", "testing", "study", "cli", "__main__"),
+    *("gpu.step", "checkpoint", "train", "", "sklearn", "testing", "study", "cli", "__main__"),
 ]
 
 
