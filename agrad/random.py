@@ -84,7 +84,8 @@ def seeded(*numbers: int) -> Iterator[None]:
         True
     """
     before = get_state()
-    _local.generator.bit_generator.state = np.random.PCG64(numbers).state
+    # Without a last word that is not 0, numbers that end with zeros would be the same seed.
+    _local.generator.bit_generator.state = np.random.PCG64([*numbers, 1]).state
     try:
         yield
     finally:

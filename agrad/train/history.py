@@ -101,7 +101,7 @@ class History(Mapping[str, NDArray[Any]]):
             if values.ndim == 1 and name != "seconds" and not np.isnan(values).all():
                 kind = name.removeprefix("validation_")
                 panels.setdefault(kind, {})["validation" if kind != name else "training"] = values
-        figure = require("matplotlib.figure").Figure(
+        figure = require("matplotlib.figure", "plots").Figure(
             figsize=(6.4, 0.6 + 1.9 * max(1, len(panels))), layout="constrained"
         )
         grid = figure.subplots(max(1, len(panels)), 1, sharex=True, squeeze=False)[:, 0]

@@ -47,7 +47,7 @@ def f1(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
     predicted, classes = _classes(outputs, targets)
     two = outputs.ndim == targets.ndim or outputs.shape[1] <= 2
     average = "binary" if two else "macro"
-    scores = require("sklearn.metrics").f1_score(
+    scores = require("sklearn.metrics", "the metrics", "sklearn").f1_score(
         classes, predicted, average=average, zero_division=0.0
     )
     return float(scores)
@@ -59,7 +59,7 @@ def auc(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
     Raises:
         ValueError: not every class occurs among the targets.
     """
-    score = require("sklearn.metrics").roc_auc_score
+    score = require("sklearn.metrics", "the metrics", "sklearn").roc_auc_score
     if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 2:
         shares = np.exp(outputs - outputs.max(axis=1, keepdims=True), dtype=np.float64)
         shares /= shares.sum(axis=1, keepdims=True)
@@ -75,7 +75,7 @@ def r2(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
     """Return the coefficient of determination, of several outputs the mean."""
     _require_alike(outputs, targets)
     columns = targets.shape[0], -1
-    score = require("sklearn.metrics").r2_score
+    score = require("sklearn.metrics", "the metrics", "sklearn").r2_score
     return float(score(targets.reshape(columns), outputs.reshape(columns)))
 
 
@@ -83,9 +83,9 @@ def confusion_matrix(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np
     """Return how often each target class, a row, was predicted as each class, a column."""
     predicted, classes = _classes(outputs, targets)
     count = outputs.shape[1] if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 else 2
-    found: NDArray[np.int64] = require("sklearn.metrics").confusion_matrix(
-        classes, predicted, labels=np.arange(count)
-    )
+    found: NDArray[np.int64] = require(
+        "sklearn.metrics", "the metrics", "sklearn"
+    ).confusion_matrix(classes, predicted, labels=np.arange(count))
     return found
 
 

@@ -12,7 +12,7 @@ import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn, optim
 from agrad.checkpoint import Checkpoints
-from agrad.data import Batches
+from agrad.data import Batches, Prefetch
 from agrad.train import Callback, Step, Training, evaluate, fit, train
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -306,6 +306,28 @@ def test_a_training_that_died_again_and_again_is_the_training(kind: str, tmp_pat
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.latest() is not None
         assert checkpoints.best_score == expected["validation_loss"].min()
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_augmented_data_resume_with_and_without_a_thread(thread: bool, tmp_path: Path) -> None:
+    def noise(x: np.ndarray) -> np.ndarray:
+        return (x + 0.1 * ag.random.generator().standard_normal(x.shape)).astype(np.float32)
+
+    def data() -> Any:
+        batches = Batches(*points(), batch_size=16, seed=2, transform=noise)
+        return Prefetch(batches) if thread else batches
+
+    whole = network(0.3)
+    expected = run(whole, adam(whole), Batches(*points(), batch_size=16, seed=2, transform=noise))
+    for death in (3, 7, 11, 99):
+        model = network(0.3)
+        options = {"checkpoints": tmp_path, "checkpoint_every": 2, "callbacks": [DiesAfter(death)]}
+        try:
+            history = run(model, adam(model), data(), **options)
+        except Dies:
+            continue
+    assert history.steps["loss"].tolist() == expected.steps["loss"].tolist()
+    assert same(model.state_dict(), whole.state_dict())
 
 
 def test_more_epochs_continue_a_training(tmp_path: Path) -> None:
