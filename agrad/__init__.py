@@ -71,6 +71,7 @@ from agrad.functions import (
     var,
     where,
 )
+from agrad.nn.inspection import summary
 from agrad.random import seed
 from agrad.serialization import load, save
 from agrad.tracing.captured import capture
@@ -135,6 +136,7 @@ __all__ = [
     "std",
     "subtract",
     "sum",
+    "summary",
     "swapaxes",
     "take",
     "tanh",

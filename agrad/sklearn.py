@@ -24,8 +24,8 @@ import agrad.nn.functional as F
 from agrad import nn, optim, random
 from agrad.data import Batches
 from agrad.data.arguments import integer
+from agrad.nn.modes import evaluating
 from agrad.optim.arguments import require
-from agrad.train.evaluation import evaluating
 from agrad.train.fitting import fit
 
 __all__ = ["AgradClassifier", "AgradRegressor"]

@@ -15,12 +15,12 @@ from agrad import nn
 from agrad.cli.interrupt import lost_output_interrupts
 from agrad.cli.output import make_console, say
 from agrad.cli.own_data import Format, load_own_data
+from agrad.nn.modes import evaluating
 from agrad.serialization import atomic_write
 from agrad.study.data import NAMES, load_data
 from agrad.study.networks import dense_network, image_network, text_network
 from agrad.train import Evaluation
 from agrad.train import evaluate as evaluate_model
-from agrad.train.evaluation import evaluating
 
 __all__ = ["Trained", "described", "evaluate", "own_data_arguments", "predict"]
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,13 +10,13 @@ import numpy as np
 
 import agrad.nn.functional as F
 from agrad.backend import move
-from agrad.core.context import no_grad
 from agrad.core.tensor import as_tensor, plain
 from agrad.nn import Module
+from agrad.nn.modes import evaluating
 from agrad.train.metrics import Metrics, named_metrics
 from agrad.train.step import LossFunction, require_targets
 
-__all__ = ["Evaluation", "evaluate", "evaluating", "pairs"]
+__all__ = ["Evaluation", "evaluate", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -133,19 +132,6 @@ def _evaluated(
         outputs, labels = (np.concatenate(arrays) for arrays in zip(*kept))
         found = {name: function(outputs, labels) for name, function in functions.items()}
     return Evaluation(loss / examples, correct / count if count else math.nan, found)
-
-
-@contextmanager
-def evaluating(model: Module) -> Iterator[None]:
-    """Put a model into evaluation mode inside the block, without gradients and warnings."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with no_grad(), np.errstate(over="ignore", invalid="ignore"):
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def pairs(owner: str, batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
