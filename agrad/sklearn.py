@@ -301,7 +301,7 @@ class AgradClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the probability of each class, of shape (N, classes), in the order of classes_."""
+        """Return the probability of each class, of shape (N, classes), ordered as `classes_`."""
         outputs = self._outputs(X)
         shares = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         probabilities: NDArray[Any] = shares / shares.sum(axis=1, keepdims=True)

@@ -193,14 +193,14 @@ class Batches:
     def _start(self, epoch: int, batch: int) -> None:
         self._epoch = epoch
         self._batch = batch
-        if self._shares is not None:
-            self._order = np.random.default_rng([epoch, self._seed]).choice(
-                self._examples, self._examples, p=self._shares
-            )
-        elif self._shuffle:
-            self._order = np.random.default_rng([epoch, self._seed]).permutation(self._examples)
-        else:
+        if not self._shuffle:
             self._order = np.arange(self._examples)
+            return
+        rng = np.random.default_rng([epoch, self._seed])
+        if self._shares is None:
+            self._order = rng.permutation(self._examples)
+        else:
+            self._order = rng.choice(self._examples, self._examples, p=self._shares)
 
     def _next(self) -> tuple[Any, ...]:
         start = self._batch * self._batch_size

@@ -67,6 +67,7 @@ def test_prefetched_batches_resume_like_batches(
     plain, ahead = make(), Prefetch(make(), size)
     for stop in stops:
         assert listed(ahead, stop) == listed(plain, stop)
+        assert listed(ahead, 1) == listed(plain, 1)  # what was loaded ahead is not lost
         assert ahead.state_dict() == plain.state_dict()
         assert ahead.epoch == plain.epoch
         ahead_again = Prefetch(make(), size)
