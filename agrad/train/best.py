@@ -84,7 +84,10 @@ class BestWeights:
             )
         epoch, score = state["epoch"], state["score"]
         if not isinstance(score, float) or (math.isnan(score) != (epoch is None)):
-            raise ValueError(f"BestWeights.load_state_dict: {score!r:.50} is not a score")
+            raise ValueError(
+                f"BestWeights.load_state_dict: the state has the score {score!r:.50} and the epoch "
+                f"{epoch!r:.50}"
+            )
         if epoch is not None:
             epoch = require_count("BestWeights", "epoch", epoch, least=1)
         stale = require_count("BestWeights", "stale", state["stale"])

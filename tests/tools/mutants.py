@@ -1411,8 +1411,8 @@ TRAININGS = [
         "self.epoch, self.score, self.stale = epoch, float(score), 0",
         "self.epoch, self.score = epoch, float(score)",
         "early stopping: the patience never starts again",
-        "fitting",
-        "stops_and_ends",
+        "best",
+        "patience",
     ),
     Mutant(
         "agrad/data/prefetch.py",
