@@ -98,7 +98,8 @@ def fit(
             for, and not with the last ones. The optimizer's state is always the last.
         callbacks: called after each step and epoch.
         checkpoints: a folder for checkpoints, one after each epoch. If it holds some, the training
-            resumes bit for bit after the last; create all arguments as before. It needs
+            resumes bit for bit after the last; create all arguments as before. One that its
+            patience or a callback has stopped makes no further epochs. It needs
             `train_data` of arrays, `Batches` or `Prefetch`.
         checkpoint_every: the number of steps between further checkpoints within an epoch.
         capture: whether steps are captured; see `capture_step`. False for a model whose Python
