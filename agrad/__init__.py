@@ -12,7 +12,7 @@ except ImportError:
         "of the clone"
     ) from None
 
-from agrad import data, errors, linalg, nn, optim, random
+from agrad import data, errors, linalg, nn, optim, random, train
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.average import average_gradient
 from agrad.core.context import is_grad_enabled, no_grad
@@ -114,6 +114,7 @@ from agrad.functions import (
     zeros,
     zeros_like,
 )
+from agrad.nn.inspection import summary
 from agrad.random import seed
 from agrad.serialization import load, save
 from agrad.tracing.captured import capture
@@ -212,6 +213,7 @@ __all__ = [
     "std",
     "subtract",
     "sum",
+    "summary",
     "swapaxes",
     "take",
     "take_along_axis",
@@ -222,6 +224,7 @@ __all__ = [
     "tile",
     "topk",
     "trace",
+    "train",
     "transpose",
     "tril",
     "triu",

@@ -8,12 +8,12 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-import agrad
 from agrad import random
 from agrad.errors import CorruptDataError, FolderInUseError, NonFiniteError
 from agrad.kernels.cpu.threads import blas_threads
@@ -27,6 +27,7 @@ else:
 
 __all__ = ["Checkpoint", "Checkpoints", "Stateful"]
 
+_VERSION = version("agrad")
 # The entry of a file for everything that is not the state of a part.
 _RECORD = "checkpoint"
 _RECORD_KEYS = {"agrad", "iteration", "kinds", "random", "threads", "best", "settings", "metrics"}
@@ -297,7 +298,7 @@ class Checkpoints:
         if score is not None and (best is None or score < best["score"]):
             best = {"iteration": iteration, "score": float(score)}
         record = {
-            "agrad": agrad.__version__,
+            "agrad": _VERSION,
             "iteration": iteration,
             "kinds": {name: _kind(part) for name, part in parts.items()},
             "random": random.get_state(),
@@ -352,10 +353,10 @@ def _read(path: Path) -> Checkpoint:
         raise CorruptDataError(
             f"Checkpoints: {os.fspath(path)!r} is not the checkpoint that its name says"
         )
-    if record["agrad"] != agrad.__version__:
+    if record["agrad"] != _VERSION:
         raise ValueError(
             f"Checkpoints: {os.fspath(path)!r} was saved by agrad {record['agrad']}, this is "
-            f"{agrad.__version__}, which may not continue with the same numbers; install that "
+            f"{_VERSION}, which may not continue with the same numbers; install that "
             "version, or load only the weights with agrad.load(path)"
         )
     return Checkpoint(path, record, states)

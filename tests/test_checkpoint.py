@@ -435,7 +435,7 @@ def test_a_checkpoint_without_a_number_of_threads_is_restored(tmp_path: Path) ->
 
 def test_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Checkpoints(tmp_path) as checkpoints:
-        monkeypatch.setattr(ag, "__version__", "0.0.7")
+        monkeypatch.setattr(checkpoint, "_VERSION", "0.0.7")
         path = checkpoints.save(1, small())
         monkeypatch.undo()
         message = f"00000001.safetensors' was saved by agrad 0.0.7, this is {ag.__version__}"

@@ -12,6 +12,7 @@ from agrad.cli.interrupt import lost_output_interrupts
 from agrad.cli.output import printable
 from agrad.cli.study import study
 from agrad.cli.train import train
+from agrad.cli.trained import evaluate, predict
 
 __all__ = ["app", "run"]
 
@@ -27,6 +28,8 @@ def app() -> None:
 
 app.add_command(demo)
 app.add_command(train)
+app.add_command(predict)
+app.add_command(evaluate)
 app.add_command(study)
 app.add_command(doctor)
 

@@ -41,6 +41,7 @@ class RunFolder:
         settings: The options of the run.
         parts: The states to save in checkpoints; "model" is one of them.
         last: The checkpoint that `parts` were restored from, if the run is resumed.
+        described: What else is needed to rebuild the network, for the file of the settings.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class RunFolder:
         settings: Mapping[str, Any],
         parts: Mapping[str, Stateful],
         last: Checkpoint | None,
+        described: Mapping[str, Any],
     ) -> None:
         self.path = path
+        self._described = dict(described)
         self._checkpoints = checkpoints
         self._settings = settings
         self._parts = parts
@@ -59,6 +62,7 @@ class RunFolder:
         self._before = self._after = self._model.state_dict()
         metrics = last.metrics if last else {}
         self._series = {name: np.asarray(metrics.get(name, ())).tolist() for name in SERIES}
+        self._validations: list[dict[str, Any]] = list(metrics.get("validations", ()))
         self._score: float | None = None
         self._lines: JSONLines | None = None
 
@@ -71,12 +75,19 @@ class RunFolder:
         self.save_checkpoint()
         write_json(
             self.path / "settings.json",
-            {**self._settings, "machine": machine(self._settings["device"])},
+            {
+                **self._settings,
+                **self._described,
+                "machine": machine(self._settings["device"]),
+            },
         )
         metrics = self.path / "metrics.jsonl"
         with atomic_write(metrics) as file:
+            validations = {entry["iteration"]: entry for entry in self._validations}
             for i, values in enumerate(zip(*self._series.values()), 1):
                 file.write(_line(_entry(i, values)))
+                if i in validations:
+                    file.write(_line(validations[i]))
         self._lines = JSONLines(metrics)
 
     def __exit__(
@@ -100,6 +111,18 @@ class RunFolder:
             self._series[name].append(math.nan if value is None else value)
         self._before, self._after = self._after, self._model.state_dict()
         self._append(_entry(step.iteration, values))
+
+    def add_validation(self, validation: Evaluation) -> None:
+        """Record the validation after the last step."""
+        found = {"loss": validation.loss, "accuracy": validation.accuracy, **validation.metrics}
+        entry: dict[str, Any] = {"iteration": self.iteration}
+        entry |= {f"validation_{n}": value for n, value in found.items() if value == value}
+        self._validations.append(entry)
+        self._append(entry)
+
+    def use(self, weights: Mapping[str, Any]) -> None:
+        """Make these the weights of the run in the place of the last ones."""
+        self._after = dict(weights)
 
     def add_test(self, test: Evaluation) -> None:
         """Record the final test metrics."""
@@ -126,7 +149,10 @@ class RunFolder:
             self.iteration,
             self._parts,
             settings=self._settings,
-            metrics={name: np.asarray(values) for name, values in self._series.items()},
+            metrics={
+                **{name: np.asarray(values) for name, values in self._series.items()},
+                **({"validations": self._validations} if self._validations else {}),
+            },
             score=self._score,
         )
 
@@ -144,7 +170,8 @@ class RunFolder:
         """Write the weights, and after at least one step the plot."""
         agrad.save(self.path / "weights.safetensors", self._after)
         if self.iteration:
-            title = "{data}, {model} {activation} {depth}x{width}".format(**self._settings)
+            named = {**self._settings, "data": Path(self._settings["data"]).name}
+            title = "{data}, {model} {activation} {depth}x{width}".format(**named)
             series = (self._series[name] for name in ("loss", "rate", "fraction"))
             save_figure(run_figure(title, *series), self.path / "loss.png")
 

@@ -1,10 +1,12 @@
 """`agrad train`: train one network with one method and keep all results in one folder."""
 
+import json
 import math
 import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from click.core import ParameterSource
 from rich.console import Console
 
 import agrad
-from agrad import optim
+import agrad.nn.functional as F
+from agrad import nn, optim
 from agrad.checkpoint import Checkpoint, Checkpoints, Stateful
 from agrad.cli.interrupt import interrupts_between_steps
 from agrad.cli.output import (
@@ -25,14 +28,24 @@ from agrad.cli.output import (
     seed_option,
     single_threaded,
 )
+from agrad.cli.own_data import load_own_data
 from agrad.cli.progress import step_progress
 from agrad.cli.run_folder import CHECKPOINTS, FILES, SERIES, RunFolder
-from agrad.data import Batches
+from agrad.cli.trained import described, own_data_arguments
+from agrad.data import Batches, random_split
 from agrad.errors import NonFiniteError
 from agrad.study.data import NAMES, load_data
-from agrad.study.networks import ACTIVATIONS, INITS, KINDS, make_network
-from agrad.train import DECAY, evaluate
+from agrad.study.networks import (
+    ACTIVATIONS,
+    INITS,
+    KINDS,
+    dense_network,
+    image_network,
+    make_network,
+)
+from agrad.train import DECAY, Evaluation, evaluate
 from agrad.train import train as train_model
+from agrad.train.best import BestWeights
 
 __all__ = ["train"]
 
@@ -45,6 +58,7 @@ _NEED_MOMENTUM = ("rmsprop", "sgd")  # to be cautious; the others have momentum 
 _AUTO_START = 1e-4
 _ITERATIONS = 320
 _MAY_BE_NONE = ("init", "momentum", "epochs")
+_IF_GIVEN = ("target", "task", "validation", "patience")  # in the settings only then
 _WITH_RESUME = ("iterations", "checkpoint_every", "keep")  # options allowed with --resume
 _SIZES = {"dense": {"depth": 30, "width": 64}, "conv": {"depth": 12, "width": 32}}
 
@@ -64,13 +78,62 @@ class _LearningRate(click.ParamType["float | str"]):
         return rate
 
 
+class _Data(click.ParamType[str]):
+    name = "data"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        if value not in NAMES and not Path(value).exists():
+            self.fail(
+                f"{value!r} is neither one of {', '.join(NAMES)} nor a file or folder", param, ctx
+            )
+        return value if value in NAMES else str(Path(value).resolve())
+
+
+class _Validation(click.ParamType["float | str"]):
+    name = "validation"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
+        try:
+            share = float(value)
+        except ValueError:
+            if not Path(value).exists():
+                self.fail(f"{value!r} is neither a number nor a file or folder", param, ctx)
+            return str(Path(value).resolve())
+        if not 0 < share < 1:
+            self.fail(f"{value!r} must be between 0 and 1", param, ctx)
+        return share
+
+
 @click.command(short_help="Train one network with one method.")
 @click.option(
     "--data",
-    type=click.Choice(NAMES),
+    type=_Data(),
+    metavar="NAME|PATH",
     default="digits",
     show_default=True,
-    help="Data set; digits needs no download, imdb needs --model conv.",
+    help=f"Data set: {', '.join(NAMES)} (digits needs no download, imdb needs --model conv); or a "
+    "table (.csv, .tsv, .parquet) with --target; or a .npz file with arrays x and y; or a folder "
+    "with a folder of images for each class.",
+)
+@click.option("--target", metavar="COLUMN", help="Column of a table to predict.")
+@click.option(
+    "--task",
+    type=click.Choice(["classification", "regression"]),
+    help="For data of your own.  [default: regression for numbers, and classification for words, "
+    "for integers of a .npz file and for images]",
+)
+@click.option(
+    "--validation",
+    type=_Validation(),
+    metavar="SHARE|PATH",
+    help="Share of the training data to hold out, or other data of your own, to evaluate after "
+    "each epoch; the run ends with the best weights.",
+)
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    metavar="EPOCHS",
+    help="Stop after so many epochs without a lower validation loss.",
 )
 @click.option(
     "--model",
@@ -195,12 +258,17 @@ def train(
     keep: int,
     **settings: Any,
 ) -> None:
-    """Train a plain network on small images, or on film reviews.
+    """Train a plain network on small images, on film reviews, or on data of your own.
 
     Metrics are written during training, one JSON line per iteration. Ctrl-C ends the training
     after the current step and saves its state. However else a training ends, it can be resumed
     after its last checkpoint. BLAS uses one thread, which is fastest for narrow layers.
     """
+    settings = {
+        name: value
+        for name, value in settings.items()
+        if name not in _IF_GIVEN or value is not None
+    }
     problems = [] if resume else _completed(settings)
     if (out is None) == (resume is None):
         problems.insert(0, "give either --out FOLDER or --resume FOLDER")
@@ -311,7 +379,7 @@ def _require_own(context: click.Context, settings: dict[str, Any], last: Checkpo
     Raises:
         ValueError: It has not; a program has saved it, or another version of the command.
     """
-    wrong = {*(settings.keys() ^ last.settings.keys())}
+    wrong = {*(settings.keys() ^ last.settings.keys())}.difference(_IF_GIVEN)
     for option in context.command.params:
         name = option.name or ""
         value = last.settings.get(name)
@@ -347,6 +415,16 @@ def _completed(settings: dict[str, Any]) -> list[str]:
         problems.append(f"--cautious with --optimizer {settings['optimizer']} needs --momentum")
     if settings["data"] == "imdb" and settings["model"] == "dense":
         problems.append("--data imdb needs --model conv")
+    own = settings["data"] not in NAMES
+    for name in ("target", "task"):
+        if name in settings and not own:
+            problems.append(f"--{name} is for data of your own, not for {settings['data']}")
+    if isinstance(settings.get("validation"), str) and not own:
+        problems.append(f"--validation must be a share for {settings['data']}")
+    if "patience" in settings and "validation" not in settings:
+        problems.append("--patience needs --validation")
+    if own and settings["device"] != "cpu":
+        problems.append("data of your own need --device cpu")
     if not settings["average"] and settings["lr"] in (None, "auto"):
         problems.append("--no-average needs a learning rate, such as --lr 1e-3")
     settings["lr"] = settings["lr"] or "auto"
@@ -370,51 +448,69 @@ def _train(
     every: int,
     console: Console,
 ) -> None:
-    data = load_data(settings["data"]).to(settings["device"])
+    problem = _problem(settings)
     agrad.seed(settings["seed"])
     options = {name: settings[name] for name in ("depth", "width", "activation", "init")}
-    model = make_network(settings["model"], data, **options).to(settings["device"])
+    model = problem.network(settings["model"], options).to(settings["device"])
     optimizer = _optimizer(model.parameters(), settings)
     batches = Batches(
-        *data.train, batch_size=settings["batch_size"], seed=settings["seed"], drop_last=True
+        *problem.train, batch_size=settings["batch_size"], seed=settings["seed"], drop_last=True
     )
+    best = BestWeights(model)
     iterations = settings["iterations"] or settings["epochs"] * len(batches)
     settings = settings | {"iterations": iterations}
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "batches": batches}
+    if problem.validation is not None:
+        parts["best"] = best
     start = 0
     if last is not None:
+        _require_same(folder, problem.described, settings["data"])
         with _warnings_said(console):
             start = last.restore(parts)
         say(console, f"Resuming after iteration {start} of {iterations}")
 
     go_on = f"to resume: agrad train --resume {shlex.quote(str(folder))}"
-    with RunFolder(folder, checkpoints, settings, parts, last) as run:
+    with RunFolder(folder, checkpoints, settings, parts, last, problem.described) as run:
         try:
             with interrupts_between_steps():
                 run.begin()
             with (
                 interrupts_between_steps() as check,
-                step_progress(console, settings["data"], iterations) as show,
+                step_progress(console, Path(settings["data"]).name, iterations) as show,
             ):
+                epoch = batches.epoch
                 for step in train_model(
                     model,
                     optimizer,
                     batches,
-                    iterations,
+                    start if _is_stale(best, settings) else iterations,
+                    problem.loss,
                     start=start,
                     capture=True,
                     decay=settings["decay"],
                 ):
                     run.add(step)
                     show(step)
+                    if problem.validation is not None and batches.epoch > epoch:
+                        epoch = batches.epoch
+                        validation = problem.evaluated(model, problem.validation)
+                        run.add_validation(validation)
+                        best.update(epoch, validation.loss)
+                        if _is_stale(best, settings):
+                            break
                     if step.iteration % every == 0:
                         run.save_checkpoint()
                     check()
-            test = evaluate(model, *data.test)
-            if not math.isfinite(test.loss):
-                raise NonFiniteError(f"the test loss is {test.loss}; lower the learning rate")
             run.save_checkpoint()
-            run.add_test(test)
+            best.restore()
+            if best.epoch is not None:
+                run.use(model.state_dict())
+            test = None
+            if problem.test is not None:
+                test = problem.evaluated(model, problem.test)
+                if not math.isfinite(test.loss):
+                    raise NonFiniteError(f"the test loss is {test.loss}; lower the learning rate")
+                run.add_test(test)
             run.save_outcome()
         except KeyboardInterrupt:
             run.save_checkpoint()
@@ -430,10 +526,92 @@ def _train(
     if optimizer.cuts:
         times = f"{optimizer.cuts} times; {optimizer.zero_steps} steps were left out"
         say(console, f"Steps that raised the loss were cut {times}")
-    if better := run.better():
+    if best.epoch is not None:
+        found = described(problem.evaluated(model, problem.validation))
+        say(console, f"The weights are those of the best epoch, {best.epoch}: validation {found}")
+    elif better := run.better():
         say(console, better)
-    say(console, f"Test loss {test.loss:.4f}, accuracy {test.accuracy:.2%}")
+    if test is not None:
+        say(console, f"Test loss {test.loss:.4f}, accuracy {test.accuracy:.2%}")
     say(console, f"Settings, metrics, weights, plot and checkpoints: {folder}")
+
+
+def _require_same(folder: Path, described: dict[str, Any], data: str) -> None:
+    """Raise a ValueError if data of the user's own have changed since the run began."""
+    try:
+        saved = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it is written again
+        return
+    if any(saved.get(name) != value for name, value in described.items()):
+        raise ValueError(f"the data in {data!r} have changed since the run began; start a new one")
+
+
+def _is_stale(best: BestWeights, settings: dict[str, Any]) -> bool:
+    """Return whether so many epochs have brought no better weights that the training stops."""
+    return "patience" in settings and best.stale >= settings["patience"]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What a run learns, a named data set or data of the user's own.
+
+    Attributes:
+        train: the training inputs and targets.
+        validation: those held out, or None.
+        test: those of the test set, or None.
+        loss: the loss function.
+        metrics: the names of metrics beside the loss and the accuracy.
+        network: makes a network of a kind, with its options.
+        described: what the settings must say for the network to be rebuilt.
+    """
+
+    train: tuple[Any, Any]
+    validation: tuple[Any, Any] | None
+    test: tuple[Any, Any] | None
+    loss: Any
+    metrics: list[str]
+    network: Callable[[str, dict[str, Any]], nn.Module]
+    described: dict[str, Any]
+
+    def evaluated(self, model: nn.Module, data: Any) -> Evaluation:
+        """Return the evaluation on some of the data."""
+        inputs, targets = data
+        return evaluate(model, inputs, targets, loss_function=self.loss, metrics=self.metrics)
+
+
+def _problem(settings: dict[str, Any]) -> _Problem:
+    if settings["data"] in NAMES:
+        data = load_data(settings["data"]).to(settings["device"])
+        parts = [data.train]
+        if "validation" in settings:
+            share = settings["validation"]
+            parts = random_split(data.train, [1 - share, share], settings["seed"])
+        return _Problem(
+            parts[0],
+            parts[1] if len(parts) > 1 else None,
+            data.test,
+            F.cross_entropy,
+            [],
+            lambda kind, options: make_network(kind, data, **options),
+            {},
+        )
+    own = load_own_data(*own_data_arguments(settings))
+    inputs = own.train[0]
+    outputs = own.format.outputs
+
+    def network(kind: str, options: dict[str, Any]) -> nn.Module:
+        if kind == "dense":
+            return dense_network(inputs[0].size, outputs, **options)
+        if inputs.ndim != 3:
+            raise ValueError(
+                f"--model conv needs images (N, height, width), the inputs are {inputs.shape}"
+            )
+        return image_network(inputs.shape[1:], outputs, **options)
+
+    return _Problem(
+        *(own.train, own.validation, None, own.format.loss, own.format.metrics, network),
+        {"format": own.format.as_json()},
+    )
 
 
 def _optimizer(params: Any, settings: dict[str, Any]) -> optim.Optimizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import operator
 import threading
 import weakref
@@ -325,6 +326,10 @@ class Tensor(Methods):
         extra = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         extra += "" if self._data is values else f", device={self.device!r}"
         return f"tensor({text}{extra}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def _repr_html_(self) -> str:
+        about = f"shape {self.shape}, {self.dtype}, {self.device}"
+        return f"<pre>{html.escape(repr(self))}</pre><small>{about}</small>"
 
     def __bool__(self) -> bool:
         self._require_no_freezing()

@@ -1,18 +1,20 @@
-"""Batches of arrays, in a seeded order that can be resumed."""
+"""Batches of arrays or of a data set, in a seeded order that can be resumed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from agrad import random
 from agrad.data.arguments import integer
+from agrad.data.subset import Collate, collate
 
 __all__ = ["Batches"]
 
 
 class Batches:
-    """Batches of one or more arrays of equal length, shuffled differently in every epoch.
+    """Batches of arrays of equal length, or of a data set, shuffled differently in every epoch.
 
     Iterating runs through one epoch and yields tuples with one batch of each array. The last batch
     is shorter if `batch_size` does not divide the length. The order depends on the seed and the
@@ -21,17 +23,26 @@ class Batches:
 
     Args:
         arrays: Arrays or Tensors of shape (N, ...), N examples each. Batches are on the device of
-            their array.
+            their array. Or a single data set: an object with `__len__` and `__getitem__` that
+            returns examples, tuples of arrays or numbers; see `Dataset`.
         batch_size: The number of examples in a batch.
         shuffle: Whether to shuffle the examples in every epoch; otherwise they keep their order.
         seed: The non-negative seed of the order; by default it is drawn from
             `agrad.random.generator()`, so `ag.seed` determines it.
         drop_last: Whether to omit a last batch shorter than `batch_size`.
+        transform: A function of the first array of each batch that returns what takes its place,
+            such as the augmentations of images. What it draws from `agrad.random.generator()` is
+            determined by the seed, the epoch and the batch.
+        weights: Of each example, a number that is not negative. An epoch then draws N examples with
+            replacement, each with a probability in proportion to its weight; it needs `shuffle`.
+        collate: Makes a batch, a tuple of arrays, of a list of examples of a data set; by default
+            `agrad.data.collate`.
 
     Raises:
         TypeError: An entry of `arrays` has no shape, or `batch_size` or `seed` is not an integer.
         ValueError: There are no arrays, their lengths differ, an epoch has no batch, `batch_size`
-            is below 1, or `seed` is negative.
+            is below 1, or `seed` is negative; the weights are not N numbers that are finite and not
+            negative, or all 0; `collate` is given for arrays.
 
     Example:
         >>> import numpy as np
@@ -53,9 +64,18 @@ class Batches:
         shuffle: bool = True,
         seed: int | None = None,
         drop_last: bool = False,
+        transform: Callable[[Any], Any] | None = None,
+        weights: Any = None,
+        collate: Collate | None = None,
     ) -> None:
         self._arrays = arrays
-        self._examples = _common_length(arrays)
+        self._dataset = arrays[0] if len(arrays) == 1 and _is_dataset(arrays[0]) else None
+        if collate is not None and self._dataset is None:
+            raise ValueError("Batches: collate needs a data set; arrays are batches as they are")
+        self._examples = _common_length(arrays) if self._dataset is None else len(self._dataset)
+        self._collate = collate
+        self._transform = transform
+        self._shares = None if weights is None else _shares(weights, self._examples, shuffle)
         self._batch_size = integer("Batches", "batch_size", batch_size, least=1)
         self._shuffle = bool(shuffle)
         self._drop_last = bool(drop_last)
@@ -162,30 +182,69 @@ class Batches:
         self._start(epoch, batch)
 
     def _settings(self) -> dict[str, Any]:
-        return {
+        settings = {
             "examples": self._examples,
             "batch_size": self._batch_size,
             "shuffle": self._shuffle,
             "drop_last": self._drop_last,
         }
+        return settings if self._shares is None else settings | {"weighted": True}
 
     def _start(self, epoch: int, batch: int) -> None:
         self._epoch = epoch
         self._batch = batch
-        if self._shuffle:
-            self._order = np.random.default_rng([epoch, self._seed]).permutation(self._examples)
-        else:
+        if not self._shuffle:
             self._order = np.arange(self._examples)
+            return
+        rng = np.random.default_rng([epoch, self._seed])
+        if self._shares is None:
+            self._order = rng.permutation(self._examples)
+        else:
+            self._order = rng.choice(self._examples, self._examples, p=self._shares)
 
     def _next(self) -> tuple[Any, ...]:
         start = self._batch * self._batch_size
         rows = self._order[start : start + self._batch_size]
-        batch = tuple(array[rows] for array in self._arrays)
+        draws = self._dataset is not None or self._transform is not None
+        with random.seeded(self._seed, self._epoch, self._batch) if draws else nullcontext():
+            batch = self._load(rows)
         # Advance before yielding, so that a state saved while this batch is used names the next.
         self._batch += 1
         if self._batch == len(self):
             self._start(self._epoch + 1, batch=0)
         return batch
+
+    def _load(self, rows: Any) -> tuple[Any, ...]:
+        if self._dataset is None:
+            batch = tuple(array[rows] for array in self._arrays)
+        else:
+            examples = [self._dataset[int(row)] for row in rows]
+            batch = tuple((self._collate or collate)(examples))
+        if self._transform is None:
+            return batch
+        return self._transform(batch[0]), *batch[1:]
+
+
+def _is_dataset(data: Any) -> bool:
+    """Return whether `data` holds examples by number, and is neither an array nor a list."""
+    if hasattr(data, "shape") or isinstance(data, list | tuple | dict | str | bytes):
+        return False
+    return hasattr(data, "__len__") and hasattr(data, "__getitem__")
+
+
+def _shares(weights: Any, examples: int, shuffle: bool) -> Any:
+    """Return the probabilities of the examples."""
+    shares = np.asarray(weights, np.float64)
+    if not shuffle:
+        raise ValueError("Batches: weights need shuffle=True")
+    if shares.shape != (examples,):
+        raise ValueError(
+            f"Batches: weights must be of shape ({examples},), one for each example, got "
+            f"{shares.shape}"
+        )
+    if not (np.isfinite(shares).all() and (shares >= 0).all() and shares.any()):
+        raise ValueError("Batches: weights must be finite, not negative and not all 0")
+    return shares / shares.sum()
 
 
 def _common_length(arrays: tuple[Any, ...]) -> int:

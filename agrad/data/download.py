@@ -17,8 +17,8 @@ class DownloadError(OSError):
     """No mirror served the published file."""
 
 
-def require(module: str) -> Any:
-    """Import and return an optional module that the data sets need.
+def require(module: str, user: str = "the data sets", extra: str = "demo") -> Any:
+    """Import and return an optional module that `user` needs and that `extra` installs.
 
     Raises:
         ImportError: The module is not installed; the message says what to install.
@@ -27,7 +27,7 @@ def require(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise ImportError(
-            f'the data sets need {module.partition(".")[0]}: pip install "agrad[demo]"'
+            f'{user} need {module.partition(".")[0]}: pip install "agrad[{extra}]"'
         ) from error
 
 

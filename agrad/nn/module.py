@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -13,7 +14,7 @@ from agrad.backend import Array, is_array, move
 from agrad.core.context import recorder
 from agrad.core.tensor import Tensor, as_tensor, plain
 
-__all__ = ["IncompatibleKeys", "Module", "Parameter"]
+__all__ = ["ForwardHook", "IncompatibleKeys", "Module", "Parameter", "RemovableHandle"]
 
 _Kind = TypeVar("_Kind")
 
@@ -58,6 +59,33 @@ class IncompatibleKeys(NamedTuple):
     unexpected: list[str]
 
 
+ForwardHook = Callable[["Module", tuple[Any, ...], Any], Any]
+"""Takes a module, the inputs of its call and its output; returns None or another output."""
+
+
+class RemovableHandle:
+    """Removes a hook from the module that it was registered on.
+
+    In a `with` statement it removes the hook at the end of the block.
+    """
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+
+    def remove(self) -> None:
+        """Remove the hook; a second call does nothing."""
+        hooks = self._module._forward_hooks
+        self._module._forward_hooks = {
+            handle: hook for handle, hook in hooks.items() if handle is not self
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
 class Module:
     """A function that owns parameters and other modules.
 
@@ -89,6 +117,7 @@ class Module:
     # Class attributes are the defaults, so there is no __init__ that a subclass must call.
     training: bool = True
     _persistence: Mapping[str, bool] = MappingProxyType({})
+    _forward_hooks: Mapping[RemovableHandle, ForwardHook] = MappingProxyType({})
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """Return the output. Subclasses must define it.
@@ -102,7 +131,45 @@ class Module:
         tape = recorder.get()
         if tape is not None:
             tape.enter(self)
-        return self.forward(*inputs, **options)
+        output = self.forward(*inputs, **options)
+        if self._forward_hooks:
+            for hook in self._forward_hooks.values():  # a dict that hooks replace, not change
+                replaced = hook(self, inputs, output)
+                output = output if replaced is None else replaced
+        return output
+
+    def register_forward_hook(self, hook: ForwardHook) -> RemovableHandle:
+        """Let a function see, and perhaps replace, the output of every call of the module.
+
+        In a captured model it runs when the model is recorded, like all other Python.
+
+        Args:
+            hook: Called after `forward` with the module, the tuple of its inputs and its output.
+                What it returns, unless None, takes the place of the output.
+
+        Returns:
+            A handle whose `remove` removes the hook; it can be used in a `with` statement.
+
+        Raises:
+            TypeError: `hook` is not callable.
+
+        Example:
+            >>> from agrad import nn
+            >>> model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+            >>> shapes = []
+            >>> hook = lambda module, inputs, output: shapes.append(output.shape)
+            >>> with model[1].register_forward_hook(hook):
+            ...     output = model(np.ones((4, 3), np.float32))
+            >>> shapes
+            [(4, 8)]
+        """
+        if not callable(hook):
+            raise TypeError(
+                f"register_forward_hook: hook must be callable, got a {type(hook).__name__}"
+            )
+        handle = RemovableHandle(self)
+        self._forward_hooks = {**self._forward_hooks, handle: hook}
+        return handle
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -387,6 +454,46 @@ class Module:
             return f"{type(self).__name__}({extra})"
         body = "".join(f"\n  {line}" for line in ([extra] if extra else []) + lines)
         return f"{type(self).__name__}({body}\n)"
+
+    def __str__(self) -> str:
+        """Return the repr, with the shapes and the number of parameters of every module.
+
+        Example:
+            >>> from agrad import nn
+            >>> print(nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)))
+            Sequential(
+              (0): Linear(in_features=3, out_features=8, bias=True)  # weight (8, 3), bias (8,)
+              (1): Tanh()
+              (2): Linear(in_features=8, out_features=2, bias=True)  # weight (2, 8), bias (2,)
+            )  # 50 parameters
+        """
+        count = sum(parameter.size for parameter in self.parameters())
+        frozen = sum(p.size for p in self.parameters() if not p.requires_grad)
+        total = f"{count:,} parameters" + (f", {frozen:,} of them frozen" if frozen else "")
+        return f"{self._with_shapes()}{':' if self._is_leaf() else '  #'} {total}"
+
+    def _is_leaf(self) -> bool:
+        return not self._own(Module) and bool(self._own(Parameter))
+
+    def _with_shapes(self) -> str:
+        """Return the repr with the shapes of the parameters."""
+        own = {**self._own(Parameter), **self._own_buffers()}
+        shapes = ", ".join(f"{name} {tensor.shape}" for name, tensor in own.items())
+        note = f"  # {shapes}" if shapes else ""
+        children = self._own(Module)
+        if not children or type(self).__repr__ is not Module.__repr__:
+            return f"{self!r}{note}"
+        extra = self.extra_repr()
+        lines = [extra] if extra else []
+        lines += [
+            f"({name}): {child._with_shapes()}".replace("\n", "\n  ")
+            for name, child in children.items()
+        ]
+        body = "".join(f"\n  {line}" for line in lines)
+        return f"{type(self).__name__}({body}\n){note}"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def _join(prefix: str, name: str) -> str:

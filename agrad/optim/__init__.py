@@ -13,7 +13,15 @@ from agrad.optim.muon import Muon
 from agrad.optim.optimizer import Optimizer, RuleOptimizer
 from agrad.optim.rmsprop import RMSprop
 from agrad.optim.rule import Rule
-from agrad.optim.schedule import CosineAnnealingLR, LinearLR, Schedule, SequentialLR, StepLR
+from agrad.optim.schedule import (
+    CosineAnnealingLR,
+    LinearLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    Schedule,
+    SequentialLR,
+    StepLR,
+)
 from agrad.optim.sgd import SGD
 
 __all__ = [
@@ -25,9 +33,11 @@ __all__ = [
     "CosineAnnealingLR",
     "LinearLR",
     "Muon",
+    "OneCycleLR",
     "Optimizer",
     "ParameterGroup",
     "RMSprop",
+    "ReduceLROnPlateau",
     "Rule",
     "RuleOptimizer",
     "Schedule",

@@ -9,7 +9,15 @@ from agrad.optim.arguments import require, require_integer
 from agrad.optim.optimizer import Optimizer
 from agrad.optim.state import require_count, require_dict
 
-__all__ = ["CosineAnnealingLR", "LinearLR", "Schedule", "SequentialLR", "StepLR"]
+__all__ = [
+    "CosineAnnealingLR",
+    "LinearLR",
+    "OneCycleLR",
+    "ReduceLROnPlateau",
+    "Schedule",
+    "SequentialLR",
+    "StepLR",
+]
 
 
 class Schedule:
@@ -242,3 +250,255 @@ class SequentialLR(Schedule):
         turn = bisect_right(self.milestones, steps)
         begin = self.milestones[turn - 1] if turn > 0 else 0
         return self.schedulers[turn].factor(steps - begin)
+
+
+class OneCycleLR(Schedule):
+    """One cycle: from a low rate up to `max_lr`, and down to almost 0.
+
+    The momentum does not change, unlike in PyTorch by default. After `total_steps` the rate stays
+    as it is. With several parameter groups, `max_lr` is the peak of the highest rate; the ratios
+    stay the same.
+
+    Args:
+        optimizer: the optimizer.
+        max_lr: the peak, a rate and not a factor, whatever `lr` is; None for `lr` itself, as an
+            automatic rate requires.
+        total_steps: the number of steps of the cycle, at least 2.
+        pct_start: the share of the cycle in which the rate rises.
+        anneal_strategy: the form of rise and fall: "cos" or "linear".
+        div_factor: the first rate is `max_lr` / `div_factor`.
+        final_div_factor: the last rate is the first / `final_div_factor`.
+        three_phase: whether the rate falls to the first rate symmetrically to the rise, and then to
+            the last one; otherwise it falls straight to the last.
+
+    Raises:
+        ValueError: an argument is out of its range; the learning rate is automatic or 0 and
+            `max_lr` is given.
+
+    Source: Smith and Topin, "Super-Convergence", arXiv:1708.07120.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import optim
+        >>> optimizer = optim.SGD([ag.tensor(0.0, requires_grad=True)], lr=1.0)
+        >>> schedule = optim.OneCycleLR(optimizer, max_lr=8.0, total_steps=5, pct_start=0.5)
+        >>> for _ in range(5):
+        ...     print(round(optimizer.rate, 3))
+        ...     schedule.step()
+        0.32
+        6.08
+        7.236
+        2.764
+        0.0
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        max_lr: float | None,
+        total_steps: int,
+        *,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+    ) -> None:
+        require_integer(self._name, total_steps=total_steps)
+        require(self._name, "be at least 2", lambda x: x >= 2, total_steps=total_steps)
+        require(self._name, "be in [0, 1]", lambda x: 0 <= x <= 1, pct_start=pct_start)
+        require(
+            self._name,
+            "be positive",
+            lambda x: x > 0,
+            div_factor=div_factor,
+            final_div_factor=final_div_factor,
+            **({} if max_lr is None else {"max_lr": max_lr}),
+        )
+        if anneal_strategy not in ("cos", "linear"):
+            raise ValueError(
+                f'{self._name}: anneal_strategy must be "cos" or "linear", got {anneal_strategy!r}'
+            )
+        self.max_lr = max_lr
+        self.total_steps = total_steps
+        self.pct_start = pct_start
+        self.anneal_strategy = anneal_strategy
+        self.div_factor = div_factor
+        self.final_div_factor = final_div_factor
+        self.three_phase = three_phase
+        super().__init__(optimizer)
+
+    def factor(self, steps: int) -> float:
+        """Return the factor on the cycle, by the learning rate in force.
+
+        Raises:
+            ValueError: `max_lr` is given, and the learning rate is automatic or 0.
+        """
+        optimizer = self.optimizer
+        if self.max_lr is not None and (optimizer.automatic or optimizer.lr == 0):
+            raise ValueError(
+                f"{self._name}: max_lr must be None if the learning rate is automatic or 0, "
+                f"got {self.max_lr}"
+            )
+        peak = 1.0 if self.max_lr is None else self.max_lr / optimizer.lr
+        first = peak / self.div_factor
+        last = first / self.final_div_factor
+        top, bottom = self.pct_start * self.total_steps - 1, self.total_steps - 1
+        phases = [(0.0, top, first, peak), (top, bottom, peak, last)]
+        if self.three_phase:
+            phases[1:] = [(top, 2 * top, peak, first), (2 * top, bottom, first, last)]
+        now = min(steps, bottom)
+        begin, end, start, stop = next((phase for phase in phases if now <= phase[1]), phases[-1])
+        return self._between(start, stop, (now - begin) / (end - begin) if end > begin else 1.0)
+
+    def _between(self, start: float, end: float, way: float) -> float:
+        if self.anneal_strategy == "linear":
+            return start + (end - start) * way
+        return end + (start - end) / 2 * (1 + math.cos(math.pi * way))
+
+
+class ReduceLROnPlateau(Schedule):
+    """Multiply the rate by `factor` when a metric has stopped improving.
+
+    Args:
+        optimizer: the optimizer.
+        mode: "min" if a lower metric is better, "max" if a higher one is.
+        factor: the factor, in (0, 1).
+        patience: the number of steps without an improvement that are allowed.
+        threshold: how much better than the best a metric must be.
+        threshold_mode: whether the threshold is a share of the best metric, "rel", or a difference,
+            "abs".
+        cooldown: the number of steps after a reduction that do not count.
+        min_lr: a rate below which the schedule does not go; 0 for an automatic rate.
+        eps: a reduction of the rate by less is left out.
+
+    Raises:
+        ValueError: an argument is out of its range; the learning rate is automatic or 0 and
+            `min_lr` is not 0.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import optim
+        >>> optimizer = optim.SGD([ag.tensor(0.0, requires_grad=True)], lr=8.0)
+        >>> schedule = optim.ReduceLROnPlateau(optimizer, factor=0.5, patience=1)
+        >>> for loss in (3.0, 2.0, 2.0, 2.5, 1.0):
+        ...     schedule.step(loss)
+        ...     print(optimizer.rate)
+        8.0
+        8.0
+        8.0
+        4.0
+        4.0
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        for name, value, known in (
+            ("mode", mode, ("min", "max")),
+            ("threshold_mode", threshold_mode, ("rel", "abs")),
+        ):
+            if value not in known:
+                raise ValueError(f"{self._name}: {name} must be one of {known}, got {value!r}")
+        require(self._name, "be in (0, 1)", lambda x: 0 < x < 1, factor=factor)
+        require(
+            self._name,
+            "not be negative",
+            lambda x: x >= 0,
+            **{"patience": patience, "threshold": threshold, "cooldown": cooldown},
+            **{"min_lr": min_lr, "eps": eps},
+        )
+        self.mode = mode
+        self.reduction = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.threshold_mode = threshold_mode
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        self.eps = eps
+        self.scale = 1.0
+        self.best: float | None = None
+        self.num_bad_epochs = 0
+        self.cooldown_counter = 0
+        super().__init__(optimizer)
+
+    def current(self) -> float:
+        """Return the product of the reductions so far, at least `min_lr` as a rate.
+
+        Raises:
+            ValueError: `min_lr` is not 0, and the learning rate is automatic or 0.
+        """
+        self._lowest()
+        return self.scale
+
+    def _lowest(self) -> float:
+        optimizer = self.optimizer
+        if self.min_lr and (optimizer.automatic or optimizer.lr == 0):
+            raise ValueError(
+                f"{self._name}: min_lr must be 0 if the learning rate is automatic or 0, "
+                f"got {self.min_lr}"
+            )
+        return self.min_lr / optimizer.lr if self.min_lr else 0.0
+
+    def step(self, metrics: float) -> None:  # type: ignore[override]
+        """Count a metric, usually the validation loss after an epoch; perhaps reduce the rate."""
+        require(self._name, "be a number", lambda _: True, metrics=metrics)
+        lowest = self._lowest()
+        self.steps += 1
+        if self.best is None or self._is_better(metrics, self.best):
+            self.best = float(metrics)
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
+            reduced = max(self.scale * self.reduction, lowest)
+            if self.optimizer.lr * (self.scale - reduced) > self.eps:
+                self.scale = reduced
+        self.optimizer.scale_source = self
+
+    def _is_better(self, metric: float, best: float) -> bool:
+        sign = -1 if self.mode == "min" else 1
+        relative = self.threshold_mode == "rel"
+        bound = best * (1 + sign * self.threshold) if relative else best + sign * self.threshold
+        return sign * metric > sign * bound
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the factor, the best metric and the counts."""
+        return {name: getattr(self, name) for name in _PLATEAU}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore a state from `state_dict`.
+
+        Raises:
+            ValueError: the state does not fit; nothing has changed.
+            TypeError: the factor or the best metric is not a number; nothing has changed.
+        """
+        if require_dict(self._name, "the state", state).keys() != set(_PLATEAU):
+            raise ValueError(
+                f"{self._name}.load_state_dict: expected {sorted(_PLATEAU)}, got {sorted(state)}"
+            )
+        require(self._name, "be in [0, 1]", lambda x: 0 <= x <= 1, scale=state["scale"])
+        if state["best"] is not None:
+            require(self._name, "be a number", lambda _: True, best=state["best"])
+        for name in _PLATEAU_COUNTS:
+            require_count(self._name, name, state[name])
+        for name in _PLATEAU:
+            setattr(self, name, state[name])
+        self.optimizer.scale_source = self
+
+
+_PLATEAU_COUNTS = ("steps", "num_bad_epochs", "cooldown_counter")
+_PLATEAU = ("scale", "best", *_PLATEAU_COUNTS)

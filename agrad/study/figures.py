@@ -118,6 +118,9 @@ def _draw(axis: Any, values: Losses, window: int, style: Style) -> None:
 def _logarithmic(axis: Any) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
+    low, high = axis.dataLim.intervaly
+    if 0 < low <= high < low * (1 + 1e-6):  # equal up to rounding, which is no range of an axis
+        axis.set_ylim(low / 2, high * 2)
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_minor_locator(NullLocator())

@@ -1,30 +1,20 @@
-"""The training loop, and evaluation."""
+"""The training loop."""
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 import agrad.nn.functional as F
-from agrad.core.context import no_grad
-from agrad.core.tensor import as_tensor, plain
 from agrad.data import Batches
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.nn import Module
 from agrad.optim import Optimizer
 from agrad.optim.arguments import require
-from agrad.train.step import (
-    LossFunction,
-    capture_step,
-    require_targets,
-    train_step,
-)
+from agrad.train.step import LossFunction, capture_step, train_step
 
-__all__ = ["DECAY", "Evaluation", "Step", "decay_factor", "evaluate", "train"]
+__all__ = ["DECAY", "Step", "checked_decay", "decay_factor", "make_step", "steps", "train"]
 
 DECAY = 0.4
 """The share of the training over which an automatic rate's step falls to 0."""
@@ -52,19 +42,6 @@ class Step:
     rate: float
     fraction: float | None
     cuts: int
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The mean loss on a set of examples, and the accuracy.
-
-    Attributes:
-        loss: the mean over the examples.
-        accuracy: the share of right classes, from 0 to 1; NaN if the targets are not classes.
-    """
-
-    loss: float
-    accuracy: float
 
 
 def train(
@@ -122,17 +99,33 @@ def train(
     for name, count in (("iterations", iterations), ("start", start)):
         if count < 0:
             raise ValueError(f"train: {name} must not be negative, got {count}")
+    decay = checked_decay("train", optimizer, decay)
+    step = make_step(model, optimizer, loss_function, capture)
+    numbers = range(start + 1, iterations + 1)
+    return steps(model, step, optimizer, batches.forever(), numbers, iterations, decay)
+
+
+def checked_decay(owner: str, optimizer: Optimizer, decay: float | None) -> float:
+    """Return the share of the decay, by default the one that suits the optimizer.
+
+    Raises:
+        ValueError: it is not in [0, 1], or the optimizer has a schedule already.
+    """
     if decay is None:
         decay = DECAY if optimizer.automatic and optimizer.scale_source == 1 else 0.0
-    require("train", "be in [0, 1]", lambda x: 0 <= x <= 1, decay=decay)
+    require(owner, "be in [0, 1]", lambda x: 0 <= x <= 1, decay=decay)
     if decay and optimizer.scale_source != 1:
-        raise ValueError(f"train: got decay={decay}, but the optimizer has a schedule already")
-    step: Callable[[Any, Any], float] = (
-        capture_step(model, optimizer, loss_function)
-        if capture
-        else partial(train_step, model, optimizer, loss_function=loss_function)
-    )
-    return _steps(model, step, optimizer, batches, range(start + 1, iterations + 1), decay)
+        raise ValueError(f"{owner}: got decay={decay}, but the optimizer has a schedule already")
+    return decay
+
+
+def make_step(
+    model: Module, optimizer: Optimizer, loss_function: LossFunction, capture: bool
+) -> Callable[[Any, Any], float]:
+    """Return a function that makes a step on a batch's inputs and targets, perhaps captured."""
+    if capture:
+        return capture_step(model, optimizer, loss_function)
+    return partial(train_step, model, optimizer, loss_function=loss_function)
 
 
 def decay_factor(step: int, steps: int, share: float) -> float:
@@ -146,19 +139,31 @@ def decay_factor(step: int, steps: int, share: float) -> float:
     return min(1.0, (steps + 1 - step) / steps / share)
 
 
-def _steps(
+def steps(
     model: Module,
     step: Callable[[Any, Any], float],
     optimizer: Optimizer,
-    batches: Batches,
-    iterations: range,
+    batches: Iterator[Any],
+    numbers: Iterable[int],
+    iterations: int,
     decay: float,
 ) -> Iterator[Step]:
+    """Make a step on each batch, yielding a `Step` after each; see `train`.
+
+    Args:
+        model: the network; it is set to training mode.
+        step: makes a step, as `make_step` returns it.
+        optimizer: the optimizer that it steps.
+        batches: pairs of inputs and targets.
+        numbers: the numbers of the steps; no batch is taken after the last.
+        iterations: the number of steps of the whole training, which the decay needs.
+        decay: the share of them over which the step falls to 0.
+    """
     model.train()
     try:
-        for iteration, (inputs, targets) in zip(iterations, batches.forever()):
+        for iteration, (inputs, targets) in zip(numbers, batches):
             if decay:
-                optimizer.scale = decay_factor(iteration, iterations.stop - 1, decay)
+                optimizer.scale = decay_factor(iteration, iterations, decay)
             rate, cuts, start = optimizer.rate, optimizer.cuts, perf_counter()
             try:
                 loss = step(inputs, targets)
@@ -170,75 +175,3 @@ def _steps(
     finally:
         if decay:
             optimizer.scale = 1.0
-
-
-def evaluate(
-    model: Module,
-    inputs: Any,
-    labels: Any,
-    batch_size: int = 1000,
-    loss_function: LossFunction = F.cross_entropy,
-) -> Evaluation:
-    """Return the mean loss of a model in evaluation mode, and the accuracy of a classifier.
-
-    A loss that is not finite is returned, not raised as an error.
-
-    Args:
-        model: returns logits of shape (N, classes, ...), or what the loss function takes; each
-            module's mode is restored afterwards.
-        inputs: the examples, (N, ...), at least one; on the model's device, like the labels.
-        labels: their classes, integers of shape (N, ...), or any targets of the loss function.
-        batch_size: how many examples are computed at a time.
-        loss_function: takes output and targets, and returns the mean loss of these examples, a
-            single element. For regression pass `F.mse_loss`.
-
-    Raises:
-        ValueError: there are no examples, the number of labels differs, `batch_size` is below 1, or
-            the loss has several elements; the default loss gets labels that are neither classes
-            nor probabilities.
-
-    Example:
-        >>> import numpy as np
-        >>> from agrad import nn
-        >>> from agrad.train import evaluate
-        >>> logits = np.array([[0.0, 9.0], [0.0, 9.0]], np.float32)
-        >>> evaluate(nn.Identity(), logits, np.array([1, 0])).accuracy
-        0.5
-        >>> targets = np.array([[0.0, 8.0], [1.0, 9.0]], np.float32)
-        >>> evaluate(nn.Identity(), logits, targets, loss_function=F.mse_loss)
-        Evaluation(loss=0.5, accuracy=nan)
-    """
-    if batch_size < 1:
-        raise ValueError(f"evaluate: batch_size must be at least 1, got {batch_size}")
-    if len(inputs) == 0 or len(inputs) != len(labels):
-        raise ValueError(
-            f"evaluate: got {len(inputs)} inputs and {len(labels)} labels; "
-            "give at least one example, and a label for each"
-        )
-    require_targets("evaluate", loss_function, labels)
-    # The sum of the examples' losses is exact, where the mean of a batch is rounded.
-    sums = loss_function is F.cross_entropy
-    measure = partial(F.cross_entropy, reduction="sum") if sums else loss_function
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    loss = correct = 0.0
-    count = 0
-    try:
-        with no_grad(), np.errstate(over="ignore", invalid="ignore"):
-            for i in range(0, len(inputs), batch_size):
-                part = labels[i : i + batch_size]
-                output = model(as_tensor(inputs[i : i + batch_size]))
-                own = measure(output, part)
-                if own.size != 1:
-                    raise ValueError(
-                        f"evaluate: loss_function must return a single element, got {own.shape}"
-                    )
-                loss += own.item() * (1 if sums else len(part))
-                classes = plain(as_tensor(part))
-                if classes.dtype.kind in "iu" and classes.ndim + 1 == output.ndim:
-                    correct += int(np.sum(output.argmax(axis=1) == classes))
-                    count += classes.size
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    return Evaluation(loss / len(inputs), correct / count if count else math.nan)

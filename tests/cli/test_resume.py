@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import agrad as ag
+from agrad import checkpoint
 
 pytest.importorskip("click")
 
@@ -293,7 +294,7 @@ def test_a_folder_with_checkpoints_alone_is_of_a_run(tmp_path: Path) -> None:
 
 def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tmp_path, "--iterations", 3)
-    monkeypatch.setattr(ag, "__version__", "9.9.9")
+    monkeypatch.setattr(checkpoint, "_VERSION", "9.9.9")
     result = invoke("train", "--resume", tmp_path)
     assert "was saved by agrad 0.1.0, this is 9.9.9" in str(result.exception)
 

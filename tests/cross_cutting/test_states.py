@@ -26,6 +26,7 @@ def make_parts(seed: int = 0, epochs: int = 1) -> dict[str, Any]:
         "average": optimizer,
         "rmsprop": optim.RMSprop(nn.Linear(2, 2).parameters(), lr=0.01 + seed, centered=True),
         "schedule": optim.StepLR(optimizer, step_size=2),
+        "plateau": optim.ReduceLROnPlateau(optim.SGD(nn.Linear(2, 2).parameters()), patience=1),
         "ema": optim.EMA(model.parameters()),
         "batches": Batches(np.arange(9), batch_size=2, seed=seed),
     }
@@ -34,7 +35,7 @@ def make_parts(seed: int = 0, epochs: int = 1) -> dict[str, Any]:
     return parts
 
 
-PARTS = ["model", "average", "rmsprop", "schedule", "ema", "batches"]
+PARTS = ["model", "average", "rmsprop", "schedule", "plateau", "ema", "batches"]
 
 
 def advance(parts: dict[str, Any]) -> None:
@@ -47,6 +48,7 @@ def advance(parts: dict[str, Any]) -> None:
             param.grad = np.ones_like(param.data)
         rmsprop.step()
         parts["schedule"].step()
+        parts["plateau"].step(float(len(rows)))
         parts["ema"].update()
 
 

@@ -8,6 +8,11 @@ from pytorch import needs_torch, torch
 from agrad import optim
 
 
+def fixed_momentum(library):
+    """PyTorch's cycle also changes the momentum unless told not to; it fails after its end."""
+    return {} if library is optim else {"cycle_momentum": False}
+
+
 def schedules(library, optimizer):
     """Every schedule, made from one library's classes with its arguments."""
     return {
@@ -17,6 +22,16 @@ def schedules(library, optimizer):
         "cosine floor": lambda: library.CosineAnnealingLR(optimizer, T_max=10, eta_min=0.02),
         "linear": lambda: library.LinearLR(optimizer),
         "linear down": lambda: library.LinearLR(optimizer, 1.0, 0.2, 8),
+        "one cycle": lambda: library.OneCycleLR(optimizer, 0.5, 20, **fixed_momentum(library)),
+        "one cycle in lines": lambda: library.OneCycleLR(
+            *(optimizer, 0.5, 21),
+            **{"pct_start": 0.4, "anneal_strategy": "linear", "div_factor": 5},
+            **{"final_div_factor": 10, **fixed_momentum(library)},
+        ),
+        "three phases": lambda: library.OneCycleLR(
+            *(optimizer, 0.3, 24),
+            **{"pct_start": 0.25, "three_phase": True, **fixed_momentum(library)},
+        ),
         "sequential": lambda: library.SequentialLR(
             optimizer,
             [
@@ -37,11 +52,70 @@ def test_schedules_give_pytorchs_numbers(name):
     ours = optim.SGD([x()], lr=0.1)
     their_schedule = schedules(torch.optim.lr_scheduler, theirs)[name]()
     our_schedule = schedules(optim, ours)[name]()
-    for _ in range(30):
+    for _ in range(getattr(our_schedule, "total_steps", 30)):
         # PyTorch multiplies from step to step and rounds each time.
         assert ours.rate == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12, abs=1e-15)
         our_schedule.step()
-        their_schedule.step()
+        if their_schedule.last_epoch + 1 < getattr(their_schedule, "total_steps", 31):
+            their_schedule.step()
+
+
+METRICS = [3.0, 2.0, 2.0, 1.9999, 2.0, 2.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 9.0]
+
+
+@needs_torch
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"patience": 1, "factor": 0.5},
+        {"patience": 0, "factor": 0.3, "threshold": 0.0, "min_lr": 0.01},
+        {"mode": "max", "patience": 2, "threshold": 0.5, "threshold_mode": "abs"},
+        {"mode": "max", "patience": 0, "threshold": 0.2, "cooldown": 2},
+        {"patience": 0, "eps": 0.004},
+    ],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_plateau_gives_pytorchs_numbers(options, sign):
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    ours = optim.SGD([x()], lr=0.1)
+    their_schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, **options)
+    our_schedule = optim.ReduceLROnPlateau(ours, **options)
+    for metric in METRICS:
+        our_schedule.step(sign * metric)
+        their_schedule.step(sign * metric)
+        assert ours.rate == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12, abs=1e-15)
+
+
+def test_a_plateau_resumes():
+    rates = []
+    for stop in (None, 5):
+        optimizer = optim.SGD([x()], lr=0.1)
+        schedule = optim.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, cooldown=1)
+        for i, metric in enumerate(METRICS):
+            if i == stop:
+                state = schedule.state_dict()
+                optimizer = optim.SGD([x()], lr=0.1)
+                schedule = optim.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, cooldown=1)
+                schedule.load_state_dict(state)
+            schedule.step(metric)
+            rates.append(optimizer.rate)
+    assert rates[: len(METRICS)] == rates[len(METRICS) :]
+    assert rates[-1] < 0.05
+
+
+def test_a_cycle_of_an_automatic_rate_peaks_at_the_rate_itself():
+    base = optim.SGD([x()], lr=0.1)
+    optimizer = optim.AverageGradient(base, lr="auto")
+    with pytest.raises(ValueError, match="OneCycleLR: max_lr must be None"):
+        optim.OneCycleLR(optimizer, 0.5, 10)
+    schedule = optim.OneCycleLR(optimizer, None, 10)
+    scales = []
+    for _ in range(12):
+        scales.append(optimizer.scale)
+        schedule.step()
+    assert max(scales) == 1.0
+    assert scales[9] == scales[10] == scales[11] == pytest.approx(1 / 25e4)
 
 
 def test_schedules_by_hand():
@@ -105,6 +179,31 @@ def test_a_schedule_resumes(name):
         (lambda o: optim.CosineAnnealingLR(None, 5, 0.1), TypeError, "optimizer must be"),
         (lambda o: optim.LinearLR(o, -1), ValueError, "LinearLR: start_factor"),
         (lambda o: optim.LinearLR(o, total_iters=0), ValueError, "LinearLR: total_iters"),
+        (lambda o: optim.OneCycleLR(o, 0.1, 1), ValueError, "total_steps must be at least 2"),
+        (
+            lambda o: optim.OneCycleLR(o, 0.1, 9, pct_start=2),
+            ValueError,
+            r"pct_start must be in \[0, 1\]",
+        ),
+        (lambda o: optim.OneCycleLR(o, -0.1, 9), ValueError, "OneCycleLR: max_lr must be positive"),
+        (
+            lambda o: optim.OneCycleLR(o, 0.1, 9, anneal_strategy="step"),
+            ValueError,
+            "anneal_strategy must be .*, got 'step'",
+        ),
+        (lambda o: optim.ReduceLROnPlateau(o, "least"), ValueError, "mode must be one of"),
+        (lambda o: optim.ReduceLROnPlateau(o, factor=1.0), ValueError, r"factor must be in \(0, 1"),
+        (lambda o: optim.ReduceLROnPlateau(o, patience=-1), ValueError, "patience must not be"),
+        (
+            lambda o: optim.ReduceLROnPlateau(optim.SGD([x()], lr=0), min_lr=0.1),
+            ValueError,
+            "ReduceLROnPlateau: min_lr must be 0",
+        ),
+        (
+            lambda o: optim.ReduceLROnPlateau(o).step(float("nan")),
+            ValueError,
+            "ReduceLROnPlateau: metrics must be a number, got nan",
+        ),
         (lambda o: optim.LinearLR(None), TypeError, "LinearLR: optimizer must be"),
         (
             lambda o: optim.SequentialLR(o, [optim.LinearLR(o)], [3]),

@@ -23,7 +23,10 @@ def output(name: str) -> str:
 
 
 def test_each_has_a_test_here() -> None:
-    assert EXAMPLES == ["order.py", "tiny.py", "train_digits.py"]
+    assert [
+        *("order.py", "sklearn_grid_search.py", "tabular_regression.py", "tiny.py"),
+        "train_digits.py",
+    ] == EXAMPLES
 
 
 def test_train_digits() -> None:
@@ -31,6 +34,22 @@ def test_train_digits() -> None:
     accuracies = re.findall(r"test accuracy ([\d.]+)%", output("train_digits.py"))
     assert len(accuracies) == 20
     assert float(accuracies[-1]) > 90
+
+
+def test_tabular_regression() -> None:
+    pytest.importorskip("sklearn")
+    text = output("tabular_regression.py")
+    stopped, best = map(int, re.findall(r"after (\d+) epochs, the best was epoch (\d+)", text)[0])
+    assert text.count("\nepoch ") == stopped == best + 15 < 200
+    assert float(re.findall(r"test R² ([\d.]+)", text)[0]) > 0.3
+
+
+def test_sklearn_grid_search() -> None:
+    pytest.importorskip("sklearn", minversion="1.6")
+    text = output("sklearn_grid_search.py")
+    scores = re.findall(r"cross-validated accuracy ([\d.]+)%", text)
+    assert len(scores) == 4
+    assert float(re.findall(r"of the best ([\d.]+)%", text)[0]) > 90
 
 
 def test_order() -> None:

@@ -801,8 +801,8 @@ OPTIMIZERS = [
         "probabilities",
     ),
     Mutant(
-        "agrad/train/loop.py",
-        "loss += own.item() * (1 if sums else len(part))",
+        "agrad/train/evaluation.py",
+        "loss += own.item() * (1 if sums else len(targets))",
         "loss += own.item()",
         "evaluation: the means of batches summed",
         "loop",
@@ -1533,6 +1533,73 @@ LAYERS = [
     ),
 ]
 
+TRAININGS = [
+    Mutant(
+        SCHEDULE,
+        "if self.num_bad_epochs > self.patience:",
+        "if self.num_bad_epochs >= self.patience:",
+        "a plateau: the rate falls an epoch too early",
+        "schedule",
+        "plateau",
+    ),
+    Mutant(
+        SCHEDULE,
+        "[(top, 2 * top, peak, first)",
+        "[(top, 2 * top + 1, peak, first)",
+        "one cycle in three phases: the second ends a step too late",
+        "schedule",
+        "pytorchs",
+    ),
+    Mutant(
+        "agrad/train/training.py",
+        'np.average(recent["loss"], weights=examples)',
+        'np.average(recent["loss"])',
+        "fit: the mean over batches, not over examples",
+        "fitting",
+        "as_the_loop",
+    ),
+    Mutant(
+        "agrad/train/training.py",
+        "self.epoch, self._first = epoch, first",
+        "self.epoch, self._first = epoch, self.iteration",
+        "fit: an epoch resumed in its middle forgets its first steps",
+        "fitting",
+        "died",
+    ),
+    Mutant(
+        "agrad/train/best.py",
+        "self.epoch, self.score, self.stale = epoch, float(score), 0",
+        "self.epoch, self.score = epoch, float(score)",
+        "early stopping: the patience never starts again",
+        "best",
+        "patience",
+    ),
+    Mutant(
+        "agrad/data/prefetch.py",
+        "self._batches.load_state_dict(self._state)  # a loop left early may have loaded more",
+        "pass",
+        "prefetching: what was loaded ahead of a loop that was left is lost",
+        "subset",
+        "resume_like",
+    ),
+    Mutant(
+        "agrad/data/batches.py",
+        "random.seeded(self._seed, self._epoch, self._batch)",
+        "random.seeded(self._seed, self._epoch)",
+        "batches: every batch of an epoch is augmented alike",
+        "subset",
+        "determine",
+    ),
+    Mutant(
+        "agrad/train/metrics.py",
+        'average = "binary" if two else "macro"',
+        'average = "binary" if two else "micro"',
+        "metrics: F1 of all examples together",
+        "metrics",
+        "several",
+    ),
+]
+
 MUTANTS = [
     *KINDS,
     *OPERATIONS,
@@ -1544,4 +1611,5 @@ MUTANTS = [
     *JOINED,
     *GRAPHS,
     *GUARDS,
+    *TRAININGS,
 ]

@@ -1,0 +1,212 @@
+"""Data of the user's own for the commands: tables, .npz files and folders of images."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import agrad.nn.functional as F
+from agrad.data import TableEncoder, random_split, read_images, read_npz, read_table
+
+__all__ = ["Format", "OwnData", "load_own_data"]
+
+_TABLES = (".csv", ".parquet", ".tsv")
+
+
+@dataclass(frozen=True)
+class Format:
+    """How files become inputs, and the network's outputs predictions; JSON can store it.
+
+    Attributes:
+        kind: "table", "npz" or "images".
+        target: the column or array to predict; None for images.
+        columns: the state of the table's `TableEncoder`.
+        classes: the classes, in the order of the network's outputs; None for a regression.
+        mean: the mean of the training targets of a regression, which learns standardized ones.
+        deviation: their standard deviation.
+        shape: the shape of an example.
+    """
+
+    kind: str
+    target: str | None
+    columns: dict[str, Any] | None
+    classes: list[Any] | None
+    mean: float
+    deviation: float
+    shape: list[int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the format as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Any) -> "Format":
+        """Return the format that `as_json` described.
+
+        Raises:
+            ValueError: it is not such a description.
+        """
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise ValueError(f"the settings do not describe the data of a run: {error}") from error
+
+    @property
+    def outputs(self) -> int:
+        """The number of the network's outputs."""
+        return 1 if self.classes is None else len(self.classes)
+
+    @property
+    def loss(self) -> Any:
+        """The loss function."""
+        return F.mse_loss if self.classes is None else F.cross_entropy
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the metrics beside the loss and the accuracy."""
+        return ["r2"] if self.classes is None else []
+
+    def inputs(self, content: Mapping[str, Any], path: Path) -> NDArray[np.float32]:
+        """Return the inputs in a file's content.
+
+        Raises:
+            ValueError: they do not have the form of the training data.
+        """
+        if self.columns is not None:
+            return TableEncoder.from_state(self.columns).encode(content)
+        if "x" not in content:
+            raise ValueError(f"{str(path)!r} needs an array x, it has {sorted(content)}")
+        inputs = np.asarray(content["x"], np.float32)
+        if list(inputs.shape[1:]) != self.shape:
+            raise ValueError(
+                f"{str(path)!r} has examples of shape {list(inputs.shape[1:])}, the network takes "
+                f"{self.shape}"
+            )
+        return inputs
+
+    def targets(self, content: Mapping[str, Any], path: Path) -> NDArray[Any]:
+        """Return the targets in a file's content: numbers of classes, or standardized numbers.
+
+        Raises:
+            ValueError: there are none, one is missing, or a class is unknown.
+        """
+        column = _target(content, "y" if self.target is None else self.target, path)
+        if self.classes is None:
+            numbers = (column.astype(np.float64) - self.mean) / self.deviation
+            return numbers.astype(np.float32)[:, None]
+        places = {value: i for i, value in enumerate(self.classes)}
+        values = column.tolist()
+        unknown = next((value for value in values if value not in places), None)
+        if unknown is not None:
+            raise ValueError(f"{str(path)!r} has the class {unknown!r}, unknown to the network")
+        return np.array([places[value] for value in values], np.int64)
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Return a file's content."""
+        return _read(path, self.classes if self.kind == "images" else None)[1]
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """The training data, those held out, and their format."""
+
+    train: tuple[Any, Any]
+    validation: tuple[Any, Any] | None
+    format: Format
+
+
+def load_own_data(
+    path: Path, target: str | None, task: str | None, validation: float | Path | None, seed: int
+) -> OwnData:
+    """Read a file or a folder of images, hold out a part, and learn the format from the rest.
+
+    Args:
+        path: a CSV, TSV or Parquet file; a .npz file with the arrays x and y; or a folder with a
+            folder of images for each class.
+        target: the column of a table to predict.
+        task: "classification" or "regression"; by default a regression for targets that are
+            numbers with a fraction in their type, otherwise a classification.
+        validation: the share to hold out, another such file, or None.
+        seed: determines which examples are held out.
+
+    Raises:
+        ValueError: the data have no such form.
+        OSError: they cannot be read.
+        ImportError: a package that reads them is missing.
+    """
+    kind, content = _read(path, None)
+    if kind == "table" and target is None:
+        raise ValueError(f"{str(path)!r} is a table; name the column to predict with --target")
+    if kind != "table" and target is not None:
+        raise ValueError(f"--target is for tables, and {str(path)!r} is none")
+    name = target if target is not None else "y"
+    column = _target(content, name, path)
+    rows = np.arange(len(column))
+    held_out = None
+    if isinstance(validation, float):
+        (rows,), (held_out,) = random_split((rows,), [1 - validation, validation], seed)
+        rows = np.sort(rows)
+        if not len(rows) or not len(held_out):
+            raise ValueError(f"{str(path)!r} has too few examples to hold out {validation:g}")
+    train = _at(content, rows)
+    columns = TableEncoder(train, name).state_dict() if kind == "table" else None
+    if task is None:
+        task = "regression" if column.dtype.kind == "f" else "classification"
+    classes, mean, deviation = None, 0.0, 1.0
+    if task == "classification":
+        classes = content["classes"] if kind == "images" else np.unique(column).tolist()
+    elif column.dtype.kind not in "fiu":
+        raise ValueError(f"the target {name!r} of a regression must be numbers")
+    else:
+        numbers = column[rows].astype(np.float64)
+        mean, deviation = float(numbers.mean()), float(numbers.std()) or 1.0
+    shape = [] if kind == "table" else list(np.shape(content["x"])[1:])
+    form = Format(kind, target, columns, classes, mean, deviation, shape)
+    examples = form.inputs(train, path), form.targets(train, path)
+    other = None
+    if held_out is not None:
+        part = _at(content, np.sort(held_out))
+        other = form.inputs(part, path), form.targets(part, path)
+    elif isinstance(validation, Path):
+        part = form.read(validation)
+        other = form.inputs(part, validation), form.targets(part, validation)
+    return OwnData(examples, other, form)
+
+
+def _read(path: Path, classes: list[Any] | None) -> tuple[str, dict[str, Any]]:
+    """Return the kind and the content of a file or a folder.
+
+    The target "y" of images are the names of their folders.
+    """
+    if path.is_dir():
+        images, labels, names = read_images(path, grey=True)
+        words = np.array(names, object)[labels]
+        return "images", {"x": images[:, 0], "y": words, "classes": classes or names}
+    if path.suffix.lower() in _TABLES:
+        return "table", read_table(path)
+    if path.suffix.lower() == ".npz":
+        return "npz", read_npz(path)
+    raise ValueError(
+        f"{str(path)!r} is neither a table (.csv, .tsv, .parquet) nor a .npz file, nor a folder"
+    )
+
+
+def _at(content: Mapping[str, Any], rows: NDArray[Any]) -> dict[str, Any]:
+    return {name: value[rows] for name, value in content.items() if name != "classes"}
+
+
+def _target(content: Mapping[str, Any], name: str, path: Path) -> NDArray[Any]:
+    if name not in content:
+        raise ValueError(f"{str(path)!r} has no {name!r}, only {sorted(content)}")
+    column = np.asarray(content[name])
+    if column.ndim != 1:
+        raise ValueError(f"{str(path)!r}: {name!r} must be of shape (N,), got {column.shape}")
+    missing = ~np.isfinite(column) if column.dtype.kind == "f" else column == ""
+    if np.any(missing):
+        raise ValueError(
+            f"{str(path)!r} lacks the target {name!r} in example {int(np.argmax(missing)) + 1}"
+        )
+    return column

@@ -1,0 +1,187 @@
+"""Data sets as objects: parts of them, random splits, and how examples become batches."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agrad import random
+from agrad.data.arguments import integer
+
+__all__ = ["Dataset", "Subset", "collate", "collate_sequences", "random_split"]
+
+Collate = Callable[[list[Any]], tuple[Any, ...]]
+
+
+class Dataset(Protocol):
+    """Examples by number: anything with `__len__` and `__getitem__`.
+
+    An example is a tuple of arrays or numbers, such as an image and its class, or a single one.
+    What it draws from `agrad.random.generator()` is determined by the seed, the epoch and the batch
+    of its `Batches`.
+    """
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+
+    def __getitem__(self, index: int, /) -> Any:
+        """Return an example."""
+
+
+class Subset:
+    """Some examples of a data set, in a given order.
+
+    Args:
+        dataset: the data set.
+        indices: the numbers of the examples.
+
+    Raises:
+        ValueError: a number is not that of an example.
+
+    Example:
+        >>> from agrad.data import Subset
+        >>> subset = Subset("abcdef", [4, 0])
+        >>> len(subset), subset[0]
+        (2, 'e')
+    """
+
+    def __init__(self, dataset: Dataset, indices: Iterable[int]) -> None:
+        self.dataset = dataset
+        self.indices = np.fromiter(indices, np.int64)
+        wrong = self.indices[(self.indices < 0) | (self.indices >= len(dataset))]
+        if wrong.size:
+            raise ValueError(f"Subset: the index {wrong[0]} is not in the {len(dataset)} examples")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[int(self.indices[index])]
+
+
+def random_split(data: Any, lengths: Sequence[float], seed: int | None = None) -> list[Any]:
+    """Divide examples at random into parts without common examples.
+
+    Args:
+        data: a data set, or a tuple of arrays of equal length.
+        lengths: the numbers of examples of the parts, whose sum is that of the data; or the shares,
+            whose sum is 1. A share is rounded down, and the first parts get the rest, one each.
+        seed: the non-negative seed; by default drawn from `agrad.random.generator()`.
+
+    Returns:
+        A `Subset` for each part, or for arrays a tuple of arrays.
+
+    Raises:
+        ValueError: the sum is neither the number of examples nor 1, or a length is negative; arrays
+            differ in length.
+        TypeError: `seed` is not an integer.
+
+    Example:
+        >>> import numpy as np
+        >>> from agrad.data import random_split
+        >>> x, y = np.arange(10), np.arange(10) ** 2
+        >>> (train_x, train_y), (test_x, test_y) = random_split((x, y), [0.8, 0.2], seed=0)
+        >>> test_x, test_y
+        (array([8, 1]), array([64,  1]))
+    """
+    counts = [len(array) for array in data] if isinstance(data, tuple) else [len(data)]
+    if len(set(counts)) != 1:
+        raise ValueError(f"random_split: data must have arrays of equal length, got {counts}")
+    sizes = _sizes(counts[0], list(lengths))
+    if seed is None:
+        seed = int(random.generator().integers(2**63))
+    seed = integer("random_split", "seed", seed, least=0)
+    order = np.random.default_rng(seed).permutation(counts[0])
+    parts = np.split(order, np.cumsum(sizes)[:-1])
+    if isinstance(data, tuple):
+        return [tuple(array[part] for array in data) for part in parts]
+    return [Subset(data, part) for part in parts]
+
+
+def _sizes(count: int, lengths: list[float]) -> list[int]:
+    if any(not length >= 0 for length in lengths):
+        raise ValueError(f"random_split: lengths must not be negative, got {lengths}")
+    if sum(lengths) == count and all(length == int(length) for length in lengths):
+        return [int(length) for length in lengths]
+    if not math.isclose(sum(lengths), 1):
+        raise ValueError(
+            f"random_split: the sum of lengths must be {count}, the number of examples, or 1, "
+            f"got {lengths}"
+        )
+    sizes = [int(count * length) for length in lengths]
+    for i in range(count - sum(sizes)):
+        sizes[i % len(sizes)] += 1
+    return sizes
+
+
+def collate(examples: list[Any]) -> tuple[NDArray[Any], ...]:
+    """Return a batch: the parts of the examples, stacked along a new first axis.
+
+    Args:
+        examples: tuples of arrays or numbers of the same shapes; an example that is no tuple has
+            one part.
+
+    Raises:
+        ValueError: the examples differ in their number of parts, or a part in its shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from agrad.data import collate
+        >>> images, labels = collate([(np.zeros((2, 2)), 3), (np.ones((2, 2)), 4)])
+        >>> images.shape, labels
+        ((2, 2, 2), array([3, 4]))
+    """
+    return tuple(_stacked("collate", i, part) for i, part in enumerate(_parts("collate", examples)))
+
+
+def collate_sequences(examples: list[Any]) -> tuple[NDArray[Any], ...]:
+    """Return a batch of examples of different lengths, padded with zeros at their ends.
+
+    Every part whose examples have axes is padded along the first of them, to the longest of the
+    batch. For ids, 0 is the padding of a `Vocabulary` and of `nn.Embedding(..., padding_idx=0)`.
+
+    Args:
+        examples: tuples of arrays or numbers, such as ids of shape (length,) and a class.
+
+    Raises:
+        ValueError: the examples differ in their number of parts, or a part in more than the length
+            of its first axis.
+
+    Example:
+        >>> import numpy as np
+        >>> from agrad.data import collate_sequences
+        >>> collate_sequences([(np.array([4, 5, 6]), 1), (np.array([7]), 0)])
+        (array([[4, 5, 6],
+               [7, 0, 0]]), array([1, 0]))
+    """
+    return tuple(
+        _stacked("collate_sequences", i, _padded(part))
+        for i, part in enumerate(_parts("collate_sequences", examples))
+    )
+
+
+def _parts(owner: str, examples: list[Any]) -> list[list[NDArray[Any]]]:
+    tuples = [example if isinstance(example, tuple) else (example,) for example in examples]
+    sizes = {len(example) for example in tuples}
+    if len(sizes) != 1:
+        raise ValueError(f"{owner}: the examples have different numbers of parts, {sorted(sizes)}")
+    return [[np.asarray(part) for part in parts] for parts in zip(*tuples)]
+
+
+def _stacked(owner: str, number: int, parts: list[NDArray[Any]]) -> NDArray[Any]:
+    shapes = {part.shape for part in parts}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{owner}: part {number} of the examples has the shapes {sorted(shapes)[:3]}; they "
+            "must agree"
+        )
+    return np.stack(parts)
+
+
+def _padded(parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    if any(part.ndim == 0 for part in parts):
+        return parts
+    longest = max(len(part) for part in parts)
+    return [np.pad(part, [(0, longest - len(part)), *[(0, 0)] * (part.ndim - 1)]) for part in parts]

@@ -1,0 +1,261 @@
+"""Tables: columns of CSV, Parquet and .npz files, and their encoding as numbers."""
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agrad.data.download import require
+
+__all__ = ["TableEncoder", "read_images", "read_npz", "read_table"]
+
+Columns = dict[str, NDArray[Any]]
+
+_MISSING = {"", "na", "nan", "null", "none", "n/a"}
+_IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+def read_table(path: str | os.PathLike[str]) -> Columns:
+    r"""Return the columns of a CSV or a Parquet file by name, each of shape (rows,).
+
+    A column is float64, with NaN where it is empty, if all its entries are numbers; otherwise it
+    holds strings, "" where it is empty. The first line of a CSV file has the names.
+
+    Args:
+        path: a file that ends with .csv (or .tsv, separated by tabs) or .parquet; the latter needs
+            pandas and pyarrow.
+
+    Raises:
+        ValueError: the file has another ending, no rows, or a name twice; a line has another number
+            of entries than the first.
+        OSError: the file cannot be read.
+        ImportError: pandas is missing.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from agrad.data import read_table
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "flowers.csv"
+        >>> _ = path.write_text("length,kind\n5.1,setosa\n,virginica\n")
+        >>> read_table(path)
+        {'length': array([5.1, nan]), 'kind': array(['setosa', 'virginica'], dtype=object)}
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        frame = require("pandas", "Parquet files", "data").read_parquet(path)
+        columns = {str(name): _column(frame[name].tolist()) for name in frame.columns}
+    elif kind in (".csv", ".tsv"):
+        columns = _read_csv(path, "," if kind == ".csv" else "\t")
+    else:
+        raise ValueError(f"read_table: {os.fspath(path)!r} must end with .csv, .tsv or .parquet")
+    if not columns or not len(next(iter(columns.values()))):
+        raise ValueError(f"read_table: {os.fspath(path)!r} has no rows")
+    return columns
+
+
+def _read_csv(path: Path, delimiter: str) -> Columns:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, delimiter=delimiter)
+        names = [name.strip() for name in next(lines, [])]
+        if len(set(names)) < len(names):
+            raise ValueError(f"read_table: {os.fspath(path)!r} has a column twice: {names}")
+        rows = []
+        for line in lines:
+            if not line:
+                continue
+            if len(line) != len(names):
+                raise ValueError(
+                    f"read_table: line {lines.line_num} of {os.fspath(path)!r} has {len(line)} "
+                    f"entries, the first line {len(names)}"
+                )
+            rows.append(line)
+    return {name: _column(entries) for name, entries in zip(names, zip(*rows))}
+
+
+def _column(entries: Sequence[Any]) -> NDArray[Any]:
+    """Return a column of numbers if all entries are numbers, otherwise of strings."""
+    words = [
+        "" if entry is None or (isinstance(entry, float) and math.isnan(entry)) else str(entry)
+        for entry in entries
+    ]
+    words = [word.strip() for word in words]
+    words = ["" if word.lower() in _MISSING else word for word in words]
+    try:
+        return np.array([float(word) if word else math.nan for word in words])
+    except ValueError:
+        return np.array(words, dtype=object)
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a .npz file by name.
+
+    Raises:
+        ValueError: an array holds Python objects, which are never loaded.
+        OSError: the file cannot be read.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def read_images(
+    folder: str | os.PathLike[str], size: tuple[int, int] | None = None, grey: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str]]:
+    """Return the images of a folder that has a folder for each class.
+
+    Args:
+        folder: the folder; the names of its folders are the classes.
+        size: the height and width to scale all images to; by default they must agree.
+        grey: whether to read the images in shades of grey.
+
+    Returns:
+        The images, float32 in [0, 1] of shape (N, 3, height, width), or (N, 1, height, width) if
+        `grey`; their classes, int64 of shape (N,); and the names of the classes. They are sorted by
+        class and name.
+
+    Raises:
+        ValueError: there are no images, or their sizes differ and no size is given.
+        OSError: a file cannot be read.
+        ImportError: Pillow is missing.
+    """
+    image = require("PIL.Image", "image folders", "data")
+    root = Path(folder)
+    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    files = [
+        (label, path)
+        for label, name in enumerate(names)
+        for path in sorted((root / name).iterdir())
+        if path.suffix.lower() in _IMAGES
+    ]
+    if not files:
+        raise ValueError(
+            f"read_images: {os.fspath(root)!r} has no images in folders named by classes"
+        )
+    arrays = []
+    for _, path in files:
+        with image.open(path) as opened:
+            picture = opened.convert("L" if grey else "RGB")
+            if size is not None:
+                picture = picture.resize((size[1], size[0]), image.Resampling.BILINEAR)
+            pixels = np.asarray(picture, np.float32) / 255
+        arrays.append(pixels[None] if grey else np.moveaxis(pixels, -1, 0))
+        if arrays[-1].shape != arrays[0].shape:
+            raise ValueError(
+                f"read_images: {os.fspath(path)!r} has {arrays[-1].shape[1:]} pixels, the first "
+                f"image {arrays[0].shape[1:]}; give a size"
+            )
+    return np.stack(arrays), np.array([label for label, _ in files], np.int64), names
+
+
+class TableEncoder:
+    """Encodes the columns of a table as numbers, as learned from a training table.
+
+    A column of numbers is standardized; a missing number becomes the mean, 0. A column of strings
+    becomes a column for each value, 1 where it has the value; a missing or an unknown value is 0 in
+    all.
+
+    Args:
+        columns: the training table, as `read_table` returns it.
+        target: the name of the column to predict, which is not encoded.
+
+    Attributes:
+        names: the names of the columns that are encoded.
+        features: the number of columns of the encoded table.
+
+    Raises:
+        ValueError: there is no such target, or no other column.
+
+    Example:
+        >>> import numpy as np
+        >>> from agrad.data import TableEncoder
+        >>> table = {"size": np.array([1.0, 3.0]), "kind": np.array(["a", "b"], object)}
+        >>> encoder = TableEncoder(table | {"price": np.array([10.0, 20.0])}, target="price")
+        >>> encoder.encode(table)
+        array([[-1.,  1.,  0.],
+               [ 1.,  0.,  1.]], dtype=float32)
+    """
+
+    def __init__(self, columns: Mapping[str, NDArray[Any]], target: str) -> None:
+        if target not in columns:
+            raise ValueError(
+                f"TableEncoder: target must be one of {sorted(columns)}, got {target!r}"
+            )
+        self._codes: dict[str, dict[str, Any]] = {}
+        for name, column in columns.items():
+            if name == target:
+                continue
+            if column.dtype.kind == "f":
+                known = column[np.isfinite(column)]
+                mean, deviation = (known.mean(), known.std()) if known.size else (0.0, 1.0)
+                self._codes[name] = {"mean": float(mean), "deviation": float(deviation) or 1.0}
+            else:
+                self._codes[name] = {"values": sorted({value for value in column if value})}
+        if not self._codes:
+            raise ValueError("TableEncoder: the table has no column but the target")
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns that are encoded."""
+        return list(self._codes)
+
+    @property
+    def features(self) -> int:
+        """The number of columns of the encoded table."""
+        return sum(len(code.get("values", ["number"])) for code in self._codes.values())
+
+    def encode(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Return a table as numbers, float32 of shape (rows, features).
+
+        Args:
+            columns: a table that has the columns of the training table; others are not used.
+
+        Raises:
+            ValueError: a column is missing, or holds strings in the place of numbers.
+        """
+        missing = [name for name in self._codes if name not in columns]
+        if missing:
+            raise ValueError(f"TableEncoder.encode: the table has no columns {missing}")
+        parts = []
+        for name, code in self._codes.items():
+            column = columns[name]
+            if "values" in code:
+                words = np.array([_word(value) for value in column], object)
+                parts.append(words[:, None] == np.array(code["values"], object))
+            elif column.dtype.kind != "f":
+                raise ValueError(
+                    f"TableEncoder.encode: the column {name!r} must hold numbers, it has "
+                    f"{column[0]!r:.50}"
+                )
+            else:
+                numbers = (column - code["mean"]) / code["deviation"]
+                parts.append(np.where(np.isfinite(column), numbers, 0)[:, None])
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was learned from the training table, which JSON and `ag.save` can store."""
+        return {name: dict(code) for name, code in self._codes.items()}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Mapping[str, Any]]) -> "TableEncoder":
+        """Return the encoder whose `state_dict` this is.
+
+        Raises:
+            ValueError: it is not the state of an encoder.
+        """
+        for name, code in state.items():
+            if set(code) not in ({"values"}, {"mean", "deviation"}):
+                raise ValueError(f"TableEncoder.from_state: {name!r} is not an encoded column")
+        encoder = cls.__new__(cls)
+        encoder._codes = {name: dict(code) for name, code in state.items()}
+        return encoder
+
+
+def _word(value: Any) -> str:
+    """Return a value as text, a whole number as it stands in a file."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:g}"
+    return str(value)

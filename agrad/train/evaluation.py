@@ -1,0 +1,150 @@
+"""Evaluation: the loss and metrics of a model on a set of examples."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import agrad.nn.functional as F
+from agrad.backend import move
+from agrad.core.tensor import as_tensor, plain
+from agrad.nn import Module
+from agrad.nn.modes import evaluating
+from agrad.train.metrics import Metrics, named_metrics
+from agrad.train.step import LossFunction, require_targets
+
+__all__ = ["Evaluation", "evaluate", "pairs"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The mean loss on a set of examples, the accuracy, and other metrics.
+
+    Attributes:
+        loss: the mean over the examples.
+        accuracy: the share of right classes, from 0 to 1; NaN if the targets are not classes.
+        metrics: the metrics asked for, by name.
+    """
+
+    loss: float
+    accuracy: float
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def evaluate(
+    model: Module,
+    inputs: Any,
+    labels: Any = None,
+    batch_size: int = 1000,
+    loss_function: LossFunction = F.cross_entropy,
+    metrics: Metrics = (),
+) -> Evaluation:
+    """Return the mean loss of a model in evaluation mode, its accuracy, and other metrics.
+
+    A loss that is not finite is returned, not raised as an error.
+
+    Args:
+        model: returns logits of shape (N, classes, ...), or what the loss function takes; each
+            module's mode is restored afterwards.
+        inputs: the examples, (N, ...), at least one; on the model's device, like the labels. Or an
+            iterable of batches, pairs of inputs and labels, with no `labels`.
+        labels: their classes, integers of shape (N, ...), or any targets of the loss function.
+        batch_size: how many examples are computed at a time.
+        loss_function: takes output and targets, and returns the mean loss of these examples, a
+            single element. For regression pass `F.mse_loss`.
+        metrics: names of metrics: "accuracy", "f1" (of class 1 of two, or the mean over several
+            classes), "auc" (the area under the ROC curve), "r2" or "confusion_matrix" (targets by
+            predictions), which scikit-learn computes, except for the accuracy; or functions of all
+            outputs and targets, two NumPy arrays in this order; or a dict of either by name. The
+            logits are of classes, or of class 1 in the targets' shape.
+
+    Raises:
+        ValueError: there are no examples, the number of labels differs, `batch_size` is below 1, or
+            the loss has several elements; the default loss gets labels that are neither classes
+            nor probabilities; a metric is unknown.
+        TypeError: a metric is neither a name nor a function; labels are missing.
+        ImportError: a metric needs scikit-learn, which is missing.
+
+    Example:
+        >>> import numpy as np
+        >>> import agrad.nn.functional as F
+        >>> from agrad import nn
+        >>> from agrad.train import evaluate
+        >>> logits = np.array([[0.0, 9.0], [0.0, 9.0]], np.float32)
+        >>> evaluate(nn.Identity(), logits, np.array([1, 0])).accuracy
+        0.5
+        >>> targets = np.array([[0.0, 8.0], [1.0, 9.0]], np.float32)
+        >>> evaluate(nn.Identity(), logits, targets, loss_function=F.mse_loss, metrics=["r2"])
+        Evaluation(loss=0.5, accuracy=nan, metrics={'r2': -1.0})
+    """
+    if batch_size < 1:
+        raise ValueError(f"evaluate: batch_size must be at least 1, got {batch_size}")
+    if labels is None:
+        if hasattr(inputs, "shape"):
+            raise TypeError(
+                "evaluate: labels are missing; without them, inputs must be an iterable of batches"
+            )
+        return _evaluated(model, inputs, loss_function, metrics)
+    if len(inputs) == 0 or len(inputs) != len(labels):
+        raise ValueError(
+            f"evaluate: got {len(inputs)} inputs and {len(labels)} labels; "
+            "give at least one example, and a label for each"
+        )
+    parts = (slice(i, i + batch_size) for i in range(0, len(inputs), batch_size))
+    batches = ((inputs[part], labels[part]) for part in parts)
+    return _evaluated(model, batches, loss_function, metrics)
+
+
+def _evaluated(
+    model: Module, batches: Iterable[Any], loss_function: LossFunction, metrics: Metrics
+) -> Evaluation:
+    functions = named_metrics("evaluate", metrics)
+    # The sum of the examples' losses is exact, where the mean of a batch is rounded.
+    sums = loss_function is F.cross_entropy
+    measure = partial(F.cross_entropy, reduction="sum") if sums else loss_function
+    loss = correct = 0.0
+    examples = count = 0
+    kept: list[tuple[Any, Any]] = []
+    with evaluating(model):
+        for inputs, targets in pairs("evaluate", batches):
+            require_targets("evaluate", loss_function, targets)
+            output = model(as_tensor(inputs))
+            own = measure(output, targets)
+            if own.size != 1:
+                raise ValueError(
+                    f"evaluate: loss_function must return a single element, got {own.shape}"
+                )
+            loss += own.item() * (1 if sums else len(targets))
+            examples += len(targets)
+            known = plain(as_tensor(targets))
+            if known.dtype.kind in "iu" and known.ndim + 1 == output.ndim:
+                correct += int(np.sum(output.argmax(axis=1) == known))
+                count += known.size
+            if functions:
+                kept.append((move(output.data, "cpu"), move(known, "cpu")))
+    if examples == 0:
+        raise ValueError("evaluate: there are no batches; give at least one example")
+    found = {}
+    if functions:
+        outputs, labels = (np.concatenate(arrays) for arrays in zip(*kept))
+        found = {name: function(outputs, labels) for name, function in functions.items()}
+    return Evaluation(loss / examples, correct / count if count else math.nan, found)
+
+
+def pairs(owner: str, batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the batches.
+
+    Raises:
+        ValueError: a batch is not a pair of inputs and targets.
+    """
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            size = f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+            raise ValueError(
+                f"{owner}: a batch must be a pair of inputs and targets, got a "
+                f"{type(batch).__name__}{size}"
+            )
+        yield batch[0], batch[1]

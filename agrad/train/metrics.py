@@ -1,0 +1,130 @@
+"""Metrics of a model's outputs: functions of all outputs and targets of a data set."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agrad.data.download import require
+
+__all__ = ["HIGHER", "Metric", "Metrics", "named_metrics"]
+
+Metric = Callable[[Any, Any], Any]
+"""Takes the model's outputs and the targets as arrays, and returns a number or an array."""
+
+Metrics = Iterable[str | Metric] | Mapping[str, str | Metric]
+
+
+def _classes(outputs: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the predicted and the target classes, each of shape (examples,).
+
+    The outputs are the logits of classes, (N, classes, ...) for targets (N, ...); or, in the shape
+    of the targets or (N, 1), the logit of class 1 against class 0.
+    """
+    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1:
+        return outputs.argmax(axis=1).ravel(), targets.ravel()
+    _require_alike(outputs, targets)
+    return (outputs.ravel() > 0).astype(np.int64), targets.ravel().astype(np.int64)
+
+
+def _require_alike(outputs: NDArray[Any], targets: NDArray[Any]) -> None:
+    if outputs.size != targets.size:
+        raise ValueError(
+            f"metrics: the outputs {list(outputs.shape)} do not fit the targets "
+            f"{list(targets.shape)}"
+        )
+
+
+def accuracy(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
+    """Return the share of right classes."""
+    predicted, classes = _classes(outputs, targets)
+    return float(np.mean(predicted == classes))
+
+
+def f1(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
+    """Return the F1 score of class 1 of two, or the mean of those of several classes."""
+    predicted, classes = _classes(outputs, targets)
+    two = outputs.ndim == targets.ndim or outputs.shape[1] <= 2
+    average = "binary" if two else "macro"
+    scores = require("sklearn.metrics", "the metrics", "sklearn").f1_score(
+        classes, predicted, average=average, zero_division=0.0
+    )
+    return float(scores)
+
+
+def auc(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
+    """Return the area under the ROC curve, for several classes the mean of each against the rest.
+
+    Raises:
+        ValueError: not every class occurs among the targets.
+    """
+    score = require("sklearn.metrics", "the metrics", "sklearn").roc_auc_score
+    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 2:
+        shares = np.exp(outputs - outputs.max(axis=1, keepdims=True), dtype=np.float64)
+        shares /= shares.sum(axis=1, keepdims=True)
+        labels = np.arange(outputs.shape[1])
+        return float(score(targets, shares, multi_class="ovr", labels=labels))
+    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] == 2:
+        outputs = outputs[:, 1] - outputs[:, 0]
+    _require_alike(outputs, targets)
+    return float(score(targets.ravel(), outputs.ravel()))
+
+
+def r2(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
+    """Return the coefficient of determination, of several outputs the mean."""
+    _require_alike(outputs, targets)
+    columns = targets.shape[0], -1
+    score = require("sklearn.metrics", "the metrics", "sklearn").r2_score
+    return float(score(targets.reshape(columns), outputs.reshape(columns)))
+
+
+def confusion_matrix(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.int64]:
+    """Return how often each target class, a row, was predicted as each class, a column."""
+    predicted, classes = _classes(outputs, targets)
+    count = outputs.shape[1] if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 else 2
+    found: NDArray[np.int64] = require(
+        "sklearn.metrics", "the metrics", "sklearn"
+    ).confusion_matrix(classes, predicted, labels=np.arange(count))
+    return found
+
+
+_KNOWN: dict[str, Metric] = {
+    metric.__name__: metric for metric in (accuracy, auc, confusion_matrix, f1, r2)
+}
+HIGHER = ("accuracy", "auc", "f1", "r2")
+"""The names of the metrics of which a higher one is better."""
+
+
+def named_metrics(owner: str, metrics: Metrics) -> dict[str, Metric]:
+    """Return the metrics by name.
+
+    Raises:
+        ValueError: a name is unknown, or used twice.
+        TypeError: a metric is neither a name nor a function.
+    """
+    if isinstance(metrics, str):
+        metrics = [metrics]
+    if not isinstance(metrics, Mapping):
+        listed = list(metrics)
+        names = [
+            metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
+            for metric in listed
+        ]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{owner}: metrics has a name twice, {names}; pass a dict")
+        metrics = dict(zip(names, listed))
+    return {name: _metric(owner, metric) for name, metric in metrics.items()}
+
+
+def _metric(owner: str, metric: Any) -> Metric:
+    if isinstance(metric, str):
+        if metric not in _KNOWN:
+            raise ValueError(f"{owner}: metrics must be of {sorted(_KNOWN)}, got {metric!r}")
+        return _KNOWN[metric]
+    if not callable(metric):
+        raise TypeError(
+            f"{owner}: a metric must be a name or a function, got a {type(metric).__name__}"
+        )
+    function: Metric = metric
+    return function

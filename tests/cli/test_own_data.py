@@ -1,0 +1,212 @@
+"""`agrad train`, `predict` and `evaluate` on data of one's own."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agrad as ag
+from agrad.data import digits
+
+pytest.importorskip("click")
+
+from command_line import fail, invoke, lines, one_line
+
+SMALL = ("--depth", "2", "--width", "16", "--batch-size", "32", "--lr", "0.01")
+
+
+def table(path: Path, rows: int = 200, seed: int = 0) -> Path:
+    """A table whose price and kind follow from its length and colour."""
+    random = np.random.default_rng(seed)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["length", "colour", "price", "kind"])
+        for length in random.uniform(0, 10, rows):
+            colour = random.choice(["red", "blue"])
+            price = 1000 + 50 * length + (200 if colour == "red" else 0)
+            writer.writerow(
+                [f"{length:.3f}", colour, f"{price:.2f}", "big" if length > 5 else "small"]
+            )
+    return path
+
+
+def train(out: Path, *words: object) -> str:
+    result = invoke("train", *SMALL, *words, "--out", out)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines(out / "metrics.jsonl")]
+
+
+def test_a_regression_from_training_to_predictions(tmp_path: Path) -> None:
+    data, out = table(tmp_path / "houses.csv"), tmp_path / "run"
+    words = ("--data", data, "--target", "price", "--epochs", 40, "--validation", 0.2)
+    assert "The weights are those of the best epoch" in train(out, *words)
+    found = metrics(out)
+    steps = [line for line in found if "loss" in line]
+    assert all({"rate", "fraction"} <= line.keys() for line in steps)
+    validations = [line for line in found if "validation_loss" in line]
+    assert [line["iteration"] for line in validations] == [5 * i for i in range(1, 41)]
+    assert max(line["validation_r2"] for line in validations) > 0.95
+    result = invoke("evaluate", out)
+    assert result.exit_code == 0, result.output
+    least = min(line["validation_loss"] for line in validations)
+    assert result.output.startswith(f"validation: loss {least:.4f}, r2 0.9")
+
+    new = table(tmp_path / "new.csv", rows=30, seed=1)
+    rows = list(csv.DictReader(lines(new)))
+    kept = ["kind", "colour", "length"]  # in another order, and without the target
+    new.write_text("\n".join([",".join(kept), *(",".join(r[k] for k in kept) for r in rows)]))
+    result = invoke("predict", out, new)
+    assert result.exit_code == 0, result.output
+    predicted = [float(row["prediction"]) for row in csv.DictReader(result.output.splitlines())]
+    prices = [float(row["price"]) for row in rows]
+    assert np.sqrt(np.mean(np.subtract(predicted, prices) ** 2)) < 0.25 * np.std(prices)
+    assert invoke("predict", out, new, "--out", tmp_path / "out.csv").exit_code == 0
+    assert (tmp_path / "out.csv").read_text() == result.output
+    assert one_line(fail("evaluate", out, new), "has no 'price'")
+
+
+def test_a_classification_of_words(tmp_path: Path) -> None:
+    data, out = table(tmp_path / "a.csv"), tmp_path / "run"
+    held_out = table(tmp_path / "b.csv", seed=2)
+    train(out, *("--data", data, "--target", "kind", "--epochs", 25, "--validation", held_out))
+    result = invoke("evaluate", out, held_out)
+    assert result.output.startswith(f"{held_out}: loss 0.")
+    assert invoke("evaluate", out).output.partition(": ")[2] == result.output.partition(": ")[2]
+    rows = list(csv.DictReader(invoke("predict", out, held_out).output.splitlines()))
+    wanted = [row["kind"] for row in csv.DictReader(lines(held_out))]
+    right = np.mean([row["prediction"] == kind for row, kind in zip(rows, wanted)])
+    assert right > 0.9
+    assert f"accuracy {right:.2%}" in result.output
+    assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def test_patience_stops_and_a_resumed_run_is_the_run(tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv", rows=60)
+    words = ("--data", data, "--target", "price", "--validation", 0.3, "--patience", 2)
+    words = (*words, "--decay", 0, "--no-average", "--optimizer", "sgd")
+    train(tmp_path / "whole", *words, "--lr", 0.5, "--iterations", 400)
+    found = metrics(tmp_path / "whole")
+    losses = [line["validation_loss"] for line in found if "validation_loss" in line]
+    assert int(np.argmin(losses)) == len(losses) - 3
+    assert found[-1]["iteration"] < 400
+    train(tmp_path / "cut", *words, "--lr", 0.5, "--iterations", 2)
+    result = invoke("train", "--resume", tmp_path / "cut", "--iterations", 400)
+    assert result.exit_code == 0, (result.output, result.exception)
+    for line in found:
+        line.pop("seconds", None)
+    again = metrics(tmp_path / "cut")
+    for line in again:
+        line.pop("seconds", None)
+    assert again == found
+    weights = "weights.safetensors"
+    assert (tmp_path / "cut" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+    table(data, rows=60, seed=9)
+    result = fail("train", "--resume", tmp_path / "cut", "--iterations", 500)
+    assert one_line(result, "have changed since the run began")
+
+
+def test_arrays_of_images_and_named_data(tmp_path: Path) -> None:
+    images, labels = digits("train")
+    np.savez(tmp_path / "a.npz", x=images[:300], y=labels[:300])
+    out = tmp_path / "run"
+    words = ("--model", "conv", "--depth", 3, "--width", 4, "--activation", "relu")
+    train(out, "--data", tmp_path / "a.npz", *words, "--iterations", 2)
+    result = invoke("evaluate", out)
+    assert result.output.startswith("training data: loss 2.")
+    rows = list(csv.DictReader(invoke("predict", out, tmp_path / "a.npz").output.splitlines()))
+    assert len(rows) == 300
+    np.savez(tmp_path / "b.npz", x=images[:3, :7])
+    assert one_line(fail("predict", out, tmp_path / "b.npz"), "[7, 8], the network takes [8, 8]")
+
+    named = tmp_path / "named"
+    output = train(named, "--iterations", 90, "--validation", 0.5)
+    test = metrics(named)[-1]
+    result = invoke("evaluate", named)
+    assert result.output == (
+        f"test set: loss {test['test_loss']:.4f}, accuracy {test['test_accuracy']:.2%}\n"
+    )
+    assert "Test loss" in output
+    assert one_line(fail("predict", named, tmp_path / "a.npz"), "trained on a named data set")
+    assert one_line(fail("evaluate", named, tmp_path / "a.npz"), "on its test set alone")
+
+
+def test_a_folder_of_images(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    random = np.random.default_rng(0)
+    for name, shade in (("dark", 60), ("light", 200)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = random.normal(shade, 20, (8, 8)).clip(0, 255).astype(np.uint8)
+            image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
+    out = tmp_path / "run"
+    train(out, "--data", tmp_path / "data", "--epochs", 10)
+    rows = list(csv.DictReader(invoke("predict", out, tmp_path / "data").output.splitlines()))
+    assert [row["prediction"] for row in rows] == ["dark"] * 20 + ["light"] * 20
+    assert "accuracy 100.00%" in invoke("evaluate", out).output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "TABLE"], "name the column to predict with --target"),
+        (["--data", "TABLE", "--target", "cost"], "has no 'cost', only ['colour'"),
+        (["--data", "TABLE", "--target", "kind", "--task", "regression"], "must be numbers"),
+        (["--data", "TABLE", "--target", "price", "--model", "conv"], "--model conv needs images"),
+        (["--data", "TABLE", "--target", "price", "--validation", "0.001"], "too few examples"),
+        (["--data", "HOLES", "--target", "b"], "lacks the target 'b' in example 2"),
+        (["--data", "TEXT"], "is neither a table"),
+    ],
+)
+def test_data_that_do_not_fit_are_named(words: list[str], message: str, tmp_path: Path) -> None:
+    files = {
+        "TABLE": table(tmp_path / "a.csv", rows=40),
+        "HOLES": tmp_path / "holes.csv",
+        "TEXT": tmp_path / "a.txt",
+    }
+    files["HOLES"].write_text("a,b\n1,2\n2,\n")
+    files["TEXT"].write_text("words")
+    out = tmp_path / "run"
+    result = fail("train", *SMALL, *(files.get(word, word) for word in words), "--out", out)
+    assert one_line(result, message)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--target", "a"], "--target is for data of your own, not for digits"),
+        (["--task", "regression"], "--task is for data of your own"),
+        (["--patience", "3"], "--patience needs --validation"),
+        (["--validation", "1.5"], "must be between 0 and 1"),
+        (["--validation", "nowhere"], "neither a number nor a file"),
+        (["--validation", "."], "--validation must be a share for digits"),
+        (["--data", "nowhere.csv"], "nor a file or folder"),
+    ],
+)
+def test_words_that_do_not_fit(words: list[str], message: str, tmp_path: Path) -> None:
+    result = invoke("train", *words, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+
+
+def test_what_is_no_run_is_named(tmp_path: Path) -> None:
+    data = table(tmp_path / "a.csv")
+    (tmp_path / "empty").mkdir()
+    assert one_line(fail("predict", tmp_path / "empty", data), "holds no run that has ended")
+    train(tmp_path / "run", "--data", data, "--target", "price", "--iterations", 1)
+    settings = tmp_path / "run" / "settings.json"
+    content = json.loads(settings.read_text())
+    settings.write_text(json.dumps(content | {"width": 5}))
+    assert one_line(fail("evaluate", tmp_path / "run"), "load_state_dict: the state does not fit")
+    settings.write_text(json.dumps(content | {"format": {"kind": "table"}}))
+    assert one_line(fail("evaluate", tmp_path / "run"), "do not describe the data of a run")
+    settings.write_text("{")
+    assert one_line(fail("evaluate", tmp_path / "run"), "settings.json' is damaged")
+    assert ag.load(tmp_path / "run" / "weights.safetensors")["1.weight"].shape == (16, 5)

@@ -1,0 +1,126 @@
+"""Tables, .npz files and folders of images."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agrad.data import TableEncoder, read_images, read_npz, read_table
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_columns_of_numbers_and_of_words(tmp_path: Path) -> None:
+    text = '\ufeffa, b,c,d\n1,x,NA,1e3\n,"y, z",,-2\n 2.5 ,,, 7\n'
+    table = read_table(write(tmp_path / "a.csv", text))
+    assert list(table) == ["a", "b", "c", "d"]
+    np.testing.assert_array_equal(table["a"], [1, np.nan, 2.5])
+    assert table["b"].tolist() == ["x", "y, z", ""]
+    assert np.isnan(table["c"]).all()
+    np.testing.assert_array_equal(table["d"], [1000, -2, 7])
+    tabs = write(tmp_path / "a.TSV", "a\tb\n1\t2,3\n")
+    assert {name: c.tolist() for name, c in read_table(tabs).items()} == {"a": [1], "b": ["2,3"]}
+
+
+def test_a_parquet_file_is_the_same_table(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame({"a": [1, 2], "b": ["x", None], "c": [0.5, float("nan")]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    for (name, one), other in zip(
+        read_table(tmp_path / "t.parquet").items(), read_table(tmp_path / "t.csv").values()
+    ):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "", "has no rows"),
+        ("a.csv", "a,b\n", "has no rows"),
+        ("a.csv", "a,a\n1,2\n", "has a column twice"),
+        ("a.csv", "a,b\n1,2\n3\n", r"line 3 of .* has 1 entries, the first line 2"),
+        ("a.txt", "a\n1\n", r"must end with .csv, .tsv or .parquet"),
+    ],
+)
+def test_a_file_that_is_no_table_is_named(
+    name: str, text: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_table(write(tmp_path / name, text))
+
+
+@given(numbers=st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=20))
+def test_numbers_are_standardized(numbers: list[float]) -> None:
+    column = np.array([*numbers, np.nan])
+    encoder = TableEncoder({"x": column, "y": column}, "y")
+    encoded = encoder.encode({"x": column})
+    assert encoded.shape == (len(column), encoder.features) == (len(column), 1)
+    deviation = np.std(numbers) or 1.0
+    expected = np.append((numbers - np.mean(numbers)) / deviation, 0)
+    np.testing.assert_allclose(encoded[:, 0], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_words_become_columns_and_the_state_keeps_them() -> None:
+    table: dict[str, Any] = {
+        "colour": np.array(["red", "", "blue"], object),
+        "size": np.array([1.0, 2.0, 3.0]),
+        "price": np.array([1.0, 2.0, 3.0]),
+    }
+    encoder = TableEncoder(table, "price")
+    encoder = TableEncoder.from_state(json.loads(json.dumps(encoder.state_dict())))
+    assert encoder.names == ["colour", "size"]
+    new = {"size": np.array([2.0, np.inf]), "colour": np.array(["blue", "green"], object)}
+    assert encoder.encode(new).tolist() == [[1, 0, 0], [0, 0, 0]]
+    with pytest.raises(ValueError, match=r"encode: the table has no columns \['size'\]"):
+        encoder.encode({"colour": new["colour"]})
+    with pytest.raises(ValueError, match=r"'size' must hold numbers, it has 'blue'"):
+        encoder.encode({"size": new["colour"], "colour": new["colour"]})
+    with pytest.raises(ValueError, match=r"target must be one of .* got 'cost'"):
+        TableEncoder(table, "cost")
+    with pytest.raises(ValueError, match=r"no column but the target"):
+        TableEncoder({"a": table["size"]}, "a")
+    with pytest.raises(ValueError, match=r"'a' is not an encoded column"):
+        TableEncoder.from_state({"a": {"mean": 0.0}})
+
+
+def test_words_that_are_numbers_in_a_new_table_keep_their_values() -> None:
+    encoder = TableEncoder({"x": np.array(["1", "a"], object), "y": np.zeros(2)}, "y")
+    assert encoder.encode({"x": np.array([1.0, np.nan])}).tolist() == [[1, 0], [0, 0]]
+
+
+def test_npz_files_hold_arrays_and_no_objects(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.arange(3), y=np.ones((2, 2)))
+    arrays = read_npz(tmp_path / "a.npz")
+    assert arrays["x"].tolist() == [0, 1, 2]
+    np.savez(tmp_path / "b.npz", x=np.array([{}], object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_npz(tmp_path / "b.npz")
+
+
+def test_a_folder_for_each_class(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for name, shade in (("cats", 51), ("ants", 255)):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            image.new("RGB", (4, 3), (shade, 0, shade)).save(tmp_path / name / f"{i}.png")
+    write(tmp_path / "cats" / "notes.txt", "no image")
+    images, labels, classes = read_images(tmp_path)
+    assert (images.shape, images.dtype) == ((4, 3, 3, 4), np.float32)
+    assert (labels.tolist(), classes) == ([0, 0, 1, 1], ["ants", "cats"])
+    assert images[0, :, 0, 0].tolist() == [1, 0, 1]
+    assert images[3, 0, 0, 0] == np.float32(0.2)
+    assert read_images(tmp_path, size=(5, 6), grey=True)[0].shape == (4, 1, 5, 6)
+    image.new("RGB", (5, 5)).save(tmp_path / "ants" / "2.png")
+    with pytest.raises(ValueError, match=r"2.png' has \(5, 5\) pixels, the first image \(3, 4\)"):
+        read_images(tmp_path)
+    with pytest.raises(ValueError, match="has no images in folders named by classes"):
+        read_images(tmp_path / "cats")

@@ -1,0 +1,106 @@
+"""Metrics against their definitions."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import agrad.nn.functional as F
+from agrad import nn
+from agrad.train import evaluate
+
+pytest.importorskip("sklearn")
+
+RANDOM = np.random.default_rng(0)
+
+
+def measured(outputs: Any, targets: Any, loss: Any = F.cross_entropy) -> dict[str, Any]:
+    names = ["accuracy", "f1", "auc", "confusion_matrix"]
+    return evaluate(
+        nn.Identity(), outputs, targets, 7, loss, names if loss is not F.mse_loss else ["r2"]
+    ).metrics
+
+
+def auc_by_pairs(scores: Any, positive: Any) -> float:
+    """The share of pairs of a positive and a negative that the scores put in order."""
+    ahead = scores[positive][:, None] - scores[~positive]
+    return float(np.mean((ahead > 0) + 0.5 * (ahead == 0)))
+
+
+def f1_by_hand(predicted: Any, targets: Any, which: int) -> float:
+    right = np.sum((predicted == which) & (targets == which))
+    return float(2 * right / (np.sum(predicted == which) + np.sum(targets == which)))
+
+
+@pytest.mark.parametrize("form", ["classes", "flat", "column"])
+def test_two_classes(form: str) -> None:
+    logits = RANDOM.standard_normal(50).round(1)
+    targets = (logits + RANDOM.standard_normal(50) > 0).astype(np.int64)
+    if form == "classes":
+        found = measured(np.stack([-logits, logits], axis=1), targets)
+    else:
+        outputs = logits if form == "flat" else logits[:, None]
+        wanted = (targets if form == "flat" else targets[:, None]).astype(float)
+        found = measured(outputs, wanted, F.binary_cross_entropy_with_logits)
+    predicted = logits > 0
+    assert found["accuracy"] == np.mean(predicted == targets)
+    assert found["f1"] == pytest.approx(f1_by_hand(predicted, targets, 1))
+    assert found["auc"] == pytest.approx(auc_by_pairs(logits, targets == 1))
+    matrix = [[np.sum((targets == i) & (predicted == j)) for j in (0, 1)] for i in (0, 1)]
+    np.testing.assert_array_equal(found["confusion_matrix"], matrix)
+
+
+def test_several_classes() -> None:
+    logits = RANDOM.standard_normal((60, 3))
+    targets = np.arange(60) % 3
+    logits[np.arange(60), targets] += 1
+    found = measured(logits, targets)
+    predicted = logits.argmax(axis=1)
+    assert found["accuracy"] == np.mean(predicted == targets)
+    assert found["f1"] == pytest.approx(
+        np.mean([f1_by_hand(predicted, targets, i) for i in range(3)])
+    )
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert found["auc"] == pytest.approx(
+        np.mean([auc_by_pairs(shares[:, i], targets == i) for i in range(3)])
+    )
+    assert found["confusion_matrix"].sum(axis=1).tolist() == [20, 20, 20]
+    assert np.trace(found["confusion_matrix"]) == np.sum(predicted == targets)
+
+
+def test_classes_of_each_pixel() -> None:
+    logits = RANDOM.standard_normal((4, 3, 5))
+    targets = RANDOM.integers(3, size=(4, 5))
+    found = evaluate(nn.Identity(), logits, targets, metrics=["accuracy", "confusion_matrix"])
+    assert found.metrics["accuracy"] == found.accuracy
+    assert found.metrics["confusion_matrix"].sum() == 20
+
+
+@pytest.mark.parametrize("shape", [(30,), (30, 1), (30, 3)])
+def test_r2(shape: tuple[int, ...]) -> None:
+    targets = RANDOM.standard_normal(shape)
+    outputs = targets + 0.3 * RANDOM.standard_normal(shape)
+    left = ((targets - outputs) ** 2).sum(axis=0) / ((targets - targets.mean(axis=0)) ** 2).sum(0)
+    assert measured(outputs, targets, F.mse_loss)["r2"] == pytest.approx(np.mean(1 - left))
+
+
+def test_names_and_functions_and_dicts_of_them() -> None:
+    logits, targets = RANDOM.standard_normal((6, 2)), np.arange(6) % 2
+
+    def count(outputs: Any, labels: Any) -> int:
+        assert outputs.shape == (6, 2)
+        assert labels.tolist() == targets.tolist()
+        return len(outputs)
+
+    found = evaluate(nn.Identity(), logits, targets, 4, metrics=["accuracy", count])
+    assert found.metrics == {"accuracy": found.accuracy, "count": 6}
+    found = evaluate(nn.Identity(), logits, targets, metrics={"a": "accuracy", "n": count})
+    assert found.metrics == {"a": found.accuracy, "n": 6}
+    with pytest.raises(ValueError, match="metrics has a name twice"):
+        evaluate(nn.Identity(), logits, targets, metrics=["f1", "f1"])
+    with pytest.raises(ValueError, match=r"metrics: the outputs \[6, 2\] do not fit the targets"):
+        evaluate(nn.Identity(), logits, targets[:, None], 6, lambda out, _: out.sum(), ["accuracy"])
+    with pytest.raises(TypeError, match="labels are missing"):
+        evaluate(nn.Identity(), logits)
+    with pytest.raises(ValueError, match="there are no batches"):
+        evaluate(nn.Identity(), [])
