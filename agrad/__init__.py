@@ -15,7 +15,8 @@ except ImportError:
 from agrad import data, errors, nn, optim, random
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.average import average_gradient
-from agrad.core.context import is_grad_enabled, no_grad
+from agrad.core.context import enable_grad, is_grad_enabled, no_grad
+from agrad.core.derivatives import grad, hessian, hvp, jacobian, jvp
 from agrad.core.tensor import Tensor, tensor
 from agrad.functions import (
     abs,
@@ -94,12 +95,18 @@ __all__ = [
     "divide",
     "dot",
     "einsum",
+    "enable_grad",
     "errors",
     "exp",
     "expand_dims",
     "expm1",
     "flip",
+    "grad",
+    "hessian",
+    "hvp",
     "is_grad_enabled",
+    "jacobian",
+    "jvp",
     "load",
     "log",
     "log1p",

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-__all__ = ["Recorder", "grad_enabled", "is_grad_enabled", "no_grad", "recorder", "recording"]
+__all__ = [
+    "Recorder",
+    "enable_grad",
+    "grad_enabled",
+    "is_grad_enabled",
+    "no_grad",
+    "recorder",
+    "recording",
+]
 
 
 class Recorder(Protocol):
@@ -49,6 +57,29 @@ def no_grad() -> Iterator[None]:
         False
     """
     token = grad_enabled.set(False)
+    try:
+        yield
+    finally:
+        grad_enabled.reset(token)
+
+
+@contextmanager
+def enable_grad() -> Iterator[None]:
+    """Record inside the `with` block, or inside the function it decorates, despite `no_grad`.
+
+    A function that computes with gradients needs it where its callers record nothing.
+
+    Example:
+        >>> import agrad as ag
+        >>> x = ag.tensor(3.0, requires_grad=True)
+        >>> with ag.no_grad():
+        ...     with ag.enable_grad():
+        ...         y = x * x
+        ...     slope = ag.grad(y, x)[0]
+        >>> slope
+        tensor(6.)
+    """
+    token = grad_enabled.set(True)
     try:
         yield
     finally:

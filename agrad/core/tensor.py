@@ -58,6 +58,7 @@ __all__ = [
     "plain_index",
     "promoted",
     "record",
+    "recorded",
     "require_gradients",
     "sources",
     "tensor",
@@ -1131,6 +1132,26 @@ def sources(inputs: Sequence[Any]) -> list[Any]:
         else None
         for value in inputs
     ]
+
+
+def recorded(source: Any, array: Array, pins: list[Pin]) -> Tensor:
+    """Return a Tensor on an array of a graph, which has the given source, see `sources`.
+
+    Args:
+        source: a node, a leaf or None.
+        array: what came from it.
+        pins: those of the node that the array belongs to.
+    """
+    if isinstance(source, Tensor):
+        if source._data is array:
+            return source
+        # The leaf has other values by now, and the graph those of the recording.
+        return record(shape.Reshape(array.shape), (array,), (source,), pins)
+    tensor = Tensor._wrap(array)
+    tensor._pin = next((weakref.ref(pin) for pin in pins if pin.holds(array)), None)
+    if source is not None:
+        tensor.node, tensor._requires_grad = source, source.differentiable
+    return tensor
 
 
 def record(

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from agrad.backend import Array, is_array, joined, kernels
-from agrad.ops.operation import Gradients, Linear, owned
+from agrad.ops.adjoint import adjoint
+from agrad.ops.operation import Apply, Gradients, Linear, owned
 
 __all__ = [
     "BroadcastTo",
@@ -24,6 +25,8 @@ __all__ = [
 
 
 class Reshape(Linear):
+    recordable = True
+
     def __init__(self, shape: int | Sequence[int]) -> None:
         self.shape = owned(shape)
 
@@ -36,6 +39,8 @@ class Reshape(Linear):
 
 class Transpose(Linear):
     """Permute the axes, or reverse them by default. A single axis may be a number."""
+
+    recordable = True
 
     def __init__(self, axes: int | Sequence[int] | None = None) -> None:
         several = axes is None or isinstance(axes, tuple | list) or np.ndim(axes)
@@ -62,6 +67,8 @@ def axes_after(
 
 
 class BroadcastTo(Linear):
+    recordable = True
+
     def __init__(self, shape: int | Sequence[int]) -> None:
         self.shape = owned(shape)
 
@@ -73,6 +80,8 @@ class BroadcastTo(Linear):
 
 
 class Concatenate(Linear):
+    recordable = True
+
     def __init__(self, axis: int = 0) -> None:
         self.axis = owned(axis)
 
@@ -89,6 +98,8 @@ class Concatenate(Linear):
 class Stack(Linear):
     """Join arrays of equal shape along a new axis."""
 
+    recordable = True
+
     def __init__(self, axis: int = 0) -> None:
         self.axis = owned(axis)
 
@@ -104,6 +115,8 @@ class Stack(Linear):
 
 class Pad(Linear):
     """Pad x with `value`; `width` is a pair (before, after) for each axis."""
+
+    recordable = True
 
     def __init__(self, width: Sequence[Sequence[int]] | Array, value: Any = 0) -> None:
         self.width = owned(width)
@@ -150,6 +163,11 @@ class GetItem(Linear):
             x_grad[self.index] = grad
         return x_grad, *[None] * len(choices)
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, *inputs: Any
+    ) -> Sequence[Any]:
+        return adjoint(apply, self, 0, grad, *inputs), *[None] * len(inputs[1:])
+
 
 def _as_index(part: Any) -> Any:
     """Return an owned part of an index, with sequences as arrays."""
@@ -171,6 +189,8 @@ def require_byte_order(name: str, dtype: np.dtype[Any]) -> None:
 
 class Cast(Linear):
     """Convert the elements to another dtype."""
+
+    recordable = True
 
     def __init__(self, dtype: DTypeLike) -> None:
         self.dtype = np.dtype(dtype)

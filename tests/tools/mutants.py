@@ -43,6 +43,7 @@ SOFTMAX = "agrad/ops/softmax.py"
 SEQUENCE = "agrad/ops/sequence.py"
 LOSS = "agrad/ops/loss.py"
 SHAPE = "agrad/ops/shape.py"
+SUMS = "agrad/ops/sums.py"
 PROGRAM = "agrad/core/program.py"
 FUSION = "agrad/tracing/dense.py"
 OPTIMIZER = "agrad/optim/average_gradient.py"
@@ -452,7 +453,7 @@ SWEEPS = [
         "segments",
     ),
     Mutant(
-        PROGRAM,
+        SUMS,
         "grad = sum_over(grad, (*range(lead), *stretched)).reshape(like.shape)",
         "grad = grad.mean(axis=(*range(lead), *stretched)).reshape(like.shape)",
         "sweep: broadcasting undone by a mean in place of a sum",
