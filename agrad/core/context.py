@@ -16,6 +16,8 @@ __all__ = [
     "no_grad",
     "recorder",
     "recording",
+    "remembering",
+    "remembering_choices",
 ]
 
 
@@ -30,6 +32,7 @@ class Recorder(Protocol):
 
 
 grad_enabled: ContextVar[bool] = ContextVar("agrad_grad_enabled", default=True)
+remembering: ContextVar[bool] = ContextVar("agrad_remembering", default=False)
 recorder: ContextVar[Recorder | None] = ContextVar("agrad_recorder", default=None)
 
 
@@ -84,6 +87,19 @@ def enable_grad() -> Iterator[None]:
         yield
     finally:
         grad_enabled.reset(token)
+
+
+@contextmanager
+def remembering_choices() -> Iterator[None]:
+    """Let every result inside the block remember the choices that it comes from.
+
+    The first steps of a recorded backward pass compute with constants and choices alone.
+    """
+    token = remembering.set(True)
+    try:
+        yield
+    finally:
+        remembering.reset(token)
 
 
 @contextmanager

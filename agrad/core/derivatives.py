@@ -7,7 +7,7 @@ of a gradient consists of ordinary operations: it has gradients and average grad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from agrad.backend import Array, beside
 from agrad.core.anomaly import check_gradients, recorded_at
-from agrad.core.context import enable_grad, recorder
+from agrad.core.context import enable_grad, recorder, remembering_choices
 from agrad.core.program import Node, topological_order
 from agrad.core.tensor import Tensor, apply, as_tensor, plain, recorded
 from agrad.errors import CaptureError
@@ -299,7 +299,7 @@ def _gradients(
             )
     try:
         if create_graph:
-            with enable_grad():
+            with enable_grad(), remembering_choices():
                 found = paths.sweep(outputs, seeds, _pull_tensors)
         else:
             arrays = paths.sweep(outputs, [seed.data for seed in seeds], _pull_arrays)
@@ -431,7 +431,8 @@ def _value(name: str, function: Callable[..., Tensor], leaves: Sequence[Tensor])
 
 def _several(name: str, argument: str, value: Any) -> list[Tensor]:
     """Return a Tensor or a sequence of Tensors as a list."""
-    tensors = [value] if isinstance(value, Tensor) else list(value)
+    alone = isinstance(value, Tensor) or not isinstance(value, Iterable)
+    tensors = [value] if alone else list(value)
     if not tensors:
         raise ValueError(f"{name}: {argument} is empty")
     for i, tensor in enumerate(tensors):
@@ -445,7 +446,7 @@ def _matching(
 ) -> list[Any]:
     """Return one value for each Tensor; for a single Tensor, the value may stand alone."""
     several = isinstance(values, list | tuple)
-    if len(tensors) == 1 and (not several or np.shape(values) == tensors[0].shape):
+    if len(tensors) == 1 and not (several and _is_wrapped(values, tensors[0])):
         return [values]
     if not several or len(values) != len(tensors):
         raise ValueError(
@@ -453,6 +454,13 @@ def _matching(
             f"{others}, got {len(values) if several else 'a ' + type(values).__name__}"
         )
     return list(values)
+
+
+def _is_wrapped(values: Sequence[Any], tensor: Tensor) -> bool:
+    """Return whether a sequence holds values for a Tensor, rather than its elements."""
+    if any(value is None or isinstance(value, Tensor) for value in values):
+        return True
+    return len(values) == 1 and np.ndim(values[0]) == tensor.ndim
 
 
 def _require_shapes(

@@ -27,7 +27,7 @@ from agrad.backend import (
     set_writable,
 )
 from agrad.core.anomaly import recorded_at, remember
-from agrad.core.context import grad_enabled, is_grad_enabled, recorder
+from agrad.core.context import grad_enabled, is_grad_enabled, recorder, remembering
 from agrad.core.program import Node, Program, compute
 from agrad.errors import CaptureError, NonFiniteError
 from agrad.gpu import cuda
@@ -1084,7 +1084,7 @@ def _remembers(operation: Operation, tensors: list[Tensor]) -> bool:
     Sums over the steps of a training do not: they would keep the graph of every step.
     """
     choices = [tensor.is_choice for tensor in tensors]
-    return any(choices) and (len(choices) == 1 or not operation.differentiable)
+    return any(choices) and (len(choices) == 1 or not operation.differentiable or remembering.get())
 
 
 def chosen(function: Any, *operands: Any) -> Any:

@@ -105,6 +105,10 @@ def converted() -> Cases:
     return elementwise(lambda x: x.astype(x.dtype), lambda x: x.astype(x.dtype), REAL)
 
 
+def gelu_slope() -> Cases:
+    return elementwise(lambda x: apply(activation.GELUSlope(), x), None, REAL)
+
+
 def moved() -> Cases:
     return elementwise(lambda x: apply(device.Move(x.device), x), lambda x: x, REAL)
 
@@ -144,6 +148,7 @@ ENTRIES = {
     "softsign": Entry(activation.Softsign, activated(F.softsign)),
     "silu": Entry(activation.SiLU, activated(F.silu)),
     "gelu": Entry(activation.GELU, activated(F.gelu)),
+    "derivative of gelu": Entry(activation.GELUSlope, gelu_slope()),
     "dropout": Entry(dropout.Dropout, dropped()),
     "standardize": Entry(normalization.Standardize, standardized()),
 }
