@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, scalar
-from agrad.ops.operation import Apply, Gradients, Multilinear, Operation
+from agrad.ops.operation import Apply, Gradients, Multilinear, Operation, owned
 from agrad.ops.sums import unbroadcast
 
 __all__ = ["Adjoint", "adjoint", "adjoints"]
@@ -32,8 +32,8 @@ class Adjoint(Multilinear):
     def __init__(
         self, operation: Operation, i: int, shape: tuple[int, ...], dtype: np.dtype[Any]
     ) -> None:
-        self.operation, self.i = operation, i
-        self.shape, self.dtype = shape, dtype
+        self.operation, self.i = operation, owned(i)
+        self.shape, self.dtype = owned(shape), dtype
         self.degree = getattr(operation, "degree", 1)
 
     def forward(self, grad: Array, *others: Array) -> Array:

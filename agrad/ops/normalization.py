@@ -146,8 +146,6 @@ class FollowedNormalize(Operation):
 class Standardize(Linear):
     """(x - mean) / deviation, with a mean and a deviation that are known."""
 
-    recordable = True
-
     def __init__(self, mean: Array, deviation: Array) -> None:
         self.mean, self.deviation = mean, deviation
 
@@ -156,3 +154,8 @@ class Standardize(Linear):
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (grad / self.deviation,)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (apply(Standardize(np.zeros_like(self.mean), self.deviation), grad),)
