@@ -356,7 +356,7 @@ class _Paths:
         for out, seed in zip(outputs, seeds):
             add(_source(out), seed)
         for node in reversed(self.nodes):
-            gradient = grads[node] if node in self.inputs else grads.pop(node, None)
+            gradient = grads.get(node) if node in self.inputs else grads.pop(node, None)
             if gradient is not None and True in self.needs[node]:
                 for source, pulled in pull(node, gradient, self.needs[node]):
                     add(source, pulled)

@@ -332,6 +332,33 @@ def test_a_graph_of_a_gradient_keeps_constants_read_only() -> None:
     c.data[0] = 7.0
 
 
+def test_ties_and_kinks_have_the_gradients_of_backward() -> None:
+    x, y = leaf([[0.0, 3.0, 3.0], [-1.0, 1.0, 0.0]]), leaf([[0.0, 3.0, 2.0], [-1.0, 2.0, 0.5]])
+    functions: list[Any] = [F.relu, F.leaky_relu, F.elu, ag.abs, lambda x: x.clip(-1, 1)]
+    functions += [lambda x: ag.maximum(x, y), lambda x: ag.minimum(x, y)]
+    functions += [lambda x: ag.max(x, 1), lambda x: ag.min(x, 1, keepdims=True), ag.max]
+    functions += [lambda x: F.max_pool1d(x[None], 2, 1), lambda x: ag.std(0 * x), ag.prod]
+    for function in functions:
+        out = function(x)
+        loss = (out * 2.0 ** np.arange(out.size).reshape(out.shape)).sum()
+        found = ag.grad(loss, [x, y], create_graph=True, allow_unused=True)
+        expected = ag.grad(loss, [x, y], allow_unused=True)
+        for a, b in zip(found, expected, strict=True):
+            assert (a is None) == (b is None)
+            if a is not None:
+                np.testing.assert_allclose(a.data, b.data, rtol=1e-14, atol=1e-14)
+
+
+def test_power_depends_on_its_exponent_at_zero() -> None:
+    x, y = leaf([2.0, 0.0]), leaf([0.0, 0.0])
+    (slope,) = ag.grad((x**y).sum(), x, create_graph=True)
+    assert slope.data.tolist() == [0.0, 0.0]
+    by_x, by_y = ag.grad(slope.sum(), [x, y])
+    assert by_x.data.tolist() == [0.0, 0.0]
+    # ∂/∂y of y·x^(y-1) is 1/x; where x is 0 as well, it does not exist.
+    assert by_y.data[0] == 0.5
+
+
 def test_gradients_are_recorded_inside_no_grad_if_asked() -> None:
     x = leaf(3.0)
     y = x**3
