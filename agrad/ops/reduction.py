@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, as_array, kernels, largest
+from agrad.backend import Array, kernels, largest
+from agrad.ops.arithmetic import Where
 from agrad.ops.operation import (
     Apply,
     Gradients,
@@ -158,11 +159,10 @@ class Max(Reduction, Selection):
     def recorded_backward(
         self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
     ) -> Sequence[Any]:
-        chosen = self.candidates(x) == self.restore(out, x)
-        counts = as_array(np.count_nonzero(chosen, axis=self.axes(x)))
-        with np.errstate(invalid="ignore"):  # no element equals NaN
-            share = self.restore(grad, x) / self.restore(counts, x).astype(x.dtype)
-            return (np.where(chosen, share, 0 * share),)
+        (share,) = self.shares(out.data, x.data)
+        pulled = self.restore(grad, x) * share
+        # It is the same in both cases, but depends on the choice.
+        return (np.where(self.candidates(x) == self.restore(out, x), pulled, 0 * share),)
 
     def average_shares(self, start: Point, end: Point) -> Gradients:
         (x0,), (x1,) = start.inputs, end.inputs
@@ -203,7 +203,7 @@ class Prod(Reduction, Smooth):
     ) -> Sequence[Any]:
         places = np.arange(self.count(x), like=x.data)
         itself = places[:, np.newaxis] == places
-        others = np.prod(np.where(itself, 1, self.rows(x)[..., np.newaxis, :]), axis=-1)
+        others = np.prod(apply(Where(itself), 1, self.rows(x)[..., np.newaxis, :]), axis=-1)
         return (self.restore(grad, x) * self.from_rows(others, x),)
 
 

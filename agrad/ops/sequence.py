@@ -7,6 +7,7 @@ import numpy as np
 
 from agrad.backend import Array, kernels
 from agrad.ops.adjoint import adjoint
+from agrad.ops.arithmetic import Where
 from agrad.ops.operation import Apply, Gradients, Linear, Point, Requirement, owned
 from agrad.ops.reduction import Max
 
@@ -52,7 +53,7 @@ class Embedding(Linear):
         weight_grad = adjoint(apply, Embedding(), 0, grad, weight, ids)
         if self.padding is not None:
             rows = np.arange(len(weight), like=weight.data)[:, np.newaxis]
-            weight_grad = np.where(rows == self.padding, 0, weight_grad)
+            weight_grad = apply(Where(rows == self.padding), 0, weight_grad)
         return weight_grad, None
 
     def average_backward(

@@ -1401,8 +1401,8 @@ GUARDS = [
     ),
     Mutant(
         REDUCTION,
-        "share = self.restore(grad, x) / self.restore(counts, x).astype(x.dtype)",
-        "share = self.restore(grad, x)",
+        "pulled = self.restore(grad, x) * share",
+        "pulled = self.restore(grad, x)",
         "higher derivatives: equal largest elements get the whole gradient each",
         "derivatives",
         "ties",
