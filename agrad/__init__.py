@@ -17,6 +17,7 @@ from agrad.core.anomaly import detect_anomaly
 from agrad.core.average import average_gradient
 from agrad.core.context import enable_grad, is_grad_enabled, no_grad
 from agrad.core.derivatives import grad, hessian, hvp, jacobian, jvp
+from agrad.core.ledger import loss_ledger
 from agrad.core.tensor import Tensor, tensor
 from agrad.functions import (
     abs,
@@ -111,6 +112,7 @@ __all__ = [
     "log",
     "log1p",
     "logsumexp",
+    "loss_ledger",
     "matmul",
     "max",
     "maximum",

@@ -159,7 +159,7 @@ class Max(Reduction, Selection):
     def recorded_backward(
         self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
     ) -> Sequence[Any]:
-        (share,) = self.shares(out.data, x.data)
+        share: Any = self.shares(out.data, x.data)[0]
         pulled = self.restore(grad, x) * share
         # It is the same in both cases, but depends on the choice.
         return (np.where(self.candidates(x) == self.restore(out, x), pulled, 0 * share),)
