@@ -323,7 +323,7 @@ class BinaryCrossEntropy(Elementwise):
         self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
     ) -> Sequence[Any]:
         yes, no = apply(Sigmoid(), x), apply(Sigmoid(), -x)
-        return (grad * (self.negative * yes - self.positive * no),)
+        return (grad * (yes * self.negative - no * self.positive),)
 
     def divided_difference(self, a: Array, b: Array) -> Array:
         softplus = kernels(a).logistic.softplus_divided_difference
