@@ -15,7 +15,9 @@ except ImportError:
 from agrad import data, errors, linalg, nn, optim, random, train
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.average import average_gradient
-from agrad.core.context import is_grad_enabled, no_grad
+from agrad.core.context import enable_grad, is_grad_enabled, no_grad
+from agrad.core.derivatives import grad, hessian, hvp, jacobian, jvp
+from agrad.core.ledger import loss_ledger
 from agrad.core.tensor import Tensor, tensor
 from agrad.functions import (
     abs,
@@ -150,6 +152,7 @@ __all__ = [
     "divide",
     "dot",
     "einsum",
+    "enable_grad",
     "erf",
     "errors",
     "exp",
@@ -159,8 +162,13 @@ __all__ = [
     "flip",
     "full",
     "full_like",
+    "grad",
+    "hessian",
     "hstack",
+    "hvp",
     "is_grad_enabled",
+    "jacobian",
+    "jvp",
     "linalg",
     "linspace",
     "load",
@@ -170,6 +178,7 @@ __all__ = [
     "log10",
     "logaddexp",
     "logsumexp",
+    "loss_ledger",
     "matmul",
     "max",
     "maximum",

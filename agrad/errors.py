@@ -11,6 +11,7 @@ __all__ = [
     "DeviceMemoryError",
     "FolderInUseError",
     "FreedGraphError",
+    "HigherDerivativeError",
     "NonFiniteError",
 ]
 
@@ -21,6 +22,10 @@ class FreedGraphError(ValueError):
 
 class AverageUndefinedError(TypeError):
     """An average backward pass meets an operation without a kind or an averaged Jacobian."""
+
+
+class HigherDerivativeError(TypeError):
+    """A gradient with a graph meets an operation whose backward pass cannot be recorded."""
 
 
 class CaptureError(TypeError):

@@ -1,7 +1,7 @@
 """Find the first operation that produced NaN or an infinity, for `detect_anomaly`."""
 
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -82,29 +82,39 @@ def remember(node: Any) -> None:
         places[node] = "".join(lines.format())
 
 
-def check_gradients(step: Any, sweep: Any, grad: Array, gradients: Gradients) -> None:
-    """Check the gradients that a sweep computes for the inputs of a program's step.
+def check_gradients(
+    operation: Operation,
+    node: Any,
+    needs: Sequence[bool],
+    inputs: tuple[Array, ...],
+    grad: Array,
+    gradients: Gradients,
+    average: bool = False,
+) -> None:
+    """Check the gradients that a sweep computes for the inputs of an operation.
 
     Args:
-        step: the step.
-        sweep: the sweep.
-        grad: the gradient of the step's result.
+        operation: the operation.
+        node: the node that recorded it, None if there is none.
+        needs: which inputs need a gradient.
+        inputs: its inputs.
+        grad: the gradient of its result.
         gradients: those of its inputs.
+        average: whether they are average gradients.
 
     Raises:
         AnomalyError: A gradient that is needed has NaN or an infinity.
     """
-    _, _, start, end, program = sweep
     for i, gradient in enumerate(gradients):
-        if step.needs[i] and gradient is not None and not np.isfinite(gradient).all():
+        if needs[i] and gradient is not None and not np.isfinite(gradient).all():
             error = AnomalyError(
-                f"detect_anomaly: the {'' if end is start else 'average '}backward pass of "
-                f"{type(start.called[step]).__name__} gave a gradient with {_first_bad(gradient)} "
-                f"for its operand {i}; operands: {_describe(step.inputs(start))}; gradient "
+                f"detect_anomaly: the {'average ' if average else ''}backward pass of "
+                f"{type(operation).__name__} gave a gradient with {_first_bad(gradient)} "
+                f"for its operand {i}; operands: {_describe(inputs)}; gradient "
                 f"of its result: {_describe([grad])}"
             )
             places = recorded_at.get()
-            place = places.get(program.nodes[step.result]) if places and program.nodes else None
+            place = places.get(node) if places and node is not None else None
             if place is not None:
                 error.add_note(f"The operation was recorded here:\n{place}")
             raise error

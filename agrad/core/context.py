@@ -8,7 +8,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-__all__ = ["Recorder", "grad_enabled", "is_grad_enabled", "no_grad", "recorder", "recording"]
+__all__ = [
+    "Recorder",
+    "enable_grad",
+    "grad_enabled",
+    "is_grad_enabled",
+    "no_grad",
+    "recorder",
+    "recording",
+    "remembering",
+    "remembering_choices",
+]
 
 
 class Recorder(Protocol):
@@ -25,6 +35,7 @@ class Recorder(Protocol):
 
 
 grad_enabled: ContextVar[bool] = ContextVar("agrad_grad_enabled", default=True)
+remembering: ContextVar[bool] = ContextVar("agrad_remembering", default=False)
 recorder: ContextVar[Recorder | None] = ContextVar("agrad_recorder", default=None)
 
 
@@ -56,6 +67,42 @@ def no_grad() -> Iterator[None]:
         yield
     finally:
         grad_enabled.reset(token)
+
+
+@contextmanager
+def enable_grad() -> Iterator[None]:
+    """Record inside the `with` block, or inside the function it decorates, despite `no_grad`.
+
+    A function that computes with gradients needs it where its callers record nothing.
+
+    Example:
+        >>> import agrad as ag
+        >>> x = ag.tensor(3.0, requires_grad=True)
+        >>> with ag.no_grad():
+        ...     with ag.enable_grad():
+        ...         y = x * x
+        ...     slope = ag.grad(y, x)[0]
+        >>> slope
+        tensor(6.)
+    """
+    token = grad_enabled.set(True)
+    try:
+        yield
+    finally:
+        grad_enabled.reset(token)
+
+
+@contextmanager
+def remembering_choices() -> Iterator[None]:
+    """Let every result inside the block remember the choices that it comes from.
+
+    The first steps of a recorded backward pass compute with constants and choices alone.
+    """
+    token = remembering.set(True)
+    try:
+        yield
+    finally:
+        remembering.reset(token)
 
 
 @contextmanager

@@ -26,9 +26,9 @@ from agrad.gpu.deferred import holds
 from agrad.ops.device import HOST, require_one_device
 from agrad.ops.operation import Operation, Point
 from agrad.ops.part import for_call
-from agrad.ops.sums import sum_over
+from agrad.ops.sums import unbroadcast
 
-__all__ = ["Node", "Program", "Run", "Step", "Values", "compute", "unbroadcast"]
+__all__ = ["Node", "Program", "Run", "Step", "Values", "compute"]
 
 Values = list[Any]  # an array for each slot, or None
 LeafArrays = dict[Any, Array]
@@ -173,7 +173,9 @@ class Step:
             ends = Point(end.values[self.result], self.inputs(end))
             found = operation.average_backward(grad, self.needs, Point(out, inputs), ends)
         if recorded_at.get() is not None:
-            check_gradients(self, sweep, grad, found)
+            node = program.nodes[self.result] if program.nodes else None
+            moved = end is not start
+            check_gradients(operation, node, self.needs, inputs, grad, found, average=moved)
         for slot, need, x, gradient in zip(self.slots, self.needs, inputs, found, strict=True):
             if need and gradient is not None:
                 if not operation.owns_gradients:
@@ -386,21 +388,3 @@ def _shares(gradient: Array, arrays: Sequence[Any]) -> bool:
     if isinstance(gradient, np.ndarray) and gradient.base is None:
         return False  # others that are views of it are themselves copied
     return any(other is not None and np.may_share_memory(gradient, other) for other in others)
-
-
-def unbroadcast(grad: Array, like: Array) -> Array:
-    """Sum `grad` over the axes along which `like` was broadcast, and give it `like`'s dtype.
-
-    Raises:
-        ValueError: `like` does not broadcast to the shape of `grad`.
-    """
-    if grad.shape != like.shape:
-        lead = grad.ndim - like.ndim
-        if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, grad.shape[lead:])):
-            raise ValueError(
-                f"backward: a gradient of shape {grad.shape} does not fit an input of shape "
-                f"{like.shape}"
-            )
-        stretched = (lead + i for i, n in enumerate(like.shape) if n == 1 != grad.shape[lead + i])
-        grad = sum_over(grad, (*range(lead), *stretched)).reshape(like.shape)
-    return grad if grad.dtype == like.dtype else grad.astype(like.dtype)

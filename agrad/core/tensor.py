@@ -28,7 +28,7 @@ from agrad.backend import (
     set_writable,
 )
 from agrad.core.anomaly import recorded_at, remember
-from agrad.core.context import grad_enabled, is_grad_enabled, recorder
+from agrad.core.context import grad_enabled, is_grad_enabled, recorder, remembering
 from agrad.core.methods import Methods
 from agrad.core.program import Node, Program, compute
 from agrad.core.synonyms import takes_dim
@@ -62,6 +62,7 @@ __all__ = [
     "plain_index",
     "promoted",
     "record",
+    "recorded",
     "require_gradients",
     "sources",
     "tensor",
@@ -1126,7 +1127,7 @@ def _remembers(operation: Operation, tensors: list[Tensor]) -> bool:
     Sums over the steps of a training do not: they would keep the graph of every step.
     """
     choices = [tensor.is_choice for tensor in tensors]
-    return any(choices) and (len(choices) == 1 or not operation.differentiable)
+    return any(choices) and (len(choices) == 1 or not operation.differentiable or remembering.get())
 
 
 def chosen(function: Any, *operands: Any) -> Any:
@@ -1179,6 +1180,26 @@ def sources(inputs: Sequence[Any]) -> list[Any]:
         else None
         for value in inputs
     ]
+
+
+def recorded(source: Any, array: Array, pins: list[Pin]) -> Tensor:
+    """Return a Tensor on an array of a graph, which has the given source, see `sources`.
+
+    Args:
+        source: a node, a leaf or None.
+        array: what came from it.
+        pins: those of the node that the array belongs to.
+    """
+    if isinstance(source, Tensor):
+        if source._data is array:
+            return source
+        # The leaf has other values by now, and the graph those of the recording.
+        return record(shape.Reshape(array.shape), (array,), (source,), pins)
+    tensor = Tensor._wrap(array)
+    tensor._pin = next((weakref.ref(pin) for pin in pins if pin.holds(array)), None)
+    if source is not None:
+        tensor.node, tensor._requires_grad = source, source.differentiable
+    return tensor
 
 
 def record(

@@ -10,13 +10,14 @@ but where they saturate it is accurate only to the rounding of the output. The a
 are accurate there too.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Elementwise, Gradients, Point, owned
+from agrad.ops.operation import Apply, Elementwise, Gradients, Point, Smooth, owned
 
 if TYPE_CHECKING:
     from agrad.kernels.cpu.activation import Activation
@@ -25,6 +26,7 @@ __all__ = [
     "ELU",
     "GELU",
     "SELU",
+    "GELUSlope",
     "LeakyReLU",
     "Looped",
     "ReLU",
@@ -73,6 +75,11 @@ class ReLU(Looped):
     name = "relu"
     function = staticmethod(lambda x: np.maximum(x, 0))
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (np.where(x > 0, grad, 0),)
+
 
 class LeakyReLU(Elementwise):
     """x above zero, negative_slope·x elsewhere."""
@@ -85,6 +92,11 @@ class LeakyReLU(Elementwise):
 
     def derivative(self, out: Array, x: Array) -> Array:
         return _one_above_zero(x, self.negative_slope)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (np.where(x > 0, grad, self.negative_slope * grad),)
 
     def divided_difference(self, a: Array, b: Array) -> Array:
         slope: Array = kernels(a).piecewise.leaky_relu_divided_difference(a, b, self.negative_slope)
@@ -103,6 +115,11 @@ class ELU(Elementwise):
     def derivative(self, out: Array, x: Array) -> Array:
         return np.exp(np.minimum(x, 0)) * _one_above_zero(x, self.alpha)
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (np.where(x > 0, grad, grad * (self.alpha * np.exp(np.minimum(x, 0)))),)
+
     def divided_difference(self, a: Array, b: Array) -> Array:
         slope: Array = kernels(a).piecewise.elu_divided_difference(a, b, self.alpha)
         return slope
@@ -120,6 +137,11 @@ class SELU(Elementwise):
     def derivative(self, out: Array, x: Array) -> Array:
         return self.scale * self.elu.derivative(out, x)
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return self.elu.recorded_backward(apply, self.scale * grad, needs, out, x)
+
     def divided_difference(self, a: Array, b: Array) -> Array:
         slope: Array = kernels(a).piecewise.selu_divided_difference(a, b)
         return slope
@@ -131,6 +153,11 @@ class Tanh(Looped):
     name = "tanh"
     function: Callable[..., Array] = staticmethod(np.tanh)
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (grad * (1 - out * out),)
+
 
 class Sigmoid(Elementwise):
     """1 / (1 + e⁻ˣ)."""
@@ -140,6 +167,11 @@ class Sigmoid(Elementwise):
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (kernels(x).logistic.sigmoid_backward(grad, out),)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (grad * (out * (1 - out)),)
 
     def divided_difference(self, a: Array, b: Array) -> Array:
         slope: Array = kernels(a).logistic.sigmoid_divided_difference(a, b)
@@ -163,6 +195,11 @@ class Softplus(Elementwise):
     def derivative(self, out: Array, x: Array) -> Array:
         return _sigmoid(self.beta * x)
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (grad * apply(Sigmoid(), self.beta * x),)
+
     def divided_difference(self, a: Array, b: Array) -> Array:
         slope: Array = kernels(a).logistic.softplus_divided_difference(self.beta * a, self.beta * b)
         return slope
@@ -170,6 +207,8 @@ class Softplus(Elementwise):
 
 class Softsign(Elementwise):
     """x / (1 + |x|)."""
+
+    recordable = True
 
     def forward(self, x: Array) -> Array:
         out: Array = x / (1 + np.abs(x))
@@ -192,6 +231,12 @@ class SiLU(Elementwise):
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (kernels(x).logistic.silu_backward(grad, x),)
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        share = apply(Sigmoid(), x)
+        return (grad * (share + out * (1 - share)),)
+
     def divided_difference(self, a: Array, b: Array) -> Array:
         slope: Array = kernels(a).logistic.silu_divided_difference(a, b)
         return slope
@@ -211,9 +256,29 @@ class GELU(Elementwise):
         slope: Array = kernels(x).gelu.gelu_derivative(x)
         return slope
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (grad * apply(GELUSlope(), x),)
+
     def divided_difference(self, a: Array, b: Array) -> Array:
         slope: Array = kernels(a).gelu.gelu_divided_difference(a, b)
         return slope
+
+
+class GELUSlope(Smooth):
+    """The derivative of the GELU, Φ(x) + x·φ(x) with the density φ of Φ."""
+
+    recordable = True
+    axis = ()  # each element is a problem of its own
+
+    def forward(self, x: Array) -> Array:
+        slope: Array = kernels(x).gelu.gelu_derivative(x)
+        return slope
+
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+        density = np.exp(x * x / -2) / math.sqrt(2 * math.pi)
+        return (grad * (density * (2 - x * x)),)
 
 
 def _one_above_zero(x: Array, elsewhere: float) -> Array:

@@ -1,6 +1,6 @@
 """Arithmetic, powers, and selection between elements."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from agrad.backend import Array, kernels, known_all
 from agrad.ops.choice import require_unchanged
 from agrad.ops.operation import (
+    Apply,
     Elementwise,
     Gradients,
     Linear,
@@ -41,6 +42,8 @@ Bound = Array | float | None
 
 
 class Add(Linear):
+    recordable = True
+
     def forward(self, x: Array, y: Array) -> Array:
         return np.add(x, y)
 
@@ -51,6 +54,8 @@ class Add(Linear):
 
 
 class Subtract(Linear):
+    recordable = True
+
     def forward(self, x: Array, y: Array) -> Array:
         return np.subtract(x, y)
 
@@ -61,6 +66,8 @@ class Subtract(Linear):
 
 
 class Negative(Linear):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return np.negative(x)
 
@@ -69,6 +76,8 @@ class Negative(Linear):
 
 
 class Multiply(Multilinear):
+    recordable = True
+
     def forward(self, x: Array, y: Array) -> Array:
         return np.multiply(x, y)
 
@@ -80,6 +89,8 @@ class Multiply(Multilinear):
 
 class Divide(Operation):
     """x / y, averaged as the product of x and 1/y: bilinear in these two, elementwise in y."""
+
+    recordable = True
 
     def forward(self, x: Array, y: Array) -> Array:
         return np.divide(x, y)
@@ -143,6 +154,19 @@ class Power(Operation):
             y_grad = grad * np.where(vanishes, 0, out * np.log(np.where(vanishes, 1, x)))
         return x_grad, y_grad
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, y: Any
+    ) -> Sequence[Any]:
+        x_grad = y_grad = None
+        if needs[0]:
+            # As in `backward`, but only where x⁻¹ would be infinite: this has a derivative by y.
+            constant = (x == 0) & (y == 0)
+            x_grad = grad * (y * np.power(x, np.where(constant, y, y - 1)))
+        if needs[1]:
+            vanishes = (x == 0) & (y >= 0)
+            y_grad = np.where(vanishes, 0, grad * (out * np.log(np.where(vanishes, 1, x))))
+        return x_grad, y_grad
+
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
@@ -178,6 +202,8 @@ def _mean_over_ends(function: Callable[[Array], Array], start: Array, end: Array
 
 
 class Square(Elementwise):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return np.square(x)
 
@@ -189,6 +215,8 @@ class Square(Elementwise):
 
 
 class Sqrt(Elementwise):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return np.sqrt(x)
 
@@ -201,6 +229,8 @@ class Sqrt(Elementwise):
 
 
 class Reciprocal(Elementwise):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return np.reciprocal(x)
 
@@ -218,6 +248,11 @@ class Absolute(Elementwise):
 
     def derivative(self, out: Array, x: Array) -> Array:
         return np.sign(x)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (np.where(x > 0, grad, np.where(x < 0, -grad, 0)),)
 
     def divided_difference(self, a: Array, b: Array) -> Array:
         slope: Array = kernels(a).divided_difference.absolute(a, b)
@@ -237,6 +272,11 @@ class Clip(Elementwise):
     def derivative(self, out: Array, x: Array) -> Array:
         slope: Array = x == out
         return slope
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (np.where(x == out, grad, 0),)
 
     def divided_difference(self, a: Array, b: Array) -> Array:
         # A quotient of two lengths: only inputs and bounds are subtracted, and those are exact.
@@ -258,6 +298,11 @@ class Maximum(Selection):
     def shares(self, out: Array, x: Array, y: Array) -> Gradients:
         return _shares_of_larger(x, y)
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, y: Any
+    ) -> Sequence[Any]:
+        return _recorded_shares(grad, needs, x > y, x == y)
+
     def average_shares(self, start: Point, end: Point) -> Gradients:
         return _average_shares_of_larger(start.inputs, end.inputs)
 
@@ -271,6 +316,11 @@ class Minimum(Selection):
     def shares(self, out: Array, x: Array, y: Array) -> Gradients:
         return _shares_of_larger(y, x)  # x is the smaller exactly where y is the larger
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, y: Any
+    ) -> Sequence[Any]:
+        return _recorded_shares(grad, needs, x < y, x == y)
+
     def average_shares(self, start: Point, end: Point) -> Gradients:
         return _average_shares_of_larger(start.inputs[::-1], end.inputs[::-1])
 
@@ -278,6 +328,14 @@ class Minimum(Selection):
 def _shares_of_larger(x: Array, y: Array) -> tuple[Array, Array]:
     share = np.result_type(x, y).type(0.5) * np.add(x > y, x >= y, dtype=np.int8)
     return share, 1 - share
+
+
+def _recorded_shares(grad: Any, needs: tuple[bool, ...], first: Any, both: Any) -> Sequence[Any]:
+    """Return the gradient of two candidates, given where the first or both are selected."""
+    share = np.where(both, 0.5 * grad, 0)
+    x_grad = np.where(first, grad, share) if needs[0] else None
+    y_grad = np.where(first, 0, np.where(both, share, grad)) if needs[1] else None
+    return x_grad, y_grad
 
 
 def _average_shares_of_larger(
@@ -302,4 +360,18 @@ class Where(Linear):
     ) -> Gradients:
         x_grad = np.where(self.condition, grad, 0) if needs[0] else None
         y_grad = np.where(self.condition, 0, grad) if needs[1] else None
+        return x_grad, y_grad, *[None] * len(choices)
+
+    def recorded_backward(
+        self,
+        apply: Apply,
+        grad: Any,
+        needs: tuple[bool, ...],
+        out: Any,
+        x: Any,
+        y: Any,
+        *choices: Any,
+    ) -> Sequence[Any]:
+        x_grad = apply(self, grad, 0, *choices) if needs[0] else None
+        y_grad = apply(self, 0, grad, *choices) if needs[1] else None
         return x_grad, y_grad, *[None] * len(choices)

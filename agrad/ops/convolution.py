@@ -1,11 +1,13 @@
 """Convolution of images (N, C, H, W) or sequences (N, C, L), and its transpose."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agrad.backend import Array, kernels, ones
-from agrad.ops.operation import Gradients, Multilinear
+from agrad.ops.adjoint import adjoints
+from agrad.ops.operation import Apply, Gradients, Multilinear
 from agrad.ops.sums import sum_over
 
 if TYPE_CHECKING:
@@ -54,6 +56,13 @@ class Convolution(Multilinear):
         if bias is None:
             return grads
         return *grads, _sum_by_channel(grad) if needs[2] else None
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, *inputs: Any
+    ) -> Sequence[Any]:
+        factors, bias = inputs[:2], inputs[2:]
+        found = adjoints(apply, self, grad, needs, *factors)
+        return [*found, *[grad.sum((0, *range(2, grad.ndim))) for _ in bias]]
 
     def out_length(self, axis: int, length: int, kernel: int) -> int:
         """Return the output's length along an axis."""

@@ -1,13 +1,15 @@
 """Devices: from one to another, and never two in one operation."""
 
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from agrad.backend import Array, device_of, move
 from agrad.errors import DeviceError
 from agrad.gpu import cuda
-from agrad.ops.operation import Gradients, Linear, Operation
+from agrad.ops.operation import Apply, Gradients, Linear, Operation
 
 __all__ = ["HOST", "Move", "require_one_device"]
 
@@ -26,6 +28,11 @@ class Move(Linear):
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (move(grad, device_of(x)),)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (apply(Move(x.device), grad),)
 
 
 def require_one_device(operation: Operation, arrays: tuple[Array, ...]) -> None:

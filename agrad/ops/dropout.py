@@ -9,6 +9,8 @@ __all__ = ["Dropout", "RandomDropout"]
 class Dropout(Linear):
     """x times a mask of zeros and 1 / (1 - p), the same at every replay."""
 
+    recordable = True
+
     def __init__(self, mask: Array) -> None:
         self.mask = mask
 

@@ -4,13 +4,15 @@ import math
 import string
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from agrad.backend import Array, as_array, kernels
+from agrad.ops.adjoint import adjoints
 from agrad.ops.arithmetic import Multiply
-from agrad.ops.operation import Gradients, Multilinear, Operation, Point, midpoint
+from agrad.ops.operation import Apply, Gradients, Multilinear, Operation, Point, midpoint
 from agrad.ops.sums import sum_over
 
 __all__ = ["Affine", "Einsum", "Matmul", "contraction", "dot"]
@@ -49,6 +51,13 @@ class Affine(Multilinear):
             return x_grad, weight_grad
         bias_grad = kernels(rows).dense.sum_rows(rows) if needs[2] else None
         return x_grad, weight_grad, bias_grad
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, *inputs: Any
+    ) -> Sequence[Any]:
+        factors, bias = inputs[:2], inputs[2:]
+        found = adjoints(apply, self, grad, needs, *factors)
+        return [*found, *[grad.sum(tuple(range(grad.ndim - 1))) for _ in bias]]
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
@@ -92,6 +101,11 @@ class Matmul(Multilinear):
         y_grad = matmul(rows.T, grad).reshape(y.shape) if needs[1] else None
         return x_grad, y_grad
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, *inputs: Any
+    ) -> Sequence[Any]:
+        return adjoints(apply, self, grad, needs, *inputs)
+
 
 class Einsum(Multilinear):
     """Sums of products by Einstein's convention, as np.einsum; the operands are the factors."""
@@ -117,6 +131,11 @@ class Einsum(Multilinear):
             _operand_gradient(grad, i, terms, result, operands) if need else None
             for i, need in enumerate(needs)
         ]
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, *inputs: Any
+    ) -> Sequence[Any]:
+        return adjoints(apply, self, grad, needs, *inputs)
 
     def _spelled_out(self, operands: Sequence[Array]) -> tuple[list[str], str]:
         """Return the terms and the result with letters in place of each ellipsis."""

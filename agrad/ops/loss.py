@@ -7,12 +7,15 @@ weights, "sum" or "none".
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from agrad.backend import Array, as_array, kernels, known_all, scalar
+from agrad.ops.activation import Sigmoid
 from agrad.ops.operation import (
+    Apply,
     Elementwise,
     Gradients,
     Linear,
@@ -21,6 +24,7 @@ from agrad.ops.operation import (
     Requirement,
     owned,
 )
+from agrad.ops.softmax import Softmax
 from agrad.ops.sums import sum_over
 
 __all__ = [
@@ -116,6 +120,17 @@ class CrossEntropy(Operation):
         examples = *self._rows(x, classes, weight), self.ignored, self.reduction
         x_grad = kernels(x).softmax.cross_entropy_backward(grad.ravel(), *examples)
         return self._gradients(x_grad, x, needs)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, *constants: Any
+    ) -> Sequence[Any]:
+        # The loss is a weighted sum of log p, whose Jacobian is 1 - 1 pᵀ.
+        likelihood = ClassLikelihood("cross_entropy", self.ignored, self.reduction)
+        called = likelihood.for_call(x.data, *[constant.data for constant in constants])
+        pulled = called.recorded_backward(apply, grad, needs, out, x)[0]
+        axis = class_axis(x.ndim)
+        x_grad = pulled - apply(Softmax(axis), x) * pulled.sum(axis, keepdims=True)
+        return x_grad, *[None] * len(constants)
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
@@ -239,6 +254,14 @@ class NegativeLogLikelihood(Linear):
             x_grad[self.picked] = _left_out(self.weight, -grad * self.weight)
         return x_grad, *[None] * len(constants)
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, *constants: Any
+    ) -> Sequence[Any]:
+        jacobian = self.backward(np.ones_like(grad.data), needs, out, x.data)[0]
+        if self.scale is None:
+            grad = np.expand_dims(grad, class_axis(x.ndim))
+        return grad * jacobian, *[None] * len(constants)
+
 
 class SoftNegativeLogLikelihood(Linear):
     """-Σ q log p over the classes of each example, given log p (N, C, ...) or (C,).
@@ -247,6 +270,8 @@ class SoftNegativeLogLikelihood(Linear):
         target: the classes' weights q, of the shape of log p.
         scale: the factor of the sum over the examples; None to keep each example's loss.
     """
+
+    recordable = True
 
     def __init__(self, target: Array, scale: float | Array | None = None) -> None:
         self.target = target
@@ -296,6 +321,12 @@ class BinaryCrossEntropy(Elementwise):
             self.negative * far - self.positive * near,
         )
         return slope
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        yes, no = apply(Sigmoid(), x), apply(Sigmoid(), -x)
+        return (grad * (yes * self.negative - no * self.positive),)
 
     def divided_difference(self, a: Array, b: Array) -> Array:
         softplus = kernels(a).logistic.softplus_divided_difference

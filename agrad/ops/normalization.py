@@ -1,13 +1,13 @@
 """Normalization: zero mean and unit variance over some axes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Gradients, Linear, Operation, Point, owned
+from agrad.ops.operation import Apply, Gradients, Linear, Operation, Point, owned
 from agrad.ops.sums import mean, variance
 
 __all__ = ["FollowedNormalize", "Normalize", "Standardize"]
@@ -44,6 +44,29 @@ class Normalize(Operation):
         arguments = *rows, _row(weight, out.dtype), self.eps
         gradients = kernels(x).normalization.layer_norm_backward(*arguments)
         return self._in_place(gradients, x, weight, bias)[: len(needs)]
+
+    def recorded_backward(
+        self,
+        apply: Apply,
+        grad: Any,
+        needs: tuple[bool, ...],
+        out: Any,
+        x: Any,
+        weight: Any = None,
+        bias: Any = None,
+    ) -> Sequence[Any]:
+        last = self._last
+        x, grad = self._moved(x), self._moved(grad)
+        centred = x - x.mean(last, keepdims=True)
+        scale = 1 / np.sqrt((centred * centred).mean(last, keepdims=True) + self.eps)
+        unit = centred * scale
+        pulled = grad if weight is None else grad * weight
+        along = unit * (pulled * unit).mean(last, keepdims=True)
+        x_grad = scale * (pulled - pulled.mean(last, keepdims=True) - along)
+        if self.axis != last:
+            x_grad = np.moveaxis(x_grad, last, self.axis)
+        rows = tuple(range(x.ndim - len(last)))
+        return (x_grad, (grad * unit).sum(rows), grad.sum(rows))[: len(needs)]
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
@@ -136,3 +159,8 @@ class Standardize(Linear):
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (grad / self.deviation,)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (apply(Standardize(np.zeros_like(self.mean), self.deviation), grad),)

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from agrad.backend import Array, as_array, finite_part, is_array, kernels, largest
-from agrad.errors import AverageUndefinedError
+from agrad.errors import AverageUndefinedError, HigherDerivativeError
 from agrad.ops.quadrature import gauss_legendre
 from agrad.ops.sums import sum_over
 
 __all__ = [
+    "Apply",
     "Elementwise",
     "Gradients",
     "Linear",
@@ -42,6 +43,9 @@ _UNCHANGING = frozenset([bool, int, float, str, type(None), type(...)])
 
 Gradients = Sequence[Array | None]
 """One gradient for each input; None for inputs that need none."""
+
+Apply = Callable[..., Any]
+"""Computes an operation on Tensors, records it, and returns a Tensor: `agrad.core.tensor.apply`."""
 
 Requirement = tuple[Any, Callable[[], Exception]]
 """A condition, a bool or a boolean array of one element, and a function that makes its error."""
@@ -85,6 +89,13 @@ class Operation:
     """Whether the inputs are numbers that are computed with together, so that scalars take the
     dtype of the others; False where one of them holds labels or places."""
 
+    recordable: bool = False
+    """Whether `backward` computes on Tensors, too: it consists of operators and NumPy's functions,
+    and takes no choice by comparing Tensors that would have to be another at other inputs.
+
+    A subclass that defines a backward of its own says so anew, or defines `recorded_backward`.
+    """
+
     requires: Callable[..., Iterable[Requirement]] | None = None
     """What the inputs' values must satisfy: a method of them, or None if they may be anything.
 
@@ -93,6 +104,13 @@ class Operation:
     training step is recorded as a CUDA graph it defers the question until the graph has run. An
     average backward pass does not ask again.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        defined = vars(cls).keys()
+        if not defined.isdisjoint(_BACKWARDS) and defined.isdisjoint(_RECORDED):
+            cls.recordable = False
+            cls.recorded_backward = Operation.recorded_backward  # type: ignore[method-assign]
 
     def forward(self, *inputs: Array) -> Array:
         """Return the output, which may be a view of an input. It must not change the inputs."""
@@ -128,6 +146,29 @@ class Operation:
         """
         raise TypeError(f"{type(self).__name__}: the operation defines no backward")
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, *inputs: Any
+    ) -> Sequence[Any]:
+        """Return what `backward` returns, computed by operations on Tensors, which are recorded.
+
+        The graph of a gradient consists of these operations, so that it can be differentiated
+        again. All arguments are Tensors but for `apply`, which computes an operation on Tensors.
+        Operators and NumPy's functions on Tensors are recorded as well. Anything that changes with
+        the values of the inputs must be computed from them: a comparison by an operator, which the
+        graph remembers, rather than by a function such as np.sign.
+
+        Raises:
+            HigherDerivativeError: The operation is not `recordable`, and has no such method of its
+                own.
+        """
+        if not self.recordable:
+            raise HigherDerivativeError(
+                f"{type(self).__name__}: the backward pass of the operation cannot be recorded, so "
+                "it has no higher derivatives; define recorded_backward, or set recordable = True "
+                "if backward consists of operators and NumPy's functions"
+            )
+        return self.backward(grad, needs, out, *inputs)
+
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
@@ -142,6 +183,10 @@ class Operation:
     def without_average(self) -> "Operation | None":
         """The operation whose averaged Jacobian is unknown: this one or None."""
         return self if type(self).average_backward is Operation.average_backward else None
+
+
+_BACKWARDS = frozenset(["backward", "derivative", "shares"])
+_RECORDED = frozenset(["recordable", "recorded_backward"])
 
 
 class Linear(Operation):

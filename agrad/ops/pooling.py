@@ -4,12 +4,16 @@ Options are pairs: for the vertical axis, and for the horizontal one, a sequence
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agrad.backend import Array, cached_arrays, device_of, kernels, move, set_writable
-from agrad.ops.operation import Gradients, Linear, Point, Selection
+from agrad.ops.adjoint import Adjoint, adjoint
+from agrad.ops.choice import Choice
+from agrad.ops.operation import Apply, Gradients, Linear, Point, Selection
+from agrad.ops.shape import GetItem
 
 if TYPE_CHECKING:
     from agrad.kernels.cpu.pooling import Window
@@ -46,6 +50,32 @@ class MaxPool(Selection):
         (x0,), (x1,) = start.inputs, end.inputs
         gradient = kernels(x0).pooling.average_max_gradient
         return (gradient(*map(_planes, (grad, x0, x1)), self._window(x0)).reshape(x0.shape),)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        places = apply(Choice(self.places), x)
+        pick = Adjoint(GetItem(places.data), 0, (x.size,), x.dtype)
+        return (apply(pick, grad, places).reshape(x.shape),)
+
+    def places(self, x: Array) -> Array:
+        """Return where in the flattened `x` the largest element of each window is."""
+        planes = _planes(x)
+        spans = []
+        for axis, length in enumerate(planes.shape[1:]):
+            starts = self.stride[axis] * np.arange(self.out_length(axis, length), like=x)
+            steps = self.dilation[axis] * np.arange(self.kernel[axis], like=x)
+            spans.append(starts[:, np.newaxis] + steps - self.padding[axis])
+        rows, columns = spans[0][:, np.newaxis, :, np.newaxis], spans[1][:, np.newaxis]
+        height, width = planes.shape[1:]
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        within = np.where(inside, rows * width + columns, 0)
+        places = np.arange(len(planes), like=x).reshape(-1, 1, 1, 1, 1) * (height * width) + within
+        windows = np.where(inside, x.reshape(-1)[places], -np.inf)
+        size = *places.shape[:3], math.prod(self.kernel)
+        windows, places = windows.reshape(size), places.reshape(size)
+        first = windows.argmax(axis=-1)[..., np.newaxis]
+        return _like(x, np.take_along_axis(places, first, axis=-1)[..., 0])
 
     def out_length(self, axis: int, length: int) -> int:
         """Return how many windows there are along an axis."""
@@ -87,6 +117,11 @@ class AvgPool(Linear):
             _planes(grad), planes.shape[1:], *self._windows_on(planes)
         )
         return (x_grad.reshape(x.shape),)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (adjoint(apply, self, 0, grad, x),)
 
     def out_length(self, axis: int, length: int) -> int:
         """Return how many windows there are along an axis."""

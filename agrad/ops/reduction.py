@@ -1,12 +1,15 @@
 """Reductions over axes, given as an int, a tuple of ints, or None for all."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from agrad.backend import Array, kernels, largest
+from agrad.ops.arithmetic import Where
 from agrad.ops.operation import (
+    Apply,
     Gradients,
     Linear,
     Multilinear,
@@ -70,6 +73,8 @@ class Reduction(Operation):
 
 
 class Sum(Reduction, Linear):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return sum_over(x, self.axes(x), self.keepdims)
 
@@ -78,6 +83,8 @@ class Sum(Reduction, Linear):
 
 
 class Mean(Reduction, Linear):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return mean(x, self.axes(x), self.keepdims)
 
@@ -87,6 +94,8 @@ class Mean(Reduction, Linear):
 
 class Var(Reduction, Multilinear):
     """Σ (x - mean)² / (n - ddof): quadratic, so the single input counts as two factors."""
+
+    recordable = True
 
     def __init__(self, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> None:
         super().__init__(axis, keepdims)
@@ -113,6 +122,8 @@ class Var(Reduction, Multilinear):
 
 class Std(Var):
     """The square root of the variance, averaged as such; the gradient at 0 is 0."""
+
+    recordable = True
 
     def forward(self, x: Array) -> Array:
         return np.sqrt(super().forward(x))
@@ -157,6 +168,10 @@ class Max(Reduction, Selection):
     extreme: Callable[..., Array] = staticmethod(np.max)
     sign = 1
 
+    def candidates(self, x: Array) -> Array:
+        """Return what is selected from: `x`."""
+        return x
+
     def forward(self, x: Array) -> Array:
         if self.count(x) == 0:
             raise ValueError(
@@ -168,6 +183,14 @@ class Max(Reduction, Selection):
         chosen = (x == self.restore(out, x)).astype(x.dtype)
         with np.errstate(invalid="ignore"):  # no element equals NaN
             return (chosen / sum_over(chosen, self.axes(x), keepdims=True),)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        share: Any = self.shares(out.data, x.data)[0]
+        pulled = self.restore(grad, x) * share
+        # It is the same in both cases, but depends on the choice.
+        return (np.where(self.candidates(x) == self.restore(out, x), pulled, 0 * share),)
 
     def average_shares(self, start: Point, end: Point) -> Gradients:
         (x0,), (x1,) = start.inputs, end.inputs
@@ -203,6 +226,14 @@ class Prod(Reduction, Smooth):
         others = self.from_rows(products_of_others(self.rows(x)), x)
         return (self.restore(grad, x) * others,)
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        places = np.arange(self.count(x), like=x.data)
+        itself = places[:, np.newaxis] == places
+        others = np.prod(apply(Where(itself), 1, self.rows(x)[..., np.newaxis, :]), axis=-1)
+        return (self.restore(grad, x) * self.from_rows(others, x),)
+
 
 def products_of_others(rows: Array) -> Array:
     """Return for each element of a row the product of the others; division would fail at zeros."""
@@ -215,6 +246,8 @@ def products_of_others(rows: Array) -> Array:
 
 class LogSumExp(Reduction, Smooth):
     """log Σ exp(x), with the largest element factored out against overflow; -inf if all are so."""
+
+    recordable = True
 
     def forward(self, x: Array) -> Array:
         top = largest(x, self.axes(x))

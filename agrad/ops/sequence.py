@@ -1,11 +1,14 @@
 """Sequences: vectors for their ids, and pooling over the positions that are not padding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Gradients, Linear, Point, Requirement, owned
+from agrad.ops.adjoint import adjoint
+from agrad.ops.arithmetic import Where
+from agrad.ops.operation import Apply, Gradients, Linear, Point, Requirement, owned
 from agrad.ops.reduction import Max
 
 __all__ = ["Embedding", "MaskedMax", "MaskedMean"]
@@ -43,6 +46,15 @@ class Embedding(Linear):
     ) -> Gradients:
         skipped = -1 if self.padding is None else self.padding
         return self._sums(grad, weight, ids, skipped), None
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, weight: Any, ids: Any
+    ) -> Sequence[Any]:
+        weight_grad = adjoint(apply, Embedding(), 0, grad, weight, ids)
+        if self.padding is not None:
+            rows = np.arange(len(weight), like=weight.data)[:, np.newaxis]
+            weight_grad = apply(Where(rows == self.padding), 0, weight_grad)
+        return weight_grad, None
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
@@ -97,6 +109,11 @@ class MaskedMax(Max):
     def shares(self, out: Array, x: Array) -> Gradients:
         return super().shares(out, self.candidates(x))
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return super().recorded_backward(apply, grad, needs, out, x)
+
     def average_shares(self, start: Point, end: Point) -> Gradients:
         (x0,), (x1,) = start.inputs, end.inputs
         return super().average_shares(
@@ -106,6 +123,8 @@ class MaskedMax(Max):
 
 class MaskedMean(Linear):
     """The mean over the last axis where `mask`, (..., 1, L) for x (..., C, L), is true."""
+
+    recordable = True
 
     def __init__(self, mask: Array) -> None:
         self.mask = mask

@@ -9,7 +9,8 @@ from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import DTypeLike
 
 from agrad.backend import Array, is_array, joined, kernels
-from agrad.ops.operation import Gradients, Linear, Requirement, owned
+from agrad.ops.adjoint import adjoint
+from agrad.ops.operation import Apply, Gradients, Linear, Requirement, owned
 
 __all__ = [
     "BroadcastTo",
@@ -31,6 +32,8 @@ __all__ = [
 
 
 class Reshape(Linear):
+    recordable = True
+
     def __init__(self, shape: int | Sequence[int]) -> None:
         self.shape = owned(shape)
 
@@ -43,6 +46,8 @@ class Reshape(Linear):
 
 class Transpose(Linear):
     """Permute the axes, or reverse them by default. A single axis may be a number."""
+
+    recordable = True
 
     def __init__(self, axes: int | Sequence[int] | None = None) -> None:
         several = axes is None or isinstance(axes, tuple | list) or np.ndim(axes)
@@ -81,6 +86,8 @@ def flattened(name: str, shape: tuple[int, ...], start_dim: int, end_dim: int) -
 
 
 class BroadcastTo(Linear):
+    recordable = True
+
     def __init__(self, shape: int | Sequence[int]) -> None:
         self.shape = owned(shape)
 
@@ -92,6 +99,8 @@ class BroadcastTo(Linear):
 
 
 class Concatenate(Linear):
+    recordable = True
+
     def __init__(self, axis: int = 0) -> None:
         self.axis = owned(axis)
 
@@ -108,6 +117,8 @@ class Concatenate(Linear):
 class Stack(Linear):
     """Join arrays of equal shape along a new axis."""
 
+    recordable = True
+
     def __init__(self, axis: int = 0) -> None:
         self.axis = owned(axis)
 
@@ -123,6 +134,8 @@ class Stack(Linear):
 
 class Pad(Linear):
     """Pad x with `value`; `width` is a pair (before, after) for each axis."""
+
+    recordable = True
 
     def __init__(self, width: Sequence[Sequence[int]] | Array, value: Any = 0) -> None:
         self.width = owned(width)
@@ -165,6 +178,11 @@ class GetItem(Linear):
         x_grad = np.zeros_like(x, dtype=grad.dtype, order="C")
         x_grad[self.index] = grad
         return x_grad, *[None] * len(choices)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, *inputs: Any
+    ) -> Sequence[Any]:
+        return adjoint(apply, self, 0, grad, *inputs), *[None] * len(inputs[1:])
 
 
 def _added(grad: Array, positions: Array, like: Array) -> Array:
@@ -320,6 +338,8 @@ def require_byte_order(name: str, dtype: np.dtype[Any]) -> None:
 
 class Cast(Linear):
     """Convert the elements to another dtype."""
+
+    recordable = True
 
     def __init__(self, dtype: DTypeLike) -> None:
         self.dtype = np.dtype(dtype)

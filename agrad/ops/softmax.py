@@ -17,6 +17,8 @@ Axis = int | tuple[int, ...] | None
 class Softmax(Smooth):
     """eˣ / Σ eˣ along `axis`; the largest element is subtracted first, so nothing overflows."""
 
+    recordable = True
+
     def __init__(self, axis: Axis) -> None:
         self.axis = owned(axis)
 
@@ -88,6 +90,8 @@ class LogSoftmax(Smooth):
     With the softmax p, J = I - 1 pᵀ. Its average therefore needs only the average of p, which is
     the same for every gradient; see `agrad.kernels.cpu.softmax`.
     """
+
+    recordable = True
 
     def __init__(self, axis: int) -> None:
         self.axis: int = owned(axis)

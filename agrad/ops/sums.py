@@ -12,7 +12,7 @@ import numpy as np
 
 from agrad.backend import Array
 
-__all__ = ["mean", "sum_over", "variance"]
+__all__ = ["mean", "sum_over", "unbroadcast", "variance"]
 
 _ROWS = 128  # in a block
 
@@ -61,6 +61,24 @@ def variance(x: Array, axes: tuple[int, ...], ddof: float = 0, keepdims: bool = 
     freedom = math.prod(x.shape[a] for a in axes) - ddof
     many: Array = sum_over(squares, axes, keepdims) / freedom
     return many
+
+
+def unbroadcast(grad: Array, like: Array) -> Array:
+    """Sum `grad` over the axes along which `like` was broadcast, and give it `like`'s dtype.
+
+    Raises:
+        ValueError: `like` does not broadcast to the shape of `grad`.
+    """
+    if grad.shape != like.shape:
+        lead = grad.ndim - like.ndim
+        if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, grad.shape[lead:])):
+            raise ValueError(
+                f"backward: a gradient of shape {grad.shape} does not fit an input of shape "
+                f"{like.shape}"
+            )
+        stretched = (lead + i for i, n in enumerate(like.shape) if n == 1 != grad.shape[lead + i])
+        grad = sum_over(grad, (*range(lead), *stretched)).reshape(like.shape)
+    return grad if grad.dtype == like.dtype else grad.astype(like.dtype)
 
 
 def _rows(x: Array, axes: tuple[int, ...]) -> int:

@@ -9,6 +9,8 @@ __all__ = ["Cos", "Exp", "Expm1", "Log", "Log1p", "LogAddExp", "Sin"]
 
 
 class Exp(Elementwise):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return np.exp(x)
 
@@ -21,6 +23,8 @@ class Exp(Elementwise):
 
 
 class Expm1(Elementwise):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return np.expm1(x)
 
@@ -33,6 +37,8 @@ class Expm1(Elementwise):
 
 
 class Log(Elementwise):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return np.log(x)
 
@@ -45,6 +51,8 @@ class Log(Elementwise):
 
 
 class Log1p(Elementwise):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return np.log1p(x)
 
@@ -57,6 +65,8 @@ class Log1p(Elementwise):
 
 
 class Sin(Elementwise):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return np.sin(x)
 
@@ -69,6 +79,8 @@ class Sin(Elementwise):
 
 
 class Cos(Elementwise):
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return np.cos(x)
 

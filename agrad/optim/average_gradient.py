@@ -70,7 +70,7 @@ class AverageGradient(Optimizer):
     runs the backward passes. Otherwise the base rule proposes from the existing gradients, which
     must come from `backward(retain_graph=True)` of these very losses, and may have been clipped or
     changed in other ways since. A step that measures then sweeps the graphs once more, because g is
-    the gradient of the losses as it was before any change. The gradients stay in `.grad` for
+    the gradient of the losses as it was before any change. The gradients stay in `Tensor.grad` for
     inspection; `.average_grad` is cleared. If a loss at the end of the proposal is not finite,
     the proposal is cut until it is, which counts as a small fraction; if that never succeeds, the
     parameters do not change. Where the losses are finite but ĝ is not, coordinates (or groups) do

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agrad.backend import Array, as_array
-from agrad.core.program import Node, topological_order, unbroadcast
+from agrad.core.program import Node, topological_order
 from agrad.core.tensor import Tensor
 from agrad.ops.operation import Point
+from agrad.ops.sums import unbroadcast
 from agrad.testing.layout import has_own_elements, laid_out
 from agrad.testing.report import CheckError
 

@@ -8,7 +8,7 @@ under which it may run again. Each call is one operation of the graph, a `Replay
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter, is_
 from typing import Any
 
@@ -34,8 +34,8 @@ from agrad.core.tensor import (
     sources,
     wanting,
 )
-from agrad.errors import CaptureError
-from agrad.ops.operation import Gradients, Operation, Point
+from agrad.errors import CaptureError, HigherDerivativeError
+from agrad.ops.operation import Apply, Gradients, Operation, Point
 from agrad.tracing.dense import fuse_dense
 
 __all__ = ["Captured", "Plan", "Replay", "Traced", "capture"]
@@ -368,6 +368,14 @@ class Replay(Operation):
     ) -> Gradients:
         run, _ = self.runs[id(out)]
         return self.plan.sweep(grad, run, run)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, *inputs: Any
+    ) -> Sequence[Any]:
+        raise HigherDerivativeError(
+            "Replay: the backward pass of a captured function cannot be recorded, so it has no "
+            "higher derivatives; call the function itself, uncaptured"
+        )
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point

@@ -16,7 +16,7 @@ import agrad as ag
 import agrad.ops
 from agrad.backend import Array
 from agrad.core.program import Node, topological_order
-from agrad.errors import CaptureError
+from agrad.errors import CaptureError, HigherDerivativeError
 from agrad.ops import matrix
 from agrad.ops.operation import Operation
 from agrad.testing import check_gradients
@@ -109,6 +109,81 @@ def test_backward_agrees_with_central_differences(name: str, data: Any, seed: in
     # Points are away from kinks, so that none may be left out.
     report = check_gradients(laid_out, *case.inputs, directions=1, tolerance=1e-8, seed=seed)
     assert not report.kinks
+
+
+NOT_RECORDED: frozenset[type[Operation]] = frozenset()
+"""The operations without higher derivatives, whose backward pass cannot be recorded."""
+
+
+def recorded_gradients(
+    case: Case, inputs: Sequence[ag.Tensor], cotangent: ag.Tensor | Array
+) -> list[ag.Tensor]:
+    """Return the gradients of ⟨cotangent, case(inputs)⟩, which have graphs of their own."""
+    with ag.enable_grad():
+        out = case(*inputs)
+        return list(ag.grad(out, inputs, cotangent, create_graph=True, allow_unused=True))
+
+
+@every_operation
+@settings(max_examples=4)
+@given(data=st.data(), seed=seeds)
+def test_recorded_backward_is_backward_and_has_a_gradient(name: str, data: Any, seed: int) -> None:
+    case = data.draw(operations(name))
+    rng = np.random.default_rng(seed)
+    cotangent = rng.normal(size=evaluate(case, case.inputs).shape)
+    weights = [rng.normal(size=x.shape) for x in case.inputs]
+    leaves = [ag.tensor(x, requires_grad=True) for x in case.inputs]
+    if OPERATIONS[name].operation in NOT_RECORDED:
+        with pytest.raises(HigherDerivativeError, match=OPERATIONS[name].operation.__name__):
+            recorded_gradients(case, leaves, cotangent)
+        return
+    found = recorded_gradients(case, leaves, cotangent)
+    for gradient, expected in zip(found, pull_back(case, case.inputs, cotangent), strict=True):
+        assert (gradient.shape, gradient.dtype) == (expected.shape, expected.dtype)
+        # Recorded in other operations, it rounds elsewhere.
+        atol = 1e-12 * np.abs(expected).max(initial=1.0)
+        np.testing.assert_allclose(gradient.data, expected, rtol=1e-11, atol=atol)
+
+    def weighted(*tensors: ag.Tensor) -> ag.Tensor:
+        gradients = recorded_gradients(case, tensors[:-1], tensors[-1])
+        with ag.enable_grad():
+            parts = zip(gradients, weights, strict=True)
+            return ag.stack([(g * w).sum() for g, w in parts]).sum()
+
+    report = check_gradients(
+        weighted, *case.inputs, cotangent, directions=1, tolerance=1e-7, seed=seed
+    )
+    assert not report.kinks
+
+
+@every_operation
+@settings(max_examples=2)
+@given(data=st.data(), seed=seeds)
+def test_recorded_backward_has_complete_averages_and_a_recorded_backward(
+    name: str, data: Any, seed: int
+) -> None:
+    case = data.draw(operations(name))
+    if OPERATIONS[name].operation in NOT_RECORDED:
+        return
+    rng = np.random.default_rng(seed)
+    leaves = [ag.tensor(x, requires_grad=True) for x in case.inputs]
+    out = case(*leaves)
+    cotangent = ag.tensor(rng.normal(size=out.shape), requires_grad=True)
+    gradients = recorded_gradients(case, leaves, cotangent)
+    total = ag.stack([(g * rng.normal(size=g.shape)).sum() for g in gradients]).sum()
+    updates = {cotangent: rng.normal(size=out.shape)}
+    for leaf, domain in zip(leaves, case.domains, strict=True):
+        # Not past the next element or kink, where a choice would change.
+        step = 0.004 * rng.choice([-1.0, 1.0], leaf.shape)
+        updates[leaf] = domain.step(leaf.data, step) - leaf.data
+    slopes = ag.grad(total, list(updates), create_graph=True, allow_unused=True)
+    updates = {
+        leaf: update for (leaf, update), slope in zip(updates.items(), slopes) if slope is not None
+    }
+    end = total.average_backward(updates)
+    terms = np.concatenate([(x.average_grad * u).ravel() for x, u in updates.items()])
+    scale = np.abs(terms).sum() + abs(end) + abs(total.item())
+    assert terms.sum() == pytest.approx(end - total.item(), abs=1e-11 * scale)
 
 
 @settings(max_examples=100)

@@ -18,14 +18,14 @@ import agrad.nn.functional as F
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 
-def output(name: str) -> str:
-    return subprocess.check_output([sys.executable, ROOT / "examples" / name], text=True)
+def output(name: str, *options: str) -> str:
+    return subprocess.check_output([sys.executable, ROOT / "examples" / name, *options], text=True)
 
 
 def test_each_has_a_test_here() -> None:
     assert [
-        *("order.py", "sklearn_grid_search.py", "tabular_regression.py", "tiny.py"),
-        "train_digits.py",
+        *("order.py", "physics_informed.py", "sklearn_grid_search.py", "tabular_regression.py"),
+        *("tiny.py", "train_digits.py"),
     ] == EXAMPLES
 
 
@@ -60,6 +60,15 @@ def test_order() -> None:
     for distances, factor in ((gradient, 2), (factorized, 4), (extrapolated, 16)):
         assert distances[-2] / distances[-1] == pytest.approx(factor, rel=0.15)
     assert max(map(max, errors)) < 1e-14
+
+
+def test_physics_informed() -> None:
+    *steps, last = output("physics_informed.py", "--steps", "400").splitlines()
+    assert len(steps) == 10
+    residuals = [float(line.split()[3]) for line in steps]
+    assert residuals[-1] < residuals[0] / 2
+    # The whole training comes to 3e-3; without the differential equation, u = 1 errs by 1.7.
+    assert float(last.split()[-1]) < 0.6
 
 
 # -- the scalar engine -----------------------------------------------------------------------------

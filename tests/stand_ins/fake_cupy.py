@@ -134,6 +134,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return _called(ufunc.__name__, ufunc, inputs, options)
 
     def __array_function__(self, function: Any, types: Any, args: Any, options: Any) -> Any:
+        if not {ndarray, np.ndarray}.issuperset(types):
+            return NotImplemented  # as CuPy does, whichever argument comes first
         name = f"{function.__module__}.{function.__name__}".removeprefix("numpy.")
         if name not in SIGNATURES:
             raise TypeError(f"{name}: look whether CuPy has it, then add it to SIGNATURES")

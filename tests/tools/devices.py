@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import agrad as ag
 from agrad.backend import Array, move
+from agrad.errors import HigherDerivativeError
 from agrad.testing.strategies import Case, operations, seeds
 
 
@@ -34,13 +35,30 @@ def drawn(draw: Any, name: str) -> Drawn:
 
 
 def results(drawn: Drawn, device: str) -> list[Array]:
-    """Return the value, the gradients, the value at the end and the average gradients."""
+    """Return the value, the gradients, the value at the end and the average gradients.
+
+    After these come the recorded gradients and their gradients, if the operation has any.
+    """
     inputs, updates, cotangent = carried(list(drawn[1:]), device)
     leaves = [ag.tensor(array, requires_grad=True) for array in inputs]
     out = drawn.case.function(*leaves, **carried(dict(drawn.case.options), device))
     out.backward(cotangent, retain_graph=True)
+    higher = higher_gradients(out, leaves, cotangent)
     end = (out * cotangent).sum().average_backward(dict(zip(leaves, updates, strict=True)))
-    return [out.data, *[x.grad for x in leaves], end, *[x.average_grad for x in leaves]]
+    averages = [x.average_grad for x in leaves]
+    return [out.data, *[x.grad for x in leaves], end, *averages, *higher]
+
+
+def higher_gradients(out: ag.Tensor, leaves: list[ag.Tensor], cotangent: Array) -> list[Array]:
+    """Return the recorded gradients, and the gradients of their sum."""
+    try:
+        recorded = ag.grad(out, leaves, cotangent, create_graph=True)
+    except HigherDerivativeError:
+        return []
+    slopes = [slope for slope in recorded if slope.requires_grad]
+    ones = [np.ones_like(slope.data) for slope in slopes]
+    second = ag.grad(slopes, leaves, ones, retain_graph=True, allow_unused=True) if slopes else []
+    return [slope.data for slope in (*recorded, *second) if slope is not None]
 
 
 def carried(value: Any, device: str) -> Any:

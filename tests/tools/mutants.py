@@ -45,6 +45,10 @@ RECURRENT = "agrad/ops/recurrent.py"
 LOSS = "agrad/ops/loss.py"
 SHAPE = "agrad/ops/shape.py"
 MATRIX = "agrad/ops/matrix.py"
+SUMS = "agrad/ops/sums.py"
+ADJOINT = "agrad/ops/adjoint.py"
+NORMALIZATION = "agrad/ops/normalization.py"
+DERIVATIVES = "agrad/core/derivatives.py"
 PROGRAM = "agrad/core/program.py"
 FUSION = "agrad/tracing/dense.py"
 OPTIMIZER = "agrad/optim/average_gradient.py"
@@ -462,7 +466,7 @@ SWEEPS = [
         "segments",
     ),
     Mutant(
-        PROGRAM,
+        SUMS,
         "grad = sum_over(grad, (*range(lead), *stretched)).reshape(like.shape)",
         "grad = grad.mean(axis=(*range(lead), *stretched)).reshape(like.shape)",
         "sweep: broadcasting undone by a mean in place of a sum",
@@ -1140,7 +1144,7 @@ GUARDS = [
         "only_what_moves",
     ),
     Mutant(
-        PROGRAM,
+        SUMS,
         "if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, grad.shape[lead:])):",
         "if False:",
         "sweep: a gradient of a wrong shape not refused",
@@ -1404,6 +1408,70 @@ GUARDS = [
         "the scalar engine: of two uses of a number, only one counts",
         "examples",
         "scalar",
+    ),
+    Mutant(
+        ADJOINT,
+        'self.degree = getattr(operation, "degree", 1)',
+        "self.degree = 1",
+        "higher derivatives: too few nodes for the average of a product's gradient",
+        "gradients",
+        "recorded_backward_has_complete",
+    ),
+    Mutant(
+        ARITHMETIC,
+        "return _recorded_shares(grad, needs, x < y, x == y)",
+        "return _recorded_shares(grad, needs, x > y, x == y)",
+        "higher derivatives: minimum passes the gradient to the larger",
+        "gradients",
+        "recorded_backward_is and minimum",
+    ),
+    Mutant(
+        ARITHMETIC,
+        "constant = (x == 0) & (y == 0)",
+        "constant = y == 0",
+        "higher derivatives: power's exponent has no gradient at 0",
+        "derivatives",
+        "power",
+    ),
+    Mutant(
+        REDUCTION,
+        "pulled = self.restore(grad, x) * share",
+        "pulled = self.restore(grad, x)",
+        "higher derivatives: equal largest elements get the whole gradient each",
+        "derivatives",
+        "ties",
+    ),
+    Mutant(
+        NORMALIZATION,
+        "along = unit * (pulled * unit).mean(last, keepdims=True)",
+        "along = unit * pulled.mean(last, keepdims=True)",
+        "higher derivatives: layer norm without the gradient of its scale",
+        "gradients",
+        "recorded_backward_is and norm",
+    ),
+    Mutant(
+        OPERATION,
+        '_BACKWARDS = frozenset(["backward", "derivative", "shares"])',
+        '_BACKWARDS = frozenset(["derivative", "shares"])',
+        "higher derivatives: a subclass with another backward inherits the recorded one",
+        "derivatives",
+        "subclass",
+    ),
+    Mutant(
+        DERIVATIVES,
+        "with enable_grad(), remembering_choices():",
+        "with enable_grad():",
+        "higher derivatives: a jump of a gradient along the updates not noticed",
+        "derivatives",
+        "choices_change",
+    ),
+    Mutant(
+        TENSOR,
+        "if source._data is array:",
+        "if source is not None:",
+        "higher derivatives: a leaf's new values in the graph of the old ones",
+        "derivatives",
+        "values_changed",
     ),
 ]
 

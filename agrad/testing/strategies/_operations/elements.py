@@ -146,6 +146,10 @@ def converted() -> Cases:
     return elementwise(lambda x: x.astype(x.dtype), lambda x: x.astype(x.dtype), REAL)
 
 
+def gelu_slope() -> Cases:
+    return elementwise(lambda x: apply(activation.GELUSlope(), x), None, REAL)
+
+
 def moved() -> Cases:
     return elementwise(lambda x: apply(device.Move(x.device), x), lambda x: x, REAL)
 
@@ -199,6 +203,7 @@ ENTRIES = {
     "hardswish": Entry(arithmetic.Clip, activated(F.hardswish)),
     "prelu": Entry(activation.ReLU, weighted()),
     "glu": Entry(activation.Sigmoid, gated()),
+    "derivative of gelu": Entry(activation.GELUSlope, gelu_slope()),
     "dropout": Entry(dropout.Dropout, dropped()),
     "standardize": Entry(normalization.Standardize, standardized()),
 }

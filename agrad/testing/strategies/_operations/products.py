@@ -9,7 +9,9 @@ from hypothesis.extra import numpy as hnp
 
 import agrad.nn.functional as F
 from agrad.backend import Array
+from agrad.core.tensor import Tensor, apply
 from agrad.ops import linalg
+from agrad.ops.adjoint import Adjoint
 from agrad.testing.strategies._arrays import shapes
 from agrad.testing.strategies._operations.case import Case, Cases, Entry
 from agrad.testing.strategies._points import REAL, points
@@ -83,9 +85,29 @@ def contracted(draw: st.DrawFn, choices: list[str], min_side: int) -> Case:
     return Case(einsum, inputs, (REAL,) * len(terms), {"subscripts": subscripts}, einsum)
 
 
+def pull(
+    grad: Tensor, *others: Tensor, subscripts: str, factor: int, shape: tuple[int, ...]
+) -> Tensor:
+    """Return the gradient of an einsum by one of its factors."""
+    adjoint = Adjoint(linalg.Einsum(subscripts), factor, shape, grad.dtype)
+    return apply(adjoint, grad, *others)
+
+
+@st.composite
+def pulled(draw: st.DrawFn) -> Case:
+    case = draw(contracted(MANY, min_side=1))
+    shapes = [x.shape for x in case.inputs]
+    factor = draw(st.integers(0, len(shapes) - 1))
+    options = {**case.options, "factor": factor, "shape": shapes.pop(factor)}
+    drawn = einsum(*case.inputs, **case.options).shape, *shapes
+    inputs = draw(points(*[(shape, REAL) for shape in drawn]))
+    return Case(pull, inputs, (REAL,) * len(inputs), options)
+
+
 ENTRIES = {
     "linear": Entry(linalg.Affine, dense()),
     "matmul": Entry(linalg.Matmul, multiplied(np.matmul, np.dot)),
     "einsum": Entry(linalg.Einsum, contracted(PAIRS, min_side=0)),
     "einsum of many": Entry(linalg.Einsum, contracted(MANY, min_side=1)),
+    "gradient of einsum": Entry(Adjoint, pulled()),
 }
