@@ -26,6 +26,7 @@ from agrad.core.program import topological_order
 from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError, NonFiniteError
 from agrad.ops import activation, arithmetic, pooling, reduction
+from agrad.ops.loss import Huber
 from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Selection
 from agrad.testing import check_average_gradients, measure_order
 from agrad.testing.strategies import (
@@ -50,7 +51,7 @@ sizes = st.floats(-12, 1).map(lambda exponent: 10.0**exponent)
 KINKED = (
     *(activation.ReLU, activation.LeakyReLU, activation.ELU, activation.SELU, activation.Softsign),
     *(arithmetic.Absolute, arithmetic.Clip, arithmetic.Maximum, arithmetic.Minimum),
-    *(reduction.Max, reduction.Min, pooling.MaxPool),
+    *(reduction.Max, reduction.Min, pooling.MaxPool, Huber),
 )
 
 Leaves = Sequence[ag.Tensor]
