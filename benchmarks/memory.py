@@ -22,8 +22,8 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], optim.Optimizer]] = {
     "average gradient on RMSprop, whole batch": lambda model: optim.AverageGradient(
         optim.RMSprop(model.parameters(), 1e-3), probe_size=None
     ),
-    "average gradient on RMSprop, probe of 32": lambda model: optim.AverageGradient(
-        optim.RMSprop(model.parameters(), 1e-3), probe_size=32
+    "average gradient on RMSprop, probe of 64": lambda model: optim.AverageGradient(
+        optim.RMSprop(model.parameters(), 1e-3), probe_size=64
     ),
 }
 

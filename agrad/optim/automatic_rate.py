@@ -19,7 +19,8 @@ class AutomaticRate:
     """Moves a learning rate from one measured step to the next.
 
     A step multiplies the rate by exp(τ - 0.75), where τ is the share that it used of the fall its
-    update promised. Three limits hold, in which lengths are root mean squares over all coordinates:
+    update promised of the loss it was measured on. Three limits hold, in which lengths are root
+    mean squares over all coordinates:
 
     - The rate is at most r / √(Σu²), but may be as high as at the start. r is the largest distance
       of the parameters from their start so far, at least 0.01 times the length of a typical weight;

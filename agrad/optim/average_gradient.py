@@ -140,7 +140,7 @@ class AverageGradient(Optimizer):
         granularity: Granularity = "element",
         every: int = 1,
         repeats: int = 1,
-        probe_size: int | None = 32,
+        probe_size: int | None = 64,
         verify: bool = True,
         lr: Literal["auto"] | None = None,
     ) -> None:
@@ -323,18 +323,16 @@ class AverageGradient(Optimizer):
         for param in self.params:
             param.average_grad = None
         lengths = self._lengths(proposals) if self.automatic else ()
-        # Of the rows, only the curvature is taken; the slope is that of the whole batch.
-        offsets = []
+        own_slopes = [slope for _, slope, _ in proposals]
         if rows is not None:
             grads = rows.gradients()
-            offsets = [slope - _gathered(flat, grads) for flat, slope, _ in proposals]
+            own_slopes = [_gathered(flat, grads) for flat, _, _ in proposals]
         for i in range(self.repeats):
             retain_graph = self.verify or i + 1 < self.repeats
             cut, averages = self._averages(rows or graphs, proposals, retain_graph, checks)
-            for average, offset in zip(averages, offsets):
-                np.add(average, offset, out=average)
             sums = []
-            found = search(proposals, averages, self.granularity, self.cap if i == 0 else 1.0)
+            cap = self.cap if i == 0 else 1.0
+            found = search(proposals, own_slopes, averages, self.granularity, cap)
             for params, found_here, *sums_here in found:
                 sums.append(sums_here)
                 for param, own in zip(params, found_here):

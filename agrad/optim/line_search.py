@@ -38,31 +38,34 @@ def by_group(array: Array, granularity: Granularity) -> Array:
 
 def search(
     proposals: Sequence[Proposal],
+    own_slopes: Sequence[Array],
     averages: Sequence[Array],
     granularity: Granularity,
     cap: float,
 ) -> Found:
     """Scale each group of the updates to the minimizer of the sum of its shares of the loss.
 
-    The share of coordinate i at the fraction t is φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ. A group whose
+    The share of coordinate i at the fraction t is φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - pᵢ)Δᵢ, where ĝ and p,
+    the average and the ordinary gradient, are those of the loss that was measured. A group whose
     shares do not change the loss at all, such as that of an unused weight, keeps its whole update,
     unless the cap is below 1.
 
     Args:
         proposals: the slopes g and the updates Δ, which are scaled in place.
-        averages: ĝ for each proposal, in its layout; the memory is overwritten.
+        own_slopes: p for each proposal, in its layout; g itself if that was measured.
+        averages: ĝ likewise; the memory is overwritten.
         granularity: the groups.
         cap: the largest fraction.
 
     Yields:
         For a few parameters at a time: the parameters, their groups' fractions in [0, cap] (in the
-        parameter's shape for single elements, otherwise one for each group), and the sums of t·p
-        and of p over the groups of these parameters in which p = -Σ gΔ is positive; for "model",
-        each time of all parameters.
+        parameter's shape for single elements, otherwise one for each group), and the sums of
+        -s Σ pΔ and of -Σ pΔ over the groups of these parameters in which Σ pΔ is negative, where s
+        minimizes the group's share of the measured loss; for "model", each time of all parameters.
     """
     if granularity == "element":
-        return _search_elements(proposals, averages, cap)
-    return _search_groups(proposals, averages, granularity, cap)
+        return _search_elements(proposals, own_slopes, averages, cap)
+    return _search_groups(proposals, own_slopes, averages, granularity, cap)
 
 
 def scale(proposal: Proposal, fractions: list[Array | None], granularity: Granularity) -> None:
@@ -78,25 +81,33 @@ def scale(proposal: Proposal, fractions: list[Array | None], granularity: Granul
             rows *= own if granularity == "element" else own[:, None]
 
 
-def _search_elements(proposals: Sequence[Proposal], averages: Sequence[Array], cap: float) -> Found:
-    for (flat, slope, delta), average in zip(proposals, averages):
+def _search_elements(
+    proposals: Sequence[Proposal],
+    own_slopes: Sequence[Array],
+    averages: Sequence[Array],
+    cap: float,
+) -> Found:
+    for (flat, slope, delta), own, average in zip(proposals, own_slopes, averages):
         kernel = kernels(slope).optimizer.search_elements
-        used, usable = kernel(slope, average, delta.array, cap)
+        used, usable = kernel(slope, own, average, delta.array, cap)
         yield flat.tensors, flat.split(average), used, usable
 
 
 def _search_groups(
-    proposals: Sequence[Proposal], averages: Sequence[Array], granularity: Granularity, cap: float
+    proposals: Sequence[Proposal],
+    own_slopes: Sequence[Array],
+    averages: Sequence[Array],
+    granularity: Granularity,
+    cap: float,
 ) -> Found:
     deltas, shares = {}, {}
-    for (flat, slope, buffer), average in zip(proposals, averages):
-        for param, *arrays in zip(
-            flat.tensors, flat.split(slope), flat.split(average), buffer.views
-        ):
-            slopes, averaged, rows = (by_group(array, granularity) for array in arrays)
+    for (flat, slope, buffer), own, average in zip(proposals, own_slopes, averages):
+        parts = *map(flat.split, (slope, own, average)), buffer.views
+        for param, *arrays in zip(flat.tensors, *parts):
+            rows = [by_group(array, granularity) for array in arrays]
             deltas[param] = arrays[-1]
-            shares[param] = np.empty((2, len(rows)), like=rows)
-            kernels(rows).optimizer.loss_shares(slopes, averaged, rows, shares[param])
+            shares[param] = np.empty((3, len(rows[-1])), like=rows[-1])
+            kernels(rows[-1]).optimizer.loss_shares(*rows, shares[param])
     if granularity == "model":
         shares = dict.fromkeys(shares, reduce(np.add, shares.values()))
     for param, delta in deltas.items():

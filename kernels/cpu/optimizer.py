@@ -186,55 +186,70 @@ def best_fraction(slope: float, curvature: float, cap: float) -> float:
     return vertex if curvature > 0 else whole
 
 
-@kernel("const real[:], real[:], real[:], real")
+@kernel("const real[:], const real[:], real[:], real[:], real")
 def search_elements(
-    grad: Array, average_grad: Array, delta: Array, cap: float
+    grad: Array, own_grad: Array, average_grad: Array, delta: Array, cap: float
 ) -> tuple[float, float]:
     """Shorten each element of `delta` to the minimizer t of its share of the loss along it.
 
-    The share of element i is t·gΔ + t²·(ĝ - g)Δ. The best t depends on Δ only by its sign, and with
-    the sign alone nothing can underflow. The fractions t overwrite `average_grad`. Returns the sums
-    of -t·gΔ and of -gΔ over the elements with gΔ < 0, whose updates promise to reduce the loss.
+    The share of element i is t·gΔ + t²·(ĝ - p)Δ, where ĝ and p, the average and the ordinary
+    gradient, are those of the loss that was measured. The best t depends on Δ only by its sign, and
+    with the sign alone nothing can underflow. Where Δ is 0, t is that of an element on which the
+    loss does not depend. The fractions t overwrite `average_grad`.
+
+    Returns the sums of -s·pΔ and of -pΔ over the elements with pΔ < 0, whose updates promise to
+    reduce the measured loss; s minimizes the element's share of that, s·pΔ + s²·(ĝ - p)Δ.
     """
+    real = delta.dtype.type
+    up, down, none = real(1), real(-1), real(0)
     used, usable = np.zeros(_LANES), np.zeros(_LANES)
     for start in range(0, delta.size, _LANES):
         lanes = slice(start, start + _LANES)
-        g, average, d = grad[lanes], average_grad[lanes], delta[lanes]
+        g, p, average, d = grad[lanes], own_grad[lanes], average_grad[lanes], delta[lanes]
         for i in range(d.size):
-            rise = average[i] - g[i]
-            forward = d[i] > 0
-            t = best_fraction(g[i] if forward else -g[i], rise if forward else -rise, cap)
-            promise = max(-(np.float64(g[i]) * np.float64(d[i])), 0.0)
+            sign = up if d[i] > 0 else down if d[i] < 0 else none
+            rise = sign * (average[i] - p[i])
+            t = best_fraction(sign * g[i], rise, cap)
+            s = best_fraction(sign * p[i], rise, cap)
+            promise = max(-(np.float64(p[i]) * np.float64(d[i])), 0.0)
             usable[i] += promise
-            used[i] += t * promise
+            used[i] += s * promise
             average[i] = t
             d[i] *= t
     return used.sum(), usable.sum()
 
 
-@kernel("const real[:, :], const real[:, :], const real[:, :], float64[:, :]")
-def loss_shares(grad: Array, average_grad: Array, delta: Array, shares: Array) -> None:
-    """Fill `shares` with Σ gΔ and Σ (ĝ - g)Δ over each row, for a joint search."""
+@kernel("const real[:, :], const real[:, :], const real[:, :], const real[:, :], float64[:, :]")
+def loss_shares(
+    grad: Array, own_grad: Array, average_grad: Array, delta: Array, shares: Array
+) -> None:
+    """Fill `shares` with Σ gΔ, Σ (ĝ - p)Δ and Σ pΔ over each row, for a joint search.
+
+    ĝ and p are as in `search_elements`.
+    """
     for row in range(delta.shape[0]):
-        slope = curvature = 0.0
+        slope = curvature = own_slope = 0.0
         for column in range(delta.shape[1]):
             d = np.float64(delta[row, column])
             slope += grad[row, column] * d
-            curvature += (average_grad[row, column] - grad[row, column]) * d
+            curvature += (average_grad[row, column] - own_grad[row, column]) * d
+            own_slope += own_grad[row, column] * d
         shares[0, row] = slope
         shares[1, row] = curvature
+        shares[2, row] = own_slope
 
 
 @kernel("const float64[:, :], real, real[:]")
 def search_groups(shares: Array, cap: float, fractions: Array) -> tuple[float, float]:
     """Find each group's best fraction from its `loss_shares`.
 
-    Returns the sums of t·p and of p = -Σ gΔ over the groups in which p is positive.
+    Returns the sums of -s Σ pΔ and of -Σ pΔ over the groups in which Σ pΔ is negative; s minimizes
+    the group's share of the measured loss.
     """
     used = usable = 0.0
     for i in range(fractions.size):
         fractions[i] = best_fraction(shares[0, i], shares[1, i], cap)
-        promise = max(-shares[0, i], 0.0)
-        used += fractions[i] * promise
+        promise = max(-shares[2, i], 0.0)
+        used += best_fraction(shares[2, i], shares[1, i], cap) * promise
         usable += promise
     return used, usable

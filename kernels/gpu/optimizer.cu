@@ -116,18 +116,19 @@ __device__ inline T best_fraction(T slope, T curvature, T cap) {
     return vertex < 0 ? 0 : vertex > cap ? cap : vertex;
 }
 
-// `sums` holds each block's part of the sum of -t·gd over the elements with gd < 0, then each block's
-// part of that of -gd.
-extern "C" __global__ void search_elements(const real* grad, real* average_grad, real* delta,
-                                           double* sums, int64 count, real cap) {
+// `sums` holds each block's part of the sum of -s·pd over the elements with pd < 0, then each block's
+// part of that of -pd, where p is the gradient of the measured loss.
+extern "C" __global__ void search_elements(const real* grad, const real* own_grad,
+                                           real* average_grad, real* delta, double* sums,
+                                           int64 count, real cap) {
     double used = 0, usable = 0;
     FOR_ELEMENTS(i, count) {
-        real g = grad[i], d = delta[i];
-        real rise = average_grad[i] - g;
-        real t = d > 0 ? best_fraction(g, rise, cap) : best_fraction(-g, -rise, cap);
-        double promise = fmax(-((double)g * (double)d), 0.0);
+        real g = grad[i], p = own_grad[i], d = delta[i];
+        real sign = (d > 0) - (d < 0), rise = sign * (average_grad[i] - p);
+        real t = best_fraction(sign * g, rise, cap), s = best_fraction(sign * p, rise, cap);
+        double promise = fmax(-((double)p * (double)d), 0.0);
         usable += promise;
-        used += t * promise;
+        used += s * promise;
         average_grad[i] = t;
         delta[i] = d * t;
     }
@@ -139,36 +140,41 @@ extern "C" __global__ void search_elements(const real* grad, real* average_grad,
     }
 }
 
-// `sums` is (2, rows, blocks along a row): the parts of the sums of gd and (average - g)d.
-extern "C" __global__ void loss_shares(const real* grad, const real* average_grad,
-                                       const real* delta, double* sums, int64 rows, int64 columns) {
+// `sums` is (3, rows, blocks along a row): the parts of the sums of gd, (average - p)d and pd.
+extern "C" __global__ void loss_shares(const real* grad, const real* own_grad,
+                                       const real* average_grad, const real* delta, double* sums,
+                                       int64 rows, int64 columns) {
     FOR_ROWS(row, rows) {
-        double slope = 0, curvature = 0;
+        double slope = 0, curvature = 0, own_slope = 0;
         FOR_ELEMENTS(column, columns) {
             int64 i = row * columns + column;
             double d = delta[i];
             slope += grad[i] * d;
-            curvature += (average_grad[i] - grad[i]) * d;
+            curvature += (average_grad[i] - own_grad[i]) * d;
+            own_slope += own_grad[i] * d;
         }
         slope = block_sum(slope);
         curvature = block_sum(curvature);
+        own_slope = block_sum(own_slope);
         if (threadIdx.x == 0) {
             int64 part = row * gridDim.x + blockIdx.x;
             sums[part] = slope;
             sums[rows * gridDim.x + part] = curvature;
+            sums[2 * rows * gridDim.x + part] = own_slope;
         }
     }
 }
 
-// `shares` is (2, count), the totals of `loss_shares`; `sums` is as in search_elements.
+// `shares` is (3, count), the totals of `loss_shares`; `sums` is as in search_elements.
 extern "C" __global__ void search_groups(const double* shares, real* fractions, double* sums,
                                          int64 count, real cap) {
     double used = 0, usable = 0;
     FOR_ELEMENTS(i, count) {
         real t = best_fraction<double>(shares[i], shares[count + i], cap);
-        double promise = fmax(-shares[i], 0.0);
+        double own_slope = shares[2 * count + i], promise = fmax(-own_slope, 0.0);
+        double s = best_fraction<double>(own_slope, shares[count + i], cap);
         fractions[i] = t;
-        used += t * promise;
+        used += s * promise;
         usable += promise;
     }
     used = block_sum(used);

@@ -47,10 +47,14 @@ _amsgrad = _update(
 )
 _sum_of_squares = Kernel("optimizer.cu", "sum_of_squares", "const real*, double*, int64")
 _search_elements = Kernel(
-    "optimizer.cu", "search_elements", "const real*, real*, real*, double*, int64, real"
+    "optimizer.cu",
+    "search_elements",
+    "const real*, const real*, real*, real*, double*, int64, real",
 )
 _loss_shares = Kernel(
-    "optimizer.cu", "loss_shares", "const real*, const real*, const real*, double*, int64, int64"
+    "optimizer.cu",
+    "loss_shares",
+    "const real*, const real*, const real*, const real*, double*, int64, int64",
 )
 _search_groups = Kernel(
     "optimizer.cu", "search_groups", "const double*, real*, double*, int64, real"
@@ -199,18 +203,26 @@ def sum_of_squares(values: cupy.ndarray) -> cupy.ndarray:
 
 
 def search_elements(
-    grad: cupy.ndarray, average_grad: cupy.ndarray, delta: cupy.ndarray, cap: float
+    grad: cupy.ndarray,
+    own_grad: cupy.ndarray,
+    average_grad: cupy.ndarray,
+    delta: cupy.ndarray,
+    cap: float,
 ) -> tuple[cupy.ndarray, cupy.ndarray]:
     """Shorten each element of `delta` to the minimizer t of its share of the loss along it.
 
-    The share of element i is t·gΔ + t²·(ĝ - g)Δ. The best t depends on Δ only by its sign, and with
-    the sign alone nothing can underflow. The fractions t overwrite `average_grad`. Returns the sums
-    of -t·gΔ and of -gΔ over the elements with gΔ < 0, whose updates promise to reduce the loss.
+    The share of element i is t·gΔ + t²·(ĝ - p)Δ, where ĝ and p, the average and the ordinary
+    gradient, are those of the loss that was measured. The best t depends on Δ only by its sign, and
+    with the sign alone nothing can underflow. Where Δ is 0, t is that of an element on which the
+    loss does not depend. The fractions t overwrite `average_grad`.
+
+    Returns the sums of -s·pΔ and of -pΔ over the elements with pΔ < 0, whose updates promise to
+    reduce the measured loss; s minimizes the element's share of that, s·pΔ + s²·(ĝ - p)Δ.
 
     Example:
         >>> grad, average_grad = cupy.array([-1.0, -1.0]), cupy.array([0.0, -1.0])
         >>> delta = cupy.array([2.0, 2.0])
-        >>> used, usable = search_elements(grad, average_grad, delta, 1.0)
+        >>> used, usable = search_elements(grad, grad, average_grad, delta, 1.0)
         >>> average_grad, delta
         (array([0.5, 1. ]), array([1., 2.]))
         >>> float(used), float(usable)
@@ -218,27 +230,33 @@ def search_elements(
     """
     grid = _summing(delta.size)
     sums = cupy.empty((2, grid[0]))
-    _search_elements(grid, grad, average_grad, delta, sums, delta.size, cap)
+    _search_elements(grid, grad, own_grad, average_grad, delta, sums, delta.size, cap)
     used, usable = sums.sum(axis=1)
     return used, usable
 
 
 def loss_shares(
-    grad: cupy.ndarray, average_grad: cupy.ndarray, delta: cupy.ndarray, shares: cupy.ndarray
+    grad: cupy.ndarray,
+    own_grad: cupy.ndarray,
+    average_grad: cupy.ndarray,
+    delta: cupy.ndarray,
+    shares: cupy.ndarray,
 ) -> None:
-    """Fill `shares` with Σ gΔ and Σ (ĝ - g)Δ over each row, for a joint search.
+    """Fill `shares` with Σ gΔ, Σ (ĝ - p)Δ and Σ pΔ over each row, for a joint search.
+
+    ĝ and p are as in `search_elements`.
 
     Example:
-        >>> shares = cupy.empty((2, 1))
+        >>> shares = cupy.empty((3, 1))
         >>> grad, delta = cupy.array([[1.0, -2.0]]), cupy.array([[3.0, 4.0]])
-        >>> loss_shares(grad, grad + 1, delta, shares)
+        >>> loss_shares(grad, grad, grad + 1, delta, shares)
         >>> shares.ravel()
-        array([-5.,  7.])
+        array([-5.,  7., -5.])
     """
     rows, columns = delta.shape
     grid = _summing(columns, rows)
-    sums = cupy.empty((2, rows, grid[0]))
-    _loss_shares(grid, grad, average_grad, delta, sums, rows, columns)
+    sums = cupy.empty((3, rows, grid[0]))
+    _loss_shares(grid, grad, own_grad, average_grad, delta, sums, rows, columns)
     cupy.sum(sums, axis=2, out=shares)
 
 
@@ -247,10 +265,11 @@ def search_groups(
 ) -> tuple[cupy.ndarray, cupy.ndarray]:
     """Find each group's best fraction from its `loss_shares`.
 
-    Returns the sums of t·p and of p = -Σ gΔ over the groups in which p is positive.
+    Returns the sums of -s Σ pΔ and of -Σ pΔ over the groups in which Σ pΔ is negative; s minimizes
+    the group's share of the measured loss.
 
     Example:
-        >>> shares, fractions = cupy.array([[-2.0], [2.0]]), cupy.empty(1)
+        >>> shares, fractions = cupy.array([[-2.0], [2.0], [-2.0]]), cupy.empty(1)
         >>> used, usable = search_groups(shares, 1.0, fractions)
         >>> fractions, float(used), float(usable)
         (array([0.5]), 1.0, 2.0)

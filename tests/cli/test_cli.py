@@ -128,7 +128,7 @@ def test_train_leaves_everything_in_its_folder(tmp_path):
     assert settings["seed"] == 5
     assert settings["lr"] == "auto"
     assert settings["iterations"] == 3
-    assert (settings["probe"], settings["decay"]) == (32, 0.4)
+    assert (settings["probe"], settings["decay"]) == (64, 0.4)
     *steps, test = map(json.loads, lines(out / "metrics.jsonl"))
     assert [step["iteration"] for step in steps] == [1, 2, 3]
     for step in steps:

@@ -83,10 +83,12 @@ def magnitudes(dtype):
 def problems(draw):
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     shape = draw(hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=5))
-    g, average, delta = (
-        draw(hnp.arrays(dtype, shape, elements=magnitudes(dtype))) for _ in range(3)
+    g, own, average, delta = (
+        draw(hnp.arrays(dtype, shape, elements=magnitudes(dtype))) for _ in range(4)
     )
-    return g, average, delta, draw(st.sampled_from([0.25, 1.0, 3.0]))
+    # Without a probe, the loss that is measured is the loss itself.
+    own = g if draw(st.booleans()) else own
+    return g, own, average, delta, draw(st.sampled_from([0.25, 1.0, 3.0]))
 
 
 def minimum_on_grid(slope, curvature, cap):
@@ -102,40 +104,49 @@ def assert_minimizes(t, slope, curvature, cap, tolerance):
 
 
 @given(problems())
-@example((*np.float32([[[1e-30]], [[1e-30]], [[-1e-30]]]), 1.0))  # the products underflow
-@example((np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)), 1.0))
+@example((*np.float32([[[1e-30]], [[1e-30]], [[1e-30]], [[-1e-30]]]), 1.0))  # products underflow
+@example((np.ones((1, 1)), np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)), 1.0))
 def test_each_element_goes_to_the_minimum_of_its_share(problem):
-    g, average, delta, cap = problem
+    g, own, average, delta, cap = problem
     fractions, moved = average.ravel().copy(), delta.ravel().copy()
-    used, usable = search_elements(g.ravel(), fractions, moved, cap)
+    used, usable = search_elements(g.ravel(), own.ravel(), fractions, moved, cap)
     np.testing.assert_array_equal(moved, fractions * delta.ravel())
-    promises = np.maximum(-g.ravel().astype(np.float64) * delta.ravel(), 0)
+    np.testing.assert_array_equal(fractions[delta.ravel() == 0], min(cap, 1))
+    # The sums are those of a search on the measured loss alone.
+    shares, its_delta = average.ravel().copy(), delta.ravel().copy()
+    search_elements(own.ravel(), own.ravel(), shares, its_delta, cap)
+    promises = np.maximum(-own.ravel().astype(np.float64) * delta.ravel(), 0)
     assert usable == pytest.approx(promises.sum(), rel=1e-13, abs=0)
-    assert used == pytest.approx((fractions * promises).sum(), rel=1e-13, abs=0)
-    # ĝ - g is rounded once, the fraction three times.
+    assert used == pytest.approx((shares * promises).sum(), rel=1e-13, abs=0)
+    # ĝ - p is rounded once, the fraction three times.
     eps = 4 * Fraction(float(np.finfo(g.dtype).eps))
-    for t, gi, ai, di in zip(fractions, g.flat, average.flat, delta.flat):
-        gi, ai, di = (Fraction(float(v)) for v in (gi, ai, di))
-        tolerance = eps * (abs(gi) + abs(ai)) * abs(di) * max(1, Fraction(cap)) ** 2
-        assert_minimizes(t, gi * di, (ai - gi) * di, cap, tolerance)
+    for t, gi, pi, ai, di in zip(fractions, g.flat, own.flat, average.flat, delta.flat):
+        gi, pi, ai, di = (Fraction(float(v)) for v in (gi, pi, ai, di))
+        tolerance = eps * (abs(gi) + abs(pi) + abs(ai)) * abs(di) * max(1, Fraction(cap)) ** 2
+        assert_minimizes(t, gi * di, (ai - pi) * di, cap, tolerance)
 
 
 @given(problems())
 def test_each_row_goes_to_the_minimum_of_the_sum_of_its_shares(problem):
-    g, average, delta, cap = problem
-    shares, fractions = np.empty((2, len(g))), np.empty(len(g), g.dtype)
-    loss_shares(g, average, delta, shares)
+    g, own, average, delta, cap = problem
+    shares, fractions = np.empty((3, len(g))), np.empty(len(g), g.dtype)
+    loss_shares(g, own, average, delta, shares)
     used, usable = search_groups(shares, cap, fractions)
-    promises = np.maximum(-shares[0], 0)
+    # The sums are those of a search on the measured loss alone.
+    of_own = np.empty(len(g))
+    search_groups(shares[[2, 1, 2]], cap, of_own)
+    promises = np.maximum(-shares[2], 0)
     assert usable == pytest.approx(promises.sum(), rel=1e-13, abs=0)
-    assert used == pytest.approx((fractions * promises).sum(), rel=1e-13, abs=0)
+    # A fraction may be rounded to float32.
+    rel = 1e-13 if g.dtype == np.float64 else 1e-6
+    assert used == pytest.approx((of_own * promises).sum(), rel=rel, abs=0)
     # A sum of n terms is rounded n times in double precision.
     eps = Fraction(float(np.finfo(g.dtype).eps)) * 4 + Fraction(g.shape[1]) * Fraction(2) ** -51
     for i in range(len(g)):
-        gi, ai, di = ([Fraction(float(v)) for v in a[i]] for a in (g, average, delta))
+        gi, pi, ai, di = ([Fraction(float(v)) for v in a[i]] for a in (g, own, average, delta))
         slope = sum(x * z for x, z in zip(gi, di))
-        curvature = sum((y - x) * z for x, y, z in zip(gi, ai, di))
-        size = sum((abs(x) + abs(y)) * abs(z) for x, y, z in zip(gi, ai, di))
+        curvature = sum((y - x) * z for x, y, z in zip(pi, ai, di))
+        size = sum((abs(w) + abs(x) + abs(y)) * abs(z) for w, x, y, z in zip(gi, pi, ai, di))
         tolerance = eps * size * max(1, Fraction(cap)) ** 2
         assert_minimizes(fractions[i], slope, curvature, cap, tolerance)
 
@@ -143,11 +154,12 @@ def test_each_row_goes_to_the_minimum_of_the_sum_of_its_shares(problem):
 @each_dtype
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 1000])
 def test_elements_do_not_depend_on_their_neighbours(size, dtype):
-    g, average, delta = np.random.default_rng(0).normal(size=(3, size)).astype(dtype)
+    g, own, average, delta = np.random.default_rng(0).normal(size=(4, size)).astype(dtype)
     fractions, moved = average.copy(), delta.copy()
-    used, usable = search_elements(g, fractions, moved, 1.0)
+    used, usable = search_elements(g, own, fractions, moved, 1.0)
     alone = average.copy()
-    sums = [search_elements(g[i:][:1], alone[i:][:1], delta[i:][:1], 1.0) for i in range(size)]
+    arrays = g, own, alone, delta
+    sums = [search_elements(*(array[i:][:1] for array in arrays), 1.0) for i in range(size)]
     np.testing.assert_array_equal(fractions, alone)
     np.testing.assert_array_equal(moved, delta)
     np.testing.assert_allclose([used, usable], np.sum(sums, axis=0) if sums else 0, rtol=1e-13)
@@ -157,7 +169,7 @@ def test_elements_do_not_depend_on_their_neighbours(size, dtype):
 def test_what_is_not_finite_does_not_move(bad):
     for sign in (1.0, -1.0):
         fractions, delta = np.array([bad, 1.0]), np.array([sign, -1.0])
-        search_elements(np.array([1.0, 1.0]), fractions, delta, 1.0)
+        search_elements(np.ones(2), np.ones(2), fractions, delta, 1.0)
         assert fractions[0] == 0
         assert fractions[1] == 1
 
@@ -862,6 +874,27 @@ def test_the_slope_is_the_batch_s_and_the_curvature_the_probe_s(coefficients):
     p, q = slopes * delta, curvatures * delta * delta
     t = np.where(q > 0, np.clip(-p / np.where(q > 0, 2 * q, 1), 0, 1), 1)
     np.testing.assert_allclose(theta.numpy(), t * delta, rtol=1e-12)
+
+
+@pytest.mark.parametrize("granularity", ["element", "model"])
+@given(coefficients=hnp.arrays(np.float64, (3, 3), elements=st.floats(-8, 8, width=16)))
+def test_the_share_used_is_that_of_what_the_probe_promises(granularity, coefficients):
+    slopes, own, curvatures = coefficients[0], coefficients[1], np.abs(coefficients[2]) + 0.1
+    theta = scalar(np.zeros(3))
+    optimizer = optim.AverageGradient(
+        optim.SGD([theta], lr=1.0), granularity=granularity, verify=False
+    )
+    optimizer.step((theta * slopes).sum(), (theta * own + theta * theta * curvatures).sum())
+    promises, q = -own * -slopes, curvatures * slopes * slopes
+    if granularity == "model":
+        promises, q = promises.sum(keepdims=True), q.sum(keepdims=True)
+    promises = np.maximum(promises, 0)
+    shares = np.clip(promises / np.where(q > 0, 2 * q, 1), 0, 1)
+    if promises.sum() > 0:
+        expected = (shares * promises).sum() / promises.sum()
+        assert optimizer.fraction == pytest.approx(expected, rel=1e-9)
+    else:
+        assert optimizer.fraction is None
 
 
 def test_a_probe_is_swept_for_the_rows_alone():

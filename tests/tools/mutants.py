@@ -502,8 +502,8 @@ SWEEPS = [
 OPTIMIZERS = [
     Mutant(
         OPTIMIZER,
-        "self.cap if i == 0 else 1.0)",
-        "self.cap)",
+        "cap = self.cap if i == 0 else 1.0",
+        "cap = self.cap",
         "repeats: every round may lengthen the update",
         "average_gradient",
         "definition",
@@ -542,8 +542,8 @@ OPTIMIZERS = [
     ),
     Mutant(
         OPTIMIZER,
-        "offsets = [slope - _gathered(flat, grads) for flat, slope, _ in proposals]",
-        "offsets = []",
+        "own_slopes = [_gathered(flat, grads) for flat, _, _ in proposals]",
+        "own_slopes = [slope for _, slope, _ in proposals]",
         "a probe: its own slope in the curvature's place",
         "average_gradient",
         "the_slope_is",
@@ -630,11 +630,19 @@ OPTIMIZERS = [
     ),
     Mutant(
         STEPS,
-        "best_fraction(g[i] if forward else -g[i], rise if forward else -rise, cap)",
-        "best_fraction(g[i] if forward else -g[i], rise, cap)",
+        "rise = sign * (average[i] - p[i])",
+        "rise = average[i] - p[i]",
         "line search: the sign of the curvature where an update is negative",
         "average_gradient",
         "minimum",
+    ),
+    Mutant(
+        STEPS,
+        "used[i] += s * promise",
+        "used[i] += t * promise",
+        "automatic rate: the share that the whole batch's slope would use",
+        "average_gradient",
+        "probe_promises",
     ),
     Mutant(
         STEPS,

@@ -824,7 +824,7 @@ def test_numbers_on_the_device_are_of_one_kind(rate: Array, gpu: OnNumpy) -> Non
 
 def search_problem(size: int, dtype: type) -> list[Array]:
     rng = np.random.default_rng(size)
-    return [rng.normal(size=size).astype(dtype) for _ in range(3)]
+    return [rng.normal(size=size).astype(dtype) for _ in range(4)]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -833,8 +833,9 @@ def search_problem(size: int, dtype: type) -> list[Array]:
 def test_search_of_elements(cap: float, dtype: type, size: int, gpu: OnNumpy) -> None:
     ours = search_problem(size, dtype)
     ours[0][::7] = 0
-    ours[1][::14] = 0
-    ours[2][::5] = 0
+    ours[1][::21] = 0
+    ours[2][::14] = 0
+    ours[3][::5] = 0
     theirs = [x.copy() for x in ours]
     expected = cpu.optimizer.search_elements(*ours, cap)
     sums = gpu.optimizer.search_elements(*theirs, cap)
@@ -847,7 +848,7 @@ def test_search_of_elements(cap: float, dtype: type, size: int, gpu: OnNumpy) ->
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_search_of_what_is_not_finite(dtype: type, gpu: OnNumpy) -> None:
     values = [0.0, 1.0, -2.0, math.inf, -math.inf, math.nan]
-    ours = list(np.array(list(itertools.product(values, repeat=3)), dtype).T.copy())
+    ours = list(np.array(list(itertools.product(values, repeat=4)), dtype).T.copy())
     theirs = [x.copy() for x in ours]
     with np.errstate(all="ignore"):
         cpu.optimizer.search_elements(*ours, 1.0)
@@ -862,7 +863,7 @@ def test_search_of_what_is_not_finite(dtype: type, gpu: OnNumpy) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_search_of_groups(dtype: type, shape: tuple[int, int], gpu: OnNumpy) -> None:
     arrays = [x.reshape(shape) for x in search_problem(math.prod(shape), dtype)]
-    ours, theirs = np.empty((2, shape[0])), np.empty((2, shape[0]))
+    ours, theirs = np.empty((3, shape[0])), np.empty((3, shape[0]))
     cpu.optimizer.loss_shares(*arrays, ours)
     gpu.optimizer.loss_shares(*arrays, theirs)
     # Sums of up to 9000 numbers around 1 of either sign, in another order.
@@ -1016,17 +1017,17 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
         arrays = [np.ones(900), *abs(rng.normal(size=(1 + states, 900)))]
         getattr(gpu.optimizer, name.partition(",")[0])(*arrays, *numbers)
         yield from arrays
-    shares = np.empty((2, 30))
-    gpu.optimizer.loss_shares(a, b, a * b, shares)
+    shares = np.empty((3, 30))
+    gpu.optimizer.loss_shares(a, a + b, b, a * b, shares)
     yield shares
     yield gpu.random.uniform((9000,), 1)
 
 
 def sums_of_each(gpu: OnNumpy) -> Iterator[Any]:
     """Results of the kernels that sum over a block: their grid is part of their result."""
-    grad, average_grad, delta = arrays = search_problem(9000, np.float64)
-    yield gpu.optimizer.search_elements(grad.copy(), average_grad.copy(), delta.copy(), 1.0)
-    shares, fractions = np.empty((2, 2)), np.empty(2)
+    arrays = search_problem(9000, np.float64)
+    yield gpu.optimizer.search_elements(*(x.copy() for x in arrays), 1.0)
+    shares, fractions = np.empty((3, 2)), np.empty(2)
     gpu.optimizer.loss_shares(*(x.reshape(2, 4500) for x in arrays), shares)
     yield shares
     yield gpu.optimizer.search_groups(shares, 1.0, fractions)
