@@ -92,7 +92,8 @@ class Recurrent(Operation):
     both zero by default; a bias (gates H,); and lengths (N,), where a sequence stops. From there on
     it keeps its state; in reverse it keeps the first state until there.
 
-    Only the states of the result have gradients, not what the gates are computed from.
+    Only the states of the result have gradients, not what the gates are computed from. The backward
+    pass cannot be recorded.
 
     Args:
         reverse: whether to go from the last element to the first.

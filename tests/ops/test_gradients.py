@@ -111,8 +111,17 @@ def test_backward_agrees_with_central_differences(name: str, data: Any, seed: in
     assert not report.kinks
 
 
-NOT_RECORDED = {ctc.PathLikelihood, recurrent.GRU, recurrent.LSTM, recurrent.RNN}
+NOT_RECORDED: set[type[Operation]] = {
+    *(ctc.PathLikelihood, matrix.Eigh, matrix.SingularValues),
+    *(recurrent.GRU, recurrent.LSTM, recurrent.RNN),
+}
 """The operations without higher derivatives, whose backward pass cannot be recorded."""
+
+
+@pytest.mark.parametrize("operation", list(concrete_operations()), ids=lambda op: op.__qualname__)
+def test_every_operation_is_recorded_or_named_here(operation: type[Operation]) -> None:
+    defined = operation.recorded_backward is not Operation.recorded_backward
+    assert (operation.recordable or defined) == (operation not in NOT_RECORDED)
 
 
 def not_recorded_in(out: ag.Tensor) -> set[str]:
