@@ -111,8 +111,9 @@ class LogAddExp(Selection):
     def recorded_backward(
         self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, y: Any
     ) -> Sequence[Any]:
-        with np.errstate(invalid="ignore"):
-            lead = np.where(np.isinf(x) & (x == y), 0, x - y)
+        # As `_lead`. What is infinite stays so, but finite elements may cease to be equal.
+        infinite = np.isinf(x.data) & (x.data == y.data)
+        lead = np.where(infinite, 0, x) - np.where(infinite, 0, y)
         return grad * apply(Sigmoid(), lead), grad * apply(Sigmoid(), -lead)
 
     def average_shares(self, start: Point, end: Point) -> Gradients:

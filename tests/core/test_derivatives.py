@@ -356,6 +356,10 @@ def test_higher_derivatives_at_the_ends_of_domains() -> None:
     slopes = ag.grad(ag.logaddexp(x, y).sum(), [x, y], create_graph=True)
     assert [slope.data.tolist() for slope in slopes] == [[0.5, 1.0], [0.5, 0.0]]
     assert ag.grad(slopes[0].sum(), x)[0].data.tolist() == [0.0, 0.0]
+    equal = leaf([-np.inf, 2.0])
+    (slope,) = ag.grad(ag.logaddexp(equal, [-np.inf, 2.0]).sum(), equal, create_graph=True)
+    end = slope.sum().average_backward({equal: [0.0, 1.0]})
+    assert end == pytest.approx(0.5 + 1 / (1 + np.exp(-1)))
     (slope,) = ag.grad(ag.arcsinh(x)[1], x, create_graph=True)
     np.testing.assert_allclose(slope.data, [0, 1e-200], rtol=1e-12)
     x, y = leaf([0.0, 0.25, 1.0]), leaf([0.0, 0.5, 1.0])
