@@ -104,7 +104,8 @@ def solve(a: Any, b: Any) -> Tensor:
 def det(x: Any) -> Tensor:
     """Return the determinants of matrices (..., n, n).
 
-    The average gradient is exact for n up to 16, and complete beyond.
+    The average gradient is exact for n up to 16, and complete beyond. Singular matrices have no
+    higher derivatives: with `create_graph`, `grad` raises a ValueError.
 
     Raises:
         ValueError: `x` does not consist of square matrices.
@@ -170,7 +171,7 @@ def eigh(x: Any) -> Eigen:
 
     Of a matrix that is not symmetric, (x + xᵀ) / 2 counts. The gradient of eigenvectors of equal
     eigenvalues is infinite or NaN. There is no average gradient: an average backward pass raises an
-    `AverageUndefinedError`.
+    `AverageUndefinedError`. There are no higher derivatives either.
 
     Returns:
         Eigenvalues (..., n), and matrices (..., n, n) whose columns are the eigenvectors. The sign
@@ -194,7 +195,8 @@ def svd(x: Any, full_matrices: bool = True) -> Singular:
     """Return the singular value decomposition x = U diag(S) Vh of matrices (..., m, n).
 
     The gradient of singular vectors of equal values is infinite or NaN. There is no average
-    gradient: an average backward pass raises an `AverageUndefinedError`.
+    gradient: an average backward pass raises an `AverageUndefinedError`. There are no higher
+    derivatives either.
 
     Args:
         x: Matrices.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, kernels, known_all
-from agrad.ops.choice import require_unchanged
+from agrad.ops.choice import Choice, require_unchanged
 from agrad.ops.operation import (
     Apply,
     Elementwise,
@@ -120,6 +120,12 @@ class Remainder(Operation):
         self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
     ) -> Gradients:
         return grad, -grad * np.floor_divide(x, y) if needs[1] else None
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, y: Any
+    ) -> Sequence[Any]:
+        quotient = apply(Choice(np.floor_divide), x, y)
+        return grad, -grad * quotient if needs[1] else None
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point

@@ -1,14 +1,20 @@
 """Sums and products of all elements up to each one."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from agrad.backend import Array
-from agrad.ops.operation import Gradients, Linear, Smooth, owned
+from agrad.ops.arithmetic import Where
+from agrad.ops.operation import Apply, Gradients, Linear, Smooth, owned
 
 __all__ = ["Cumprod", "Cumsum"]
 
 
 class Cumsum(Linear):
+    recordable = True
+
     def __init__(self, axis: int) -> None:
         self.axis = owned(axis)
 
@@ -46,3 +52,13 @@ class Cumprod(Smooth):
             rest = grads[i] + following * rest
             x_grad[i] = before[i] * rest
         return (np.moveaxis(x_grad, 0, self.axis),)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        # Row i holds the products without the i-th factor, of which those from it on count.
+        places = np.arange(x.shape[self.axis], like=x.data)
+        itself = places[:, np.newaxis] == places
+        factors, grad = (np.moveaxis(y, self.axis, -1)[..., np.newaxis, :] for y in (x, grad))
+        others = np.cumprod(apply(Where(itself), 1, factors), axis=-1)
+        return (np.moveaxis(np.triu(grad * others).sum(-1), -1, self.axis),)

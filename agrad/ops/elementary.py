@@ -7,13 +7,13 @@ or the hyperbolic angle, between two points whose distance is known without canc
 """
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from agrad.backend import Array, as_array, kernels
-from agrad.ops.operation import Elementwise
+from agrad.ops.operation import Apply, Elementwise
 
 __all__ = ["FORMULAS", "Elementary"]
 
@@ -29,6 +29,8 @@ class Formula(NamedTuple):
 class Elementary(Elementwise):
     """The function of a name in `FORMULAS`."""
 
+    recordable = True
+
     def __init__(self, name: str) -> None:
         self.name = name
 
@@ -38,6 +40,13 @@ class Elementary(Elementwise):
     def derivative(self, out: Array, x: Array) -> Array:
         with np.errstate(divide="ignore"):
             return FORMULAS[self.name].derivative(x)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        if self.name == "arcsinh":  # np.hypot, which its derivative calls, has no gradient
+            return (grad / np.cosh(out),)
+        return super().recorded_backward(apply, grad, needs, out, x)
 
     def divided_difference(self, a: Array, b: Array) -> Array:
         low, high = (

@@ -354,6 +354,12 @@ class ProbabilityEntropy(Operation):
         yes, no = _costs(x)
         return x_grad, grad * (yes - no) if needs[1] else None
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, y: Any
+    ) -> Sequence[Any]:
+        x_grad = self.backward(grad, (needs[0], False), out, x, y)[0]
+        return x_grad, grad * (_recorded_cost(x) - _recorded_cost(1 - x)) if needs[1] else None
+
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
@@ -376,6 +382,12 @@ def _costs(x: Array) -> tuple[Array, Array]:
         return np.minimum(-np.log(x), 100), np.minimum(-np.log1p(-x), 100)
 
 
+def _recorded_cost(x: Any) -> Any:
+    """Return -log x, 100 at most, of a Tensor: at 0 its derivative is 0."""
+    some = x > 0
+    return np.where(some, np.minimum(-np.log(np.where(some, x, 1)), 100), 100)
+
+
 def _mean_slope(a: Array, b: Array, cost_a: Array, cost_b: Array) -> Array:
     """Return the divided difference of `_costs`' -log x."""
     with np.errstate(all="ignore"):
@@ -387,6 +399,8 @@ def _mean_slope(a: Array, b: Array, cost_a: Array, cost_b: Array) -> Array:
 
 class Huber(Elementwise):
     """x²/2 for |x| ≤ delta, and delta (|x| - delta / 2) beyond: the integral of a clipped x."""
+
+    recordable = True
 
     def __init__(self, delta: float) -> None:
         self.delta = float(owned(delta))
@@ -419,6 +433,8 @@ class Within(Linear):
         high: the largest one.
         at_ends: whether only these two are.
     """
+
+    recordable = True
 
     def __init__(
         self, argument: str, low: float, high: float = math.inf, at_ends: bool = False

@@ -4,14 +4,14 @@ Most have an averaged Jacobian in closed form, from an identity that holds for a
 is complete and symmetric in start and end. The decompositions have none.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from agrad.backend import Array, kernels
 from agrad.errors import AverageUndefinedError
-from agrad.ops.operation import Gradients, Operation, Point, Smooth, midpoint
+from agrad.ops.operation import Apply, Gradients, Operation, Point, Smooth, midpoint
 from agrad.ops.reduction import products_of_others
 
 __all__ = [
@@ -34,6 +34,11 @@ class Inverse(Operation):
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         return (-_product(out.mT, grad, out.mT),)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (-(out.mT @ grad @ out.mT),)
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
@@ -58,6 +63,12 @@ class Solve(Operation):
         b_grad = np.linalg.solve(a.mT, grad)
         return -_product(b_grad, out.mT), b_grad
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, a: Any, b: Any
+    ) -> Sequence[Any]:
+        b_grad = apply(self, a.mT, grad)
+        return -(b_grad @ out.mT), b_grad
+
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
@@ -71,6 +82,7 @@ class Determinant(Smooth):
 
     The gradient is the matrix of cofactors, also of singular matrices: with the singular value
     decomposition U S V it is det U det V U S' V, S' holding the products of the other values.
+    Recorded, it is det A times the transposed inverse, which only regular matrices have.
     """
 
     nodes = 8
@@ -86,6 +98,11 @@ class Determinant(Smooth):
         cofactors = _product(left * products_of_others(values)[..., np.newaxis, :], right)
         return ((grad * sign)[..., np.newaxis, np.newaxis] * cofactors,)
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return ((grad * out)[..., np.newaxis, np.newaxis] * apply(Inverse(), x).mT,)
+
 
 class LogDeterminant(Smooth):
     """log |det A|."""
@@ -100,6 +117,11 @@ class LogDeterminant(Smooth):
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         inverse = _solved("slogdet", x, np.linalg.inv, x)
         return (grad[..., np.newaxis, np.newaxis] * inverse.mT,)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (grad[..., np.newaxis, np.newaxis] * apply(Inverse(), x).mT,)
 
 
 class Cholesky(Operation):
@@ -123,6 +145,15 @@ class Cholesky(Operation):
         halved = (np.tril(inner) + np.tril(inner, -1)) / 2
         inverse = np.linalg.inv(out)
         x_grad = _product(inverse.mT, halved, inverse)
+        return ((x_grad + x_grad.mT) / 2,)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        inner = out.mT @ grad
+        halved = (np.tril(inner) + np.tril(inner, -1)) / 2
+        inverse = apply(Inverse(), out)
+        x_grad = inverse.mT @ halved @ inverse
         return ((x_grad + x_grad.mT) / 2,)
 
     def average_backward(

@@ -1,9 +1,14 @@
 """Sorting."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from agrad.backend import Array
-from agrad.ops.operation import Gradients, Operation, Point, owned
+from agrad.ops.choice import Choice
+from agrad.ops.operation import Apply, Gradients, Operation, Point, owned
+from agrad.ops.shape import TakeAlongAxis
 
 __all__ = ["Sort"]
 
@@ -28,6 +33,14 @@ class Sort(Operation):
         x_grad = np.zeros_like(x)
         np.put_along_axis(x_grad, np.argsort(x, self.axis, kind="stable"), grad, self.axis)
         return (x_grad,)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        def ranks(x: Array) -> Array:
+            return np.argsort(np.argsort(x, self.axis, kind="stable"), self.axis)
+
+        return (apply(TakeAlongAxis(self.axis), grad, apply(Choice(ranks), x)),)
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point

@@ -18,7 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Gradients, Linear, Operation, Point, Requirement, midpoint
+from agrad.ops.adjoint import adjoint
+from agrad.ops.operation import (
+    Apply,
+    Gradients,
+    Linear,
+    Operation,
+    Point,
+    Requirement,
+    midpoint,
+)
 from agrad.ops.sums import sum_over
 
 __all__ = ["GRU", "LSTM", "RNN", "Padded", "Recurrent", "States"]
@@ -83,7 +92,8 @@ class Recurrent(Operation):
     both zero by default; a bias (gates H,); and lengths (N,), where a sequence stops. From there on
     it keeps its state; in reverse it keeps the first state until there.
 
-    Only the states of the result have gradients, not what the gates are computed from.
+    Only the states of the result have gradients, not what the gates are computed from. The backward
+    pass cannot be recorded.
 
     Args:
         reverse: whether to go from the last element to the first.
@@ -434,6 +444,11 @@ class States(Linear):
         self._part(record_grad)[...] = grad
         return (record_grad,)
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, record: Any
+    ) -> Sequence[Any]:
+        return (adjoint(apply, self, 0, grad, record),)
+
     def _part(self, record: Array) -> Array:
         return record[self.offset : self.offset + math.prod(self.shape)].reshape(self.shape)
 
@@ -450,6 +465,11 @@ class Padded(Linear):
         self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, lengths: Array
     ) -> Gradients:
         return np.where(_after_the_end(lengths, len(x)), grad.dtype.type(0), grad), None
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, lengths: Any
+    ) -> Sequence[Any]:
+        return apply(self, grad, lengths), None
 
 
 def _after_the_end(lengths: Array, steps: int) -> Array:

@@ -143,6 +143,8 @@ class Std(Var):
 class Norm(Reduction):
     """The root of the sum of squares, averaged as such; the gradient at 0 is 0."""
 
+    recordable = True
+
     def forward(self, x: Array) -> Array:
         return np.sqrt(sum_over(np.square(x), self.axes(x), self.keepdims))
 

@@ -1,9 +1,13 @@
 """Resampling of sequences and images."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Gradients, Linear, owned
+from agrad.ops.adjoint import adjoint
+from agrad.ops.operation import Apply, Gradients, Linear, owned
 
 __all__ = ["Resize"]
 
@@ -52,6 +56,11 @@ class Resize(Linear):
                 weights += share * (second[:, np.newaxis] == columns)
             grad = np.moveaxis(matmul(np.moveaxis(grad, axis, -1), weights), -1, axis)
         return (grad,)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (adjoint(apply, self, 0, grad, x),)
 
     def _places(self, x: Array, axis: int) -> tuple[Array, Array, Array]:
         """Return both neighbours of each new element, and the share of the second."""

@@ -223,6 +223,11 @@ class TakeAlongAxis(Linear):
         places = np.arange(x.size, like=x).reshape(x.shape)
         return _added(grad, np.take_along_axis(places, indices, self.axis), x), None
 
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, indices: Any
+    ) -> Sequence[Any]:
+        return adjoint(apply, self, 0, grad, x, indices), None
+
 
 class Scatter(Linear):
     """x with the elements at integer `index` along an axis replaced by those of `source`.
@@ -267,6 +272,19 @@ class Scatter(Linear):
         x_grad.reshape(-1)[places] = np.zeros_like(source_grad)
         return x_grad, None, source_grad
 
+    def recorded_backward(
+        self,
+        apply: Apply,
+        grad: Any,
+        needs: tuple[bool, ...],
+        out: Any,
+        x: Any,
+        index: Any,
+        source: Any,
+    ) -> Sequence[Any]:
+        x_grad = apply(self, grad, index, np.zeros_like(source.data))
+        return x_grad, None, grad.reshape(-1)[self._places(x, index.data)]
+
     def _places(self, x: Array, index: Array) -> Array:
         """Return the flat positions of the replaced elements."""
         places = np.zeros_like(index, dtype=np.int64)
@@ -299,6 +317,8 @@ def _inside(name: str, x: Array, index: Array, axis: int, least: int) -> Require
 class Triangle(Linear):
     """The lower or upper triangle of matrices, from or up to their k-th diagonal; zeros beside."""
 
+    recordable = True
+
     def __init__(self, k: int, upper: bool) -> None:
         self.k = owned(k)
         self.upper = owned(upper)
@@ -325,6 +345,11 @@ class Diagonal(Linear):
         first = rows + max(-self.offset, 0), rows + max(self.offset, 0)
         np.moveaxis(x_grad, (self.axis1, self.axis2), (-2, -1))[..., first[0], first[1]] = grad
         return (x_grad,)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
+    ) -> Sequence[Any]:
+        return (adjoint(apply, self, 0, grad, x),)
 
 
 def require_byte_order(name: str, dtype: np.dtype[Any]) -> None:

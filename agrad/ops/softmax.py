@@ -44,6 +44,7 @@ class MaskedSoftmax(Softmax):
     """
 
     promotes = False
+    recordable = True
 
     def __init__(self, allows: bool, causal: bool) -> None:
         super().__init__(axis=-1)

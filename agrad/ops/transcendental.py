@@ -1,9 +1,13 @@
 """Elementwise exponentials, logarithms and trigonometric functions."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.ops.operation import Elementwise, Gradients, Point, Selection
+from agrad.ops.activation import Sigmoid
+from agrad.ops.operation import Apply, Elementwise, Gradients, Point, Selection
 
 __all__ = ["Cos", "Exp", "Expm1", "Log", "Log1p", "LogAddExp", "Sin"]
 
@@ -103,6 +107,14 @@ class LogAddExp(Selection):
 
     def shares(self, out: Array, x: Array, y: Array) -> Gradients:
         return self._mean_shares(_lead(x, y), _lead(x, y))
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, y: Any
+    ) -> Sequence[Any]:
+        # As `_lead`. What is infinite stays so, but finite elements may cease to be equal.
+        infinite = np.isinf(x.data) & (x.data == y.data)
+        lead = np.where(infinite, 0, x) - np.where(infinite, 0, y)
+        return grad * apply(Sigmoid(), lead), grad * apply(Sigmoid(), -lead)
 
     def average_shares(self, start: Point, end: Point) -> Gradients:
         return self._mean_shares(_lead(*start.inputs), _lead(*end.inputs))

@@ -155,6 +155,7 @@ def test_a_gradient_whose_choices_change_has_no_average() -> None:
     x = leaf([-1.0, 2.0])
     outputs = [(F.relu(x * x * x), "greater"), (x[np.argsort([0, 1])].max() * x, "equal")]
     outputs.append((F.max_pool1d((x * x * x).reshape(1, 1, 2), 2) + x, "places"))
+    outputs += [(ag.sort(x * x), "ranks"), (ag.remainder(5.0, x), "floor_divide")]
     for out, name in outputs:
         (slope,) = ag.grad(out.sum(), x, create_graph=True)
         with pytest.raises(ChoiceChangedError, match=f"the outcome of {name}"):
@@ -338,6 +339,7 @@ def test_ties_and_kinks_have_the_gradients_of_backward() -> None:
     functions += [lambda x: ag.maximum(x, y), lambda x: ag.minimum(x, y)]
     functions += [lambda x: ag.max(x, 1), lambda x: ag.min(x, 1, keepdims=True), ag.max]
     functions += [lambda x: F.max_pool1d(x[None], 2, 1), lambda x: ag.std(0 * x), ag.prod]
+    functions += [ag.sort, ag.cumprod, lambda x: ag.linalg.norm(0 * x)]
     for function in functions:
         out = function(x)
         loss = (out * 2.0 ** np.arange(out.size).reshape(out.shape)).sum()
@@ -347,6 +349,31 @@ def test_ties_and_kinks_have_the_gradients_of_backward() -> None:
             assert (a is None) == (b is None)
             if a is not None:
                 np.testing.assert_allclose(a.data, b.data, rtol=1e-14, atol=1e-14)
+
+
+def test_higher_derivatives_at_the_ends_of_domains() -> None:
+    x, y = leaf([-np.inf, 1e200]), leaf([-np.inf, -np.inf])
+    slopes = ag.grad(ag.logaddexp(x, y).sum(), [x, y], create_graph=True)
+    assert [slope.data.tolist() for slope in slopes] == [[0.5, 1.0], [0.5, 0.0]]
+    assert ag.grad(slopes[0].sum(), x)[0].data.tolist() == [0.0, 0.0]
+    equal = leaf([-np.inf, 2.0])
+    (slope,) = ag.grad(ag.logaddexp(equal, [-np.inf, 2.0]).sum(), equal, create_graph=True)
+    end = slope.sum().average_backward({equal: [0.0, 1.0]})
+    assert end == pytest.approx(0.5 + 1 / (1 + np.exp(-1)))
+    (slope,) = ag.grad(ag.arcsinh(x)[1], x, create_graph=True)
+    np.testing.assert_allclose(slope.data, [0, 1e-200], rtol=1e-12)
+    x, y = leaf([0.0, 0.25, 1.0]), leaf([0.0, 0.5, 1.0])
+    cost = F.binary_cross_entropy(x, y, reduction="sum")
+    (slope,) = ag.grad(cost, y, create_graph=True)
+    np.testing.assert_allclose(slope.data, [100, np.log(3), -100])
+    np.testing.assert_allclose(ag.grad(slope.sum(), x)[0].data, [-1, -16 / 3, -1])
+
+
+def test_the_determinant_of_a_singular_matrix_has_only_a_gradient() -> None:
+    x = leaf([[1.0, 2.0], [2.0, 4.0]])
+    assert ag.grad(ag.linalg.det(x), x)[0].data.round(3).tolist() == [[4, -2], [-2, 1]]
+    with pytest.raises(ValueError, match="the matrix of shape \\(2, 2\\) is singular"):
+        ag.grad(ag.linalg.det(x), x, create_graph=True)
 
 
 def test_power_depends_on_its_exponent_at_zero() -> None:

@@ -1481,6 +1481,46 @@ GUARDS = [
         "derivatives",
         "values_changed",
     ),
+    Mutant(
+        SHAPE,
+        "x_grad = apply(self, grad, index, np.zeros_like(source.data))",
+        "x_grad = grad",
+        "higher derivatives: a replaced element keeps its gradient",
+        "gradients",
+        "recorded_backward_is and scatter",
+    ),
+    Mutant(
+        "agrad/ops/ordering.py",
+        'return np.argsort(np.argsort(x, self.axis, kind="stable"), self.axis)',
+        'return np.argsort(x, self.axis, kind="stable")',
+        "higher derivatives: sort goes the wrong way back",
+        "gradients",
+        "recorded_backward_is and sort",
+    ),
+    Mutant(
+        ARITHMETIC,
+        "quotient = apply(Choice(np.floor_divide), x, y)",
+        "quotient = np.floor_divide(x.data, y.data)",
+        "higher derivatives: a jump of a remainder's gradient not noticed",
+        "derivatives",
+        "choices_change",
+    ),
+    Mutant(
+        LOSS,
+        "some = x > 0",
+        "some = x >= 0",
+        "higher derivatives: NaN where a probability is zero",
+        "derivatives",
+        "ends_of_domains",
+    ),
+    Mutant(
+        "agrad/ops/cumulative.py",
+        "np.triu(grad * others).sum(-1)",
+        "(grad * others).sum(-1)",
+        "higher derivatives: earlier products of cumprod count, too",
+        "gradients",
+        "recorded_backward_is and cumprod",
+    ),
 ]
 
 FUNCTIONS = [
