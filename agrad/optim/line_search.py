@@ -104,10 +104,10 @@ def _search_groups(
     for (flat, slope, buffer), own, average in zip(proposals, own_slopes, averages):
         parts = *map(flat.split, (slope, own, average)), buffer.views
         for param, *arrays in zip(flat.tensors, *parts):
-            rows = [by_group(array, granularity) for array in arrays]
+            g, p, averaged, rows = (by_group(array, granularity) for array in arrays)
             deltas[param] = arrays[-1]
-            shares[param] = np.empty((3, len(rows[-1])), like=rows[-1])
-            kernels(rows[-1]).optimizer.loss_shares(*rows, shares[param])
+            shares[param] = np.empty((3, len(rows)), like=rows)
+            kernels(rows).optimizer.loss_shares(g, p, averaged, rows, shares[param])
     if granularity == "model":
         shares = dict.fromkeys(shares, reduce(np.add, shares.values()))
     for param, delta in deltas.items():
