@@ -271,6 +271,8 @@ def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:
     y, z, u, v = (_normal(x.size) for _ in range(4))
     square, delta = y * y, np.empty_like(x)
     yield "np.add", 3, lambda: np.add(x, y, out=delta)
+    yield "erf", 2, lambda: own.gelu.erf(x)
+    yield "erf_divided_difference", 3, lambda: own.gelu.erf_divided_difference(x, y)
     yield "gelu", 2, lambda: own.gelu.gelu(x)
     yield "gelu_derivative", 2, lambda: own.gelu.gelu_derivative(x)
     yield "gelu_divided_difference", 3, lambda: own.gelu.gelu_divided_difference(x, y)

@@ -186,7 +186,7 @@ class _Validation(click.ParamType["float | str"]):
 @click.option(
     "--probe",
     type=click.IntRange(1),
-    default=32,
+    default=64,
     show_default=True,
     help="Examples of each batch on which --average measures.",
 )

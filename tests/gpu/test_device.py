@@ -502,10 +502,14 @@ RULE = ["bool", "item", "bool"]
 AVERAGE = ["bool", "bool", "item", "item", "bool", "bool", "tolist", "bool"]
 
 
+def on_a_probe(params: Any) -> optim.AverageGradient:
+    return optim.AverageGradient(optim.RMSprop(params), probe_size=32)
+
+
 @pytest.mark.parametrize("capture", [False, True])
 @pytest.mark.parametrize(
     ("make_optimizer", "expected"),
-    [(optim.Adam, RULE), (lambda params: optim.AverageGradient(optim.RMSprop(params)), AVERAGE)],
+    [(optim.Adam, RULE), (on_a_probe, AVERAGE)],
     ids=["a rule", "average"],
 )
 def test_what_waits_for_the_gpu_in_a_step(
