@@ -1,5 +1,6 @@
 """Small data sets for image classification, each a pair of images and labels."""
 
+import gzip
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agrad.data.arguments import check_split
-from agrad.data.download import fetch, require
+from agrad.data.download import fetch, installed_file
 from agrad.data.idx import read_idx
 
 __all__ = ["digits", "fashion_mnist", "mnist"]
@@ -41,12 +42,14 @@ def digits(split: Split = "train") -> Examples:
         ((360, 8, 8), dtype('float32'), dtype('int64'))
     """
     check_split(split)
-    source = require("sklearn.datasets").load_digits()
-    labels = source.target.astype(np.int64)
+    # To import sklearn.datasets, which loads them too, takes longer than a first training.
+    with gzip.open(installed_file("sklearn", "datasets/data/digits.csv.gz"), "rt") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.float32)
+    images, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
     test = np.zeros(len(labels), dtype=bool)
     test[np.argsort(labels, kind="stable")[::5]] = True
     chosen = test if split == "test" else ~test
-    return source.images[chosen].astype(np.float32) / 16, labels[chosen]
+    return images[chosen] / 16, labels[chosen]
 
 
 def mnist(split: Split = "train") -> Examples:

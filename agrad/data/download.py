@@ -4,13 +4,23 @@ import errno
 import os
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from agrad.errors import CorruptDataError
 from agrad.serialization import atomic_write
 
-__all__ = ["DownloadError", "corrupt", "fetch", "folder", "require", "require_file", "user_cache"]
+__all__ = [
+    "DownloadError",
+    "corrupt",
+    "fetch",
+    "folder",
+    "installed_file",
+    "require",
+    "require_file",
+    "user_cache",
+]
 
 
 class DownloadError(OSError):
@@ -26,9 +36,26 @@ def require(module: str, user: str = "the data sets", extra: str = "demo") -> An
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(
-            f'{user} need {module.partition(".")[0]}: pip install "agrad[{extra}]"'
-        ) from error
+        raise _missing(module, user, extra) from error
+
+
+def installed_file(
+    package: str, name: str, user: str = "the data sets", extra: str = "demo"
+) -> Path:
+    """Return the path of a file of an optional package, without importing that, which may be slow.
+
+    Raises:
+        ImportError: The package is not installed; the message says what to install.
+    """
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise _missing(package, user, extra)
+    return Path(spec.origin).parent / name
+
+
+def _missing(module: str, user: str, extra: str) -> ImportError:
+    package = module.partition(".")[0]
+    return ImportError(f'{user} need {package}: pip install "agrad[{extra}]"')
 
 
 def user_cache() -> Path:

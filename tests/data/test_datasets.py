@@ -19,7 +19,7 @@ def test_missing_packages_are_named(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r'need (pooch|rich): pip install "agrad\[demo\]"'):
         mnist()
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(ImportError, match=r'need sklearn: pip install "agrad\[demo\]"'):
         digits()
 
