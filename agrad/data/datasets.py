@@ -49,7 +49,7 @@ def digits(split: Split = "train") -> Examples:
     test = np.zeros(len(labels), dtype=bool)
     test[np.argsort(labels, kind="stable")[::5]] = True
     chosen = test if split == "test" else ~test
-    return images[chosen] / 16, labels[chosen]
+    return images[chosen] / np.float32(16), labels[chosen]
 
 
 def mnist(split: Split = "train") -> Examples:
