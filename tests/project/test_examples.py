@@ -24,8 +24,8 @@ def output(name: str, *options: str) -> str:
 
 def test_each_has_a_test_here() -> None:
     assert [
-        *("order.py", "physics_informed.py", "sklearn_grid_search.py", "tabular_regression.py"),
-        *("tiny.py", "train_digits.py"),
+        *("finetune.py", "order.py", "physics_informed.py", "sklearn_grid_search.py"),
+        *("tabular_regression.py", "tiny.py", "train_digits.py"),
     ] == EXAMPLES
 
 
@@ -50,6 +50,16 @@ def test_sklearn_grid_search() -> None:
     scores = re.findall(r"cross-validated accuracy ([\d.]+)%", text)
     assert len(scores) == 4
     assert float(re.findall(r"of the best ([\d.]+)%", text)[0]) > 90
+
+
+def test_finetune() -> None:
+    pytest.importorskip("sklearn")
+    text = output("finetune.py", "--epochs", "6")
+    accuracies = re.findall(r"digits \d to \d: test accuracy ([\d.]+)%", text)
+    assert len(accuracies) == 2
+    assert min(map(float, accuracies)) > 85
+    assert "16,933 parameters, 16,773 trainable" in text
+    assert text.endswith("the convolution is unchanged\n")
 
 
 def test_order() -> None:
