@@ -24,8 +24,8 @@ def output(name: str, *options: str) -> str:
 
 def test_each_has_a_test_here() -> None:
     assert [
-        *("finetune.py", "order.py", "physics_informed.py", "sklearn_grid_search.py"),
-        *("tabular_regression.py", "tiny.py", "train_digits.py"),
+        *("cnn_augmentation.py", "finetune.py", "order.py", "physics_informed.py"),
+        *("sklearn_grid_search.py", "tabular_regression.py", "tiny.py", "train_digits.py"),
     ] == EXAMPLES
 
 
@@ -60,6 +60,16 @@ def test_finetune() -> None:
     assert min(map(float, accuracies)) > 85
     assert "16,933 parameters, 16,773 trainable" in text
     assert text.endswith("the convolution is unchanged\n")
+
+
+def test_cnn_augmentation() -> None:
+    pytest.importorskip("sklearn")
+    short = ("--data", "digits", "--examples", "400", "--epochs", "8")
+    found = re.findall(
+        r"(\w+) augmentation: .* accuracy ([\d.]+)%", output("cnn_augmentation.py", *short)
+    )
+    assert [name for name, _ in found] == ["without", "with"]
+    assert min(float(accuracy) for _, accuracy in found) > 60
 
 
 def test_order() -> None:
