@@ -26,6 +26,7 @@ def test_each_has_a_test_here() -> None:
     assert [
         *("cnn_augmentation.py", "finetune.py", "order.py", "physics_informed.py"),
         *("sklearn_grid_search.py", "tabular_regression.py", "tiny.py", "train_digits.py"),
+        "vae.py",
     ] == EXAMPLES
 
 
@@ -70,6 +71,16 @@ def test_cnn_augmentation() -> None:
     )
     assert [name for name, _ in found] == ["without", "with"]
     assert min(float(accuracy) for _, accuracy in found) > 60
+
+
+def test_vae() -> None:
+    pytest.importorskip("sklearn")
+    text = output("vae.py", "--epochs", "8")
+    losses = [float(loss) for loss in re.findall(r"\nepoch \d/8  loss ([\d.]+)", "\n" + text)]
+    assert len(losses) == 8
+    assert float(re.findall(r"at most ([\d.]+) nats", text)[0]) < 28 < losses[0]
+    drawn = text.splitlines()[-8:]
+    assert {len(line) for line in drawn} == {6 * 16 + 5 * 3}
 
 
 def test_order() -> None:
