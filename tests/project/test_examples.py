@@ -24,9 +24,9 @@ def output(name: str, *options: str) -> str:
 
 def test_each_has_a_test_here() -> None:
     assert [
-        *("cnn_augmentation.py", "finetune.py", "order.py", "physics_informed.py"),
-        *("sklearn_grid_search.py", "tabular_regression.py", "tiny.py", "train_digits.py"),
-        "vae.py",
+        *("char_transformer.py", "cnn_augmentation.py", "finetune.py", "order.py"),
+        *("physics_informed.py", "sklearn_grid_search.py", "tabular_regression.py", "tiny.py"),
+        *("train_digits.py", "vae.py"),
     ] == EXAMPLES
 
 
@@ -81,6 +81,16 @@ def test_vae() -> None:
     assert float(re.findall(r"at most ([\d.]+) nats", text)[0]) < 28 < losses[0]
     drawn = text.splitlines()[-8:]
     assert {len(line) for line in drawn} == {6 * 16 + 5 * 3}
+
+
+def test_char_transformer() -> None:
+    text = output("char_transformer.py", "--steps", "30", "--length", "16")
+    loss, guess = map(float, re.findall(r"loss ([\d.]+), that of a guess ([\d.]+)", text)[0])
+    assert 2 < loss < guess < 4
+    written = text.partition(f"guess {guess:.3f}\n")[2]
+    start = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")[:20]
+    assert written.startswith(start)
+    assert len(written) == 20 + 200 + 1
 
 
 def test_order() -> None:
