@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,9 @@ def output(name: str, *options: str) -> str:
 
 def test_each_has_a_test_here() -> None:
     assert [
-        *("char_transformer.py", "cnn_augmentation.py", "finetune.py", "order.py"),
-        *("physics_informed.py", "sklearn_grid_search.py", "tabular_regression.py", "tiny.py"),
-        *("train_digits.py", "vae.py"),
+        *("char_transformer.py", "cnn_augmentation.py", "finetune.py", "imdb_lstm.py"),
+        *("order.py", "physics_informed.py", "sklearn_grid_search.py"),
+        *("tabular_regression.py", "tiny.py", "train_digits.py", "vae.py"),
     ] == EXAMPLES
 
 
@@ -91,6 +92,15 @@ def test_char_transformer() -> None:
     start = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")[:20]
     assert written.startswith(start)
     assert len(written) == 20 + 200 + 1
+
+
+def test_imdb_lstm(data_path: Path) -> None:
+    text = output("imdb_lstm.py", "--reviews", "300", "--words", "30", "--epochs", "1")
+    assert text.count("validation accuracy") == 1
+    loss, accuracy = map(float, re.findall(r"test loss ([\d.]+), test acc\w+ ([\d.]+)%", text)[0])
+    # Five steps do not learn: the loss of a guess is 0.693.
+    assert 0.6 < loss < 0.75
+    assert 40 < accuracy < 70
 
 
 def test_order() -> None:
