@@ -18,13 +18,16 @@ from agrad.train.step import LossFunction, require_targets
 
 __all__ = ["Evaluation", "evaluate", "pairs"]
 
+_IGNORED = -100
+"""The class that `F.cross_entropy` leaves out."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """The mean loss on a set of examples, the accuracy, and other metrics.
 
     Attributes:
-        loss: the mean over the examples.
+        loss: the mean over the examples; with the default loss, over all their labels.
         accuracy: the share of right classes, from 0 to 1; NaN if the targets are not classes.
         metrics: the metrics asked for, by name.
     """
@@ -51,7 +54,8 @@ def evaluate(
             module's mode is restored afterwards.
         inputs: the examples, (N, ...), at least one; on the model's device, like the labels. Or an
             iterable of batches, pairs of inputs and labels, with no `labels`.
-        labels: their classes, integers of shape (N, ...), or any targets of the loss function.
+        labels: their classes, integers of shape (N, ...), or any targets of the loss function. The
+            class -100 leaves a label out of the default loss and of the accuracy.
         batch_size: how many examples are computed at a time.
         loss_function: takes output and targets, and returns the mean loss of these examples, a
             single element. For regression pass `F.mse_loss`.
@@ -102,11 +106,11 @@ def _evaluated(
     model: Module, batches: Iterable[Any], loss_function: LossFunction, metrics: Metrics
 ) -> Evaluation:
     functions = named_metrics("evaluate", metrics)
-    # The sum of the examples' losses is exact, where the mean of a batch is rounded.
+    # The sum of the labels' losses is exact, where the mean of a batch is rounded.
     sums = loss_function is F.cross_entropy
     measure = partial(F.cross_entropy, reduction="sum") if sums else loss_function
     loss = correct = 0.0
-    examples = count = 0
+    examples = total = count = 0
     kept: list[tuple[Any, Any]] = []
     with evaluating(model):
         for inputs, targets in pairs("evaluate", batches):
@@ -117,12 +121,17 @@ def _evaluated(
                 raise ValueError(
                     f"evaluate: loss_function must return a single element, got {own.shape}"
                 )
-            loss += own.item() * (1 if sums else len(targets))
-            examples += len(targets)
             known = plain(as_tensor(targets))
+            examples += len(known)
             if known.dtype.kind in "iu" and known.ndim + 1 == output.ndim:
+                judged = int(np.sum(known != _IGNORED))
                 correct += int(np.sum(output.argmax(axis=1) == known))
-                count += known.size
+                count += judged
+            else:
+                judged = output.size // output.shape[1] if sums else 0
+            parts = judged if sums else len(known)
+            total += parts
+            loss += own.item() * (1 if sums else parts)
             if functions:
                 kept.append((move(output.data, "cpu"), move(known, "cpu")))
     if examples == 0:
@@ -131,7 +140,8 @@ def _evaluated(
     if functions:
         outputs, labels = (np.concatenate(arrays) for arrays in zip(*kept))
         found = {name: function(outputs, labels) for name, function in functions.items()}
-    return Evaluation(loss / examples, correct / count if count else math.nan, found)
+    mean = loss / total if total else math.nan
+    return Evaluation(mean, correct / count if count else math.nan, found)
 
 
 def pairs(owner: str, batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:

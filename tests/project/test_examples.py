@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ def output(name: str, *options: str) -> str:
 
 def test_each_has_a_test_here() -> None:
     assert [
-        *("order.py", "physics_informed.py", "sklearn_grid_search.py", "tabular_regression.py"),
-        *("tiny.py", "train_digits.py"),
+        *("char_transformer.py", "cnn_augmentation.py", "finetune.py", "imdb_lstm.py"),
+        *("order.py", "physics_informed.py", "sklearn_grid_search.py"),
+        *("tabular_regression.py", "tiny.py", "train_digits.py", "vae.py"),
     ] == EXAMPLES
 
 
@@ -50,6 +52,55 @@ def test_sklearn_grid_search() -> None:
     scores = re.findall(r"cross-validated accuracy ([\d.]+)%", text)
     assert len(scores) == 4
     assert float(re.findall(r"of the best ([\d.]+)%", text)[0]) > 90
+
+
+def test_finetune() -> None:
+    pytest.importorskip("sklearn")
+    text = output("finetune.py", "--epochs", "6")
+    accuracies = re.findall(r"digits \d to \d: test accuracy ([\d.]+)%", text)
+    assert len(accuracies) == 2
+    assert min(map(float, accuracies)) > 85
+    assert "16,933 parameters, 16,773 trainable" in text
+    assert text.endswith("the convolution is unchanged\n")
+
+
+def test_cnn_augmentation() -> None:
+    pytest.importorskip("sklearn")
+    short = ("--data", "digits", "--examples", "400", "--epochs", "8")
+    found = re.findall(
+        r"(\w+) augmentation: .* accuracy ([\d.]+)%", output("cnn_augmentation.py", *short)
+    )
+    assert [name for name, _ in found] == ["without", "with"]
+    assert min(float(accuracy) for _, accuracy in found) > 60
+
+
+def test_vae() -> None:
+    pytest.importorskip("sklearn")
+    text = output("vae.py", "--epochs", "8")
+    losses = [float(loss) for loss in re.findall(r"\nepoch \d/8  loss ([\d.]+)", "\n" + text)]
+    assert len(losses) == 8
+    assert float(re.findall(r"at most ([\d.]+) nats", text)[0]) < 28 < losses[0]
+    drawn = text.splitlines()[-8:]
+    assert {len(line) for line in drawn} == {6 * 16 + 5 * 3}
+
+
+def test_char_transformer() -> None:
+    text = output("char_transformer.py", "--steps", "30", "--length", "16")
+    loss, guess = map(float, re.findall(r"loss ([\d.]+), that of a guess ([\d.]+)", text)[0])
+    assert 2 < loss < guess < 4
+    written = text.partition(f"guess {guess:.3f}\n")[2]
+    start = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")[:20]
+    assert written.startswith(start)
+    assert len(written) == 20 + 200 + 1
+
+
+def test_imdb_lstm(data_path: Path) -> None:
+    text = output("imdb_lstm.py", "--reviews", "300", "--words", "30", "--epochs", "1")
+    assert text.count("validation accuracy") == 1
+    loss, accuracy = map(float, re.findall(r"test loss ([\d.]+), test acc\w+ ([\d.]+)%", text)[0])
+    # Five steps do not learn: the loss of a guess is 0.693.
+    assert 0.6 < loss < 0.75
+    assert 40 < accuracy < 70
 
 
 def test_order() -> None:

@@ -814,11 +814,27 @@ OPTIMIZERS = [
     ),
     Mutant(
         "agrad/train/evaluation.py",
-        "loss += own.item() * (1 if sums else len(targets))",
+        "loss += own.item() * (1 if sums else parts)",
         "loss += own.item()",
         "evaluation: the means of batches summed",
         "loop",
         "regressor",
+    ),
+    Mutant(
+        "agrad/train/evaluation.py",
+        "parts = judged if sums else len(known)",
+        "parts = len(known)",
+        "evaluation: the loss of an example's labels summed",
+        "loop",
+        "several_labels",
+    ),
+    Mutant(
+        "agrad/train/evaluation.py",
+        "judged = int(np.sum(known != _IGNORED))",
+        "judged = known.size",
+        "evaluation: labels that are left out counted",
+        "loop",
+        "several_labels",
     ),
     Mutant(
         "agrad/optim/losses.py",

@@ -403,6 +403,30 @@ def test_evaluation_of_known_logits():
     )
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 1000])
+@pytest.mark.parametrize("shares", [False, True])
+def test_evaluation_of_several_labels_for_each_example(batch_size, shares):
+    """Such as the next word at each position: the loss is that of training, over all labels."""
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(5, 3, 4)), rng.integers(3, size=(5, 4))
+    if shares:
+        targets = np.moveaxis(np.eye(3)[labels], -1, 1)
+    else:
+        targets = np.where(np.arange(4) < [[4], [1], [0], [2], [4]], labels, -100)
+    found = evaluate(nn.Identity(), logits, targets, batch_size)
+    assert found.loss == pytest.approx(F.cross_entropy(logits, targets).item())
+    if shares:
+        assert math.isnan(found.accuracy)
+    else:
+        assert found.accuracy == np.sum(logits.argmax(axis=1) == targets) / 11
+
+
+def test_evaluation_without_a_label_that_counts_is_nan():
+    found = evaluate(nn.Identity(), np.zeros((2, 3)), np.array([-100, -100]))
+    assert math.isnan(found.loss)
+    assert math.isnan(found.accuracy)
+
+
 def line(count=12, outputs=1):
     """A linear regression: the inputs, the targets, and a model with wrong weights."""
     ag.seed(0)
