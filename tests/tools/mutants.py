@@ -68,6 +68,7 @@ TENSOR = "agrad/core/tensor.py"
 CHECKPOINT = "agrad/checkpoint.py"
 CHECK = "agrad/testing/gradients.py"
 ATTRIBUTION = "agrad/attribution.py"
+DRAWING = "agrad/core/drawing.py"
 
 KINDS = [
     Mutant(
@@ -1746,6 +1747,30 @@ TRAININGS = [
         "attribution: a module in training mode mixes the examples",
         "attribution",
         "convolutional",
+    ),
+    Mutant(
+        DRAWING,
+        "            if parent not in found:\n",
+        "            if True:\n",
+        "drawing: a leaf or a node is drawn again at every use",
+        "drawing",
+        "twice or edges",
+    ),
+    Mutant(
+        DRAWING,
+        """label.replace("\\\\", "\\\\\\\\").replace""",
+        "label.replace",
+        "drawing: a backslash in a name escapes what follows it",
+        "drawing",
+        "twice",
+    ),
+    Mutant(
+        DRAWING,
+        "if result.returncode:",
+        "if not result.stdout and not result.stderr:",
+        "drawing: Graphviz' failure passes for a picture",
+        "drawing",
+        "graphviz",
     ),
 ]
 
