@@ -13,6 +13,7 @@ except ImportError:
     ) from None
 
 from agrad import data, errors, linalg, nn, optim, random, train
+from agrad.attribution import attribute
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.average import average_gradient
 from agrad.core.context import enable_grad, is_grad_enabled, no_grad
@@ -137,6 +138,7 @@ __all__ = [
     "arctanh",
     "argsort",
     "array_split",
+    "attribute",
     "average_gradient",
     "broadcast_to",
     "capture",

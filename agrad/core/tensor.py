@@ -29,6 +29,7 @@ from agrad.backend import (
 )
 from agrad.core.anomaly import recorded_at, remember
 from agrad.core.context import grad_enabled, is_grad_enabled, recorder, remembering
+from agrad.core.drawing import Drawing, draw
 from agrad.core.methods import Methods
 from agrad.core.program import Node, Program, compute
 from agrad.core.synonyms import takes_dim
@@ -577,6 +578,37 @@ class Tensor(Methods):
         _require_numbers(grads)
         accumulate("average_grad", grads)
         return end
+
+    def draw(self, names: Iterable[tuple[str, Tensor]] | None = None) -> Drawing:
+        r"""Return a drawing of the recorded graph: its operations and leaves, with their shapes.
+
+        Notebooks show it where Graphviz is installed, and its DOT text elsewhere. The graph stays.
+
+        Args:
+            names: The leaves' names, such as `model.named_parameters()`.
+
+        Raises:
+            ValueError: There is no graph, or it was freed (`FreedGraphError`).
+
+        Example:
+            >>> import agrad as ag
+            >>> w = ag.tensor([1.0, 2.0], requires_grad=True)
+            >>> print(np.tanh(w).sum().draw([("w", w)]))
+            digraph {
+              node [shape=box];
+              n0 [label="w\n(2,)", shape=ellipse];
+              n1 [label="Tanh\n(2,)"];
+              n0 -> n1;
+              n2 [label="Sum\n()"];
+              n1 -> n2;
+            }
+        """
+        self.require_graph("draw")
+        if self.node is None:
+            raise ValueError(
+                f"draw: the tensor, of shape {self.shape}, is a leaf; nothing was computed from it"
+            )
+        return draw(self.node, names)
 
     def zero_grad(self) -> None:
         """Clear both gradients."""

@@ -259,6 +259,8 @@ bce = F.binary_cross_entropy_with_logits
         ("backward: grad is on cpu", lambda x: x.backward(HOST)),
         ("average_backward: update 0 is on cpu", lambda x: x.sum().average_backward({x: HOST})),
         ("average_gradient: update 0 is", lambda x: ag.average_gradient(x.sum, [x], {x: HOST})),
+        ("attribute: baseline is on cpu", lambda x: ag.attribute(np.square, x, HOST)),
+        ("attribute: target is on cpu", lambda x: ag.attribute(np.square, x, target=IDS)),
         ("Tensor.data: value is on cpu", lambda x: setattr(x, "data", HOST)),
         ("__setitem__: value is on cpu", lambda x: x.detach().__setitem__(0, IDS)),
     ],
@@ -298,6 +300,19 @@ def test_what_a_graph_needs_is_not_changed_in_place() -> None:
     view = x.detach()
     view.writable()[...] = 9
     assert x.tolist() == [8.0]
+
+
+@pytest.mark.parametrize("method", ["factorized", "integrated"])
+def test_attributions_stay_on_their_device(cupy: Any, method: Any) -> None:
+    def model(x: ag.Tensor) -> ag.Tensor:
+        return F.softmax(x * x, 1)
+
+    x = np.array([[1.0, 2.0, 0.5], [-1.0, 0.5, 1.0]])
+    target = np.array([2, 0])
+    found = ag.attribute(model, on_gpu(x), method=method, target=cupy.asarray(target))
+    assert type(found) is fake_cupy.ndarray
+    known = ag.attribute(model, x, method=method, target=target)
+    assert found.tolist() == known.tolist()
 
 
 def test_average_gradient_keeps_the_pins() -> None:

@@ -12,8 +12,19 @@ from source_tree import MODULES, ROOT
 # name is the package itself, agrad/__init__.py, which gathers the names that users see.
 LAYERS = [
     *("errors", "kernels", "random", "gpu.cuda", "gpu.deferred", "backend", "ops", "core"),
-    *("functions", "linalg", "tracing", "nn", "optim", "serialization", "data", "gpu.graph"),
-    *("gpu.step", "checkpoint", "train", "", "sklearn", "testing", "study", "cli", "__main__"),
+    *("functions", "linalg", "tracing", "nn", "attribution", "optim", "serialization", "data"),
+    *(
+        "gpu.graph",
+        "gpu.step",
+        "checkpoint",
+        "train",
+        "",
+        "sklearn",
+        "testing",
+        "study",
+        "cli",
+        "__main__",
+    ),
 ]
 
 

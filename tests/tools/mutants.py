@@ -67,6 +67,8 @@ SCHEDULE = "agrad/optim/schedule.py"
 TENSOR = "agrad/core/tensor.py"
 CHECKPOINT = "agrad/checkpoint.py"
 CHECK = "agrad/testing/gradients.py"
+ATTRIBUTION = "agrad/attribution.py"
+DRAWING = "agrad/core/drawing.py"
 
 KINDS = [
     Mutant(
@@ -1729,6 +1731,62 @@ TRAININGS = [
         "metrics: F1 of all examples together",
         "metrics",
         "several",
+    ),
+    Mutant(
+        ATTRIBUTION,
+        "leaf = tensor(start, requires_grad=True)",
+        "leaf = tensor(end, requires_grad=True)",
+        "attribution: the path starts at the input, not at the baseline",
+        "attribution",
+        "rescale or sums",
+    ),
+    Mutant(
+        ATTRIBUTION,
+        "attributions: Array = average * update",
+        "attributions: Array = average * end",
+        "attribution: the average times the input, not times its change",
+        "attribution",
+        "sums or baselines",
+    ),
+    Mutant(
+        ATTRIBUTION,
+        "((chosen < 0) | (chosen >= outputs)).any()",
+        "(chosen >= outputs).any()",
+        "attribution: a negative target counts from the end",
+        "attribution",
+        "errors",
+    ),
+    Mutant(
+        ATTRIBUTION,
+        "            stack.enter_context(evaluating(model))",
+        "            pass",
+        "attribution: a module in training mode mixes the examples",
+        "attribution",
+        "convolutional",
+    ),
+    Mutant(
+        DRAWING,
+        "            if parent not in found:\n",
+        "            if True:\n",
+        "drawing: a leaf or a node is drawn again at every use",
+        "drawing",
+        "twice or edges",
+    ),
+    Mutant(
+        DRAWING,
+        """label.replace("\\\\", "\\\\\\\\").replace""",
+        "label.replace",
+        "drawing: a backslash in a name escapes what follows it",
+        "drawing",
+        "twice",
+    ),
+    Mutant(
+        DRAWING,
+        "if result.returncode:",
+        "if not result.stdout and not result.stderr:",
+        "drawing: Graphviz' failure passes for a picture",
+        "drawing",
+        "graphviz",
     ),
 ]
 

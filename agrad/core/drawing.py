@@ -1,0 +1,78 @@
+"""A picture of a recorded graph."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable
+from itertools import count
+from typing import Any
+
+from agrad.core.program import Node, topological_order
+
+__all__ = ["Drawing", "draw"]
+
+
+class Drawing:
+    """What `Tensor.draw` returns. Its `str` is the DOT text; notebooks show the picture.
+
+    Attributes:
+        dot: the graph in the language of Graphviz.
+    """
+
+    def __init__(self, dot: str) -> None:
+        self.dot = dot
+
+    def __repr__(self) -> str:
+        return self.dot
+
+    def to_svg(self) -> str:
+        """Return the picture as SVG, drawn by Graphviz.
+
+        Raises:
+            FileNotFoundError: Graphviz' command `dot` is not installed.
+            RuntimeError: It failed.
+        """
+        command = shutil.which("dot")
+        if command is None:
+            raise FileNotFoundError(
+                "to_svg: Graphviz' command dot is not installed; install Graphviz, or paste the "
+                "DOT text, str(drawing), into another program that draws it"
+            )
+        result = subprocess.run(
+            [command, "-Tsvg"], input=self.dot, capture_output=True, encoding="utf-8"
+        )
+        if result.returncode:
+            raise RuntimeError(f"to_svg: dot failed: {result.stderr.strip()}")
+        return result.stdout
+
+    def _repr_svg_(self) -> str | None:
+        # None lets notebooks show the text.
+        return self.to_svg() if shutil.which("dot") else None
+
+
+def draw(root: Node, names: Iterable[tuple[str, Any]] | None) -> Drawing:
+    """Return the drawing of the graph of a node; `names` are those of its leaves."""
+    known = {leaf: name for name, leaf in names or ()}
+    found: dict[Any, str] = {}
+    lines = ["digraph {", "  node [shape=box];"]
+    numbers = count()
+
+    def add(label: str, shape: tuple[int, ...], style: str = "") -> str:
+        label = label.replace("\\", "\\\\").replace('"', '\\"')
+        key = f"n{next(numbers)}"
+        lines.append(f'  {key} [label="{label}\\n{shape}"{style}];')
+        return key
+
+    for node in topological_order(root):
+        sources = []
+        for parent, array in zip(node.parents, node.inputs):
+            if parent is None or (type(parent) is Node and parent not in found):
+                sources.append(add("constant", array.shape, ", shape=ellipse, style=dashed"))
+                continue
+            if parent not in found:
+                found[parent] = add(known.get(parent, "leaf"), array.shape, ", shape=ellipse")
+            sources.append(found[parent])
+        found[node] = add(type(node.operation).__name__, node.out.shape)
+        lines += [f"  {source} -> {found[node]};" for source in sources]
+    return Drawing("\n".join([*lines, "}"]))
