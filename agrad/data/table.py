@@ -167,7 +167,7 @@ class TableEncoder:
         features: the number of columns of the encoded table.
 
     Raises:
-        ValueError: there is no such target, or no other column.
+        ValueError: the table has no column `target`, or no other one.
 
     Example:
         >>> import numpy as np
@@ -255,7 +255,8 @@ class TableEncoder:
 
 
 def _word(value: Any) -> str:
-    """Return a value as text, a whole number as it stands in a file."""
+    """Return a value as text: a number in full, and without a point if it is whole."""
     if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:g}"
+        number = float(value)  # NumPy's own would print as another
+        return "" if math.isnan(number) else str(int(number) if number.is_integer() else number)
     return str(value)

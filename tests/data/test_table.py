@@ -97,6 +97,16 @@ def test_words_that_are_numbers_in_a_new_table_keep_their_values() -> None:
     assert encoder.encode({"x": np.array([1.0, np.nan])}).tolist() == [[1, 0], [0, 0]]
 
 
+@pytest.mark.parametrize("word", ["1234567", "1234568", "0.12345678", "-3"])
+def test_a_number_of_any_length_is_the_word_that_it_was(word: str) -> None:
+    """A column with other words in training, and numbers alone in a new table."""
+    trained = {"code": np.array(["abc", word, "1234560"], object), "y": np.zeros(3)}
+    encoder = TableEncoder(trained, "y")
+    found = encoder.encode({"code": np.array([float(word)])})
+    np.testing.assert_array_equal(found, encoder.encode(trained)[1:2])
+    assert found.sum() == 1
+
+
 def test_npz_files_hold_arrays_and_no_objects(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.arange(3), y=np.ones((2, 2)))
     arrays = read_npz(tmp_path / "a.npz")
