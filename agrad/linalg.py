@@ -170,8 +170,8 @@ def eigh(x: Any) -> Eigen:
     """Return the eigenvalues in ascending order, and the eigenvectors, of symmetric matrices.
 
     Of a matrix that is not symmetric, (x + xᵀ) / 2 counts. The gradient of eigenvectors of equal
-    eigenvalues is infinite or NaN. There is no average gradient: an average backward pass raises an
-    `AverageUndefinedError`. There are no higher derivatives either.
+    eigenvalues is infinite or NaN. The average gradient is undefined: an average backward pass
+    raises an `AverageUndefinedError`. Higher derivatives are not supported.
 
     Returns:
         Eigenvalues (..., n), and matrices (..., n, n) whose columns are the eigenvectors. The sign

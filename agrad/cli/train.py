@@ -133,7 +133,7 @@ class _Validation(click.ParamType["float | str"]):
     "--patience",
     type=click.IntRange(1),
     metavar="EPOCHS",
-    help="Stop after so many epochs without a lower validation loss.",
+    help="Epochs without a lower validation loss after which the training stops.",
 )
 @click.option(
     "--model",
@@ -547,7 +547,7 @@ def _require_same(folder: Path, described: dict[str, Any], data: str) -> None:
 
 
 def _is_stale(best: BestWeights, settings: dict[str, Any]) -> bool:
-    """Return whether so many epochs have brought no better weights that the training stops."""
+    """Return whether the patience of a training has run out."""
     return "patience" in settings and best.stale >= settings["patience"]
 
 

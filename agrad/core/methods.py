@@ -228,7 +228,7 @@ class Methods:
         """Return a view with a new axis of length one, at the position `axis` of the result.
 
         Raises:
-            ValueError: There is no such position.
+            ValueError: `axis` is out of range.
         """
         lengths = list(self.shape)
         lengths.insert(normalize_axis_index(axis, len(lengths) + 1, "unsqueeze: axis"), 1)
@@ -238,7 +238,7 @@ class Methods:
         """Return the elements with the axes from start_dim to end_dim joined into one.
 
         Raises:
-            ValueError: There are no such axes.
+            ValueError: An axis is out of range, or `end_dim` is before `start_dim`.
         """
         return self.applied(
             shape.Reshape(shape.flattened("flatten", self.shape, start_dim, end_dim))

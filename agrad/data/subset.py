@@ -120,8 +120,7 @@ def collate(examples: list[Any]) -> tuple[NDArray[Any], ...]:
     """Return a batch: the parts of the examples, stacked along a new first axis.
 
     Args:
-        examples: tuples of arrays or numbers of the same shapes; an example that is no tuple has
-            one part.
+        examples: tuples of arrays or numbers of the same shapes; any other example is one part.
 
     Raises:
         ValueError: the examples differ in their number of parts, or a part in its shape.
