@@ -194,9 +194,9 @@ def eigh(x: Any) -> Eigen:
 def svd(x: Any, full_matrices: bool = True) -> Singular:
     """Return the singular value decomposition x = U diag(S) Vh of matrices (..., m, n).
 
-    The gradient of singular vectors of equal values is infinite or NaN. There is no average
-    gradient: an average backward pass raises an `AverageUndefinedError`. There are no higher
-    derivatives either.
+    The gradient of singular vectors of equal values is infinite or NaN. The average gradient is
+    undefined: an average backward pass raises an `AverageUndefinedError`. Higher derivatives are
+    not supported.
 
     Args:
         x: Matrices.

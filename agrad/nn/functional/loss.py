@@ -510,7 +510,7 @@ def ctc_loss(
     """Return the negative log-likelihood of labels that may lie anywhere, in their order.
 
     The gradient is that of the function of `log_probs`. PyTorch's assumes that a log_softmax comes
-    before; behind one the two are the same. There are no higher derivatives.
+    before; behind one the two are the same. Higher derivatives are not supported.
 
     Args:
         log_probs: log-probabilities (T, N, C) of C classes at T times in N sequences, or (T, C).
