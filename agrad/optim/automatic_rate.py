@@ -8,7 +8,7 @@ from agrad.optim.arguments import require
 
 __all__ = ["AutomaticRate"]
 
-_TARGET = 0.75
+_TARGET = 2 / 3
 _DISTANCE = 1.0
 _NEAR = 0.01
 _BOUND = 0.05
@@ -18,7 +18,7 @@ _FLOOR = 0.1
 class AutomaticRate:
     """Moves a learning rate from one measured step to the next.
 
-    A step multiplies the rate by exp(τ - 0.75), where τ is the share that it used of the fall its
+    A step multiplies the rate by exp(τ - 2/3), where τ is the share that it used of the fall its
     update promised of the loss it was measured on. Three limits hold, in which lengths are root
     mean squares over all coordinates:
 

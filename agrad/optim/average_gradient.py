@@ -3,8 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from statistics import median
 from typing import Any, Literal
 
@@ -21,7 +20,8 @@ from agrad.ops.choice import noting_changes
 from agrad.optim.arguments import require, require_integer
 from agrad.optim.automatic_rate import AutomaticRate
 from agrad.optim.group import ParameterGroup
-from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, by_group, scale, search
+from agrad.optim.leaf_arrays import LeafArrays, values_of, zero
+from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, search
 from agrad.optim.losses import Losses
 from agrad.optim.optimizer import Optimizer, Ready, RuleOptimizer, Scheduled
 from agrad.optim.state import require_array, require_count, require_dict
@@ -85,9 +85,13 @@ class AverageGradient(Optimizer):
         granularity: the groups that share a fraction, the minimizer of the sum of their φᵢ: each
             "element"; each "row", the elements with one index on a parameter's first axis (a
             unit's or a channel's weights, or one element of a bias); each "tensor"; or the "model".
-        every: measure only once in this many steps, and scale the updates in between by the last
-            fractions, which are then stored. Those steps are not verified, and cost one forward and
-            one backward pass.
+        every: measure only one step in this many, and the step after each that was cut. The others
+            find their fractions by the curvature that earlier steps have measured, are not
+            verified, and cost one forward and one backward pass. By default 1, and 4 if the rate is
+            automatic.
+        smoothing: the curvature (ĝᵢ - gᵢ)/Δᵢ is fitted to all measured steps; each further one
+            multiplies the weight of those before by this number, at least 0 and below 1. With 0,
+            measured steps use their own alone. By default 0, and 0.9 if the rate is automatic.
         repeats: how many times a step measures and scales the update. Each round starts from the
             result of the previous one, and only the first may lengthen the update.
         probe_size: on how many examples `train_step`, `capture_step` and `train` measure a step,
@@ -138,7 +142,8 @@ class AverageGradient(Optimizer):
         *,
         cap: float = 1.0,
         granularity: Granularity = "element",
-        every: int = 1,
+        every: int | None = None,
+        smoothing: float | None = None,
         repeats: int = 1,
         probe_size: int | None = 64,
         verify: bool = True,
@@ -149,8 +154,12 @@ class AverageGradient(Optimizer):
                 f"AverageGradient: base must be an Optimizer, got {type(base).__name__}; "
                 "pass one that applies a rule, such as Adam"
             )
+        automatic = lr == "auto"
+        every = (4 if automatic else 1) if every is None else every
+        smoothing = (0.9 if automatic else 0.0) if smoothing is None else smoothing
         require("AverageGradient", "be positive", lambda x: x > 0, cap=cap)
         require_integer("AverageGradient", every=every, repeats=repeats)
+        require("AverageGradient", "be in [0, 1)", lambda x: 0 <= x < 1, smoothing=smoothing)
         if granularity not in GRANULARITIES:
             raise ValueError(
                 f"AverageGradient: granularity must be one of {GRANULARITIES}, got {granularity!r}"
@@ -160,22 +169,23 @@ class AverageGradient(Optimizer):
                 f"AverageGradient: lr must be None or 'auto', got {lr!r}; "
                 "a fixed rate is given to the base rule"
             )
-        if lr == "auto" and base.lr == 0:
+        if automatic and base.lr == 0:
             raise ValueError("AverageGradient: the base rule's lr is 0, which no factor can raise")
         self.base = base
         self.cap = cap
         self.granularity = granularity
         self.every = every
+        self.smoothing = smoothing
         self.repeats = repeats
         self.probe_size = probe_size
         self.verify = verify
-        self.automatic = lr == "auto"
+        self.automatic = automatic
         self._rate: AutomaticRate | None = None
-        self._origins: dict[Tensor, Array] = {}
-        self._flat_origins: dict[Flat, Array] = {}
+        self._origins = LeafArrays(values_of)
+        self._curvatures, self._weights = LeafArrays(zero), LeafArrays(zero)
         self._scale_source: float | Scheduled = 1.0
-        self._steps = 0
-        self._fractions: dict[Tensor, Array] = {}
+        self._steps = self._due = 0
+        self._was_cut = False
         self._warned = False
 
     # -- what the base rule provides ---------------------------------------------------------------
@@ -270,9 +280,7 @@ class AverageGradient(Optimizer):
         if measured:
             self._measure(graphs, rows, proposals)
         else:
-            for proposal in proposals:
-                fractions = [self._fractions.get(param) for param in proposal.flat.tensors]
-                scale(proposal, fractions, self.granularity)
+            self._shorten(proposals)
         if self._scales:
             factor = fed(lambda: self.scale)
             arrays = [delta.array for _, _, delta in proposals]
@@ -310,6 +318,7 @@ class AverageGradient(Optimizer):
             if holds(end <= limit):
                 return
             self.cuts += 1
+            self._was_cut = True
             for _, _, delta in proposals:
                 np.multiply(delta.array, _CUT, out=delta.array)
         self.zero_steps += 1
@@ -317,8 +326,7 @@ class AverageGradient(Optimizer):
             delta.array[...] = 0
 
     def _measure(self, graphs: Losses, rows: Losses | None, proposals: list[Proposal]) -> None:
-        """Scale the updates by the fractions that the average gradients give, and store those."""
-        fractions: dict[Tensor, Array] = {}
+        """Scale the updates by the fractions that the average gradients give."""
         checks: list[Check] = []
         for param in self.params:
             param.average_grad = None
@@ -330,22 +338,34 @@ class AverageGradient(Optimizer):
         for i in range(self.repeats):
             retain_graph = self.verify or i + 1 < self.repeats
             cut, averages = self._averages(rows or graphs, proposals, retain_graph, checks)
-            sums = []
+            if self._smooths:
+                self._blend(proposals, own_slopes, averages)
             cap = self.cap if i == 0 else 1.0
-            found = search(proposals, own_slopes, averages, self.granularity, cap)
-            for params, found_here, *sums_here in found:
-                sums.append(sums_here)
-                for param, own in zip(params, found_here):
-                    if self.every > 1:
-                        own *= cut
-                        fractions[param] = own * fractions[param] if i else own
-            used, usable = map(partial(reduce, add), zip(*sums))
+            used, usable = search(proposals, own_slopes, averages, self.granularity, cap)
             if i == 0:
                 proposed = usable / cut if cut > 0 else math.inf
         # One wait for all numbers of a GPU.
         reports, numbers = [check for check, _ in checks], [number for _, number in checks]
-        conclude = partial(self._conclude, fractions, reports)
-        after(conclude, used, proposed, *lengths, *numbers)
+        after(partial(self._conclude, reports), used, proposed, *lengths, *numbers)
+
+    def _blend(
+        self, proposals: list[Proposal], own_slopes: list[Array], averages: list[Array]
+    ) -> None:
+        """Blend the curvature that was measured into the kept one, and the averages with it."""
+        for (flat, _, delta), own, average in zip(proposals, own_slopes, averages):
+            kept = self._curvatures.of(flat), self._weights.of(flat)
+            kernel = kernels(average).optimizer.blend_curvature
+            kernel(own, average, delta.array, *kept, self.smoothing)
+
+    def _shorten(self, proposals: list[Proposal]) -> None:
+        """Scale the updates by the fractions that the kept curvature gives."""
+        slopes = [slope for _, slope, _ in proposals]
+        averages = []
+        for flat, slope, delta in proposals:
+            average = flat.scratch("average").array
+            np.multiply(self._curvatures.of(flat), delta.array, out=average)
+            averages.append(np.add(average, slope, out=average))
+        search(proposals, slopes, averages, self.granularity, self.cap)
 
     def _lengths(self, proposals: list[Proposal]) -> tuple[Any, Any]:
         """Return the sum of squares of the proposed update, and that of the way so far."""
@@ -355,34 +375,22 @@ class AverageGradient(Optimizer):
         for flat, _, delta in proposals:
             square = kernels(delta.array).optimizer.sum_of_squares
             update += square(delta.array)
-            gone = np.subtract(flat.adopt(), self._origin(flat), out=flat.scratch("end").array)
+            start = self._origins.of(flat)
+            gone = np.subtract(flat.adopt(), start, out=flat.scratch("end").array)
             way += square(gone)
         return update, way
 
-    def _origin(self, flat: Flat) -> Array:
-        """Return the values of the leaves before their first step."""
-        origin = self._flat_origins.get(flat)
-        if origin is None:
-            buffer = flat.buffer()
-            for part, param in zip(buffer.views, flat.tensors):
-                part[...] = self._origins.get(param, param.data)
-            self._origins |= zip(flat.tensors, buffer.views)
-            self._flat_origins[flat] = origin = buffer.array
-        return origin
-
     def _conclude(
         self,
-        fractions: dict[Tensor, Array],
         reports: list[Callable[[float], None]],
         used: float,
         proposed: float,
         *numbers: float,
     ) -> None:
-        """Store the results of a measured step: the fractions, the share used, and the rate."""
+        """Store the results of a measured step: the share used, and the rate."""
         squares, others = numbers[: 2 * self.automatic], numbers[2 * self.automatic :]
         for report, number in zip(reports, others, strict=True):
             report(number)
-        self._fractions = fractions
         self.fraction = used / proposed if proposed > 0 else None
         if self._rate is not None:
             size = sum(param.size for param in self.params)
@@ -391,6 +399,10 @@ class AverageGradient(Optimizer):
             self.base.lr = rate
 
     def _count(self) -> None:
+        """Count a step, and decide when to measure again: at once after one that was cut."""
+        if self._measures:
+            self._due = self._steps + (1 if self._was_cut else self.every)
+            self._was_cut = False
         self._steps += 1
 
     def _averages(
@@ -409,6 +421,7 @@ class AverageGradient(Optimizer):
                 with noting_changes() as changes:
                     grads = graphs.averages(partial(_ends, flats, [deltas]), retain_graph)
             except NonFiniteError:
+                self._was_cut = True
                 cut *= _RETREAT
                 for _, _, delta in proposals:
                     np.multiply(delta.array, _RETREAT, out=delta.array)
@@ -463,8 +476,9 @@ class AverageGradient(Optimizer):
     # -- what a recorded step needs ----------------------------------------------------------------
 
     def changing(self) -> list[Array]:
-        """Return the arrays that steps change in place: the parameters' and the base rule's."""
-        return self.base.changing()
+        """Return the arrays that the next step changes in place."""
+        kept = [*self._curvatures, *self._weights] if self._measures else ()
+        return [*self.base.changing(), *kept]
 
     def flats(self) -> list[Flat]:
         """Return each `Flat` that holds parameters."""
@@ -472,17 +486,22 @@ class AverageGradient(Optimizer):
 
     def reading(self) -> list[Array]:
         """Return the arrays that the next step reads and does not change."""
-        return list((self._flat_origins if self._measures else self._fractions).values())
+        return list(self._origins if self._measures else self._curvatures)
 
     def options(self) -> Hashable:
         """Return everything the next step depends on, except arrays and fed numbers."""
-        own = self.cap, self.granularity, self.every, self.repeats
+        own = self.cap, self.granularity, self.repeats, self.smoothing, self._smooths
         return self.base.options(), own, self._measures, self._scales
 
     @property
     def _measures(self) -> bool:
         """Whether the next step measures."""
-        return self._steps % self.every == 0
+        return self._steps >= self._due
+
+    @property
+    def _smooths(self) -> bool:
+        """Whether the curvature that is measured is kept for later steps."""
+        return self.every > 1 or self.smoothing > 0
 
     @property
     def _scales(self) -> bool:
@@ -494,22 +513,25 @@ class AverageGradient(Optimizer):
     @property
     def state_bytes(self) -> int:
         """The size of the arrays kept from one step to the next."""
-        arrays = *self._fractions.values(), *self._flat_origins.values()
-        return self.base.state_bytes + sum(array.nbytes for array in arrays)
+        kept = self._origins, self._curvatures, self._weights
+        return self.base.state_bytes + sum(arrays.nbytes for arrays in kept)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base rule's state and all that this optimizer keeps, for `agrad.save`."""
 
-        def numbered(arrays: Mapping[Tensor, Array]) -> dict[str, Array]:
-            known = ((str(i), arrays.get(param)) for i, param in enumerate(self.params))
-            return {i: array.copy() for i, array in known if array is not None}
+        def numbered(arrays: LeafArrays) -> dict[str, Array]:
+            known = arrays.by_leaf()
+            own = ((str(i), known.get(param)) for i, param in enumerate(self.params))
+            return {i: array.copy() for i, array in own if array is not None}
 
         state = {
             "base": self.base.state_dict(),
             "steps": self._steps,
+            "due": self._due,
             "cuts": self.cuts,
             "zero_steps": self.zero_steps,
-            "fractions": numbered(self._fractions),
+            "curvatures": numbered(self._curvatures),
+            "weights": numbered(self._weights),
         }
         if self._rate is not None:
             state |= {"rate": self._rate.state_dict(), "origins": numbered(self._origins)}
@@ -521,39 +543,34 @@ class AverageGradient(Optimizer):
         An automatic rate continues from the saved one; if none was saved, it starts anew.
 
         Raises:
-            ValueError: the state belongs to another rule or granularity, or to other parameters;
-                nothing has changed.
+            ValueError: the state belongs to another rule, or to other parameters; nothing has
+                changed.
             TypeError: a number of the state is not one; nothing has changed.
         """
         name = type(self).__name__
-        always = {"base", "steps", "cuts", "zero_steps", "fractions"}
+        counts = "steps", "due", "cuts", "zero_steps"
+        always = {"base", *counts, "curvatures", "weights"}
         names = require_dict(name, "the state", state).keys()
         if names not in (always, always | {"rate", "origins"}):
             raise ValueError(
                 f"AverageGradient.load_state_dict: expected {', '.join(sorted(always))}, and "
                 f"origins and rate if that is automatic, got {sorted(state)}"
             )
-        counts = [require_count(name, key, state[key]) for key in ("steps", "cuts", "zero_steps")]
+        steps, due, cuts, zero_steps = (require_count(name, key, state[key]) for key in counts)
         rate = AutomaticRate(1.0, 0.0)
         if "rate" in state:
             rate.load_state_dict(require_dict(name, "rate", state["rate"]))
-        origins = self._loaded(state.get("origins", {}), "origins", lambda param: param.data)
-        fractions = self._loaded(state["fractions"], "fractions", self._groups)
+        origins, curvatures, weights = (
+            self._loaded(state.get(key, {}), key) for key in ("origins", "curvatures", "weights")
+        )
         self.base.load_state_dict(state["base"])
-        self._steps, self.cuts, self.zero_steps = counts
-        self._fractions = fractions
+        self._steps, self._due, self.cuts, self.zero_steps = steps, due, cuts, zero_steps
         self._rate = rate if self.automatic and "rate" in state else None
-        self._origins, self._flat_origins = origins, {}
+        self._origins.load(origins)
+        self._curvatures.load(curvatures)
+        self._weights.load(weights)
 
-    def _groups(self, param: Tensor) -> Array:
-        """Return an array like the fractions of a parameter."""
-        if self.granularity == "element":
-            return param.data
-        return by_group(param.data, self.granularity)[:, 0]
-
-    def _loaded(
-        self, saved: Any, what: str, like: Callable[[Tensor], Array]
-    ) -> dict[Tensor, Array]:
+    def _loaded(self, saved: Any, what: str) -> dict[Tensor, Array]:
         """Check arrays that were saved for parameters, and return copies of them."""
         name = type(self).__name__
         saved = require_dict(name, what, saved)
@@ -565,8 +582,7 @@ class AverageGradient(Optimizer):
         loaded = {}
         for i, param in enumerate(self.params):
             if str(i) in saved:
-                wanted = np.empty(like(param).shape, param.dtype)
-                require_array(name, f"the {what} of parameter {i}", saved[str(i)], wanted)
+                require_array(name, f"the {what} of parameter {i}", saved[str(i)], param.data)
                 loaded[param] = move(saved[str(i)], param.device).copy()
         return loaded
 

@@ -1,16 +1,16 @@
 """How far each part of an update should go, by the gradient and the average gradient along it."""
 
 from collections.abc import Iterator, Sequence
-from functools import reduce
+from functools import partial, reduce
+from operator import add
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
 from agrad.backend import Array, kernels
 from agrad.core.flat import Buffer, Flat
-from agrad.core.tensor import Tensor
 
-__all__ = ["GRANULARITIES", "Granularity", "Proposal", "by_group", "scale", "search"]
+__all__ = ["GRANULARITIES", "Granularity", "Proposal", "search"]
 
 Granularity = Literal["element", "row", "tensor", "model"]
 GRANULARITIES = get_args(Granularity)
@@ -27,22 +27,13 @@ class Proposal(NamedTuple):
     delta: Buffer
 
 
-Found = Iterator[tuple[tuple[Tensor, ...], tuple[Array, ...], float, float]]
-
-
-def by_group(array: Array, granularity: Granularity) -> Array:
-    """Return a view of a parameter's C-contiguous array with one group per row."""
-    rows = array.shape[0] if granularity == "row" and array.ndim > 0 else 1
-    return array.reshape(rows, array.size // max(rows, 1))
-
-
 def search(
     proposals: Sequence[Proposal],
     own_slopes: Sequence[Array],
     averages: Sequence[Array],
     granularity: Granularity,
     cap: float,
-) -> Found:
+) -> tuple[float, float]:
     """Scale each group of the updates to the minimizer of the sum of its shares of the loss.
 
     The share of coordinate i at the fraction t is φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - pᵢ)Δᵢ, where ĝ and p,
@@ -57,28 +48,16 @@ def search(
         granularity: the groups.
         cap: the largest fraction.
 
-    Yields:
-        For a few parameters at a time: the parameters, their groups' fractions in [0, cap] (in the
-        parameter's shape for single elements, otherwise one for each group), and the sums of
-        -s Σ pΔ and of -Σ pΔ over the groups of these parameters in which Σ pΔ is negative, where s
-        minimizes the group's share of the measured loss; for "model", each time of all parameters.
+    Returns:
+        The sums of -s Σ pΔ and of -Σ pΔ over the groups in which Σ pΔ is negative, where s
+        minimizes the group's share of the measured loss.
     """
     if granularity == "element":
-        return _search_elements(proposals, own_slopes, averages, cap)
-    return _search_groups(proposals, own_slopes, averages, granularity, cap)
-
-
-def scale(proposal: Proposal, fractions: list[Array | None], granularity: Granularity) -> None:
-    """Scale the updates by each leaf's fractions of an earlier step; None leaves one whole."""
-    flat, _, updates = proposal
-    known = [own for own in fractions if own is not None]
-    if granularity == "element" and len(known) == len(fractions):
-        np.multiply(updates.array, flat.gather(known), out=updates.array)
-        return
-    for delta, own in zip(updates.views, fractions):
-        if own is not None:
-            rows = delta if granularity == "element" else by_group(delta, granularity)
-            rows *= own if granularity == "element" else own[:, None]
+        sums = _search_elements(proposals, own_slopes, averages, cap)
+    else:
+        sums = _search_groups(proposals, own_slopes, averages, granularity, cap)
+    used, usable = map(partial(reduce, add), zip(*sums))
+    return used, usable
 
 
 def _search_elements(
@@ -86,11 +65,9 @@ def _search_elements(
     own_slopes: Sequence[Array],
     averages: Sequence[Array],
     cap: float,
-) -> Found:
-    for (flat, slope, delta), own, average in zip(proposals, own_slopes, averages):
-        kernel = kernels(slope).optimizer.search_elements
-        used, usable = kernel(slope, own, average, delta.array, cap)
-        yield flat.tensors, flat.split(average), used, usable
+) -> Iterator[tuple[float, float]]:
+    for (_, slope, delta), own, average in zip(proposals, own_slopes, averages):
+        yield kernels(slope).optimizer.search_elements(slope, own, average, delta.array, cap)
 
 
 def _search_groups(
@@ -99,20 +76,25 @@ def _search_groups(
     averages: Sequence[Array],
     granularity: Granularity,
     cap: float,
-) -> Found:
+) -> Iterator[tuple[float, float]]:
     deltas, shares = {}, {}
     for (flat, slope, buffer), own, average in zip(proposals, own_slopes, averages):
         parts = *map(flat.split, (slope, own, average)), buffer.views
         for param, *arrays in zip(flat.tensors, *parts):
-            g, p, averaged, rows = (by_group(array, granularity) for array in arrays)
+            g, p, averaged, rows = (_by_group(array, granularity) for array in arrays)
             deltas[param] = arrays[-1]
             shares[param] = np.empty((3, len(rows)), like=rows)
             kernels(rows).optimizer.loss_shares(g, p, averaged, rows, shares[param])
     if granularity == "model":
         shares = dict.fromkeys(shares, reduce(np.add, shares.values()))
     for param, delta in deltas.items():
-        rows = by_group(delta, granularity)
+        rows = _by_group(delta, granularity)
         fractions = np.empty(len(rows), delta.dtype, like=delta)
-        used, usable = kernels(delta).optimizer.search_groups(shares[param], cap, fractions)
+        yield kernels(delta).optimizer.search_groups(shares[param], cap, fractions)
         rows *= fractions[:, None]
-        yield (param,), (fractions,), used, usable
+
+
+def _by_group(array: Array, granularity: Granularity) -> Array:
+    """Return a view of a parameter's C-contiguous array with one group per row."""
+    rows = array.shape[0] if granularity == "row" and array.ndim > 0 else 1
+    return array.reshape(rows, array.size // max(rows, 1))

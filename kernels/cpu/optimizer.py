@@ -186,6 +186,34 @@ def best_fraction(slope: float, curvature: float, cap: float) -> float:
     return vertex if curvature > 0 else whole
 
 
+@kernel("const real[:], real[:], const real[:], real[:], real[:], real")
+def blend_curvature(
+    own_grad: Array,
+    average_grad: Array,
+    delta: Array,
+    curvature: Array,
+    weight: Array,
+    smoothing: float,
+) -> None:
+    """Blend the curvature s of a measured step, ĝ - p = sΔ, into that of earlier steps.
+
+    Each element's `curvature` is the least-squares fit over all measured steps. `weight` is the sum
+    of their Δ², of which the earlier ones are multiplied by `smoothing`. p + sΔ, with the new fit,
+    overwrites ĝ. Where p and ĝ are 0, the step tells nothing, and has no weight. Where ĝ is not
+    finite, nothing changes.
+    """
+    for i in range(delta.size):
+        p, average, d = np.float64(own_grad[i]), np.float64(average_grad[i]), np.float64(delta[i])
+        kept = np.float64(smoothing) * np.float64(weight[i])
+        total = kept if p == 0 and average == 0 else kept + d * d
+        if total > 0:
+            blended = (kept * np.float64(curvature[i]) + (average - p) * d) / total
+            if math.isfinite(delta.dtype.type(blended)):
+                curvature[i] = blended
+                weight[i] = total
+                average_grad[i] = p + blended * d
+
+
 @kernel("const real[:], const real[:], real[:], real[:], real")
 def search_elements(
     grad: Array, own_grad: Array, average_grad: Array, delta: Array, cap: float

@@ -116,6 +116,24 @@ __device__ inline T best_fraction(T slope, T curvature, T cap) {
     return vertex < 0 ? 0 : vertex > cap ? cap : vertex;
 }
 
+// Each element's curvature is fitted over all measured steps, with the weight d^2; `weight` is their
+// sum, of which earlier ones are multiplied by `smoothing`.
+extern "C" __global__ void blend_curvature(const real* own_grad, real* average_grad,
+                                           const real* delta, real* curvature, real* weight,
+                                           int64 count, real smoothing) {
+    FOR_ELEMENTS(i, count) {
+        double p = own_grad[i], average = average_grad[i], d = delta[i];
+        double kept = (double)smoothing * (double)weight[i];
+        double total = p == 0 && average == 0 ? kept : kept + d * d;
+        if (!(total > 0)) continue;
+        double blended = (kept * curvature[i] + (average - p) * d) / total;
+        if (!isfinite((real)blended)) continue;
+        curvature[i] = blended;
+        weight[i] = total;
+        average_grad[i] = p + blended * d;
+    }
+}
+
 // `sums` holds each block's part of the sum of -s·pd over the elements with pd < 0, then each block's
 // part of that of -pd, where p is the gradient of the measured loss.
 extern "C" __global__ void search_elements(const real* grad, const real* own_grad,

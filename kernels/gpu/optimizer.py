@@ -18,6 +18,7 @@ __all__ = [
     "add_scaled",
     "all_finite",
     "amsgrad",
+    "blend_curvature",
     "centered_rmsprop",
     "heavy_ball",
     "loss_shares",
@@ -46,6 +47,11 @@ _amsgrad = _update(
     "amsgrad", "real*, real*, real*, int64, Number, double, double, real, Number, bool"
 )
 _sum_of_squares = Kernel("optimizer.cu", "sum_of_squares", "const real*, double*, int64")
+_blend_curvature = Kernel(
+    "optimizer.cu",
+    "blend_curvature",
+    "const real*, real*, const real*, real*, real*, int64, real",
+)
 _search_elements = Kernel(
     "optimizer.cu",
     "search_elements",
@@ -200,6 +206,32 @@ def sum_of_squares(values: cupy.ndarray) -> cupy.ndarray:
     sums = cupy.empty(grid[0])
     _sum_of_squares(grid, values, sums, values.size)
     return sums.sum()
+
+
+def blend_curvature(
+    own_grad: cupy.ndarray,
+    average_grad: cupy.ndarray,
+    delta: cupy.ndarray,
+    curvature: cupy.ndarray,
+    weight: cupy.ndarray,
+    smoothing: float,
+) -> None:
+    """Blend the curvature s of a measured step, ĝ - p = sΔ, into that of earlier steps.
+
+    Each element's `curvature` is the least-squares fit over all measured steps. `weight` is the sum
+    of their Δ², of which the earlier ones are multiplied by `smoothing`. p + sΔ, with the new fit,
+    overwrites ĝ. Where p and ĝ are 0, the step tells nothing, and has no weight. Where ĝ is not
+    finite, nothing changes.
+
+    Example:
+        >>> own, average, delta = cupy.zeros(1), cupy.array([6.0]), cupy.array([2.0])
+        >>> curvature, weight = cupy.array([1.0]), cupy.array([8.0])
+        >>> blend_curvature(own, average, delta, curvature, weight, 0.5)
+        >>> curvature, weight, average
+        (array([2.]), array([8.]), array([4.]))
+    """
+    grid = over(delta.size)
+    _blend_curvature(grid, own_grad, average_grad, delta, curvature, weight, delta.size, smoothing)
 
 
 def search_elements(

@@ -45,9 +45,9 @@ def test_the_rate_stays_within_its_limits(start, weight, steps):
 @given(st.floats(0, 1))
 def test_the_rate_moves_by_the_share(used):
     rate = AutomaticRate(1e-2, 1e6)
-    rate.after(1e-2, 0.75, 1e-2, 1e6, 1)  # far away: no limit is near
+    rate.after(1e-2, 2 / 3, 1e-2, 1e6, 1)  # far away: no limit is near
     (lr,) = run(rate, 1e-2, [(used, 1.0, 0.0, 1)])
-    assert lr == pytest.approx(1e-2 * math.exp(used - 0.75), rel=1e-12)
+    assert lr == pytest.approx(1e-2 * math.exp(used - 2 / 3), rel=1e-12)
 
 
 def test_the_distance_limits_the_rate():
@@ -63,7 +63,7 @@ def test_the_rate_stays_where_nothing_was_promised():
 
 def test_weights_of_zero_do_not_bound_the_rate():
     rate = AutomaticRate(1e-3, 0.0)
-    assert rate.after(1e-3, 1.0, 1e-3, 1e3, 1) == pytest.approx(1e-3 * math.exp(0.25))
+    assert rate.after(1e-3, 1.0, 1e-3, 1e3, 1) == pytest.approx(1e-3 * math.exp(1 / 3))
 
 
 @given(st.floats(1e-8, 1e-1), st.sampled_from([0.0, 0.3]), measured_steps, measured_steps)
@@ -97,7 +97,7 @@ def test_refuses_a_state_and_changes_nothing(change, message):
 def test_the_optimizer_gives_the_rate_what_it_measures():
     """Lengths over all coordinates: of the proposal, and of the way from the start."""
     theta, phi = (ag.tensor(v, requires_grad=True) for v in (np.ones((2, 2)), np.ones(2)))
-    optimizer = optim.AverageGradient(optim.SGD([theta, phi], lr=1e-3), lr="auto")
+    optimizer = optim.AverageGradient(optim.SGD([theta, phi], lr=1e-3), lr="auto", every=1)
     rate, lr = AutomaticRate(1e-3, 1.0), 1e-3
     for _ in range(6):
         optimizer.zero_grad()

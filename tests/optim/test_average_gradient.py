@@ -6,7 +6,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from agrad.kernels.cpu.optimizer import loss_shares, search_elements, search_groups
+from agrad.kernels.cpu.optimizer import (
+    blend_curvature,
+    loss_shares,
+    search_elements,
+    search_groups,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -17,7 +22,6 @@ from agrad import nn, optim
 from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError, FreedGraphError, NonFiniteError
 from agrad.ops.operation import Elementwise, Operation
-from agrad.optim.line_search import by_group
 from agrad.serialization import load, save
 
 GRANULARITIES = ["element", "row", "tensor", "model"]
@@ -319,12 +323,76 @@ def test_only_a_verified_step_is_safe(loss, start, base, granularity, ends):
     assert results[1] <= before
 
 
+# -- the kept curvature ----------------------------------------------------------------------------
+
+
+@each_dtype
+@pytest.mark.parametrize("smoothing", [0.0, 0.5, 0.9])
+def test_the_curvature_is_a_least_squares_fit(smoothing, dtype):
+    """Of ĝ - p = sΔ, in which each further step halves (or the like) the weight of the others."""
+    rng = np.random.default_rng(0)
+    size, steps = 5, 8
+    curvature, weight = np.zeros((2, size), dtype)
+    deltas = (rng.normal(size=(steps, size)) * 10.0 ** rng.integers(-6, 3, (steps, 1))).astype(
+        dtype
+    )
+    slopes, averages = rng.normal(size=(2, steps, size)).astype(dtype)
+    for i, (p, average, delta) in enumerate(zip(slopes, averages, deltas), start=1):
+        result = average.copy()
+        blend_curvature(p, result, delta, curvature, weight, smoothing)
+        shares = smoothing ** np.arange(i - 1.0, -1, -1)[:, None]
+        d, rises = deltas[:i].astype(float), (averages[:i].astype(float) - slopes[:i])
+        squares = (shares * d**2).sum(0)
+        fit = (shares * rises * d).sum(0) / squares
+        rtol = 64 * np.finfo(dtype).eps  # each step rounds the fit and the weight
+        np.testing.assert_allclose(weight, squares, rtol=rtol)
+        np.testing.assert_allclose(curvature, fit, rtol=rtol, atol=rtol * np.abs(fit).max())
+        expected = p + curvature.astype(float) * delta
+        np.testing.assert_allclose(result, expected, rtol=rtol, atol=rtol * np.abs(p).max())
+
+
+def test_what_tells_nothing_leaves_the_curvature():
+    """No slope at all, no update, or an average that is not finite."""
+    p, delta = np.array([0.0, 1.0, 1.0, 1.0]), np.array([2.0, 0.0, 2.0, 2.0])
+    average = np.array([0.0, 3.0, np.nan, np.inf])
+    curvature, weight = np.full(4, 0.5), np.full(4, 8.0)
+    blend_curvature(p, average, delta, curvature, weight, 0.5)
+    np.testing.assert_array_equal(curvature, np.full(4, 0.5))
+    np.testing.assert_array_equal(weight, [4, 4, 8, 8])
+    np.testing.assert_array_equal(average, [1, 1, np.nan, np.inf])
+    fresh = np.zeros((2, 4))
+    blend_curvature(np.zeros(4), np.zeros(4), delta, *fresh, 0.5)
+    np.testing.assert_array_equal(fresh, 0)
+
+
+def test_a_parabola_is_measured_once():
+    """Its curvature does not change, so that the steps between measurements find its vertex too."""
+    theta = scalar([3.0, -2.0])
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=20.0), every=100, smoothing=0.5)
+    for start in ([3.0, -2.0], [1.0, 5.0], [-4.0, 0.5]):
+        theta.data = start
+        optimizer.zero_grad()
+        optimizer.step((theta * theta * [1.0, 10.0]).sum())
+        np.testing.assert_allclose(theta.data, [0, 0], atol=1e-14)
+
+
+def test_a_curvature_that_is_not_finite_is_not_kept():
+    theta = scalar([5.0, 1.0])
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=1.0), smoothing=0.9)
+    hidden = ag.where(np.array([True, False]), np.sqrt(theta), 0.0)
+    with pytest.warns(RuntimeWarning, match="the average gradient of parameter 0"):
+        optimizer.step(hidden.sum() + (2.0 * theta).sum())
+    assert np.isfinite(optimizer.state_dict()["curvatures"]["0"]).all()
+
+
 # -- the options, against the definition -----------------------------------------------------------
 
 
-def by_definition(net, base, steps, granularity="element", every=1, repeats=1, cap=1.0):
+def by_definition(
+    net, base, steps, granularity="element", every=1, smoothing=0.0, repeats=1, cap=1.0
+):
     """The optimizer as its docstring has it, without its kernels."""
-    fractions = {}
+    curvatures, weights = dict.fromkeys(net.params, 0.0), dict.fromkeys(net.params, 0.0)
     for step in range(steps):
         base.zero_grad()
         loss = net.loss(step)
@@ -332,37 +400,38 @@ def by_definition(net, base, steps, granularity="element", every=1, repeats=1, c
         rule, rate = base.param_groups[0].rule, base.lr
         decays = {p: -rule.for_param(p).decay(rate) * p.data for p in net.params}
         updates = {p: delta - decays[p] for p, delta in base.propose().items()}
-        if step % every == 0:
-            fractions = {p: np.ones_like(p.data) for p in net.params}
-            for i in range(repeats):
-                for p in net.params:
-                    p.average_grad = None
+        measured = step % every == 0
+        for i in range(repeats if measured else 1):
+            for p in net.params:
+                p.average_grad = None
+            if measured:
                 loss.average_backward(updates, retain_graph=True)
-                slopes = {p: p.grad * updates[p] for p in net.params}
-                curves = {p: (p.average_grad - p.grad) * updates[p] for p in net.params}
                 for p in net.params:
-                    if granularity == "element":
-                        slope, curve = slopes[p], curves[p]
-                    elif granularity == "row" and p.ndim:
-                        axes = tuple(range(1, p.ndim))
-                        slope, curve = (
-                            c.sum(axis=axes, keepdims=True) for c in (slopes[p], curves[p])
-                        )
-                    elif granularity == "model":
-                        slope, curve = (sum(v.sum() for v in c.values()) for c in (slopes, curves))
-                    else:
-                        slope, curve = slopes[p].sum(), curves[p].sum()
-                    most = cap if i == 0 else 1.0
-                    with np.errstate(all="ignore"):
-                        t = np.where(
-                            curve > 0,
-                            np.clip(-slope / (2 * curve), 0, most),
-                            np.where(slope + most * curve < 0, most, 0),
-                        )
-                    updates[p] = updates[p] * t
-                    fractions[p] = fractions[p] * t
-        else:
-            updates = {p: delta * fractions[p] for p, delta in updates.items()}
+                    kept, square = smoothing * weights[p], updates[p] ** 2
+                    rises = (p.average_grad - p.grad) * updates[p]
+                    weights[p] = kept + square
+                    known = np.where(weights[p] > 0, weights[p], 1)  # else the rise is 0 too
+                    curvatures[p] = (kept * curvatures[p] + rises) / known
+            slopes = {p: p.grad * updates[p] for p in net.params}
+            curves = {p: curvatures[p] * updates[p] ** 2 for p in net.params}
+            for p in net.params:
+                if granularity == "element":
+                    slope, curve = slopes[p], curves[p]
+                elif granularity == "row" and p.ndim:
+                    axes = tuple(range(1, p.ndim))
+                    slope, curve = (c.sum(axis=axes, keepdims=True) for c in (slopes[p], curves[p]))
+                elif granularity == "model":
+                    slope, curve = (sum(v.sum() for v in c.values()) for c in (slopes, curves))
+                else:
+                    slope, curve = slopes[p].sum(), curves[p].sum()
+                most = cap if i == 0 else 1.0
+                with np.errstate(all="ignore"):
+                    t = np.where(
+                        curve > 0,
+                        np.clip(-slope / (2 * curve), 0, most),
+                        np.where(slope + most * curve < 0, most, 0),
+                    )
+                updates[p] = updates[p] * t
         base.apply({p: decays[p] + delta for p, delta in updates.items()})
 
 
@@ -370,12 +439,21 @@ def by_definition(net, base, steps, granularity="element", every=1, repeats=1, c
 @each_granularity
 @pytest.mark.parametrize(
     "options",
-    [{}, {"every": 3}, {"repeats": 2}, {"cap": 2.0, "repeats": 3}, {"every": 2, "repeats": 2}],
+    [
+        {},
+        {"every": 3},
+        {"smoothing": 0.9},
+        {"smoothing": 0.5, "repeats": 2},
+        {"cap": 2.0, "repeats": 3},
+        {"every": 2, "repeats": 2, "smoothing": 0.5},
+    ],
     ids=str,
 )
 def test_follows_its_definition(make_base, granularity, options):
     net, expected = Net(), Net()
-    optimizer = optim.AverageGradient(make_base(net.params), granularity=granularity, **options)
+    optimizer = optim.AverageGradient(
+        make_base(net.params), granularity=granularity, verify=False, **options
+    )
     net.train(optimizer, 8)
     by_definition(expected, make_base(expected.params), 8, granularity, **options)
     for a, b in zip(net.params, expected.params):
@@ -410,8 +488,9 @@ def test_granularities_agree_on_a_single_number():
             optimizer.zero_grad()
             optimizer.step(np.tanh(theta) * theta)
         ends.append(theta.item())
-    # Single elements are searched by the sign of the update, groups by products with it.
-    np.testing.assert_allclose(ends, ends[0], rtol=8 * np.finfo(np.float64).eps)
+    # Single elements are searched by the sign of the update, groups by products with it; and of
+    # the curvature times the update, the sum with the slope keeps fewer digits.
+    np.testing.assert_allclose(ends, ends[0], rtol=128 * np.finfo(np.float64).eps)
 
 
 @each_granularity
@@ -449,12 +528,11 @@ def test_the_fraction_is_the_share_of_the_promised_fall_that_was_used(granularit
 
     def promised(moved):
         """How far the loss would fall by the slopes of the groups in which it falls."""
-        slopes = [
-            by_group(p.grad * (q.data - b), "row" if granularity == "element" else granularity)
-            for p, q, b in zip(net.params, moved.params, before)
-        ]
-        if granularity != "element":
-            slopes = [rows.sum(axis=1) for rows in slopes]
+        slopes = [p.grad * (q.data - b) for p, q, b in zip(net.params, moved.params, before)]
+        if granularity == "row":
+            slopes = [part.sum(axis=tuple(range(1, part.ndim))) for part in slopes]
+        elif granularity != "element":
+            slopes = [part.sum() for part in slopes]
         if granularity == "model":
             slopes = [sum(slopes)]
         return sum(np.maximum(-slope, 0).sum() for slope in slopes)
@@ -462,16 +540,21 @@ def test_the_fraction_is_the_share_of_the_promised_fall_that_was_used(granularit
     assert optimizer.fraction == pytest.approx(promised(net) / promised(plain), rel=1e-9)
 
 
+@pytest.mark.parametrize("every", [1, 4])
 @pytest.mark.parametrize("base", [optim.RMSprop, optim.Adam])
-def test_the_rate_warms_itself_up(base):
+def test_the_rate_warms_itself_up(base, every):
     plain = Net()
     at_its_best_rate = np.mean(plain.train(base(plain.params, lr=0.03), 600)[-50:])
     for start in (1e-6, 1e-4, 1e-3):
         net = Net()
-        optimizer = optim.AverageGradient(base(net.params, lr=start), lr="auto")
+        options = {"smoothing": 0.0} if every == 1 else {}
+        optimizer = optim.AverageGradient(
+            base(net.params, lr=start), lr="auto", every=every, **options
+        )
         losses = net.train(optimizer, 600)
-        assert 1e-2 < optimizer.lr < 10
-        assert np.mean(losses[-50:]) < at_its_best_rate or start == 1e-6
+        assert (1e-2 if every == 1 else 1e-3) < optimizer.lr < 10
+        # Measured once in four steps, a rate climbs a fourth as fast.
+        assert np.mean(losses[-50:]) < at_its_best_rate or start == 1e-6 or every > 1
         assert np.mean(losses[-50:]) < 0.1 * losses[0]
 
 
@@ -480,7 +563,7 @@ def test_a_start_that_is_too_high_does_no_harm():
     theta = scalar([1.0, -2.0, 3.0])
     optimizer = optim.AverageGradient(optim.Adam([theta], lr=100.0), lr="auto")
     losses = []
-    for _ in range(100):
+    for _ in range(1000):  # the steep walls of the first steps are remembered for long
         optimizer.zero_grad()
         losses.append(optimizer.step((theta * theta * theta * theta).sum()))
     assert optimizer.lr == 10.0
@@ -530,7 +613,7 @@ def test_a_cosine_floor_needs_a_fixed_rate():
 # -- what is kept, and what is left behind ---------------------------------------------------------
 
 
-def test_nothing_is_kept_but_the_base_rules_state():
+def test_steps_that_are_measured_each_by_itself_keep_only_the_base_rules_state():
     net, other = Net(np.float32), Net(np.float32)
     size = sum(param.data.nbytes for param in net.params)
     optimizer = optim.AverageGradient(optim.RMSprop(net.params))
@@ -545,14 +628,15 @@ def test_nothing_is_kept_but_the_base_rules_state():
 
 
 @pytest.mark.parametrize(
-    ("granularity", "fractions"),
-    [("element", 4 * 8 + 8 + 8 * 8 + 8 + 8 + 1), ("row", 4 + 8 + 8 + 8 + 8 + 1), ("tensor", 6)],
+    "options", [{"smoothing": 0.9}, {"every": 2}, {"lr": "auto", "every": 1}], ids=str
 )
-def test_fractions_are_kept_between_measurements_alone(granularity, fractions):
+@each_granularity
+def test_curvature_is_kept_with_its_weight(granularity, options):
     net = Net(np.float32)
-    optimizer = optim.AverageGradient(optim.SGD(net.params), granularity=granularity, every=2)
-    net.train(optimizer, 1)
-    assert optimizer.state_bytes == 4 * fractions
+    optimizer = optim.AverageGradient(optim.SGD(net.params), granularity=granularity, **options)
+    net.train(optimizer, 2)
+    arrays = 3 if optimizer.automatic else 2  # an automatic rate also keeps the start
+    assert optimizer.state_bytes == arrays * 4 * sum(param.size for param in net.params)
 
 
 @pytest.mark.parametrize("every", [1, 2])
@@ -628,7 +712,8 @@ def test_what_had_no_gradient_when_measured_makes_its_whole_update(granularity):
     measured.data = [1.0, 2.0]
     optimizer.zero_grad()
     optimizer.step((measured * measured).sum() + (late * late).sum())
-    np.testing.assert_allclose(measured.data, [0, 0], atol=1e-15)
+    expected = [-0.5, -1.0] if granularity == "model" else [0.0, 0.0]  # they share a fraction
+    np.testing.assert_allclose(measured.data, expected, atol=1e-15)
     np.testing.assert_allclose(late.data, [-0.5, -1.0])
 
 
@@ -670,7 +755,7 @@ def test_resumes_bit_for_bit_from_a_saved_state(make_base, dtype, options, tmp_p
 
 
 @each_granularity
-def test_resumes_where_parameters_of_one_count_have_fractions_and_have_none(granularity):
+def test_resumes_where_parameters_of_one_count_have_a_curvature_and_have_none(granularity):
     """They have made as many steps, but only one of them in the step that measured."""
 
     def problem():
@@ -690,12 +775,13 @@ def test_resumes_where_parameters_of_one_count_have_fractions_and_have_none(gran
     resumed.load_state_dict(optimizer.state_dict())
     for each, its_params in ((optimizer, params), (resumed, others)):
         step(each, *its_params)
-        np.testing.assert_allclose(its_params[0].data, [0, 0], atol=1e-15)
+        expected = [-0.5, -1.0] if granularity == "model" else [0.0, 0.0]  # they share a fraction
+        np.testing.assert_allclose(its_params[0].data, expected, atol=1e-15)
         np.testing.assert_allclose(its_params[1].data, [-0.5, -1])
 
 
 @each_granularity
-def test_each_of_many_parameters_gets_its_own_fractions_back(granularity):
+def test_each_of_many_parameters_gets_its_own_curvature_back(granularity):
     def problem():
         params = [scalar([1.0 + i, 2.0]) for i in range(12)]
         base = optim.SGD(params, lr=0.1)
@@ -708,10 +794,11 @@ def test_each_of_many_parameters_gets_its_own_fractions_back(granularity):
     (params, optimizer), (others, resumed) = problem(), problem()
     step(params, optimizer)
     state = optimizer.state_dict()
-    fractions = {i: state["fractions"][i] for i in sorted(state["fractions"])}
+    # In the order of their names: 10 before 2.
+    sorted_ = {name: dict(sorted(state[name].items())) for name in ("curvatures", "weights")}
     for param, other in zip(params, others, strict=True):
         other.data = param.data
-    resumed.load_state_dict(state | {"fractions": fractions})
+    resumed.load_state_dict(state | sorted_)
     step(params, optimizer)
     step(others, resumed)
     for param, other in zip(params, others, strict=True):
@@ -960,6 +1047,7 @@ def test_a_verified_step_does_not_raise_the_loss_it_was_measured_on(
     optimizer = optim.AverageGradient(
         make_base(params, lr=rate, weight_decay=0.0),
         granularity=granularity,
+        every=1,
         lr="auto" if automatic else None,
     )
     rows = 2 if probed else 6
@@ -1094,7 +1182,7 @@ def test_a_proposal_that_ends_at_infinity_is_cut(dtype, granularity):
     end = (np.exp(theta) + np.exp(-theta) + other * other).sum()
     assert end.item() <= loss.item()
     assert optimizer.fraction < 1e-3
-    assert optimizer.lr == pytest.approx(1e5 * math.exp(optimizer.fraction - 0.75))
+    assert optimizer.lr == pytest.approx(1e5 * math.exp(optimizer.fraction - 2 / 3))
 
 
 class Wall(Elementwise):
@@ -1111,17 +1199,22 @@ class Wall(Elementwise):
 
 
 @each_granularity
-def test_a_cut_counts_in_the_fractions(granularity):
+def test_the_step_after_one_that_was_cut_is_measured(granularity):
     theta = scalar([2.0])
-    optimizer = optim.AverageGradient(optim.SGD([theta], lr=20.0), granularity=granularity, every=2)
+    base = optim.SGD([theta], lr=20.0)
+    optimizer = optim.AverageGradient(base, granularity=granularity, every=4)
     # From 2 to -78, cut to -3, of which the line search keeps the 0.4 that lead to 0.
     optimizer.step(apply(Wall(), theta).sum())
     assert theta.item() == pytest.approx(0, abs=1e-15)
     assert optimizer.fraction == pytest.approx(0.4 / 16, rel=1e-14)
-    theta.data = [1.0]
-    optimizer.zero_grad()
-    optimizer.step(apply(Wall(), theta).sum())
-    assert theta.item() == pytest.approx(1 - 20 * 2 * 0.4 / 16, abs=1e-15)
+    assert optimizer.state_dict()["due"] == 1
+    optimizer.base.lr = 0.75
+    for _ in range(6):
+        theta.data = [1.0]
+        optimizer.zero_grad()
+        optimizer.step(apply(Wall(), theta).sum())
+        np.testing.assert_allclose(theta.data, [0], atol=1e-15)  # by the parabola's curvature
+    assert optimizer.state_dict()["due"] == 9
 
 
 class Cliff(Elementwise):
@@ -1150,7 +1243,7 @@ def test_parameters_stay_where_no_step_is_finite(granularity):
     optimizer = optim.AverageGradient(
         optim.SGD([theta], lr=0.1), lr="auto", every=2, granularity=granularity
     )
-    for fraction, lr in ((0.0, 0.1 * math.exp(-0.75)),) * 2:
+    for fraction, lr in ((0.0, 0.1 * math.exp(-2 / 3)), (0.0, 0.1 * math.exp(-4 / 3))):
         optimizer.zero_grad()
         optimizer.step(apply(Cliff(), theta).sum())
         np.testing.assert_array_equal(theta.data, [1, 1])
@@ -1421,11 +1514,12 @@ def test_refuses_the_gradients_of_the_last_step():
 
 
 def test_refuses_states_of_others():
-    net, other = Net(), Net()
-    rows = optim.AverageGradient(optim.SGD(net.params), granularity="row", every=2)
-    net.train(rows, 1)
-    elements = optim.AverageGradient(optim.SGD(other.params), every=2)
-    with pytest.raises(ValueError, match=r"fractions of parameter 0 must be float64\[4, 8\]"):
-        elements.load_state_dict(rows.state_dict())
-    with pytest.raises(ValueError, match="expected base, cuts, fractions, steps, zero_steps"):
-        elements.load_state_dict(elements.base.state_dict())
+    small, net = scalar([1.0]), Net()
+    optimizer = optim.AverageGradient(optim.SGD(net.params))
+    other = optim.AverageGradient(optim.SGD([small]), every=2)
+    other.step((small * small).sum())
+    with pytest.raises(ValueError, match=r"curvatures of parameter 0 must be float64\[4, 8\]"):
+        optimizer.load_state_dict(other.state_dict())
+    expected = "expected base, curvatures, cuts, due, steps, weights, zero_steps"
+    with pytest.raises(ValueError, match=expected):
+        optimizer.load_state_dict(other.base.state_dict())

@@ -845,6 +845,23 @@ def test_search_of_elements(cap: float, dtype: type, size: int, gpu: OnNumpy) ->
     np.testing.assert_allclose(sums, expected, rtol=1e-6 if dtype == np.float32 else 1e-12)
 
 
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.9])
+def test_blend_of_curvatures(smoothing: float, dtype: type, size: int, gpu: OnNumpy) -> None:
+    own, average, delta, curvature = search_problem(size, dtype)
+    own[::3] = average[::3] = 0
+    delta[::5] = 0
+    average[1::7] = math.nan
+    weight = np.abs(np.roll(curvature, 1))
+    ours = [own, average, delta, curvature, weight]
+    theirs = [x.copy() for x in ours]
+    cpu.optimizer.blend_curvature(*ours, smoothing)
+    gpu.optimizer.blend_curvature(*theirs, smoothing)
+    for actual, array in zip(theirs, ours):
+        assert_ulps(actual, array, 4, least=1e-3)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_search_of_what_is_not_finite(dtype: type, gpu: OnNumpy) -> None:
     values = [0.0, 1.0, -2.0, math.inf, -math.inf, math.nan]
