@@ -179,8 +179,8 @@ def serve(connection: socket.socket) -> str:
     if os.isatty(1):
         fcntl.ioctl(1, termios.TIOCSCTTY, 0)
     encoding = os.environ.get("PYTHONIOENCODING")
-    sys.stdout = open(1, "w", encoding=encoding, closefd=False)
-    sys.stderr = open(2, "w", 1, encoding, "backslashreplace", closefd=False)
+    sys.stdout = os.fdopen(1, "w", encoding=encoding, closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, encoding, "backslashreplace", closefd=False)
     code_to_run: str = request["code"]
     return code_to_run
 
