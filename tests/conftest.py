@@ -3,6 +3,8 @@
 import doctest
 import gc
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let libraries compute in one thread where every core has a worker: waiting threads spin."""
+    """Prepare for workers, one on every core.
+
+    Libraries compute in one thread, since waiting threads spin. Kernels are compiled beforehand:
+    two workers that need one at the same time would both compile it.
+    """
     if config.option.numprocesses:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+        script = Path(__file__).parent / "tools" / "compile_kernels.py"
+        subprocess.run([sys.executable, script], check=True, stdout=subprocess.DEVNULL)
 
 
 def pytest_collection_finish() -> None:

@@ -49,7 +49,8 @@ def run() -> int:
         print(*map(printable, text.getvalue().splitlines()), sep="\n", file=sys.stderr)
         return error.exit_code
     except click.Abort as abort:  # click turns a KeyboardInterrupt into this
-        raise abort.__cause__ or KeyboardInterrupt from None
+        interrupt = abort.__cause__ or KeyboardInterrupt()
+        raise interrupt from interrupt.__cause__  # `main` asks whether output was lost
     except (ImportError, OSError, ValueError) as error:
         print("agrad:", printable(" ".join(str(error).split())), file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ from agrad.train import evaluate
 
 pytest.importorskip("click")
 
-from command_line import fail, invoke, lines, needs_signals, one_line, run, start, wait_for
+from command_line import MAIN, fail, invoke, lines, needs_signals, one_line, run, start, wait_for
 from rich.console import Console
 
 from agrad.cli import interrupt, progress
@@ -359,11 +359,20 @@ def test_a_damaged_results_file(tmp_path):
     assert one_line(fail("study", "dense", "--out", tmp_path), "results.json", "move it away")
 
 
-@pytest.mark.parametrize("package", ["click", "matplotlib", "pooch", "rich", "sklearn"])
+PACKAGES = ["click", "matplotlib", "pooch", "rich", "sklearn"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_missing_package(package):
     code = f"import sys; sys.modules[{package!r}] = None\n"
-    result = run("demo", code=code + "from agrad.cli import main; sys.exit(main())")
+    result = run("demo", code=code + MAIN)
     assert one_line(result, package, 'pip install "agrad[demo]"')
+
+
+def test_nothing_that_may_be_missing_is_imported_before_it_is_told():
+    code = f"import sys; sys.modules.update(dict.fromkeys({PACKAGES}))\n" + MAIN
+    result = subprocess.run([sys.executable, "-c", code, "demo"], capture_output=True, text=True)
+    assert one_line(result, *PACKAGES, 'pip install "agrad[demo]"')
 
 
 # -- interrupts ------------------------------------------------------------------------------------
@@ -407,28 +416,26 @@ def test_a_closed_terminal_loses_nothing(repeat, tmp_path):
     import pty
 
     out = tmp_path / "run"
-    words = ("--depth", "2", "--width", "8", "--iterations", "1000000", "--out", str(out))
-    process, terminal = pty.fork()
-    if not process:
-        os.execv(sys.executable, [sys.executable, "-m", "agrad", "train", *words])
+    words = ("--depth", "2", "--width", "8", "--iterations", "1000000", "--out", out)
+    terminal, its_end = pty.openpty()
+    process = start("train", *words, terminal=its_end)
+    os.close(its_end)
     try:
         while len(lines(out / "metrics.jsonl")) < 50 + 13 * repeat:
             os.read(terminal, 1 << 16)
     finally:
         os.close(terminal)  # the kernel sends SIGHUP, and no more can be written to it
-    _, status = os.waitpid(process, 0)
-    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 128 + signal.SIGHUP
     require_whole(out)
 
 
 @needs_signals
 def test_an_ignored_hangup_stays_ignored(tmp_path):
     out = tmp_path / "run"
-    words = ("--depth", "1", "--iterations", "400", "--out", str(out))
-    command = [sys.executable, "-m", "agrad", "train", *words]
-    process = subprocess.Popen(
-        ["nohup", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    words = ("train", "--depth", "1", "--iterations", "400", "--out", out)
+    nohup = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    process = start(*words, code=nohup + MAIN)
     wait_for(lambda: len(lines(out / "metrics.jsonl")) > 2, process)
     process.send_signal(signal.SIGHUP)
     _, error = process.communicate(timeout=120)
@@ -439,19 +446,14 @@ def test_an_ignored_hangup_stays_ignored(tmp_path):
 @needs_signals
 def test_a_pipe_that_nobody_reads_loses_nothing(tmp_path):
     out = tmp_path / "run"
-    prelude = "from agrad.cli import main, progress; progress._SECONDS_BETWEEN_LINES = 0.0\n"
+    prelude = "from agrad.cli import progress; progress._SECONDS_BETWEEN_LINES = 0.0\n"
     words = ("train", "--depth", "2", "--width", "8", "--iterations", "1000000", "--out", str(out))
-    process = subprocess.Popen(
-        [sys.executable, "-c", prelude + "import sys; sys.exit(main())", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(*words, code=prelude + MAIN)
     assert process.stdout.readline()
     process.stdout.close()
     with process.stderr:
         error = process.stderr.read()
-    assert process.wait(timeout=60) == 128 + signal.SIGPIPE
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE, error
     assert error.split() == ["agrad:", "interrupted"]
     require_whole(out, error)
 

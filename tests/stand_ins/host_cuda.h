@@ -5,7 +5,11 @@
 
 #pragma once
 
+// Its check of jumps takes another stack for a mistake.
+#undef _FORTIFY_SOURCE
+
 #include <math.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstring>
@@ -43,51 +47,68 @@ namespace host {
 constexpr int MOST_THREADS = 1024;
 constexpr int STACK_BYTES = 1 << 16;
 
-enum State { READY, WAITING, DONE };
+enum State { UNMADE, MADE, WAITING, DONE };
 
 struct Fiber {
-    ucontext_t context;
-    State state;
+    ucontext_t start;
+    jmp_buf place;  // where it goes on; unlike swapcontext, a jump asks nothing of the system
+    State state = UNMADE;
     std::vector<char> stack;
 };
 
 static std::vector<Fiber> fibers(MOST_THREADS);
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static void (*body)(void**);
 static void** arguments;
 
-inline void run_body() {
-    body(arguments);
-    fibers[threadIdx.x].state = DONE;
+inline void leave(State state) {
+    Fiber& fiber = fibers[threadIdx.x];
+    fiber.state = state;
+    if (!_setjmp(fiber.place)) _longjmp(scheduler, 1);
 }
 
-inline void wait() {
-    Fiber& fiber = fibers[threadIdx.x];
-    fiber.state = WAITING;
-    swapcontext(&fiber.context, &scheduler);
+inline void wait() { leave(WAITING); }
+
+// A fiber runs the thread of its number in all blocks of all kernels.
+inline void run_bodies() {
+    for (;;) {
+        body(arguments);
+        leave(DONE);
+    }
+}
+
+inline void make(Fiber& fiber) {
+    fiber.stack.resize(STACK_BYTES);
+    getcontext(&fiber.start);
+    fiber.start.uc_stack.ss_sp = fiber.stack.data();
+    fiber.start.uc_stack.ss_size = STACK_BYTES;
+    makecontext(&fiber.start, run_bodies, 0);
+    fiber.state = MADE;
+}
+
+inline void resume(Fiber& fiber) {
+    if (_setjmp(scheduler)) return;
+    if (fiber.state == MADE) setcontext(&fiber.start);
+    _longjmp(fiber.place, 1);
 }
 
 // Runs the threads of a block; false if some end while others wait for them.
 inline bool run_block(bool backward) {
     const unsigned count = blockDim.x;
     for (unsigned i = 0; i < count; ++i) {
-        Fiber& fiber = fibers[i];
-        fiber.stack.resize(STACK_BYTES);
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = fiber.stack.data();
-        fiber.context.uc_stack.ss_size = STACK_BYTES;
-        fiber.context.uc_link = &scheduler;
-        makecontext(&fiber.context, run_body, 0);
-        fiber.state = READY;
+        if (fibers[i].state == UNMADE) make(fibers[i]);
     }
     for (unsigned done = 0; done < count;) {
         done = 0;
         for (unsigned i = 0; i < count; ++i) {
             threadIdx.x = backward ? count - 1 - i : i;
-            swapcontext(&scheduler, &fibers[threadIdx.x].context);
+            resume(fibers[threadIdx.x]);
             done += fibers[threadIdx.x].state == DONE;
         }
-        if (0 < done && done < count) return false;
+        if (0 < done && done < count) {
+            for (unsigned i = 0; i < count; ++i) fibers[i].state = UNMADE;
+            return false;
+        }
     }
     return true;
 }

@@ -15,6 +15,8 @@ from click.testing import CliRunner
 
 from agrad.cli import app as cli
 
+MAIN = "import sys; from agrad.cli import main; sys.exit(main())"
+
 needs_signals = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
 
@@ -34,24 +36,26 @@ def fail(*words, **environment):
     return subprocess.CompletedProcess(words, code, out.getvalue(), error.getvalue())
 
 
-def run(*words, code="import sys; from agrad.cli import main; sys.exit(main())", **environment):
+def run(*words, code=MAIN, **environment):
     """The command as a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, words)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        timeout=120,
-    )
+    process = start(*words, code=code, **environment)
+    output, error = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(words, process.returncode, output, error)
 
 
-def start(*words):
+def start(*words, code=MAIN, terminal=None, **environment):
+    """The command as a process that runs, in a session of its own."""
+    words, environment = tuple(map(str, words)), {**os.environ, **environment}
+    if os.name != "nt":
+        import forked
+
+        return forked.Process(code, words, environment, terminal)
     return subprocess.Popen(
-        [sys.executable, "-m", "agrad", *map(str, words)],
+        [sys.executable, "-c", code, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
+        env=environment,
     )
 
 

@@ -1,0 +1,23 @@
+"""Figures of the commands, of which the tests look at few and draw each kind once."""
+
+from typing import Any
+
+import pytest
+
+from agrad.study import figures
+
+_draw = figures.png
+_drawn: dict[int, bytes] = {}
+
+
+@pytest.fixture(autouse=True)
+def each_kind_of_figure_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save the first drawing with so many panels for each figure that has as many."""
+
+    def png(figure: Any) -> bytes:
+        panels = len(figure.axes)
+        if panels not in _drawn:
+            _drawn[panels] = _draw(figure)
+        return _drawn[panels]
+
+    monkeypatch.setattr(figures, "png", png)

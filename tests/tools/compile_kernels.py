@@ -1,0 +1,45 @@
+"""Compile all CPU kernels into their cache, so that no two processes compile one at once.
+
+    python tests/tools/compile_kernels.py
+
+Each module is compiled by one of two processes, since its kernels share functions; those of the
+softmax, which take the longest, come first.
+"""
+
+import importlib
+import inspect
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import numpy as np
+from agrad.kernels import cpu
+from agrad.kernels.cpu.jit import Kernel, elementwise
+
+PROCESSES = 2
+
+
+def compile_module(name: str) -> int:
+    """Compile the kernels of a module and return how many there are."""
+    module = importlib.import_module(f"{cpu.__name__}.{name}")
+    kernels = [
+        member
+        for member in vars(module).values()
+        if isinstance(member, Kernel | elementwise) and member.__module__ == module.__name__
+    ]
+    for kernel in kernels:
+        if isinstance(kernel, elementwise):
+            kernel(*np.ones((2, 1)), *[0.5] * (len(inspect.signature(kernel).parameters) - 2))
+        else:
+            assert kernel.compiled
+    return len(kernels)
+
+
+def main() -> None:
+    modules = sorted({*cpu.__all__, "planes"}, key=lambda name: name != "softmax")
+    with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
+        compiled = sum(pool.map(compile_module, modules))
+    print(f"{compiled} kernels compiled")
+
+
+if __name__ == "__main__":
+    main()
