@@ -1,4 +1,4 @@
-"""Make the figures of "Start here" as SVG: `python docs/figures/make.py`.
+"""Make the figures of the documentation as SVG: `python docs/figures/make.py`.
 
 Each figure follows the reader's colour scheme: by a media query of its own where it is an image,
 and by the site's style sheet, docs/_static/agrad.css, where a page contains it.
@@ -12,7 +12,9 @@ import numpy as np
 from agrad.kernels.cpu.activation import tanh
 
 import agrad as ag
+import agrad.nn.functional as F
 from agrad import optim
+from agrad.study.networks import dense_network
 
 __all__ = ["FIGURES", "main"]
 
@@ -55,6 +57,14 @@ class Canvas:
         """Fill a polygon."""
         self.parts.append(
             f"<path class='area' style='fill: var(--{colour})' d='{self._d(points)}Z'/>"
+        )
+
+    def bar(self, left: float, right: float, value: float, colour: str) -> None:
+        """Fill a rectangle from 0 to a value."""
+        (x, y), (x1, y1) = self.place((left, max(value, 0.0))), self.place((right, min(value, 0.0)))
+        self.parts.append(
+            f"<rect x='{x:.1f}' y='{y:.1f}' width='{x1 - x:.1f}' height='{y1 - y:.1f}' "
+            f"fill='var(--{colour})'/>"
         )
 
     def curve(self, f: Callable[[float], float], colour: str, kind: str = "") -> None:
@@ -292,6 +302,29 @@ def trap() -> Canvas:
     return canvas
 
 
+def ledger() -> Canvas:
+    """What each layer of the deep tanh network promised and delivered in one step."""
+    ag.seed(0)
+    model = dense_network(64, 10, depth=30)
+    images, labels = ag.data.digits("train")
+    loss = F.cross_entropy(model(images[:128]), labels[:128])
+    gradients = ag.grad(loss, list(model.parameters()), retain_graph=True)
+    updates = {p: -1e-3 * np.sign(g.data) for p, g in zip(model.parameters(), gradients)}
+    layers = ag.loss_ledger(loss, updates, model.named_parameters()).layers
+    canvas = Canvas("Promised and delivered by layer", (0, len(layers)), (-0.0105, 0.0012))
+    for i, layer in enumerate(layers):
+        canvas.bar(i + 0.1, i + 0.48, layer.promised, "red")
+        canvas.bar(i + 0.52, i + 0.9, layer.delivered, "blue")
+    canvas.line([(0, 0), (len(layers), 0)], "faint", "thin")
+    canvas.text((0, 0.0005), "promised", "red")
+    canvas.text((6, 0.0005), "delivered", "blue")
+    canvas.axes(
+        [(0.5, "first layer"), (len(layers) - 1.5, "last")],
+        [(0, "0"), (-0.005, "-.005"), (-0.01, "-.01")],
+    )
+    return canvas
+
+
 def _point(x: ag.Tensor) -> Point:
     return float(x.data[0]), float(x.data[1])
 
@@ -309,7 +342,8 @@ def _visible(points: Iterable[Point], window: tuple[Point, Point]) -> list[list[
 
 
 FIGURES = {
-    figure.__name__: figure for figure in (secant, chord, digits, path, covariance, fractions, trap)
+    figure.__name__: figure
+    for figure in (secant, chord, digits, path, covariance, fractions, trap, ledger)
 }
 """The functions that draw, by the names of their files."""
 

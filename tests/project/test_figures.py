@@ -20,9 +20,10 @@ def drawn() -> dict[str, Any]:
 
 
 def test_every_figure_is_drawn_and_shown(drawn: dict[str, Any]) -> None:
-    page = (ROOT / "docs" / "start.md").read_text(encoding="utf-8")
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")]
+    shown = [name for page in pages for name in re.findall(r"\(figures/(\w+)\.svg\)", page)]
     files = sorted(path.stem for path in FOLDER.glob("*.svg"))
-    assert files == sorted(drawn) == sorted(re.findall(r"\(figures/(\w+)\.svg\)", page))
+    assert files == sorted(drawn) == sorted(shown)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.svg")), ids=lambda path: path.stem)
