@@ -100,11 +100,6 @@ def joined(arrays: list[Any]) -> Any:
     return np.concatenate([array.ravel() for array in arrays])
 
 
-def order(steps: list[float], errors: list[float]) -> float:
-    """Return the slope of the errors over the steps, both as logarithms."""
-    return float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
-
-
 def measure(activation: str, depth: int, seeds: tuple[int, ...] = SEEDS) -> dict[str, list[float]]:
     """Return each estimate's median errors over the steps."""
     networks = [Network(activation, depth, seed) for seed in seeds]
