@@ -69,6 +69,8 @@ CHECKPOINT = "agrad/checkpoint.py"
 CHECK = "agrad/testing/gradients.py"
 ATTRIBUTION = "agrad/attribution.py"
 DRAWING = "agrad/core/drawing.py"
+INSPECT = "agrad/cli/inspect.py"
+LEDGER_PAGE = "agrad/cli/ledger_page.py"
 
 KINDS = [
     Mutant(
@@ -1787,6 +1789,54 @@ TRAININGS = [
         "drawing: Graphviz' failure passes for a picture",
         "drawing",
         "graphviz",
+    ),
+    Mutant(
+        DRAWING,
+        "else (gradient * gradient).sum() ** 0.5",
+        "else gradient.sum()",
+        "drawing: the sum of a gradient passes for its length",
+        "drawing",
+        "gradients",
+    ),
+    Mutant(
+        INSPECT,
+        "        p.writable()[...] = start\n",
+        "        pass\n",
+        "inspect: the ledger starts where the step has ended",
+        "inspect",
+        "itself",
+    ),
+    Mutant(
+        INSPECT,
+        "        p.writable()[...] = end\n",
+        "        pass\n",
+        "inspect: measuring a step takes it back",
+        "inspect",
+        "itself",
+    ),
+    Mutant(
+        INSPECT,
+        "iteration = checkpoint.restore(parts) + 1",
+        "iteration = checkpoint.iteration + 1",
+        "inspect: every checkpoint's step is the first of the run",
+        "inspect",
+        "run",
+    ),
+    Mutant(
+        LEDGER_PAGE,
+        "row.delivered - row.promised for row in column",
+        "row.delivered for row in column",
+        "inspect: the map shows the delivery, not what it lacks",
+        "inspect",
+        "numbers",
+    ),
+    Mutant(
+        LEDGER_PAGE,
+        "promised=known.promised + row.promised",
+        "promised=row.promised",
+        "inspect: the table has the promise of the last step alone",
+        "inspect",
+        "numbers",
     ),
 ]
 
