@@ -70,7 +70,6 @@ CHECK = "agrad/testing/gradients.py"
 ATTRIBUTION = "agrad/attribution.py"
 DRAWING = "agrad/core/drawing.py"
 INSPECT = "agrad/cli/inspect.py"
-LEDGER_PAGE = "agrad/cli/ledger_page.py"
 
 KINDS = [
     Mutant(
@@ -1821,22 +1820,6 @@ TRAININGS = [
         "inspect: every checkpoint's step is the first of the run",
         "inspect",
         "run",
-    ),
-    Mutant(
-        LEDGER_PAGE,
-        "row.delivered - row.promised for row in column",
-        "row.delivered for row in column",
-        "inspect: the map shows the delivery, not what it lacks",
-        "inspect",
-        "numbers",
-    ),
-    Mutant(
-        LEDGER_PAGE,
-        "promised=known.promised + row.promised",
-        "promised=row.promised",
-        "inspect: the table has the promise of the last step alone",
-        "inspect",
-        "numbers",
     ),
 ]
 
