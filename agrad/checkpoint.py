@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -248,6 +248,15 @@ class Checkpoints:
                 "Checkpoints.latest: all checkpoints are damaged: " + "; ".join(damaged.values())
             )
         return None
+
+    def kept(self) -> Iterator[Checkpoint]:
+        """Yield the checkpoints of the folder, from the first to the last.
+
+        Raises:
+            CorruptDataError: One is damaged; `latest` renames those after the last intact one.
+            ValueError: One was saved by another version of agrad.
+        """
+        yield from map(_read, self._paths())
 
     def save(
         self,

@@ -8,6 +8,7 @@ import click
 import agrad
 from agrad.cli.demo import demo
 from agrad.cli.doctor import doctor
+from agrad.cli.inspect import inspect
 from agrad.cli.interrupt import lost_output_interrupts
 from agrad.cli.output import printable
 from agrad.cli.study import study
@@ -30,6 +31,7 @@ app.add_command(demo)
 app.add_command(train)
 app.add_command(predict)
 app.add_command(evaluate)
+app.add_command(inspect)
 app.add_command(study)
 app.add_command(doctor)
 

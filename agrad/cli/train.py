@@ -18,7 +18,7 @@ from rich.console import Console
 import agrad
 import agrad.nn.functional as F
 from agrad import nn, optim
-from agrad.checkpoint import Checkpoint, Checkpoints, Stateful
+from agrad.checkpoint import Checkpoint, Checkpoints
 from agrad.cli.interrupt import interrupts_between_steps
 from agrad.cli.output import (
     device_option,
@@ -47,13 +47,13 @@ from agrad.train import DECAY, Evaluation, evaluate
 from agrad.train import train as train_model
 from agrad.train.best import BestWeights
 
-__all__ = ["train"]
+__all__ = ["OPTIMIZERS", "Problem", "prepare", "train"]
 
 _Maker = Callable[..., optim.RuleOptimizer]
 
 _WITH_MOMENTUM: dict[str, _Maker] = {"muon": optim.Muon, "rmsprop": optim.RMSprop, "sgd": optim.SGD}
 _WITHOUT_MOMENTUM: dict[str, _Maker] = {"adam": optim.Adam, "adamw": optim.AdamW}
-_OPTIMIZERS = {**_WITH_MOMENTUM, **_WITHOUT_MOMENTUM}
+OPTIMIZERS = {**_WITH_MOMENTUM, **_WITHOUT_MOMENTUM}
 _NEED_MOMENTUM = ("rmsprop", "sgd")  # to be cautious; the others have momentum by default
 _AUTO_START = 1e-4
 _ITERATIONS = 320
@@ -165,7 +165,7 @@ class _Validation(click.ParamType["float | str"]):
 )
 @click.option(
     "--optimizer",
-    type=click.Choice(sorted(_OPTIMIZERS)),
+    type=click.Choice(sorted(OPTIMIZERS)),
     default="adam",
     show_default=True,
     help="Base rule, which proposes each update.",
@@ -448,20 +448,11 @@ def _train(
     every: int,
     console: Console,
 ) -> None:
-    problem = _problem(settings)
-    agrad.seed(settings["seed"])
-    options = {name: settings[name] for name in ("depth", "width", "activation", "init")}
-    model = problem.network(settings["model"], options).to(settings["device"])
-    optimizer = _optimizer(model.parameters(), settings)
-    batches = Batches(
-        *problem.train, batch_size=settings["batch_size"], seed=settings["seed"], drop_last=True
-    )
-    best = BestWeights(model)
+    problem, parts = prepare(settings)
+    model, optimizer, batches = (parts[name] for name in ("model", "optimizer", "batches"))
+    best = parts.get("best") or BestWeights(model)
     iterations = settings["iterations"] or settings["epochs"] * len(batches)
     settings = settings | {"iterations": iterations}
-    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "batches": batches}
-    if problem.validation is not None:
-        parts["best"] = best
     start = 0
     if last is not None:
         _require_same(folder, problem.described, settings["data"])
@@ -536,6 +527,24 @@ def _train(
     say(console, f"Settings, metrics, weights, plot and checkpoints: {folder}")
 
 
+def prepare(settings: dict[str, Any]) -> tuple["Problem", dict[str, Any]]:
+    """Return what a run learns, and its parts as they begin, by their names in checkpoints."""
+    problem = _problem(settings)
+    agrad.seed(settings["seed"])
+    options = {name: settings[name] for name in ("depth", "width", "activation", "init")}
+    model = problem.network(settings["model"], options).to(settings["device"])
+    parts = {
+        "model": model,
+        "optimizer": _optimizer(model.parameters(), settings),
+        "batches": Batches(
+            *problem.train, batch_size=settings["batch_size"], seed=settings["seed"], drop_last=True
+        ),
+    }
+    if problem.validation is not None:
+        parts["best"] = BestWeights(model)
+    return problem, parts
+
+
 def _require_same(folder: Path, described: dict[str, Any], data: str) -> None:
     """Raise a ValueError if data of the user's own have changed since the run began."""
     try:
@@ -552,7 +561,7 @@ def _is_stale(best: BestWeights, settings: dict[str, Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
     """What a run learns, a named data set or data of the user's own.
 
     Attributes:
@@ -579,14 +588,14 @@ class _Problem:
         return evaluate(model, inputs, targets, loss_function=self.loss, metrics=self.metrics)
 
 
-def _problem(settings: dict[str, Any]) -> _Problem:
+def _problem(settings: dict[str, Any]) -> Problem:
     if settings["data"] in NAMES:
         data = load_data(settings["data"]).to(settings["device"])
         parts = [data.train]
         if "validation" in settings:
             share = settings["validation"]
             parts = random_split(data.train, [1 - share, share], settings["seed"])
-        return _Problem(
+        return Problem(
             parts[0],
             parts[1] if len(parts) > 1 else None,
             data.test,
@@ -608,7 +617,7 @@ def _problem(settings: dict[str, Any]) -> _Problem:
             )
         return image_network(inputs.shape[1:], outputs, **options)
 
-    return _Problem(
+    return Problem(
         *(own.train, own.validation, None, own.format.loss, own.format.metrics, network),
         {"format": own.format.as_json()},
     )
@@ -622,7 +631,7 @@ def _optimizer(params: Any, settings: dict[str, Any]) -> optim.Optimizer:
     }
     if settings["momentum"] is not None:
         options["momentum"] = settings["momentum"]
-    rule = _OPTIMIZERS[settings["optimizer"]](params, **options)
+    rule = OPTIMIZERS[settings["optimizer"]](params, **options)
     if not settings["average"]:
         return rule
     return optim.AverageGradient(

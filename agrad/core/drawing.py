@@ -58,10 +58,10 @@ def draw(root: Node, names: Iterable[tuple[str, Any]] | None) -> Drawing:
     lines = ["digraph {", "  node [shape=box];"]
     numbers = count()
 
-    def add(label: str, shape: tuple[int, ...], style: str = "") -> str:
+    def add(label: str, shape: tuple[int, ...], style: str = "", more: str = "") -> str:
         label = label.replace("\\", "\\\\").replace('"', '\\"')
         key = f"n{next(numbers)}"
-        lines.append(f'  {key} [label="{label}\\n{shape}"{style}];')
+        lines.append(f'  {key} [label="{label}\\n{shape}{more}"{style}];')
         return key
 
     for node in topological_order(root):
@@ -71,8 +71,20 @@ def draw(root: Node, names: Iterable[tuple[str, Any]] | None) -> Drawing:
                 sources.append(add("constant", array.shape, ", shape=ellipse, style=dashed"))
                 continue
             if parent not in found:
-                found[parent] = add(known.get(parent, "leaf"), array.shape, ", shape=ellipse")
+                name, more = known.get(parent, "leaf"), _gradients(parent)
+                found[parent] = add(name, array.shape, ", shape=ellipse", more)
             sources.append(found[parent])
         found[node] = add(type(node.operation).__name__, node.out.shape)
         lines += [f"  {source} -> {found[node]};" for source in sources]
     return Drawing("\n".join([*lines, "}"]))
+
+
+def _gradients(leaf: Any) -> str:
+    """Return a line on the gradients that a leaf has: numbers, or the lengths of arrays."""
+    words = []
+    for sign, gradient in (("g", leaf.grad), ("ĝ", leaf.average_grad)):
+        if gradient is not None:
+            single = gradient.size == 1
+            size = gradient.sum() if single else (gradient * gradient).sum() ** 0.5
+            words.append(f"{sign if single else f'‖{sign}‖'} = {float(size):.3g}")
+    return "\\n" + ", ".join(words) if words else ""

@@ -148,17 +148,19 @@ def _inner(x: Array, y: Array) -> float:
     return float((x.astype(np.float64) * y).sum())
 
 
-_HEIGHT, _LABELS, _WIDTH = 26, 160, 640  # pixels of a row, of the names, and of the chart
+_HEIGHT, _LETTER, _BARS = 26, 7, 250  # pixels of a row, of a letter, and of the longest bars
 
 
 def _bars(rows: Sequence[LedgerRow]) -> str:
     """Return a bar chart as SVG: for each row what was promised, above what was delivered."""
     values = [value for row in rows for value in (row.promised, row.delivered)]
     low, high = min(0.0, *values), max(0.0, *values)
-    scale = (_WIDTH - _LABELS) / ((high - low) or 1.0)
+    scale = _BARS / ((high - low) or 1.0)
+    labels = _LETTER * max(len(row.name) for row in rows) + 8
+    width = labels + _BARS
 
     def bar(value: float, top: float, colour: str) -> str:
-        left = _LABELS + scale * (min(value, 0.0) - low)
+        left = labels + scale * (min(value, 0.0) - low)
         return (
             f'<rect x="{left:.1f}" y="{top}" width="{scale * abs(value):.1f}" height="9" '
             f'fill="{colour}"/>'
@@ -168,17 +170,17 @@ def _bars(rows: Sequence[LedgerRow]) -> str:
     for i, row in enumerate(rows):
         top = _HEIGHT * i + 3
         parts.append(
-            f'<text x="{_LABELS - 8}" y="{top + 13}" text-anchor="end" fill="currentColor">'
+            f'<text x="{labels - 8}" y="{top + 13}" text-anchor="end" fill="currentColor">'
             f"{html.escape(row.name)}</text>"
         )
         parts += [bar(row.promised, top, "#999999"), bar(row.delivered, top + 10, "#2277cc")]
-    zero = _LABELS - scale * low
+    zero = labels - scale * low
     height = _HEIGHT * len(rows)
     parts.append(
         f'<line x1="{zero:.1f}" x2="{zero:.1f}" y1="0" y2="{height}" stroke="currentColor"/>'
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
-        f'width="{_WIDTH}" font-size="12" role="img">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" style="max-width: 100%" font-size="12" role="img">'
         "<title>promised (grey) and delivered (blue)</title>" + "".join(parts) + "</svg>"
     )

@@ -582,7 +582,9 @@ class Tensor(Methods):
     def draw(self, names: Iterable[tuple[str, Tensor]] | None = None) -> Drawing:
         r"""Return a drawing of the recorded graph: its operations and leaves, with their shapes.
 
-        Notebooks show it where Graphviz is installed, and its DOT text elsewhere. The graph stays.
+        Leaves with a `.grad` g or an `.average_grad` ĝ show them: a number, or the length ‖g‖ of an
+        array. Inner nodes have none, since sweeps drop theirs as they pass. Notebooks show the
+        drawing where Graphviz is installed, and its DOT text elsewhere. The graph stays.
 
         Args:
             names: The leaves' names, such as `model.named_parameters()`.

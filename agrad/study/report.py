@@ -11,7 +11,16 @@ from agrad.serialization import atomic_write
 from agrad.study.figures import png, save_figure
 from agrad.study.runs import Run
 
-__all__ = ["Rows", "by_model", "introduction", "picture", "spread", "table", "write_page"]
+__all__ = [
+    "Rows",
+    "by_model",
+    "introduction",
+    "page",
+    "picture",
+    "spread",
+    "table",
+    "write_page",
+]
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #ddd; --head: #888 }
@@ -39,6 +48,16 @@ img { max-width: 100% }
 Rows = list[list[str]]
 
 
+def page(title: str, parts: Iterable[str]) -> str:
+    """Return an HTML page that needs nothing but itself: a heading, then the parts."""
+    body = "\n".join([f"<h1>{escape(title)}</h1>", *parts])
+    return (
+        "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n"
+        "<meta name='viewport' content='width=device-width'>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n{body}\n</html>\n"
+    )
+
+
 def write_page(
     results: str | os.PathLike[str], title: str, parts: Iterable[str], figure: Any
 ) -> list[Path]:
@@ -47,16 +66,10 @@ def write_page(
     Raises:
         OSError: A file cannot be written.
     """
-    body = "\n".join([f"<h1>{escape(title)}</h1>", *parts])
-    page = (
-        "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n"
-        "<meta name='viewport' content='width=device-width'>\n"
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n{body}\n</html>\n"
-    )
     folder = Path(results).parent
     paths = [folder / "report.html", folder / "losses.png"]
     with atomic_write(paths[0]) as file:
-        file.write(page.encode())
+        file.write(page(title, parts).encode())
     save_figure(figure, paths[1])
     return paths
 

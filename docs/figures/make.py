@@ -1,9 +1,10 @@
-"""Make the figures of "Start here" as SVG: `python docs/figures/make.py`.
+"""Make the figures of the documentation as SVG: `python docs/figures/make.py`.
 
 Each figure follows the reader's colour scheme: by a media query of its own where it is an image,
 and by the site's style sheet, docs/_static/agrad.css, where a page contains it.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,11 +13,14 @@ import numpy as np
 from agrad.kernels.cpu.activation import tanh
 
 import agrad as ag
+import agrad.nn.functional as F
 from agrad import optim
+from agrad.study.networks import dense_network
 
 __all__ = ["FIGURES", "main"]
 
 FOLDER = Path(__file__).parent
+ACCURACY = FOLDER.parents[1] / "results" / "accuracy" / "map.json"
 WIDTH, HEIGHT, MARGIN = 480, 320, 34
 STYLE = """
 .figure { --ink: #1b1b1b; --faint: #8a8a8a; --blue: #0068a8; --red: #c64600; --green: #00795a;
@@ -55,6 +59,14 @@ class Canvas:
         """Fill a polygon."""
         self.parts.append(
             f"<path class='area' style='fill: var(--{colour})' d='{self._d(points)}Z'/>"
+        )
+
+    def box(self, one: Point, other: Point, colour: str, opacity: float = 1.0) -> None:
+        """Fill the rectangle between two corners."""
+        (x0, x1), (y0, y1) = (sorted(pair) for pair in zip(self.place(one), self.place(other)))
+        self.parts.append(
+            f"<rect x='{x0:.1f}' y='{y0:.1f}' width='{x1 - x0:.1f}' height='{y1 - y0:.1f}' "
+            f"fill='var(--{colour})' fill-opacity='{opacity:.2f}'/>"
         )
 
     def curve(self, f: Callable[[float], float], colour: str, kind: str = "") -> None:
@@ -292,6 +304,75 @@ def trap() -> Canvas:
     return canvas
 
 
+def ledger() -> Canvas:
+    """What each layer of the deep tanh network promised and delivered in one step."""
+    ag.seed(0)
+    model = dense_network(64, 10, depth=30)
+    images, labels = ag.data.digits("train")
+    loss = F.cross_entropy(model(images[:128]), labels[:128])
+    gradients = ag.grad(loss, list(model.parameters()), retain_graph=True)
+    updates = {p: -1e-3 * np.sign(g.data) for p, g in zip(model.parameters(), gradients)}
+    layers = ag.loss_ledger(loss, updates, model.named_parameters()).layers
+    canvas = Canvas("Promised and delivered by layer", (0, len(layers)), (-0.0105, 0.0012))
+    for i, layer in enumerate(layers):
+        canvas.box((i + 0.1, 0), (i + 0.48, layer.promised), "red")
+        canvas.box((i + 0.52, 0), (i + 0.9, layer.delivered), "blue")
+    canvas.line([(0, 0), (len(layers), 0)], "faint", "thin")
+    canvas.text((0, 0.0005), "promised", "red")
+    canvas.text((6, 0.0005), "delivered", "blue")
+    canvas.text((len(layers), 0.0005), "in thousandths", "faint", "end")
+    canvas.axes(
+        [(2, "first layer"), (len(layers) - 1.5, "last")],
+        [(0, "0"), (-0.005, "-5"), (-0.01, "-10")],
+    )
+    return canvas
+
+
+def accuracy(activation: str) -> Canvas:
+    """The digits of five estimates, by depth and step, from the file of the measurement."""
+    measured = json.loads(ACCURACY.read_text(encoding="utf-8"))
+    steps, depths = measured["steps"], measured["depths"]
+    errors = measured["errors"][activation]
+    names = list(errors[str(depths[0])])
+    width = len(steps) + 1
+    canvas = Canvas(f"Digits of five estimates, {activation}", (0, width * 3 - 1), (0, 11.2))
+    for i, name in enumerate(names):
+        left, low = width * (i % 3), 6.4 - 6 * (i // 3)
+        canvas.text((left, low + 4.2), name)
+        for row, depth in enumerate(depths):
+            for column, error in enumerate(errors[str(depth)][name]):
+                digits = max(0.0, -math.log10(error))
+                corner = left + column, low + row
+                canvas.box(corner, (corner[0] + 1, corner[1] + 1), "blue", min(1.0, digits / 6))
+        canvas.line(
+            [
+                (left + x * len(steps), low + y * 4)
+                for x, y in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))
+            ],
+            "faint",
+            "thin",
+        )
+        for row, depth in enumerate(depths if i % 3 == 0 else ()):
+            canvas.text((left - 0.3, low + row + 0.3), str(depth), "faint", "end")
+    left = 2 * width
+    for digits in range(7):
+        canvas.box((left + digits, 2.4), (left + digits + 1, 3.4), "blue", digits / 6)
+    canvas.text((left, 3.6), "digits", "ink")
+    canvas.text((left + 0.1, 1.4), "0", "faint")
+    canvas.text((left + 6.1, 1.4), "6", "faint")
+    return canvas
+
+
+def accuracy_tanh() -> Canvas:
+    """The map of the errors of tanh networks."""
+    return accuracy("tanh")
+
+
+def accuracy_relu() -> Canvas:
+    """The map of the errors of ReLU networks."""
+    return accuracy("relu")
+
+
 def _point(x: ag.Tensor) -> Point:
     return float(x.data[0]), float(x.data[1])
 
@@ -309,7 +390,11 @@ def _visible(points: Iterable[Point], window: tuple[Point, Point]) -> list[list[
 
 
 FIGURES = {
-    figure.__name__: figure for figure in (secant, chord, digits, path, covariance, fractions, trap)
+    figure.__name__: figure
+    for figure in (
+        *(secant, chord, digits, path, covariance, fractions, trap),
+        *(ledger, accuracy_tanh, accuracy_relu),
+    )
 }
 """The functions that draw, by the names of their files."""
 

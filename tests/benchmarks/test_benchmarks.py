@@ -9,6 +9,7 @@ import time
 from itertools import cycle
 from pathlib import Path
 
+import accuracy
 import dense
 import dense_report
 import dense_step
@@ -250,3 +251,14 @@ def test_a_phase_is_traced_in_the_files_of_agrad_alone() -> None:
     assert all((ROOT / file).is_file() for file in files)
     calls = sum(event == "call" for event, _ in events)
     assert 2 * calls == len(events) == len(trace_calls.trace(run["forward"]))
+
+
+def test_the_errors_of_estimates() -> None:
+    """Second and fourth order on a smooth network; nothing to miss in a single layer."""
+    single, deep = (accuracy.Network("tanh", depth, seed=0) for depth in (1, 3))
+    assert single.errors(0.1)["factorized"] < 1e-14
+    long, short = deep.errors(0.1), deep.errors(0.05)
+    powers = {name: math.log2(long[name] / short[name]) for name in long}
+    expected = {"gradient": 1, "midpoint": 2, "trapezoid": 2, "factorized": 2, "extrapolated": 4}
+    assert {name: round(power) for name, power in powers.items()} == expected
+    assert accuracy.Network("relu", 1, seed=0).errors(0.003)["gradient"] < 0.01

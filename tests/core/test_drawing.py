@@ -55,6 +55,19 @@ def test_a_leaf_that_is_used_twice_is_drawn_once() -> None:
     assert str(drawing) == repr(drawing) == drawing.dot
 
 
+def test_leaves_show_the_gradients_that_they_have() -> None:
+    w = ag.tensor(2.0, requires_grad=True)
+    v = ag.tensor(np.array([3.0, 4.0]), requires_grad=True)
+    loss = (w * v).sum()
+    loss.average_backward({w: 2.0, v: [0.0, 0.0]}, retain_graph=True)
+    assert r'"w\n()\nĝ = 7"' in loss.draw([("w", w)]).dot
+    assert r'"leaf\n(2,)\n‖ĝ‖ = 4.24"' in loss.draw().dot
+    loss.backward(retain_graph=True)
+    assert r'"w\n()\ng = 7, ĝ = 7"' in loss.draw([("w", w)]).dot
+    assert r'"leaf\n(2,)\n‖g‖ = 2.83, ‖ĝ‖ = 4.24"' in loss.draw().dot
+    assert r'"Sum\n()"' in loss.draw().dot
+
+
 def test_errors() -> None:
     loss, names = loss_and_leaves()
     with pytest.raises(ValueError, match=r"draw: the tensor, of shape \(4,\), is a leaf"):

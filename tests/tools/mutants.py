@@ -69,6 +69,7 @@ CHECKPOINT = "agrad/checkpoint.py"
 CHECK = "agrad/testing/gradients.py"
 ATTRIBUTION = "agrad/attribution.py"
 DRAWING = "agrad/core/drawing.py"
+INSPECT = "agrad/cli/inspect.py"
 
 KINDS = [
     Mutant(
@@ -1811,6 +1812,38 @@ TRAININGS = [
         "drawing: Graphviz' failure passes for a picture",
         "drawing",
         "graphviz",
+    ),
+    Mutant(
+        DRAWING,
+        "else (gradient * gradient).sum() ** 0.5",
+        "else gradient.sum()",
+        "drawing: the sum of a gradient passes for its length",
+        "drawing",
+        "gradients",
+    ),
+    Mutant(
+        INSPECT,
+        "        p.writable()[...] = start\n",
+        "        pass\n",
+        "inspect: the ledger starts where the step has ended",
+        "inspect",
+        "itself",
+    ),
+    Mutant(
+        INSPECT,
+        "        p.writable()[...] = end\n",
+        "        pass\n",
+        "inspect: measuring a step takes it back",
+        "inspect",
+        "itself",
+    ),
+    Mutant(
+        INSPECT,
+        "iteration = checkpoint.restore(parts) + 1",
+        "iteration = checkpoint.iteration + 1",
+        "inspect: every checkpoint's step is the first of the run",
+        "inspect",
+        "run",
     ),
 ]
 
