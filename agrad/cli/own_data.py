@@ -101,7 +101,7 @@ class Format:
         if (vocabulary := self.vocabulary) is not None:
             texts = _texts(content, self.text or "x", path)
             ids = map(vocabulary.encode, map(tokenize, texts))
-            return pad_sequences(ids, *self.shape)[0]
+            return pad_sequences(ids, self.shape[0])[0]
         if self.columns is not None:
             return TableEncoder.from_state(self.columns).encode(content)
         if "x" not in content:
