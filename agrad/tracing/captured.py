@@ -318,7 +318,9 @@ class Plan:
             self.has_stray_views = any(map(is_stray_view, self.leaves))
             self._places = GradientPlaces(self.parents)
             self._arrays = arrays  # last, for other threads
-        modes = [module.training == mode for module, mode in self._modes]
+        modes = [
+            module.training == mode and not module.backward_hooks for module, mode in self._modes
+        ]
         return arrays if all(modes) and wanting(self.leaves) == self._wanting else None
 
     def run(self, name: str, inputs: Values, start: Run | None = None) -> Run:

@@ -15,6 +15,8 @@ pytest.importorskip("click")
 
 from command_line import fail, invoke, lines, one_line
 
+from agrad.cli.own_data import load_own_data
+
 SMALL = ("--depth", "2", "--width", "16", "--batch-size", "32", "--lr", "0.01")
 
 
@@ -191,6 +193,17 @@ def test_texts_of_a_table(tmp_path: Path) -> None:
     rated = tmp_path / "rated"
     train(rated, *words[:2], "--target", "stars", *words[4:-1], 40, *CONV)
     assert "r2 0.9" in invoke("evaluate", rated).output
+
+
+def test_the_vocabulary_knows_no_held_out_words(tmp_path: Path) -> None:
+    data = tmp_path / "a.csv"
+    rows = [f"word{i},{i % 2}" for i in range(20)]
+    data.write_text("\n".join(["review,label", *rows]))
+    own = load_own_data(data, "label", "review", "classification", 0.25, seed=0)
+    assert own.validation is not None
+    assert len(own.format.words or []) == 15
+    assert (own.validation[0] <= 1).all()  # unknown words and padding
+    assert own.train[0].shape == (15, 16)
 
 
 def test_a_folder_of_texts(tmp_path: Path) -> None:
