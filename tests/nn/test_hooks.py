@@ -64,13 +64,18 @@ def test_hooks_act_in_grad_and_in_higher_derivatives() -> None:
 
 def test_a_gradient_of_another_dtype_or_shape() -> None:
     x = ag.tensor(X, requires_grad=True, dtype=np.float32)
-    kept = np.ones((4, 3))
+    kept = np.ones((4, 3), np.float32)
     y = x.reshape(4, 3)
     handle = y.register_hook(lambda grad: kept)
     y.sum().backward()
-    assert x.grad.dtype == np.float32
     kept[:] = 7
     np.testing.assert_array_equal(x.grad, np.ones((4, 3)))
+    x.zero_grad()
+    y = x.reshape(4, 3)
+    y.register_hook(lambda grad: np.full((4, 3), 2.0))
+    y.sum().backward()
+    assert x.grad.dtype == np.float32
+    np.testing.assert_array_equal(x.grad, np.full((4, 3), 2))
     y = x.reshape(4, 3)
     handle = y.register_hook(lambda grad: grad[0])
     with pytest.raises(ValueError, match=r"of shape \(3,\) in the place of one of shape \(4, 3\)"):

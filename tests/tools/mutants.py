@@ -1766,9 +1766,9 @@ TRAININGS = [
     ),
     Mutant(
         "agrad/core/hooks.py",
-        "return self if self.hooks else self.operation.without_average",
-        "return self.operation.without_average",
-        "hooks: an average passes by a hook in silence until it meets it",
+        "        if self.hooks:\n            raise AverageUndefinedError(",
+        "        if False:\n            raise AverageUndefinedError(",
+        "hooks: an average passes by a hook in silence",
         "hooks",
         "averages_refuse or what_a_module",
     ),
@@ -1779,6 +1779,14 @@ TRAININGS = [
         "hooks: a leaf's gradient is the array that a hook returned",
         "hooks",
         "another_dtype",
+    ),
+    Mutant(
+        "agrad/ops/pooling.py",
+        "self.places(x) % (height * width)",
+        "self.places(x)",
+        "pooling: indices count from the first plane of the batch",
+        "functional",
+        "unpool",
     ),
     Mutant(
         "agrad/nn/hooks.py",
