@@ -1,4 +1,4 @@
-"""Data of the user's own for the commands: tables, .npz files and folders of images."""
+"""Data of the user's own for the commands: tables, .npz files, folders of images or texts."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,11 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 import agrad.nn.functional as F
-from agrad.data import TableEncoder, random_split, read_images, read_npz, read_table
+from agrad.data import (
+    TableEncoder,
+    Vocabulary,
+    pad_sequences,
+    random_split,
+    read_images,
+    read_npz,
+    read_table,
+    read_texts,
+    tokenize,
+)
 
 __all__ = ["Format", "OwnData", "load_own_data"]
 
 _TABLES = (".csv", ".parquet", ".tsv")
+_VOCABULARY, _LENGTH = 5000, 200  # of texts, as those of imdb
+_SHORTEST = 16  # halved by the four blocks of `text_network`
+_OF_TEXTS = ("text", "words")  # in the description of texts only
 
 
 @dataclass(frozen=True)
@@ -21,13 +34,15 @@ class Format:
     """How files become inputs, and the network's outputs predictions; JSON can store it.
 
     Attributes:
-        kind: "table", "npz" or "images".
-        target: the column or array to predict; None for images.
+        kind: "table", "npz", "images" or "texts".
+        target: the column or array to predict; None for images and texts.
         columns: the state of the table's `TableEncoder`.
         classes: the classes, in the order of the network's outputs; None for a regression.
         mean: the mean of the training targets of a regression, which learns standardized ones.
         deviation: their standard deviation.
         shape: the shape of an example.
+        text: the column of a table that holds its texts; None if the other columns are the inputs.
+        words: the words of the vocabulary of texts; None for other data.
     """
 
     kind: str
@@ -37,10 +52,13 @@ class Format:
     mean: float
     deviation: float
     shape: list[int]
+    text: str | None = None
+    words: list[str] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the format as plain values."""
-        return asdict(self)
+        content = asdict(self)
+        return {k: v for k, v in content.items() if k not in _OF_TEXTS or v is not None}
 
     @classmethod
     def from_json(cls, content: Any) -> "Format":
@@ -60,6 +78,11 @@ class Format:
         return 1 if self.classes is None else len(self.classes)
 
     @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The vocabulary of texts; None for other data."""
+        return None if self.words is None else Vocabulary(self.words)
+
+    @property
     def loss(self) -> Any:
         """The loss function."""
         return F.mse_loss if self.classes is None else F.cross_entropy
@@ -69,12 +92,16 @@ class Format:
         """The names of the metrics beside the loss and the accuracy."""
         return ["r2"] if self.classes is None else []
 
-    def inputs(self, content: Mapping[str, Any], path: Path) -> NDArray[np.float32]:
-        """Return the inputs in a file's content.
+    def inputs(self, content: Mapping[str, Any], path: Path) -> NDArray[Any]:
+        """Return the inputs in a file's content: numbers, float32, or the ids of words, int32.
 
         Raises:
             ValueError: they do not have the form of the training data.
         """
+        if (vocabulary := self.vocabulary) is not None:
+            texts = _texts(content, self.text or "x", path)
+            ids = map(vocabulary.encode, map(tokenize, texts))
+            return pad_sequences(ids, self.shape[0])[0]
         if self.columns is not None:
             return TableEncoder.from_state(self.columns).encode(content)
         if "x" not in content:
@@ -106,7 +133,7 @@ class Format:
 
     def read(self, path: Path) -> dict[str, Any]:
         """Return a file's content."""
-        return _read(path, self.classes if self.kind == "images" else None)[1]
+        return _read(path, self.kind, self.classes)[1]
 
 
 @dataclass(frozen=True)
@@ -119,14 +146,21 @@ class OwnData:
 
 
 def load_own_data(
-    path: Path, target: str | None, task: str | None, validation: float | Path | None, seed: int
+    path: Path,
+    target: str | None,
+    text: str | None,
+    task: str | None,
+    validation: float | Path | None,
+    seed: int,
 ) -> OwnData:
-    """Read a file or a folder of images, hold out a part, and learn the format from the rest.
+    """Read a file or a folder, hold out a part, and learn the format from the rest.
 
     Args:
         path: a CSV, TSV or Parquet file; a .npz file with the arrays x and y; or a folder with a
-            folder of images for each class.
+            folder of images, or of .txt files, for each class.
         target: the column of a table to predict.
+        text: the column of a table that holds texts to predict it from; by default all other
+            columns are the inputs.
         task: "classification" or "regression"; by default a regression for targets that are
             numbers with a fraction in their type, otherwise a classification.
         validation: the share to hold out, another such file, or None.
@@ -137,11 +171,14 @@ def load_own_data(
         OSError: they cannot be read.
         ImportError: a package that reads them is missing.
     """
-    kind, content = _read(path, None)
+    kind, content = _read(path)
     if kind == "table" and target is None:
         raise ValueError(f"{str(path)!r} is a table; name the column to predict with --target")
-    if kind != "table" and target is not None:
-        raise ValueError(f"--target is for tables, and {str(path)!r} is none")
+    for option, column_name in (("--target", target), ("--text", text)):
+        if kind != "table" and column_name is not None:
+            raise ValueError(f"{option} is for tables, and {str(path)!r} is none")
+    if text is not None and text == target:
+        raise ValueError(f"--text and --target must name different columns, got {text!r} for both")
     name = target if target is not None else "y"
     column = _target(content, name, path)
     rows = np.arange(len(column))
@@ -152,19 +189,29 @@ def load_own_data(
         if not len(rows) or not len(held_out):
             raise ValueError(f"{str(path)!r} has too few examples to hold out {validation:g}")
     train = _at(content, rows)
-    columns = TableEncoder(train, name).state_dict() if kind == "table" else None
+    columns, words, shape = None, None, []
+    if kind == "texts" or text is not None:
+        tokens = [tokenize(words) for words in _texts(train, text or "x", path)]
+        words = Vocabulary.build(tokens, _VOCABULARY).words
+        # Padding that no text needs would only dilute the mean over time.
+        shape = [max(_SHORTEST, min(_LENGTH, max(map(len, tokens))))]
+        if not words:
+            raise ValueError(f"{str(path)!r} has no words to learn from")
+    elif kind == "table":
+        columns = TableEncoder(train, name).state_dict()
+    else:
+        shape = list(np.shape(content["x"])[1:])
     if task is None:
         task = "regression" if column.dtype.kind == "f" else "classification"
     classes, mean, deviation = None, 0.0, 1.0
     if task == "classification":
-        classes = content["classes"] if kind == "images" else np.unique(column).tolist()
+        classes = content["classes"] if "classes" in content else np.unique(column).tolist()
     elif column.dtype.kind not in "fiu":
         raise ValueError(f"the target {name!r} of a regression must be numbers")
     else:
         numbers = column[rows].astype(np.float64)
         mean, deviation = float(numbers.mean()), float(numbers.std()) or 1.0
-    shape = [] if kind == "table" else list(np.shape(content["x"])[1:])
-    form = Format(kind, target, columns, classes, mean, deviation, shape)
+    form = Format(kind, target, columns, classes, mean, deviation, shape, text, words)
     examples = form.inputs(train, path), form.targets(train, path)
     other = None
     if held_out is not None:
@@ -176,15 +223,25 @@ def load_own_data(
     return OwnData(examples, other, form)
 
 
-def _read(path: Path, classes: list[Any] | None) -> tuple[str, dict[str, Any]]:
+def _read(
+    path: Path, kind: str | None = None, classes: list[Any] | None = None
+) -> tuple[str, dict[str, Any]]:
     """Return the kind and the content of a file or a folder.
 
-    The target "y" of images are the names of their folders.
+    The target "y" of images and texts are the names of their folders. A folder has texts if all
+    files in its folders do, unless its kind is known.
     """
     if path.is_dir():
-        images, labels, names = read_images(path, grey=True)
-        words = np.array(names, object)[labels]
-        return "images", {"x": images[:, 0], "y": words, "classes": classes or names}
+        endings = {file.suffix.lower() for file in path.glob("*/*")} - {""}
+        examples: NDArray[Any]
+        if (kind or ("texts" if endings == {".txt"} else "images")) == "texts":
+            texts, labels, names = read_texts(path)
+            kind, examples = "texts", np.array(texts, object)
+        else:
+            images, labels, names = read_images(path, grey=True)
+            kind, examples = "images", images[:, 0]
+        named = np.array(names, object)[labels]
+        return kind, {"x": examples, "y": named, "classes": classes or names}
     if path.suffix.lower() in _TABLES:
         return "table", read_table(path)
     if path.suffix.lower() == ".npz":
@@ -196,6 +253,15 @@ def _read(path: Path, classes: list[Any] | None) -> tuple[str, dict[str, Any]]:
 
 def _at(content: Mapping[str, Any], rows: NDArray[Any]) -> dict[str, Any]:
     return {name: value[rows] for name, value in content.items() if name != "classes"}
+
+
+def _texts(content: Mapping[str, Any], name: str, path: Path) -> list[str]:
+    if name not in content:
+        raise ValueError(f"{str(path)!r} has no {name!r}, only {sorted(content)}")
+    texts = content[name]
+    if texts.dtype.kind == "f":
+        raise ValueError(f"the texts {name!r} in {str(path)!r} are numbers")
+    return [str(text) for text in texts]
 
 
 def _target(content: Mapping[str, Any], name: str, path: Path) -> NDArray[Any]:

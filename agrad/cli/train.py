@@ -42,6 +42,7 @@ from agrad.study.networks import (
     dense_network,
     image_network,
     make_network,
+    text_network,
 )
 from agrad.train import DECAY, Evaluation, evaluate
 from agrad.train import train as train_model
@@ -58,7 +59,7 @@ _NEED_MOMENTUM = ("rmsprop", "sgd")  # to be cautious; the others have momentum 
 _AUTO_START = 1e-4
 _ITERATIONS = 320
 _MAY_BE_NONE = ("init", "momentum", "epochs")
-_IF_GIVEN = ("target", "task", "validation", "patience")  # in the settings only then
+_IF_GIVEN = ("target", "text", "task", "validation", "patience")  # in the settings only then
 _WITH_RESUME = ("iterations", "checkpoint_every", "keep")  # options allowed with --resume
 _SIZES = {"dense": {"depth": 30, "width": 64}, "conv": {"depth": 12, "width": 32}}
 
@@ -113,14 +114,19 @@ class _Validation(click.ParamType["float | str"]):
     show_default=True,
     help=f"Data set: {', '.join(NAMES)} (digits needs no download, imdb needs --model conv); or a "
     "table (.csv, .tsv, .parquet) with --target; or a .npz file with arrays x and y; or a folder "
-    "with a folder of images for each class.",
+    "with a folder of images, or of .txt files, for each class. Texts need --model conv.",
 )
 @click.option("--target", metavar="COLUMN", help="Column of a table to predict.")
+@click.option(
+    "--text",
+    metavar="COLUMN",
+    help="Column of a table that holds texts, from which alone to predict; needs --model conv.",
+)
 @click.option(
     "--task",
     type=click.Choice(["classification", "regression"]),
     help="For data of your own.  [default: regression for numbers, and classification for words, "
-    "for integers of a .npz file and for images]",
+    "for integers of a .npz file, and for folders of images or texts]",
 )
 @click.option(
     "--validation",
@@ -416,7 +422,7 @@ def _completed(settings: dict[str, Any]) -> list[str]:
     if settings["data"] == "imdb" and settings["model"] == "dense":
         problems.append("--data imdb needs --model conv")
     own = settings["data"] not in NAMES
-    for name in ("target", "task"):
+    for name in ("target", "text", "task"):
         if name in settings and not own:
             problems.append(f"--{name} is for data of your own, not for {settings['data']}")
     if isinstance(settings.get("validation"), str) and not own:
@@ -609,6 +615,10 @@ def _problem(settings: dict[str, Any]) -> Problem:
     outputs = own.format.outputs
 
     def network(kind: str, options: dict[str, Any]) -> nn.Module:
+        if (vocabulary := own.format.vocabulary) is not None:
+            if kind == "dense":
+                raise ValueError("texts need --model conv")
+            return text_network(len(vocabulary), outputs, **options)
         if kind == "dense":
             return dense_network(inputs[0].size, outputs, **options)
         if inputs.ndim != 3:

@@ -67,7 +67,7 @@ class Trained:
         first, last = next(iter(weights.values())), list(weights.values())[-1]
         if settings["model"] == "dense":
             return dense_network(first.shape[1], len(last), **options)
-        if settings["data"] == "imdb":
+        if settings["data"] == "imdb" or (self.format and self.format.words is not None):
             return text_network(len(first), len(last), **options)
         # The sizes of images do not decide those of weights.
         return image_network((8, 8), len(last), **options)
@@ -111,8 +111,8 @@ def own_data_arguments(settings: dict[str, Any]) -> tuple[Any, ...]:
     if isinstance(validation, str):
         validation = Path(validation)
     return (
-        *(Path(settings["data"]), settings.get("target"), settings.get("task")),
-        *(validation, settings["seed"]),
+        *(Path(settings["data"]), settings.get("target"), settings.get("text")),
+        *(settings.get("task"), validation, settings["seed"]),
     )
 
 

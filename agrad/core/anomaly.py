@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from agrad.backend import Array
+from agrad.core.hooks import unhooked
 from agrad.errors import AnomalyError
 from agrad.ops.operation import Gradients, Operation, Point
 
@@ -109,7 +110,7 @@ def check_gradients(
         if needs[i] and gradient is not None and not np.isfinite(gradient).all():
             error = AnomalyError(
                 f"detect_anomaly: the {'average ' if average else ''}backward pass of "
-                f"{type(operation).__name__} gave a gradient with {_first_bad(gradient)} "
+                f"{type(unhooked(operation)).__name__} gave a gradient with {_first_bad(gradient)} "
                 f"for its operand {i}; operands: {_describe(inputs)}; gradient "
                 f"of its result: {_describe([grad])}"
             )

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
+from agrad.core.hooks import unhooked
 from agrad.core.program import Node, topological_order
 
 __all__ = ["Drawing", "draw"]
@@ -74,7 +75,7 @@ def draw(root: Node, names: Iterable[tuple[str, Any]] | None) -> Drawing:
                 name, more = known.get(parent, "leaf"), _gradients(parent)
                 found[parent] = add(name, array.shape, ", shape=ellipse", more)
             sources.append(found[parent])
-        found[node] = add(type(node.operation).__name__, node.out.shape)
+        found[node] = add(type(unhooked(node.operation)).__name__, node.out.shape)
         lines += [f"  {source} -> {found[node]};" for source in sources]
     return Drawing("\n".join([*lines, "}"]))
 

@@ -30,10 +30,11 @@ from agrad.backend import (
 from agrad.core.anomaly import recorded_at, remember
 from agrad.core.context import grad_enabled, is_grad_enabled, recorder, remembering
 from agrad.core.drawing import Drawing, draw
+from agrad.core.hooks import Hook, Hooked, RemovableHandle, require_hook
 from agrad.core.methods import Methods
 from agrad.core.program import Node, Program, compute
 from agrad.core.synonyms import takes_dim
-from agrad.errors import CaptureError, NonFiniteError
+from agrad.errors import CaptureError, FreedGraphError, NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
 from agrad.ops import arithmetic, linalg, reduction, shape
@@ -611,6 +612,54 @@ class Tensor(Methods):
                 f"draw: the tensor, of shape {self.shape}, is a leaf; nothing was computed from it"
             )
         return draw(self.node, names)
+
+    def register_hook(self, hook: Hook) -> RemovableHandle:
+        """Let a function see, and perhaps replace, the gradient of this result in backward passes.
+
+        The gradient is that of all that was computed from this Tensor. `backward` and `agrad.grad`
+        call the hook before the gradient goes on; what `agrad.grad` returns for this Tensor itself
+        is the gradient before. `average_backward` refuses a graph with hooks: a changed average
+        gradient would not explain the change of the value.
+
+        Args:
+            hook: Called with the gradient, an array, or a Tensor with `create_graph`. It must not
+                change it in place. What it returns, unless None, goes on in its place.
+
+        Returns:
+            A handle whose `remove` removes the hook; it can be used in a `with` statement.
+
+        Raises:
+            ValueError: This Tensor is a leaf, whose gradient is its `.grad` after the backward
+                pass; or it requires no gradient.
+            TypeError: `hook` is not callable.
+            CaptureError: In a function being captured.
+
+        Example:
+            >>> import agrad as ag
+            >>> x = ag.tensor([1.0, 2.0], requires_grad=True)
+            >>> y = x * 3
+            >>> handle = y.register_hook(lambda grad: grad.clip(-1, 1))
+            >>> (5 * y).sum().backward()
+            >>> x.grad
+            array([3., 3.], dtype=float32)
+        """
+        require_hook("register_hook", hook)
+        if recorder.get() is not None:
+            raise CaptureError(
+                "capture: register_hook: replays would not call the hook; leave this part "
+                "uncaptured"
+            )
+        self.require_graph("register_hook")
+        if self.node is None:
+            raise ValueError(
+                f"register_hook: the tensor, of shape {self.shape}, is a leaf; change its .grad "
+                "after backward(), or register the hook on a result"
+            )
+        if self.node.out is None:
+            raise FreedGraphError("register_hook: the graph was freed by an earlier sweep")
+        if not isinstance(self.node.operation, Hooked):
+            self.node.operation = Hooked(self.node.operation)
+        return RemovableHandle(self.node.operation, "hooks").add(hook)
 
     def zero_grad(self) -> None:
         """Clear both gradients."""

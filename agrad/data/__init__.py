@@ -5,7 +5,7 @@ from agrad.data.datasets import digits, fashion_mnist, mnist
 from agrad.data.movie_reviews import imdb, imdb_vocabulary
 from agrad.data.prefetch import Prefetch
 from agrad.data.subset import Dataset, Subset, collate, collate_sequences, random_split
-from agrad.data.table import TableEncoder, read_images, read_npz, read_table
+from agrad.data.table import TableEncoder, read_images, read_npz, read_table, read_texts
 from agrad.data.text import Vocabulary, pad_sequences, tokenize
 from agrad.data.transforms import (
     Compose,
@@ -43,5 +43,6 @@ __all__ = [
     "read_images",
     "read_npz",
     "read_table",
+    "read_texts",
     "tokenize",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from agrad import random
 from agrad.data.arguments import integer
+from agrad.data.several import is_several, mapped, unpacked
 from agrad.data.subset import Collate, collate
 
 __all__ = ["Batches"]
@@ -23,16 +24,17 @@ class Batches:
 
     Args:
         arrays: Arrays or Tensors of shape (N, ...), N examples each. Batches are on the device of
-            their array. Or a single data set: an object with `__len__` and `__getitem__` that
-            returns examples, tuples of arrays or numbers; see `Dataset`.
+            their array. For a model of several inputs, one of them may be a tuple or a dict of
+            arrays, and so is its batch. Or a single data set: an object with `__len__` and
+            `__getitem__` that returns examples, tuples of arrays or numbers; see `Dataset`.
         batch_size: The number of examples in a batch.
         shuffle: Whether to shuffle the examples in every epoch; otherwise they keep their order.
         seed: The non-negative seed of the order; by default it is drawn from
             `agrad.random.generator()`, so `ag.seed` determines it.
         drop_last: Whether to omit a last batch shorter than `batch_size`.
-        transform: A function of the first array of each batch that returns what takes its place,
-            such as the augmentations of images. What it draws from `agrad.random.generator()` is
-            determined by the seed, the epoch and the batch.
+        transform: A function of the first array of each batch, or of its tuple or dict of arrays,
+            that returns what takes its place, such as the augmentations of images. What it draws
+            from `agrad.random.generator()` is determined by the seed, the epoch and the batch.
         weights: Of each example, a number that is not negative. An epoch then draws N examples with
             replacement, each with a probability in proportion to its weight; it needs `shuffle`.
         collate: Makes a batch, a tuple of arrays, of a list of examples of a data set; by default
@@ -216,7 +218,7 @@ class Batches:
 
     def _load(self, rows: Any) -> tuple[Any, ...]:
         if self._dataset is None:
-            batch = tuple(array[rows] for array in self._arrays)
+            batch = tuple(mapped(lambda array: array[rows], part) for part in self._arrays)
         else:
             examples = [self._dataset[int(row)] for row in rows]
             batch = tuple((self._collate or collate)(examples))
@@ -249,17 +251,23 @@ def _shares(weights: Any, examples: int, shuffle: bool) -> Any:
 
 def _common_length(arrays: tuple[Any, ...]) -> int:
     """Return the length that the arrays' first axes share."""
-    if not arrays:
+    lengths = []
+    for position, part in enumerate(arrays):
+        names, own = unpacked(part)
+        for i, array in enumerate(own):
+            where = f"argument {position}"
+            if is_several(part):
+                where += f"[{names[i]!r}]" if names else f"[{i}]"
+            if not hasattr(array, "shape"):
+                raise TypeError(
+                    f"Batches: {where} is of type {type(array).__name__}; "
+                    "convert it with numpy.asarray"
+                )
+            if not array.shape:
+                raise ValueError(f"Batches: {where} is 0-d; it has no axis of examples")
+            lengths.append(array.shape[0])
+    if not lengths:
         raise ValueError("Batches: at least one array is needed")
-    for position, array in enumerate(arrays):
-        if not hasattr(array, "shape"):
-            raise TypeError(
-                f"Batches: argument {position} is of type {type(array).__name__}; "
-                "convert it with numpy.asarray"
-            )
-        if not array.shape:
-            raise ValueError(f"Batches: argument {position} is 0-d; it has no axis of examples")
-    lengths = [array.shape[0] for array in arrays]
     if len(set(lengths)) > 1:
         raise ValueError(
             f"Batches: the arrays have {lengths} examples; their first axes must have equal length"

@@ -9,16 +9,19 @@ from numpy.typing import NDArray
 
 from agrad import random
 from agrad.data.arguments import integer
+from agrad.data.several import is_several, mapped, packed, unpacked
 
 __all__ = ["Dataset", "Subset", "collate", "collate_sequences", "random_split"]
 
 Collate = Callable[[list[Any]], tuple[Any, ...]]
+_Fit = Callable[[list[NDArray[Any]]], list[NDArray[Any]]]
 
 
 class Dataset(Protocol):
     """Examples by number: anything with `__len__` and `__getitem__`.
 
-    An example is a tuple of arrays or numbers, such as an image and its class, or a single one.
+    An example is a tuple of arrays or numbers, such as an image and its class, or a single one. For
+    a model of several inputs, a part of it may be a tuple of arrays or a dict.
     What it draws from `agrad.random.generator()` is determined by the seed, the epoch and the batch
     of its `Batches`.
     """
@@ -65,7 +68,8 @@ def random_split(data: Any, lengths: Sequence[float], seed: int | None = None) -
     """Divide examples at random into parts without common examples.
 
     Args:
-        data: a data set, or a tuple of arrays of equal length.
+        data: a data set, or a tuple of arrays of equal length; an entry of it may be a tuple or a
+            dict of arrays.
         lengths: the numbers of examples of the parts, whose sum is that of the data; or the shares,
             whose sum is 1. A share is rounded down, and the first parts get the rest, one each.
         seed: the non-negative seed; by default drawn from `agrad.random.generator()`.
@@ -86,7 +90,12 @@ def random_split(data: Any, lengths: Sequence[float], seed: int | None = None) -
         >>> test_x, test_y
         (array([8, 1]), array([64,  1]))
     """
-    counts = [len(array) for array in data] if isinstance(data, tuple) else [len(data)]
+    arrays = (
+        [array for part in data for array in unpacked(part)[1]]
+        if isinstance(data, tuple)
+        else [data]
+    )
+    counts = [len(array) for array in arrays]
     if len(set(counts)) != 1:
         raise ValueError(f"random_split: data must have arrays of equal length, got {counts}")
     sizes = _sizes(counts[0], list(lengths))
@@ -96,8 +105,12 @@ def random_split(data: Any, lengths: Sequence[float], seed: int | None = None) -
     order = np.random.default_rng(seed).permutation(counts[0])
     parts = np.split(order, np.cumsum(sizes)[:-1])
     if isinstance(data, tuple):
-        return [tuple(array[part] for array in data) for part in parts]
+        return [tuple(_rows(entry, part) for entry in data) for part in parts]
     return [Subset(data, part) for part in parts]
+
+
+def _rows(entry: Any, rows: NDArray[Any]) -> Any:
+    return mapped(lambda array: array[rows], entry)
 
 
 def _sizes(count: int, lengths: list[float]) -> list[int]:
@@ -116,14 +129,16 @@ def _sizes(count: int, lengths: list[float]) -> list[int]:
     return sizes
 
 
-def collate(examples: list[Any]) -> tuple[NDArray[Any], ...]:
+def collate(examples: list[Any]) -> tuple[Any, ...]:
     """Return a batch: the parts of the examples, stacked along a new first axis.
 
     Args:
-        examples: tuples of arrays or numbers of the same shapes; any other example is one part.
+        examples: tuples of arrays or numbers of the same shapes; any other example is one part. A
+            part may be a tuple of arrays, or a dict, and is one in the batch.
 
     Raises:
-        ValueError: the examples differ in their number of parts, or a part in its shape.
+        ValueError: the examples differ in their number of parts or in their names, or a part in its
+            shape.
 
     Example:
         >>> import numpy as np
@@ -132,21 +147,22 @@ def collate(examples: list[Any]) -> tuple[NDArray[Any], ...]:
         >>> images.shape, labels
         ((2, 2, 2), array([3, 4]))
     """
-    return tuple(_stacked("collate", i, part) for i, part in enumerate(_parts("collate", examples)))
+    return _collated("collate", examples, list)
 
 
-def collate_sequences(examples: list[Any]) -> tuple[NDArray[Any], ...]:
+def collate_sequences(examples: list[Any]) -> tuple[Any, ...]:
     """Return a batch of examples of different lengths, padded with zeros at their ends.
 
     Every part whose examples have axes is padded along the first of them, to the longest of the
     batch. For ids, 0 is the padding of a `Vocabulary` and of `nn.Embedding(..., padding_idx=0)`.
 
     Args:
-        examples: tuples of arrays or numbers, such as ids of shape (length,) and a class.
+        examples: tuples of arrays or numbers, such as ids of shape (length,) and a class; see
+            `collate`.
 
     Raises:
-        ValueError: the examples differ in their number of parts, or a part in more than the length
-            of its first axis.
+        ValueError: the examples differ in their number of parts or in their names, or a part in
+            more than the length of its first axis.
 
     Example:
         >>> import numpy as np
@@ -155,26 +171,38 @@ def collate_sequences(examples: list[Any]) -> tuple[NDArray[Any], ...]:
         (array([[4, 5, 6],
                [7, 0, 0]]), array([1, 0]))
     """
-    return tuple(
-        _stacked("collate_sequences", i, _padded(part))
-        for i, part in enumerate(_parts("collate_sequences", examples))
-    )
+    return _collated("collate_sequences", examples, _padded)
 
 
-def _parts(owner: str, examples: list[Any]) -> list[list[NDArray[Any]]]:
+def _collated(owner: str, examples: list[Any], fitted: _Fit) -> tuple[Any, ...]:
     tuples = [example if isinstance(example, tuple) else (example,) for example in examples]
     sizes = {len(example) for example in tuples}
     if len(sizes) != 1:
         raise ValueError(f"{owner}: the examples have different numbers of parts, {sorted(sizes)}")
-    return [[np.asarray(part) for part in parts] for parts in zip(*tuples)]
+    return tuple(_part(owner, f"part {i}", part, fitted) for i, part in enumerate(zip(*tuples)))
 
 
-def _stacked(owner: str, number: int, parts: list[NDArray[Any]]) -> NDArray[Any]:
+def _part(owner: str, name: str, parts: Sequence[Any], fitted: _Fit) -> Any:
+    """Return a part of a batch, of that part of each example."""
+    if not any(map(is_several, parts)):
+        return _stacked(owner, name, fitted([np.asarray(part) for part in parts]))
+    kinds = {(names, len(arrays)) for names, arrays in map(unpacked, parts)}
+    if len(kinds) > 1:
+        raise ValueError(f"{owner}: {name} of the examples must have the same parts in all")
+    names, arrays = unpacked(parts[0])
+    columns = zip(*(unpacked(part)[1] for part in parts))
+    keys = names or range(len(arrays))
+    return packed(
+        names,
+        [_part(owner, f"{name}[{key!r}]", column, fitted) for key, column in zip(keys, columns)],
+    )
+
+
+def _stacked(owner: str, name: str, parts: list[NDArray[Any]]) -> NDArray[Any]:
     shapes = {part.shape for part in parts}
     if len(shapes) > 1:
         raise ValueError(
-            f"{owner}: part {number} of the examples has the shapes {sorted(shapes)[:3]}; they "
-            "must agree"
+            f"{owner}: {name} of the examples has the shapes {sorted(shapes)[:3]}; they must agree"
         )
     return np.stack(parts)
 

@@ -1,9 +1,9 @@
-"""Tables: columns of CSV, Parquet and .npz files, and their encoding as numbers."""
+"""Files of one's own: tables and their encoding as numbers, .npz files, images and texts."""
 
 import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from agrad.data.download import require
 
-__all__ = ["TableEncoder", "read_images", "read_npz", "read_table"]
+__all__ = ["TableEncoder", "read_images", "read_npz", "read_table", "read_texts"]
 
 Columns = dict[str, NDArray[Any]]
 
@@ -32,7 +32,7 @@ def read_table(path: str | os.PathLike[str]) -> Columns:
 
     Raises:
         ValueError: the file has another ending, no rows, or a name twice; a line has another number
-            of entries than the first.
+            of entries than the first; it is not UTF-8, or an entry has over 131072 characters.
         OSError: the file cannot be read.
         ImportError: pandas is missing.
 
@@ -61,19 +61,24 @@ def read_table(path: str | os.PathLike[str]) -> Columns:
 def _read_csv(path: Path, delimiter: str) -> Columns:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, delimiter=delimiter)
-        names = [name.strip() for name in next(lines, [])]
-        if len(set(names)) < len(names):
-            raise ValueError(f"read_table: {os.fspath(path)!r} has a column twice: {names}")
-        rows = []
-        for line in lines:
-            if not line:
-                continue
-            if len(line) != len(names):
-                raise ValueError(
-                    f"read_table: line {lines.line_num} of {os.fspath(path)!r} has {len(line)} "
-                    f"entries, the first line {len(names)}"
-                )
-            rows.append(line)
+        try:
+            names = [name.strip() for name in next(lines, [])]
+            if len(set(names)) < len(names):
+                raise ValueError(f"read_table: {os.fspath(path)!r} has a column twice: {names}")
+            rows = []
+            for line in lines:
+                if not line:
+                    continue
+                if len(line) != len(names):
+                    raise ValueError(
+                        f"read_table: line {lines.line_num} of {os.fspath(path)!r} has {len(line)} "
+                        f"entries, the first line {len(names)}"
+                    )
+                rows.append(line)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(
+                f"read_table: {os.fspath(path)!r} is not a table of UTF-8 text: {error}"
+            ) from error
     return {name: _column(entries) for name, entries in zip(names, zip(*rows))}
 
 
@@ -123,20 +128,13 @@ def read_images(
         ImportError: Pillow is missing.
     """
     image = require("PIL.Image", "image folders", "data")
-    root = Path(folder)
-    names = sorted(path.name for path in root.iterdir() if path.is_dir())
-    files = [
-        (label, path)
-        for label, name in enumerate(names)
-        for path in sorted((root / name).iterdir())
-        if path.suffix.lower() in _IMAGES
-    ]
-    if not files:
+    paths, labels, names = _files_of_classes(folder, _IMAGES)
+    if not paths:
         raise ValueError(
-            f"read_images: {os.fspath(root)!r} has no images in folders named by classes"
+            f"read_images: {os.fspath(folder)!r} has no images in folders named by classes"
         )
     arrays = []
-    for _, path in files:
+    for path in paths:
         with image.open(path) as opened:
             picture = opened.convert("L" if grey else "RGB")
             if size is not None:
@@ -148,7 +146,60 @@ def read_images(
                 f"read_images: {os.fspath(path)!r} has {arrays[-1].shape[1:]} pixels, the first "
                 f"image {arrays[0].shape[1:]}; give a size"
             )
-    return np.stack(arrays), np.array([label for label, _ in files], np.int64), names
+    return np.stack(arrays), labels, names
+
+
+def read_texts(folder: str | os.PathLike[str]) -> tuple[list[str], NDArray[np.int64], list[str]]:
+    r"""Return the texts of a folder that has a folder of .txt files for each class.
+
+    Args:
+        folder: the folder; the names of its folders are the classes.
+
+    Returns:
+        The N texts; their classes, int64 of shape (N,); and the names of the classes. They are
+        sorted by class and name.
+
+    Raises:
+        ValueError: there are no .txt files, or one is not UTF-8.
+        OSError: a file cannot be read.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from agrad.data import read_texts
+        >>> root = pathlib.Path(tempfile.mkdtemp())
+        >>> for name, text in [("bad", "Dull."), ("good", "A delight!")]:
+        ...     (root / name).mkdir()
+        ...     _ = (root / name / "1.txt").write_text(text)
+        >>> read_texts(root)
+        (['Dull.', 'A delight!'], array([0, 1]), ['bad', 'good'])
+    """
+    paths, labels, names = _files_of_classes(folder, {".txt"})
+    if not paths:
+        raise ValueError(
+            f"read_texts: {os.fspath(folder)!r} has no .txt files in folders named by classes"
+        )
+    texts = []
+    for path in paths:
+        try:
+            texts.append(path.read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"read_texts: {os.fspath(path)!r} is not UTF-8: {error}") from error
+    return texts, labels, names
+
+
+def _files_of_classes(
+    folder: str | os.PathLike[str], endings: Collection[str]
+) -> tuple[list[Path], NDArray[np.int64], list[str]]:
+    """Return the files with such endings, the numbers of their classes, and all classes."""
+    root = Path(folder)
+    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    files = [
+        (path, label)
+        for label, name in enumerate(names)
+        for path in sorted((root / name).iterdir())
+        if path.suffix.lower() in endings
+    ]
+    return [path for path, _ in files], np.array([label for _, label in files], np.int64), names
 
 
 class TableEncoder:

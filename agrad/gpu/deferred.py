@@ -28,6 +28,7 @@ __all__ = [
     "each_fed",
     "fed",
     "holds",
+    "is_deferring",
     "kept",
     "number",
     "values",
@@ -63,6 +64,16 @@ def deferring(deferral: Deferral) -> Iterator[None]:
         yield
     finally:
         _deferral.reset(token)
+
+
+def is_deferring() -> bool:
+    """Return whether questions and numbers are deferred: a CUDA graph is being recorded.
+
+    Example:
+        >>> is_deferring()
+        False
+    """
+    return _deferral.get() is not None
 
 
 def number(array: Any) -> Any:

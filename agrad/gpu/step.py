@@ -1,7 +1,7 @@
 """A training step recorded as CUDA graphs, one for each combination of shapes and options."""
 
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from operator import is_
 from typing import Any
 
@@ -11,8 +11,9 @@ from agrad import random
 from agrad.backend import Array, beside, device_of
 from agrad.core.anomaly import recorded_at
 from agrad.core.tensor import as_tensor, plain
+from agrad.data.several import Names, packed, unpacked
 from agrad.gpu import cuda
-from agrad.gpu.graph import Body, Graph, Recorder
+from agrad.gpu.graph import Graph, Recorder
 from agrad.nn import Module
 from agrad.optim import Optimizer
 from agrad.tracing.captured import Captured, Plan
@@ -35,7 +36,7 @@ class RecordedStep:
 
     def __init__(
         self,
-        body: Body,
+        body: Callable[[Any, Any], Array],
         model: Module,
         forwards: Sequence[Captured],
         optimizer: Optimizer,
@@ -59,11 +60,13 @@ class RecordedStep:
         Raises:
             DeviceError: inputs and targets are on different devices, or the GPU fails.
         """
-        x = as_tensor(inputs).data
+        names, several = unpacked(inputs)
+        x, *others = [as_tensor(array).data for array in several]
         if device_of(x) == "cpu" or recorded_at.get() is not None or not self._recordable:
             return None
-        arguments = x, beside("capture_step", "targets", plain(targets), like=x)
-        key = (*((a.shape, a.dtype) for a in arguments), self._optimizer.options())
+        others = [beside("capture_step", "inputs", other, like=x) for other in others]
+        arguments = [x, *others, beside("capture_step", "targets", plain(targets), like=x)]
+        key = (names, *((a.shape, a.dtype) for a in arguments), self._optimizer.options())
         if key not in self._recordings:
             if len(self._recordings) == _GRAPHS:
                 del self._recordings[next(iter(self._recordings))]
@@ -75,7 +78,7 @@ class RecordedStep:
             recording = self._recordings[key]
             reading = self._optimizer.reading()
             if recording is None or not recording.is_valid([*self._changing(), *reading]):
-                loss = self._record(key, arguments, reading)
+                loss = self._record(key, names, arguments, reading)
             else:
                 loss = recording.graph.run(arguments)
         if loss is None:
@@ -83,16 +86,20 @@ class RecordedStep:
         return loss
 
     def _record(
-        self, key: Hashable, arguments: tuple[Array, Array], reading: list[Array]
+        self, key: Hashable, names: Names, arguments: list[Array], reading: list[Array]
     ) -> float | None:
         """Make a step, and record it for later steps."""
         self._recordings[key] = conclude = None
         self._buffers = list(self._model.buffers())
         changing, flats = self._changing(), self._optimizer.flats()
+
+        def body(*arrays: Array) -> Array:
+            return self._body(packed(names, arrays[:-1]), arrays[-1])
+
         try:
             if self._recorder is None:
                 self._recorder = Recorder(arguments[0])
-            graph = Graph(self._body, arguments, changing, flats, self._recorder)
+            graph = Graph(body, arguments, changing, flats, self._recorder)
             conclude = graph.rehearse()
             if conclude is not None:
                 plans = [forward.last for forward in self._forwards if forward.last is not None]

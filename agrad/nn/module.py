@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from agrad.backend import Array, is_array, move
 from agrad.core.context import recorder
+from agrad.core.hooks import RemovableHandle, require_hook
 from agrad.core.tensor import Tensor, as_tensor, plain
+from agrad.nn.hooks import BackwardHook, WatchedCall
 
 __all__ = ["ForwardHook", "IncompatibleKeys", "Module", "Parameter", "RemovableHandle"]
 
@@ -63,29 +65,6 @@ ForwardHook = Callable[["Module", tuple[Any, ...], Any], Any]
 """Takes a module, the inputs of its call and its output; returns None or another output."""
 
 
-class RemovableHandle:
-    """Removes a hook from the module that it was registered on.
-
-    In a `with` statement it removes the hook at the end of the block.
-    """
-
-    def __init__(self, module: Module) -> None:
-        self._module = module
-
-    def remove(self) -> None:
-        """Remove the hook; a second call does nothing."""
-        hooks = self._module._forward_hooks
-        self._module._forward_hooks = {
-            handle: hook for handle, hook in hooks.items() if handle is not self
-        }
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
-
-
 class Module:
     """A function that owns parameters and other modules.
 
@@ -96,6 +75,7 @@ class Module:
 
     Attributes:
         training: Whether layers such as Dropout are in training mode; see `train` and `eval`.
+        backward_hooks: The hooks of `register_full_backward_hook`, by their handles.
 
     Example:
         >>> import agrad as ag
@@ -118,6 +98,7 @@ class Module:
     training: bool = True
     _persistence: Mapping[str, bool] = MappingProxyType({})
     _forward_hooks: Mapping[RemovableHandle, ForwardHook] = MappingProxyType({})
+    backward_hooks: Mapping[RemovableHandle, BackwardHook] = MappingProxyType({})
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """Return the output. Subclasses must define it.
@@ -131,12 +112,16 @@ class Module:
         tape = recorder.get()
         if tape is not None:
             tape.enter(self)
+        watched = None
+        if self.backward_hooks:
+            watched = WatchedCall(self, self.backward_hooks)
+            inputs = watched.enter(inputs)
         output = self.forward(*inputs, **options)
         if self._forward_hooks:
             for hook in self._forward_hooks.values():  # a dict that hooks replace, not change
                 replaced = hook(self, inputs, output)
                 output = output if replaced is None else replaced
-        return output
+        return output if watched is None else watched.leave(output)
 
     def register_forward_hook(self, hook: ForwardHook) -> RemovableHandle:
         """Let a function see, and perhaps replace, the output of every call of the module.
@@ -163,13 +148,45 @@ class Module:
             >>> shapes
             [(4, 8)]
         """
-        if not callable(hook):
-            raise TypeError(
-                f"register_forward_hook: hook must be callable, got a {type(hook).__name__}"
-            )
-        handle = RemovableHandle(self)
-        self._forward_hooks = {**self._forward_hooks, handle: hook}
-        return handle
+        require_hook("register_forward_hook", hook)
+        return RemovableHandle(self, "_forward_hooks").add(hook)
+
+    def register_full_backward_hook(self, hook: BackwardHook) -> RemovableHandle:
+        """Let a function see the gradients of every later call of the module, and replace some.
+
+        Backward passes call it once the gradients of the call's inputs are known. A module with
+        such a hook cannot be captured (pass `capture=False` to `fit` or `train`), and
+        `average_backward` refuses its calls, as for `Tensor.register_hook`.
+
+        Args:
+            hook: Called with the module, the gradients of its inputs by position, and those of its
+                outputs, two tuples of arrays. An input that requires no gradient has None, as has
+                an output that was not used. What the hook returns, unless None, takes the place of
+                the inputs' gradients: such a tuple, or for a single input its gradient.
+
+        Returns:
+            A handle whose `remove` removes the hook for later calls; it can be used in a `with`
+            statement.
+
+        Raises:
+            TypeError: `hook` is not callable. When the module is called: it returns neither a
+                Tensor nor a tuple of Tensors; or several, and no input requires a gradient; or
+                inputs that require one differ in their dtypes.
+
+        Example:
+            >>> import agrad as ag
+            >>> from agrad import nn
+            >>> layer = nn.Linear(3, 2)
+            >>> norms = []
+            >>> def hook(module, grad_input, grad_output):
+            ...     norms.append(np.linalg.norm(grad_output[0]))
+            >>> handle = layer.register_full_backward_hook(hook)
+            >>> layer(np.ones((4, 3), np.float32)).sum().backward()
+            >>> print(norms[0].round(3))
+            2.828
+        """
+        require_hook("register_full_backward_hook", hook)
+        return RemovableHandle(self, "backward_hooks").add(hook)
 
     # -- parts -------------------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from agrad.core.tensor import Tensor
 from agrad.nn import functional as F
 from agrad.nn.function_module import FunctionModule
 from agrad.nn.functional.windows import per_axis
@@ -14,11 +16,29 @@ __all__ = [
     "AvgPool2d",
     "MaxPool1d",
     "MaxPool2d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
 ]
 
 
 @dataclass(eq=False, repr=False)
-class MaxPool1d(FunctionModule):
+class _MaxPool(FunctionModule):
+    kernel_size: int | Sequence[int]
+    stride: int | Sequence[int] | None = None
+    padding: int | Sequence[int] = 0
+    dilation: int | Sequence[int] = 1
+    ceil_mode: bool = False
+    return_indices: bool = False
+
+    def __post_init__(self) -> None:
+        self.stride = self.kernel_size if self.stride is None else self.stride
+
+    def extra_repr(self) -> str:
+        return super().extra_repr().removesuffix(", return_indices=False")
+
+
+@dataclass(eq=False, repr=False)
+class MaxPool1d(_MaxPool):
     """The maximum of each window of a sequence; see `agrad.nn.functional.max_pool1d`.
 
     Example:
@@ -27,19 +47,11 @@ class MaxPool1d(FunctionModule):
         tensor([[[3., 2.]]])
     """
 
-    kernel_size: int | Sequence[int]
-    stride: int | Sequence[int] | None = None
-    padding: int | Sequence[int] = 0
-    dilation: int | Sequence[int] = 1
-    ceil_mode: bool = False
     function = staticmethod(F.max_pool1d)
-
-    def __post_init__(self) -> None:
-        self.stride = self.kernel_size if self.stride is None else self.stride
 
 
 @dataclass(eq=False, repr=False)
-class MaxPool2d(FunctionModule):
+class MaxPool2d(_MaxPool):
     """The maximum of each window of an image; see `agrad.nn.functional.max_pool2d`.
 
     Example:
@@ -48,15 +60,62 @@ class MaxPool2d(FunctionModule):
         tensor([[[[3.]]]])
     """
 
+    function = staticmethod(F.max_pool2d)
+
+
+@dataclass(eq=False, repr=False)
+class MaxUnpool1d(FunctionModule):
+    """Puts the elements of a pooled sequence back; see `agrad.nn.functional.max_unpool1d`.
+
+    It takes the pooled sequence and the indices, and perhaps the `output_size`.
+
+    Example:
+        >>> from agrad import nn
+        >>> pool, unpool = nn.MaxPool1d(2, return_indices=True), nn.MaxUnpool1d(2)
+        >>> unpool(*pool([[[1.0, 3.0, 2.0, 0.0]]]))
+        tensor([[[0., 3., 2., 0.]]])
+    """
+
     kernel_size: int | Sequence[int]
     stride: int | Sequence[int] | None = None
     padding: int | Sequence[int] = 0
-    dilation: int | Sequence[int] = 1
-    ceil_mode: bool = False
-    function = staticmethod(F.max_pool2d)
+    function = staticmethod(F.max_unpool1d)
 
     def __post_init__(self) -> None:
         self.stride = self.kernel_size if self.stride is None else self.stride
+
+    def forward(self, *inputs: Any, output_size: Sequence[int] | None = None) -> Tensor:
+        """Return the unpooled sequence."""
+        options = self._options() | {"output_size": output_size}
+        return self.function(*inputs, **options)
+
+
+@dataclass(eq=False, repr=False)
+class MaxUnpool2d(FunctionModule):
+    """Puts the elements of a pooled image back; see `agrad.nn.functional.max_unpool2d`.
+
+    It takes the pooled image and the indices, and perhaps the `output_size`.
+
+    Example:
+        >>> from agrad import nn
+        >>> pool, unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+        >>> unpool(*pool([[[[1.0, 3.0], [2.0, 0.0]]]]))
+        tensor([[[[0., 3.],
+                  [0., 0.]]]])
+    """
+
+    kernel_size: int | Sequence[int]
+    stride: int | Sequence[int] | None = None
+    padding: int | Sequence[int] = 0
+    function = staticmethod(F.max_unpool2d)
+
+    def __post_init__(self) -> None:
+        self.stride = self.kernel_size if self.stride is None else self.stride
+
+    def forward(self, *inputs: Any, output_size: Sequence[int] | None = None) -> Tensor:
+        """Return the unpooled image."""
+        options = self._options() | {"output_size": output_size}
+        return self.function(*inputs, **options)
 
 
 @dataclass(eq=False, repr=False)

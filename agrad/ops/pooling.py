@@ -77,6 +77,12 @@ class MaxPool(Selection):
         first = windows.argmax(axis=-1)[..., np.newaxis]
         return _like(x, np.take_along_axis(places, first, axis=-1)[..., 0])
 
+    def indices(self, x: Array) -> Array:
+        """Return where in its flattened plane the largest element of each window is."""
+        height, width = _planes(x).shape[1:]
+        indices: Array = self.places(x) % (height * width)
+        return indices
+
     def out_length(self, axis: int, length: int) -> int:
         """Return how many windows there are along an axis."""
         span = self.dilation[axis] * (self.kernel[axis] - 1) + 1

@@ -60,7 +60,8 @@ def capture(function: Callable[..., Tensor]) -> Captured:
     recorded, for masks from ids for example.
 
     Args:
-        function: takes arrays or Tensors by position, and returns a Tensor; a Module, for example.
+        function: takes arrays or Tensors, by position or by name, and returns a Tensor; a Module,
+            for example.
 
     Raises:
         CaptureError: when called: the function looks at values of its arguments or results,
@@ -99,19 +100,20 @@ class Captured:
     def __setstate__(self, state: dict[str, Any]) -> None:
         Captured.__init__(self, **state)
 
-    def __call__(self, *arguments: ArrayLike | Tensor) -> Tensor:
+    def __call__(self, *arguments: ArrayLike | Tensor, **named: ArrayLike | Tensor) -> Tensor:
         """Return the function's result for these arguments."""
         # Inside another captured function, and inside `detect_anomaly`.
         if recorder.get() is not None or recorded_at.get() is not None:
-            return self.function(*arguments)
-        tensors = [as_tensor(argument) for argument in arguments]
-        key = (is_grad_enabled(), *((t.shape, t.dtype, t.requires_grad) for t in tensors))
+            return self.function(*arguments, **named)
+        tensors = [as_tensor(argument) for argument in (*arguments, *named.values())]
+        names = tuple(named)
+        key = (is_grad_enabled(), names, *((t.shape, t.dtype, t.requires_grad) for t in tensors))
         plan = self._plans.get(key)
         arrays = plan.leaf_arrays() if plan is not None else None
         if plan is not None and arrays is not None:
             replay = Replay(plan)
         else:
-            plan = Plan(self.function, tensors)
+            plan = Plan(self.function, tensors, names)
             replay = Replay(plan)  # takes the recorded run before other threads see the plan
             self._plans.pop(key, None)
             self._plans[key] = plan
@@ -259,6 +261,11 @@ def _refuse_arrays(operation: Operation) -> None:
 class Plan:
     """A captured function's program, and what its recording depended on.
 
+    Args:
+        function: the function.
+        arguments: its arguments, those by name last.
+        names: the names of these.
+
     Attributes:
         program: the slots of arguments, leaves and constants follow those of the results.
         leaves: the Tensors that the function uses besides its arguments.
@@ -267,10 +274,14 @@ class Plan:
             one. Freed at once, their memory would have to be faulted in again page by page.
     """
 
-    def __init__(self, function: Callable[..., Tensor], arguments: list[Tensor]) -> None:
+    def __init__(
+        self, function: Callable[..., Tensor], arguments: list[Tensor], names: tuple[str, ...]
+    ) -> None:
         tape = Tape(arguments)
+        by_position = len(arguments) - len(names)
+        named = dict(zip(names, tape.arguments[by_position:]))
         with recording(tape):
-            result = function(*tape.arguments)
+            result = function(*tape.arguments[:by_position], **named)
         if not isinstance(result, Traced):
             raise CaptureError(
                 f"capture: the function returned a {type(result).__name__}; it must return a "
@@ -307,7 +318,9 @@ class Plan:
             self.has_stray_views = any(map(is_stray_view, self.leaves))
             self._places = GradientPlaces(self.parents)
             self._arrays = arrays  # last, for other threads
-        modes = [module.training == mode for module, mode in self._modes]
+        modes = [
+            module.training == mode and not module.backward_hooks for module, mode in self._modes
+        ]
         return arrays if all(modes) and wanting(self.leaves) == self._wanting else None
 
     def run(self, name: str, inputs: Values, start: Run | None = None) -> Run:

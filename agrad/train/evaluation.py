@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 import agrad.nn.functional as F
 from agrad.backend import move
 from agrad.core.tensor import as_tensor, plain
+from agrad.data.several import call, examples, is_several, mapped
 from agrad.nn import Module
 from agrad.nn.modes import evaluating
 from agrad.train.metrics import Metrics, named_metrics
@@ -52,8 +54,9 @@ def evaluate(
     Args:
         model: returns logits of shape (N, classes, ...), or what the loss function takes; each
             module's mode is restored afterwards.
-        inputs: the examples, (N, ...), at least one; on the model's device, like the labels. Or an
-            iterable of batches, pairs of inputs and labels, with no `labels`.
+        inputs: the examples, (N, ...), at least one; on the model's device, like the labels.
+            Several inputs are a tuple or a dict; see `train_step`. Or an iterable of batches, pairs
+            of inputs and labels, with no `labels`.
         labels: their classes, integers of shape (N, ...), or any targets of the loss function. The
             class -100 leaves a label out of the default loss and of the accuracy.
         batch_size: how many examples are computed at a time.
@@ -87,18 +90,19 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"evaluate: batch_size must be at least 1, got {batch_size}")
     if labels is None:
-        if hasattr(inputs, "shape"):
+        if hasattr(inputs, "shape") or is_several(inputs):
             raise TypeError(
                 "evaluate: labels are missing; without them, inputs must be an iterable of batches"
             )
         return _evaluated(model, inputs, loss_function, metrics)
-    if len(inputs) == 0 or len(inputs) != len(labels):
+    number = examples("evaluate", inputs)
+    if number == 0 or number != len(labels):
         raise ValueError(
-            f"evaluate: got {len(inputs)} inputs and {len(labels)} labels; "
+            f"evaluate: got {number} inputs and {len(labels)} labels; "
             "give at least one example, and a label for each"
         )
-    parts = (slice(i, i + batch_size) for i in range(0, len(inputs), batch_size))
-    batches = ((inputs[part], labels[part]) for part in parts)
+    parts = (slice(i, i + batch_size) for i in range(0, number, batch_size))
+    batches = ((mapped(itemgetter(part), inputs), labels[part]) for part in parts)
     return _evaluated(model, batches, loss_function, metrics)
 
 
@@ -110,19 +114,19 @@ def _evaluated(
     sums = loss_function is F.cross_entropy
     measure = partial(F.cross_entropy, reduction="sum") if sums else loss_function
     loss = correct = 0.0
-    examples = total = count = 0
+    seen = total = count = 0
     kept: list[tuple[Any, Any]] = []
     with evaluating(model):
         for inputs, targets in pairs("evaluate", batches):
             require_targets("evaluate", loss_function, targets)
-            output = model(as_tensor(inputs))
+            output = call(model, mapped(as_tensor, inputs))
             own = measure(output, targets)
             if own.size != 1:
                 raise ValueError(
                     f"evaluate: loss_function must return a single element, got {own.shape}"
                 )
             known = plain(as_tensor(targets))
-            examples += len(known)
+            seen += len(known)
             if known.dtype.kind in "iu" and known.ndim + 1 == output.ndim:
                 judged = int(np.sum(known != _IGNORED))
                 correct += int(np.sum(output.argmax(axis=1) == known))
@@ -134,7 +138,7 @@ def _evaluated(
             loss += own.item() * (1 if sums else parts)
             if functions:
                 kept.append((move(output.data, "cpu"), move(known, "cpu")))
-    if examples == 0:
+    if seen == 0:
         raise ValueError("evaluate: there are no batches; give at least one example")
     found = {}
     if functions:

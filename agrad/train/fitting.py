@@ -11,6 +11,7 @@ import agrad.nn.functional as F
 from agrad.checkpoint import Checkpoints
 from agrad.data import Batches
 from agrad.data.arguments import integer
+from agrad.data.several import is_several
 from agrad.nn import Module
 from agrad.optim import Optimizer, ReduceLROnPlateau, Schedule
 from agrad.train.best import BestWeights
@@ -76,7 +77,8 @@ def fit(
         optimizer: any optimizer over the model's parameters.
         train_data: a pair of arrays, inputs and targets of equal length, which make shuffled
             batches of `batch_size`; or `Batches`; or any iterable of batches, pairs of inputs and
-            targets, that can be iterated once for each epoch.
+            targets, that can be iterated once for each epoch. Several inputs are a tuple of arrays,
+            which the model takes by position, or a dict, by name.
         epochs: the number of epochs, those made before a checkpoint included.
         validation: a pair of arrays, or an iterable of batches; None for no validation.
         loss: takes the model's output and the targets, and returns the loss, a single element. For
@@ -238,7 +240,11 @@ def _lower_is_better(score: float | None, mode: str) -> float | None:
 
 
 def _is_pair_of_arrays(data: Any) -> bool:
-    return isinstance(data, tuple) and len(data) == 2 and all(hasattr(a, "shape") for a in data)
+    """Return whether these are inputs, perhaps several, and targets, and not two batches."""
+    if not isinstance(data, tuple) or len(data) != 2:
+        return False
+    inputs, targets = data
+    return (hasattr(inputs, "shape") or is_several(inputs)) and hasattr(targets, "shape")
 
 
 def _batches(train_data: Any, batch_size: int | None, epochs: int) -> Any:

@@ -8,10 +8,12 @@ from typing import Any
 
 import agrad.nn.functional as F
 from agrad.data import Batches
+from agrad.data.several import examples
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.nn import Module
 from agrad.optim import Optimizer
 from agrad.optim.arguments import require
+from agrad.train.evaluation import pairs
 from agrad.train.step import LossFunction, capture_step, train_step
 
 __all__ = ["DECAY", "Step", "checked_decay", "decay_factor", "make_step", "steps", "train"]
@@ -64,6 +66,7 @@ def train(
         model: the network; it is set to training mode.
         optimizer: any optimizer over the model's parameters.
         batches: batches of inputs and targets, in this order; they continue from where they are.
+            Several inputs are a tuple or a dict; see `train_step`.
         iterations: the number of the last step, 0 or more.
         loss_function: takes the model's output and the targets, and returns the loss, a single
             element. The default is for classes or their probabilities; for regression pass
@@ -102,7 +105,8 @@ def train(
     decay = checked_decay("train", optimizer, decay)
     step = make_step(model, optimizer, loss_function, capture)
     numbers = range(start + 1, iterations + 1)
-    return steps(model, step, optimizer, batches.forever(), numbers, iterations, decay)
+    taken = pairs("train", batches.forever())
+    return steps(model, step, optimizer, taken, numbers, iterations, decay)
 
 
 def checked_decay(owner: str, optimizer: Optimizer, decay: float | None) -> float:
@@ -171,7 +175,8 @@ def steps(
                 raise type(error)(f"{error} (iteration {iteration})") from error
             seconds = perf_counter() - start
             cuts = optimizer.cuts - cuts
-            yield Step(iteration, loss, seconds, len(inputs), rate, optimizer.fraction, cuts)
+            size = examples("train", inputs)
+            yield Step(iteration, loss, seconds, size, rate, optimizer.fraction, cuts)
     finally:
         if decay:
             optimizer.scale = 1.0

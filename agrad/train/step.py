@@ -10,6 +10,7 @@ import agrad.nn.functional as F
 from agrad import random
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.tensor import Tensor, as_tensor, plain
+from agrad.data.several import call, examples, is_several, mapped, unpacked
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
@@ -49,13 +50,15 @@ def train_step(
     Args:
         model: the network, perhaps captured; its mode does not change.
         optimizer: any optimizer over the model's parameters.
-        inputs: the model's input, (N, ...), an array or a Tensor on the model's device.
+        inputs: the model's input, (N, ...), an array or a Tensor on the model's device. Several are
+            a tuple of arrays or Tensors, which the model takes by position, or a dict, by name.
         targets: the loss function's second argument, after the model's output.
         loss_function: takes output and targets, and returns the loss, a single element. The
             default is for classes or their probabilities; for regression pass `F.mse_loss`.
 
     Raises:
-        ValueError: the default loss gets targets that are neither classes nor probabilities.
+        ValueError: the default loss gets targets that are neither classes nor probabilities;
+            several inputs differ in their number of examples.
         NonFiniteError: the loss or a gradient is NaN or infinite; the message names the first
             operation that produced such a value. Neither weights nor optimizer have changed.
         DeviceError: model, inputs and targets are on different devices, or the device fails.
@@ -104,14 +107,16 @@ def _step(
 ) -> float:
     require_targets("train", loss_function, targets)
     optimizer.zero_grad()
-    x, (model, on_rows) = as_tensor(inputs), models
+    x, (model, on_rows) = mapped(as_tensor, inputs), models
     size = optimizer.probe_size
-    if size is None or size >= len(x):
-        return optimizer.step(loss_function(model(x), targets))
+    count = examples("train", x) if size is not None or is_several(x) else 0
+    if size is None or size >= count:
+        return optimizer.step(loss_function(call(model, x), targets))
+    first = mapped(lambda tensor: tensor.data[:size], x)
     with noting_calls() as calls:
-        loss = loss_function(model(x), targets)
+        loss = loss_function(call(model, x), targets)
     with part_of(calls):
-        rows = loss_function(on_rows(x.data[:size]), plain(targets)[:size])
+        rows = loss_function(call(on_rows, first), plain(targets)[:size])
     return optimizer.step(loss, rows)
 
 
@@ -147,7 +152,12 @@ def _cause(
     draws: dict[str, Any],
 ) -> str:
     """Compute the step again, and describe the first value that is not finite."""
-    given = {"the inputs": as_tensor(inputs)}
+    names, arrays = unpacked(inputs)
+    words = ["the inputs"] if names is None else names or range(len(arrays))
+    given = {
+        word if names is None else f"the input {word!r}": as_tensor(array)
+        for word, array in zip(words, arrays)
+    }
     module = model.function if isinstance(model, Captured) else model
     if isinstance(module, Module):
         given |= {f"the parameter {name}": p for name, p in module.named_parameters()}
@@ -158,7 +168,7 @@ def _cause(
     random.set_state(draws)  # for the same dropout masks
     try:
         with detect_anomaly():
-            loss_function(model(as_tensor(inputs)), targets).backward()
+            loss_function(call(model, mapped(as_tensor, inputs)), targets).backward()
     except AnomalyError as error:
         return f"first, {str(error).removeprefix('detect_anomaly: ')}"
     finally:

@@ -15,6 +15,8 @@ pytest.importorskip("click")
 
 from command_line import fail, invoke, lines, one_line
 
+from agrad.cli.own_data import load_own_data
+
 SMALL = ("--depth", "2", "--width", "16", "--batch-size", "32", "--lr", "0.01")
 
 
@@ -152,9 +154,79 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
     assert "accuracy 100.00%" in invoke("evaluate", out).output
 
 
+CONV = ("--model", "conv", "--depth", 1, "--width", 16, "--activation", "relu")
+
+
+def reviews(path: Path, count: int = 60, seed: int = 0) -> Path:
+    """A table whose label follows from a word of its text, and whose stars follow the label."""
+    random = np.random.default_rng(seed)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "review", "stars", "label"])
+        for i, good in enumerate(random.permutation(count) % 2):
+            words = random.choice(["film", "plot", "it", "the"], 6).tolist()
+            words[random.integers(6)] = "splendid" if good else "dreadful"
+            writer.writerow([i, ", ".join(words), 4 + good, "good" if good else "bad"])
+    return path
+
+
+def test_texts_of_a_table(tmp_path: Path) -> None:
+    data, out = reviews(tmp_path / "a.csv"), tmp_path / "run"
+    words = ("--data", data, "--target", "label", "--text", "review", "--epochs", 15)
+    train(out, *words, *CONV, "--validation", 0.2)
+    form = json.loads((out / "settings.json").read_text())["format"]
+    assert {"splendid", "dreadful"} < set(form["words"])
+    assert (form["shape"], form["text"], form["columns"]) == ([16], "review", None)
+    assert "accuracy 100.00%" in invoke("evaluate", out).output
+    new = reviews(tmp_path / "new.csv", seed=1)
+    assert "accuracy 100.00%" in invoke("evaluate", out, new).output
+    wanted = [row["label"] for row in csv.DictReader(lines(new))]
+    rows = list(csv.DictReader(invoke("predict", out, new).output.splitlines()))
+    assert [row["prediction"] for row in rows] == wanted
+    result = invoke("train", "--resume", out, "--iterations", 20)
+    assert result.exit_code == 0, (result.output, result.exception)
+    new.write_text("review\n1\n2\n")
+    assert one_line(fail("predict", out, new), "the texts 'review' in", "are numbers")
+    new.write_text("text\nfine\n")
+    assert one_line(fail("predict", out, new), "has no 'review', only ['text']")
+
+    rated = tmp_path / "rated"
+    train(rated, *words[:2], "--target", "stars", *words[4:-1], 40, *CONV)
+    assert "r2 0.9" in invoke("evaluate", rated).output
+
+
+def test_the_vocabulary_knows_no_held_out_words(tmp_path: Path) -> None:
+    data = tmp_path / "a.csv"
+    rows = [f"word{i},{i % 2}" for i in range(20)]
+    data.write_text("\n".join(["review,label", *rows]))
+    own = load_own_data(data, "label", "review", "classification", 0.25, seed=0)
+    assert own.validation is not None
+    assert len(own.format.words or []) == 15
+    assert (own.validation[0] <= 1).all()  # unknown words and padding
+    assert own.train[0].shape == (15, 16)
+
+
+def test_a_folder_of_texts(tmp_path: Path) -> None:
+    for row in csv.DictReader(lines(reviews(tmp_path / "a.csv", count=40))):
+        folder = tmp_path / "data" / row["label"]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row['id']}.txt").write_text(row["review"])
+    out = tmp_path / "run"
+    train(out, "--data", tmp_path / "data", *CONV, "--epochs", 20)
+    rows = list(csv.DictReader(invoke("predict", out, tmp_path / "data").output.splitlines()))
+    assert [row["prediction"] for row in rows] == ["bad"] * 20 + ["good"] * 20
+    assert "accuracy 100.00%" in invoke("evaluate", out).output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--data", "TABLE", "--target", "kind", "--text", "colour"], "texts need --model conv"),
+        (["--data", "TABLE", "--target", "kind", "--text", "kind"], "must name different columns"),
+        (["--data", "TABLE", "--target", "kind", "--text", "a"], "has no 'a', only ['colour'"),
+        (["--data", "TABLE", "--target", "kind", "--text", "price"], "'price' in"),
+        (["--data", "FOLDER", "--text", "a"], "--text is for tables"),
+        (["--data", "EMPTY"], "has no words to learn from"),
         (["--data", "TABLE"], "name the column to predict with --target"),
         (["--data", "TABLE", "--target", "cost"], "has no 'cost', only ['colour'"),
         (["--data", "TABLE", "--target", "kind", "--task", "regression"], "must be numbers"),
@@ -169,7 +241,13 @@ def test_data_that_do_not_fit_are_named(words: list[str], message: str, tmp_path
         "TABLE": table(tmp_path / "a.csv", rows=40),
         "HOLES": tmp_path / "holes.csv",
         "TEXT": tmp_path / "a.txt",
+        "FOLDER": tmp_path / "full",
+        "EMPTY": tmp_path / "empty",
     }
+    for name, text in (("FOLDER", "some words"), ("EMPTY", "...")):
+        for kind in ("a", "b"):
+            (files[name] / kind).mkdir(parents=True)
+            (files[name] / kind / "1.txt").write_text(text)
     files["HOLES"].write_text("a,b\n1,2\n2,\n")
     files["TEXT"].write_text("words")
     out = tmp_path / "run"
@@ -182,6 +260,7 @@ def test_data_that_do_not_fit_are_named(words: list[str], message: str, tmp_path
     ("words", "message"),
     [
         (["--target", "a"], "--target is for data of your own, not for digits"),
+        (["--text", "a"], "--text is for data of your own, not for digits"),
         (["--task", "regression"], "--task is for data of your own"),
         (["--patience", "3"], "--patience needs --validation"),
         (["--validation", "1.5"], "must be between 0 and 1"),

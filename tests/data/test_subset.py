@@ -189,3 +189,30 @@ def test_a_split_by_numbers_and_the_seed_of_the_thread() -> None:
         random_split((np.ones(2), np.ones(3)), [1])
     with pytest.raises(ValueError, match="the index 5 is not in the 5 examples"):
         Subset(Noisy(5), [0, 5])
+
+
+def test_parts_of_several_arrays_are_batched_each() -> None:
+    examples = [((np.ones(2) * n, np.array(n)), {"b": n, "a": np.zeros(3)}, n) for n in (3, 1)]
+    pair, named, numbers = collate(examples)
+    assert [array.tolist() for array in pair] == [[[3, 3], [1, 1]], [3, 1]]
+    assert {name: array.shape for name, array in named.items()} == {"b": (2,), "a": (2, 3)}
+    assert numbers.tolist() == [3, 1]
+    assert collate([((1, 2), 0), ((3, 4), 1)])[0].tolist() == [[1, 2], [3, 4]]
+    (ids,), _ = collate_sequences([((np.arange(n),), n) for n in (1, 3)])
+    assert ids.tolist() == [[0, 0, 0], [0, 1, 2]]
+    with pytest.raises(ValueError, match=r"collate: part 0\['a'\] of the examples has the shapes"):
+        collate([({"a": np.ones(2)}, 1), ({"a": np.ones(3)}, 1)])
+    for other in ({"b": 1}, 1, (np.ones(2),)):
+        with pytest.raises(ValueError, match="part 0 of the examples must have the same parts"):
+            collate([({"a": 1}, 1), (other, 1)])
+
+
+def test_a_split_divides_several_arrays_alike() -> None:
+    x = np.arange(10)
+    for several in ((x, 2 * x), {"one": x, "two": 2 * x}):
+        for (inputs, targets), size in zip(random_split((several, -x), [7, 3], seed=0), (7, 3)):
+            one, two = inputs.values() if isinstance(inputs, dict) else inputs
+            assert len(one) == size
+            assert two.tolist() == (2 * one).tolist() == (-2 * targets).tolist()
+    with pytest.raises(ValueError, match=r"arrays of equal length, got \[10, 9, 10\]"):
+        random_split(((x, x[1:]), x), [0.5, 0.5])

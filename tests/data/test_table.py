@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agrad.data import TableEncoder, read_images, read_npz, read_table
+from agrad.data import TableEncoder, read_images, read_npz, read_table, read_texts
 
 
 def write(path: Path, text: str) -> Path:
@@ -48,6 +48,7 @@ def test_a_parquet_file_is_the_same_table(tmp_path: Path) -> None:
         ("a.csv", "a,b\n", "has no rows"),
         ("a.csv", "a,a\n1,2\n", "has a column twice"),
         ("a.csv", "a,b\n1,2\n3\n", r"line 3 of .* has 1 entries, the first line 2"),
+        ("a.csv", "a\n" + 200_000 * "x", "is not a table of UTF-8 text: field larger"),
         ("a.txt", "a\n1\n", r"must end with .csv, .tsv or .parquet"),
     ],
 )
@@ -134,3 +135,21 @@ def test_a_folder_for_each_class(tmp_path: Path) -> None:
         read_images(tmp_path)
     with pytest.raises(ValueError, match="has no images in folders named by classes"):
         read_images(tmp_path / "cats")
+
+
+def test_a_folder_of_texts_for_each_class(tmp_path: Path) -> None:
+    for name, texts in {"good": ["Fine.\n", "\ufeffÄtna"], "bad": ["Dull"]}.items():
+        (tmp_path / name).mkdir()
+        for i, text in enumerate(texts):
+            (tmp_path / name / f"{i}.txt").write_text(text, encoding="utf-8")
+    texts, labels, classes = read_texts(tmp_path)
+    assert texts == ["Dull", "Fine.\n", "Ätna"]
+    assert (labels.tolist(), classes) == ([0, 1, 1], ["bad", "good"])
+    with pytest.raises(ValueError, match=r"has no \.txt files in folders named by classes"):
+        read_texts(tmp_path / "good")
+    (tmp_path / "bad" / "0.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"0\.txt' is not UTF-8"):
+        read_texts(tmp_path)
+    (tmp_path / "a.csv").write_bytes(b"a,b\n1,\xff\n")
+    with pytest.raises(ValueError, match=r"a\.csv' is not a table of UTF-8 text"):
+        read_table(tmp_path / "a.csv")

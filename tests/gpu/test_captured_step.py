@@ -147,6 +147,27 @@ def test_a_captured_step_does_what_a_step_does(
     assert len(set(map(id, launches))) == kinds
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_a_model_of_several_inputs(named: bool, launches: list[Any]) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            ag.seed(0)
+            self.one, self.other = nn.Linear(64, 10), nn.Linear(8, 10)
+
+        def forward(self, image: ag.Tensor, row: ag.Tensor) -> ag.Tensor:
+            return self.one(image) - self.other(row).tanh()
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        losses = []
+        for images, labels in batches(5):
+            flat, row = images.reshape(-1, 64), images[:, 3]
+            losses.append(step({"row": row, "image": flat} if named else (flat, row), labels))
+        return losses
+
+    both(steps, Two, lambda params: average(params, probe_size=8))
+    assert launches
+
+
 def test_on_the_cpu_it_is_the_step_of_a_captured_model() -> None:
     states = []
     for captured in (False, True):

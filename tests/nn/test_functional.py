@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import agrad as ag
 import agrad.nn.functional as F
 from agrad.backend import Array
+from agrad.errors import ChoiceChangedError
 from agrad.testing.strategies import LAYOUTS, REAL, layouts, points, seeds, shapes
 from agrad.testing.strategies._operations.losses import logits_and_classes, reductions
 from agrad.testing.strategies._operations.windows import (
@@ -337,6 +338,60 @@ def test_max_pool_with_ties_and_infinities(drawn: Any, seed: int) -> None:
     axes, shape, options = drawn
     x = np.random.default_rng(seed).choice([-np.inf, 0.0, 1.0, np.inf], shape)
     compare_windows(("max_pool1d", "max_pool2d"), axes, (x,), options)
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("given", [False, True])
+def test_max_unpool_puts_elements_where_pooling_found_them(axes: int, given: bool) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 11, 9)[: axes + 2])
+    weights = np.random.default_rng(1).standard_normal(x.shape)
+    x = x.round(1)  # with equal elements
+    size = {"output_size": x.shape[2:]}
+
+    def program(lib: Any, tensor: Any) -> list[Any]:
+        pool, unpool = getattr(lib, f"max_pool{axes}d"), getattr(lib, f"max_unpool{axes}d")
+        leaf = tensor(x, requires_grad=True)
+        pooled, indices = pool(leaf, 3, 3, 1 if given else 0, return_indices=True)
+        out = unpool(pooled, indices, 3, 3, 1 if given else 0, **(size if given else {}))
+        part = weights[tuple(map(slice, out.shape))]
+        (out[tuple(map(slice, part.shape))] * tensor(part)).sum().backward()
+        return [pooled.detach(), indices.detach(), out.detach(), leaf.grad]
+
+    for one, other in zip(program(F, ag.tensor), program(T, torch.tensor)):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    single, places = getattr(F, f"max_pool{axes}d")(x[0], 3, return_indices=True)
+    assert isinstance(places, np.ndarray)
+    assert places.shape == single.shape
+    module = getattr(ag.nn, f"MaxPool{axes}d")(3, return_indices=True)
+    back = getattr(ag.nn, f"MaxUnpool{axes}d")(3)(*module(x[0]), output_size=x[0].shape)
+    assert back.shape == x[0].shape
+    np.testing.assert_allclose(back.data.sum(), single.data.sum())
+    assert repr(getattr(ag.nn, f"MaxPool{axes}d")(3)).endswith("ceil_mode=False)")
+
+
+def test_an_average_has_the_same_indices_or_is_refused() -> None:
+    start = np.array([[[1.0, 2.0, 5.0, 3.0]]])
+    weights = np.arange(4.0)
+    for end, same in ((start * [3, 2, 4, 1], True), (start[..., [1, 0, 2, 3]], False)):
+        x = ag.tensor(start, requires_grad=True)
+        loss = (F.max_unpool1d(*F.max_pool1d(x, 2, return_indices=True), 2) * weights).sum()
+        if not same:
+            with pytest.raises(ChoiceChangedError, match="the outcome of indices"):
+                loss.average_backward({x: end - start})
+            continue
+        before, after = loss.item(), loss.average_backward({x: end - start})
+        assert x.average_grad is not None
+        np.testing.assert_allclose((x.average_grad * (end - start)).sum(), after - before)
+
+
+def test_what_cannot_be_unpooled_is_named() -> None:
+    x = np.ones((1, 1, 3))
+    with pytest.raises(ValueError, match=r"max_unpool1d: indices must have the shape of input"):
+        F.max_unpool1d(x, [[[0, 1]]], 2)
+    with pytest.raises(ValueError, match="more than once"):
+        F.max_unpool1d(x, [[[0, 0, 1]]], 2)
+    with pytest.raises(IndexError, match="scatter"):
+        F.max_unpool1d(x, [[[0, 1, 6]]], 2)
 
 
 def test_max_pool_of_nan() -> None:

@@ -704,3 +704,14 @@ def test_a_freed_graph_frees_the_values_of_the_call() -> None:
     replay = weakref.ref(out.node.operation)
     out.sum().backward()
     assert replay() is None
+
+
+def test_arguments_by_name_are_those_of_the_function() -> None:
+    function = ag.capture(lambda x, y, z: (x - 2 * y) * z)
+    x, y, z = RANDOM.random((3, 4), np.float32)
+    for a, b, c in ((x, y, z), (z, x, y)):
+        expected = (a - 2 * b) * c
+        for _ in range(2):
+            np.testing.assert_array_equal(function(a, z=c, y=b).data, expected)
+            np.testing.assert_array_equal(function(y=b, x=a, z=c).data, expected)
+            np.testing.assert_array_equal(function(a, b, c).data, expected)

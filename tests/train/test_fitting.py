@@ -13,7 +13,8 @@ import agrad.nn.functional as F
 from agrad import nn, optim
 from agrad.checkpoint import Checkpoints
 from agrad.data import Batches, Prefetch
-from agrad.train import Callback, Step, Training, evaluate, fit, train
+from agrad.errors import NonFiniteError
+from agrad.train import Callback, Step, Training, evaluate, fit, train, train_step
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -87,6 +88,92 @@ def test_arrays_batches_and_lists_of_batches_are_the_same_data() -> None:
         found.append(model.state_dict())
     assert same(found[1], found[2])
     assert not same(found[0], found[1])  # whole batches
+
+
+class Product(nn.Module):
+    """Two networks of one coordinate each, whose product the head sees."""
+
+    def __init__(self) -> None:
+        ag.seed(0)
+        self.one, self.other = nn.Linear(1, 8), nn.Linear(1, 8)
+        self.dropout, self.head = nn.Dropout(0.2), nn.Linear(8, 2)
+
+    def forward(self, x: ag.Tensor, z: ag.Tensor) -> ag.Tensor:
+        return self.head(self.dropout((self.one(x) * self.other(z)).tanh()))
+
+
+class Coordinates:
+    """The points as a data set of one's own, with two inputs by position or by name."""
+
+    def __init__(self, named: bool) -> None:
+        (self.x, self.y), self.named = points(), named
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, i: int) -> Any:
+        x, z = self.x[i, :1], self.x[i, 1:]
+        return ({"z": z, "x": x} if self.named else (x, z)), self.y[i]
+
+
+def both_inputs(named: bool) -> Any:
+    x, y = points()
+    return ({"x": x[:, :1], "z": x[:, 1:]} if named else (x[:, :1], x[:, 1:])), y
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_model_of_several_inputs_trains_as_that_of_one(named: bool) -> None:
+    class OfOne(Product):
+        def forward(self, both: ag.Tensor) -> ag.Tensor:  # type: ignore[override]
+            return super().forward(both[:, :1], both[:, 1:])
+
+    def trained(make: Any, data: Any, **options: Any) -> tuple[dict[str, Any], list[float]]:
+        model = make()
+        rule = optim.Adam(model.parameters(), lr=0.01)
+        history = run(model, optim.AverageGradient(rule, probe_size=8), data, **options)
+        return model.state_dict(), history["validation_loss"].tolist()
+
+    inputs, targets = both_inputs(named)
+    several = {"validation": (inputs, targets), "metrics": ["accuracy"]}
+    weights, losses = trained(
+        OfOne, Batches(*points(), batch_size=16, seed=1), validation=points(), capture=False
+    )
+    kinds = {
+        "arrays": Batches(inputs, targets, batch_size=16, seed=1),
+        "data set": Batches(Coordinates(named), batch_size=16, seed=1),
+        "thread": Prefetch(Batches(Coordinates(named), batch_size=16, seed=1)),
+    }
+    for data in kinds.values():
+        found, again = trained(Product, data, **several)
+        assert same(found, weights)
+        assert again == losses
+    ag.seed(3)
+    pair, _ = trained(Product, (inputs, targets), batch_size=16, **several)
+    ag.seed(3)
+    eager, _ = trained(Product, (inputs, targets), batch_size=16, capture=False, **several)
+    assert same(pair, eager)
+
+
+@pytest.mark.parametrize("use", [evaluate, lambda m, x, y: train_step(m, adam(m), x, y)])
+def test_several_inputs_that_do_not_fit_are_named(use: Any) -> None:
+    (x, z), y = both_inputs(named=False)
+    with pytest.raises(ValueError, match=r"the inputs have \[60, 5\] examples"):
+        use(Product(), (x, z[:5]), y)
+    with pytest.raises(ValueError, match=r"the inputs have {'x': 60, 'z': 5} examples"):
+        use(Product(), {"x": x, "z": z[:5]}, y)
+
+
+def test_errors_of_several_inputs_name_the_one() -> None:
+    (x, z), y = both_inputs(named=False)
+    for inputs, name in (((x, z * np.nan), "1"), ({"x": x, "z": z * np.nan}, "'z'")):
+        model = Product()
+        with pytest.raises(NonFiniteError, match=f"the input {name} had a NaN"):
+            train_step(model, adam(model), inputs, y)
+    with pytest.raises(TypeError, match="evaluate: labels are missing"):
+        evaluate(Product(), (x, z))
+    only = Batches({"x": x, "z": z}, batch_size=8)
+    with pytest.raises(ValueError, match="train: a batch must be a pair of inputs and targets"):
+        next(train(Product(), adam(Product()), only, 1))
 
 
 def test_an_iterable_without_a_length_is_iterated_once_an_epoch() -> None:

@@ -58,6 +58,8 @@ from agrad.nn.functional.pooling import (
     avg_pool2d,
     max_pool1d,
     max_pool2d,
+    max_unpool1d,
+    max_unpool2d,
 )
 from agrad.nn.functional.resize import interpolate, pad
 from agrad.nn.functional.sequence import embedding, global_avg_pool1d, global_max_pool1d
@@ -100,6 +102,8 @@ __all__ = [
     "log_softmax",
     "max_pool1d",
     "max_pool2d",
+    "max_unpool1d",
+    "max_unpool2d",
     "mish",
     "mse_loss",
     "nll_loss",

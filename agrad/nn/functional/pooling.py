@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from agrad.core.tensor import Tensor, apply
-from agrad.nn.functional.windows import batched, per_axis, two_axes
+import numpy as np
+
+from agrad.core.tensor import Tensor, apply, as_tensor, chosen
+from agrad.functions import broadcast_to, scatter
+from agrad.nn.functional.windows import batched, floating, per_axis, two_axes
 from agrad.ops.pooling import AdaptiveAvgPool, AvgPool, MaxPool
 
 __all__ = [
@@ -14,6 +17,8 @@ __all__ = [
     "avg_pool2d",
     "max_pool1d",
     "max_pool2d",
+    "max_unpool1d",
+    "max_unpool2d",
 ]
 
 
@@ -24,7 +29,8 @@ def max_pool1d(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
-) -> Tensor:
+    return_indices: bool = False,
+) -> Any:
     """Return the largest element of each window of a sequence; the first of equal ones is chosen.
 
     Args:
@@ -35,10 +41,13 @@ def max_pool1d(
             are never the largest.
         dilation: the distance between a window's elements.
         ceil_mode: whether elements left over at the end make a partial window.
+        return_indices: whether to return the indices of the chosen elements, too.
 
     Returns:
         (N, C, ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1), with ⌈⌉ in place
-        of ⌊⌋ in ceil_mode, except that no window begins in the padding on the right.
+        of ⌊⌋ in ceil_mode, except that no window begins in the padding on the right. With
+        `return_indices`, a pair of this and the indices, int64 of the same shape: a Tensor that a
+        graph computes again if the input requires a gradient, otherwise an array.
 
     Raises:
         ValueError: the input has another shape, an option is below its minimum, the padding is more
@@ -50,7 +59,8 @@ def max_pool1d(
         >>> F.max_pool1d([[[1.0, 3.0, 2.0, 0.0]]], kernel_size=2, stride=1)
         tensor([[[3., 3., 2.]]])
     """
-    return _max_pool("max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode)
+    options = kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    return _max_pool("max_pool1d", 1, input, *options)
 
 
 def max_pool2d(
@@ -60,18 +70,80 @@ def max_pool2d(
     padding: int | Sequence[int] = 0,
     dilation: int | Sequence[int] = 1,
     ceil_mode: bool = False,
-) -> Tensor:
+    return_indices: bool = False,
+) -> Any:
     """Return the largest element of each window of an image; the first of equal ones is chosen.
 
     Like `max_pool1d`, for an input (N, C, H, W) or (C, H, W); options are a number for both axes,
-    or a pair, the vertical one first.
+    or a pair, the vertical one first. Indices count the elements of an image row by row.
 
     Example:
         >>> import agrad.nn.functional as F
         >>> F.max_pool2d([[[[1.0, 3.0], [2.0, 0.0]]]], kernel_size=2)
         tensor([[[[3.]]]])
     """
-    return _max_pool("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode)
+    options = kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    return _max_pool("max_pool2d", 2, input, *options)
+
+
+def max_unpool1d(
+    input: Any,
+    indices: Any,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:
+    """Return zeros with each element of a pooled sequence where `max_pool1d` found it.
+
+    It cannot be captured.
+
+    Args:
+        input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
+        indices: the place of each element, as `max_pool1d` returns it; of the input's shape.
+        kernel_size: the number of elements in a window of the pooling.
+        stride: the distance between its windows, kernel_size if None.
+        padding: its padding.
+        output_size: the length of the result, or its shape, which ends with it.
+
+    Returns:
+        (N, C, output_size), by default (L - 1)·stride - 2·padding + kernel_size long.
+
+    Raises:
+        ValueError: the shapes of input and indices differ; an index occurs twice in a sequence, as
+            where windows overlap.
+        IndexError: an index is not below the length.
+        TypeError: the input is neither float32 nor float64, or the indices are not integers.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> pooled, indices = F.max_pool1d([[[1.0, 3.0, 2.0, 0.0]]], 2, return_indices=True)
+        >>> F.max_unpool1d(pooled, indices, 2)
+        tensor([[[0., 3., 2., 0.]]])
+    """
+    return _max_unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool2d(
+    input: Any,
+    indices: Any,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:
+    """Return zeros with each element of a pooled image where `max_pool2d` found it.
+
+    Like `max_unpool1d`, for an input (N, C, H, W) or (C, H, W).
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> pooled, indices = F.max_pool2d([[[[1.0, 3.0], [2.0, 0.0]]]], 2, return_indices=True)
+        >>> F.max_unpool2d(pooled, indices, 2)
+        tensor([[[[0., 3.],
+                  [0., 0.]]]])
+    """
+    return _max_unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
 
 def avg_pool1d(
@@ -189,12 +261,49 @@ def _max_pool(
     padding: Any,
     dilation: Any,
     ceil_mode: bool,
-) -> Tensor:
+    return_indices: bool,
+) -> Any:
     kernel, stride, padding, dilation = _window(
         operation, axes, kernel_size, stride, padding, dilation
     )
     pool = MaxPool(kernel, stride, padding, dilation, ceil_mode)
-    return _pool(operation, axes, input, pool)
+    out = _pool(operation, axes, input, pool)
+    if not return_indices:
+        return out
+    return out, batched(operation, axes, input, lambda x: chosen(pool.indices, x))
+
+
+def _max_unpool(
+    operation: str,
+    axes: int,
+    input: Any,
+    indices: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    output_size: Sequence[int] | None,
+) -> Tensor:
+    kernel, strides, pads, _ = _window(operation, axes, kernel_size, stride, padding, dilation=1)
+    x = floating(operation, "input", input)
+    places = indices if isinstance(indices, Tensor) else np.asarray(indices)
+    if places.shape != x.shape:
+        raise ValueError(
+            f"{operation}: indices must have the shape of input, {x.shape}, they have "
+            f"{places.shape}"
+        )
+    if output_size is None:
+        options = list(zip(x.shape[-axes:], kernel[-axes:], strides[-axes:], pads[-axes:]))
+        lengths = tuple((n - 1) * step - 2 * pad + span for n, span, step, pad in options)
+    else:
+        lengths = per_axis(operation, "output_size", tuple(output_size)[-axes:], axes)
+
+    def unpooled(x: Tensor) -> Tensor:
+        shape = *x.shape[:2], int(np.prod(lengths))
+        zeros = broadcast_to(as_tensor(np.zeros_like(x.data, shape=())), shape)
+        filled = scatter(zeros, 2, places.reshape(*shape[:2], -1), x.reshape(*shape[:2], -1))
+        return filled.reshape(*shape[:2], *lengths)
+
+    return batched(operation, axes, x, unpooled)
 
 
 def _avg_pool(

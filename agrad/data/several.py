@@ -1,0 +1,65 @@
+"""Several arrays in the place of one: the inputs of a model that takes more than one.
+
+They are a tuple of arrays or Tensors, which a model takes by position, or a dict of them, which it
+takes by name.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["call", "examples", "is_several", "mapped", "packed", "unpacked"]
+
+Names = tuple[str, ...] | None
+"""The names of several arrays, none for a tuple; None for a single array."""
+
+
+def is_several(value: Any) -> bool:
+    """Return whether `value` is a dict, or a tuple of arrays or Tensors, and not empty."""
+    if isinstance(value, tuple):
+        return bool(value) and all(hasattr(part, "shape") for part in value)
+    return isinstance(value, Mapping) and bool(value)
+
+
+def unpacked(value: Any) -> tuple[Names, list[Any]]:
+    """Return the names of several arrays, and the arrays; None and a list of one for a single."""
+    if not is_several(value):
+        return None, [value]
+    if isinstance(value, Mapping):
+        return tuple(value), list(value.values())
+    return (), list(value)
+
+
+def packed(names: Names, arrays: Sequence[Any]) -> Any:
+    """Return the value whose `unpacked` has these names and arrays."""
+    if names is None:
+        return arrays[0]
+    return dict(zip(names, arrays)) if names else tuple(arrays)
+
+
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """Return what `function` makes of an array, or of each of several."""
+    names, arrays = unpacked(value)
+    return packed(names, [function(array) for array in arrays])
+
+
+def call(function: Callable[..., Any], value: Any) -> Any:
+    """Call a function with a single array, with several by position, or with several by name."""
+    if not is_several(value):
+        return function(value)
+    return function(**value) if isinstance(value, Mapping) else function(*value)
+
+
+def examples(owner: str, value: Any) -> int:
+    """Return the length of the first axis of an array, or of all of several.
+
+    Raises:
+        ValueError: their lengths differ.
+    """
+    names, arrays = unpacked(value)
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) != 1:
+        given = dict(zip(names, lengths)) if names else lengths
+        raise ValueError(
+            f"{owner}: the inputs have {given} examples; their first axes must have equal length"
+        )
+    return lengths[0]
