@@ -9,6 +9,7 @@ __all__ = [
     "DeviceError",
     "DeviceLostError",
     "DeviceMemoryError",
+    "ExportError",
     "FolderInUseError",
     "FreedGraphError",
     "HigherDerivativeError",
@@ -50,6 +51,10 @@ class CorruptDataError(ValueError):
 
 class FolderInUseError(ValueError):
     """Another run, in this or another process, writes to a folder of checkpoints."""
+
+
+class ExportError(TypeError):
+    """A model uses an operation that a file of another format cannot express."""
 
 
 class DeviceError(ValueError):

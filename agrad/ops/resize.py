@@ -36,7 +36,7 @@ class Resize(Linear):
 
     def forward(self, x: Array) -> Array:
         for axis in range(-len(self.size), 0):
-            first, second, share = self._places(x, axis)
+            first, second, share = self.places(x, axis)
             nearer = np.take(x, first, axis=axis)
             if self.linear:
                 share = share.reshape(-1, *[1] * (-1 - axis))
@@ -47,7 +47,7 @@ class Resize(Linear):
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
         matmul = kernels(grad).product.matmul
         for axis in range(-1, -len(self.size) - 1, -1):
-            first, second, share = self._places(x, axis)
+            first, second, share = self.places(x, axis)
             columns = np.arange(x.shape[axis], like=x)
             weights = (first[:, np.newaxis] == columns).astype(x.dtype)
             if self.linear:
@@ -62,7 +62,7 @@ class Resize(Linear):
     ) -> Sequence[Any]:
         return (adjoint(apply, self, 0, grad, x),)
 
-    def _places(self, x: Array, axis: int) -> tuple[Array, Array, Array]:
+    def places(self, x: Array, axis: int) -> tuple[Array, Array, Array]:
         """Return both neighbours of each new element, and the share of the second."""
         n, m, step = x.shape[axis], self.size[axis], self.steps[axis]
         real = x.dtype.type

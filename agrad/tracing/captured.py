@@ -38,7 +38,7 @@ from agrad.errors import CaptureError, HigherDerivativeError
 from agrad.ops.operation import Apply, Gradients, Operation, Point
 from agrad.tracing.dense import fuse_dense
 
-__all__ = ["Captured", "Plan", "Replay", "Traced", "capture"]
+__all__ = ["Captured", "Plan", "Replay", "Tape", "Traced", "capture"]
 
 _PLANS = 16  # one for each combination of shapes; beyond that, the oldest is dropped
 

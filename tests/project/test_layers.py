@@ -20,6 +20,7 @@ LAYERS = [
         "train",
         "",
         "sklearn",
+        "onnx",
         "testing",
         "study",
         "cli",

@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 from source_tree import FOLDERS, ROOT
 
-LAZY = {"click", "cupy", "matplotlib", "numba", "pooch", "rich", "scipy", "sklearn", "torch"}
+LAZY = {
+    *("click", "cupy", "matplotlib", "numba", "onnx", "pooch", "rich", "scipy", "sklearn", "torch"),
+}
 
 
 def run(*command: str | Path, cwd: Path) -> str:

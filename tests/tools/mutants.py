@@ -68,6 +68,10 @@ TENSOR = "agrad/core/tensor.py"
 CHECKPOINT = "agrad/checkpoint.py"
 CHECK = "agrad/testing/gradients.py"
 ATTRIBUTION = "agrad/attribution.py"
+EXPORT = "agrad/onnx/exporting.py"
+RECORDED = "agrad/onnx/recorded.py"
+TRANSLATIONS = "agrad/onnx/translations.py"
+RECURRENCE = "agrad/onnx/recurrence.py"
 DRAWING = "agrad/core/drawing.py"
 INSPECT = "agrad/cli/inspect.py"
 
@@ -1911,6 +1915,65 @@ TRAININGS = [
     ),
 ]
 
+EXPORTS = [
+    Mutant(
+        RECORDED,
+        "if third - second != second - first:",
+        "if False:",
+        "export: the square of the batch's size taken for a multiple of it",
+        "onnx",
+        "refuses_models",
+    ),
+    Mutant(
+        RECORDED,
+        "                if not np.array_equal(value, other[name]):\n",
+        "                if False:\n",
+        "export: an index that depends on the size of the batch is frozen",
+        "onnx",
+        "refuses_models",
+    ),
+    Mutant(
+        EXPORT,
+        "max([2, *sizes])",
+        "max([1, *sizes])",
+        "export: recorded on a single example, which hides what broadcasts",
+        "onnx",
+        "single_example",
+    ),
+    Mutant(
+        TRANSLATIONS,
+        "_LAST if part == -1 else int(part) + 1",
+        "int(part) + 1",
+        "export: the last element of an axis is none",
+        "onnx",
+        "functions",
+    ),
+    Mutant(
+        TRANSLATIONS,
+        "if operation.divisor is not None:",
+        "if False:",
+        "export: average pooling divides by the area in spite of a divisor",
+        "onnx",
+        "layers",
+    ),
+    Mutant(
+        RECURRENCE,
+        """"GRU": [1, 0, 2]""",
+        """"GRU": [0, 1, 2]""",
+        "export: the gates of a GRU in agrad's order",
+        "onnx",
+        "layers",
+    ),
+    Mutant(
+        RECURRENCE,
+        "if lengths and not operation.reverse:",
+        "if False:",
+        "export: the last state of a padded sequence is zero",
+        "onnx",
+        "lengths",
+    ),
+]
+
 MUTANTS = [
     *KINDS,
     *OPERATIONS,
@@ -1923,4 +1986,5 @@ MUTANTS = [
     *GRAPHS,
     *GUARDS,
     *TRAININGS,
+    *EXPORTS,
 ]
