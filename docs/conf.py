@@ -25,6 +25,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "inline_figures",
+    "notebook_pages",
     "source_pages",
 ]
 exclude_patterns = ["_build"]

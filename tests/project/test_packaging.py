@@ -79,6 +79,15 @@ def test_sdist_holds_the_tests(built: Path, checkout: Path) -> None:
     with tarfile.open(sdist) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
     assert held >= {f"tests/{name}" for name in files(checkout / "tests")}
+    assert held >= {"CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "setup.cfg", "setup.py"}
+
+
+def test_the_citation_is_of_this_version() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    (version,) = re.findall(r"^version: (.*)$", citation, re.MULTILINE)
+    assert version == config["metadata"]["version"]
 
 
 @pytest.mark.parametrize("kind", ["wheel", "editable"])
