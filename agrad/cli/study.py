@@ -22,7 +22,9 @@ _FIRST = 5
 
 
 @click.command(short_help="Put the papers' claims to the test, with a report.")
-@click.argument("claims", nargs=-1, required=True, type=click.Choice([*CLAIMS, "all"]))
+@click.argument(
+    "claims", nargs=-1, required=True, metavar="CLAIM...", type=click.Choice([*CLAIMS, "all"])
+)
 @click.option("--quick", is_flag=True, help="A first answer, from small networks and few runs.")
 @click.option(
     "--seeds",
@@ -56,7 +58,9 @@ def study(
     device: str,
     out: Path,
 ) -> None:
-    """Run the studies of the claims in CLAIMS, or of all, and write a report.
+    """Run the studies of claims, and write a report.
+
+    CLAIM is a number from 1 to 12, ablations, or all.
 
     Each run is written to results.json as soon as it ends. Runs that are already in the folder are
     not repeated, so an interrupted study continues where it stopped, and claims and seeds can be

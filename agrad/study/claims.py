@@ -191,7 +191,7 @@ _SHALLOW = 2
 
 def _depths(quick: bool) -> Trainings:
     cells = {
-        f"{depth} layers, {activation}": _network(
+        f"{depth} layer{'s' * (depth > 1)}, {activation}": _network(
             "digits" if quick else "mnist",
             activation,
             **{**(_DIGITS if quick else {}), "depth": depth},

@@ -80,7 +80,7 @@ def test_help(words, option):
         (["train", "--out", "x", "--no-average", "--momentum", "0.9"], "adam; --no-average needs"),
         (["train", "--no-average"], "FOLDER or --resume FOLDER; --no-average needs a learning"),
         (["study", "3"], "--out"),
-        (["study", "--out", "x"], "CLAIMS"),
+        (["study", "--out", "x"], "CLAIM"),
         (["study", "13", "--out", "x"], "'13' is not one of"),
         (["study", "3", "--out", "x", "--workers", "0"], "--workers"),
         (["study", "3", "--out", "x", "--seeds", "0"], "--seeds"),
@@ -279,7 +279,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
-@pytest.mark.parametrize("command", ["train --data mnist", "study 3"])
+@pytest.mark.parametrize("command", ["train --data mnist", "study 5"])
 def test_a_damaged_data_file(command, content, tmp_path):
     path = tmp_path / "data" / "mnist" / "train-images-idx3-ubyte.gz"
     path.parent.mkdir(parents=True)
@@ -295,7 +295,7 @@ def test_a_damaged_data_file(command, content, tmp_path):
     [
         ("train", "--data", "mnist"),
         ("train", "--data", "imdb", "--model", "conv"),
-        ("study", "3"),
+        ("study", "5"),
     ],
 )
 def test_a_pipe_in_place_of_a_data_file_is_refused(words, tmp_path):
