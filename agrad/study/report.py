@@ -32,7 +32,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 caption { text-align: left; padding-bottom: .3rem }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .8rem; text-align: right }
 th { border-bottom-color: var(--head); vertical-align: bottom }
-th:first-child, td:first-child { text-align: left; padding-left: 0; min-width: 9rem }
+th:first-child, td:first-child { text-align: left; padding-left: 0; min-width: 11rem }
+td:last-child { min-width: 6rem }
 img { max-width: 100% }
 @media (prefers-color-scheme: dark) {
   :root { --line: #3a3a3a; --head: #888 }
@@ -174,7 +175,11 @@ def _introduction(results: Results, whole: Sequence[Claim], lacking: Sequence[st
         else "This is the full study."
     )
     missing = f"<p>Left out, for some of their runs are missing: {', '.join(lacking)}.</p>\n"
-    rows = [[claim.name, claim.text, verdict(findings_of(claim, results)), ""] for claim in whole]
+    rows = [
+        [f"{claim.name}. {claim.text}", verdict(found), _main(found)]
+        for claim in whole
+        for found in [findings_of(claim, results)]
+    ]
     return (
         f"<p>Made by <code>{escape(settings.command)}</code>: {len(results)} runs, "
         f"{settings.seeds} scoring seeds. {size} Runs with the same seed start from the same "
@@ -183,7 +188,7 @@ def _introduction(results: Results, whole: Sequence[Claim], lacking: Sequence[st
         "0.9 times the loss of a guess, of the method and of what it is compared with.</p>\n"
         + (missing if lacking else "")
         + f"<p>Machine: {escape('; '.join(results.machines))}.</p>\n"
-        + table("The verdicts.", ["claim", "text", "verdict", ""], rows)
+        + table("The verdicts.", ["claim", "verdict", "findings"], rows)
     )
 
 
@@ -253,7 +258,7 @@ def claims_page(path: str | os.PathLike[str], folder: str) -> str:
     """
     results = Results.load(path)
     settings = results.settings
-    whole, lacking = _claims(results)
+    whole, _ = _claims(results)
     parts = ["# The claims, put to the test"]
     if settings.quick:
         parts.append(_quick_words(results))
@@ -262,20 +267,20 @@ def claims_page(path: str | os.PathLike[str], folder: str) -> str:
         f"Made by `{settings.command} --out OUT`, beside other work.",
         f"Machine: {'; '.join(results.machines)}.",
     ]
-    if lacking:
-        parts.append(f"Some runs are missing for these claims: {', '.join(lacking)}.")
-    rows = [
-        [f"[{claim.name}](#claim-{claim.name})", claim.text, f"**{verdict(found)}**", _main(found)]
-        for claim in whole
-        for found in [findings_of(claim, results)]
-    ]
+    rows = []
+    for claim in CLAIMS.values():
+        if claim not in whole:
+            rows.append([claim.name, claim.text, "not run yet", ""])
+            continue
+        found = findings_of(claim, results)
+        link = f"[{claim.name}](#claim-{claim.name})"
+        rows.append([link, claim.text, f"**{verdict(found)}**", _main(found)])
     parts.append(_markdown(["claim", "the abstracts say", "verdict", "findings"], rows))
     for claim in whole:
         findings = findings_of(claim, results)
         one = " ".join(
             ["agrad study", claim.name, *settings.command.split()[2 + len(settings.claims) :]]
         )
-        shown = [[*row[:4], row[4], row[5], row[6]] for row in finding_rows(findings)]
         parts += [
             f"(claim-{claim.name})=\n## {claim.name}. {claim.text}",
             f"**Verdict: {verdict(findings)}.** {_main(findings)}",
@@ -284,7 +289,7 @@ def claims_page(path: str | os.PathLike[str], folder: str) -> str:
             f"*What differs from the papers.* {claim.differs}",
             f"*Command.* `{one} --out OUT`. *File.* [results.json]({folder}/results.json).",
             f"![Claim {claim.name}: findings]({folder}/claim-{claim.name}.png)",
-            _markdown(_FINDING_HEAD, shown),
+            _markdown(_FINDING_HEAD, finding_rows(findings)),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -305,11 +310,11 @@ at a fixed rate, is a method of its own everywhere: `average-rmsprop`. Of the ot
 """
 
 _QUICK = """\
-**These are quick figures: {seeds} seeds, small networks, few rates. They show that every claim can
-be tested, and settle none of them.** With {seeds} seeds no sign test can have p below {least}. The
+**These are quick figures: {seeds} seeds, small networks, few rates. They are a first answer to the
+claims that were run, and settle none of them.** With {seeds} seeds no sign test can have p below {least}. The
 full study (`agrad study all --out OUT`) begins with {full:,} runs, {factor:.0f} times the {runs:,}
-here, and most of them are larger: days on two cores, which is why it runs on
-[many machines](study.md).
+here, and most of them are larger; [the study](study.md) says how long they take, and how they run
+on many machines.
 """
 
 

@@ -312,6 +312,9 @@ def test_the_report_leaves_out_claims_that_lack_runs(tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert "Left out, for some of their runs are missing: 3." in text
     assert not (tmp_path / "claim-3.png").exists()
+    page = claims_page(tmp_path / "results.json", "there")
+    assert f"| 3 | {CLAIMS['3'].text} | not run yet |  |" in page
+    assert f"| [12](#claim-12) | {CLAIMS['12'].text} | **" in page
 
 
 def test_the_page_says_what_was_found_and_what_the_full_study_takes(tmp_path, everything):
