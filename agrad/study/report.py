@@ -311,19 +311,21 @@ at a fixed rate, is a method of its own everywhere: `average-rmsprop`. Of the ot
 
 _QUICK = """\
 **These are quick figures: {seeds} seeds, small networks, few rates. They are a first answer to the
-claims that were run, and settle none of them.** With {seeds} seeds no sign test can have p below {least}. The
-full study (`agrad study all --out OUT`) begins with {full:,} runs, {factor:.0f} times the {runs:,}
-here, and most of them are larger; [the study](study.md) says how long they take, and how they run
-on many machines.
+claims that were run, and settle none of them.** With {seeds} seeds no sign test can have p below
+{least}. The full study (`agrad study all --out OUT`) begins with {full:,} runs, {factor:.0f} times
+the {runs:,} here, and most of them are larger; [the study](study.md) says how long they take, and
+how they run on many machines.
 """
 
 
 def _quick_words(results: Results) -> str:
     """Return what the page says about a quick study, and what the full one would take."""
-    claims, seeds = results.settings.claims, SEEDS[False]
-    none = Results(Settings(claims, quick=False, seeds=seeds))
+    seeds = SEEDS[False]
+    none = Results(Settings(tuple(CLAIMS), quick=False, seeds=seeds))
     jobs = (
-        job for name in claims for job in design_of(CLAIMS[name], none.settings).jobs(none, seeds)
+        job
+        for claim in CLAIMS.values()
+        for job in design_of(claim, none.settings).jobs(none, seeds)
     )
     full = len(none.missing(jobs))
     return _QUICK.format(
