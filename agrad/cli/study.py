@@ -1,5 +1,6 @@
 """`agrad study`: the claims of the papers, put to the test."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -76,7 +77,7 @@ def study(
     with connected(workers, scheduler) as client:
         if client is None and workers > 1:
             say(console, 'One worker: more need pip install "agrad[cluster]"')
-        for name, count in _order(results.settings):
+        for name, count in _order(names, results.settings.seeds):
             while jobs := _missing(results, name, count):
                 _do(console, f"claim {name}", jobs, client, results, path)
     for written in write_report(path):
@@ -104,10 +105,9 @@ def _opened(path: Path, settings: Settings) -> Results:
     return results
 
 
-def _order(settings: Settings) -> list[tuple[str, int]]:
+def _order(names: Sequence[str], seeds: int) -> list[tuple[str, int]]:
     """Return the claims with numbers of seeds: each claim gets a few seeds before any gets all."""
-    counts = sorted({min(settings.seeds, _FIRST), settings.seeds})
-    return [(name, count) for count in counts for name in settings.claims]
+    return [(name, count) for count in sorted({min(seeds, _FIRST), seeds}) for name in names]
 
 
 def _missing(results: Results, name: str, seeds: int) -> list[Job]:

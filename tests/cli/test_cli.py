@@ -573,9 +573,9 @@ def test_without_dask_more_workers_are_one(tmp_path, monkeypatch):
 
 
 def test_every_claim_gets_a_few_seeds_before_any_gets_all():
-    order = study._order(Settings(("3", "7"), False, 9))
+    order = study._order(("3", "7"), 9)
     assert order == [("3", 5), ("7", 5), ("3", 9), ("7", 9)]
-    assert study._order(Settings(("3",), True, 3)) == [("3", 3)]
+    assert study._order(("3",), 3) == [("3", 3)]
 
 
 @needs_signals
