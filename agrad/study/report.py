@@ -261,9 +261,9 @@ def claims_page(path: str | os.PathLike[str], folder: str) -> str:
     whole, _ = _claims(results)
     parts = ["# The claims, put to the test"]
     if settings.quick:
-        parts.append(_quick_words(results))
+        parts.append(_quick_words(results).strip())
     parts += [
-        _INTRODUCTION,
+        _INTRODUCTION.strip(),
         f"Made by `{settings.command} --out OUT`, beside other work.",
         f"Machine: {'; '.join(results.machines)}.",
     ]
@@ -353,8 +353,15 @@ _ORDER = ("holds", "partly", "does not hold", "undecided")
 
 
 def readme_rows(path: str | os.PathLike[str]) -> str:
-    """Return README's five rows as a Markdown table: tanh and ReLU, from claims 3, 9, 6 and 12."""
+    """Return README's five rows as a Markdown table: tanh and ReLU, from claims 3, 9 and 6.
+
+    Raises:
+        ValueError: One of these claims lacks runs.
+    """
     results = Results.load(path)
+    whole = {claim.name for claim in _claims(results)[0]}
+    if lacking := sorted({"3", "6", "9"} - whole):
+        raise ValueError(f"readme_rows: these claims lack runs: {', '.join(lacking)}")
 
     def cells(name: str, words: str) -> list[str]:
         found = [f for f in findings_of(CLAIMS[name], results) if words in f.what]

@@ -344,6 +344,12 @@ def test_the_rows_of_readme(tmp_path, everything):
     assert rows[6].endswith("| 0.588 (0.588 to 0.588) | 0.588 (0.588 to 0.588) |")
 
 
+def test_the_rows_of_readme_need_their_claims(tmp_path):
+    filled(["12"], seeds=1).save(tmp_path / "results.json")
+    with pytest.raises(ValueError, match="these claims lack runs: 3, 6, 9"):
+        readme_rows(tmp_path / "results.json")
+
+
 def test_the_page_in_the_documentation_is_made_from_its_results():
     page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
     assert page == claims_page(QUICK, "../results/studies/quick")
