@@ -10,7 +10,7 @@ is rewritten after each part, so a part that is killed does not cost the others 
 Parts: `tests`, the suite marked gpu; `sanitizer`, memcheck and racecheck on every operation;
 `step`, the dense network's training step beside PyTorch's; `convolution`, forward plus backward
 beside cuDNN's; `roofline`, the kernels' bandwidth beside that of a copy; `memory`, 10,000 steps;
-`mnist`, `agrad study dense --device cuda` with one seed, in the folder `dense-mnist` beside the
+`mnist`, `agrad study 5 --device cuda` with one seed, in the folder `study` beside the
 file, where a later call resumes it.
 
 Float32, no TF32. Steps are timed by the clock, with the GPU synchronized before and after; kernels
@@ -167,16 +167,16 @@ def memory(deadline: float, out: Path) -> dict[str, Any]:
 
 
 def mnist(deadline: float, out: Path) -> dict[str, Any]:
-    """Run the dense study from the command line."""
+    """Run the study of the rates on MNIST from the command line."""
     require("click", "matplotlib", "pooch", "rich", "sklearn", "threadpoolctl")
     if not (folder() / "mnist").is_dir():
         raise Missing(f"MNIST in {folder() / 'mnist'}; `agrad train --data mnist` downloads it")
-    results = out.resolve().parent / "dense-mnist"
-    words = ["study", "dense", "--data", "mnist", "--device", "cuda", "--seeds", "1"]
+    results = out.resolve().parent / "study"
+    words = ["study", "5", "--device", "cuda", "--seeds", "1"]
     command = [sys.executable, "-m", "agrad", *words, "--out", str(results)]
     outcome = run(command, deadline, most=BUDGET)
     file = results / "results.json"
-    runs = json.loads(file.read_text()) if file.exists() else []
+    runs = json.loads(file.read_text())["rows"] if file.exists() else []
     return outcome | {"runs_made": len(runs), "results": str(file)}
 
 

@@ -81,8 +81,8 @@ def demo(iterations: int, seed: int, figure: Path, json_path: Path | None) -> No
         console.print()
         console.print(_table(rows, target))
         console.print()
-    curves = {run.method: run.train_loss for run in runs}
-    save_figure(loss_figure({f"digits, {runs[0].model}": curves}), figure)
+    curves = {run.experiment.method: run.train_loss for run in runs}
+    save_figure(loss_figure({f"digits, {runs[0].experiment.model}": curves}), figure)
     say(console, f"Loss curves: {figure}")
     if json_path is not None:
         write_json(json_path, {"machine": machine(), "methods": rows})
@@ -105,9 +105,9 @@ def _run(console: Console, experiment: Experiment, data: DataSet) -> Run:
 
 def _row(run: Run, target: float) -> dict[str, Any]:
     return {
-        "method": run.method,
-        "lr": run.lr,
-        "automatic_lr": run.method.endswith("auto"),
+        "method": run.experiment.method,
+        "lr": run.experiment.lr,
+        "automatic_lr": run.experiment.method.endswith("auto"),
         "target_train_loss": target,
         "iterations_to_target": iterations_to(run.train_loss, target),
         "final_train_loss": final_loss(run.train_loss),

@@ -1,130 +1,138 @@
-"""`agrad study`: the experiments behind the figures in the README."""
+"""`agrad study`: the claims of the papers, put to the test."""
 
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
 import click
+from rich.console import Console
 
 from agrad.cli.output import device_option, make_console, require_writable, say
 from agrad.cli.progress import duration
-from agrad.study import conv as conv_study
-from agrad.study import dense as dense_study
-from agrad.study.conv_report import write_conv_report
-from agrad.study.data import IMAGES, load_data
-from agrad.study.dense_report import write_dense_report
-from agrad.study.figures import STYLES
-from agrad.study.measures import final_loss
-from agrad.study.pool import remaining, run_all
-from agrad.study.runs import Experiment
+from agrad.study.claims import CLAIMS, SEEDS, design_of
+from agrad.study.data import load_data
+from agrad.study.pool import connected, results_of
+from agrad.study.report import write_report
+from agrad.study.results import Results, Settings
+from agrad.study.runs import Experiment, Job
 
 __all__ = ["study"]
 
-_seeds = click.option(
-    "--seeds", type=click.IntRange(1), default=5, show_default=True, help="Number of seeds, from 0."
+_FIRST = 5
+"""The seeds that every claim gets first."""
+
+
+@click.command(short_help="Put the papers' claims to the test, with a report.")
+@click.argument(
+    "claims", nargs=-1, required=True, metavar="CLAIM...", type=click.Choice([*CLAIMS, "all"])
 )
-_workers = click.option(
+@click.option("--quick", is_flag=True, help="A first answer, from small networks and few runs.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    help="Number of scoring seeds, from 0.  [default: 9, or 3 with --quick]",
+)
+@click.option(
     "--workers",
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Number of parallel runs, each in a process with one thread.",
+    help="Number of parallel runs on this machine; more than one needs the extra cluster.",
 )
-_out = click.option(
+@click.option(
+    "--scheduler", metavar="ADDRESS", help="Address of a dask.distributed scheduler to run on."
+)
+@device_option
+@click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Folder for results.json, report.html and losses.png.",
+    help="Folder for results.json, report.html and a figure of each claim.",
 )
-
-
-@click.group(short_help="Compare methods over rates and seeds, with a report.")
-def study() -> None:
-    """Run the experiments of a study and write a report."""
-
-
-@study.command(short_help="30 hidden layers of 64 units, tanh and ReLU.")
-@click.option("--data", type=click.Choice(IMAGES), default="mnist", show_default=True)
-@_seeds
-@click.option(
-    "--iterations",
-    type=click.IntRange(1),
-    default=320,
-    show_default=True,
-    help="Training steps for each run.",
-)
-@click.option("--ablations", is_flag=True, help="Include other uses of the average gradient.")
-@_workers
-@device_option
-@_out
-def dense(
-    data: str,
-    seeds: int,
-    iterations: int,
-    ablations: bool,
+def study(
+    claims: tuple[str, ...],
+    quick: bool,
+    seeds: int | None,
     workers: int,
+    scheduler: str | None,
     device: str,
     out: Path,
 ) -> None:
-    """Compare methods and learning rates on 30 hidden layers of 64 units, tanh and ReLU.
+    """Run the studies of claims, and write a report.
+
+    CLAIM is a number from 1 to 12, ablations, or all.
 
     Each run is written to results.json as soon as it ends. Runs that are already in the folder are
-    not repeated, so an interrupted study continues where it stopped, and seeds can be added later.
+    not repeated, so an interrupted study continues where it stopped, and claims and seeds can be
+    added later.
     """
-    plan = dense_study.experiments(data, range(seeds), iterations, ablations)
-    results = _make_runs(data, plan, workers, device, out)
-    _announce(write_dense_report(results))
-
-
-@study.command(short_help="12 convolutions, on film reviews or images.")
-@click.option("--data", type=click.Choice(conv_study.DATA), default="imdb", show_default=True)
-@_seeds
-@click.option(
-    "--iterations",
-    type=click.IntRange(1),
-    default=1000,
-    show_default=True,
-    help="Training steps after which a run gives up.",
-)
-@_workers
-@device_option
-@_out
-def conv(data: str, seeds: int, iterations: int, workers: int, device: str, out: Path) -> None:
-    """Compare how many iterations methods take to a given training loss: 12 convolutions, ReLU.
-
-    Results are kept, and an interrupted study continues, as for `agrad study dense`.
-    """
-    plan = conv_study.experiments(data, range(seeds), iterations)
-    results = _make_runs(data, plan, workers, device, out)
-    _announce(write_conv_report(results))
-
-
-def _make_runs(data: str, plan: Sequence[Experiment], workers: int, device: str, out: Path) -> Path:
-    """Run the experiments of `plan` that the folder lacks, and return its results file."""
     require_writable(out)
-    plan = [replace(experiment, device=device) for experiment in plan]
+    path = out / "results.json"
+    names = tuple(name for name in CLAIMS if name in claims or "all" in claims)
     console = make_console()
-    results = out / "results.json"
-    known, todo = remaining(plan, results)
-    if known:
-        say(console, f"{results} holds {len(known)} runs; {len(todo)} are left")
-    load_data(data)  # download, or fail, once here rather than in every worker
-    start = monotonic()
-    with closing(run_all(data, plan, results, workers)) as runs:
-        for made, run in enumerate(runs, 1):
-            left = duration((monotonic() - start) / made * (len(todo) - made))
-            say(
-                console,
-                f"{made}/{len(todo)}  {run.model}, {STYLES[run.method].label}, lr {run.lr:g}, "
-                f"seed {run.seed}: final loss {final_loss(run.train_loss):.3f} after "
-                f"{len(run.train_loss)} iterations, {run.seconds:.1f} s; {left} left",
-            )
+    results = _opened(path, Settings(names, quick, seeds or SEEDS[quick], device))
+    if len(results):
+        say(console, f"{path} holds {len(results)} runs")
+    with connected(workers, scheduler) as client:
+        if client is None and workers > 1:
+            say(console, 'One worker: more need pip install "agrad[cluster]"')
+        for name, count in _order(names, results.settings.seeds):
+            while jobs := _missing(results, name, count):
+                _do(console, f"claim {name}", jobs, client, results, path)
+    for written in write_report(path):
+        say(console, f"Wrote {written}")
+
+
+def _opened(path: Path, settings: Settings) -> Results:
+    """Return the results in the file, if there is one, with the claims and seeds asked for added.
+
+    Raises:
+        ValueError: The file belongs to a study of another size or device.
+    """
+    if not path.exists():
+        return Results(settings)
+    results = Results.load(path)
+    before = results.settings
+    if (before.quick, before.device) != (settings.quick, settings.device):
+        raise ValueError(f"{str(path)!r} belongs to {before.command!r}; choose another folder")
+    results.settings = Settings(
+        tuple(name for name in CLAIMS if name in (*before.claims, *settings.claims)),
+        settings.quick,
+        max(before.seeds, settings.seeds),
+        settings.device,
+    )
     return results
 
 
-def _announce(paths: Sequence[Path]) -> None:
-    for path in paths:
-        say(make_console(), f"Wrote {path}")
+def _order(names: Sequence[str], seeds: int) -> list[tuple[str, int]]:
+    """Return the claims with numbers of seeds: each claim gets a few seeds before any gets all."""
+    return [(name, count) for count in sorted({min(seeds, _FIRST), seeds}) for name in names]
+
+
+def _missing(results: Results, name: str, seeds: int) -> list[Job]:
+    """Return the jobs of a claim that can be named now and have no result."""
+    design = design_of(CLAIMS[name], results.settings)
+    return results.missing(design.jobs(results, seeds))
+
+
+def _do(
+    console: Console, title: str, jobs: list[Job], client: object, results: Results, path: Path
+) -> None:
+    if client is None:  # download, or fail, before any work; workers have data of their own
+        for data in sorted({job.data for job in jobs if isinstance(job, Experiment)}):
+            load_data(data)
+    start = monotonic()
+    for made, (job, (found, machine)) in enumerate(results_of(jobs, client), 1):
+        results.add(job, found, machine)
+        results.save(path)
+        left = duration((monotonic() - start) / made * (len(jobs) - made))
+        say(console, f"{title}, {made}/{len(jobs)}, {left} left: {_described(job, found)}")
+
+
+def _described(job: Job, found: dict[str, object]) -> str:
+    if not isinstance(job, Experiment):
+        return type(job).__name__.lower()
+    curve = found["curve"]
+    assert isinstance(curve, list)
+    return f"{job.data}, {job.model}, {job.method} at {job.lr:g}, seed {job.seed}: {curve[-1]:.3g}"

@@ -2,15 +2,27 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+import numpy as np
+
 from agrad.serialization import atomic_write
 from agrad.study.measures import WINDOW, Losses, window_means
+from agrad.study.statistics import Finding
 
-__all__ = ["STYLES", "Style", "loss_figure", "png", "run_figure", "save_figure"]
+__all__ = [
+    "STYLES",
+    "Style",
+    "curve_figure",
+    "finding_figure",
+    "loss_figure",
+    "png",
+    "run_figure",
+    "save_figure",
+]
 
 
 @dataclass(frozen=True)
@@ -27,11 +39,14 @@ class Style:
 STYLES = {
     "rmsprop": Style("RMSprop", "#7f7f7f", "--"),
     "adam": Style("Adam", "#0072b2", "--"),
+    "cautious-adam": Style("cautious Adam", "#56b4e9", "--"),
     "average-rmsprop": Style("RMSprop + average gradient", "#e69f00"),
     "average-adam": Style("Adam + average gradient", "#d55e00"),
+    "probed-rmsprop": Style("RMSprop + average gradient of 32, every second step", "#b8860b"),
+    "probed-adam": Style("Adam + average gradient of 32, every second step", "#8b2500"),
     "average-adam-auto": Style("Adam + average gradient, auto rate", "#009e73"),
     "ablation-substituted": Style("RMSprop of the average gradient", "#cc79a7"),
-    "ablation-scaled": Style("average gradient over the gradient's RMS", "#56b4e9"),
+    "ablation-scaled": Style("average gradient over the gradient's RMS", "#6a3d9a"),
 }
 """The style of each method, the same in every table and figure."""
 
@@ -88,6 +103,83 @@ def run_figure(title: str, losses: Losses, rates: Losses, fractions: Losses) -> 
     axes[0].set_title(title)
     axes[-1].set_xlabel(f"iterations, mean of {window}")
     return figure
+
+
+def curve_figure(panels: Mapping[str, Mapping[str, Sequence[Losses]]], baseline: str) -> Any:
+    """Return a Matplotlib figure of training losses: medians over the seeds, and quartiles.
+
+    The target, a line, is the median loss at which the baseline ends. A dot marks where the median
+    of a method is first at most that.
+
+    Args:
+        panels: For each panel by its title, the curves of each method, one for each seed.
+        baseline: The method whose final loss is the target, where a panel has it.
+    """
+    figure = _figure(6.4, 0.6 + 3.0 * len(panels))
+    axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axis, (title, methods) in zip(axes, panels.items()):
+        middles = {}
+        for method, curves in methods.items():
+            style = STYLES[method]
+            values = np.asarray(curves, np.float64)
+            # NaN is drawn as a gap, which is what a lost run leaves.
+            values[~np.isfinite(values)] = np.nan
+            low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
+            shares = np.arange(1, len(middle) + 1) / len(middle)
+            axis.fill_between(shares, low, high, color=style.colour, alpha=0.15, linewidth=0)
+            axis.plot(shares, middle, style.dashes, label=style.label, color=style.colour)
+            middles[method] = middle
+        if baseline in middles:
+            target = middles[baseline][-1]
+            axis.axhline(target, color="black", linewidth=0.7)
+            for method, middle in middles.items():
+                reached = np.flatnonzero(middle <= target)
+                if len(reached):
+                    place = (reached[0] + 1) / len(middle)
+                    axis.plot(place, middle[reached[0]], "o", color=STYLES[method].colour)
+        axis.set(title=title, ylabel="training loss")
+        _logarithmic(axis)
+    axes[-1].set_xlabel("share of the iterations; bands: quartiles; line and dots: the target")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure
+
+
+def finding_figure(findings: Sequence[Finding]) -> Any:
+    """Return a Matplotlib figure of findings: seeds, medians, intervals, and what is claimed."""
+    figure = _figure(6.4, 0.8 + 0.5 * len(findings))
+    axis = figure.subplots()
+    shown = [v for f in findings for v in f.values if math.isfinite(v)]
+    low, high = min([0.0, *shown]), max([1.0, *shown])
+    if high > 20 and low >= 0:
+        axis.set_xscale("symlog", linthresh=1)
+    high *= 1.05
+    for row, finding in enumerate(findings):
+        colour = _OUTCOMES[finding.outcome]
+        left, right = (min(max(value, low), high) for value in finding.claimed)
+        axis.barh(row, right - left, left=left, height=0.3, color="#009e73", alpha=0.12)
+        axis.plot([finding.neutral] * 2, [row - 0.2, row + 0.2], color="black", linewidth=0.7)
+        values = [min(value, high) for value in finding.values]
+        axis.plot(values, [row] * len(values), "|", color=colour, alpha=0.6)
+        if values:
+            ends = [min(value, high) for value in finding.interval]
+            axis.plot(ends, [row, row], color=colour, linewidth=2)
+            axis.plot(min(finding.median, high), row, "o", color=colour)
+        axis.text(0, row - 0.32, finding.what, fontsize=7, transform=axis.get_yaxis_transform())
+    axis.set_ylim(len(findings) - 0.4, -0.8)
+    axis.set_yticks([])
+    axis.set_xlabel("dots: medians; bars: 95 % intervals; ticks: seeds; green: what is claimed")
+    axis.grid(alpha=0.3, axis="x")
+    return figure
+
+
+# Of the palette above; what is undecided is grey.
+_OUTCOMES = {
+    "holds": "#009e73",
+    "partly": "#e69f00",
+    "does not hold": "#d55e00",
+    "undecided": "#7f7f7f",
+}
 
 
 def _figure(width: float, height: float) -> Any:

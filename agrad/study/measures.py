@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WINDOW", "final_loss", "gain", "iterations_to", "window_means"]
+__all__ = ["POINTS", "WINDOW", "curve", "final_loss", "gain", "iterations_to", "window_means"]
 
 Losses = Sequence[float] | NDArray[Any]
 
 WINDOW = 40
 """The number of iterations over which a training loss is averaged."""
+
+POINTS = 100
+"""The number of points of a `curve`."""
 
 
 def window_means(losses: Losses, window: int = WINDOW) -> NDArray[np.float64]:
@@ -35,6 +38,23 @@ def window_means(losses: Losses, window: int = WINDOW) -> NDArray[np.float64]:
     windows = np.lib.stride_tricks.sliding_window_view(values, min(window, len(values)))
     means: NDArray[np.float64] = windows.mean(axis=1)
     return means
+
+
+def curve(losses: Losses, points: int = POINTS) -> list[float]:
+    """Return moving averages of N losses at `points` equal distances, the last one at the end.
+
+    Each is the mean of the last `WINDOW` losses, of N/8 if that is less, and of all there are at
+    the beginning. So two runs of N iterations can be compared point by point.
+
+    Example:
+        >>> from agrad.study.measures import curve
+        >>> curve([4.0, 3.0, 2.0, 1.0], points=2)
+        [3.0, 1.0]
+    """
+    values = np.asarray(losses, np.float64)
+    window = min(WINDOW, max(1, len(values) // 8))
+    ends = [-(-len(values) * (i + 1) // points) for i in range(points)]
+    return [float(f"{values[max(0, end - window) : end].mean():.4g}") for end in ends]
 
 
 def final_loss(losses: Losses, window: int = WINDOW) -> float:

@@ -18,14 +18,19 @@ def _rmsprop(params: Params, lr: float) -> optim.RMSprop:
 
 # The papers' setting: measured on the whole batch, and not verified.
 _average = partial(optim.AverageGradient, probe_size=None, verify=False)
+# The quickest that the optimizer offers: every second step is measured, on few examples.
+_probed = partial(optim.AverageGradient, probe_size=32, every=2)
 _substituted = partial(ablations.Substituted, probe_size=None)
 _scaled = partial(ablations.ScaledBySquaredGradient, probe_size=None)
 
 METHODS: dict[str, Callable[[Params, float], optim.Optimizer]] = {
     "rmsprop": _rmsprop,
     "adam": lambda params, lr: optim.Adam(params, lr=lr),
+    "cautious-adam": lambda params, lr: optim.Adam(params, lr=lr, cautious=True),
     "average-rmsprop": lambda params, lr: _average(_rmsprop(params, lr)),
     "average-adam": lambda params, lr: _average(optim.Adam(params, lr=lr)),
+    "probed-rmsprop": lambda params, lr: _probed(_rmsprop(params, lr)),
+    "probed-adam": lambda params, lr: _probed(optim.Adam(params, lr=lr)),
     "average-adam-auto": lambda params, lr: optim.AverageGradient(
         optim.Adam(params, lr=lr, cautious=True), lr="auto"
     ),

@@ -1,74 +1,135 @@
-"""Run the experiments that are missing in a results file, several at a time."""
+"""Do jobs in this process, or on the workers of a `dask.distributed` cluster."""
 
-import os
+import logging
 import signal
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from functools import cache
-from multiprocessing import active_children, get_context
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
+from queue import Empty, SimpleQueue
+from typing import Any
 
-from agrad.study.data import load_data
-from agrad.study.runs import Experiment, Run, load_runs, save_runs
+from threadpoolctl import threadpool_limits
 
-__all__ = ["remaining", "run_all"]
+from agrad.data.download import require
+from agrad.study.runs import Job, machine
 
+__all__ = ["LostError", "connected", "perform", "results_of"]
 
-def remaining(
-    plan: Sequence[Experiment], path: str | os.PathLike[str]
-) -> tuple[list[Run], list[Experiment]]:
-    """Return the runs in the results file, and the experiments of `plan` that it lacks.
+_PATIENCE = 0.5
+"""The seconds after which the scheduler is looked for, while no job is done."""
 
-    Raises:
-        ValueError: The file is not a list of runs, or belongs to another study, that is, to other
-            data or a different number of iterations.
-    """
-    runs = load_runs(path) if Path(path).exists() else []
-    for run in runs:
-        if (run.study, run.iterations) != (plan[0].study, plan[0].iterations):
-            raise ValueError(
-                f"{os.fspath(path)!r} holds {run.study} of {run.iterations} iterations, not "
-                f"{plan[0].study} of {plan[0].iterations}; choose another folder"
-            )
-    known = {run.key for run in runs}
-    return runs, [experiment for experiment in plan if experiment.key not in known]
+Outcome = tuple[dict[str, Any], dict[str, Any]]
 
 
-def run_all(
-    data: str, plan: Sequence[Experiment], path: str | os.PathLike[str], workers: int = 1
-) -> Generator[Run]:
-    """Run the experiments that the results file lacks; add each run to the file and yield it.
+class LostError(ConnectionError):
+    """Workers or the scheduler were lost with jobs that they had not done."""
 
-    Each worker is a process with one BLAS thread, so the results do not depend on the number of
-    workers. If the loop is left early, unfinished runs are discarded.
+
+def perform(job: Job) -> Outcome:
+    """Do a job with one BLAS thread; return its result and the facts about this machine."""
+    with threadpool_limits(1):
+        return job.result(), machine(getattr(job, "device", "cpu"))
+
+
+@contextmanager
+def connected(workers: int, scheduler: str | None = None) -> Iterator[Any]:
+    """Yield a client of the scheduler at an address, or of a cluster of this machine's processes.
+
+    Yield None, for this process, if there is no address and either one worker is enough or
+    `dask.distributed` is not installed.
 
     Raises:
-        ValueError: See `remaining`.
-        ChildProcessError: A worker was killed from outside.
+        ImportError: There is an address, and `dask.distributed` is not installed.
+        OSError: The scheduler does not answer.
     """
-    runs, todo = remaining(plan, path)
-    if not todo:
+    if scheduler is None and (workers == 1 or find_spec("distributed") is None):
+        yield None
         return
-    others = active_children()
-    pool = ProcessPoolExecutor(min(workers, len(todo)), get_context("spawn"), _one_thread)
-    try:
+    distributed = require("distributed", "a study on several machines", "cluster")
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    if scheduler is not None:
+        with distributed.Client(scheduler, set_as_default=False) as client:
+            yield client
+        return
+    with ExitStack() as stack:
         with _interrupts_not_inherited():
-            pending = [pool.submit(_make_run, data, experiment) for experiment in todo]
-        for future in as_completed(pending):
-            runs.append(future.result())
-            save_runs(path, runs)
-            yield runs[-1]
-    except BrokenProcessPool as error:
-        raise ChildProcessError(
-            "study: a worker process was killed, perhaps because memory ran out; the finished "
-            "runs are kept, try again with fewer workers"
-        ) from error
+            cluster = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,
+                dashboard_address=":0",
+                silence_logs=logging.CRITICAL,
+            )
+            stack.enter_context(cluster)
+            client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
+        yield client
+
+
+def results_of(jobs: Sequence[Job], client: Any) -> Iterator[tuple[Job, Outcome]]:
+    """Yield each job with its outcome as soon as it is done, timed jobs last and one at a time.
+
+    A job whose worker is lost starts again on another; whatever was yielded is not done again.
+
+    Raises:
+        LostError: Jobs have lost several workers, or the scheduler is gone. All others that could
+            be done have been yielded.
+    """
+    timed = [job for job in jobs if job.timed]
+    others = [job for job in jobs if not job.timed]
+    if client is None:
+        for job in (*others, *timed):
+            yield job, perform(job)
+        return
+    lost = 0
+    for batch in (others, *([job] for job in timed)):
+        for done in _on_workers(batch, client):
+            if isinstance(done, Exception):
+                lost += 1
+            else:
+                yield done
+    if lost:
+        raise LostError(
+            f"study: {lost} of {len(jobs)} runs were lost with their workers, perhaps because "
+            "memory ran out; the finished runs are kept, give the same command again"
+        )
+
+
+def _on_workers(jobs: Sequence[Job], client: Any) -> Iterator[tuple[Job, Outcome] | Exception]:
+    distributed = require("distributed", "a study on several machines", "cluster")
+    futures = {client.submit(perform, job, pure=False): job for job in jobs}
+    done: SimpleQueue[Any] = SimpleQueue()
+    for future in futures:
+        future.add_done_callback(done.put)
+    try:
+        for _ in futures:
+            future = _next(done, client)
+            if future.status == "error":
+                error = future.exception()
+                if not isinstance(error, distributed.KilledWorker):
+                    raise error
+                yield error
+            else:
+                yield futures[future], future.result()
     finally:
-        for worker in set(active_children()) - set(others):
-            worker.terminate()
-        pool.shutdown(cancel_futures=True)
+        if client.status == "running":
+            client.cancel(list(futures))
+
+
+def _next(done: "SimpleQueue[Any]", client: Any) -> Any:
+    """Return the next future that is done.
+
+    Raises:
+        LostError: The scheduler is gone; its futures would never be done.
+    """
+    while client.status == "running":
+        with suppress(Empty):
+            future = done.get(timeout=_PATIENCE)
+            if future.status in ("finished", "error"):
+                return future
+    raise LostError(
+        "study: the scheduler is gone; the finished runs are kept, start it again and give the "
+        "same command"
+    )
 
 
 @contextmanager
@@ -82,16 +143,3 @@ def _interrupts_not_inherited() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _one_thread() -> None:
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
-
-
-_load_once = cache(load_data)
-
-
-def _make_run(data: str, experiment: Experiment) -> Run:
-    return experiment.run(_load_once(data))

@@ -1,38 +1,39 @@
-"""Helpers that the reports share: HTML pages made from nothing but a results file."""
+"""The reports of a study, made from its results file alone: a web page, and a page of the docs."""
 
 import base64
+import math
 import os
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 from agrad.serialization import atomic_write
-from agrad.study.figures import png, save_figure
-from agrad.study.runs import Run
+from agrad.study.claims import CLAIMS, SEEDS, Claim, design_of, findings_of, trainings_of
+from agrad.study.designs import Trainings, trains
+from agrad.study.figures import STYLES, curve_figure, finding_figure, png
+from agrad.study.results import Results, Settings
+from agrad.study.statistics import Finding, sign_test, verdict
 
-__all__ = [
-    "Rows",
-    "by_model",
-    "introduction",
-    "page",
-    "picture",
-    "spread",
-    "table",
-    "write_page",
-]
+__all__ = ["claims_page", "page", "readme_rows", "table", "write_report"]
+
+Rows = list[list[str]]
+
+_PANELS = 4
+"""With more cells than this, a figure of their curves says less than a table."""
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #ddd; --head: #888 }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h1 { line-height: 1.2 }
-p, h1 { overflow-wrap: anywhere }
+p, h1, h2 { overflow-wrap: anywhere }
 .scroll { overflow-x: auto; margin: 1rem 0 2rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 caption { text-align: left; padding-bottom: .3rem }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .8rem; text-align: right }
 th { border-bottom-color: var(--head); vertical-align: bottom }
-th:first-child, td:first-child { text-align: left; padding-left: 0 }
+th:first-child, td:first-child { text-align: left; padding-left: 0; min-width: 11rem }
+td:last-child { min-width: 6rem }
 img { max-width: 100% }
 @media (prefers-color-scheme: dark) {
   :root { --line: #3a3a3a; --head: #888 }
@@ -45,7 +46,31 @@ img { max-width: 100% }
 }
 """
 
-Rows = list[list[str]]
+
+def write_report(path: str | os.PathLike[str]) -> list[Path]:
+    """Write `report.html` and `claim-NAME.png` next to a results file and return their paths.
+
+    Claims some of whose runs are missing are left out, and the report says so.
+
+    Raises:
+        OSError: A file cannot be read or written.
+        ValueError: The file does not hold results.
+    """
+    results = Results.load(path)
+    whole, lacking = _claims(results)
+    folder = Path(path).parent
+    written = []
+    parts = [_introduction(results, whole, lacking)]
+    for claim in whole:
+        findings = findings_of(claim, results)
+        figures = _figures(claim, results, findings)
+        written.append(folder / f"claim-{claim.name}.png")
+        with atomic_write(written[-1]) as file:
+            file.write(figures[0])
+        parts += _chapter(claim, results, findings, figures)
+    with atomic_write(folder / "report.html") as file:
+        file.write(page("The claims of the papers, put to the test", parts).encode())
+    return [folder / "report.html", *written]
 
 
 def page(title: str, parts: Iterable[str]) -> str:
@@ -58,44 +83,157 @@ def page(title: str, parts: Iterable[str]) -> str:
     )
 
 
-def write_page(
-    results: str | os.PathLike[str], title: str, parts: Iterable[str], figure: Any
-) -> list[Path]:
-    """Write `report.html` and `losses.png` next to the results file and return their paths.
-
-    Raises:
-        OSError: A file cannot be written.
-    """
-    folder = Path(results).parent
-    paths = [folder / "report.html", folder / "losses.png"]
-    with atomic_write(paths[0]) as file:
-        file.write(page(title, parts).encode())
-    save_figure(figure, paths[1])
-    return paths
-
-
-def introduction(command: str, runs: Sequence[Run], left_out: Sequence[Run]) -> str:
-    """Return paragraphs on the command, the runs and seeds, and the machine."""
-    seeds = len({run.seed for run in runs})
-    machines = {", ".join(f"{k} {v}" for k, v in run.machine.items()) for run in runs}
-    parts = [
-        f"<p>Made by <code>{escape(command)}</code>: {len(runs)} runs, "
-        f"{seeds} {'seed' if seeds == 1 else 'seeds'}. Runs with the same seed start from the same "
-        "initial weights and see the same batches. Numbers are medians over the seeds.</p>"
+def _claims(results: Results) -> tuple[list[Claim], list[str]]:
+    """Return the claims whose jobs are all done, and the names of the others."""
+    seeds = results.settings.seeds
+    asked = [CLAIMS[name] for name in results.settings.claims]
+    whole = [
+        claim
+        for claim in asked
+        if not results.missing(design_of(claim, results.settings).jobs(results, seeds))
     ]
-    if left_out:
-        words = ", ".join(map(str, sorted({run.seed for run in left_out})))
-        parts.append(f"<p>Left out because some of their runs are missing: seeds {words}.</p>")
-    return "\n".join([*parts, f"<p>Machine: {escape('; '.join(sorted(machines)))}.</p>"])
+    return whole, [claim.name for claim in asked if claim not in whole]
 
 
-def picture(figure: Any, caption: str) -> str:
-    """Return an image with the figure embedded, and a paragraph with its caption."""
-    source = f"data:image/png;base64,{base64.b64encode(png(figure)).decode()}"
-    return (
-        "<img alt='Training losses of each method at its best learning rate' "
-        f"src='{source}'>\n<p>{escape(caption)}</p>"
+# -- tables ----------------------------------------------------------------------------------------
+
+_FINDING_HEAD = ["finding", "median", "95 % interval", "claimed", "sign test", "failed", "outcome"]
+
+
+def finding_rows(findings: Iterable[Finding]) -> Rows:
+    """Return a row for each finding, see `_FINDING_HEAD`."""
+    return [
+        [
+            finding.what,
+            _number(finding.median),
+            _between(finding.interval),
+            _claimed(finding),
+            f"p = {finding.p:.2g}" if finding.values else "",
+            f"{finding.failed[0]} : {finding.failed[1]}",
+            finding.outcome,
+        ]
+        for finding in findings
+    ]
+
+
+_TRAINING_HEAD = [
+    "network",
+    "method",
+    "best rate",
+    "final loss",
+    "quartiles",
+    "failed",
+    "ms a step",
+]
+
+
+def training_rows(design: Trainings, results: Results) -> Rows:
+    """Return a row for each cell and method at its best rate, see `_TRAINING_HEAD`."""
+    rows = []
+    seeds = results.settings.seeds
+    for cell in design.cells:
+        for method in design.methods:
+            runs = [results[job] for job in design.scored(results, cell, method, seeds)]
+            losses = sorted(run["curve"][-1] for run in runs)
+            last = len(losses) - 1
+            rows.append(
+                [
+                    cell,
+                    STYLES[method].label,
+                    f"{design.best(results, cell, method):g}",
+                    _number(median(losses)),
+                    _between((losses[round(last / 4)], losses[round(3 * last / 4)])),
+                    f"{sum(not trains(run) for run in runs)} of {len(runs)}",
+                    f"{1000 * median(run['seconds_per_iteration'] for run in runs):.1f}",
+                ]
+            )
+    return rows
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.3g}"
+
+
+def _between(ends: tuple[float, float]) -> str:
+    return f"{_number(ends[0])} to {_number(ends[1])}"
+
+
+def _claimed(finding: Finding) -> str:
+    low, high = finding.claimed
+    if math.isinf(high):
+        strict = low == finding.direction[0]
+        return f"{'above' if strict else 'at least'} {low:g}"
+    return f"at most {high:g}" if low <= 0 else f"{low:g} to {high:g}"
+
+
+# -- the web page ----------------------------------------------------------------------------------
+
+
+def _introduction(results: Results, whole: Sequence[Claim], lacking: Sequence[str]) -> str:
+    settings = results.settings
+    size = (
+        "This is the quick study, a first answer: smaller networks, fewer rates, iterations and "
+        "seeds, as each chapter says. It settles nothing."
+        if settings.quick
+        else "This is the full study."
     )
+    missing = f"<p>Left out, for some of their runs are missing: {', '.join(lacking)}.</p>\n"
+    rows = [
+        [f"{claim.name}. {claim.text}", verdict(found), _main(found)]
+        for claim in whole
+        for found in [findings_of(claim, results)]
+    ]
+    return (
+        f"<p>Made by <code>{escape(settings.command)}</code>: {len(results)} runs, "
+        f"{settings.seeds} scoring seeds. {size} Runs with the same seed start from the same "
+        "initial weights and see the same batches. Rates are chosen on other seeds. Intervals are "
+        "those of the bootstrap over the seeds, at 95 %; failures are runs that end no better than "
+        "0.9 times the loss of a guess, of the method and of what it is compared with.</p>\n"
+        + (missing if lacking else "")
+        + f"<p>Machine: {escape('; '.join(results.machines))}.</p>\n"
+        + table("The verdicts.", ["claim", "verdict", "findings"], rows)
+    )
+
+
+def _chapter(
+    claim: Claim, results: Results, findings: Sequence[Finding], figures: Sequence[bytes]
+) -> list[str]:
+    settings = results.settings
+    parts = [
+        f"<h2>{escape(claim.name)}. {escape(claim.text)}</h2>",
+        f"<p><strong>{verdict(findings)}</strong>. {escape(claim.measured)}"
+        + (f" In the quick study: {escape(claim.quick)}" if settings.quick else "")
+        + f" {escape(claim.differs)}</p>",
+        *(
+            f"<img alt='Claim {claim.name}' src='data:image/png;base64,"
+            f"{base64.b64encode(figure).decode()}'>"
+            for figure in figures
+        ),
+        table("Findings.", _FINDING_HEAD, finding_rows(findings)),
+    ]
+    for design in trainings_of(design_of(claim, settings)):
+        rows = training_rows(design, results)
+        parts.append(table("Trainings at the best rate of each method.", _TRAINING_HEAD, rows))
+    return parts
+
+
+def _figures(claim: Claim, results: Results, findings: Sequence[Finding]) -> list[bytes]:
+    """Return the figure of the findings, and those of training losses, as PNG."""
+    figures = [finding_figure(findings)]
+    for design in trainings_of(design_of(claim, results.settings)):
+        if len(design.cells) <= _PANELS:
+            seeds = results.settings.seeds
+            panels = {
+                cell: {
+                    method: [
+                        results[job]["curve"] for job in design.scored(results, cell, method, seeds)
+                    ]
+                    for method in design.methods
+                }
+                for cell in design.cells
+            }
+            figures.append(curve_figure(panels, "rmsprop"))
+    return [png(figure) for figure in figures]
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -111,14 +249,154 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> s
     )
 
 
-def by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Return the runs of each model, tanh first."""
-    models: dict[str, list[Run]] = {}
-    for run in runs:
-        models.setdefault(run.model, []).append(run)
-    return dict(sorted(models.items(), reverse=True))
+# -- the documentation -----------------------------------------------------------------------------
 
 
-def spread(values: Sequence[float], form: str) -> str:
-    """Return the smallest and the largest value as text, each in the format `form`."""
-    return f"{min(values):{form}} to {max(values):{form}}"
+def claims_page(path: str | os.PathLike[str], folder: str) -> str:
+    """Return the page of the documentation about a study: claim by claim, in Markdown.
+
+    Args:
+        path: The results file, which `write_report` has made figures beside.
+        folder: The path of its folder from the documentation's.
+    """
+    results = Results.load(path)
+    settings = results.settings
+    whole, _ = _claims(results)
+    parts = ["# The claims, put to the test"]
+    if settings.quick:
+        parts.append(_quick_words(results).strip())
+    parts += [
+        _INTRODUCTION.strip(),
+        f"Made by `{settings.command} --out OUT`, beside other work.",
+        f"Machine: {'; '.join(results.machines)}.",
+    ]
+    rows = []
+    for claim in CLAIMS.values():
+        if claim not in whole:
+            rows.append([claim.name, claim.text, "not run yet", ""])
+            continue
+        found = findings_of(claim, results)
+        link = f"[{claim.name}](#claim-{claim.name})"
+        rows.append([link, claim.text, f"**{verdict(found)}**", _main(found)])
+    parts.append(_markdown(["claim", "the abstracts say", "verdict", "findings"], rows))
+    for claim in whole:
+        findings = findings_of(claim, results)
+        one = " ".join(
+            ["agrad study", claim.name, *settings.command.split()[2 + len(settings.claims) :]]
+        )
+        parts += [
+            f"(claim-{claim.name})=\n## {claim.name}. {claim.text}",
+            f"**Verdict: {verdict(findings)}.** {_main(findings)}",
+            f"*Measured.* {claim.measured}"
+            + (f" In this quick study: {claim.quick}" if settings.quick else ""),
+            f"*What differs from the papers.* {claim.differs}",
+            f"*Command.* `{one} --out OUT`. *File.* [results.json]({folder}/results.json).",
+            f"![Claim {claim.name}: findings]({folder}/claim-{claim.name}.png)",
+            _markdown(_FINDING_HEAD, finding_rows(findings)),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+_INTRODUCTION = """\
+Each claim of the two abstracts has a study of its own. Its targets and analyses stand in
+[agrad/study/claims.py](../agrad/study/claims.py), fixed before anything ran. Every method is tuned
+over the same grid by its final training loss, on seeds that are not scored; where the best rate is
+an end of the grid, the grid grows. Seeds are paired: the same initial weights, the same batches. A
+number is the median over the seeds, with the 95 % interval of a bootstrap. A run that ends above
+0.9 times the loss of a guess has failed; "failed" counts those of the method and of the baseline.
+A method that does not reach the target has a gain of 0.
+
+A claim *holds* if the median is as claimed and the interval lies on its side, *partly* if only the
+latter is so, or if its findings disagree. The papers' own setting, the average gradient on RMSprop
+at a fixed rate, is a method of its own everywhere: `average-rmsprop`. Of the others,
+`probed-rmsprop` and `probed-adam` measure every second step, on 32 examples.
+"""
+
+_QUICK = """\
+**These are quick figures: {seeds} seeds, small networks, few rates. They are a first answer to the
+claims that were run, and settle none of them.** With {seeds} seeds no sign test can have p below
+{least}. The full study (`agrad study all --out OUT`) begins with {full:,} runs, {factor:.0f} times
+the {runs:,} here, and most of them are larger; [the study](study.md) says how long they take, and
+how they run on many machines.
+"""
+
+
+def _quick_words(results: Results) -> str:
+    """Return what the page says about a quick study, and what the full one would take."""
+    seeds = SEEDS[False]
+    none = Results(Settings(tuple(CLAIMS), quick=False, seeds=seeds))
+    jobs = (
+        job
+        for claim in CLAIMS.values()
+        for job in design_of(claim, none.settings).jobs(none, seeds)
+    )
+    full = len(none.missing(jobs))
+    return _QUICK.format(
+        seeds=results.settings.seeds,
+        least=f"{sign_test(results.settings.seeds, 0):g}",
+        full=full,
+        factor=full / len(results),
+        runs=len(results),
+    )
+
+
+def _main(findings: Sequence[Finding]) -> str:
+    """Return the counts of the outcomes, and the findings with the least and the largest median."""
+    counts = {name: sum(f.outcome == name for f in findings) for name in _ORDER}
+    text = ", ".join(f"{count} × {name}" for name, count in counts.items() if count)
+    decided = sorted((f for f in findings if f.values), key=lambda f: f.median)
+    if not decided:
+        return text
+    ends = decided[:1] if len(decided) == 1 else [decided[0], decided[-1]]
+    shown = "; ".join(f"{_number(f.median)} ({_between(f.interval)}) {f.what}" for f in ends)
+    return f"{text}. From least to most: {shown}." if len(ends) > 1 else f"{text}. {shown}."
+
+
+_ORDER = ("holds", "partly", "does not hold", "undecided")
+
+
+def readme_rows(path: str | os.PathLike[str]) -> str:
+    """Return README's five rows as a Markdown table: tanh and ReLU, from claims 3, 9 and 6.
+
+    Raises:
+        ValueError: One of these claims lacks runs.
+    """
+    results = Results.load(path)
+    whole = {claim.name for claim in _claims(results)[0]}
+    if lacking := sorted({"3", "6", "9"} - whole):
+        raise ValueError(f"readme_rows: these claims lack runs: {', '.join(lacking)}")
+
+    def cells(name: str, words: str) -> list[str]:
+        found = [f for f in findings_of(CLAIMS[name], results) if words in f.what]
+        return [
+            f"{_number(f.median)} ({_between(f.interval)})"
+            for activation in ("tanh", "relu")
+            for f in found
+            if f"MNIST, {activation}:" in f.what and "Fashion" not in f.what
+        ]
+
+    chosen = (
+        ("iterations: RMSprop over average gradient on RMSprop", "3", "rmsprop over"),
+        ("iterations: Adam over average gradient on RMSprop", "9", " adam over average-rmsprop"),
+        ("iterations: Adam over average gradient on Adam", "9", " adam over average-adam"),
+        (
+            "seconds to the same loss: RMSprop over average gradient on RMSprop",
+            "6",
+            "rmsprop over average-rmsprop, seconds to rmsprop's final loss",
+        ),
+        (
+            "the same, with the search for both rates",
+            "6",
+            "rmsprop's final loss, with the search for both rates",
+        ),
+    )
+    rows = []
+    for label, name, words in chosen:
+        found = cells(name, words)
+        rows.append([label, *found[:: len(found) // 2]])
+    return _markdown(["MNIST, 30 hidden layers", "tanh", "ReLU"], rows)
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,56 +1,73 @@
-"""Runs of a study: experiments, their results, and the file that holds both."""
+"""Trainings of the studies: their settings, and what they result in."""
 
-import json
 import math
 import os
 import platform
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 import agrad
 from agrad.data import Batches
-from agrad.data.download import require_file
 from agrad.errors import NonFiniteError
 from agrad.gpu import cuda
 from agrad.kernels.cpu.threads import blas_threads
-from agrad.serialization import atomic_write
-from agrad.study.data import DataSet
-from agrad.study.measures import Target
+from agrad.nn import Module
+from agrad.optim import Optimizer
+from agrad.study.data import DataSet, load_data
+from agrad.study.measures import curve
 from agrad.study.methods import make_optimizer
 from agrad.study.networks import make_network
 from agrad.train import Step, evaluate, train
 
-__all__ = [
-    "Comparison",
-    "Experiment",
-    "Run",
-    "at",
-    "load_runs",
-    "load_whole_seeds",
-    "machine",
-    "median_curve",
-    "paired",
-    "save_runs",
-]
+__all__ = ["Experiment", "Job", "Run", "load_once", "machine", "rounded"]
 
-Key = tuple[str, str, str, float, int, int]
+load_once = cache(load_data)
+
+
+class Job(Protocol):
+    """A frozen dataclass of settings, all of which JSON can hold, with a result."""
+
+    @property
+    def timed(self) -> bool:
+        """Whether the result holds seconds, so that the job must have the machine to itself."""
+
+    def result(self) -> dict[str, Any]:
+        """Do the job and return what it found, which JSON can hold; infinity is allowed."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The results of one training run.
+
+    `train_loss` has the mean loss of each mini-batch before its step. It is infinite from the first
+    iteration whose loss was not finite. `test_loss` and `test_accuracy` have an entry for each
+    evaluation. `seconds` counts training alone; `seconds_per_iteration` is the median.
+    """
+
+    experiment: "Experiment"
+    train_loss: list[float]
+    test_loss: list[float]
+    test_accuracy: list[float]
+    seconds: float
+    seconds_per_iteration: float
+    optimizer_state_bytes: int
 
 
 @dataclass(frozen=True)
 class Experiment:
     """The settings of one training run; equal seeds give equal initial weights and batches.
 
-    `network` is one of `agrad.study.networks.KINDS`. If there is a `target`, the run ends as soon
-    as it is reached.
+    `network` is one of `agrad.study.networks.KINDS`. The test set is evaluated `evaluations` times,
+    at equal distances, the last time at the end.
     """
 
-    study: str
+    data: str
     activation: str
     method: str
     lr: float
@@ -60,168 +77,79 @@ class Experiment:
     network: str = "dense"
     depth: int = 30
     width: int = 64
-    target: Target | None = None
+    init: str | None = None
+    evaluations: int = 1
     device: str = "cpu"
+
+    timed = False
 
     @property
     def model(self) -> str:
         """The name of the network in reports."""
         return f"{self.activation} {self.depth}x{self.width}"
 
-    @property
-    def key(self) -> Key:
-        """The key that identifies the run in a results file."""
-        return (self.study, self.model, self.method, self.lr, self.seed, self.iterations)
+    def begin(self, data: DataSet) -> tuple[Module, Optimizer, Iterator[Step]]:
+        """Return the untrained network, its optimizer, and the steps, which train it when taken.
 
-    def run(self, data: DataSet, on_step: Callable[[Step], object] = lambda step: None) -> "Run":
+        Args:
+            data: The data set, on the experiment's device.
+        """
+        agrad.seed(self.seed)
+        options = {"depth": self.depth, "width": self.width, "activation": self.activation}
+        model = make_network(self.network, data, init=self.init, **options).to(self.device)
+        optimizer = make_optimizer(self.method, model.parameters(), self.lr)
+        batches = Batches(*data.train, batch_size=self.batch_size, seed=self.seed, drop_last=True)
+        return model, optimizer, train(model, optimizer, batches, self.iterations, capture=True)
+
+    def run(self, data: DataSet, on_step: Callable[[Step], object] = lambda step: None) -> Run:
         """Train and evaluate a network; a loss that is not finite ends the training early.
 
         Args:
             data: The data set.
             on_step: Called with each step.
         """
-        agrad.seed(self.seed)
         data = data.to(self.device)
-        model = make_network(
-            self.network, data, depth=self.depth, width=self.width, activation=self.activation
-        ).to(self.device)
-        optimizer = make_optimizer(self.method, model.parameters(), self.lr)
-        batches = Batches(*data.train, batch_size=self.batch_size, seed=self.seed, drop_last=True)
-        losses, seconds = [], []
+        model, optimizer, steps = self.begin(data)
+        stops = {self.iterations * (i + 1) // self.evaluations for i in range(self.evaluations)}
+        losses: list[float] = []
+        seconds: list[float] = []
+        tests = []
         try:
-            for step in train(model, optimizer, batches, self.iterations, capture=True):
+            for step in steps:
                 losses.append(step.loss)
                 seconds.append(step.seconds)
                 on_step(step)
-                if self.target is not None and self.target.is_reached(losses):
-                    break
+                if len(losses) in stops:
+                    tests.append(evaluate(model, *data.test))
         except NonFiniteError:
             losses += [math.inf] * (self.iterations - len(losses))
-        test = evaluate(model, *data.test)
+            tests += [evaluate(model, *data.test)] * (self.evaluations - len(tests))
         return Run(
-            study=self.study,
-            model=self.model,
-            method=self.method,
-            lr=self.lr,
-            seed=self.seed,
-            iterations=self.iterations,
-            train_loss=[float(f"{loss:.5g}") for loss in losses],
-            test_loss=[float(f"{test.loss:.5g}")],
-            test_accuracy=[float(f"{test.accuracy:.5g}")],
+            experiment=self,
+            train_loss=rounded(losses),
+            test_loss=rounded([test.loss for test in tests]),
+            test_accuracy=rounded([test.accuracy for test in tests]),
             seconds=sum(seconds),
             seconds_per_iteration=median(seconds) if seconds else 0.0,
             optimizer_state_bytes=optimizer.state_bytes,
-            machine=machine(self.device),
         )
 
-
-@dataclass(frozen=True)
-class Run:
-    """The settings and the results of one training run.
-
-    `train_loss` has the mean loss of each mini-batch before its step. It is infinite from the first
-    iteration whose loss was not finite, and ends when the run reached its target. `test_loss` and
-    `test_accuracy` have an entry for each evaluation. Losses that are not finite are null in the
-    file. `seconds` counts training alone; `seconds_per_iteration` is the median.
-    """
-
-    study: str
-    model: str
-    method: str
-    lr: float
-    seed: int
-    iterations: int
-    train_loss: list[float]
-    test_loss: list[float]
-    test_accuracy: list[float]
-    seconds: float
-    seconds_per_iteration: float
-    optimizer_state_bytes: int
-    machine: dict[str, Any]
-
-    @property
-    def key(self) -> Key:
-        """The key of the run's experiment."""
-        return (self.study, self.model, self.method, self.lr, self.seed, self.iterations)
+    def result(self) -> dict[str, Any]:
+        """Return the curve of the training loss (see `curve`), the tests, and the costs."""
+        data = load_once(self.data)
+        run = self.run(data)
+        return {
+            "curve": curve(run.train_loss),
+            "chance": rounded([math.log(data.classes)])[0],
+            "test_loss": run.test_loss,
+            "test_accuracy": run.test_accuracy,
+            "seconds_per_iteration": rounded([run.seconds_per_iteration])[0],
+        }
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A method and a baseline, both at the rate `lr`, or each at its best rate if it is None."""
-
-    method: str
-    baseline: str
-    lr: float | None = None
-
-
-def at(runs: Iterable[Run], method: str, lr: float) -> list[Run]:
-    """Return the runs of a method at a learning rate, sorted by seed.
-
-    Raises:
-        ValueError: There are none.
-    """
-    chosen = [run for run in runs if run.method == method and run.lr == lr]
-    if not chosen:
-        raise ValueError(f"study: there are no runs of {method} at the rate {lr:g}")
-    return sorted(chosen, key=lambda run: run.seed)
-
-
-def paired(runs: Sequence[Run], baselines: Sequence[Run]) -> list[tuple[Run, Run]]:
-    """Pair the runs of equal seeds of two results of `at`.
-
-    Raises:
-        ValueError: The seeds differ.
-    """
-    seeds, others = ([run.seed for run in group] for group in (runs, baselines))
-    if seeds != others:
-        raise ValueError(
-            f"study: {runs[0].method} was run with the seeds {seeds}, "
-            f"{baselines[0].method} with {others}; run both with the same seeds"
-        )
-    return list(zip(runs, baselines))
-
-
-def median_curve(runs: Sequence[Run], method: str, lr: float) -> NDArray[Any]:
-    """Return the median training loss over the seeds, for each iteration that all runs have."""
-    losses = zip(*(run.train_loss for run in at(runs, method, lr)))
-    median: NDArray[Any] = np.median(list(losses), axis=1)
-    return median
-
-
-def load_whole_seeds(
-    path: str | os.PathLike[str], experiments: Callable[[str, list[int], int], list[Experiment]]
-) -> tuple[list[Run], list[Run]]:
-    """Return the runs of the seeds that are complete, and the runs of all other seeds.
-
-    Args:
-        path: A file that `save_runs` wrote.
-        experiments: Returns the experiments of the study for the name of a data set, seeds and a
-            number of iterations.
-
-    Raises:
-        OSError: The file is missing or cannot be read.
-        ValueError: The file is incomplete, holds no runs, or has no complete seed; in that case the
-            message names a missing run.
-    """
-    runs = load_runs(path)
-    if not runs:
-        raise ValueError(f"study: {os.fspath(path)!r} holds no runs")
-    data, iterations = runs[0].study.partition("-")[2], runs[0].iterations
-    known = {run.key for run in runs}
-    seeds = sorted({run.seed for run in runs})
-    lacking = {
-        seed: [e for e in experiments(data, [seed], iterations) if e.key not in known]
-        for seed in seeds
-    }
-    whole = [run for run in runs if not lacking[run.seed]]
-    if not whole:
-        first = lacking[seeds[0]]
-        raise ValueError(
-            f"study: no seed has all its runs; seed {seeds[0]} lacks {len(first)}, such as "
-            f"{first[0].model} {first[0].method} at the rate {first[0].lr:g}; run the study again "
-            "with the same folder to add them"
-        )
-    return whole, [run for run in runs if lacking[run.seed]]
+def rounded(values: list[float], digits: int = 5) -> list[float]:
+    """Return the values with so many significant digits; NaN becomes infinity."""
+    return [float(f"{v:.{digits}g}") if not math.isnan(v) else math.inf for v in values]
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
@@ -250,44 +178,3 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "agrad": agrad.__version__,
         **({} if device == "cpu" else {"gpu": cuda.gpus()[cuda.number_of(device)].name}),
     }
-
-
-def save_runs(path: str | os.PathLike[str], runs: Iterable[Run]) -> None:
-    """Write the runs as one JSON list, atomically."""
-    lines = ",\n".join(json.dumps(_as_json(run), allow_nan=False) for run in runs)
-    with atomic_write(path) as file:
-        file.write(f"[\n{lines}\n]\n".encode())
-
-
-def load_runs(path: str | os.PathLike[str]) -> list[Run]:
-    """Return the runs that `save_runs` wrote.
-
-    Raises:
-        OSError: The file is missing or cannot be read.
-        ValueError: The file does not hold a list of runs.
-    """
-    require_file(Path(path))
-    text = Path(path).read_text(encoding="utf-8", errors="replace")
-    try:
-        return [_from_json(entry) for entry in json.loads(text)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"load_runs: {os.fspath(path)!r} is not a complete file of runs ({error!r}); "
-            "move it away to repeat the runs"
-        ) from error
-
-
-_SERIES = ("train_loss", "test_loss", "test_accuracy")
-
-
-def _as_json(run: Run) -> dict[str, Any]:
-    entry = asdict(run)
-    for name in _SERIES:
-        entry[name] = [value if math.isfinite(value) else None for value in entry[name]]
-    return entry
-
-
-def _from_json(entry: dict[str, Any]) -> Run:
-    for name in _SERIES:
-        entry[name] = [math.inf if value is None else value for value in entry[name]]
-    return Run(**entry)

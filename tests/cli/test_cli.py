@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 import agrad as ag
 from agrad.data import digits
 from agrad.study.networks import dense_network
-from agrad.study.runs import load_runs
+from agrad.study.results import Results, Settings
+from agrad.study.runs import Experiment
 from agrad.train import evaluate
 
 pytest.importorskip("click")
@@ -22,7 +24,9 @@ pytest.importorskip("click")
 from command_line import MAIN, fail, invoke, lines, needs_signals, one_line, run, start, wait_for
 from rich.console import Console
 
-from agrad.cli import interrupt, progress
+from agrad.cli import interrupt, progress, study
+from agrad.study.claims import CLAIMS
+from agrad.study.designs import Trainings
 from agrad.train import Step
 
 TINY = ("--depth", "1", "--width", "8", "--iterations", "3")
@@ -33,9 +37,7 @@ FILES = ["checkpoints", "loss.png", "metrics.jsonl", "settings.json", "weights.s
 # -- words -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["demo"], ["train"], ["study"], ["study", "dense"], ["study", "conv"]]
-)
+@pytest.mark.parametrize("words", [[], ["demo"], ["train"], ["study"]])
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help(words, option):
     result = invoke(*words, option)
@@ -77,10 +79,11 @@ def test_help(words, option):
         (["train", "--out", "x", "--iterations", "1", "--epochs", "1"], "exclude each other"),
         (["train", "--out", "x", "--no-average", "--momentum", "0.9"], "adam; --no-average needs"),
         (["train", "--no-average"], "FOLDER or --resume FOLDER; --no-average needs a learning"),
-        (["study", "dense"], "--out"),
-        (["study", "dense", "--out", "x", "--workers", "0"], "--workers"),
-        (["study", "dense", "--out", "x", "--seeds", "0"], "--seeds"),
-        (["study", "conv", "--out", "x", "--data", "digits"], "--data"),
+        (["study", "3"], "--out"),
+        (["study", "--out", "x"], "CLAIM"),
+        (["study", "13", "--out", "x"], "'13' is not one of"),
+        (["study", "3", "--out", "x", "--workers", "0"], "--workers"),
+        (["study", "3", "--out", "x", "--seeds", "0"], "--seeds"),
     ],
 )
 def test_wrong_words(words, message, tmp_path, monkeypatch):
@@ -108,8 +111,7 @@ def test_wrong_words_end_a_process_with_2():
 def test_the_help_marks_what_is_required():
     help = " ".join(invoke("train", "--help").output.split())
     assert "[required, unless --resume is given]" in help
-    for study in ("dense", "conv"):
-        assert "[required]" in invoke("study", study, "--help").output
+    assert "[required]" in invoke("study", "--help").output
 
 
 # -- train -----------------------------------------------------------------------------------------
@@ -248,7 +250,7 @@ def test_a_folder_with_a_run_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
-@pytest.mark.parametrize("command", ["train", "study dense", "demo"])
+@pytest.mark.parametrize("command", ["train", "study 3", "demo"])
 def test_a_file_in_place_of_a_folder(command, tmp_path):
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / "run"
@@ -277,12 +279,12 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
-@pytest.mark.parametrize("command", ["train", "study dense"])
+@pytest.mark.parametrize("command", ["train --data mnist", "study 5"])
 def test_a_damaged_data_file(command, content, tmp_path):
     path = tmp_path / "data" / "mnist" / "train-images-idx3-ubyte.gz"
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    words = (*command.split(), "--data", "mnist", "--out", tmp_path / "run")
+    words = (*command.split(), "--out", tmp_path / "run")
     result = fail(*words, AGRAD_DATA=str(tmp_path / "data"))
     assert one_line(result, str(path), "damaged", "delete it")
 
@@ -293,7 +295,7 @@ def test_a_damaged_data_file(command, content, tmp_path):
     [
         ("train", "--data", "mnist"),
         ("train", "--data", "imdb", "--model", "conv"),
-        ("study", "dense"),
+        ("study", "5"),
     ],
 )
 def test_a_pipe_in_place_of_a_data_file_is_refused(words, tmp_path):
@@ -308,7 +310,7 @@ def test_a_pipe_in_place_of_a_data_file_is_refused(words, tmp_path):
 @needs_signals
 def test_a_pipe_in_place_of_a_results_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "results.json")
-    result = run("study", "dense", "--data", "digits", "--out", tmp_path)
+    result = run("study", "3", "--out", tmp_path)
     assert one_line(result, "Not a regular file", "results.json")
 
 
@@ -356,7 +358,7 @@ def test_a_command_to_resume_can_be_pasted_into_a_shell(tmp_path):
 
 def test_a_damaged_results_file(tmp_path):
     (tmp_path / "results.json").write_text('[{"study": "dense-dig')
-    assert one_line(fail("study", "dense", "--out", tmp_path), "results.json", "move it away")
+    assert one_line(fail("study", "3", "--out", tmp_path), "results.json", "move it away")
 
 
 PACKAGES = ["click", "matplotlib", "pooch", "rich", "sklearn"]
@@ -524,27 +526,71 @@ def test_an_interrupted_demo_ends_in_one_line(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def tiny(monkeypatch):
+    """Replace claim 11 by one that takes a second."""
+    cell = Experiment("digits", "tanh", "", 0.0, 0, 2, depth=2, width=8, evaluations=0)
+    design = Trainings({"tiny": cell}, ("rmsprop", "average-rmsprop"), range(-6, -4), 1)
+    monkeypatch.setitem(
+        CLAIMS,
+        "11",
+        replace(CLAIMS["11"], design=lambda quick: design, findings=CLAIMS["3"].findings),
+    )
+    return design
+
+
+def test_a_study_goes_on_where_it_stopped_and_takes_more_seeds(tmp_path, monkeypatch):
+    design = tiny(monkeypatch)
+    path = tmp_path / "results.json"
+
+    def study(*words):
+        result = invoke("study", "11", *words, "--out", tmp_path)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    first = study("--quick", "--seeds", "2")
+    assert "claim 11, 1/4" in first
+    assert "holds" not in first
+    whole = Results.load(path)
+    assert whole.settings == Settings(("11",), True, 2)
+    assert not whole.missing(design.jobs(whole, 2))
+    kept = replace(whole.settings), len(whole)
+    assert f"holds {len(whole)} runs" in study("--quick", "--seeds", "1")
+    assert (Results.load(path).settings, len(Results.load(path))) == kept
+    study("--quick", "--seeds", "3")
+    assert len(Results.load(path)) == len(whole) + 2
+    assert sorted(f.name for f in tmp_path.iterdir()) == [
+        *("claim-11.png", "report.html", "results.json")
+    ]
+    result = invoke("study", "11", "--out", tmp_path)
+    assert "choose another folder" in str(result.exception)
+
+
+def test_without_dask_more_workers_are_one(tmp_path, monkeypatch):
+    tiny(monkeypatch)
+    monkeypatch.setattr("agrad.study.pool.find_spec", lambda name: None)
+    words = ("study", "11", "--quick", "--seeds", "1", "--workers", "2", "--out", tmp_path)
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    assert 'One worker: more need pip install "agrad[cluster]"' in result.output
+
+
+def test_every_claim_gets_a_few_seeds_before_any_gets_all():
+    order = study._order(("3", "7"), 9)
+    assert order == [("3", 5), ("7", 5), ("3", 9), ("7", 9)]
+    assert study._order(("3",), 3) == [("3", 3)]
+
+
 @needs_signals
 def test_an_interrupted_study_keeps_its_runs_and_goes_on(tmp_path):
-    out = tmp_path / "study"
-    words = ("study", "dense", "--data", "digits", "--seeds", "1", "--iterations", "2")
-    words = (*words, "--workers", "2", "--out")
-    process = start(*words, out)
-    results = out / "results.json"
+    process = start("study", "11", "--quick", "--out", tmp_path)
+    results = tmp_path / "results.json"
     wait_for(results.exists, process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    output, error = process.communicate(timeout=60)  # ends when no worker holds the pipes
+    os.killpg(process.pid, signal.SIGINT)
+    output, error = process.communicate(timeout=60)
     assert process.returncode == 130, (output, error)
     assert error.split() == ["agrad:", "interrupted"]
-    made = load_runs(results)
-    assert 0 < len(made) < 32
-
-    result = run(*words, out)
-    assert result.returncode == 0, result.stderr
-    assert f"holds {len(made)} runs; {32 - len(made)} are left" in result.stdout
-    assert load_runs(results)[: len(made)] == made
-    assert len(load_runs(results)) == 32
-    assert (out / "report.html").exists()
+    made = Results.load(results)
+    assert 0 < len(made) < 112
 
 
 # -- demo ------------------------------------------------------------------------------------------

@@ -1,0 +1,601 @@
+"""The claims of the papers' abstracts, each with the study that puts it to the test.
+
+A claim names its design, in full and quick, and turns results into findings. Both are fixed here
+before anything runs. `agrad.study.page` and `agrad.study.report` show them.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agrad.study.designs import (
+    Comparisons,
+    Design,
+    Judgements,
+    Races,
+    Trainings,
+    rate,
+    trains,
+)
+from agrad.study.estimates import Estimates
+from agrad.study.results import Results, Settings
+from agrad.study.runs import Experiment
+from agrad.study.statistics import Finding
+
+__all__ = ["CLAIMS", "SEEDS", "Claim", "design_of", "findings_of", "trainings_of"]
+
+SEEDS = {False: 9, True: 3}
+"""The scoring seeds by default, of a full study and a quick one."""
+
+Findings = list[Finding]
+
+_PLAIN = ("rmsprop", "adam", "cautious-adam")
+_AVERAGE = ("average-rmsprop", "average-adam")
+_METHODS = (*_PLAIN, *_AVERAGE)
+_FOUR = ("rmsprop", "adam", *_AVERAGE)
+_PAIR = ("rmsprop", "average-rmsprop")
+_PAIRS = (("average-rmsprop", "rmsprop"), ("average-adam", "adam"))
+_ACTIVATIONS = ("tanh", "relu")
+_GRID = {False: range(-10, -1), True: range(-7, -3)}  # 1e-5 to 1e-1, or 3e-4 to 1e-2
+_TUNING_SEEDS = {False: 3, True: 1}
+_MORE = (1.0, math.inf)  # a ratio that is in favour of the average gradient
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim and its test.
+
+    Attributes:
+        name: Its number, or a word.
+        text: What the abstracts say.
+        measured: What is compared, and by which number.
+        quick: What the quick study leaves out.
+        differs: How the test differs from the papers', as far as that is known.
+        design: Returns the design, of the quick study or the full one.
+        findings: Turns the results and the number of scoring seeds into findings.
+    """
+
+    name: str
+    text: str
+    measured: str
+    quick: str
+    differs: str
+    design: Callable[[bool], Any]
+    findings: Callable[[Any, Results, int], Findings]
+
+
+def design_of(claim: Claim, settings: Settings) -> Any:
+    """Return the design of a claim in a study's size, on its device."""
+    return _on(claim.design(settings.quick), settings.device)
+
+
+def trainings_of(design: Design) -> tuple[Trainings, ...]:
+    """Return the designs of trainings in a design, whose curves can be drawn."""
+    if isinstance(design, Comparisons):
+        return design.parts
+    return (design,) if isinstance(design, Trainings) else ()
+
+
+def findings_of(claim: Claim, results: Results) -> Findings:
+    """Return the findings on a claim from results that hold all its jobs."""
+    settings = results.settings
+    return claim.findings(design_of(claim, settings), results, settings.seeds)
+
+
+# -- designs ---------------------------------------------------------------------------------------
+
+
+def _trainings(quick: bool, cells: dict[str, Experiment], **options: Any) -> Trainings:
+    """Return trainings on the common grid."""
+    options = {"methods": _METHODS, "steps": _GRID[quick], **options}
+    return Trainings(cells, tuning_seeds=_TUNING_SEEDS[quick], **options)
+
+
+def _network(data: str, activation: str, **options: Any) -> Experiment:
+    return Experiment(data, activation, "", 0.0, 0, evaluations=0, **options)
+
+
+_DIGITS: dict[str, Any] = {"iterations": 60, "batch_size": 32, "depth": 10, "width": 32}
+_LABELS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "digits": "digits", "imdb": "IMDb"}
+
+
+def _deep_dense(
+    quick: bool, data: tuple[str, ...] = ("mnist", "fashion-mnist"), **options: Any
+) -> Trainings:
+    size = {"iterations": 120, "batch_size": 32, "width": 32} if quick else {}
+    cells = {
+        f"{_LABELS[name]}, {activation}": _network(name, activation, **size)
+        for name in data
+        for activation in _ACTIVATIONS
+    }
+    return _trainings(quick, cells, **options)
+
+
+def _text(quick: bool) -> Trainings:
+    size = (
+        {"iterations": 300, "batch_size": 32, "depth": 6, "width": 8}
+        if quick
+        else {"iterations": 1000, "batch_size": 64, "depth": 12, "width": 32}
+    )
+    cells = {"IMDb, ReLU": _network("imdb", "relu", network="conv", **size)}
+    return _convolutions(quick, cells)
+
+
+def _images(quick: bool) -> Trainings:
+    size = (
+        {"iterations": 120, "batch_size": 16, "depth": 4, "width": 8}
+        if quick
+        else {"iterations": 600, "batch_size": 64, "depth": 12, "width": 16}
+    )
+    cells = {
+        f"{_LABELS[data]}, ReLU": _network(data, "relu", network="conv", **size)
+        for data in ("mnist", "fashion-mnist")
+    }
+    return _convolutions(quick, cells)
+
+
+def _convolutions(quick: bool, cells: dict[str, Experiment]) -> Trainings:
+    if quick:
+        methods = ("rmsprop", "adam", "average-rmsprop")
+        return _trainings(quick, cells, steps=range(-6, -3), methods=methods)
+    return _trainings(quick, cells, steps=range(-8, -2))
+
+
+def _epochs(quick: bool) -> Trainings:
+    epochs = 10
+    data = ("digits",) if quick else ("mnist", "fashion-mnist")
+    size = (
+        {"iterations": 22 * epochs, "batch_size": 64, "depth": 10, "width": 32}
+        if quick
+        else {"iterations": 468 * epochs}
+    )
+    cells = {
+        f"{_LABELS[name]}, {activation}": replace(
+            _network(name, activation, **size), evaluations=epochs
+        )
+        for name in data
+        for activation in _ACTIVATIONS
+    }
+    return _trainings(quick, cells, methods=_FOUR if quick else _METHODS)
+
+
+def _all_rates(quick: bool) -> Trainings:
+    if not quick:
+        return _deep_dense(quick, ("mnist",), methods=_FOUR, all_rates=True)
+    cells = {
+        f"digits, {activation}": _network("digits", activation, **_DIGITS)
+        for activation in _ACTIVATIONS
+    }
+    return _trainings(quick, cells, methods=_FOUR, steps=_GRID[False], all_rates=True)
+
+
+def _initializations(quick: bool) -> Trainings:
+    data, size = ("digits", _DIGITS) if quick else ("mnist", {})
+    cells = {
+        f"{init}, {activation}": replace(_network(data, activation, **size), init=init)
+        for init in ("glorot", "he", "lecun", "orthogonal")
+        for activation in ("tanh", "relu", "elu", "softsign", "sigmoid", "selu")
+    }
+    return _trainings(
+        quick,
+        cells,
+        methods=_PAIR if quick else _METHODS,
+        steps=range(-6, -3) if quick else _GRID[quick],
+    )
+
+
+_SHALLOW = 2
+"""Up to this many hidden layers count as shallow."""
+
+
+def _depths(quick: bool) -> Trainings:
+    cells = {
+        f"{depth} layer{'s' * (depth > 1)}, {activation}": _network(
+            "digits" if quick else "mnist",
+            activation,
+            **{**(_DIGITS if quick else {}), "depth": depth},
+        )
+        for depth in (1, 2, 4, 8, 16, 30, 50)
+        for activation in _ACTIVATIONS
+    }
+    return _trainings(quick, cells, methods=_PAIR if quick else _METHODS)
+
+
+def _timed(quick: bool) -> Races:
+    methods = (*_METHODS, "probed-rmsprop", "probed-adam")
+    return Races(_deep_dense(quick, ("mnist",), methods=methods))
+
+
+def _sizes(quick: bool) -> Races:
+    widths, batches = ((32, 128), (32, 256)) if quick else ((64, 256, 1024), (32, 128, 512, 2048))
+    cells = {
+        f"width {width}, batch {batch}": _network(
+            "mnist", "tanh", iterations=40, batch_size=batch, width=width
+        )
+        for width in widths
+        for batch in batches
+    }
+    methods = ("rmsprop", "adam", "average-rmsprop", "probed-rmsprop")
+    return Races(_trainings(quick, cells, methods=methods), fixed=1e-4)
+
+
+def _estimates(quick: bool) -> Judgements:
+    size: dict[str, Any] = {"width": 32, "batch_size": 32} if quick else {}
+    return Judgements(
+        {
+            f"{depth} layers, {activation}, {scale:g} times the update": Estimates(
+                "mnist", activation, 0, (1, 8, 32), depth, scale=scale, **size
+            )
+            for depth in ((2, 10, 30) if quick else (2, 5, 10, 30, 50))
+            for activation in _ACTIVATIONS
+            for scale in ((1.0,) if quick else (0.1, 1.0, 10.0))
+        }
+    )
+
+
+def _derivatives(quick: bool) -> Judgements:
+    size: dict[str, Any] = {"width": 32, "batch_size": 32} if quick else {}
+    return Judgements(
+        {
+            f"30 layers, {activation}": Estimates(
+                "mnist", activation, 0, (1, 8, 32), timed=True, **size
+            )
+            for activation in _ACTIVATIONS
+        }
+    )
+
+
+# -- findings --------------------------------------------------------------------------------------
+
+
+def _accuracy(design: Judgements, results: Results, seeds: int) -> Findings:
+    return [
+        Finding(
+            f"{cell}: error of the gradient over that of the average gradient",
+            design.ratios(results, cell, seeds, "gradient", "average gradient", "vector"),
+            _MORE,
+            _MORE,
+        )
+        for cell in design.cells
+    ]
+
+
+def _alternative(design: Judgements, results: Results, seeds: int) -> Findings:
+    kinds = (("vector", "error"), ("seconds", "seconds"), ("peak_bytes", "memory"))
+    return [
+        Finding(
+            f"{cell}: {label} of the {rival} over the average gradient's",
+            design.ratios(results, cell, seeds, rival, "average gradient", what),
+            _MORE,
+            _MORE,
+        )
+        for cell in design.cells
+        for rival in ("Hessian-vector product", "diagonal of AdaHessian", "diagonal of Sophia")
+        for what, label in kinds
+    ]
+
+
+def _about(claimed: float) -> Callable[[Trainings, Results, int], Findings]:
+    """Return a function that finds gains on RMSprop, of which the claim names the least."""
+    return lambda design, results, seeds: design.gains(
+        results, seeds, *_PAIRS[0], claimed=(claimed, math.inf)
+    )
+
+
+def _generalization(design: Trainings, results: Results, seeds: int) -> Findings:
+    found = []
+    for cell in design.cells:
+        method, baseline = _PAIRS[0]
+        ours, theirs = (
+            [results[job] for job in design.scored(results, cell, name, seeds)]
+            for name in (method, baseline)
+        )
+        for measure, pick in (("epochs", None), ("training loss", _by_loss), ("seconds", _by_time)):
+            ratios = []
+            for mine, yours in zip(ours, theirs):
+                at = -1 if pick is None else pick(mine, yours)
+                ratios.append(0.0 if at is None else yours["test_loss"][-1] / mine["test_loss"][at])
+            failed = (sum(not trains(r) for r in ours), sum(not trains(r) for r in theirs))
+            what = f"{cell}: test loss of {baseline} over {method}'s at equal {measure}"
+            found.append(Finding(what, tuple(ratios), _MORE, _MORE, failed=failed))
+    return found
+
+
+def _by_loss(ours: dict[str, Any], theirs: dict[str, Any]) -> int | None:
+    """Return the first evaluation at which ours has their final training loss."""
+    every = len(ours["curve"]) // len(ours["test_loss"])
+    losses = ours["curve"][every - 1 :: every]
+    return next((i for i, loss in enumerate(losses) if loss <= theirs["curve"][-1]), None)
+
+
+def _by_time(ours: dict[str, Any], theirs: dict[str, Any]) -> int | None:
+    """Return the last evaluation of ours within the seconds of theirs."""
+    share = theirs["seconds_per_iteration"] / ours["seconds_per_iteration"]
+    count = len(ours["test_loss"])
+    return max(0, min(count, int(share * count)) - 1)
+
+
+def _breadth(design: Trainings, results: Results, seeds: int) -> Findings:
+    found = []
+    for cell in design.cells:
+        for method, baseline in _PAIRS:
+            widths, shares = [], []
+            for seed in range(seeds):
+                losses = {
+                    name: [
+                        results[design.at(cell, name, rate(step), [seed])[0]]
+                        for step in design.steps
+                    ]
+                    for name in (method, baseline)
+                }
+                wide = {name: _decades(runs) for name, runs in losses.items()}
+                good = {name: sum(map(trains, runs)) for name, runs in losses.items()}
+                widths.append(wide[method] - wide[baseline])
+                shares.append((good[method] - good[baseline]) / len(design.steps))
+            wider = (0.0, math.inf)
+            found.append(
+                Finding(
+                    f"{cell}: decades of rates within 10 % of the best loss, {method} less "
+                    f"{baseline}",
+                    tuple(widths),
+                    wider,
+                    wider,
+                    neutral=0.0,
+                )
+            )
+            found.append(
+                Finding(
+                    f"{cell}: share of the rates that train, {method} less {baseline}",
+                    tuple(shares),
+                    wider,
+                    wider,
+                    neutral=0.0,
+                )
+            )
+    return found
+
+
+def _decades(runs: list[dict[str, Any]]) -> float:
+    losses = [run["curve"][-1] if trains(run) else math.inf for run in runs]
+    best = min(losses)
+    return 0.5 * sum(loss <= 1.1 * best for loss in losses) if math.isfinite(best) else 0.0
+
+
+def _time(design: Races, results: Results, seeds: int) -> Findings:
+    found = []
+    pairs = (*_PAIRS, ("probed-rmsprop", "rmsprop"), ("probed-adam", "adam"))
+    rates = len(design.trainings.steps)
+    for cell in design.trainings.cells:
+        races = [results[race] for race in design.races(results, cell, seeds)]
+        for method, baseline in pairs:
+            for searching in (False, True):
+                ratios = []
+                for race in races:
+                    ours, theirs = race[method], race[baseline]
+                    share = next(
+                        (
+                            (i + 1) / len(ours["curve"])
+                            for i, loss in enumerate(ours["curve"])
+                            if loss <= theirs["curve"][-1]
+                        ),
+                        math.inf,
+                    )
+                    search = rates if searching else 0
+                    ratios.append(
+                        theirs["seconds"] * (search + 1) / (ours["seconds"] * (search + share))
+                    )
+                what = f"{cell}: {baseline} over {method}, seconds to {baseline}'s final loss"
+                what += ", with the search for both rates" if searching else ""
+                found.append(Finding(what, tuple(ratios), _MORE, _MORE))
+        states = design.ratios(results, cell, seeds, "average-rmsprop", "adam", "state_bytes")
+        what = f"{cell}: state kept between steps, average-rmsprop over adam"
+        found.append(Finding(what, states, (0.0, 1.0), (0.0, 1.1)))
+    return found
+
+
+def _against_adam(design: Comparisons, results: Results, seeds: int) -> Findings:
+    return [
+        finding
+        for part in design.parts
+        for method, baseline in (
+            ("average-rmsprop", "adam"),
+            ("average-adam", "adam"),
+            ("average-adam", "cautious-adam"),
+        )
+        if {method, baseline} <= {*part.methods}
+        for finding in part.gains(results, seeds, method, baseline, _MORE)
+    ]
+
+
+def _shallow(design: Trainings, results: Results, seeds: int) -> Findings:
+    gains = design.gains(results, seeds, *_PAIRS[0], claimed=_MORE)
+    return [
+        replace(finding, claimed=(0.8, 1.25), direction=(0.5, 2.0))
+        if design.cells[cell].depth <= _SHALLOW
+        else finding
+        for cell, finding in zip(design.cells, gains)
+    ]
+
+
+def _cost(design: Races, results: Results, seeds: int) -> Findings:
+    def ratios() -> Iterator[Finding]:
+        for cell in design.trainings.cells:
+            for method in ("average-rmsprop", "probed-rmsprop"):
+                for what, label in (("seconds", "seconds"), ("peak_bytes", "peak memory")):
+                    values = design.ratios(results, cell, seeds, method, "rmsprop", what)
+                    text = f"{cell}: {label} of a step, {method} over rmsprop"
+                    yield Finding(text, values, (0.0, 2.0), (0.0, 3.0))
+
+    return list(ratios())
+
+
+def _worse(design: Trainings, results: Results, seeds: int) -> Findings:
+    return [
+        replace(finding, claimed=(0.0, 1.0), direction=(-1.0, 1.5))
+        for method in ("ablation-substituted", "ablation-scaled")
+        for finding in design.gains(results, seeds, method, "average-rmsprop", claimed=_MORE)
+    ]
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+_UNKNOWN = "The papers' code, networks, batches and rates were not at hand."
+_SMALL = "Networks of width 32, batches of 32, 120 iterations, four rates, one tuning seed."
+_TINY = "Scikit-learn's digits in place of MNIST, width 32, one tuning seed"
+
+CLAIMS: dict[str, Claim] = {
+    claim.name: claim
+    for claim in (
+        Claim(
+            "1",
+            "The average gradient tells the change in loss more accurately than the gradient.",
+            "The error of the vector against a quadrature of the gradient along RMSprop's own "
+            "updates at iterations 1, 8 and 32 of a training at 1e-3, in float64. The change of "
+            "the loss itself is exact by construction, so the vector is the harder test.",
+            "Depths 2, 10 and 30, width 32, batches of 32, the whole update alone.",
+            "The factorization is this project's own. " + _UNKNOWN,
+            _estimates,
+            _accuracy,
+        ),
+        Claim(
+            "2",
+            "It is an efficient alternative to high-order derivatives.",
+            "Errors as for claim 1, seconds and peak memory beside g + HΔ/2 by a Hessian-vector "
+            "product, and g + DΔ/2 with the diagonals of AdaHessian and Sophia from one draw.",
+            "Width 32, batches of 32.",
+            "The optimizers average their diagonals over steps; here each stands alone.",
+            _derivatives,
+            _alternative,
+        ),
+        Claim(
+            "3",
+            "A deep dense network with 30 nonlinear layers learns MNIST and Fashion-MNIST from "
+            "about three times fewer samples, by the median training loss.",
+            "Iterations of RMSprop over those in which the average gradient on RMSprop reaches its "
+            "final training loss, each at its best rate.",
+            _SMALL,
+            _UNKNOWN + " Theirs may have compared at equal rates.",
+            _deep_dense,
+            _about(3.0),
+        ),
+        Claim(
+            "4",
+            "It generalizes better in a reasonable number of epochs.",
+            "Test loss over ten epochs, at equal epochs, at RMSprop's final training loss, and in "
+            "RMSprop's seconds; rates are those of the best training loss.",
+            _TINY + ", ten hidden layers, batches of 64, four rates, four methods.",
+            _UNKNOWN + " Runs share the machine, so equal seconds are rough.",
+            _epochs,
+            _generalization,
+        ),
+        Claim(
+            "5",
+            "It performs well on a broader range of learning rates.",
+            "For each seed the decades of rates from 1e-5 to 1e-1 whose final loss is within 10 % "
+            "of the method's best, and the share of them that train at all.",
+            _TINY + ", ten hidden layers, batches of 32, 60 iterations.",
+            _UNKNOWN,
+            _all_rates,
+            _breadth,
+        ),
+        Claim(
+            "6",
+            "Optimally implemented, it needs less computing time than RMSprop, with Adam's memory.",
+            "Seconds to the other's final loss in races by turns, at the best rates, without and "
+            "with the search for them; bytes of state between steps.",
+            _SMALL,
+            "Their estimate is for an implementation they did not have; this one is NumPy's.",
+            _timed,
+            _time,
+        ),
+        Claim(
+            "7",
+            "A deep sequential convolutional network on IMDb gains about 55 % in sample "
+            "efficiency.",
+            "As for claim 3.",
+            "Six convolutions of eight channels, batches of 32, 300 iterations, three rates, three "
+            "methods.",
+            _UNKNOWN + " The network has twelve convolutions over the first 200 words.",
+            _text,
+            _about(1.55),
+        ),
+        Claim(
+            "8",
+            "Convolutional networks on MNIST and Fashion-MNIST need fewer iterations.",
+            "As for claim 3.",
+            "Four convolutions of eight channels, batches of 16, 120 iterations, three rates, "
+            "three methods.",
+            _UNKNOWN,
+            _images,
+            _about(1.0),
+        ),
+        Claim(
+            "9",
+            "It needs fewer iterations than Adam too.",
+            "The trainings of claims 3, 7 and 8: on RMSprop against Adam, and on Adam against Adam "
+            "and cautious Adam, whose mask costs nothing.",
+            "As for claims 3, 7 and 8.",
+            _UNKNOWN,
+            lambda quick: Comparisons((_deep_dense(quick), _text(quick), _images(quick))),
+            _against_adam,
+        ),
+        Claim(
+            "10",
+            "It does so across different initializations.",
+            "As for claim 3, on MNIST, for four initializations and six activations.",
+            _TINY + ", ten hidden layers, batches of 32, 60 iterations, three rates, two methods.",
+            _UNKNOWN,
+            _initializations,
+            _about(1.0),
+        ),
+        Claim(
+            "11",
+            "On shallow networks it performs about the same.",
+            "As for claim 3, on MNIST, by depth. Up to two hidden layers the gain should lie from "
+            "0.8 to 1.25, in deeper networks above 1.",
+            _TINY + ", batches of 32, 60 iterations, four rates, two methods.",
+            _UNKNOWN,
+            _depths,
+            _shallow,
+        ),
+        Claim(
+            "12",
+            "Its costs are moderately higher.",
+            "Seconds and peak memory of a step in races by turns, measured on the whole batch and "
+            "on 32 examples every second step. Moderate means at most twice RMSprop's; thrice "
+            "counts in part.",
+            "Widths 32 and 128, batches of 32 and 256.",
+            "What the papers call moderate is unknown.",
+            _sizes,
+            _cost,
+        ),
+        Claim(
+            "ablations",
+            "Other uses of the average gradient in RMSprop do not train faster.",
+            "RMSprop of the average gradient, and the average gradient over the gradient's RMS, "
+            "against the line search on RMSprop, on MNIST. A claim of this project.",
+            _SMALL,
+            "Not a claim of the papers.",
+            lambda quick: _deep_dense(
+                quick,
+                ("mnist",),
+                methods=("average-rmsprop", "ablation-substituted", "ablation-scaled"),
+            ),
+            _worse,
+        ),
+    )
+}
+"""The claims by name."""
+
+
+def _on(design: Any, device: str) -> Any:
+    """Return the design with its trainings on a device."""
+    if isinstance(design, Comparisons):
+        return Comparisons(tuple(_on(part, device) for part in design.parts))
+    if isinstance(design, Races):
+        return replace(design, trainings=_on(design.trainings, device))
+    if isinstance(design, Trainings):
+        cells = {name: replace(cell, device=device) for name, cell in design.cells.items()}
+        return replace(design, cells=cells)
+    return design

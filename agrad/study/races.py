@@ -1,0 +1,80 @@
+"""Races: methods that take turns, step by step, so that their seconds can be compared."""
+
+import math
+import tracemalloc
+from dataclasses import dataclass, replace
+from itertools import islice
+from statistics import median
+from typing import Any
+
+from agrad.errors import NonFiniteError
+from agrad.study.data import DataSet
+from agrad.study.measures import curve
+from agrad.study.runs import Experiment, load_once, rounded
+
+__all__ = ["Race"]
+
+_FIRST = 3
+"""The steps of a training before its memory is measured: the first of them record and allocate."""
+
+
+@dataclass(frozen=True)
+class Race:
+    """Trainings of one network by several methods, each at a rate of its own, in turns.
+
+    Attributes:
+        experiment: what they have in common; its method and rate are not used.
+        rates: each method and its learning rate.
+    """
+
+    experiment: Experiment
+    rates: tuple[tuple[str, float], ...]
+
+    timed = True
+
+    def result(self) -> dict[str, Any]:
+        """Return each method's loss curve, seconds per step, and bytes of its state and at peak.
+
+        The seconds are the median over the steps. The peak is that of a later step, in NumPy's
+        arrays: weights, gradients, activations, and what the optimizer holds.
+        """
+        data = load_once(self.experiment.data).to(self.experiment.device)
+        entrants = [replace(self.experiment, method=method, lr=lr) for method, lr in self.rates]
+        begun = [entrant.begin(data) for entrant in entrants]
+        losses: list[list[float]] = [[] for _ in entrants]
+        seconds: list[list[float]] = [[] for _ in entrants]
+        count = len(entrants)
+        for turn in range(self.experiment.iterations):
+            for i in range(count):
+                which = (turn + i) % count
+                try:
+                    step = next(begun[which][2])
+                except (NonFiniteError, StopIteration):  # the second, once the first has ended it
+                    losses[which].append(math.inf)
+                else:
+                    losses[which].append(step.loss)
+                    seconds[which].append(step.seconds)
+        return {
+            entrant.method: {
+                "curve": curve(losses[i]),
+                "seconds": rounded([median(seconds[i])])[0] if seconds[i] else math.inf,
+                "state_bytes": begun[i][1].state_bytes,
+                "peak_bytes": _peak_bytes(entrant, data),
+            }
+            for i, entrant in enumerate(entrants)
+        }
+
+
+def _peak_bytes(entrant: Experiment, data: DataSet) -> int:
+    tracemalloc.start()
+    try:
+        begun = replace(entrant, iterations=_FIRST + 1).begin(data)
+        for _ in islice(begun[2], _FIRST):
+            pass
+        tracemalloc.reset_peak()
+        next(begun[2])
+        return tracemalloc.get_traced_memory()[1]
+    except NonFiniteError:
+        return 0
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,105 @@
+"""Statistics of paired seeds: medians, bootstrap intervals, counts and sign tests."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+
+__all__ = ["Finding", "Range", "interval", "sign_test", "verdict"]
+
+_RESAMPLES = 2000
+
+Range = tuple[float, float]
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> Range:
+    """Return the percentile bootstrap interval of the median; always the same for equal values.
+
+    Infinite values are allowed. Of few values it is hardly more than their range.
+
+    Example:
+        >>> from agrad.study.statistics import interval
+        >>> interval([2.0, 2.0, 2.0])
+        (2.0, 2.0)
+    """
+    places = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
+    medians = np.sort(np.median(np.asarray(values, np.float64)[places], axis=1))
+    tail = int(_RESAMPLES * (1 - level) / 2)
+    return float(medians[tail]), float(medians[-1 - tail])
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Return the two-sided p of the exact sign test, ties left out.
+
+    Example:
+        >>> from agrad.study.statistics import sign_test
+        >>> sign_test(9, 0), sign_test(2, 2)
+        (0.00390625, 1.0)
+    """
+    n, few = wins + losses, min(wins, losses)
+    return min(1.0, 2 * sum(comb(n, k) for k in range(few + 1)) / float(2**n))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number for each paired seed, and what a claim says about their median.
+
+    Attributes:
+        what: What was compared, and where.
+        values: A value for each seed, such as a ratio; 0 or infinite where a run failed. A seed
+            that tells nothing has none.
+        claimed: The range in which the claim puts the median, ends included.
+        direction: The range, its lower end left out, in which the whole interval must be for the
+            claim to hold, and which is enough for it to hold in part.
+        neutral: The value that speaks for neither side in the sign test.
+        failed: The runs of the method, and of what it is compared with, that failed.
+    """
+
+    what: str
+    values: tuple[float, ...]
+    claimed: Range
+    direction: Range
+    neutral: float = 1.0
+    failed: tuple[int, int] = (0, 0)
+
+    @property
+    def median(self) -> float:
+        """The median of the values; NaN if there are none."""
+        return float(np.median(self.values)) if self.values else math.nan
+
+    @property
+    def interval(self) -> Range:
+        """The bootstrap interval of the median; NaN if there are no values."""
+        return interval(self.values) if self.values else (math.nan, math.nan)
+
+    @property
+    def p(self) -> float:
+        """The p of the sign test against `neutral`."""
+        wins = sum(value > self.neutral for value in self.values)
+        return sign_test(wins, sum(value < self.neutral for value in self.values))
+
+    @property
+    def outcome(self) -> str:
+        """Whether the claim "holds", holds "partly" (in its direction alone), or "does not hold".
+
+        It is "undecided" if there are no values.
+        """
+        if not self.values:
+            return "undecided"
+        low, high = self.interval
+        if not (self.direction[0] < low and high <= self.direction[1]):
+            return "does not hold"
+        return "holds" if self.claimed[0] <= self.median <= self.claimed[1] else "partly"
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """Return the verdict on a claim: that of its findings if they agree, otherwise "partly".
+
+    Findings that are undecided do not count if others are decided.
+    """
+    outcomes = {finding.outcome for finding in findings}
+    if outcomes != {"undecided"}:
+        outcomes.discard("undecided")
+    return outcomes.pop() if len(outcomes) == 1 else "partly"

@@ -1,0 +1,355 @@
+"""The claims on results made up for the purpose: what runs, what is found, and its reports."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from source_tree import ROOT
+
+from agrad.study.claims import CLAIMS, SEEDS, design_of, findings_of
+from agrad.study.designs import TUNING, Races, Trainings, rate
+from agrad.study.estimates import DIAGONALS, ESTIMATES, Estimates
+from agrad.study.measures import POINTS
+from agrad.study.races import Race
+from agrad.study.report import claims_page, readme_rows, write_report
+from agrad.study.results import Results, Settings, key_of
+from agrad.study.runs import Experiment
+from agrad.study.statistics import verdict
+
+QUICK = ROOT / "results" / "studies" / "quick" / "results.json"
+MACHINE = {"processor": "abacus", "cores": 2}
+
+
+def falling(to, after=1.0):
+    """A curve that falls from 2 to `to` in a share of its points, and stays there."""
+    fall = round(POINTS * after)
+    return [2 + (to - 2) * min(1, (i + 1) / fall) for i in range(POINTS)]
+
+
+def training(job, after=1.0):
+    """A result whose loss is least at a rate of 1e-3."""
+    loss = 0.5 + 0.1 * abs(math.log10(job.lr) + 3)
+    return {
+        "curve": falling(loss, after),
+        "chance": 2.3026,
+        "test_loss": [1.0 - 0.05 * i for i in range(job.evaluations)],
+        "test_accuracy": [0.9] * job.evaluations,
+        "seconds_per_iteration": 0.001,
+    }
+
+
+def outcome(job):
+    """What is made up: whatever uses the average gradient falls to the same in a quarter."""
+    if isinstance(job, Experiment):
+        return training(job, 0.25 if job.method.startswith("average") else 1.0)
+    if isinstance(job, Race):
+        return {
+            method: {
+                "curve": falling(0.5, 0.25 if method.startswith("average") else 1.0),
+                "seconds": 0.002 if "rmsprop" != method != "adam" else 0.001,
+                "state_bytes": 200 if "adam" in method else 100,
+                "peak_bytes": 1000,
+            }
+            for method, _ in job.rates
+        }
+    found = {
+        name: {"vector": [0.1, 0.2, 0.4], "change": [0.1] * 3} for name in ESTIMATES | DIAGONALS
+    }
+    found["average gradient"]["vector"] = [0.01, 0.02, 0.03]
+    if job.timed:
+        for i, entry in enumerate(found.values()):
+            entry.update(seconds=1.0 + i, peak_bytes=1000 * (1 + i))
+    return found
+
+
+def filled(names, quick=True, seeds=3, outcome=outcome):
+    """Return results with all jobs of claims done."""
+    results = Results(Settings(tuple(names), quick, seeds))
+    for name in names:
+        design = design_of(CLAIMS[name], results.settings)
+        while jobs := results.missing(design.jobs(results, seeds)):
+            for job in jobs:
+                results.add(job, outcome(job), MACHINE)
+    return results
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return filled(CLAIMS)
+
+
+# -- designs ---------------------------------------------------------------------------------------
+
+
+def one(method="adam", steps=range(-7, -4)):
+    cell = Experiment("digits", "tanh", "", 0.0, 0)
+    return Trainings({"cell": cell}, (method,), steps, tuning_seeds=2)
+
+
+def tuned(design, best):
+    """Return the best rate, and all rates tried, if the loss is least at one rate."""
+
+    def made_up(job):
+        distance = abs(math.log10(job.lr) - math.log10(best))
+        return {**training(job), "curve": falling(0.5 + 0.1 * distance)}
+
+    results = Results(Settings((), True, 2))
+    while jobs := results.missing(design.jobs(results, 2)):
+        for job in jobs:
+            results.add(job, made_up(job), MACHINE)
+    tried = {
+        rate(s) for s in range(-14, 2) if design.at("cell", "adam", rate(s), [TUNING])[0] in results
+    }
+    return design.best(results, "cell", "adam"), sorted(tried)
+
+
+def test_a_best_rate_inside_the_grid_ends_the_search():
+    assert tuned(one(), 1e-3) == (1e-3, [3e-4, 1e-3, 3e-3])
+
+
+def test_a_best_rate_at_an_end_extends_the_grid():
+    assert tuned(one(), 1e-2) == (1e-2, [3e-4, 1e-3, 3e-3, 1e-2, 3e-2])
+    assert tuned(one(), 1e-4) == (1e-4, [3e-5, 1e-4, 3e-4, 1e-3, 3e-3])
+
+
+def test_the_grid_grows_by_three_rates_at_most():
+    assert tuned(one(), 1e5) == (1e-1, [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1])
+    assert tuned(one(), 1e-9) == (1e-5, [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3])
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_tuning_seeds_are_not_scoring_seeds(quick):
+    for claim in CLAIMS.values():
+        results = filled([claim.name], quick) if quick else Results(Settings((), quick, 9))
+        design = claim.design(quick)
+        first = {job.seed for job in design.jobs(results, 9) if isinstance(job, Experiment)}
+        assert not (first & {*range(TUNING)}) or quick or design.all_rates
+    design = one()
+    results = Results(Settings((), True, 2))
+    assert {job.seed for job in design.jobs(results, 2)} == {1000, 1001}
+
+
+def test_all_methods_have_the_same_grid_and_the_same_seeds():
+    for claim in CLAIMS.values():
+        none = Results(Settings((claim.name,), False, 9))
+        of: dict[str, set[tuple[float, int]]] = {}
+        for job in claim.design(False).jobs(none, 9):
+            if isinstance(job, Experiment):
+                of.setdefault(f"{job.data} {job.network} {job.method}", set()).add(
+                    (job.lr, job.seed)
+                )
+        for network in {name.rpartition(" ")[0] for name in of}:
+            assert len({frozenset(v) for k, v in of.items() if k.startswith(network + " ")}) == 1
+
+
+def test_the_full_study_has_what_the_abstracts_name():
+    dense = CLAIMS["3"].design(False)
+    assert {(c.data, c.depth, c.iterations) for c in dense.cells.values()} == {
+        ("mnist", 30, 320),
+        ("fashion-mnist", 30, 320),
+    }
+    assert [rate(s) for s in dense.steps] == [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
+    assert SEEDS[False] >= 9
+    assert {c.depth for c in CLAIMS["11"].design(False).cells.values()} == {1, 2, 4, 8, 16, 30, 50}
+    assert len(CLAIMS["10"].design(False).cells) == 4 * 6
+    assert "cautious-adam" in CLAIMS["7"].design(False).methods
+    sizes = CLAIMS["12"].design(False).trainings.cells.values()
+    assert {c.width for c in sizes} == {64, 256, 1024}
+    assert {c.batch_size for c in sizes} == {32, 128, 512, 2048}
+
+
+def test_timed_studies_are_races_at_the_tuned_rates(everything):
+    design = design_of(CLAIMS["6"], everything.settings)
+    (first, *_) = design.races(everything, "MNIST, tanh", 3)
+    assert first.timed
+    assert dict(first.rates) == dict.fromkeys(design.trainings.methods, 1e-3)
+    fixed = replace(design, fixed=0.5)
+    assert isinstance(fixed, Races)
+    assert {lr for _, lr in fixed.races(everything, "MNIST, tanh", 1)[0].rates} == {0.5}
+
+
+# -- findings --------------------------------------------------------------------------------------
+
+
+def test_gains_by_hand():
+    design = one("adam")
+    design = replace(design, methods=("adam", "rmsprop"))
+    results = Results(Settings((), True, 4))
+    for method in design.methods:
+        for job in design.at("cell", method, 1e-3, range(TUNING, TUNING + 2)):
+            results.add(job, training(job), MACHINE)
+        for lr in (3e-4, 3e-3):
+            for job in design.at("cell", method, lr, range(TUNING, TUNING + 2)):
+                results.add(job, training(job), MACHINE)
+    lost = [math.inf] * POINTS
+    pairs = [
+        (falling(0.5, 0.25), falling(0.5)),  # a gain of 4
+        (lost, falling(0.5)),  # of 0
+        (falling(0.5), [2.2] * POINTS),  # the baseline is no better than a guess
+        (lost, lost),  # which tells nothing
+    ]
+    for seed, curves in enumerate(pairs):
+        for method, made in zip(design.methods, curves):
+            (job,) = design.at("cell", method, 1e-3, [seed])
+            results.add(job, {**training(job), "curve": made}, MACHINE)
+    (finding,) = design.gains(results, 4, "adam", "rmsprop", (1.0, math.inf))
+    assert finding.values == (4.0, 0.0, math.inf)
+    assert finding.failed == (2, 2)
+
+
+def test_what_is_made_up_is_found(everything):
+    found = {name: findings_of(claim, everything) for name, claim in CLAIMS.items()}
+    assert [f.values for f in found["3"]] == [(4.0,) * 3] * 4
+    assert {name: verdict(f) for name, f in found.items() if name in ("1", "3", "7", "8")} == {
+        **{"1": "holds", "3": "holds", "7": "holds", "8": "holds"}
+    }
+    assert [f.median for f in found["1"]] == [pytest.approx(10.0)] * 6
+    assert {f.median for f in found["2"] if "seconds" in f.what} == {3.0, 4.0, 4.5}
+    # Twice the seconds a step and a quarter of the steps; with four rates searched, (4+1)/2(4+1/4).
+    pair = [f.median for f in found["6"] if f.what.startswith("MNIST, tanh: rmsprop over average")]
+    assert pair == [pytest.approx(2.0), pytest.approx(10 / 17)]
+    assert {f.median for f in found["6"] if "state" in f.what} == {0.5}
+    assert {f.median for f in found["5"]} == {0.0}
+    shallow = [f for f in found["11"] if f.claimed == (0.8, 1.25)]
+    assert len(shallow) == 4
+    assert {f.outcome for f in shallow} == {"does not hold"}
+    assert {f.median for f in found["12"] if "seconds" in f.what} == {2.0}
+    assert {f.median for f in found["ablations"]} == {1.0}
+
+
+def test_generalization_at_equal_epochs_loss_and_seconds(everything):
+    found = [f for f in findings_of(CLAIMS["4"], everything) if "digits, tanh" in f.what]
+    # A quarter of ten epochs is reached by the third evaluation, whose loss is 0.9.
+    assert [f.median for f in found] == [1.0, pytest.approx(0.55 / 0.9), 1.0]
+
+
+def test_breadth_by_hand():
+    def wide(job):
+        found = training(job)
+        flat = job.method == "average-rmsprop" and 1e-4 <= job.lr <= 1e-2
+        return {**found, "curve": falling(0.5)} if flat else found
+
+    found = findings_of(CLAIMS["5"], filled(["5"], outcome=wide))
+    (width,) = [f for f in found if "tanh: decades" in f.what and "less rmsprop" in f.what]
+    # Within 10 % of 0.5 are 1e-3 and 3e-3 (0.548), half a decade each; with it, 1e-4 to 1e-2.
+    assert width.values == (1.5,) * 3
+
+
+# -- the file --------------------------------------------------------------------------------------
+
+
+def test_results_come_back_from_their_file(tmp_path):
+    results = filled(["12"], seeds=1)
+    (job, *others) = design_of(CLAIMS["12"], results.settings).jobs(results, 1)
+    results.add(job, {"curve": [1.0, math.inf], "x": {"y": [2]}}, {"cores": 3})
+    path = tmp_path / "results.json"
+    results.save(path)
+    loaded = Results.load(path)
+    assert loaded.settings == results.settings
+    assert loaded[job] == {"curve": [1.0, math.inf], "x": {"y": [2]}}
+    assert loaded[others[0]] == results[others[0]]
+    assert len(loaded) == len(results)
+    assert loaded.machines == ["cores 3", "processor abacus, cores 2"]
+
+
+def test_the_order_in_which_results_come_does_not_matter(tmp_path):
+    jobs = [*design_of(CLAIMS["1"], Settings((), True, 2)).jobs(Results(Settings((), True, 2)), 2)]
+    for name, order in (("a", jobs), ("b", jobs[::-1])):
+        results = Results(Settings(("1",), True, 2))
+        for job in order:
+            results.add(job, outcome(job), MACHINE)
+        results.save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_key_of_a_job_leaves_out_defaults():
+    job = Experiment("mnist", "tanh", "adam", 1e-3, 0)
+    assert json.loads(key_of(job)) == {
+        **{"kind": "Experiment", "data": "mnist", "activation": "tanh"},
+        **{"method": "adam", "lr": 1e-3, "seed": 0},
+    }
+    others = {key_of(replace(job, depth=2)), key_of(replace(job, lr=1e-2)), key_of(job)}
+    assert len({*others, key_of(Race(job, (("adam", 1e-3),)))}) == 4
+    assert key_of(job) != key_of(Estimates("mnist", "tanh", 0, (1,)))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[1, 2]", "{}x", '{"settings": {}}', '{"settings": {"claims": []}, "rows": []}']
+)
+def test_a_file_that_holds_no_results_is_refused(content, tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="not a complete file of results"):
+        Results.load(path)
+
+
+# -- reports ---------------------------------------------------------------------------------------
+
+
+def test_the_report_is_made_from_the_results_alone_byte_for_byte(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        filled(["3", "12"], seeds=2).save(tmp_path / folder / "results.json")
+        written = write_report(tmp_path / folder / "results.json")
+    assert [path.name for path in written] == ["report.html", "claim-3.png", "claim-12.png"]
+    for path in written:
+        assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+    text = written[0].read_text()
+    assert "agrad study 3 12 --quick --seeds 2" in text
+    assert "It settles nothing" in text
+    assert text.count("<table>") == text.count("<div class='scroll'>\n<table>") == 4
+    assert "prefers-color-scheme: dark" in text
+    assert text.count("data:image/png;base64,") == 3
+    assert "Left out" not in text
+
+
+def test_the_report_leaves_out_claims_that_lack_runs(tmp_path):
+    results = filled(["12"], seeds=1)
+    results.settings = Settings(("3", "12"), True, 1)
+    results.save(tmp_path / "results.json")
+    write_report(tmp_path / "results.json")
+    text = (tmp_path / "report.html").read_text()
+    assert "Left out, for some of their runs are missing: 3." in text
+    assert not (tmp_path / "claim-3.png").exists()
+    page = claims_page(tmp_path / "results.json", "there")
+    assert f"| 3 | {CLAIMS['3'].text} | not run yet |  |" in page
+    assert f"| [12](#claim-12) | {CLAIMS['12'].text} | **" in page
+
+
+def test_the_page_says_what_was_found_and_what_the_full_study_takes(tmp_path, everything):
+    path = tmp_path / "results.json"
+    everything.save(path)
+    page = claims_page(path, "there")
+    assert "These are quick figures: 3 seeds" in page
+    for claim in CLAIMS.values():
+        assert f"## {claim.name}. {claim.text}" in page
+        assert f"![Claim {claim.name}: findings](there/claim-{claim.name}.png)" in page
+        assert f"`agrad study {claim.name} --quick --seeds 3 --out OUT`" in page
+    assert (
+        "| MNIST, tanh: rmsprop over average-rmsprop, iterations | 4 | 4 to 4 | at least 3 |"
+        in page
+    )
+
+
+def test_the_rows_of_readme(tmp_path, everything):
+    path = tmp_path / "results.json"
+    everything.save(path)
+    rows = readme_rows(path).splitlines()
+    assert len(rows) == 2 + 5
+    assert rows[2] == (
+        "| iterations: RMSprop over average gradient on RMSprop | 4 (4 to 4) | 4 (4 to 4) |"
+    )
+    assert rows[5].endswith("| 2 (2 to 2) | 2 (2 to 2) |")
+    assert rows[6].endswith("| 0.588 (0.588 to 0.588) | 0.588 (0.588 to 0.588) |")
+
+
+def test_the_rows_of_readme_need_their_claims(tmp_path):
+    filled(["12"], seeds=1).save(tmp_path / "results.json")
+    with pytest.raises(ValueError, match="these claims lack runs: 3, 6, 9"):
+        readme_rows(tmp_path / "results.json")
+
+
+def test_the_page_in_the_documentation_is_made_from_its_results():
+    page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    assert page == claims_page(QUICK, "../results/studies/quick")
