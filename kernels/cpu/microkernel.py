@@ -116,20 +116,221 @@ def summed_products(
         builder.store(code.sum(total), code.at(out, i))
 
 
+@functools.cache
+def tallest() -> int:
+    """Return how many rows of sums of a vector each `block_product` keeps in registers."""
+    from llvmlite.binding import get_host_cpu_features
+
+    return 12 if get_host_cpu_features().get("avx512f") else 6
+
+
+@emitted
+def block_product(
+    builder: Any,
+    like: Any,
+    factors: Any,
+    row: Any,
+    factor: Any,
+    factor_part: Any,
+    vectors: Any,
+    vector: Any,
+    vector_part: Any,
+    count: Any,
+    parts: Any,
+    rows: Any,
+    addend: Any,
+    addend_row: Any,
+    out: Any,
+    out_row: Any,
+) -> None:
+    """Sum vectors, each multiplied by one factor for each row.
+
+    out[i · out_row] = addend[i · addend_row]
+        + Σₚ Σₖ factors[i · row + k · factor + p · factor_part] · vectors[k · vector + p · vector_part]
+
+    for i < `rows`, at most `tallest()`, k < count and p < parts, in this order. `vectors`, `addend`
+    and `out` are addresses of vectors, `factors` of numbers, of the type in the array `like`.
+    """
+    code = _Vectors(builder, like)
+    factors, vectors, addend, out = map(code.pointer, (factors, vectors, addend, out))
+    last = builder.sub(rows, code.integer(1))
+    places = [
+        builder.select(builder.icmp_signed("<", code.integer(i), rows), code.integer(i), last)
+        for i in range(tallest())
+    ]
+    lines = [code.at(factors, builder.mul(row, place)) for place in places]
+
+    def add_part(p: Any, sums: Sequence[Any]) -> list[Any]:
+        run = code.at(vectors, builder.mul(p, vector_part))
+        shares = [code.at(line, builder.mul(p, factor_part)) for line in lines]
+
+        def add(k: Any, sums: Sequence[Any]) -> list[Any]:
+            numbers = code.load(run, builder.mul(k, vector))
+            place = builder.mul(k, factor)
+            return [
+                code.multiply_add(code.splat(share, place), numbers, total)
+                for share, total in zip(shares, sums)
+            ]
+
+        return code.loop(count, sums, add)
+
+    totals = code.loop(parts, [code.zero] * tallest(), add_part)
+    # The last row may come several times, so all is read before anything is written.
+    starts = [code.load(addend, builder.mul(place, addend_row)) for place in places]
+    for place, total, start in zip(places, totals, starts):
+        code.store(builder.fadd(total, start), out, builder.mul(place, out_row))
+
+
+@emitted
+def transpose(
+    builder: Any, like: Any, source: Any, source_row: Any, target: Any, target_row: Any
+) -> None:
+    """Transpose a square of numbers between two addresses, as wide as a vector of `like`."""
+    code = _Vectors(builder, like, 32)
+    source, target = code.pointer(source), code.pointer(target)
+    side, quarter = code.lanes, code.lanes // 2
+    for top, left in product((0, side), repeat=2):
+        rows = [
+            code.load(source, builder.add(builder.mul(source_row, code.integer(top + i)), code.integer(left)))
+            for i in range(side)
+        ]
+        # Each round swaps the blocks beside the diagonal, of half the size of the round before.
+        width = quarter
+        while width:
+            rows = code.swapped(rows, width)
+            width //= 2
+        for i, line in enumerate(rows):
+            place = builder.add(builder.mul(target_row, code.integer(left + i)), code.integer(top))
+            code.store(line, target, place)
+
+
+@emitted
+def midpoints(builder: Any, a: Any, b: Any, count: Any, out: Any) -> None:
+    """Write (a + b) / 2 for `count` numbers at the addresses a and b to the array `out`."""
+    code = _Vectors(builder, out)
+    half = code.constant(0.5)
+    a, b = code.pointer(a), code.pointer(b)
+    lanes = code.integer(code.lanes)
+    whole = builder.sdiv(count, lanes)
+
+    def middle(i: Any, _: Sequence[Any]) -> list[Any]:
+        place = builder.mul(i, lanes)
+        code.store(builder.fmul(half, builder.fadd(code.load(a, place), code.load(b, place))), out, place)
+        return []
+
+    code.loop(whole, [], middle)
+    done = builder.mul(whole, lanes)
+
+    def rest(i: Any, _: Sequence[Any]) -> list[Any]:
+        place = builder.add(done, i)
+        total = builder.fadd(code.scalar(a, place), code.scalar(b, place))
+        builder.store(builder.fmul(code.number(0.5), total), code.at(out, place))
+        return []
+
+    code.loop(builder.sub(count, done), [], rest)
+
+
+@emitted
+def copy(builder: Any, like: Any, source: Any, count: Any, target: Any) -> None:
+    """Copy `count` numbers, of the type in the array `like`, from one address to another."""
+    code = _Vectors(builder, like)
+    source, target = code.pointer(source), code.pointer(target)
+
+    def move(i: Any, _: Sequence[Any]) -> list[Any]:
+        builder.store(code.scalar(source, i), code.at(target, i))
+        return []
+
+    code.loop(count, [], move)
+
+
+@emitted
+def spread(builder: Any, numbers: Any, count: Any, out: Any) -> None:
+    """Fill `count` vectors of the array `out`, each with one of the numbers at an address."""
+    code = _Vectors(builder, out)
+    numbers = code.pointer(numbers)
+
+    def fill(i: Any, _: Sequence[Any]) -> list[Any]:
+        code.store(code.splat(numbers, i), out, builder.mul(i, code.integer(code.lanes)))
+        return []
+
+    code.loop(count, [], fill)
+
+
+@emitted
+def lane_sums(builder: Any, vectors: Any, count: Any, out: Any) -> None:
+    """Write the sum of each of `count` vectors to `out`."""
+    code = _Vectors(builder, vectors)
+
+    def add(i: Any, _: Sequence[Any]) -> list[Any]:
+        total = code.sum(code.load(vectors, builder.mul(i, code.integer(code.lanes))))
+        builder.store(total, code.at(out, i))
+        return []
+
+    code.loop(count, [], add)
+
+
+@emitted
+def addresses(builder: Any, arrays: Any, offset: Any, count: Any, out: Any) -> None:
+    """Write the addresses of the data of `count` arrays to `out`.
+
+    `arrays` has the addresses of the arrays' objects, where the data's address is at `offset`.
+    """
+    code = _Vectors(builder, arrays)
+
+    def read(i: Any, _: Sequence[Any]) -> list[Any]:
+        place = code.pointer(builder.add(code.scalar(arrays, i), offset))
+        builder.store(builder.load(place), code.at(out, i))
+        return []
+
+    code.loop(count, [], read)
+
+
 class _Vectors:
     """Writes code for vectors of the numbers that a pointer points to."""
 
-    def __init__(self, builder: Any, pointer: Any) -> None:
+    def __init__(self, builder: Any, pointer: Any, size: int = VECTOR_BYTES) -> None:
         from llvmlite import ir
 
         self.builder = builder
-        self.bytes = 4 if isinstance(pointer.type.pointee, ir.FloatType) else 8
-        self.lanes = VECTOR_BYTES // self.bytes
+        self.element = pointer.type.pointee
+        self.bytes = 4 if isinstance(self.element, ir.FloatType) else 8
+        self.lanes = size // self.bytes
         self.type = ir.VectorType(pointer.type.pointee, self.lanes)
         self.integer = ir.IntType(64)
         self.zero = ir.Constant(self.type, None)
         self.unset = ir.Constant(self.type, ir.Undefined)
         self.first = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
+
+    def pointer(self, address: Any) -> Any:
+        """Return the pointer to numbers at an address."""
+        return self.builder.inttoptr(address, self.element.as_pointer())
+
+    def number(self, value: float) -> Any:
+        from llvmlite import ir
+
+        return ir.Constant(self.element, value)
+
+    def constant(self, value: float) -> Any:
+        """Return a vector filled with a constant."""
+        from llvmlite import ir
+
+        return ir.Constant(self.type, [value] * self.lanes)
+
+    def swapped(self, rows: Sequence[Any], width: int) -> list[Any]:
+        """Swap the upper right and lower left `width` columns of each `2 * width` rows."""
+        from llvmlite import ir
+
+        lanes, swapped = range(self.lanes), list(rows)
+        # Lanes of the second operand of a shuffle count on from those of the first.
+        upper = [i if not i & width else i - width + self.lanes for i in lanes]
+        lower = [i + width if not i & width else i + self.lanes for i in lanes]
+        places = ir.VectorType(ir.IntType(32), self.lanes)
+        for i in lanes:
+            if not i & width:
+                pair = rows[i], rows[i + width]
+                for j, order in ((i, upper), (i + width, lower)):
+                    swapped[j] = self.builder.shuffle_vector(*pair, ir.Constant(places, order))
+        return swapped
 
     def at(self, pointer: Any, index: Any) -> Any:
         index = self.integer(index) if isinstance(index, int) else index

@@ -1,0 +1,473 @@
+"""Stacks of dense layers with activations, computed for a few rows at a time in the cache.
+
+A call for each layer costs more than its arithmetic if layers are narrow or rows few. Here one
+call computes all layers: forward, or back with all gradients, or back with averaged Jacobians.
+
+Rows go through the layers in tiles of LANES. Inside, a tile is stored unit by unit: the LANES
+values of a unit form one vector. So every product is a sum of vectors, each times one element of a
+weight, which is read where it is: weights need no packing, and widths no padding (see
+`microkernel.block_product`). For the gradient of a weight the tiles of its layer's inputs are
+transposed back, a panel of LANES inputs at a time.
+
+A sum of products is taken in the order of its terms; the bias is added last, as `dense` does.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .activation import SINGLE_RELU, SINGLE_TANH
+from .jit import Array, called, kernel
+from .microkernel import (
+    addresses,
+    block_product,
+    copy,
+    lane_sums,
+    midpoints,
+    spread,
+    tallest,
+    transpose,
+)
+from .threads import in_parallel
+
+__all__ = ["ACTIVATIONS", "Pass", "Stack", "Values"]
+
+LANES = 16
+"""Rows of a tile: the float32 numbers of one of `microkernel`'s vectors."""
+
+TILES = 8
+"""Tiles that go through a layer together."""
+
+ACTIVATIONS = (None, "relu", "tanh")
+_NONE, _RELU, _TANH = range(3)
+
+# What an array's object begins with; then comes the address of its data (`PyArrayObject` in
+# NumPy's C API, whose layout is that of all compiled extensions). Asking each array in Python for
+# its address takes longer than a layer of a few rows.
+_HEADER = object.__basicsize__
+
+_relu, _relu_backward, _relu_average = SINGLE_RELU
+_tanh, _tanh_backward, _tanh_average = SINGLE_TANH
+
+Integers = NDArray[np.int64]
+
+
+class Values(NamedTuple):
+    """The values that a pass computed, tile by tile, layer after layer.
+
+    Attributes:
+        after: those after each activation, behind the inputs.
+        before: those before each activation; empty if they were not kept.
+    """
+
+    after: Array
+    before: Array
+
+
+class Pass(NamedTuple):
+    """A forward pass: its weights and biases (w₁, b₁, w₂, …), and its values."""
+
+    parameters: Sequence[Array]
+    values: Values
+
+
+class Stack:
+    """Dense layers, each of the results of the one before: aₗ = f(aₗ₋₁ wₗᵀ + bₗ).
+
+    All arrays are float32: the inputs (rows, widths[0]), the weights (widths[l + 1], widths[l]), and
+    the biases (widths[l + 1],). No width is 0, and there is at least one row.
+
+    Args:
+        widths: the number of inputs, and of the units of each layer.
+        activations: the activation of each layer, one of ACTIVATIONS.
+
+    Example:
+        >>> stack = Stack([1, 2, 1], ["relu", None])
+        >>> first, second = np.array([[1], [-1]], "f4"), np.array([[1, 1]], "f4")
+        >>> parameters = [first, np.zeros(2, "f4"), second, np.array([1], "f4")]
+        >>> out, values = stack.forward(np.array([[-2], [3]], "f4"), parameters)
+        >>> out
+        array([[3.],
+               [4.]], dtype=float32)
+        >>> gradients = [np.empty_like(parameter) for parameter in parameters]
+        >>> here = Pass(parameters, values)
+        >>> stack.backward(np.ones((2, 1), "f4"), here, here, 2, gradients)
+        >>> gradients[0]
+        array([[ 3.],
+               [-2.]], dtype=float32)
+    """
+
+    def __init__(self, widths: Sequence[int], activations: Sequence[str | None]) -> None:
+        self.widths = np.array(widths, np.int64)
+        self._kinds = np.array([ACTIVATIONS.index(name) for name in activations], np.int64)
+        self._units = int(self.widths[1:].sum())
+        self._products = int((self.widths[1:] * self.widths[:-1]).sum())
+
+    def forward(
+        self,
+        x: Array,
+        parameters: Sequence[Array],
+        keep: bool = False,
+        spare: Values | None = None,
+    ) -> tuple[Array, Values]:
+        """Return the results (rows, widths[-1]) of the last layer, and the values of all.
+
+        Args:
+            x: the inputs.
+            parameters: weight and bias of each layer.
+            keep: whether to keep the values before the activations.
+            spare: values of an earlier pass of as many rows, whose memory may be overwritten.
+        """
+        after, before = spare or (_EMPTY, _EMPTY)
+        rows = -(-len(x) // LANES) * LANES
+        # The last panel of a layer's inputs may reach beyond them; and vectors are to be aligned.
+        slack = LANES * (LANES + 1)
+        if not after.size:
+            after = np.empty(rows * (self._units + int(self.widths[0])) + slack, np.float32)
+        if keep and not before.size:
+            before = np.empty(rows * self._units + slack, np.float32)
+        x, out = np.ascontiguousarray(x), np.empty((len(x), self.widths[-1]), np.float32)
+        objects = _objects(parameters)
+        kept = before if keep else _EMPTY
+        shapes = self.widths, self._kinds
+
+        def work(part: slice) -> None:
+            arrays = x, objects, *shapes, after, kept, out
+            _forward.compiled(*arrays, part.start, part.stop, tallest(), _HEADER)
+
+        in_parallel(work, rows // LANES, len(x) * self._products)
+        return out, Values(after, before)
+
+    def backward(
+        self,
+        grad: Array,
+        start: Pass,
+        end: Pass,
+        moved: int,
+        gradients: Sequence[Array],
+        x_grad: Array | None = None,
+    ) -> None:
+        """Pull the gradient (rows, widths[-1]) of the results back to the parameters.
+
+        From layer `moved` on, the Jacobians are the means over the segment between the two passes,
+        which must have kept the values before the activations; below they are those of `start`.
+
+        Args:
+            grad: the gradient of the last layer's results.
+            start, end: the passes.
+            moved: the number of layers that are the same in both, and their inputs.
+            gradients: the C-contiguous arrays to be overwritten by the parameters' gradients.
+            x_grad: the array to be overwritten by the gradient of the inputs, if needed.
+        """
+        grad = np.ascontiguousarray(grad)
+        objects, ends = _objects(start.parameters), _objects(end.parameters)
+        values = *start.values, *end.values
+        shapes = self.widths, self._kinds
+        to_x = _NO_ROWS if x_grad is None else x_grad
+
+        def work(part: slice) -> tuple[Sequence[Array], NDArray[np.float64]]:
+            into = gradients if part.start == 0 else [np.empty_like(each) for each in gradients]
+            sums = np.zeros(self._units)
+            arrays = grad, objects, ends, _objects(into), *shapes, *values, to_x, sums
+            _backward.compiled(*arrays, moved, part.start, part.stop, tallest(), _HEADER)
+            return into, sums
+
+        tiles = -(-len(grad) // LANES)
+        (_, sums), *others = in_parallel(work, tiles, 2 * len(grad) * self._products)
+        for into, more in others:
+            sums += more
+            for weight, other in zip(gradients[::2], into[::2]):
+                weight += other
+        stop = 0
+        for bias in gradients[1::2]:
+            bias[...] = sums[stop : stop + bias.size]
+            stop += bias.size
+
+
+_EMPTY, _NO_ROWS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
+
+
+def _objects(arrays: Sequence[Array]) -> Integers:
+    """Return the addresses of the arrays' objects."""
+    return np.fromiter(map(id, arrays), np.int64, len(arrays))
+
+
+@kernel(
+    "const float32[:, :], const int64[:], const int64[:], const int64[:], float32[:], float32[:],"
+    "float32[:, :], int64, int64, int64, int64"
+)
+def _forward(
+    x: Array,
+    parameters: Integers,
+    widths: Integers,
+    kinds: Integers,
+    after: Array,
+    before: Array,
+    out: Array,
+    first: int,
+    stop: int,
+    tall: int,
+    header: int,
+) -> None:
+    where = np.empty(parameters.size, np.int64)
+    addresses(parameters, header, where.size, where)
+    widest, tiles = widths.max(), (x.shape[0] + LANES - 1) // LANES
+    after, keeps, before = _aligned(after), before.size > 0, _aligned(before)
+    biases = _aligned(np.empty((widest + 1) * LANES, np.float32))
+    scratch = _aligned(np.empty((widest + 1) * LANES, np.float32))
+    for begin in range(first, stop, TILES):
+        end = min(begin + TILES, stop)
+        n = widths[0]
+        for t in range(begin, end):
+            _enter(x, t, True, after[t * n * LANES : (t + 1) * n * LANES])
+        place, above = 0, 0
+        for layer in range(kinds.size):
+            n, m = widths[layer], widths[layer + 1]
+            following = place + tiles * n * LANES
+            spread(where[2 * layer + 1], m, biases)
+            for t in range(begin, end):
+                z = scratch[: m * LANES]
+                if keeps:
+                    z = before[above + t * m * LANES : above + (t + 1) * m * LANES]
+                source = _address(after[place + t * n * LANES :])
+                _product(
+                    *(biases, where[2 * layer], n, 1, 0, source, 0, n, 1),
+                    *(_address(biases), LANES, _address(z), LANES, m, tall),
+                )
+                result = after[following + t * m * LANES : following + (t + 1) * m * LANES]
+                _activate(z, kinds[layer], result)
+            place, above = following, above + tiles * m * LANES
+        m = widths[kinds.size]
+        for t in range(begin, end):
+            _leave(after[place + t * m * LANES : place + (t + 1) * m * LANES], t, out)
+
+
+@kernel(
+    "const float32[:, :], const int64[:], const int64[:], const int64[:], const int64[:],"
+    "const int64[:], const float32[:], const float32[:], const float32[:], const float32[:],"
+    "float32[:, :], float64[:], int64, int64, int64, int64, int64"
+)
+def _backward(
+    grad: Array,
+    parameters: Integers,
+    end_parameters: Integers,
+    gradients: Integers,
+    widths: Integers,
+    kinds: Integers,
+    after: Array,
+    before: Array,
+    end_after: Array,
+    end_before: Array,
+    x_grad: Array,
+    bias_sums: NDArray[np.float64],
+    moved: int,
+    first: int,
+    stop: int,
+    tall: int,
+    header: int,
+) -> None:
+    where, end_where = np.empty(parameters.size, np.int64), np.empty(parameters.size, np.int64)
+    to = np.empty(parameters.size, np.int64)
+    addresses(parameters, header, where.size, where)
+    addresses(end_parameters, header, where.size, end_where)
+    addresses(gradients, header, where.size, to)
+    after, before = _aligned(after), _aligned(before)
+    end_after, end_before = _aligned(end_after), _aligned(end_before)
+    layers, tiles = kinds.size, (grad.shape[0] + LANES - 1) // LANES
+    widest, largest = widths.max(), 0
+    for layer in range(moved, layers):
+        largest = max(largest, widths[layer] * widths[layer + 1])
+    middle, square = np.empty(largest, np.float32), np.empty(LANES * LANES, np.float32)
+    grads = _aligned(np.empty((TILES * widest + 1) * LANES, np.float32))
+    other = _aligned(np.empty((TILES * widest + 1) * LANES, np.float32))
+    lanes = _aligned(np.empty((widest + 1) * LANES, np.float32))
+    edge = _aligned(np.empty((widest + 1) * LANES, np.float32))
+    panel = _aligned(np.empty((TILES * LANES + 1) * LANES, np.float32))
+    zeros, sums = np.zeros(LANES, np.float32), np.empty(widest, np.float32)
+    for begin in range(first, stop, TILES):
+        end = min(begin + TILES, stop)
+        m = widths[layers]
+        for t in range(begin, end):
+            _enter(grad, t, False, grads[(t - begin) * m * LANES : (t - begin + 1) * m * LANES])
+        place, bias, above = widths[:layers].sum() * tiles * LANES, bias_sums.size, before.size
+        above = (bias_sums.size) * tiles * LANES
+        for layer in range(layers - 1, -1, -1):
+            n, m = widths[layer], widths[layer + 1]
+            weight, below = where[2 * layer], place - tiles * n * LANES
+            above -= tiles * m * LANES
+            lanes[: m * LANES] = 0
+            for t in range(begin, end):
+                part = grads[(t - begin) * m * LANES : (t - begin + 1) * m * LANES]
+                here = slice(place + t * m * LANES, place + (t + 1) * m * LANES)
+                if layer < moved:
+                    _slope(part, after[here], kinds[layer], lanes)
+                else:
+                    there = slice(above + t * m * LANES, above + (t + 1) * m * LANES)
+                    ends = end_before[there], end_after[here]
+                    _mean_slope(part, before[there], after[here], *ends, kinds[layer], lanes)
+            lane_sums(lanes, m, sums)
+            bias -= m
+            for i in range(m):
+                bias_sums[bias + i] += sums[i]
+            for k in range(0, n, LANES):
+                for t in range(begin, end):
+                    block = below + (t * n + k) * LANES
+                    source = _address(after[block:])
+                    if layer >= moved:
+                        midpoints(source, _address(end_after[block:]), square.size, square)
+                        source = _address(square)
+                    target = _address(panel[(t - begin) * LANES * LANES :])
+                    transpose(panel, source, LANES, target, LANES)
+                # Rounding grows with the terms of a sum: sums over some tiles are added up.
+                place_in = to[2 * layer] + 4 * k
+                product = grads, _address(grads), LANES, 1, m * LANES, _address(panel)
+                counts = LANES * LANES, LANES, end - begin
+                if k + LANES <= n:
+                    known, row = (_address(zeros), 0) if begin == first else (place_in, n)
+                    _product(*product, *counts, known, row, place_in, n, m, tall)
+                else:
+                    known, row = _address(zeros), 0
+                    if begin > first:
+                        known, row = _address(edge), LANES
+                        for i in range(m):
+                            line = place_in + 4 * i * n
+                            copy(edge, line, n - k, _address(edge[i * LANES :]))
+                    _product(*product, *counts, known, row, _address(edge), LANES, m, tall)
+                    for i in range(m):
+                        line = place_in + 4 * i * n
+                        copy(edge, _address(edge[i * LANES :]), n - k, line)
+            if layer > 0 or x_grad.size > 0:
+                if layer >= moved:
+                    midpoints(weight, end_where[2 * layer], n * m, middle)
+                    weight = _address(middle)
+                for t in range(begin, end):
+                    source = _address(grads[(t - begin) * m * LANES :])
+                    target = _address(other[(t - begin) * n * LANES :])
+                    _product(
+                        *(grads, weight, 1, n, 0, source, 0, m, 1),
+                        *(_address(zeros), 0, target, LANES, n, tall),
+                    )
+                grads, other = other, grads
+            place = below
+        if x_grad.size > 0:
+            n = widths[0]
+            for t in range(begin, end):
+                _leave(grads[(t - begin) * n * LANES : (t - begin + 1) * n * LANES], t, x_grad)
+
+
+@called
+def _address(array: Array) -> int:
+    return np.int64(array.ctypes.data)
+
+
+@called
+def _aligned(array: Array) -> Array:
+    """Return the array from the first element on whose address is a multiple of a vector's size."""
+    return array[(-np.int64(array.ctypes.data) // 4) % LANES :]
+
+
+@called
+def _product(
+    like: Array,
+    factors: int,
+    row: int,
+    factor: int,
+    factor_part: int,
+    vectors: int,
+    vector_part: int,
+    count: int,
+    parts: int,
+    addend: int,
+    addend_row: int,
+    out: int,
+    out_row: int,
+    rows: int,
+    tall: int,
+) -> None:
+    """Call `block_product` for any number of rows."""
+    for i in range(0, rows, tall):
+        block_product(
+            *(like, factors + 4 * i * row, row, factor, factor_part, vectors, LANES, vector_part),
+            *(count, parts, min(tall, rows - i), addend + 4 * i * addend_row, addend_row),
+            *(out + 4 * i * out_row, out_row),
+        )
+
+
+@called
+def _enter(x: Array, t: int, repeat: bool, tile: Array) -> None:
+    """Write tile t of the rows of x, filled up with the last row or with zeros.
+
+    With the last row nothing overflows that does not overflow anyway.
+    """
+    n, first = x.shape[1], t * LANES
+    rows = min(LANES, x.shape[0] - first)
+    whole = n // LANES * LANES if rows == LANES else 0
+    for k in range(0, whole, LANES):
+        transpose(tile, _address(x[first:, k:]), n, _address(tile[k * LANES :]), LANES)
+    for r in range(LANES):
+        row = x[first + min(r, rows - 1)]
+        for k in range(whole, n):
+            tile[k * LANES + r] = row[k] if repeat or r < rows else np.float32(0)
+
+
+@called
+def _leave(tile: Array, t: int, out: Array) -> None:
+    """Write a tile to its rows of `out`."""
+    m, first = out.shape[1], t * LANES
+    rows = min(LANES, out.shape[0] - first)
+    whole = m // LANES * LANES if rows == LANES else 0
+    for k in range(0, whole, LANES):
+        transpose(tile, _address(tile[k * LANES :]), LANES, _address(out[first:, k:]), m)
+    for r in range(rows):
+        row = out[first + r]
+        for k in range(whole, m):
+            row[k] = tile[k * LANES + r]
+
+
+@called
+def _activate(z: Array, kind: int, out: Array) -> None:
+    if kind == _TANH:
+        for i in range(out.size):
+            out[i] = _tanh(z[i])
+    elif kind == _RELU:
+        for i in range(out.size):
+            out[i] = _relu(z[i])
+    else:
+        for i in range(out.size):
+            out[i] = z[i]
+
+
+@called
+def _slope(grad: Array, out: Array, kind: int, sums: Array) -> None:
+    """Multiply a gradient by the derivative, in place, and add it to the sums."""
+    if kind == _TANH:
+        for i in range(grad.size):
+            grad[i] = _tanh_backward(grad[i], out[i])
+            sums[i] += grad[i]
+    elif kind == _RELU:
+        for i in range(grad.size):
+            grad[i] = _relu_backward(grad[i], out[i])
+            sums[i] += grad[i]
+    else:
+        for i in range(grad.size):
+            sums[i] += grad[i]
+
+
+@called
+def _mean_slope(
+    grad: Array, a: Array, f_a: Array, b: Array, f_b: Array, kind: int, sums: Array
+) -> None:
+    """Multiply a gradient by the divided difference, in place, and add it to the sums."""
+    if kind == _TANH:
+        for i in range(grad.size):
+            grad[i] = _tanh_average(grad[i], a[i], f_a[i], b[i], f_b[i])
+            sums[i] += grad[i]
+    elif kind == _RELU:
+        for i in range(grad.size):
+            grad[i] = _relu_average(grad[i], a[i], f_a[i], b[i], f_b[i])
+            sums[i] += grad[i]
+    else:
+        for i in range(grad.size):
+            sums[i] += grad[i]
