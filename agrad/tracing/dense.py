@@ -1,20 +1,27 @@
-"""Dense layers fused with their activations: a pass from program to program."""
+"""Dense layers fused with their activations and with each other: a pass between programs."""
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.core.program import Program, Run, Step, Sweep
+from agrad.core.program import Program, Run, Step, Sweep, Values
+from agrad.kernels.cpu import stack
 from agrad.ops.activation import Looped
 from agrad.ops.linalg import Affine
 from agrad.ops.operation import midpoint
 
-__all__ = ["DenseStep", "fuse_dense"]
+__all__ = ["DenseStep", "StackStep", "fuse_dense"]
+
+_LARGEST_WEIGHT = 65_536
+"""The elements of the largest weight in a stack: a quarter of a MiB, which a core's L2 cache holds
+beside the rows that go through it. The BLAS multiplies larger ones faster."""
 
 
 class DenseStep(Step):
@@ -24,12 +31,13 @@ class DenseStep(Step):
     averaged Jacobians need the value between the two; it is kept after the first average sweep.
     """
 
-    __slots__ = ("between", "keeps", "loops", "matmul")
+    __slots__ = ("between", "keeps", "loops", "matmul", "name")
 
     def __init__(self, affine: Step, activation: Step, like: Array) -> None:
         super().__init__(affine.operation, affine.slots, affine.needs, activation.result)
         self.between = affine.result
         self.keeps = False
+        self.name: str = activation.operation.name  # type: ignore[attr-defined]
         self.loops = activation.operation.loops(like)  # type: ignore[attr-defined]
         self.matmul = kernels(like).product.matmul
 
@@ -76,7 +84,103 @@ class DenseStep(Step):
         return between
 
 
+class StackStep(Step):
+    """Dense layers, each of which alone uses the result of the one before, in one call each way.
+
+    The inputs are those of the first layer, then weight and bias of each layer. Results differ from
+    those of the single steps in rounding: sums of products are taken in another order. They are the
+    same at every call, for one number of threads.
+    """
+
+    __slots__ = ("between", "keeps", "stack")
+
+    def __init__(self, layers: Sequence[Step], values: Values) -> None:
+        first, last = layers[0], layers[-1]
+        slots, needs = [first.slots[0]], [first.needs[0]]
+        for layer in layers:
+            slots += layer.slots[1:]
+            needs += layer.needs[1:]
+        super().__init__(last.operation, slots, tuple(needs), last.result)
+        self.between = first.result
+        """The slot of a `_Kept`."""
+        self.keeps = False
+        widths = [values[slot].shape[1] for slot in (slots[0], *[step.result for step in layers])]
+        names = [layer.name if isinstance(layer, DenseStep) else None for layer in layers]
+        self.stack = stack.Stack(widths, names)
+
+    def run(self, run: Run, inputs: tuple[Array, ...]) -> None:
+        spare = run.values[self.between]  # what `release` has left there
+        x, *parameters = map(np.ascontiguousarray, inputs)
+        out, values = self.stack.forward(x, parameters, self.keeps, spare)
+        run.called[self] = self.operation
+        run.values[self.between] = _Kept(values)
+        run.values[self.result] = out
+
+    def take_over(self, run: Run, start: Run) -> None:
+        super().take_over(run, start)
+        run.values[self.between] = start.values[self.between]
+
+    def release(self, old: Values, run: Run) -> None:
+        """Leave the memory to `run`, unless a graph still needs the values in it."""
+        super().release(old, run)
+        kept, old[self.between] = old[self.between], None
+        if kept is not None:
+            values, others = kept.values, weakref.ref(kept)
+            del kept
+            run.values[self.between] = values if others() is None else None
+
+    def pull(self, grad: Array, sweep: Sweep) -> None:
+        grads, places, start, end, _ = sweep
+        inputs = starts, ends = self.inputs(start), self.inputs(end)
+        moved = [i for i, (a, b) in enumerate(zip(*inputs)) if a is not b]
+        # The inputs of the first layer come first, then two arrays of each layer.
+        first = (max(moved[0], 1) - 1) // 2 if moved else self.stack.widths.size - 1
+        self.keeps = self.keeps or bool(moved)
+        passes = [self._passed(run, bool(moved)) for run in (start, end)]
+        targets: dict[int, Array] = {}
+        taken = set()
+        for i in reversed(range(len(self.slots))):
+            slot = self.slots[i]
+            place = places[slot] if grads[slot] is None and slot not in taken else None
+            targets[i] = np.empty(starts[i].shape, np.float32) if place is None else place
+            taken.add(slot)
+        x_grad = targets.pop(0)
+        parameters = [targets[i] for i in range(1, len(self.slots))]
+        self.stack.backward(grad, *passes, first, parameters, x_grad if self.needs[0] else None)
+        for i, gradient in targets.items():
+            sweep.add(self.slots[i], gradient)
+        if self.needs[0]:
+            sweep.add(self.slots[0], x_grad)
+
+    def _passed(self, run: Run, keep: bool) -> stack.Pass:
+        """Return the pass of a run; compute again what it did not keep."""
+        x, *parameters = map(np.ascontiguousarray, self.inputs(run))
+        values = run.values[self.between].values
+        if keep and not values.before.size:
+            _, values = self.stack.forward(x, parameters, keep)
+            run.values[self.between] = _Kept(values)
+        return stack.Pass(parameters, values)
+
+
+class _Kept:
+    """The values that a `StackStep` keeps, under a weak reference for each run that has them."""
+
+    __slots__ = ("__weakref__", "values")
+
+    def __init__(self, values: stack.Values) -> None:
+        self.values = values
+
+
 def fuse_dense(program: Program) -> Program:
+    """Return the program with dense layers fused: first with activations, then with each other.
+
+    What the new program computes otherwise than the recording did is computed again in its recorded
+    run, so that the first call gives the same results as later ones.
+    """
+    return _with_stacks(_with_activations(program))
+
+
+def _with_activations(program: Program) -> Program:
     """Return the program with each dense layer and its activation fused into one step."""
     values = program.recorded.values
     users = Counter(slot for step in program.steps for slot in step.slots)
@@ -98,9 +202,69 @@ def fuse_dense(program: Program) -> Program:
             joint = DenseStep(affine, step, like=out)
             program.recorded.called[joint] = joint.operation
             fused |= {affine: joint, step: None}
+    return _replaced(program, fused)
+
+
+def _with_stacks(program: Program) -> Program:
+    """Return the program with runs of dense layers fused, and its recorded run brought up to it."""
+    run = program.recorded
+    users = Counter(slot for step in program.steps for slot in step.slots)
+    stacks: dict[int, list[Step]] = {}  # by the slot of the last layer's result
+    for step in program.steps:
+        if not _fits_a_stack(step, run.values):
+            continue
+        source = step.slots[0]
+        below = stacks.get(source)
+        if (
+            below is not None
+            and users[source] == 1
+            and source != program.result
+            and below[-1].needs[1:] == step.needs[1:]
+        ):
+            stacks[step.result] = [*stacks.pop(source), step]
+        else:
+            stacks[step.result] = [step]
+    fused: dict[Step, Step | None] = {}
+    for layers in stacks.values():
+        if len(layers) > 1:
+            # In the last layer's place: no other step uses what the others give.
+            fused |= dict.fromkeys(layers) | {layers[-1]: StackStep(layers, run.values)}
+    new = _replaced(program, fused)
+    for layer in fused:
+        run.values[layer.result] = None
+        if isinstance(layer, DenseStep):
+            run.values[layer.between] = None
+    changed = set()
+    for step in new.steps:
+        if isinstance(step, StackStep) or not changed.isdisjoint(step.slots):
+            if isinstance(step, DenseStep):
+                run.values[step.between] = None
+            step.run(run, step.inputs(run))
+            changed.add(step.result)
+    return new
+
+
+def _fits_a_stack(step: Step, values: Values) -> bool:
+    """Return whether a step is a dense layer that the kernels of stacks can compute."""
+    if not isinstance(step, DenseStep) and (
+        type(step.operation) is not Affine or len(step.slots) != 3
+    ):
+        return False
+    arrays = [values[slot] for slot in (*step.slots, step.result)]
+    return (
+        all(type(array) is np.ndarray and array.dtype == np.float32 for array in arrays)
+        and arrays[0].ndim == 2
+        and all(array.size > 0 for array in arrays)
+        and arrays[1].size <= _LARGEST_WEIGHT
+        and (step.needs[1:] == (True, True) or True not in step.needs)
+    )
+
+
+def _replaced(program: Program, fused: dict[Step, Any]) -> Program:
+    """Return the program with other steps in the place of some, or none for None."""
     new = copy(program)
-    new.steps = [made for step in program.steps if (made := fused.get(step, step)) is not None]
-    new.backwards = [
-        made for step in program.backwards if (made := fused.get(step, step)) is not None
-    ]
+    new.steps, new.backwards = (
+        [made for step in steps if (made := fused.get(step, step)) is not None]
+        for steps in (program.steps, program.backwards)
+    )
     return new

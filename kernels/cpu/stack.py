@@ -138,7 +138,7 @@ class Stack:
             _forward.compiled(*arrays, part.start, part.stop, tallest(), _HEADER)
 
         in_parallel(work, rows // LANES, len(x) * self._products)
-        return out, Values(after, before)
+        return out, Values(after, kept)
 
     def backward(
         self,
