@@ -92,7 +92,7 @@ class StackStep(Step):
     same at every call, for one number of threads.
     """
 
-    __slots__ = ("between", "keeps", "stack")
+    __slots__ = ("between", "keeps", "layers", "stack", "wanted")
 
     def __init__(self, layers: Sequence[Step], values: Values) -> None:
         first, last = layers[0], layers[-1]
@@ -104,16 +104,18 @@ class StackStep(Step):
         self.between = first.result
         """The slot of a `_Kept`."""
         self.keeps = False
+        self.layers = len(layers)
+        # The last layer's come first, as in a sweep over the single steps.
+        self.wanted = [i for i in reversed(range(len(slots))) if needs[i]]
         widths = [values[slot].shape[1] for slot in (slots[0], *[step.result for step in layers])]
         names = [layer.name if isinstance(layer, DenseStep) else None for layer in layers]
         self.stack = stack.Stack(widths, names)
 
     def run(self, run: Run, inputs: tuple[Array, ...]) -> None:
         spare = run.values[self.between]  # what `release` has left there
-        x, *parameters = map(np.ascontiguousarray, inputs)
-        out, values = self.stack.forward(x, parameters, self.keeps, spare)
+        out, passed = self.stack.forward(inputs[0], inputs[1:], self.keeps, spare)
         run.called[self] = self.operation
-        run.values[self.between] = _Kept(values)
+        run.values[self.between] = _Kept(passed)
         run.values[self.result] = out
 
     def take_over(self, run: Run, start: Run) -> None:
@@ -125,50 +127,56 @@ class StackStep(Step):
         super().release(old, run)
         kept, old[self.between] = old[self.between], None
         if kept is not None:
-            values, others = kept.values, weakref.ref(kept)
+            values, others = kept.passed.values, weakref.ref(kept)
             del kept
             run.values[self.between] = values if others() is None else None
 
     def pull(self, grad: Array, sweep: Sweep) -> None:
         grads, places, start, end, _ = sweep
-        inputs = starts, ends = self.inputs(start), self.inputs(end)
-        moved = [i for i, (a, b) in enumerate(zip(*inputs)) if a is not b]
-        # The inputs of the first layer come first, then two arrays of each layer.
-        first = (max(moved[0], 1) - 1) // 2 if moved else self.stack.widths.size - 1
-        self.keeps = self.keeps or bool(moved)
-        passes = [self._passed(run, bool(moved)) for run in (start, end)]
-        targets: dict[int, Array] = {}
+        starts = self.inputs(start)
+        moved = self._first_moved(starts, starts if end is start else self.inputs(end))
+        averages = moved < self.layers
+        self.keeps = self.keeps or averages
+        here = self._passed(start, averages)
+        there = self._passed(end, averages) if averages else here
+        targets: list[Any] = [None] * len(starts)
         taken = set()
-        for i in reversed(range(len(self.slots))):
+        for i in self.wanted:
             slot = self.slots[i]
-            place = places[slot] if grads[slot] is None and slot not in taken else None
+            place = None if slot in taken or grads[slot] is not None else places[slot]
             targets[i] = np.empty(starts[i].shape, np.float32) if place is None else place
             taken.add(slot)
-        x_grad = targets.pop(0)
-        parameters = [targets[i] for i in range(1, len(self.slots))]
-        self.stack.backward(grad, *passes, first, parameters, x_grad if self.needs[0] else None)
-        for i, gradient in targets.items():
-            sweep.add(self.slots[i], gradient)
-        if self.needs[0]:
-            sweep.add(self.slots[0], x_grad)
+        self.stack.backward(grad, here, there, moved, targets[1:], targets[0])
+        for i in self.wanted:
+            sweep.add(self.slots[i], targets[i])
+
+    def _first_moved(self, starts: Sequence[Array], ends: Sequence[Array]) -> int:
+        """Return the first layer that has moved, or whose inputs have; if none has, their number.
+
+        The inputs of the first layer come first, then two arrays of each layer.
+        """
+        if starts is ends:
+            return self.layers
+        moved = (i for i, (a, b) in enumerate(zip(starts, ends)) if a is not b)
+        return (max(next(moved, 2 * self.layers + 1), 1) - 1) // 2
 
     def _passed(self, run: Run, keep: bool) -> stack.Pass:
-        """Return the pass of a run; compute again what it did not keep."""
-        x, *parameters = map(np.ascontiguousarray, self.inputs(run))
-        values = run.values[self.between].values
-        if keep and not values.before.size:
-            _, values = self.stack.forward(x, parameters, keep)
-            run.values[self.between] = _Kept(values)
-        return stack.Pass(parameters, values)
+        """Return the pass of a run; compute it again if it did not keep what is needed."""
+        passed: stack.Pass = run.values[self.between].passed
+        if keep and not passed.values.before.size:
+            x, *parameters = self.inputs(run)
+            _, passed = self.stack.forward(x, parameters, keep)
+            run.values[self.between] = _Kept(passed)
+        return passed
 
 
 class _Kept:
-    """The values that a `StackStep` keeps, under a weak reference for each run that has them."""
+    """The pass that a `StackStep` keeps; a weak reference tells whether any run still has it."""
 
-    __slots__ = ("__weakref__", "values")
+    __slots__ = ("__weakref__", "passed")
 
-    def __init__(self, values: stack.Values) -> None:
-        self.values = values
+    def __init__(self, passed: stack.Pass) -> None:
+        self.passed = passed
 
 
 def fuse_dense(program: Program) -> Program:
@@ -234,7 +242,7 @@ def _with_stacks(program: Program) -> Program:
         run.values[layer.result] = None
         if isinstance(layer, DenseStep):
             run.values[layer.between] = None
-    changed = set()
+    changed = set[int]()
     for step in new.steps:
         if isinstance(step, StackStep) or not changed.isdisjoint(step.slots):
             if isinstance(step, DenseStep):

@@ -1,8 +1,9 @@
-"""The innermost loops of convolution: sums of products that stay in the vector registers.
+"""The innermost loops of convolution and of stacks of dense layers, in the vector registers.
 
-Each step of a loop multiplies each of FILTERS factors by each of up to `widest()` runs of numbers,
-and adds every product to a sum of its own. LLVM does not find that form in loops over arrays, so it
-is written out here in LLVM code, vector by vector, and inlined into the kernels that call it.
+Each step of a loop multiplies each of some factors by each of some vectors, and adds every product
+to a sum of its own: FILTERS factors and up to `widest()` vectors for convolution, `tallest()`
+factors and one vector for a stack. LLVM does not find that form in loops over arrays, so it is
+written out here in LLVM code, vector by vector, and inlined into the kernels that call it.
 
 A vector has VECTOR_BYTES bytes on every machine; LLVM splits it if registers are shorter.
 """
@@ -145,11 +146,11 @@ def block_product(
 ) -> None:
     """Sum vectors, each multiplied by one factor for each row.
 
-    out[i · out_row] = addend[i · addend_row]
-        + Σₚ Σₖ factors[i · row + k · factor + p · factor_part] · vectors[k · vector + p · vector_part]
+    out[i · out_row] = addend[i · addend_row] + Σₚ Σₖ
+        factors[i · row + k · factor + p · factor_part] · vectors[k · vector + p · vector_part]
 
-    for i < `rows`, at most `tallest()`, k < count and p < parts, in this order. `vectors`, `addend`
-    and `out` are addresses of vectors, `factors` of numbers, of the type in the array `like`.
+    for i < `rows`, at most `tallest()`, p < parts and k < count, summed in this order. `vectors`,
+    `addend` and `out` are addresses of vectors, `factors` of numbers, of the type in `like`.
     """
     code = _Vectors(builder, like)
     factors, vectors, addend, out = map(code.pointer, (factors, vectors, addend, out))
@@ -191,7 +192,10 @@ def transpose(
     side, quarter = code.lanes, code.lanes // 2
     for top, left in product((0, side), repeat=2):
         rows = [
-            code.load(source, builder.add(builder.mul(source_row, code.integer(top + i)), code.integer(left)))
+            code.load(
+                source,
+                builder.add(builder.mul(source_row, code.integer(top + i)), code.integer(left)),
+            )
             for i in range(side)
         ]
         # Each round swaps the blocks beside the diagonal, of half the size of the round before.
@@ -215,7 +219,9 @@ def midpoints(builder: Any, a: Any, b: Any, count: Any, out: Any) -> None:
 
     def middle(i: Any, _: Sequence[Any]) -> list[Any]:
         place = builder.mul(i, lanes)
-        code.store(builder.fmul(half, builder.fadd(code.load(a, place), code.load(b, place))), out, place)
+        code.store(
+            builder.fmul(half, builder.fadd(code.load(a, place), code.load(b, place))), out, place
+        )
         return []
 
     code.loop(whole, [], middle)

@@ -13,7 +13,7 @@ A sum of products is taken in the order of its terms; the bias is added last, as
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ from .threads import in_parallel
 
 __all__ = ["ACTIVATIONS", "Pass", "Stack", "Values"]
 
+Integers = NDArray[np.int64]
+
 LANES = 16
 """Rows of a tile: the float32 numbers of one of `microkernel`'s vectors."""
 
@@ -51,8 +53,6 @@ _HEADER = object.__basicsize__
 _relu, _relu_backward, _relu_average = SINGLE_RELU
 _tanh, _tanh_backward, _tanh_average = SINGLE_TANH
 
-Integers = NDArray[np.int64]
-
 
 class Values(NamedTuple):
     """The values that a pass computed, tile by tile, layer after layer.
@@ -67,17 +67,18 @@ class Values(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A forward pass: its weights and biases (w₁, b₁, w₂, …), and its values."""
+    """A forward pass: its weights and biases (w₁, b₁, w₂, …), their objects, and its values."""
 
     parameters: Sequence[Array]
+    objects: Integers
     values: Values
 
 
 class Stack:
     """Dense layers, each of the results of the one before: aₗ = f(aₗ₋₁ wₗᵀ + bₗ).
 
-    All arrays are float32: the inputs (rows, widths[0]), the weights (widths[l + 1], widths[l]), and
-    the biases (widths[l + 1],). No width is 0, and there is at least one row.
+    All arrays are float32: inputs (rows, widths[0]), weights (widths[l + 1], widths[l]), and biases
+    (widths[l + 1],). No width is 0, and there is at least one row.
 
     Args:
         widths: the number of inputs, and of the units of each layer.
@@ -87,12 +88,11 @@ class Stack:
         >>> stack = Stack([1, 2, 1], ["relu", None])
         >>> first, second = np.array([[1], [-1]], "f4"), np.array([[1, 1]], "f4")
         >>> parameters = [first, np.zeros(2, "f4"), second, np.array([1], "f4")]
-        >>> out, values = stack.forward(np.array([[-2], [3]], "f4"), parameters)
+        >>> out, here = stack.forward(np.array([[-2], [3]], "f4"), parameters)
         >>> out
         array([[3.],
                [4.]], dtype=float32)
         >>> gradients = [np.empty_like(parameter) for parameter in parameters]
-        >>> here = Pass(parameters, values)
         >>> stack.backward(np.ones((2, 1), "f4"), here, here, 2, gradients)
         >>> gradients[0]
         array([[ 3.],
@@ -111,8 +111,8 @@ class Stack:
         parameters: Sequence[Array],
         keep: bool = False,
         spare: Values | None = None,
-    ) -> tuple[Array, Values]:
-        """Return the results (rows, widths[-1]) of the last layer, and the values of all.
+    ) -> tuple[Array, Pass]:
+        """Return the results (rows, widths[-1]) of the last layer, and the pass.
 
         Args:
             x: the inputs.
@@ -128,6 +128,7 @@ class Stack:
             after = np.empty(rows * (self._units + int(self.widths[0])) + slack, np.float32)
         if keep and not before.size:
             before = np.empty(rows * self._units + slack, np.float32)
+        parameters = list(map(np.ascontiguousarray, parameters))
         x, out = np.ascontiguousarray(x), np.empty((len(x), self.widths[-1]), np.float32)
         objects = _objects(parameters)
         kept = before if keep else _EMPTY
@@ -138,7 +139,7 @@ class Stack:
             _forward.compiled(*arrays, part.start, part.stop, tallest(), _HEADER)
 
         in_parallel(work, rows // LANES, len(x) * self._products)
-        return out, Values(after, kept)
+        return out, Pass(parameters, objects, Values(after, kept))
 
     def backward(
         self,
@@ -156,34 +157,29 @@ class Stack:
 
         Args:
             grad: the gradient of the last layer's results.
-            start, end: the passes.
+            start: a pass.
+            end: a pass with as many rows.
             moved: the number of layers that are the same in both, and their inputs.
             gradients: the C-contiguous arrays to be overwritten by the parameters' gradients.
             x_grad: the array to be overwritten by the gradient of the inputs, if needed.
         """
         grad = np.ascontiguousarray(grad)
-        objects, ends = _objects(start.parameters), _objects(end.parameters)
+        objects = start.objects, end.objects
         values = *start.values, *end.values
         shapes = self.widths, self._kinds
         to_x = _NO_ROWS if x_grad is None else x_grad
 
-        def work(part: slice) -> tuple[Sequence[Array], NDArray[np.float64]]:
+        def work(part: slice) -> Sequence[Array]:
             into = gradients if part.start == 0 else [np.empty_like(each) for each in gradients]
-            sums = np.zeros(self._units)
-            arrays = grad, objects, ends, _objects(into), *shapes, *values, to_x, sums
+            arrays = grad, *objects, _objects(into), *shapes, *values, to_x
             _backward.compiled(*arrays, moved, part.start, part.stop, tallest(), _HEADER)
-            return into, sums
+            return into
 
         tiles = -(-len(grad) // LANES)
-        (_, sums), *others = in_parallel(work, tiles, 2 * len(grad) * self._products)
-        for into, more in others:
-            sums += more
-            for weight, other in zip(gradients[::2], into[::2]):
-                weight += other
-        stop = 0
-        for bias in gradients[1::2]:
-            bias[...] = sums[stop : stop + bias.size]
-            stop += bias.size
+        _, *others = in_parallel(work, tiles, 2 * len(grad) * self._products)
+        for into in others:
+            for total, part in zip(gradients, into):
+                total += part
 
 
 _EMPTY, _NO_ROWS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
@@ -247,7 +243,7 @@ def _forward(
 @kernel(
     "const float32[:, :], const int64[:], const int64[:], const int64[:], const int64[:],"
     "const int64[:], const float32[:], const float32[:], const float32[:], const float32[:],"
-    "float32[:, :], float64[:], int64, int64, int64, int64, int64"
+    "float32[:, :], int64, int64, int64, int64, int64"
 )
 def _backward(
     grad: Array,
@@ -261,7 +257,6 @@ def _backward(
     end_after: Array,
     end_before: Array,
     x_grad: Array,
-    bias_sums: NDArray[np.float64],
     moved: int,
     first: int,
     stop: int,
@@ -286,13 +281,14 @@ def _backward(
     edge = _aligned(np.empty((widest + 1) * LANES, np.float32))
     panel = _aligned(np.empty((TILES * LANES + 1) * LANES, np.float32))
     zeros, sums = np.zeros(LANES, np.float32), np.empty(widest, np.float32)
+    bias_sums = np.zeros(widths[1:].sum())
     for begin in range(first, stop, TILES):
         end = min(begin + TILES, stop)
         m = widths[layers]
         for t in range(begin, end):
             _enter(grad, t, False, grads[(t - begin) * m * LANES : (t - begin + 1) * m * LANES])
-        place, bias, above = widths[:layers].sum() * tiles * LANES, bias_sums.size, before.size
-        above = (bias_sums.size) * tiles * LANES
+        place, above = widths[:layers].sum() * tiles * LANES, bias_sums.size * tiles * LANES
+        bias = bias_sums.size
         for layer in range(layers - 1, -1, -1):
             n, m = widths[layer], widths[layer + 1]
             weight, below = where[2 * layer], place - tiles * n * LANES
@@ -355,10 +351,17 @@ def _backward(
             n = widths[0]
             for t in range(begin, end):
                 _leave(grads[(t - begin) * n * LANES : (t - begin + 1) * n * LANES], t, x_grad)
+    bias = 0
+    for layer in range(layers):
+        m = widths[layer + 1]
+        for i in range(m):
+            sums[i] = bias_sums[bias + i]
+        copy(sums, _address(sums), m, to[2 * layer + 1])
+        bias += m
 
 
 @called
-def _address(array: Array) -> int:
+def _address(array: Array) -> Any:
     return np.int64(array.ctypes.data)
 
 
