@@ -135,7 +135,6 @@ def block_product(
     factor_part: Any,
     vectors: Any,
     vector: Any,
-    vector_part: Any,
     count: Any,
     parts: Any,
     rows: Any,
@@ -147,7 +146,7 @@ def block_product(
     """Sum vectors, each multiplied by one factor for each row.
 
     out[i · out_row] = addend[i · addend_row] + Σₚ Σₖ
-        factors[i · row + k · factor + p · factor_part] · vectors[k · vector + p · vector_part]
+        factors[i · row + k · factor + p · factor_part] · vectors[(p · count + k) · vector]
 
     for i < `rows`, at most `tallest()`, p < parts and k < count, summed in this order. `vectors`,
     `addend` and `out` are addresses of vectors, `factors` of numbers, of the type in `like`.
@@ -159,23 +158,26 @@ def block_product(
         builder.select(builder.icmp_signed("<", code.integer(i), rows), code.integer(i), last)
         for i in range(tallest())
     ]
-    lines = [code.at(factors, builder.mul(row, place)) for place in places]
+    lines = [builder.mul(row, place) for place in places]
+    one, none = code.integer(1), code.integer(0)
+    to_next_part = builder.sub(factor_part, builder.mul(factor, builder.sub(count, one)))
 
-    def add_part(p: Any, sums: Sequence[Any]) -> list[Any]:
-        run = code.at(vectors, builder.mul(p, vector_part))
-        shares = [code.at(line, builder.mul(p, factor_part)) for line in lines]
+    def add(k: Any, values: Sequence[Any]) -> list[Any]:
+        share, left, *sums = values
+        numbers = code.load(vectors, builder.mul(k, vector))
+        here = code.at(factors, share)
+        totals = [
+            code.multiply_add(code.splat(here, line), numbers, total)
+            for line, total in zip(lines, sums)
+        ]
+        # One loop over all parts: a loop in a loop would begin anew for a few terms each time.
+        ends = builder.icmp_signed("==", left, one)
+        share = builder.add(share, builder.select(ends, to_next_part, factor))
+        left = builder.select(ends, count, builder.sub(left, one))
+        return [share, left, *totals]
 
-        def add(k: Any, sums: Sequence[Any]) -> list[Any]:
-            numbers = code.load(run, builder.mul(k, vector))
-            place = builder.mul(k, factor)
-            return [
-                code.multiply_add(code.splat(share, place), numbers, total)
-                for share, total in zip(shares, sums)
-            ]
-
-        return code.loop(count, sums, add)
-
-    totals = code.loop(parts, [code.zero] * tallest(), add_part)
+    terms = builder.mul(parts, count)
+    _, _, *totals = code.loop(terms, [none, count, *[code.zero] * tallest()], add)
     # The last row may come several times, so all is read before anything is written.
     starts = [code.load(addend, builder.mul(place, addend_row)) for place in places]
     for place, total, start in zip(places, totals, starts):
