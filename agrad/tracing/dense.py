@@ -6,11 +6,13 @@ import weakref
 from collections import Counter
 from collections.abc import Sequence
 from copy import copy
+from operator import is_
 from typing import Any
 
 import numpy as np
 
 from agrad.backend import Array, kernels
+from agrad.core.flat import joined
 from agrad.core.program import Program, Run, Step, Sweep, Values
 from agrad.kernels.cpu import stack
 from agrad.ops.activation import Looped
@@ -89,9 +91,11 @@ class StackStep(Step):
     The inputs are those of the first layer, then weight and bias of each layer. Results differ from
     those of the single steps in rounding: sums of products are taken in another order. They are the
     same at every call, for one number of threads.
+
+    In a sweep, the place of the slot `between` is that of the gradients of all parameters.
     """
 
-    __slots__ = ("between", "keeps", "layers", "stack", "wanted")
+    __slots__ = ("_wholes", "between", "keeps", "layers", "stack")
 
     def __init__(self, layers: Sequence[Step], values: Values) -> None:
         first, last = layers[0], layers[-1]
@@ -104,18 +108,16 @@ class StackStep(Step):
         """The slot of a `_Kept`."""
         self.keeps = False
         self.layers = len(layers)
-        # The last layer's come first, as in a sweep over the single steps.
-        self.wanted = [i for i in reversed(range(len(slots))) if needs[i]]
         widths = [values[slot].shape[1] for slot in (slots[0], *[step.result for step in layers])]
         names = [layer.name if isinstance(layer, DenseStep) else None for layer in layers]
         self.stack = stack.Stack(widths, names)
+        self._wholes: list[tuple[tuple[Array, ...], Array]] = []
+        """Parameters seen last, and the arrays of which they are parts."""
 
     def run(self, run: Run, inputs: tuple[Array, ...]) -> None:
-        spare = run.values[self.between]  # what `release` has left there
-        out, passed = self.stack.forward(inputs[0], inputs[1:], self.keeps, spare)
         run.called[self] = self.operation
-        run.values[self.between] = _Kept(passed)
-        run.values[self.result] = out
+        # What `release` has left there.
+        self._compute(run, inputs, self.keeps, spare=run.values[self.between])
 
     def take_over(self, run: Run, start: Run) -> None:
         super().take_over(run, start)
@@ -132,22 +134,31 @@ class StackStep(Step):
 
     def pull(self, grad: Array, sweep: Sweep) -> None:
         grads, places, start, end, _ = sweep
-        starts = self.inputs(start)
+        x, *parameters = starts = self.inputs(start)
         moved = self._first_moved(starts, starts if end is start else self.inputs(end))
         averages = moved < self.layers
         self.keeps = self.keeps or averages
         here = self._passed(start, averages)
         there = self._passed(end, averages) if averages else here
-        targets: list[Any] = [None] * len(starts)
-        taken = set()
-        for i in self.wanted:
-            slot = self.slots[i]
-            place = None if slot in taken or grads[slot] is not None else places[slot]
-            targets[i] = np.empty(starts[i].shape, np.float32) if place is None else place
-            taken.add(slot)
-        self.stack.backward(grad, here, there, moved, targets[1:], targets[0])
-        for i in self.wanted:
-            sweep.add(self.slots[i], targets[i])
+        to_x, *to_parameters = self.slots
+        whole = places[self.between]
+        fresh = whole is None or any([grads[slot] is not None for slot in to_parameters])
+        gradient = np.empty(self.stack.size, np.float32) if fresh else whole
+        x_grad = None
+        if self.needs[0]:
+            x_grad = places[to_x] if grads[to_x] is None else None
+            x_grad = np.empty(x.shape, np.float32) if x_grad is None else x_grad
+        self.stack.backward(np.ascontiguousarray(grad), here, there, moved, gradient, x_grad)
+        if fresh:
+            stop = 0
+            for slot, parameter in zip(to_parameters, parameters):
+                first, stop = stop, stop + parameter.size
+                sweep.add(slot, gradient[first:stop].reshape(parameter.shape))
+        else:
+            for slot in to_parameters:
+                grads[slot] = places[slot]
+        if x_grad is not None:
+            sweep.add(to_x, x_grad)
 
     def _first_moved(self, starts: Sequence[Array], ends: Sequence[Array]) -> int:
         """Return the first layer that has moved, or whose inputs have; if none has, their number.
@@ -163,10 +174,29 @@ class StackStep(Step):
         """Return the pass of a run; compute it again if it did not keep what is needed."""
         passed: stack.Pass = run.values[self.between].passed
         if keep and not passed.values.before.size:
-            x, *parameters = self.inputs(run)
-            _, passed = self.stack.forward(x, parameters, keep)
-            run.values[self.between] = _Kept(passed)
+            passed = self._compute(run, self.inputs(run), keep)
         return passed
+
+    def _compute(
+        self, run: Run, inputs: tuple[Array, ...], keep: bool, spare: stack.Values | None = None
+    ) -> stack.Pass:
+        x, *parameters = inputs
+        whole = self._whole(parameters)
+        out, passed = self.stack.forward(np.ascontiguousarray(x), whole, keep, spare)
+        run.values[self.result], run.values[self.between] = out, _Kept(passed)
+        return passed
+
+    def _whole(self, parameters: list[Array]) -> Array:
+        """Return the parameters one behind the other, as a view if they lie that way."""
+        for known, whole in self._wholes:
+            if all(map(is_, parameters, known)):
+                return whole
+        found = joined(parameters)
+        if found is None:
+            return np.concatenate([parameter.ravel() for parameter in parameters])
+        # Those of a run's start and of its end come in turn.
+        self._wholes = [(tuple(parameters), found), *self._wholes[:1]]
+        return found
 
 
 class _Kept:

@@ -134,7 +134,6 @@ def block_product(
     factor: Any,
     factor_part: Any,
     vectors: Any,
-    vector: Any,
     count: Any,
     parts: Any,
     rows: Any,
@@ -146,42 +145,38 @@ def block_product(
     """Sum vectors, each multiplied by one factor for each row.
 
     out[i · out_row] = addend[i · addend_row] + Σₚ Σₖ
-        factors[i · row + k · factor + p · factor_part] · vectors[(p · count + k) · vector]
+        factors[i · row + k · factor + p · factor_part] · vectors[p · count + k]
 
-    for i < `rows`, at most `tallest()`, p < parts and k < count, summed in this order. `vectors`,
+    for i < `rows`, 1 to `tallest()`, p < parts and k < count, summed in this order. `vectors`,
     `addend` and `out` are addresses of vectors, `factors` of numbers, of the type in `like`.
     """
     code = _Vectors(builder, like)
     factors, vectors, addend, out = map(code.pointer, (factors, vectors, addend, out))
-    last = builder.sub(rows, code.integer(1))
-    places = [
-        builder.select(builder.icmp_signed("<", code.integer(i), rows), code.integer(i), last)
-        for i in range(tallest())
-    ]
-    lines = [builder.mul(row, place) for place in places]
-    one, none = code.integer(1), code.integer(0)
-    to_next_part = builder.sub(factor_part, builder.mul(factor, builder.sub(count, one)))
+    run = builder.mul(count, code.integer(code.lanes))
 
-    def add(k: Any, values: Sequence[Any]) -> list[Any]:
-        share, left, *sums = values
-        numbers = code.load(vectors, builder.mul(k, vector))
-        here = code.at(factors, share)
-        totals = [
-            code.multiply_add(code.splat(here, line), numbers, total)
-            for line, total in zip(lines, sums)
-        ]
-        # One loop over all parts: a loop in a loop would begin anew for a few terms each time.
-        ends = builder.icmp_signed("==", left, one)
-        share = builder.add(share, builder.select(ends, to_next_part, factor))
-        left = builder.select(ends, count, builder.sub(left, one))
-        return [share, left, *totals]
+    def tile(height: int) -> None:
+        lines = [builder.mul(row, code.integer(i)) for i in range(height)]
 
-    terms = builder.mul(parts, count)
-    _, _, *totals = code.loop(terms, [none, count, *[code.zero] * tallest()], add)
-    # The last row may come several times, so all is read before anything is written.
-    starts = [code.load(addend, builder.mul(place, addend_row)) for place in places]
-    for place, total, start in zip(places, totals, starts):
-        code.store(builder.fadd(total, start), out, builder.mul(place, out_row))
+        def add_part(p: Any, sums: Sequence[Any]) -> list[Any]:
+            first = code.at(factors, builder.mul(p, factor_part))
+            source = code.at(vectors, builder.mul(p, run))
+
+            def add(k: Any, sums: Sequence[Any]) -> list[Any]:
+                numbers = code.load(source, builder.mul(k, code.integer(code.lanes)))
+                here = code.at(first, builder.mul(k, factor))
+                return [
+                    code.multiply_add(code.splat(here, line), numbers, total)
+                    for line, total in zip(lines, sums)
+                ]
+
+            return code.loop(count, sums, add)
+
+        for i, total in enumerate(code.loop(parts, [code.zero] * height, add_part)):
+            start = code.load(addend, builder.mul(addend_row, code.integer(i)))
+            place = builder.mul(out_row, code.integer(i))
+            code.store(builder.fadd(total, start), out, place)
+
+    code.choose(rows, range(1, tallest() + 1), tile)
 
 
 @emitted
@@ -239,32 +234,6 @@ def midpoints(builder: Any, a: Any, b: Any, count: Any, out: Any) -> None:
 
 
 @emitted
-def copy(builder: Any, like: Any, source: Any, count: Any, target: Any) -> None:
-    """Copy `count` numbers, of the type in the array `like`, from one address to another."""
-    code = _Vectors(builder, like)
-    source, target = code.pointer(source), code.pointer(target)
-
-    def move(i: Any, _: Sequence[Any]) -> list[Any]:
-        builder.store(code.scalar(source, i), code.at(target, i))
-        return []
-
-    code.loop(count, [], move)
-
-
-@emitted
-def spread(builder: Any, numbers: Any, count: Any, out: Any) -> None:
-    """Fill `count` vectors of the array `out`, each with one of the numbers at an address."""
-    code = _Vectors(builder, out)
-    numbers = code.pointer(numbers)
-
-    def fill(i: Any, _: Sequence[Any]) -> list[Any]:
-        code.store(code.splat(numbers, i), out, builder.mul(i, code.integer(code.lanes)))
-        return []
-
-    code.loop(count, [], fill)
-
-
-@emitted
 def lane_sums(builder: Any, vectors: Any, count: Any, out: Any) -> None:
     """Write the sum of each of `count` vectors to `out`."""
     code = _Vectors(builder, vectors)
@@ -275,22 +244,6 @@ def lane_sums(builder: Any, vectors: Any, count: Any, out: Any) -> None:
         return []
 
     code.loop(count, [], add)
-
-
-@emitted
-def addresses(builder: Any, arrays: Any, offset: Any, count: Any, out: Any) -> None:
-    """Write the addresses of the data of `count` arrays to `out`.
-
-    `arrays` has the addresses of the arrays' objects, where the data's address is at `offset`.
-    """
-    code = _Vectors(builder, arrays)
-
-    def read(i: Any, _: Sequence[Any]) -> list[Any]:
-        place = code.pointer(builder.add(code.scalar(arrays, i), offset))
-        builder.store(builder.load(place), code.at(out, i))
-        return []
-
-    code.loop(count, [], read)
 
 
 class _Vectors:

@@ -20,16 +20,7 @@ from numpy.typing import NDArray
 
 from .activation import SINGLE_RELU, SINGLE_TANH
 from .jit import Array, called, kernel
-from .microkernel import (
-    addresses,
-    block_product,
-    copy,
-    lane_sums,
-    midpoints,
-    spread,
-    tallest,
-    transpose,
-)
+from .microkernel import block_product, lane_sums, midpoints, tallest, transpose
 from .threads import in_parallel
 
 __all__ = ["ACTIVATIONS", "Pass", "Stack", "Values"]
@@ -48,11 +39,6 @@ _FASTER = 2
 ACTIVATIONS = (None, "relu", "tanh")
 _NONE, _RELU, _TANH = range(3)
 
-# What an array's object begins with; then comes the address of its data (`PyArrayObject` in
-# NumPy's C API, whose layout is that of all compiled extensions). Asking each array in Python for
-# its address takes longer than a layer of a few rows.
-_HEADER = object.__basicsize__
-
 _relu, _relu_backward, _relu_average = SINGLE_RELU
 _tanh, _tanh_backward, _tanh_average = SINGLE_TANH
 
@@ -70,56 +56,54 @@ class Values(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A forward pass: its weights and biases (w₁, b₁, w₂, …), their objects, and its values."""
+    """A forward pass: its weights and biases (w₁, b₁, w₂, …) in one array, and its values."""
 
-    parameters: Sequence[Array]
-    objects: Integers
+    parameters: Array
     values: Values
 
 
 class Stack:
     """Dense layers, each of the results of the one before: aₗ = f(aₗ₋₁ wₗᵀ + bₗ).
 
-    All arrays are float32: inputs (rows, widths[0]), weights (widths[l + 1], widths[l]), and biases
-    (widths[l + 1],). No width is 0, and there is at least one row.
+    All arrays are float32 and C-contiguous: inputs (rows, widths[0]), and the weights
+    (widths[l + 1], widths[l]) and biases (widths[l + 1],) of all layers one behind the other in one
+    array. No width is 0, and there is at least one row.
 
     Args:
         widths: the number of inputs, and of the units of each layer.
         activations: the activation of each layer, one of ACTIVATIONS.
 
+    Attributes:
+        size: the number of all parameters.
+
     Example:
         >>> stack = Stack([1, 2, 1], ["relu", None])
-        >>> first, second = np.array([[1], [-1]], "f4"), np.array([[1, 1]], "f4")
-        >>> parameters = [first, np.zeros(2, "f4"), second, np.array([1], "f4")]
+        >>> parameters = np.array([1, -1, 0, 0, 1, 1, 1], "f4")
         >>> out, here = stack.forward(np.array([[-2], [3]], "f4"), parameters)
         >>> out
         array([[3.],
                [4.]], dtype=float32)
-        >>> gradients = [np.empty_like(parameter) for parameter in parameters]
-        >>> stack.backward(np.ones((2, 1), "f4"), here, here, 2, gradients)
-        >>> gradients[0]
-        array([[ 3.],
-               [-2.]], dtype=float32)
+        >>> gradient = np.empty_like(parameters)
+        >>> stack.backward(np.ones((2, 1), "f4"), here, here, 2, gradient)
+        >>> gradient
+        array([ 3., -2.,  1.,  1.,  3.,  2.,  2.], dtype=float32)
     """
 
     def __init__(self, widths: Sequence[int], activations: Sequence[str | None]) -> None:
-        self.widths = np.array(widths, np.int64)
+        self._widths = np.array(widths, np.int64)
         self._kinds = np.array([ACTIVATIONS.index(name) for name in activations], np.int64)
-        self._units = int(self.widths[1:].sum())
-        self._products = int((self.widths[1:] * self.widths[:-1]).sum())
+        self._units = int(self._widths[1:].sum())
+        self._products = int((self._widths[1:] * self._widths[:-1]).sum())
+        self.size = self._products + self._units
 
     def forward(
-        self,
-        x: Array,
-        parameters: Sequence[Array],
-        keep: bool = False,
-        spare: Values | None = None,
+        self, x: Array, parameters: Array, keep: bool = False, spare: Values | None = None
     ) -> tuple[Array, Pass]:
         """Return the results (rows, widths[-1]) of the last layer, and the pass.
 
         Args:
             x: the inputs.
-            parameters: weight and bias of each layer.
+            parameters: the weights and biases.
             keep: whether to keep the values before the activations.
             spare: values of an earlier pass of as many rows, whose memory may be overwritten.
         """
@@ -128,21 +112,18 @@ class Stack:
         # The last panel of a layer's inputs may reach beyond them; and vectors are to be aligned.
         slack = LANES * (LANES + 1)
         if not after.size:
-            after = np.empty(rows * (self._units + int(self.widths[0])) + slack, np.float32)
+            after = np.empty(rows * (self._units + int(self._widths[0])) + slack, np.float32)
         if keep and not before.size:
             before = np.empty(rows * self._units + slack, np.float32)
-        parameters = list(map(np.ascontiguousarray, parameters))
-        x, out = np.ascontiguousarray(x), np.empty((len(x), self.widths[-1]), np.float32)
-        objects = _objects(parameters)
+        out = np.empty((len(x), self._widths[-1]), np.float32)
         kept = before if keep else _EMPTY
-        shapes = self.widths, self._kinds
+        arrays = x, parameters, self._widths, self._kinds, after, kept, out
 
         def work(part: slice) -> None:
-            arrays = x, objects, *shapes, after, kept, out
-            _forward.compiled(*arrays, part.start, part.stop, tallest(), _HEADER)
+            _forward.compiled(*arrays, part.start, part.stop, tallest())
 
         in_parallel(work, rows // LANES, len(x) * self._products // _FASTER)
-        return out, Pass(parameters, objects, Values(after, kept))
+        return out, Pass(parameters, Values(after, kept))
 
     def backward(
         self,
@@ -150,7 +131,7 @@ class Stack:
         start: Pass,
         end: Pass,
         moved: int,
-        gradients: Sequence[Array],
+        gradient: Array,
         x_grad: Array | None = None,
     ) -> None:
         """Pull the gradient (rows, widths[-1]) of the results back to the parameters.
@@ -163,44 +144,35 @@ class Stack:
             start: a pass.
             end: a pass with as many rows.
             moved: the number of layers that are the same in both, and their inputs.
-            gradients: the C-contiguous arrays to be overwritten by the parameters' gradients.
+            gradient: the array to be overwritten by the gradient of the parameters.
             x_grad: the array to be overwritten by the gradient of the inputs, if needed.
         """
-        grad = np.ascontiguousarray(grad)
-        objects = start.objects, end.objects
-        values = *start.values, *end.values
-        shapes = self.widths, self._kinds
-        to_x = _NO_ROWS if x_grad is None else x_grad
+        passes = start.parameters, end.parameters, *start.values, *end.values
+        arrays = grad, *passes, _NO_ROWS if x_grad is None else x_grad
 
-        def work(part: slice) -> Sequence[Array]:
-            into = gradients if part.start == 0 else [np.empty_like(each) for each in gradients]
-            arrays = grad, *objects, _objects(into), *shapes, *values, to_x
-            _backward.compiled(*arrays, moved, part.start, part.stop, tallest(), _HEADER)
+        def work(part: slice) -> Array:
+            into = gradient if part.start == 0 else np.empty_like(gradient)
+            shapes = self._widths, self._kinds, moved, part.start, part.stop, tallest()
+            _backward.compiled(*arrays, into, *shapes)
             return into
 
         tiles = -(-len(grad) // LANES)
         products = 2 * len(grad) * self._products
         _, *others = in_parallel(work, tiles, products // _FASTER)
-        for into in others:
-            for total, part in zip(gradients, into):
-                total += part
+        for other in others:
+            gradient += other
 
 
 _EMPTY, _NO_ROWS = np.empty(0, np.float32), np.empty((0, 0), np.float32)
 
 
-def _objects(arrays: Sequence[Array]) -> Integers:
-    """Return the addresses of the arrays' objects."""
-    return np.fromiter(map(id, arrays), np.int64, len(arrays))
-
-
 @kernel(
-    "const float32[:, :], const int64[:], const int64[:], const int64[:], float32[:], float32[:],"
-    "float32[:, :], int64, int64, int64, int64"
+    "const float32[:, :], const float32[:], const int64[:], const int64[:], float32[:],"
+    "float32[:], float32[:, :], int64, int64, int64"
 )
 def _forward(
     x: Array,
-    parameters: Integers,
+    parameters: Array,
     widths: Integers,
     kinds: Integers,
     after: Array,
@@ -209,10 +181,7 @@ def _forward(
     first: int,
     stop: int,
     tall: int,
-    header: int,
 ) -> None:
-    where = np.empty(parameters.size, np.int64)
-    addresses(parameters, header, where.size, where)
     widest, tiles = widths.max(), (x.shape[0] + LANES - 1) // LANES
     after, keeps, before = _aligned(after), before.size > 0, _aligned(before)
     biases = _aligned(np.empty((widest + 1) * LANES, np.float32))
@@ -222,56 +191,52 @@ def _forward(
         n = widths[0]
         for t in range(begin, end):
             _enter(x, t, True, after[t * n * LANES : (t + 1) * n * LANES])
-        place, above = 0, 0
+        place, above, weight = 0, 0, 0
         for layer in range(kinds.size):
             n, m = widths[layer], widths[layer + 1]
             following = place + tiles * n * LANES
-            spread(where[2 * layer + 1], m, biases)
+            bias = weight + m * n
+            for i in range(m):
+                biases[i * LANES : (i + 1) * LANES] = parameters[bias + i]
             for t in range(begin, end):
                 z = scratch[: m * LANES]
                 if keeps:
                     z = before[above + t * m * LANES : above + (t + 1) * m * LANES]
                 source = _address(after[place + t * n * LANES :])
                 _product(
-                    *(biases, where[2 * layer], n, 1, 0, source, n, 1),
+                    *(biases, _address(parameters[weight:]), n, 1, 0, source, n, 1),
                     *(_address(biases), LANES, _address(z), LANES, m, tall),
                 )
                 result = after[following + t * m * LANES : following + (t + 1) * m * LANES]
                 _activate(z, kinds[layer], result)
-            place, above = following, above + tiles * m * LANES
+            place, above, weight = following, above + tiles * m * LANES, bias + m
         m = widths[kinds.size]
         for t in range(begin, end):
             _leave(after[place + t * m * LANES : place + (t + 1) * m * LANES], t, out)
 
 
 @kernel(
-    "const float32[:, :], const int64[:], const int64[:], const int64[:], const int64[:],"
-    "const int64[:], const float32[:], const float32[:], const float32[:], const float32[:],"
-    "float32[:, :], int64, int64, int64, int64, int64"
+    "const float32[:, :], const float32[:], const float32[:], const float32[:], const float32[:],"
+    "const float32[:], const float32[:], float32[:, :], float32[:], const int64[:],"
+    "const int64[:], int64, int64, int64, int64"
 )
 def _backward(
     grad: Array,
-    parameters: Integers,
-    end_parameters: Integers,
-    gradients: Integers,
-    widths: Integers,
-    kinds: Integers,
+    parameters: Array,
+    end_parameters: Array,
     after: Array,
     before: Array,
     end_after: Array,
     end_before: Array,
     x_grad: Array,
+    gradient: Array,
+    widths: Integers,
+    kinds: Integers,
     moved: int,
     first: int,
     stop: int,
     tall: int,
-    header: int,
 ) -> None:
-    where, end_where = np.empty(parameters.size, np.int64), np.empty(parameters.size, np.int64)
-    to = np.empty(parameters.size, np.int64)
-    addresses(parameters, header, where.size, where)
-    addresses(end_parameters, header, where.size, end_where)
-    addresses(gradients, header, where.size, to)
     after, before = _aligned(after), _aligned(before)
     end_after, end_before = _aligned(end_after), _aligned(end_before)
     layers, tiles = kinds.size, (grad.shape[0] + LANES - 1) // LANES
@@ -292,11 +257,11 @@ def _backward(
         for t in range(begin, end):
             _enter(grad, t, False, grads[(t - begin) * m * LANES : (t - begin + 1) * m * LANES])
         place, above = widths[:layers].sum() * tiles * LANES, bias_sums.size * tiles * LANES
-        bias = bias_sums.size
+        bias, weight = bias_sums.size, gradient.size
         for layer in range(layers - 1, -1, -1):
             n, m = widths[layer], widths[layer + 1]
-            weight, below = where[2 * layer], place - tiles * n * LANES
-            above -= tiles * m * LANES
+            below = place - tiles * n * LANES
+            above, weight = above - tiles * m * LANES, weight - m - n * m
             lanes[: m * LANES] = 0
             for t in range(begin, end):
                 part = grads[(t - begin) * m * LANES : (t - begin + 1) * m * LANES]
@@ -321,32 +286,34 @@ def _backward(
                     target = _address(panel[(t - begin) * LANES * LANES :])
                     transpose(panel, source, LANES, target, LANES)
                 # Rounding grows with the terms of a sum: sums over some tiles are added up.
-                place_in = to[2 * layer] + 4 * k
+                own = gradient[weight + k : weight + n * m]
                 product = grads, _address(grads), LANES, 1, m * LANES, _address(panel)
                 counts = LANES, end - begin
                 if k + LANES <= n:
-                    known, row = (_address(zeros), 0) if begin == first else (place_in, n)
-                    _product(*product, *counts, known, row, place_in, n, m, tall)
+                    into = _address(own)
+                    known, row = (_address(zeros), 0) if begin == first else (into, n)
+                    _product(*product, *counts, known, row, into, n, m, tall)
                 else:
                     known, row = _address(zeros), 0
                     if begin > first:
                         known, row = _address(edge), LANES
                         for i in range(m):
-                            line = place_in + 4 * i * n
-                            copy(edge, line, n - k, _address(edge[i * LANES :]))
+                            for j in range(n - k):
+                                edge[i * LANES + j] = own[i * n + j]
                     _product(*product, *counts, known, row, _address(edge), LANES, m, tall)
                     for i in range(m):
-                        line = place_in + 4 * i * n
-                        copy(edge, _address(edge[i * LANES :]), n - k, line)
+                        for j in range(n - k):
+                            own[i * n + j] = edge[i * LANES + j]
             if layer > 0 or x_grad.size > 0:
+                factors = _address(parameters[weight:])
                 if layer >= moved:
-                    midpoints(weight, end_where[2 * layer], n * m, middle)
-                    weight = _address(middle)
+                    midpoints(factors, _address(end_parameters[weight:]), n * m, middle)
+                    factors = _address(middle)
                 for t in range(begin, end):
                     source = _address(grads[(t - begin) * m * LANES :])
                     target = _address(other[(t - begin) * n * LANES :])
                     _product(
-                        *(grads, weight, 1, n, 0, source, m, 1),
+                        *(grads, factors, 1, n, 0, source, m, 1),
                         *(_address(zeros), 0, target, LANES, n, tall),
                     )
                 grads, other = other, grads
@@ -355,13 +322,13 @@ def _backward(
             n = widths[0]
             for t in range(begin, end):
                 _leave(grads[(t - begin) * n * LANES : (t - begin + 1) * n * LANES], t, x_grad)
-    bias = 0
+    bias, weight = 0, 0
     for layer in range(layers):
         m = widths[layer + 1]
+        weight += widths[layer] * m
         for i in range(m):
-            sums[i] = bias_sums[bias + i]
-        copy(sums, _address(sums), m, to[2 * layer + 1])
-        bias += m
+            gradient[weight + i] = bias_sums[bias + i]
+        bias, weight = bias + m, weight + m
 
 
 @called
@@ -395,7 +362,7 @@ def _product(
     """Call `block_product` for any number of rows."""
     for i in range(0, rows, tall):
         block_product(
-            *(like, factors + 4 * i * row, row, factor, factor_part, vectors, LANES),
+            *(like, factors + 4 * i * row, row, factor, factor_part, vectors),
             *(count, parts, min(tall, rows - i), addend + 4 * i * addend_row, addend_row),
             *(out + 4 * i * out_row, out_row),
         )
