@@ -225,9 +225,7 @@ class GradientPlaces:
         runs: the numbers of leaves whose gradients some operation writes one behind the other.
     """
 
-    def __init__(
-        self, leaves: Sequence[Tensor | None], runs: Sequence[Sequence[int]] = ()
-    ) -> None:
+    def __init__(self, leaves: Sequence[Tensor | None], runs: Sequence[Sequence[int]] = ()) -> None:
         self._count = len(leaves)
         self._parts: dict[weakref.ref[Flat], list[tuple[int, int]]] = {}
         homes: list[Home | None] = [None] * len(leaves)

@@ -142,7 +142,7 @@ class StackStep(Step):
         there = self._passed(end, averages) if averages else here
         to_x, *to_parameters = self.slots
         whole = places[self.between]
-        fresh = whole is None or any([grads[slot] is not None for slot in to_parameters])
+        fresh = whole is None or any(grads[slot] is not None for slot in to_parameters)
         gradient = np.empty(self.stack.size, np.float32) if fresh else whole
         x_grad = None
         if self.needs[0]:

@@ -9,7 +9,7 @@ import pytest
 
 import agrad as ag
 from agrad import nn, optim
-from agrad.core.flat import Flat
+from agrad.core.flat import Flat, GradientPlaces, joined
 from agrad.optim import block as block_module
 
 RANDOM = np.random.default_rng(0)
@@ -115,6 +115,33 @@ def test_the_parts_of_the_values_and_of_the_last_buffer_are_known() -> None:
     assert flat.whole(list(buffer.views)) is buffer.array
     flat.buffer()
     assert flat.whole(list(buffer.views)) is None
+
+
+def test_gradients_of_a_run_have_one_place_if_the_leaves_lie_in_its_order() -> None:
+    tensors = leaves()
+    flat, other = Flat(tensors[1:]), Flat(tensors[:1])
+    assert flat.adopt().size == 5
+    assert other.adopt().size == 6
+    places = GradientPlaces(tensors, [[1, 2], [2, 1], [1, 3], [0, 1], [0]])
+    arrays, wholes = places.arrays()
+    assert [whole is not None for whole in wholes] == [True, False, False, False, True]
+    for whole, numbers in ((wholes[0], (1, 2)), (wholes[-1], (0,))):
+        whole[...] = np.arange(whole.size)
+        parts = [arrays[number].ravel() for number in numbers]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert GradientPlaces(leaves(), [[0, 1]]).arrays() == ([None] * 4, [None])
+
+
+def test_parts_are_joined_only_if_they_lie_one_behind_the_other() -> None:
+    base = np.arange(12, dtype=np.float32)
+    first, second, third = base[1:5].reshape(2, 2), base[5:7], base[7:11].reshape(2, 2)
+    whole = joined([first, second, third])
+    assert whole is not None
+    assert whole.base is base
+    np.testing.assert_array_equal(whole, base[1:11])
+    apart = [[second, first], [first, third], [first, second.copy()], [first, second, third.T]]
+    for arrays in (*apart, [base], [first, base[5:7].view(np.int32)], [base[::2][:3]]):
+        assert joined(arrays) is None
 
 
 def test_scratch_is_the_same_each_time_and_never_lent() -> None:

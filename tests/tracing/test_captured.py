@@ -4,6 +4,7 @@ Runs of dense layers add up products in another order than single ones; what bit
 tested at the end. Everything else is tested without them.
 """
 
+import copy
 import gc
 import tracemalloc
 import weakref
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn, optim
+from agrad.core.flat import Flat
 from agrad.core.tensor import apply
 from agrad.data import Batches
 from agrad.errors import AnomalyError, AverageUndefinedError, CaptureError, FreedGraphError
@@ -29,7 +31,7 @@ from agrad.testing.strategies import OPERATIONS, operations
 from agrad.tracing import dense
 from agrad.tracing.captured import Captured
 from agrad.tracing.dense import StackStep
-from agrad.train import train
+from agrad.train import capture_step, train
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(3, size=(6, 8))
@@ -911,3 +913,80 @@ def test_average_gradients_of_runs_are_complete() -> None:
         change = sum(term.sum(dtype=np.float64) for term in terms)
         scale = sum(abs(term).sum() for term in terms) + abs(end) + abs(loss.data)
         assert abs(change - (end - loss.data)) < 4 * np.finfo(np.float32).eps * scale
+
+
+def gradients_along(captured: Callable[..., ag.Tensor], model: nn.Module, **options: Any) -> Any:
+    """Return loss, value at the end of an update, and both gradients, from three calls."""
+    x = np.random.default_rng(7).normal(size=(20, 4)).astype(np.float32)
+    results: list[list[Any]] = []
+    for _ in range(3):
+        model.zero_grad()
+        loss = (captured(x) ** 2).sum()
+        loss.backward(retain_graph=True)
+        end = loss.average_backward({p: 0.1 + 0 * p.data for p in model.parameters()}, **options)
+        grads = [grad for p in model.parameters() for grad in (p.grad, p.average_grad)]
+        results.append([loss.data, end, *grads])
+    for other in results[1:]:
+        assert_same(results[0], other)
+    return results[0]
+
+
+@pytest.mark.parametrize("where", ["one array", "two arrays", "another order", "other strides"])
+def test_runs_give_the_same_wherever_parameters_lie(where: str) -> None:
+    model = network(4, 9, 8, 3)
+    expected = gradients_along(ag.capture(model), model)
+    parameters = list(model.parameters())
+    if where == "other strides":
+        for parameter in parameters:
+            parameter.data = parameter.data.T.copy().T
+    else:
+        parts = [parameters[::2], parameters[1::2]] if where == "two arrays" else [parameters]
+        step = -1 if where == "another order" else 1
+        flats = [Flat(part[::step]) for part in parts]  # they keep the leaves' values together
+        assert [flat.adopt().base for flat in flats] == [None] * len(parts)
+    assert_same(gradients_along(ag.capture(model), model), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"segments": 3}, {"segments": 2, "extrapolate": True}])
+def test_runs_have_the_averages_of_single_layers(options: dict[str, Any]) -> None:
+    model = network(4, 9, 8, 3)
+    captured = ag.capture(model)
+    assert_close(
+        gradients_along(captured, model, **options), gradients_along(model, model, **options)
+    )
+    assert kinds(captured) == ["StackStep"]
+
+
+def test_runs_inside_detect_anomaly_are_the_function_itself() -> None:
+    model = network(4, 9, 8, 3)
+    captured = ag.capture(model)
+    x = np.ones((5, 4), np.float32)
+    captured(x)
+    with ag.detect_anomaly():
+        np.testing.assert_array_equal(captured(x).data, model(x).data)
+    model[2].weight.data[0, 0] = np.nan
+    with pytest.raises(AnomalyError), ag.detect_anomaly():
+        captured(x)
+
+
+def test_steps_with_a_probe_use_runs_and_continue_from_a_copy() -> None:
+    """Batch and probe alike; a copy captures anew, and its steps have the same bits."""
+    batches = np.random.default_rng(3).normal(size=(6, 20, 4)).astype(np.float32)
+    labels = np.arange(20) % 3
+
+    def made_step(model: nn.Module) -> tuple[Any, Any]:
+        rule = optim.Adam(model.parameters(), lr=1e-3, cautious=True)
+        optimizer = optim.AverageGradient(rule, lr="auto", probe_size=7)
+        return optimizer, capture_step(model, optimizer)
+
+    model = network(4, 9, 8, 3)
+    optimizer, step = made_step(model)
+    for batch in batches[:3]:
+        step(batch, labels)
+    assert [kinds(forward) for forward in step._forwards] == [["StackStep"]] * 2
+    twin = copy.deepcopy(model)
+    restored, other_step = made_step(twin)
+    restored.load_state_dict(optimizer.state_dict())
+    for batch in batches[3:]:
+        assert step(batch, labels) == other_step(batch, labels)
+    assert_same(*([p.data for p in each.parameters()] for each in (model, twin)))
