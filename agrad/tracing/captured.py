@@ -50,9 +50,9 @@ def capture(function: Callable[..., Tensor]) -> Captured:
     values of all other Tensors: dropout draws a new mask at each call, and batch normalization
     follows each batch. Results and both kinds of gradients are those of the function, bit for bit,
     with one exception: dense layers one behind the other, in float32 on the CPU, run as one step,
-    whose sums are taken in another order. Each sum is then off by no more than those of the
-    function are, a few roundings of its terms, and the same at every call. (Several calls in one
-    graph add to a gradient call by call.) The next call replaces the arrays of this.
+    whose sums are taken in another order. They differ from the function's by a few roundings of
+    their terms, and are the same bits at every call with one number of threads. (Several calls in
+    one graph add to a gradient call by call.) The next call replaces the arrays of this.
 
     A call records again if anything the recording depended on has changed: the shapes and dtypes of
     the arguments; the shape, dtype and `requires_grad` of the other Tensors; the mode of every
