@@ -116,8 +116,8 @@ class StackStep(Step):
 
     def run(self, run: Run, inputs: tuple[Array, ...]) -> None:
         run.called[self] = self.operation
-        # What `release` has left there.
-        self._compute(run, inputs, self.keeps, spare=run.values[self.between])
+        spare = run.values[self.between]  # what `release` has left there
+        run.values[self.result] = self._compute(run, inputs, self.keeps, spare)
 
     def take_over(self, run: Run, start: Run) -> None:
         super().take_over(run, start)
@@ -172,19 +172,20 @@ class StackStep(Step):
 
     def _passed(self, run: Run, keep: bool) -> stack.Pass:
         """Return the pass of a run; compute it again if it did not keep what is needed."""
+        if keep and not run.values[self.between].passed.values.before.size:
+            self._compute(run, self.inputs(run), keep)
         passed: stack.Pass = run.values[self.between].passed
-        if keep and not passed.values.before.size:
-            passed = self._compute(run, self.inputs(run), keep)
         return passed
 
     def _compute(
         self, run: Run, inputs: tuple[Array, ...], keep: bool, spare: stack.Values | None = None
-    ) -> stack.Pass:
+    ) -> Array:
+        """Return the results of the last layer, and leave the pass to the run."""
         x, *parameters = inputs
         whole = self._whole(parameters)
         out, passed = self.stack.forward(np.ascontiguousarray(x), whole, keep, spare)
-        run.values[self.result], run.values[self.between] = out, _Kept(passed)
-        return passed
+        run.values[self.between] = _Kept(passed)
+        return out
 
     def _whole(self, parameters: list[Array]) -> Array:
         """Return the parameters one behind the other, as a view if they lie that way."""

@@ -817,6 +817,30 @@ def test_frozen_layers_are_no_part_of_a_run() -> None:
     assert kinds(captured) == ["DenseStep", "DenseStep", "DenseStep", "StackStep"]
 
 
+def test_a_frozen_layer_gets_no_gradient_and_is_no_part_of_the_run_above_it() -> None:
+    model = network(4, 6, 5, 3)
+    model[0].weight.requires_grad = model[0].bias.requires_grad = False
+    captured = ag.capture(model)
+    captured(np.ones((7, 4), np.float32)).sum().backward()
+    assert kinds(captured) == ["DenseStep", "StackStep"]
+    assert [p.grad is None for p in model.parameters()] == [True, True, *[False] * 4]
+
+
+def test_a_weight_that_is_also_used_outside_its_run_gets_both_gradients() -> None:
+    results = []
+    for capture in ag.capture, lambda function: function:
+        model = network(4, 6, 5, 3)
+        optimizer = optim.AverageGradient(optim.SGD(model.parameters(), lr=0.1))
+        weight = model[2].weight
+        # Above the run, so that the sweep comes to it first.
+        forward = capture(lambda x: ((model(x) ** 2).sum() * weight).sum())  # noqa: B023
+        for _ in range(3):
+            optimizer.zero_grad()
+            optimizer.step(forward(np.ones((7, 4), np.float32)))
+        results.append([p.data for p in model.parameters()])
+    assert_close(*results)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_runs_of_layers_train_like_single_ones(optimizer: str) -> None:
     make, inputs = MODELS["dense"]
@@ -892,12 +916,13 @@ def test_layers_below_the_first_that_moves_are_not_averaged() -> None:
         loss.average_backward({p: np.ones_like(p.data) for p in [model[4].bias]})
         for p in model.parameters():
             np.testing.assert_array_equal(p.grad, p.average_grad)
-    loss = captured(x).sum()
-    model.zero_grad()
-    loss.backward(retain_graph=True)
-    loss.average_backward({model[2].weight: np.ones_like(model[2].weight.data)})
-    assert (model[0].weight.grad != model[0].weight.average_grad).any()
-    np.testing.assert_array_equal(model[4].bias.grad, model[4].bias.average_grad)
+    for moved in model[2].weight, model[2].bias:
+        loss = captured(x).sum()
+        model.zero_grad()
+        loss.backward(retain_graph=True)
+        loss.average_backward({moved: np.ones_like(moved.data)})
+        assert (model[0].weight.grad != model[0].weight.average_grad).any()
+        np.testing.assert_array_equal(model[4].bias.grad, model[4].bias.average_grad)
 
 
 def test_average_gradients_of_runs_are_complete() -> None:
