@@ -28,7 +28,7 @@ from agrad import optim
 from agrad.ops.operation import Operation
 from agrad.study.networks import dense_network
 from agrad.tracing.captured import Replay
-from agrad.tracing.dense import DenseStep
+from agrad.tracing.dense import DenseStep, StackStep
 
 
 def parse() -> argparse.Namespace:
@@ -98,8 +98,9 @@ def watch(profile: Profile) -> None:
         kinds += [child for child in kind.__subclasses__() if child not in (*kinds, Replay)]
         for name in ("forward", "backward", "average_backward"):
             setattr(kind, name, profile.timed(f"{kind.__name__}.{name}", getattr(kind, name)))
-    for name in ("run", "pull"):
-        setattr(DenseStep, name, profile.timed(f"DenseStep.{name}", getattr(DenseStep, name)))
+    for step in DenseStep, StackStep:
+        for name in ("run", "pull"):
+            setattr(step, name, profile.timed(f"{step.__name__}.{name}", getattr(step, name)))
     for name, function in vars(cpu.optimizer).items():
         if hasattr(function, "__wrapped__"):
             setattr(cpu.optimizer, name, profile.timed(f"optimizer.{name}", function))

@@ -14,7 +14,7 @@ import numpy as np
 from agrad.backend import Array, alias
 from agrad.core.tensor import Home, Tensor, all_writable, arrays_of
 
-__all__ = ["Buffer", "Flat", "GradientPlaces", "Memory"]
+__all__ = ["Buffer", "Flat", "GradientPlaces", "Memory", "joined"]
 
 _lending = threading.Lock()  # so that no two threads borrow the same memory
 
@@ -123,6 +123,10 @@ class Flat:
         """Return whether an array is the leaves' value numbered `part`."""
         return self._values is not None and self._values.views[part] is array
 
+    def slice_of(self, first: int, last: int) -> slice:
+        """Return where the parts from one number to another lie in an array of this layout."""
+        return slice(self._parts[first][0].start, self._parts[last][0].stop)
+
     def _moved_in(self) -> Array:
         """Move the leaves' values into a new array, and return it."""
         self._values = self._new()
@@ -218,28 +222,67 @@ class GradientPlaces:
 
     Args:
         leaves: the leaves, None for those that need no gradient.
+        runs: the numbers of leaves whose gradients some operation writes one behind the other.
     """
 
-    def __init__(self, leaves: Sequence[Tensor | None]) -> None:
+    def __init__(self, leaves: Sequence[Tensor | None], runs: Sequence[Sequence[int]] = ()) -> None:
         self._count = len(leaves)
         self._parts: dict[weakref.ref[Flat], list[tuple[int, int]]] = {}
+        homes: list[Home | None] = [None] * len(leaves)
         for i, leaf in enumerate(leaves):
             if leaf is None or leaf.home is None:
                 continue
             flat = leaf.home.flat()
             if flat is not None and flat.has(leaf.data, leaf.home.part):
                 self._parts.setdefault(leaf.home.flat, []).append((i, leaf.home.part))
+                homes[i] = leaf.home
+        self._runs = [_run_of([homes[i] for i in run]) for run in runs]
 
-    def arrays(self) -> list[Array | None]:
-        """Return an array for the gradient of each leaf; None for leaves outside any `Flat`."""
+    def arrays(self) -> tuple[list[Array | None], list[Array | None]]:
+        """Return an array for the gradient of each leaf, and one for those of each run.
+
+        It is None for leaves outside any `Flat`, and for runs that do not lie so in one.
+        """
         arrays: list[Array | None] = [None] * self._count
+        wholes: list[Array | None] = [None] * len(self._runs)
         for reference, parts in self._parts.items():
             flat = reference()
             if flat is not None:
-                views = flat.buffer().views
+                buffer = flat.buffer()
                 for i, part in parts:
-                    arrays[i] = views[part]
-        return arrays
+                    arrays[i] = buffer.views[part]
+                for i, run in enumerate(self._runs):
+                    if run is not None and run[0] is reference:
+                        wholes[i] = buffer.array[run[1]]
+        return arrays, wholes
+
+
+def _run_of(homes: Sequence[Home | None]) -> tuple[weakref.ref[Flat], slice] | None:
+    """Return the `Flat` in which leaves lie one behind the other, and the slice of its arrays."""
+    first = homes[0]
+    flat = None if first is None else first.flat()
+    if first is None or flat is None:
+        return None
+    parts = [home.part for home in homes if home is not None and home.flat is first.flat]
+    if parts != list(range(first.part, first.part + len(homes))):
+        return None
+    return first.flat, flat.slice_of(parts[0], parts[-1])
+
+
+def joined(arrays: Sequence[Array]) -> Array | None:
+    """Return the view of the one-dimensional array whose parts these are, one behind the other."""
+    base = arrays[0].base
+    if type(base) is not np.ndarray or base.ndim != 1 or not base.flags.c_contiguous:
+        return None
+    stop = first = arrays[0].ctypes.data - base.ctypes.data
+    for array in arrays:
+        place = array.ctypes.data - base.ctypes.data
+        alike = array.base is base and array.dtype == base.dtype and array.flags.c_contiguous
+        if not alike or place != stop:
+            return None
+        stop += array.nbytes
+    view: Array = base[first // base.itemsize : stop // base.itemsize]
+    return view
 
 
 def _are_parts(arrays: Sequence[Any], buffer: Buffer) -> bool:

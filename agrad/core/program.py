@@ -163,6 +163,15 @@ class Step:
         else:
             run.called[self], run.values[self.result] = compute(self.operation, inputs)
 
+    def take_over(self, run: Run, start: Run) -> None:
+        """Use the results of an earlier run."""
+        run.values[self.result] = start.values[self.result]
+        run.reused.add(self)
+
+    def release(self, old: Values, run: Run) -> None:
+        """Drop the arrays of an earlier run that the results of `run` will replace."""
+        old[self.result] = None
+
     def pull(self, grad: Array, sweep: Sweep) -> None:
         """Pull the gradient of the result back to the inputs."""
         _, _, start, end, program = sweep
@@ -269,13 +278,12 @@ class Program:
         run = Run([None] * self.count + inputs, {} if start is None else start.called, set())
         for step in self.steps:
             if old is not None:
-                old[step.result] = None
+                step.release(old, run)
             arrays = step.inputs(run)
             if start is not None and (
                 True not in step.needs or all(map(is_, arrays, step.inputs(start)))
             ):
-                run.values[step.result] = start.values[step.result]
-                run.reused.add(step)
+                step.take_over(run, start)
             else:
                 step.run(run, arrays)
         return run

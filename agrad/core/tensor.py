@@ -97,10 +97,12 @@ class Pin:
     agrad's own in-place changes check the pin.
     """
 
-    __slots__ = ("__weakref__", "arrays")
+    __slots__ = ("__weakref__", "_ids", "arrays")
 
     def __init__(self, arrays: Sequence[Array]) -> None:
         self.arrays = arrays
+        # Those of arrays that live as long as the pin; a large model has many.
+        self._ids = frozenset(map(id, arrays))
         for array in arrays:
             if isinstance(array, np.ndarray):
                 array.setflags(write=False)
@@ -112,7 +114,7 @@ class Pin:
 
     def holds(self, array: Array) -> bool:
         """Return whether the array is one of the pinned ones."""
-        return any(pinned is array for pinned in self.arrays)
+        return id(array) in self._ids
 
 
 class Home(NamedTuple):

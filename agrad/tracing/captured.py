@@ -36,7 +36,7 @@ from agrad.core.tensor import (
 )
 from agrad.errors import CaptureError, HigherDerivativeError
 from agrad.ops.operation import Apply, Gradients, Operation, Point
-from agrad.tracing.dense import fuse_dense
+from agrad.tracing.dense import StackStep, fuse_dense
 
 __all__ = ["Captured", "Plan", "Replay", "Tape", "Traced", "capture"]
 
@@ -47,9 +47,12 @@ def capture(function: Callable[..., Tensor]) -> Captured:
     """Return a version of `function` whose Python runs once, and its operations at every call.
 
     The first call records the operations. Later calls run them on new arguments and on the current
-    values of all other Tensors. Results and both kinds of gradients are the same, bit for bit:
-    dropout draws a new mask at each call, and batch normalization follows each batch. (Several
-    calls in one graph add to a gradient call by call.) The next call replaces the arrays of this.
+    values of all other Tensors: dropout draws a new mask at each call, and batch normalization
+    follows each batch. Results and both kinds of gradients are those of the function, bit for bit,
+    with one exception: dense layers one behind the other, in float32 on the CPU, run as one step,
+    whose sums are taken in another order. They differ from the function's by a few roundings of
+    their terms, and are the same bits at every call with one number of threads. (Several calls in
+    one graph add to a gradient call by call.) The next call replaces the arrays of this.
 
     A call records again if anything the recording depended on has changed: the shapes and dtypes of
     the arguments; the shape, dtype and `requires_grad` of the other Tensors; the mode of every
@@ -303,7 +306,13 @@ class Plan:
         self._wanting = wanting(self.leaves)
         self._kinds = [(leaf.shape, leaf.dtype) for leaf in self.leaves]
         self._arrays: Values = [None] * len(self.leaves)
-        self._places = GradientPlaces(self.parents)
+        offset = self.inputs.stop - len(self.leaves)
+        stacks = [step for step in program.backwards if isinstance(step, StackStep)]
+        runs = {step.between: [slot - offset for slot in step.slots[1:]] for step in stacks}
+        # Arguments and constants are no leaves.
+        last = len(self.leaves) - 1
+        self._runs = {slot: run for slot, run in runs.items() if 0 <= min(run) <= max(run) <= last}
+        self._places = self._gradient_places()
         self.has_stray_views = True
 
     def leaf_arrays(self) -> list[Array] | None:
@@ -316,12 +325,15 @@ class Plan:
             if [(array.shape, array.dtype) for array in arrays] != self._kinds:
                 return None
             self.has_stray_views = any(map(is_stray_view, self.leaves))
-            self._places = GradientPlaces(self.parents)
+            self._places = self._gradient_places()
             self._arrays = arrays  # last, for other threads
         modes = [
             module.training == mode and not module.backward_hooks for module, mode in self._modes
         ]
         return arrays if all(modes) and wanting(self.leaves) == self._wanting else None
+
+    def _gradient_places(self) -> GradientPlaces:
+        return GradientPlaces(self.parents, [*self._runs.values()])
 
     def run(self, name: str, inputs: Values, start: Run | None = None) -> Run:
         """Run the program; the last run of that name releases its arrays one by one."""
@@ -332,7 +344,10 @@ class Plan:
     def sweep(self, grad: Array, start: Run, end: Run) -> Gradients:
         """Return the gradients of the inputs."""
         places: Values = [None] * self.size
-        places[self.inputs.stop - len(self.leaves) : self.inputs.stop] = self._places.arrays()
+        arrays, wholes = self._places.arrays()
+        places[self.inputs.stop - len(self.leaves) : self.inputs.stop] = arrays
+        for slot, whole in zip(self._runs, wholes):
+            places[slot] = whole
         return list(map(as_array, self.program.sweep(grad, start, end, places)[self.inputs]))
 
 

@@ -22,7 +22,7 @@ from .dense import ROWS
 from .exponential import DOUBLE, SINGLE, Precision
 from .jit import Array, Number, at_the_place_of, inline, kernel
 
-__all__ = ["relu", "tanh"]
+__all__ = ["SINGLE_RELU", "SINGLE_TANH", "Formulas", "relu", "tanh"]
 
 
 # In single precision: with float64 they are exact, and float32 is not promoted by them.
@@ -315,5 +315,6 @@ def _average_backward_biased(
     bias_grad[:] = sums
 
 
-relu = Activation(single=_relu(), double=_relu())
-tanh = Activation(single=tanh_formulas(SINGLE), double=tanh_formulas(DOUBLE))
+SINGLE_RELU, SINGLE_TANH = _relu(), tanh_formulas(SINGLE)
+relu = Activation(single=SINGLE_RELU, double=_relu())
+tanh = Activation(single=SINGLE_TANH, double=tanh_formulas(DOUBLE))

@@ -1,8 +1,9 @@
-"""The innermost loops of convolution: sums of products that stay in the vector registers.
+"""The innermost loops of convolution and of stacks of dense layers, in the vector registers.
 
-Each step of a loop multiplies each of FILTERS factors by each of up to `widest()` runs of numbers,
-and adds every product to a sum of its own. LLVM does not find that form in loops over arrays, so it
-is written out here in LLVM code, vector by vector, and inlined into the kernels that call it.
+Each step of a loop multiplies each of some factors by each of some vectors, and adds every product
+to a sum of its own: FILTERS factors and up to `widest()` vectors for convolution, `tallest()`
+factors and one vector for a stack. LLVM does not find that form in loops over arrays, so it is
+written out here in LLVM code, vector by vector, and inlined into the kernels that call it.
 
 A vector has VECTOR_BYTES bytes on every machine; LLVM splits it if registers are shorter.
 """
@@ -116,20 +117,181 @@ def summed_products(
         builder.store(code.sum(total), code.at(out, i))
 
 
+@functools.cache
+def tallest() -> int:
+    """Return how many rows of sums of a vector each `block_product` keeps in registers."""
+    from llvmlite.binding import get_host_cpu_features
+
+    return 12 if get_host_cpu_features().get("avx512f") else 6
+
+
+@emitted
+def block_product(
+    builder: Any,
+    like: Any,
+    factors: Any,
+    row: Any,
+    factor: Any,
+    factor_part: Any,
+    vectors: Any,
+    count: Any,
+    parts: Any,
+    rows: Any,
+    addend: Any,
+    addend_row: Any,
+    out: Any,
+    out_row: Any,
+) -> None:
+    """Sum vectors, each multiplied by one factor for each row.
+
+    out[i · out_row] = addend[i · addend_row] + Σₚ Σₖ
+        factors[i · row + k · factor + p · factor_part] · vectors[p · count + k]
+
+    for i < `rows`, 1 to `tallest()`, p < parts and k < count, summed in this order. `vectors`,
+    `addend` and `out` are addresses of vectors, `factors` of numbers, of the type in `like`.
+    """
+    code = _Vectors(builder, like)
+    factors, vectors, addend, out = map(code.pointer, (factors, vectors, addend, out))
+    run = builder.mul(count, code.integer(code.lanes))
+
+    def tile(height: int) -> None:
+        lines = [builder.mul(row, code.integer(i)) for i in range(height)]
+
+        def add_part(p: Any, sums: Sequence[Any]) -> list[Any]:
+            first = code.at(factors, builder.mul(p, factor_part))
+            source = code.at(vectors, builder.mul(p, run))
+
+            def add(k: Any, sums: Sequence[Any]) -> list[Any]:
+                numbers = code.load(source, builder.mul(k, code.integer(code.lanes)))
+                here = code.at(first, builder.mul(k, factor))
+                return [
+                    code.multiply_add(code.splat(here, line), numbers, total)
+                    for line, total in zip(lines, sums)
+                ]
+
+            return code.loop(count, sums, add)
+
+        for i, total in enumerate(code.loop(parts, [code.zero] * height, add_part)):
+            start = code.load(addend, builder.mul(addend_row, code.integer(i)))
+            place = builder.mul(out_row, code.integer(i))
+            code.store(builder.fadd(total, start), out, place)
+
+    code.choose(rows, range(1, tallest() + 1), tile)
+
+
+@emitted
+def transpose(
+    builder: Any, like: Any, source: Any, source_row: Any, target: Any, target_row: Any
+) -> None:
+    """Transpose a square of numbers between two addresses, as wide as a vector of `like`."""
+    code = _Vectors(builder, like, 32)
+    source, target = code.pointer(source), code.pointer(target)
+    side, quarter = code.lanes, code.lanes // 2
+    for top, left in product((0, side), repeat=2):
+        rows = [
+            code.load(
+                source,
+                builder.add(builder.mul(source_row, code.integer(top + i)), code.integer(left)),
+            )
+            for i in range(side)
+        ]
+        # Each round swaps the blocks beside the diagonal, of half the size of the round before.
+        width = quarter
+        while width:
+            rows = code.swapped(rows, width)
+            width //= 2
+        for i, line in enumerate(rows):
+            place = builder.add(builder.mul(target_row, code.integer(left + i)), code.integer(top))
+            code.store(line, target, place)
+
+
+@emitted
+def midpoints(builder: Any, a: Any, b: Any, count: Any, out: Any) -> None:
+    """Write (a + b) / 2 for `count` numbers at the addresses a and b to the array `out`."""
+    code = _Vectors(builder, out)
+    half = code.constant(0.5)
+    a, b = code.pointer(a), code.pointer(b)
+    lanes = code.integer(code.lanes)
+    whole = builder.sdiv(count, lanes)
+
+    def middle(i: Any, _: Sequence[Any]) -> list[Any]:
+        place = builder.mul(i, lanes)
+        code.store(
+            builder.fmul(half, builder.fadd(code.load(a, place), code.load(b, place))), out, place
+        )
+        return []
+
+    code.loop(whole, [], middle)
+    done = builder.mul(whole, lanes)
+
+    def rest(i: Any, _: Sequence[Any]) -> list[Any]:
+        place = builder.add(done, i)
+        total = builder.fadd(code.scalar(a, place), code.scalar(b, place))
+        builder.store(builder.fmul(code.number(0.5), total), code.at(out, place))
+        return []
+
+    code.loop(builder.sub(count, done), [], rest)
+
+
+@emitted
+def lane_sums(builder: Any, vectors: Any, count: Any, out: Any) -> None:
+    """Write the sum of each of `count` vectors to `out`."""
+    code = _Vectors(builder, vectors)
+
+    def add(i: Any, _: Sequence[Any]) -> list[Any]:
+        total = code.sum(code.load(vectors, builder.mul(i, code.integer(code.lanes))))
+        builder.store(total, code.at(out, i))
+        return []
+
+    code.loop(count, [], add)
+
+
 class _Vectors:
     """Writes code for vectors of the numbers that a pointer points to."""
 
-    def __init__(self, builder: Any, pointer: Any) -> None:
+    def __init__(self, builder: Any, pointer: Any, size: int = VECTOR_BYTES) -> None:
         from llvmlite import ir
 
         self.builder = builder
-        self.bytes = 4 if isinstance(pointer.type.pointee, ir.FloatType) else 8
-        self.lanes = VECTOR_BYTES // self.bytes
+        self.element = pointer.type.pointee
+        self.bytes = 4 if isinstance(self.element, ir.FloatType) else 8
+        self.lanes = size // self.bytes
         self.type = ir.VectorType(pointer.type.pointee, self.lanes)
         self.integer = ir.IntType(64)
         self.zero = ir.Constant(self.type, None)
         self.unset = ir.Constant(self.type, ir.Undefined)
         self.first = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
+
+    def pointer(self, address: Any) -> Any:
+        """Return the pointer to numbers at an address."""
+        return self.builder.inttoptr(address, self.element.as_pointer())
+
+    def number(self, value: float) -> Any:
+        from llvmlite import ir
+
+        return ir.Constant(self.element, value)
+
+    def constant(self, value: float) -> Any:
+        """Return a vector filled with a constant."""
+        from llvmlite import ir
+
+        return ir.Constant(self.type, [value] * self.lanes)
+
+    def swapped(self, rows: Sequence[Any], width: int) -> list[Any]:
+        """Swap the upper right and lower left `width` columns of each `2 * width` rows."""
+        from llvmlite import ir
+
+        lanes, swapped = range(self.lanes), list(rows)
+        # Lanes of the second operand of a shuffle count on from those of the first.
+        upper = [i if not i & width else i - width + self.lanes for i in lanes]
+        lower = [i + width if not i & width else i + self.lanes for i in lanes]
+        places = ir.VectorType(ir.IntType(32), self.lanes)
+        for i in lanes:
+            if not i & width:
+                pair = rows[i], rows[i + width]
+                for j, order in ((i, upper), (i + width, lower)):
+                    swapped[j] = self.builder.shuffle_vector(*pair, ir.Constant(places, order))
+        return swapped
 
     def at(self, pointer: Any, index: Any) -> Any:
         index = self.integer(index) if isinstance(index, int) else index

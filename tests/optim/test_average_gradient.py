@@ -867,10 +867,10 @@ def test_several_losses_of_a_captured_function_are_those_of_the_function():
     ends = []
     for captured in False, True:
         ag.seed(0)
-        model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+        model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)).to("float64")
         forward = ag.capture(model) if captured else model
         optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.1), every=2)
-        batch = np.random.default_rng(0).normal(size=(3, 4, 3)).astype("float32")
+        batch = np.random.default_rng(0).normal(size=(3, 4, 3))
         for _ in range(4):
             optimizer.zero_grad()
             optimizer.step([F.cross_entropy(forward(part), [0, 1, 1, 0]) for part in batch])

@@ -59,6 +59,7 @@ DIFFERENCE = "kernels/cpu/divided_difference.py"
 POOLING = "kernels/cpu/pooling.py"
 STEPS = "kernels/cpu/optimizer.py"
 FLAT = "agrad/core/flat.py"
+STACK = "kernels/cpu/stack.py"
 CUDA = "agrad/gpu/cuda.py"
 GRAPH = "agrad/gpu/graph.py"
 STEP = "agrad/gpu/step.py"
@@ -976,6 +977,62 @@ JOINED = [
         "ReLU, averaged: a slope of 1 where both ends are zero",
         "dense average",
         "relu",
+    ),
+    Mutant(
+        FUSION,
+        "fresh = whole is None or any(grads[slot] is not None for slot in to_parameters)",
+        "fresh = whole is None",
+        "a run's gradients written over that of another use of its weight",
+        "captured",
+        "outside_its_run",
+    ),
+    Mutant(
+        FUSION,
+        "            and below[-1].needs[1:] == step.needs[1:]\n",
+        "",
+        "a frozen layer joined with those above it",
+        "captured",
+        "frozen",
+    ),
+    Mutant(
+        FUSION,
+        "run.values[self.between] = values if others() is None else None",
+        "run.values[self.between] = values",
+        "the memory of a run of layers used again while a graph needs it",
+        "captured",
+        "keep_their_values or used_again",
+    ),
+    Mutant(
+        FUSION,
+        "return (max(next(moved, 2 * self.layers + 1), 1) - 1) // 2",
+        "return max(next(moved, 2 * self.layers + 1), 1) // 2",
+        "a run of layers: that with a moved bias taken not to have moved",
+        "captured",
+        "first_that_moves",
+    ),
+    Mutant(
+        FLAT,
+        "if parts != list(range(first.part, first.part + len(homes))):",
+        "if len(parts) != len(homes):",
+        "gradients of a run written to leaves in another order",
+        "flat",
+        "run",
+    ),
+    Mutant(
+        FLAT,
+        "if not alike or place != stop:",
+        "if not alike:",
+        "parameters that lie apart taken for one array",
+        "flat",
+        "joined",
+    ),
+    Mutant(
+        STACK,
+        "                    factors = _address(middle)\n",
+        "",
+        "a stack of layers, averaged: the start of the weights in place of the midpoint",
+        "stack",
+        "near",
     ),
     Mutant(
         FUSION,

@@ -1,10 +1,16 @@
-"""Captured functions: bit for bit what the function gives, and refused where they could not be."""
+"""Captured functions: bit for bit what the function gives, and refused where they could not be.
 
+Runs of dense layers add up products in another order than single ones; what bits they may change is
+tested at the end. Everything else is tested without them.
+"""
+
+import copy
 import gc
 import tracemalloc
 import weakref
-from collections.abc import Callable, Sequence
-from itertools import product
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -16,12 +22,16 @@ from numpy.typing import NDArray
 import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn, optim
+from agrad.core.flat import Flat
 from agrad.core.tensor import apply
 from agrad.data import Batches
 from agrad.errors import AnomalyError, AverageUndefinedError, CaptureError, FreedGraphError
 from agrad.ops.operation import Operation
 from agrad.testing.strategies import OPERATIONS, operations
-from agrad.train import train
+from agrad.tracing import dense
+from agrad.tracing.captured import Captured
+from agrad.tracing.dense import StackStep
+from agrad.train import capture_step, train
 
 RANDOM = np.random.default_rng(0)
 LABELS = RANDOM.integers(3, size=(6, 8))
@@ -69,6 +79,20 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@contextmanager
+def single_layers() -> Iterator[None]:
+    """Let functions be captured without runs of dense layers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense, "_LARGEST_WEIGHT", 0)
+        yield
+
+
+@pytest.fixture
+def no_stacks() -> Iterator[None]:
+    with single_layers():
+        yield
+
+
 def trained(
     model: nn.Module, inputs: Any, make_optimizer: Callable[[Any], Any], captured: bool
 ) -> list[Any]:
@@ -96,6 +120,7 @@ def assert_same(left: list[Any], right: list[Any]) -> None:
         np.testing.assert_array_equal(a, b, strict=True)
 
 
+@pytest.mark.usefixtures("no_stacks")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("kind", MODELS)
 def test_training_is_bit_identical(kind: str, optimizer: str) -> None:
@@ -123,6 +148,7 @@ DENSE: dict[str, tuple[list[Any], int]] = {
     "another operation of three inputs": ([("layer_norm", 0), TANH, LINEAR, RELU], 0),
 }
 FLOATS = [np.float32, np.float64]
+AVERAGES = (False, True, True, False)
 LEAVES = 5  # the argument, and weight and bias of two layers
 
 
@@ -211,14 +237,34 @@ def assert_captured_alike(
             arrays += [grad for grad in (leaf.grad, leaf.average_grad) if grad is not None]
         return [*arrays, np.array([leaf.grad is None for leaf in leaves])]
 
+    expected = [outcome(function, average) for average in AVERAGES]
+    with single_layers():
+        captured = ag.capture(function)
+        for average, results in zip(AVERAGES, expected):
+            assert_same(outcome(captured, average), results)
     captured = ag.capture(function)
-    for average in (False, True, True, False):
-        assert_same(outcome(captured, average), outcome(function, average))
+    outcome(captured, False)
+    if has_stacks(captured):
+        for average, results in zip(AVERAGES, expected):
+            assert_close(outcome(captured, average), results)
+
+
+def has_stacks(captured: Captured) -> bool:
+    return any(isinstance(step, StackStep) for step in captured.last.program.steps)
+
+
+def assert_close(left: list[Any], right: list[Any]) -> None:
+    """Compare arrays but for some roundings of their largest elements."""
+    assert len(left) == len(right)
+    for a, b in zip(left, right):
+        scale = float(np.abs(b).max(initial=0))
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale)
 
 
 CLASS_WEIGHT = ag.tensor([0.5, 2.0, 0.0])
 
 
+@pytest.mark.usefixtures("no_stacks")
 @pytest.mark.parametrize(
     "loss",
     [
@@ -421,6 +467,7 @@ def test_calls_have_graphs_of_their_own() -> None:
         loss.backward()
 
 
+@pytest.mark.usefixtures("no_stacks")
 @pytest.mark.parametrize("options", [{}, {"segments": 3}, {"extrapolate": True}])
 def test_average_gradients_are_bit_identical(options: dict[str, Any]) -> None:
     ag.seed(3)
@@ -715,3 +762,267 @@ def test_arguments_by_name_are_those_of_the_function() -> None:
             np.testing.assert_array_equal(function(a, z=c, y=b).data, expected)
             np.testing.assert_array_equal(function(y=b, x=a, z=c).data, expected)
             np.testing.assert_array_equal(function(a, b, c).data, expected)
+
+
+# -- runs of dense layers --------------------------------------------------------------------------
+
+
+def network(*widths: int, dtype: Any = np.float32) -> nn.Sequential:
+    """Return dense layers with tanh and ReLU in turn, the last one without an activation."""
+    ag.seed(5)
+    layers: list[nn.Module] = []
+    for n, m in pairwise(widths):
+        layers += [nn.Linear(n, m), nn.ReLU() if len(layers) % 4 else nn.Tanh()]
+    return nn.Sequential(*layers[:-1]).to(dtype)
+
+
+def kinds(captured: Captured) -> list[str]:
+    return [type(step).__name__ for step in captured.last.program.steps]
+
+
+def test_a_run_of_dense_layers_is_one_step() -> None:
+    x = RANDOM.normal(size=(7, 4)).astype(np.float32)
+    captured = ag.capture(network(4, 6, 5, 3))
+    captured(x)
+    assert kinds(captured) == ["StackStep"]
+    with ag.no_grad():
+        captured(x)
+    assert kinds(captured) == ["StackStep"]
+    again = ag.capture(lambda x: model(x) + model[4](model[:4](x) * 2))
+    model = network(4, 6, 5, 3)
+    again(x)
+    assert kinds(again).count("StackStep") == 2
+
+
+ALONE: dict[str, Callable[[], tuple[nn.Sequential, Any]]] = {
+    "double precision": lambda: (network(4, 6, 5, 3, dtype=np.float64), np.ones((7, 4))),
+    "more axes": lambda: (network(4, 6, 5, 3), np.ones((2, 7, 4), np.float32)),
+    "no rows": lambda: (network(4, 6, 5, 3), np.ones((0, 4), np.float32)),
+    "wide": lambda: (network(300, 300, 300), np.ones((2, 300), np.float32)),
+    "what is between is used": lambda: (Skipping(4), np.ones((7, 4), np.float32)),
+}
+
+
+class Skipping(nn.Sequential):
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))
+
+    def forward(self, x: Any) -> ag.Tensor:
+        first = self[1](self[0](x))
+        return self[2](first) + first
+
+
+@pytest.mark.parametrize("case", ALONE)
+def test_other_layers_stay_single(case: str) -> None:
+    model, x = ALONE[case]()
+    captured = ag.capture(model)
+    captured(x)
+    assert not has_stacks(captured)
+
+
+def test_frozen_layers_are_no_part_of_a_run() -> None:
+    model = network(4, 6, 5, 6, 5, 3)
+    model[0].weight.requires_grad = model[4].bias.requires_grad = False
+    captured = ag.capture(model)
+    captured(np.ones((7, 4), np.float32))
+    assert kinds(captured) == ["DenseStep", "DenseStep", "DenseStep", "StackStep"]
+
+
+def test_a_frozen_layer_gets_no_gradient_and_is_no_part_of_the_run_above_it() -> None:
+    model = network(4, 6, 5, 3)
+    model[0].weight.requires_grad = model[0].bias.requires_grad = False
+    captured = ag.capture(model)
+    captured(np.ones((7, 4), np.float32)).sum().backward()
+    assert kinds(captured) == ["DenseStep", "StackStep"]
+    assert [p.grad is None for p in model.parameters()] == [True, True, *[False] * 4]
+
+
+def test_a_weight_that_is_also_used_outside_its_run_gets_both_gradients() -> None:
+    results = []
+    for capture in ag.capture, lambda function: function:
+        model = network(4, 6, 5, 3)
+        optimizer = optim.AverageGradient(optim.SGD(model.parameters(), lr=0.1))
+        weight = model[2].weight
+        # Above the run, so that the sweep comes to it first.
+        forward = capture(lambda x: ((model(x) ** 2).sum() * weight).sum())  # noqa: B023
+        for _ in range(3):
+            optimizer.zero_grad()
+            optimizer.step(forward(np.ones((7, 4), np.float32)))
+        results.append([p.data for p in model.parameters()])
+    assert_close(*results)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_runs_of_layers_train_like_single_ones(optimizer: str) -> None:
+    make, inputs = MODELS["dense"]
+    results = []
+    for captured in False, True, True:
+        ag.seed(1)
+        results.append(trained(make(), inputs, OPTIMIZERS[optimizer], captured))
+    assert_same(*results[1:])
+    assert_close(*results[:2])
+
+
+def test_the_first_call_gives_what_later_calls_give() -> None:
+    """Though the recording computes layer by layer."""
+    model = network(4, 9, 8, 3)
+    x = RANDOM.normal(size=(20, 4)).astype(np.float32)
+    updates = {p: 0.1 * np.ones_like(p.data) for p in model.parameters()}
+    captured = ag.capture(lambda x: F.dropout(model(x), 0.5))
+    results = []
+    for _ in range(3):
+        model.zero_grad()
+        ag.seed(2)
+        loss = (captured(x) ** 2).sum()
+        loss.backward(retain_graph=True)
+        end = loss.average_backward(updates)
+        grads = [grad for p in model.parameters() for grad in (p.grad, p.average_grad)]
+        results.append([loss.data, end, *grads])
+    for other in results[1:]:
+        assert_same(results[0], other)
+
+
+def test_graphs_of_several_calls_keep_their_values() -> None:
+    model = network(4, 9, 8, 3)
+    captured = ag.capture(model)
+    inputs = [RANDOM.normal(size=(20, 4)).astype(np.float32) for _ in range(5)]
+
+    def gradient(loss: ag.Tensor) -> list[Any]:
+        model.zero_grad()
+        loss.backward()
+        return [p.grad for p in model.parameters()]
+
+    expected = [gradient(captured(x).sum()) for x in inputs]
+    losses = [captured(x).sum() for x in inputs]
+    for loss, grads in zip(losses, expected):
+        assert_same(gradient(loss), grads)
+
+
+def test_the_memory_of_a_run_is_used_again_once_its_graph_is_freed() -> None:
+    captured = ag.capture(network(4, 9, 8, 3))
+    x = np.ones((20, 4), np.float32)
+
+    def memory() -> int:
+        (step,) = captured.last.program.steps
+        return captured.last.kept["start"][step.between].passed.values.after.ctypes.data
+
+    outs = [captured(x) for _ in range(2)]
+    del outs[:]
+    first = memory()
+    out = captured(x)
+    assert memory() == first
+    other = captured(x)
+    assert memory() != first
+    del out, other
+
+
+def test_layers_below_the_first_that_moves_are_not_averaged() -> None:
+    model = network(4, 9, 8, 3)
+    captured = ag.capture(model)
+    x = RANDOM.normal(size=(20, 4)).astype(np.float32)
+    for _ in range(2):
+        model.zero_grad()
+        loss = captured(x).sum()
+        loss.backward(retain_graph=True)
+        loss.average_backward({p: np.ones_like(p.data) for p in [model[4].bias]})
+        for p in model.parameters():
+            np.testing.assert_array_equal(p.grad, p.average_grad)
+    for moved in model[2].weight, model[2].bias:
+        loss = captured(x).sum()
+        model.zero_grad()
+        loss.backward(retain_graph=True)
+        loss.average_backward({moved: np.ones_like(moved.data)})
+        assert (model[0].weight.grad != model[0].weight.average_grad).any()
+        np.testing.assert_array_equal(model[4].bias.grad, model[4].bias.average_grad)
+
+
+def test_average_gradients_of_runs_are_complete() -> None:
+    model = network(4, 9, 8, 1)
+    captured = ag.capture(model)
+    x = RANDOM.normal(size=(20, 4)).astype(np.float32)
+    for _ in range(2):
+        model.zero_grad()
+        loss = captured(x).sum()
+        updates = {p: np.full_like(p.data, 0.3) for p in model.parameters()}
+        end = loss.average_backward(updates)
+        terms = [p.average_grad * delta for p, delta in updates.items()]
+        change = sum(term.sum(dtype=np.float64) for term in terms)
+        scale = sum(abs(term).sum() for term in terms) + abs(end) + abs(loss.data)
+        assert abs(change - (end - loss.data)) < 4 * np.finfo(np.float32).eps * scale
+
+
+def gradients_along(captured: Callable[..., ag.Tensor], model: nn.Module, **options: Any) -> Any:
+    """Return loss, value at the end of an update, and both gradients, from three calls."""
+    x = np.random.default_rng(7).normal(size=(20, 4)).astype(np.float32)
+    results: list[list[Any]] = []
+    for _ in range(3):
+        model.zero_grad()
+        loss = (captured(x) ** 2).sum()
+        loss.backward(retain_graph=True)
+        end = loss.average_backward({p: 0.1 + 0 * p.data for p in model.parameters()}, **options)
+        grads = [grad for p in model.parameters() for grad in (p.grad, p.average_grad)]
+        results.append([loss.data, end, *grads])
+    for other in results[1:]:
+        assert_same(results[0], other)
+    return results[0]
+
+
+@pytest.mark.parametrize("where", ["one array", "two arrays", "another order", "other strides"])
+def test_runs_give_the_same_wherever_parameters_lie(where: str) -> None:
+    model = network(4, 9, 8, 3)
+    expected = gradients_along(ag.capture(model), model)
+    parameters = list(model.parameters())
+    if where == "other strides":
+        for parameter in parameters:
+            parameter.data = parameter.data.T.copy().T
+    else:
+        parts = [parameters[::2], parameters[1::2]] if where == "two arrays" else [parameters]
+        step = -1 if where == "another order" else 1
+        flats = [Flat(part[::step]) for part in parts]  # they keep the leaves' values together
+        assert [flat.adopt().base for flat in flats] == [None] * len(parts)
+    assert_same(gradients_along(ag.capture(model), model), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"segments": 3}, {"segments": 2, "extrapolate": True}])
+def test_runs_have_the_averages_of_single_layers(options: dict[str, Any]) -> None:
+    model = network(4, 9, 8, 3)
+    captured = ag.capture(model)
+    assert_close(
+        gradients_along(captured, model, **options), gradients_along(model, model, **options)
+    )
+    assert kinds(captured) == ["StackStep"]
+
+
+def test_runs_inside_detect_anomaly_are_the_function_itself() -> None:
+    model = network(4, 9, 8, 3)
+    captured = ag.capture(model)
+    x = np.ones((5, 4), np.float32)
+    captured(x)
+    with ag.detect_anomaly():
+        np.testing.assert_array_equal(captured(x).data, model(x).data)
+    model[2].weight.data[0, 0] = np.nan
+    with pytest.raises(AnomalyError), ag.detect_anomaly():
+        captured(x)
+
+
+def test_steps_with_a_probe_use_runs_and_continue_from_a_copy() -> None:
+    """Batch and probe alike; a copy captures anew, and its steps have the same bits."""
+    batches = np.random.default_rng(3).normal(size=(6, 20, 4)).astype(np.float32)
+    labels = np.arange(20) % 3
+
+    def made_step(model: nn.Module) -> tuple[Any, Any]:
+        rule = optim.Adam(model.parameters(), lr=1e-3, cautious=True)
+        optimizer = optim.AverageGradient(rule, lr="auto", probe_size=7)
+        return optimizer, capture_step(model, optimizer)
+
+    model = network(4, 9, 8, 3)
+    optimizer, step = made_step(model)
+    for batch in batches[:3]:
+        step(batch, labels)
+    assert [kinds(forward) for forward in step._forwards] == [["StackStep"]] * 2
+    twin = copy.deepcopy(model)
+    restored, other_step = made_step(twin)
+    restored.load_state_dict(optimizer.state_dict())
+    for batch in batches[3:]:
+        assert step(batch, labels) == other_step(batch, labels)
+    assert_same(*([p.data for p in each.parameters()] for each in (model, twin)))
