@@ -43,6 +43,10 @@ _ROUNDING = 64  # units
 _CUT = 1 / 4
 _CUTS = 8
 
+# An automatic rate starts low. So many steps at the start are measured each, so that it climbs in
+# time for a short training too.
+_CLIMB = 16
+
 
 class AverageGradient(Optimizer):
     """Shorten a base rule's updates where the average gradient says they stop reducing the loss.
@@ -85,10 +89,10 @@ class AverageGradient(Optimizer):
         granularity: the groups that share a fraction, the minimizer of the sum of their φᵢ: each
             "element"; each "row", the elements with one index on a parameter's first axis (a
             unit's or a channel's weights, or one element of a bias); each "tensor"; or the "model".
-        every: measure only one step in this many, and the step after each that was cut. The others
-            find their fractions by the curvature that earlier steps have measured, are not
-            verified, and cost one forward and one backward pass. By default 1, and 4 if the rate is
-            automatic.
+        every: measure only one step in this many, the step after each that was cut, and the first
+            sixteen if the rate is automatic. The others find their fractions by the curvature that
+            earlier steps have measured, are not verified, and cost one forward and one backward
+            pass. By default 1, and 4 if the rate is automatic.
         smoothing: the curvature (ĝᵢ - gᵢ)/Δᵢ is fitted to all measured steps; each further one
             multiplies the weight of those before by this number, at least 0 and below 1. With 0,
             measured steps use their own alone. By default 0, and 0.9 if the rate is automatic.
@@ -395,15 +399,20 @@ class AverageGradient(Optimizer):
         if self._rate is not None:
             size = sum(param.size for param in self.params)
             length, distance = (math.sqrt(square / size) for square in squares)
-            rate = self._rate.after(self.lr, self.fraction, length, distance, self.every)
+            rate = self._rate.after(self.lr, self.fraction, length, distance, self._interval)
             self.base.lr = rate
 
     def _count(self) -> None:
-        """Count a step, and decide when to measure again: at once after one that was cut."""
+        """Count a step; after a measured one, decide when to measure again."""
         if self._measures:
-            self._due = self._steps + (1 if self._was_cut else self.every)
+            self._due = self._steps + (1 if self._was_cut else self._interval)
             self._was_cut = False
         self._steps += 1
+
+    @property
+    def _interval(self) -> int:
+        """From this measured step, how many steps it is to the next, unless this one is cut."""
+        return 1 if self.automatic and self._steps < _CLIMB else self.every
 
     def _averages(
         self, graphs: Losses, proposals: list[Proposal], retain_graph: bool, checks: list[Check]

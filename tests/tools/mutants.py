@@ -1370,8 +1370,8 @@ GUARDS = [
     ),
     Mutant(
         OPTIMIZER,
-        "(1 if self._was_cut else self.every)",
-        "self.every",
+        "(1 if self._was_cut else self._interval)",
+        "self._interval",
         "the step after one that was cut not measured",
         "average_gradient",
         "after_one_that_was_cut",
