@@ -54,7 +54,7 @@ STATELESS = {
     *("CosineSimilarity", "Dropout", "Flatten", "Identity", "PairwiseDistance", "Unflatten"),
     *("CircularPad1d", "CircularPad2d", "ConstantPad1d", "ConstantPad2d", "ReflectionPad1d"),
     *("ReflectionPad2d", "ReplicationPad1d", "ReplicationPad2d", "ZeroPad1d", "ZeroPad2d"),
-    "Upsample",
+    *("MaxUnpool1d", "MaxUnpool2d", "Upsample"),
 }
 CONTAINERS = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential"}
 

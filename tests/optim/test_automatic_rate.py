@@ -1,6 +1,7 @@
 """The automatic rate: its rule, its limits, and trainings that nobody watches."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -115,11 +116,13 @@ def test_the_rate_moves_only_after_measured_steps():
     theta = ag.tensor([1.0, 2.0], requires_grad=True)
     optimizer = optim.AverageGradient(optim.SGD([theta], lr=1e-4), lr="auto", every=2)
     rates = []
-    for _ in range(6):
+    for _ in range(24):
         optimizer.zero_grad()
         optimizer.step((theta * theta).sum())
         rates.append(optimizer.lr)
-    assert rates[0::2] == rates[1::2]
+    assert rates[16::2] == rates[17::2]
+    # The first sixteen steps are all measured.
+    assert all(a != b for a, b in pairwise(rates[1:17]))
 
 
 def problem(name, seed):
