@@ -87,7 +87,8 @@ LAYERS = {
 OTHERS = {
     *("CosineSimilarity", "Embedding", "MultiheadAttention", "PairwiseDistance"),
     *("TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder"),
-    *("Module", "ModuleDict", "ModuleList", "ParameterList", "Sequential"),
+    *("MaxUnpool1d", "MaxUnpool2d", "Module", "ModuleDict", "ModuleList", "ParameterList"),
+    "Sequential",
 }
 
 

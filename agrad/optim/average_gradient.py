@@ -542,6 +542,8 @@ class AverageGradient(Optimizer):
             "curvatures": numbered(self._curvatures),
             "weights": numbered(self._weights),
         }
+        if self.fraction is not None:
+            state["fraction"] = self.fraction
         if self._rate is not None:
             state |= {"rate": self._rate.state_dict(), "origins": numbered(self._origins)}
         return state
@@ -560,12 +562,17 @@ class AverageGradient(Optimizer):
         counts = "steps", "due", "cuts", "zero_steps"
         always = {"base", *counts, "curvatures", "weights"}
         names = require_dict(name, "the state", state).keys()
-        if names not in (always, always | {"rate", "origins"}):
+        if names - {"fraction"} not in (always, always | {"rate", "origins"}):
             raise ValueError(
                 f"AverageGradient.load_state_dict: expected {', '.join(sorted(always))}, and "
                 f"origins and rate if that is automatic, got {sorted(state)}"
             )
         steps, due, cuts, zero_steps = (require_count(name, key, state[key]) for key in counts)
+        fraction = state.get("fraction")
+        if "fraction" in state and not isinstance(fraction, float):
+            raise TypeError(
+                f"AverageGradient.load_state_dict: fraction must be a float, got {fraction!r:.50}"
+            )
         rate = AutomaticRate(1.0, 0.0)
         if "rate" in state:
             rate.load_state_dict(require_dict(name, "rate", state["rate"]))
@@ -574,6 +581,7 @@ class AverageGradient(Optimizer):
         )
         self.base.load_state_dict(state["base"])
         self._steps, self._due, self.cuts, self.zero_steps = steps, due, cuts, zero_steps
+        self.fraction = fraction
         self._rate = rate if self.automatic and "rate" in state else None
         self._origins.load(origins)
         self._curvatures.load(curvatures)

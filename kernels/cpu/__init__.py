@@ -20,7 +20,6 @@ from . import (
     recurrent,
     selection,
     softmax,
-    stack,
 )
 
 __all__ = [
@@ -40,5 +39,4 @@ __all__ = [
     "recurrent",
     "selection",
     "softmax",
-    "stack",
 ]

@@ -22,7 +22,7 @@ from .dense import ROWS
 from .exponential import DOUBLE, SINGLE, Precision
 from .jit import Array, Number, at_the_place_of, inline, kernel
 
-__all__ = ["SINGLE_RELU", "SINGLE_TANH", "Formulas", "relu", "tanh"]
+__all__ = ["relu", "tanh"]
 
 
 # In single precision: with float64 they are exact, and float32 is not promoted by them.

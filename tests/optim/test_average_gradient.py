@@ -1523,3 +1523,5 @@ def test_refuses_states_of_others():
     expected = "expected base, curvatures, cuts, due, steps, weights, zero_steps"
     with pytest.raises(ValueError, match=expected):
         optimizer.load_state_dict(other.base.state_dict())
+    with pytest.raises(TypeError, match="fraction must be a float, got 'half'"):
+        other.load_state_dict(other.state_dict() | {"fraction": "half"})
