@@ -1149,14 +1149,6 @@ GRAPHS = [
         "does_what and Adam",
     ),
     Mutant(
-        OPTIMIZER,
-        "return list(self._origins if self._measures else self._curvatures)",
-        "return list(self._origins)",
-        "a graph scales updates by an outdated curvature",
-        "captured_step",
-        "does_what and average",
-    ),
-    Mutant(
         "agrad/gpu/deferred.py",
         "deferral.condition(condition)",
         "condition.reshape(())",
