@@ -35,7 +35,7 @@ def compile_module(name: str) -> int:
 
 
 def main() -> None:
-    modules = sorted({*cpu.__all__, "planes"}, key=lambda name: name != "softmax")
+    modules = sorted({*cpu.__all__, "planes", "stack"}, key=lambda name: name != "softmax")
     with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
         compiled = sum(pool.map(compile_module, modules))
     print(f"{compiled} kernels compiled")
