@@ -10,7 +10,14 @@ from click.core import ParameterSource
 from agrad.checkpoint import Checkpoints
 from agrad.cli.interrupt import interrupts_between_steps
 from agrad.cli.ledger_page import ledger_page
-from agrad.cli.output import make_console, require_writable, say, seed_option, single_threaded
+from agrad.cli.output import (
+    batch_size_option,
+    make_console,
+    require_writable,
+    say,
+    seed_option,
+    single_threaded,
+)
 from agrad.cli.progress import step_progress
 from agrad.cli.run_folder import CHECKPOINTS
 from agrad.cli.train import OPTIMIZERS, prepare
@@ -77,13 +84,7 @@ _FIXED = {
     show_default=True,
     help="Learning rate.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=128,
-    show_default=True,
-    help="Examples per step.",
-)
+@batch_size_option
 @click.option(
     "--iterations",
     type=click.IntRange(1),

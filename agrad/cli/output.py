@@ -16,6 +16,7 @@ from agrad.gpu import cuda
 from agrad.serialization import atomic_write
 
 __all__ = [
+    "batch_size_option",
     "device_option",
     "make_console",
     "printable",
@@ -40,6 +41,14 @@ device_option = click.option(
     show_default=True,
     callback=_usable,
     help="Device to compute on; cuda is an NVIDIA GPU, see agrad doctor.",
+)
+
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=128,
+    show_default=True,
+    help="Examples per step.",
 )
 
 seed_option = click.option(

@@ -21,6 +21,7 @@ from agrad import nn, optim
 from agrad.checkpoint import Checkpoint, Checkpoints
 from agrad.cli.interrupt import interrupts_between_steps
 from agrad.cli.output import (
+    batch_size_option,
     device_option,
     make_console,
     require_writable,
@@ -214,13 +215,7 @@ class _Validation(click.ParamType["float | str"]):
     help="Leave out the parts of each update that go against the batch's gradient.  [default: with "
     "--lr auto, if the rule has momentum]",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=128,
-    show_default=True,
-    help="Examples per step.",
-)
+@batch_size_option
 @click.option(
     "--iterations", type=click.IntRange(1), help=f"Number of steps.  [default: {_ITERATIONS}]"
 )
