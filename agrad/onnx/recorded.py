@@ -221,7 +221,7 @@ def _size(what: str, axis: int, batch: int, *lengths: int) -> Size:
     if third - second != second - first:
         raise ExportError(
             f"onnx.export: the length of axis {axis} of {what} is {first}, {second} and {third} "
-            f"for {batch}, {batch + 1} and {batch + 2} examples, which is no multiple of their "
-            "number"
+            f"for {batch}, {batch + 1} and {batch + 2} examples; it must grow by the same length "
+            "with each example"
         )
     return Size(first - (second - first) * batch, second - first)

@@ -43,8 +43,8 @@ _ROUNDING = 64  # units
 _CUT = 1 / 4
 _CUTS = 8
 
-# An automatic rate starts low. So many steps at the start are measured each, so that it climbs in
-# time for a short training too.
+# An automatic rate starts low. Each of the first steps is measured, so that the rate climbs in time
+# for a short training too.
 _CLIMB = 16
 
 

@@ -440,7 +440,7 @@ def _worse(design: Trainings, results: Results, seeds: int) -> Findings:
 
 # -- the table -------------------------------------------------------------------------------------
 
-_UNKNOWN = "The papers' code, networks, batches and rates were not at hand."
+_UNKNOWN = "The papers' code, networks, batches and rates were not available."
 _SMALL = "Networks of width 32, batches of 32, 120 iterations, four rates, one tuning seed."
 _TINY = "Scikit-learn's digits in place of MNIST, width 32, one tuning seed"
 

@@ -148,7 +148,7 @@ class Experiment:
 
 
 def rounded(values: list[float], digits: int = 5) -> list[float]:
-    """Return the values with so many significant digits; NaN becomes infinity."""
+    """Return the values rounded to `digits` significant digits; NaN becomes infinity."""
     return [float(f"{v:.{digits}g}") if not math.isnan(v) else math.inf for v in values]
 
 
