@@ -11,7 +11,7 @@ __all__ = ["AutomaticRate"]
 _TARGET = 2 / 3
 _DISTANCE = 1.0
 _NEAR = 0.01
-_BOUND = 0.05
+_BOUND = 0.1
 _FLOOR = 0.1
 
 
@@ -26,7 +26,7 @@ class AutomaticRate:
       of the parameters from their start so far, at least 0.01 times the length of a typical weight;
       u is the length of each update so far at a rate of 1. This is the rate of DoG (Ivgi et al.,
       arXiv:2302.12022), for any base rule.
-    - An update of typical length is at most 0.05 times as long as a typical weight at the start.
+    - An update of typical length is at most 0.1 times as long as a typical weight at the start.
     - The rate is at least a tenth of the one at the start.
 
     Args:

@@ -21,7 +21,7 @@ from agrad.optim.arguments import require, require_integer
 from agrad.optim.automatic_rate import AutomaticRate
 from agrad.optim.group import ParameterGroup
 from agrad.optim.leaf_arrays import LeafArrays, values_of, zero
-from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, search
+from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, search, shorten
 from agrad.optim.losses import Losses
 from agrad.optim.optimizer import Optimizer, Ready, RuleOptimizer, Scheduled
 from agrad.optim.state import require_array, require_count, require_dict
@@ -284,7 +284,8 @@ class AverageGradient(Optimizer):
         if measured:
             self._measure(graphs, rows, proposals)
         else:
-            self._shorten(proposals)
+            curvatures = [self._curvatures.of(flat) for flat, _, _ in proposals]
+            shorten(proposals, curvatures, self.granularity, self.cap)
         if self._scales:
             factor = fed(lambda: self.scale)
             arrays = [delta.array for _, _, delta in proposals]
@@ -360,16 +361,6 @@ class AverageGradient(Optimizer):
             kept = self._curvatures.of(flat), self._weights.of(flat)
             kernel = kernels(average).optimizer.blend_curvature
             kernel(own, average, delta.array, *kept, self.smoothing)
-
-    def _shorten(self, proposals: list[Proposal]) -> None:
-        """Scale the updates by the fractions that the kept curvature gives."""
-        slopes = [slope for _, slope, _ in proposals]
-        averages = []
-        for flat, slope, delta in proposals:
-            average = flat.scratch("average").array
-            np.multiply(self._curvatures.of(flat), delta.array, out=average)
-            averages.append(np.add(average, slope, out=average))
-        search(proposals, slopes, averages, self.granularity, self.cap)
 
     def _lengths(self, proposals: list[Proposal]) -> tuple[Any, Any]:
         """Return the sum of squares of the proposed update, and that of the way so far."""

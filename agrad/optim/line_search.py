@@ -10,7 +10,7 @@ import numpy as np
 from agrad.backend import Array, kernels
 from agrad.core.flat import Buffer, Flat
 
-__all__ = ["GRANULARITIES", "Granularity", "Proposal", "search"]
+__all__ = ["GRANULARITIES", "Granularity", "Proposal", "search", "shorten"]
 
 Granularity = Literal["element", "row", "tensor", "model"]
 GRANULARITIES = get_args(Granularity)
@@ -58,6 +58,32 @@ def search(
         sums = _search_groups(proposals, own_slopes, averages, granularity, cap)
     used, usable = map(partial(reduce, add), zip(*sums))
     return used, usable
+
+
+def shorten(
+    proposals: Sequence[Proposal],
+    curvatures: Sequence[Array],
+    granularity: Granularity,
+    cap: float,
+) -> None:
+    """Scale each group of the updates as `search` does, with ĝ - p = sΔ by known curvatures s.
+
+    Args:
+        proposals: the slopes g and the updates Δ, which are scaled in place.
+        curvatures: s for each proposal, in its layout.
+        granularity: the groups.
+        cap: the largest fraction.
+    """
+    if granularity == "element":
+        for (_, slope, delta), curvature in zip(proposals, curvatures):
+            kernels(slope).optimizer.shorten_elements(slope, curvature, delta.array, cap)
+    else:
+        slopes = [slope for _, slope, _ in proposals]
+        averages = [
+            slope + curvature * delta.array
+            for (_, slope, delta), curvature in zip(proposals, curvatures)
+        ]
+        search(proposals, slopes, averages, granularity, cap)
 
 
 def _search_elements(

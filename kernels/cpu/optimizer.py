@@ -202,16 +202,33 @@ def blend_curvature(
     overwrites ĝ. Where p and ĝ are 0, the step tells nothing, and has no weight. Where ĝ is not
     finite, nothing changes.
     """
+    real = delta.dtype.type
     for i in range(delta.size):
         p, average, d = np.float64(own_grad[i]), np.float64(average_grad[i]), np.float64(delta[i])
         kept = np.float64(smoothing) * np.float64(weight[i])
-        total = kept if p == 0 and average == 0 else kept + d * d
-        if total > 0:
-            blended = (kept * np.float64(curvature[i]) + (average - p) * d) / total
-            if math.isfinite(delta.dtype.type(blended)):
-                curvature[i] = blended
-                weight[i] = total
-                average_grad[i] = p + blended * d
+        total = kept if (p == 0) & (average == 0) else kept + d * d
+        fit = real((kept * np.float64(curvature[i]) + (average - p) * d) / total)
+        fits = (total > 0) & (abs(fit) < math.inf)
+        curvature[i] = fit if fits else curvature[i]
+        weight[i] = real(total) if fits else weight[i]
+    # LLVM does not vectorize a loop that would have to compare this many arrays for overlap.
+    for i in range(delta.size):
+        average = average_grad[i]
+        fitted = own_grad[i] + curvature[i] * delta[i]
+        average_grad[i] = fitted if abs(average) < math.inf else average
+
+
+@kernel("const real[:], const real[:], real[:], real")
+def shorten_elements(grad: Array, curvature: Array, delta: Array, cap: float) -> None:
+    """Shorten each element of `delta` to the minimizer t of t·gΔ + t²·sΔ², its share of the loss.
+
+    s is the curvature as `blend_curvature` fits it. See `search_elements` for the sign of Δ.
+    """
+    real = delta.dtype.type
+    up, down, none = real(1), real(-1), real(0)
+    for i in range(delta.size):
+        sign = up if delta[i] > 0 else down if delta[i] < 0 else none
+        delta[i] *= best_fraction(sign * grad[i], sign * (curvature[i] * delta[i]), cap)
 
 
 @kernel("const real[:], const real[:], real[:], real[:], real")

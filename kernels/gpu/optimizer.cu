@@ -125,12 +125,20 @@ extern "C" __global__ void blend_curvature(const real* own_grad, real* average_g
         double p = own_grad[i], average = average_grad[i], d = delta[i];
         double kept = (double)smoothing * (double)weight[i];
         double total = p == 0 && average == 0 ? kept : kept + d * d;
-        if (!(total > 0)) continue;
-        double blended = (kept * curvature[i] + (average - p) * d) / total;
-        if (!isfinite((real)blended)) continue;
-        curvature[i] = blended;
-        weight[i] = total;
-        average_grad[i] = p + blended * d;
+        real fit = (kept * curvature[i] + (average - p) * d) / total;
+        if (total > 0 && isfinite(fit)) {
+            curvature[i] = fit;
+            weight[i] = total;
+        }
+        if (isfinite(average)) average_grad[i] = own_grad[i] + curvature[i] * delta[i];
+    }
+}
+
+extern "C" __global__ void shorten_elements(const real* grad, const real* curvature, real* delta,
+                                            int64 count, real cap) {
+    FOR_ELEMENTS(i, count) {
+        real d = delta[i], sign = (d > 0) - (d < 0);
+        delta[i] = d * best_fraction(sign * grad[i], sign * (curvature[i] * d), cap);
     }
 }
 

@@ -26,6 +26,7 @@ __all__ = [
     "scale",
     "search_elements",
     "search_groups",
+    "shorten_elements",
     "sum_of_squares",
 ]
 
@@ -51,6 +52,9 @@ _blend_curvature = Kernel(
     "optimizer.cu",
     "blend_curvature",
     "const real*, real*, const real*, real*, real*, int64, real",
+)
+_shorten_elements = Kernel(
+    "optimizer.cu", "shorten_elements", "const real*, const real*, real*, int64, real"
 )
 _search_elements = Kernel(
     "optimizer.cu",
@@ -232,6 +236,22 @@ def blend_curvature(
     """
     grid = over(delta.size)
     _blend_curvature(grid, own_grad, average_grad, delta, curvature, weight, delta.size, smoothing)
+
+
+def shorten_elements(
+    grad: cupy.ndarray, curvature: cupy.ndarray, delta: cupy.ndarray, cap: float
+) -> None:
+    """Shorten each element of `delta` to the minimizer t of t·gΔ + t²·sΔ², its share of the loss.
+
+    s is the curvature as `blend_curvature` fits it. See `search_elements` for the sign of Δ.
+
+    Example:
+        >>> delta = cupy.array([2.0, 2.0])
+        >>> shorten_elements(cupy.array([-1.0, -1.0]), cupy.array([0.5, 0.0]), delta, 1.0)
+        >>> delta
+        array([1., 2.])
+    """
+    _shorten_elements(over(delta.size), grad, curvature, delta, delta.size, cap)
 
 
 def search_elements(

@@ -40,7 +40,7 @@ def test_the_rate_stays_within_its_limits(start, weight, steps):
         assert lr >= 0.1 * start * (1 - 1e-12)
         if squares > 0 and lr > 0.1 * start * (1 + 1e-12):
             assert lr <= max(farthest / math.sqrt(squares), start) * (1 + 1e-9)
-            assert lr * math.sqrt(squares / count) <= 0.05 * weight * (1 + 1e-9)
+            assert lr * math.sqrt(squares / count) <= 0.1 * weight * (1 + 1e-9)
 
 
 @given(st.floats(0, 1))

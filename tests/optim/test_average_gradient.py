@@ -11,6 +11,7 @@ from agrad.kernels.cpu.optimizer import (
     loss_shares,
     search_elements,
     search_groups,
+    shorten_elements,
 )
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -128,6 +129,25 @@ def test_each_element_goes_to_the_minimum_of_its_share(problem):
         gi, pi, ai, di = (Fraction(float(v)) for v in (gi, pi, ai, di))
         tolerance = eps * (abs(gi) + abs(pi) + abs(ai)) * abs(di) * max(1, Fraction(cap)) ** 2
         assert_minimizes(t, gi * di, (ai - pi) * di, cap, tolerance)
+
+
+@given(problems())
+@example((*np.float32([[[1e-30]], [[1e-30]], [[1e-30]], [[-1e-30]]]), 1.0))
+@example((np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)), 1.0))
+def test_a_known_curvature_gives_the_same_minimum(problem):
+    g, curvature, _, delta, cap = problem
+    moved = delta.ravel().copy()
+    shorten_elements(g.ravel(), curvature.ravel(), moved, cap)
+    # sΔ is rounded once, the fraction three times, and the update once more.
+    eps = 5 * Fraction(float(np.finfo(g.dtype).eps))
+    tiny = Fraction(float(np.finfo(g.dtype).tiny))
+    for end, gi, si, di in zip(moved, g.flat, curvature.flat, delta.flat):
+        assert end == 0 or np.sign(end) == np.sign(di)
+        end, gi, si, di = (Fraction(float(v)) for v in (end, gi, si, di))
+        t = end / di if di else Fraction(0)
+        slope, bend = gi * di, si * di * di
+        tolerance = (eps * (abs(gi) + abs(si * di)) + tiny) * abs(di) * max(1, Fraction(cap)) ** 2
+        assert t * slope + t * t * bend <= minimum_on_grid(slope, bend, cap) + tolerance
 
 
 @given(problems())

@@ -589,8 +589,16 @@ OPTIMIZERS = [
         "first_examples",
     ),
     Mutant(
+        "kernels/cpu/optimizer.py",
+        "sign * (curvature[i] * delta[i])",
+        "sign * curvature[i]",
+        "steps between measurements take the curvature for the change of the gradient",
+        "average_gradient",
+        "known_curvature",
+    ),
+    Mutant(
         OPTIMIZER,
-        "            self._shorten(proposals)\n",
+        "            shorten(proposals, curvatures, self.granularity, self.cap)\n",
         "            pass\n",
         "every: the kept curvature not used between measurements",
         "average_gradient",
@@ -1370,7 +1378,7 @@ GUARDS = [
     ),
     Mutant(
         "kernels/cpu/optimizer.py",
-        "total = kept if p == 0 and average == 0 else kept + d * d",
+        "total = kept if (p == 0) & (average == 0) else kept + d * d",
         "total = kept + d * d",
         "elements that the measured examples lack counted as flat",
         "average_gradient",
@@ -1378,8 +1386,8 @@ GUARDS = [
     ),
     Mutant(
         "kernels/cpu/optimizer.py",
-        "if math.isfinite(delta.dtype.type(blended)):",
-        "if not math.isinf(delta.dtype.type(total)):",
+        "(total > 0) & (abs(fit) < math.inf)",
+        "total > 0",
         "a curvature that is not a number kept for ever",
         "average_gradient",
         "not_finite_is_not_kept or tells_nothing",

@@ -847,6 +847,20 @@ def test_search_of_elements(cap: float, dtype: type, size: int, gpu: OnNumpy) ->
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cap", [0.5, 1.5])
+def test_shortening_by_a_known_curvature(cap: float, dtype: type, size: int, gpu: OnNumpy) -> None:
+    grad, curvature, delta, _ = search_problem(size, dtype)
+    grad[::7] = 0
+    curvature[::14] = 0
+    delta[::5] = 0
+    theirs = delta.copy()
+    cpu.optimizer.shorten_elements(grad, curvature, delta, cap)
+    gpu.optimizer.shorten_elements(grad, curvature, theirs, cap)
+    assert_ulps(theirs, delta, 4, least=1e-3)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("smoothing", [0.0, 0.9])
 def test_blend_of_curvatures(smoothing: float, dtype: type, size: int, gpu: OnNumpy) -> None:
     own, average, delta, curvature = search_problem(size, dtype)
@@ -1036,6 +1050,12 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
         arrays = [np.ones(900), *abs(rng.normal(size=(1 + states, 900)))]
         getattr(gpu.optimizer, name.partition(",")[0])(*arrays, *numbers)
         yield from arrays
+    own, average, delta, curvature = search_problem(900, np.float64)
+    gpu.optimizer.blend_curvature(own, average, delta, curvature, abs(own), 0.5)
+    yield average
+    yield curvature
+    gpu.optimizer.shorten_elements(own, curvature, delta, 1.0)
+    yield delta
     shares = np.empty((3, 30))
     gpu.optimizer.loss_shares(a, a + b, b, a * b, shares)
     yield shares
