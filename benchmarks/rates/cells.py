@@ -30,7 +30,7 @@ from agrad.errors import NonFiniteError
 from agrad.study.runs import machine
 from agrad.train import evaluate
 
-from .methods import AUTO, METHODS, STARTS, decay
+from .methods import ABLATIONS, AUTO, METHODS, STARTS, decay
 from .tasks import Data, Task
 
 __all__ = ["Cell", "Row", "estimate", "key_of", "load", "plan", "run_cells"]
@@ -78,7 +78,7 @@ class Cell:
             one thread is the time on an idle machine. For the automatic rate also what `Watch`
             sees. A value that is not finite is None.
         """
-        method, data = METHODS[self.method], self.task.data()
+        method, data = (METHODS | ABLATIONS)[self.method], self.task.data()
         agrad.seed(self.seed)
         model = self.task.network(data)
         # Not the first ones: some sets are sorted by their labels.

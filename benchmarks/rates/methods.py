@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -14,10 +15,12 @@ import agrad
 from agrad import nn, optim
 from agrad.core.tensor import as_tensor
 from agrad.errors import NonFiniteError
-from agrad.train import DECAY, capture_step
+from agrad.optim.line_search import search
+from agrad.optim.losses import Losses
+from agrad.train import DECAY, capture_step, train_step
 from agrad.train.loop import decay_factor
 
-__all__ = ["AUTO", "METHODS", "RATES", "START", "STARTS", "Method", "Peer", "decay"]
+__all__ = ["ABLATIONS", "AUTO", "METHODS", "RATES", "START", "STARTS", "Method", "Peer", "decay"]
 
 # Half-decades. Adam's rates for networks lie around 1e-3: lower for deep ones, higher for shallow
 # and linear ones, for large batches, and where a decay follows, as it does here. Below 1e-4 none of
@@ -165,3 +168,184 @@ METHODS = {
         peer("schedulefree", "AdamWScheduleFree"), (None,), decays=False, averages=True
     ),
 }
+
+
+# -- what could stand in the place of parts of the average gradient's step -------------------------
+
+FIXED = (1e-3, 2e-3, 4e-3)
+
+
+class Twice(Own):
+    """Two plain steps on each batch."""
+
+    def step(self, inputs: Any, targets: Any, factor: float) -> float:
+        """Make both steps, and return the loss before the first."""
+        loss = super().step(inputs, targets, factor)
+        super().step(inputs, targets, factor)
+        return loss
+
+
+class Estimated:
+    """Steps by another estimate of the average gradient, or by other fractions.
+
+    They are not captured, since the estimates sweep the recorded operations at other points.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss_function: Any, rate: float, estimates: Any, fractions: Any
+    ) -> None:
+        self.optimizer = fixed(model.parameters(), rate)
+        self._model, self._loss_function = model, loss_function
+        self._parts = {"Losses": estimates, "search": fractions}
+
+    def step(self, inputs: Any, targets: Any, factor: float) -> float:
+        """Make a step at `factor` times the rate, and return the loss before it."""
+        self.optimizer.scale = factor
+        self.optimizer.zero_grad()
+        with patch.multiple("agrad.optim.average_gradient", **self._parts):
+            return train_step(self._model, self.optimizer, inputs, targets, self._loss_function)
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """Give the model the weights to use, rather than those to train, in a `with` block."""
+        return nullcontext()
+
+
+class Estimate(Losses):
+    """Losses whose average gradients are estimates by point gradients along the update."""
+
+    shares: Sequence[float]
+    weights: Sequence[float]
+
+    def averages(self, ends: Any, retain_graph: bool) -> dict[Any, Any]:
+        """Return the weighted mean of gradients at shares of the way.
+
+        Raises:
+            NonFiniteError: a loss at the end is not finite.
+        """
+        if not np.isfinite(self.value_at(ends)):
+            raise NonFiniteError("the loss at the end is not finite")
+        found: dict[Any, Any] = {}
+        for program in self._programs:
+            for share, weight in zip(self.shares, self.weights):
+                points = {
+                    leaf: (1 - share) * leaf.data + share * end
+                    for leaf, end in ends(program).items()
+                }
+                run = program.moved(points)
+                seed = np.full_like(run.values[program.result], weight)
+                grads = program.sweep(seed, run, run)
+                for leaf, slot in program.leaves.items():
+                    if grads[slot] is not None:
+                        found[leaf] = found.get(leaf, 0) + grads[slot]
+        return found
+
+
+class Midpoint(Estimate):
+    """The gradient in the middle."""
+
+    shares, weights = (0.5,), (1.0,)
+
+
+class Trapezoid(Estimate):
+    """The mean of the gradients at both ends."""
+
+    shares, weights = (0.0, 1.0), (0.5, 0.5)
+
+
+class Extrapolated(Losses):
+    """Average gradients extrapolated from one and two segments."""
+
+    def averages(self, ends: Any, retain_graph: bool) -> dict[Any, Any]:
+        """Return the extrapolated average gradient."""
+        found: dict[Any, Any] = {}
+        for program in self._programs:
+            to = ends(program)
+            starts = {leaf: program.start_of(leaf) for leaf in to}
+
+            def path(share: float, to: Any = to, starts: Any = starts) -> dict[Any, Any]:
+                return {leaf: (1 - share) * starts[leaf] + share * to[leaf] for leaf in to}
+
+            found |= program.average(path, extrapolate=True, retain_graph=True)[1]
+        return found
+
+
+class Curved(Losses):
+    """g + HΔ/2, by a Hessian-vector product."""
+
+    def __init__(self, losses: Sequence[Any]) -> None:
+        super().__init__(losses)
+        self._losses = losses
+
+    def averages(self, ends: Any, retain_graph: bool) -> dict[Any, Any]:
+        """Return the estimate; the Hessian is that of the start."""
+        (program,), (loss,) = self._programs, self._losses
+        if not np.isfinite(self.value_at(ends)):
+            raise NonFiniteError("the loss at the end is not finite")
+        to = ends(program)
+        leaves = [leaf for leaf in program.leaves if leaf in to]
+        vectors = [to[leaf] - leaf.data for leaf in leaves]
+        with agrad.enable_grad():
+            products = agrad.hvp(loss, leaves, vectors)
+        grads = self.gradients()
+        return {leaf: grads[leaf] + 0.5 * hv.data for leaf, hv in zip(leaves, products)}
+
+
+def implicit(proposals: Any, own: Any, averages: Any, granularity: str, cap: float) -> Any:
+    """Scale the updates by 1/(1 - (ĝ - p)/g), the fraction of a step that is linearly implicit."""
+    for (_, g, delta), p, average in zip(proposals, own, averages):
+        rise = (average - p) * delta.array
+        fall = -g * delta.array
+        with np.errstate(all="ignore"):
+            t = np.where(rise > 0, fall / (fall + rise), 1)
+        np.multiply(delta.array, np.where(fall > 0, t, 0), out=delta.array)
+    return 1.0, 1.0
+
+
+def fixed(params: Any, lr: float, **options: Any) -> optim.Optimizer:
+    """Return the average gradient around cautious Adam at a fixed rate, measured every step."""
+    return optim.AverageGradient(optim.Adam(params, lr=lr, cautious=True), **options)
+
+
+def estimated(estimates: Any = Losses, fractions: Any = search) -> Method:
+    return Method(lambda model, loss, lr: Estimated(model, loss, lr, estimates, fractions), FIXED)
+
+
+def option(**options: Any) -> Method:
+    """Return the default configuration with other options."""
+
+    def make(params: Any, lr: float) -> optim.Optimizer:
+        return optim.AverageGradient(
+            optim.Adam(params, lr=lr, cautious=True), **{"lr": "auto", **options}
+        )
+
+    return Method(own(make), (START,))
+
+
+ABLATIONS = {
+    "fixed: as it is": estimated(),
+    "fixed: trapezoid": estimated(Trapezoid),
+    "fixed: midpoint": estimated(Midpoint),
+    "fixed: Hessian-vector product": estimated(Curved),
+    "fixed: extrapolated": estimated(Extrapolated),
+    "fixed: implicit fractions": estimated(fractions=implicit),
+    "granularity row": option(granularity="row"),
+    "granularity tensor": option(granularity="tensor"),
+    "granularity model": option(granularity="model"),
+    "every 1, no smoothing": option(every=1, smoothing=0.0),
+    "every 1": option(every=1),
+    "every 2": option(every=2),
+    "every 8": option(every=8),
+    "smoothing 0": option(smoothing=0.0),
+    "smoothing 0.97": option(smoothing=0.97),
+    "repeats 2": option(repeats=2),
+    "cap 2": option(cap=2.0),
+    "probe 8": option(probe_size=8),
+    "probe 32": option(probe_size=32),
+    "whole batch": option(probe_size=None),
+    "not verified": option(verify=False),
+    "Adam, two steps a batch": Method(
+        lambda model, loss, lr: Twice(model, loss, optim.Adam(model.parameters(), lr=lr)), FIXED
+    ),
+    "half the batch, Adam": Method(own(optim.Adam), FIXED),
+}
+"""What the ablations compare with the default configuration and with Adam."""

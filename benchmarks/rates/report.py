@@ -28,7 +28,7 @@ PEERS = [name for name, method in METHODS.items() if method.rates == (None,)]
 GRIDS = [name for name, method in METHODS.items() if len(method.rates) > 1]
 EQUAL = 0.01
 # How long steps may be on average, over the median RMS of the weights.
-BOUND = 0.05
+BOUND = 0.1
 ROUNDING = 1e-3  # of a quotient of results, which have four digits
 
 Measure = Callable[[Row], float]
