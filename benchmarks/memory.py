@@ -25,6 +25,9 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], optim.Optimizer]] = {
     "average gradient on RMSprop, probe of 64": lambda model: optim.AverageGradient(
         optim.RMSprop(model.parameters(), 1e-3), probe_size=64
     ),
+    "average gradient on cautious Adam, automatic": lambda model: optim.AverageGradient(
+        optim.Adam(model.parameters(), 1e-4, cautious=True), lr="auto"
+    ),
 }
 
 

@@ -46,9 +46,14 @@ class Memory:
         self._lent: weakref.ref[Array] | None = None
 
     @property
+    def is_lent(self) -> bool:
+        """Whether any part of a loan is referenced."""
+        return self._lent is not None and self._lent() is not None
+
+    @property
     def is_free(self) -> bool:
-        """Whether it can be lent: it is not scratch, and no part of a loan is referenced."""
-        return self.use is None and (self._lent is None or self._lent() is None)
+        """Whether it can be lent."""
+        return self.use is None and not self.is_lent
 
     def lend(self) -> Array:
         """Return a fresh array on this memory, which must be free."""
@@ -62,7 +67,8 @@ class Flat:
 
     After `adopt`, the leaves' own values are the parts of one array. Buffers hold their gradients
     and updates. `buffer` lends memory and reclaims it when no part of the loan is referenced any
-    more; `scratch` returns the same memory each time. In the long run nothing is allocated.
+    more; `scratch` returns the same memory each time. In the long run nothing is allocated, unless
+    `release` gives memory back.
 
     Attributes:
         tensors: the leaves, in order.
@@ -154,6 +160,12 @@ class Flat:
             if memory.use == use:
                 return memory.own
         return self._added(use).own
+
+    def release(self) -> None:
+        """Give back scratch, and the memory of loans that have ended; the next use allocates it."""
+        with _lending:
+            self._last = None
+            self._memories = [each for each in self._memories if each.is_lent]
 
     @contextmanager
     def with_buffers(self, memories: list[Memory]) -> Iterator[None]:

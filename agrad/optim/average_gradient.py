@@ -303,6 +303,10 @@ class AverageGradient(Optimizer):
             if decay is not None:
                 np.add(values, decay, out=values)
             np.add(values, delta.array, out=values)
+            if (
+                measured and self.every > 1
+            ):  # what only measuring needs would lie idle till the next
+                flat.release()
         after(self._count)
 
     def _verify(

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -383,6 +384,26 @@ def test_what_tells_nothing_leaves_the_curvature():
     fresh = np.zeros((2, 4))
     blend_curvature(np.zeros(4), np.zeros(4), delta, *fresh, 0.5)
     np.testing.assert_array_equal(fresh, 0)
+
+
+def test_memory_for_measuring_alone_is_given_back():
+    def kept(every):
+        """What is allocated after a measured step, in units of the parameters."""
+        tracemalloc.start()
+        try:
+            model = nn.Linear(300, 300)
+            base = optim.Adam(model.parameters(), lr=1e-4, cautious=True)
+            optimizer = optim.AverageGradient(base, every=every, lr="auto")
+            for _ in range(2):
+                optimizer.step((model(np.ones((2, 300), np.float32)) ** 2).mean())
+                optimizer.zero_grad()
+            return tracemalloc.get_traced_memory()[0] / (300 * 301 * 4)
+        finally:
+            tracemalloc.stop()
+
+    kept(1)  # imports and compiles
+    assert kept(4) < 7.5  # the parameters, a gradient, and five arrays of state
+    assert kept(1) > 8.5  # with scratch, which the next step would allocate again
 
 
 def test_a_parabola_is_measured_once():
