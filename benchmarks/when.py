@@ -115,6 +115,7 @@ DIGITS = partial(images, "digits")
 DEEP, SHALLOW = (partial(dense, depth=depth, width=64) for depth in (30, 2))
 TASKS = [
     Task("dense, 30x64 tanh", DIGITS, partial(DEEP, activation="tanh"), 64),
+    Task("dense, 30x64 ReLU", DIGITS, partial(DEEP, activation="relu"), 64),
     Task("residual, 15 blocks of 64 with layer norm", DIGITS, residual, 64),
     Task("transformer, 2 layers of 32", characters, Transformer, 8),
     Task("dense, 2x64 ReLU", DIGITS, partial(SHALLOW, activation="relu"), 64),

@@ -303,10 +303,8 @@ class AverageGradient(Optimizer):
             if decay is not None:
                 np.add(values, decay, out=values)
             np.add(values, delta.array, out=values)
-            if (
-                measured and self.every > 1
-            ):  # what only measuring needs would lie idle till the next
-                flat.release()
+            if measured and self.every > 1:
+                flat.release()  # most of it would lie idle until the next measurement
         after(self._count)
 
     def _verify(
