@@ -1,25 +1,26 @@
-"""Make the report of the committed study again, docs/claims.md, and README's rows.
+"""Make the reports of the committed studies again, docs/claims.md, and README's rows.
 
     python docs/make_claims.py
 
-Everything comes from results/studies/quick/results.json. README's rows are printed, if the claims
-that they are taken from have all their runs.
+Everything comes from `results.json` in each of the folders. A claim is taken from the first that
+has all its runs. README's rows are printed, if each of their claims is in one.
 """
 
 from pathlib import Path
 
-from agrad.study.report import claims_page, readme_rows, write_report
+from agrad.study.report import claims_page, readme_rows, studies_of, write_report
 
 DOCS = Path(__file__).parent
-FOLDER = "../results/studies/quick"
+FOLDERS = ("../results/studies/quick",)
 
 
 def main() -> None:
-    results = DOCS / FOLDER / "results.json"
-    write_report(results)
-    (DOCS / "claims.md").write_text(claims_page(results, FOLDER), encoding="utf-8")
+    for folder in FOLDERS:
+        write_report(DOCS / folder / "results.json")
+    studies = studies_of(FOLDERS, DOCS)
+    (DOCS / "claims.md").write_text(claims_page(studies), encoding="utf-8")
     try:
-        print(readme_rows(results))
+        print(readme_rows(studies))
     except ValueError as error:
         print(error)
 

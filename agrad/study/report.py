@@ -4,6 +4,7 @@ import base64
 import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from statistics import median
@@ -15,7 +16,7 @@ from agrad.study.figures import STYLES, curve_figure, finding_figure, png
 from agrad.study.results import Results, Settings
 from agrad.study.statistics import Finding, sign_test, verdict
 
-__all__ = ["claims_page", "page", "readme_rows", "table", "write_report"]
+__all__ = ["claims_page", "page", "readme_rows", "studies_of", "table", "write_report"]
 
 Rows = list[list[str]]
 
@@ -252,49 +253,71 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> s
 # -- the documentation -----------------------------------------------------------------------------
 
 
-def claims_page(path: str | os.PathLike[str], folder: str) -> str:
-    """Return the page of the documentation about a study: claim by claim, in Markdown.
+Study = tuple[Results, str]
+"""Results, and the path of their folder from the documentation's."""
+
+
+def studies_of(folders: Sequence[str], docs: Path) -> list[Study]:
+    """Load the results in some folders, named by their paths from the documentation's."""
+    return [(Results.load(docs / folder / "results.json"), folder) for folder in folders]
+
+
+def claims_page(studies: Sequence[Study]) -> str:
+    """Return the page of the documentation about studies: claim by claim, in Markdown.
+
+    Each claim is taken from the first study that has all its runs.
 
     Args:
-        path: The results file, which `write_report` has made figures beside.
-        folder: The path of its folder from the documentation's.
+        studies: Those beside whose results `write_report` has made figures.
     """
-    results = Results.load(path)
-    settings = results.settings
-    whole, _ = _claims(results)
+    chosen = _chosen(studies)
     parts = ["# The claims, put to the test"]
-    if settings.quick:
-        parts.append(_quick_words(results).strip())
-    parts += [
-        _INTRODUCTION.strip(),
-        f"Made by `{settings.command} --out OUT`, beside other work.",
-        f"Machine: {'; '.join(results.machines)}.",
-    ]
+    quick = [results for results, _ in chosen.values() if results.settings.quick]
+    if quick:
+        parts.append(_quick_words(quick[0]).strip())
+    parts.append(_INTRODUCTION.strip())
+    for results, _ in studies:
+        parts += [
+            f"Made by `{results.settings.command} --out OUT`, beside other work.",
+            f"Machine: {'; '.join(results.machines)}.",
+        ]
     rows = []
     for claim in CLAIMS.values():
-        if claim not in whole:
-            rows.append([claim.name, claim.text, "not run yet", ""])
+        if claim.name not in chosen:
+            rows.append([claim.name, claim.text, "", "not run yet", ""])
             continue
+        results, _ = chosen[claim.name]
         found = findings_of(claim, results)
+        size = f"{'quick' if results.settings.quick else 'full'}, seeds: {results.settings.seeds}"
         link = f"[{claim.name}](#claim-{claim.name})"
-        rows.append([link, claim.text, f"**{verdict(found)}**", _main(found)])
-    parts.append(_markdown(["claim", "the abstracts say", "verdict", "findings"], rows))
-    for claim in whole:
+        rows.append([link, claim.text, size, f"**{verdict(found)}**", _main(found)])
+    head = ["claim", "the abstracts say", "study", "verdict", "findings"]
+    parts.append(_markdown(head, rows))
+    for name, (results, folder) in chosen.items():
+        claim, settings = CLAIMS[name], results.settings
         findings = findings_of(claim, results)
-        one = " ".join(
-            ["agrad study", claim.name, *settings.command.split()[2 + len(settings.claims) :]]
-        )
+        one = replace(settings, claims=(name,)).command
         parts += [
-            f"(claim-{claim.name})=\n## {claim.name}. {claim.text}",
+            f"(claim-{name})=\n## {name}. {claim.text}",
             f"**Verdict: {verdict(findings)}.** {_main(findings)}",
             f"*Measured.* {claim.measured}"
             + (f" In this quick study: {claim.quick}" if settings.quick else ""),
             f"*What differs from the papers.* {claim.differs}",
             f"*Command.* `{one} --out OUT`. *File.* [results.json]({folder}/results.json).",
-            f"![Claim {claim.name}: findings]({folder}/claim-{claim.name}.png)",
+            f"![Claim {name}: findings]({folder}/claim-{name}.png)",
             _markdown(_FINDING_HEAD, finding_rows(findings)),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _chosen(studies: Sequence[Study]) -> dict[str, Study]:
+    """Return the first study that has all runs of a claim, by the claim's name."""
+    whole = [{claim.name for claim in _claims(results)[0]} for results, _ in studies]
+    return {
+        name: next(study for study, names in zip(studies, whole) if name in names)
+        for name in CLAIMS
+        if any(name in names for names in whole)
+    }
 
 
 _INTRODUCTION = """\
@@ -313,8 +336,8 @@ at a fixed rate, is a method of its own everywhere: `average-rmsprop`. Of the ot
 """
 
 _QUICK = """\
-**These are quick figures: {seeds} seeds, small networks, few rates. They are a first answer to the
-claims that were run, and settle none of them.** With {seeds} seeds no sign test can have p below
+**Where the table says "quick", the figures are of {seeds} seeds, small networks and few rates: a
+first answer to a claim, which settles nothing.** With {seeds} seeds no sign test can have p below
 {least}. The full study (`agrad study all --out OUT`) begins with {full:,} runs, {factor:.0f} times
 the {runs:,} here, and most of them are larger; [the study](study.md) says how long they take, and
 how they run on many machines.
@@ -355,18 +378,18 @@ def _main(findings: Sequence[Finding]) -> str:
 _ORDER = ("holds", "partly", "does not hold", "undecided")
 
 
-def readme_rows(path: str | os.PathLike[str]) -> str:
+def readme_rows(studies: Sequence[Study]) -> str:
     """Return README's five rows as a Markdown table: tanh and ReLU, from claims 3, 9 and 6.
 
     Raises:
-        ValueError: One of these claims lacks runs.
+        ValueError: No study has all runs of one of these claims.
     """
-    results = Results.load(path)
-    whole = {claim.name for claim in _claims(results)[0]}
-    if lacking := sorted({"3", "6", "9"} - whole):
+    chosen = _chosen(studies)
+    if lacking := sorted({"3", "6", "9"} - chosen.keys()):
         raise ValueError(f"readme_rows: these claims lack runs: {', '.join(lacking)}")
 
     def cells(name: str, words: str) -> list[str]:
+        results, _ = chosen[name]
         found = [f for f in findings_of(CLAIMS[name], results) if words in f.what]
         return [
             f"{_number(f.median)} ({_between(f.interval)})"
@@ -375,7 +398,7 @@ def readme_rows(path: str | os.PathLike[str]) -> str:
             if f"MNIST, {activation}:" in f.what and "Fashion" not in f.what
         ]
 
-    chosen = (
+    wanted = (
         ("iterations: RMSprop over average gradient on RMSprop", "3", "rmsprop over"),
         ("iterations: Adam over average gradient on RMSprop", "9", " adam over average-rmsprop"),
         ("iterations: Adam over average gradient on Adam", "9", " adam over average-adam"),
@@ -391,7 +414,7 @@ def readme_rows(path: str | os.PathLike[str]) -> str:
         ),
     )
     rows = []
-    for label, name, words in chosen:
+    for label, name, words in wanted:
         found = cells(name, words)
         rows.append([label, *found[:: len(found) // 2]])
     return _markdown(["MNIST, 30 hidden layers", "tanh", "ReLU"], rows)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import runpy
 from dataclasses import replace
 
 import pytest
@@ -12,12 +13,11 @@ from agrad.study.designs import TUNING, Races, Trainings, rate
 from agrad.study.estimates import DIAGONALS, ESTIMATES, Estimates
 from agrad.study.measures import POINTS
 from agrad.study.races import Race
-from agrad.study.report import claims_page, readme_rows, write_report
+from agrad.study.report import claims_page, readme_rows, studies_of, write_report
 from agrad.study.results import Results, Settings, key_of
 from agrad.study.runs import Experiment
 from agrad.study.statistics import verdict
 
-QUICK = ROOT / "results" / "studies" / "quick" / "results.json"
 MACHINE = {"processor": "abacus", "cores": 2}
 
 
@@ -312,16 +312,14 @@ def test_the_report_leaves_out_claims_that_lack_runs(tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert "Left out, for some of their runs are missing: 3." in text
     assert not (tmp_path / "claim-3.png").exists()
-    page = claims_page(tmp_path / "results.json", "there")
-    assert f"| 3 | {CLAIMS['3'].text} | not run yet |  |" in page
-    assert f"| [12](#claim-12) | {CLAIMS['12'].text} | **" in page
+    page = claims_page([(results, "there")])
+    assert f"| 3 | {CLAIMS['3'].text} |  | not run yet |  |" in page
+    assert f"| [12](#claim-12) | {CLAIMS['12'].text} | quick, seeds: 1 | **" in page
 
 
-def test_the_page_says_what_was_found_and_what_the_full_study_takes(tmp_path, everything):
-    path = tmp_path / "results.json"
-    everything.save(path)
-    page = claims_page(path, "there")
-    assert "These are quick figures: 3 seeds" in page
+def test_the_page_says_what_was_found_and_what_the_full_study_takes(everything):
+    page = claims_page([(everything, "there")])
+    assert 'the table says "quick", the figures are of 3 seeds' in page
     for claim in CLAIMS.values():
         assert f"## {claim.name}. {claim.text}" in page
         assert f"![Claim {claim.name}: findings](there/claim-{claim.name}.png)" in page
@@ -332,10 +330,18 @@ def test_the_page_says_what_was_found_and_what_the_full_study_takes(tmp_path, ev
     )
 
 
-def test_the_rows_of_readme(tmp_path, everything):
-    path = tmp_path / "results.json"
-    everything.save(path)
-    rows = readme_rows(path).splitlines()
+def test_a_claim_is_taken_from_the_first_study_that_has_it(everything):
+    first = filled(["12"], seeds=1)
+    page = claims_page([(first, "first"), (everything, "second")])
+    assert "![Claim 12: findings](first/claim-12.png)" in page
+    assert "![Claim 3: findings](second/claim-3.png)" in page
+    assert "`agrad study 12 --quick --seeds 1 --out OUT`" in page
+    assert "| quick, seeds: 1 |" in page
+    assert "| quick, seeds: 3 |" in page
+
+
+def test_the_rows_of_readme(everything):
+    rows = readme_rows([(everything, "there")]).splitlines()
     assert len(rows) == 2 + 5
     assert rows[2] == (
         "| iterations: RMSprop over average gradient on RMSprop | 4 (4 to 4) | 4 (4 to 4) |"
@@ -344,12 +350,12 @@ def test_the_rows_of_readme(tmp_path, everything):
     assert rows[6].endswith("| 0.588 (0.588 to 0.588) | 0.588 (0.588 to 0.588) |")
 
 
-def test_the_rows_of_readme_need_their_claims(tmp_path):
-    filled(["12"], seeds=1).save(tmp_path / "results.json")
+def test_the_rows_of_readme_need_their_claims():
     with pytest.raises(ValueError, match="these claims lack runs: 3, 6, 9"):
-        readme_rows(tmp_path / "results.json")
+        readme_rows([(filled(["12"], seeds=1), "there")])
 
 
 def test_the_page_in_the_documentation_is_made_from_its_results():
     page = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
-    assert page == claims_page(QUICK, "../results/studies/quick")
+    folders = runpy.run_path(str(ROOT / "docs" / "make_claims.py"))["FOLDERS"]
+    assert page == claims_page(studies_of(folders, ROOT / "docs"))
