@@ -10,7 +10,16 @@ from pathlib import Path
 from statistics import median
 
 from agrad.serialization import atomic_write
-from agrad.study.claims import CLAIMS, SEEDS, Claim, design_of, findings_of, trainings_of
+from agrad.study.claims import (
+    CLAIMS,
+    SEEDS,
+    VARIANT,
+    Claim,
+    design_of,
+    findings_of,
+    trainings_of,
+    variant_findings_of,
+)
 from agrad.study.designs import Trainings, trains
 from agrad.study.figures import STYLES, curve_figure, finding_figure, png
 from agrad.study.results import Results, Settings
@@ -212,6 +221,8 @@ def _chapter(
         ),
         table("Findings.", _FINDING_HEAD, finding_rows(findings)),
     ]
+    if variant := variant_findings_of(claim, results):
+        parts.append(table(f"The variant {VARIANT}.", _FINDING_HEAD, finding_rows(variant)))
     for design in trainings_of(design_of(claim, settings)):
         rows = training_rows(design, results)
         parts.append(table("Trainings at the best rate of each method.", _TRAINING_HEAD, rows))
@@ -307,6 +318,11 @@ def claims_page(studies: Sequence[Study]) -> str:
             f"![Claim {name}: findings]({folder}/claim-{name}.png)",
             _markdown(_FINDING_HEAD, finding_rows(findings)),
         ]
+        if variant := variant_findings_of(claim, results):
+            parts += [
+                f"Beside it a variant, `{VARIANT}`, fixed on the tuning seeds:",
+                _markdown(_FINDING_HEAD, finding_rows(variant)),
+            ]
     return "\n\n".join(parts) + "\n"
 
 
