@@ -74,7 +74,8 @@ class Matmul(Multilinear):
 
     def forward(self, x: Array, y: Array) -> Array:
         try:
-            out: Array = kernels(x).product.matmul(x, y)
+            product = kernels(x).product
+            out: Array = (product.matmul_each if x.ndim > 2 < y.ndim else product.matmul)(x, y)
             return out
         except ValueError:
             raise ValueError(
@@ -91,8 +92,9 @@ class Matmul(Multilinear):
             # A product for each leading index; the sweep sums where an operand was broadcast.
             if x.ndim == 1:
                 x, grad = x[np.newaxis], grad[..., np.newaxis, :]
-            x_grad = matmul(grad, y.mT) if needs[0] else None
-            return x_grad, matmul(x.mT, grad) if needs[1] else None
+            each = kernels(grad).product.matmul_each
+            x_grad = each(grad, y.mT) if needs[0] else None
+            return x_grad, each(x.mT, grad) if needs[1] else None
         # One product, with the leading axes of x as rows.
         rows = _as_matrix(x)
         columns = y[:, np.newaxis] if y.ndim == 1 else y

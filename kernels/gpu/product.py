@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 import cupy
 import numpy as np
 
-__all__ = ["Recordable", "matmul"]
+__all__ = ["Recordable", "matmul", "matmul_each"]
 
 
 def matmul(x1: cupy.ndarray, x2: cupy.ndarray, out: cupy.ndarray | None = None) -> cupy.ndarray:
@@ -41,6 +41,18 @@ def matmul(x1: cupy.ndarray, x2: cupy.ndarray, out: cupy.ndarray | None = None) 
     if recordable is None:
         return cupy.matmul(x1, x2, out=out)
     return recordable._matmul(x1, x2, out)
+
+
+def matmul_each(x: cupy.ndarray, y: cupy.ndarray) -> cupy.ndarray:
+    """Return the product of each pair of matrices (..., m, k) and (..., k, n).
+
+    cuBLAS computes all pairs at once.
+
+    Example:
+        >>> matmul_each(cupy.ones((2, 1, 3)), cupy.ones((2, 3, 1))).ravel()
+        array([3., 3.])
+    """
+    return matmul(x, y)
 
 
 class Recordable:
