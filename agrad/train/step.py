@@ -8,9 +8,11 @@ import numpy as np
 
 import agrad.nn.functional as F
 from agrad import random
+from agrad.backend import move
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.tensor import Tensor, as_tensor, plain
 from agrad.data.several import call, examples, is_several, mapped, unpacked
+from agrad.distributed import Ranks
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
@@ -19,6 +21,7 @@ from agrad.nn import Module
 from agrad.ops.part import noting_calls, part_of
 from agrad.optim import Optimizer
 from agrad.tracing.captured import Captured, capture
+from agrad.train.share import LossFunction, mean_loss, row_weights, share_of
 
 __all__ = [
     "CapturedStep",
@@ -27,8 +30,6 @@ __all__ = [
     "require_targets",
     "train_step",
 ]
-
-LossFunction = Callable[[Tensor, Any], Tensor]
 
 Models = tuple[Module | Captured, Module | Captured]
 """The model for a batch, and for the rows that a step is measured on."""
@@ -107,17 +108,52 @@ def _step(
 ) -> float:
     require_targets("train", loss_function, targets)
     optimizer.zero_grad()
-    x, (model, on_rows) = mapped(as_tensor, inputs), models
+    x = mapped(as_tensor, inputs)
     size = optimizer.probe_size
+    if optimizer.ranks is not None:
+        return _step_on_share(optimizer.ranks, models, optimizer, loss_function, x, targets)
     count = examples("train", x) if size is not None or is_several(x) else 0
-    if size is None or size >= count:
-        return optimizer.step(loss_function(call(model, x), targets))
+    if size is not None and size >= count:
+        size = None
+    return optimizer.step(*_losses(models, loss_function, x, targets, size))
+
+
+def _losses(
+    models: Models, loss_function: LossFunction, x: Any, targets: Any, size: int | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return the loss on a batch, and that on its first rows if there is a number of them."""
+    model, on_rows = models
+    if size is None:
+        return loss_function(call(model, x), targets), None
     first = mapped(lambda tensor: tensor.data[:size], x)
     with noting_calls() as calls:
         loss = loss_function(call(model, x), targets)
     with part_of(calls):
-        rows = loss_function(call(on_rows, first), plain(targets)[:size])
-    return optimizer.step(loss, rows)
+        return loss, loss_function(call(on_rows, first), plain(targets)[:size])
+
+
+def _step_on_share(
+    ranks: Ranks,
+    models: Models,
+    optimizer: Optimizer,
+    loss_function: LossFunction,
+    x: Any,
+    targets: Any,
+) -> float:
+    """Make a step on this rank's rows of a batch, and on the other ranks' with them."""
+    targets = np.asarray(targets) if isinstance(targets, list) else plain(targets)
+    ranks.require_same("the batch's targets", np.ascontiguousarray(move(targets, "cpu")).tobytes())
+    share = share_of(ranks, row_weights("train", loss_function, x, targets), optimizer.probe_size)
+    own = mapped(lambda tensor: tensor.data[share.rows].copy(), x)
+    function = partial(mean_loss, loss_function)
+    # Draws of its own on each rank, which leave the generators of all ranks in one state.
+    with random.seeded(int(random.generator().integers(2**63)), ranks.rank):
+        loss, rows = _losses(models, function, own, targets[share.rows].copy(), share.first)
+    value = optimizer.step(loss * share.weight, None if rows is None else rows * share.first_weight)
+    module = models[0].function if isinstance(models[0], Captured) else models[0]
+    if isinstance(module, Module):
+        ranks.average(module.buffers(), share.weight)
+    return value
 
 
 def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> None:
