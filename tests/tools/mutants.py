@@ -75,6 +75,8 @@ TRANSLATIONS = "agrad/onnx/translations.py"
 RECURRENCE = "agrad/onnx/recurrence.py"
 DRAWING = "agrad/core/drawing.py"
 INSPECT = "agrad/cli/inspect.py"
+RANKS = "agrad/distributed.py"
+SHARE = "agrad/train/share.py"
 
 KINDS = [
     Mutant(
@@ -2071,6 +2073,72 @@ EXPORTS = [
     ),
 ]
 
+DISTRIBUTED = [
+    Mutant(
+        SHARE,
+        "rows = slice(some, some + 1)",
+        "rows = slice(0, 1)",
+        "ranks: a rank without a label computes a row without one",
+        "share",
+    ),
+    Mutant(
+        SHARE,
+        "first_weight = float(measured[ranks.rows].sum() / measured.sum())",
+        "first_weight = weight",
+        "ranks: measured rows weigh as much as those of the batch",
+        "share",
+    ),
+    Mutant(
+        SHARE,
+        "weights = known.sum(axis=1).astype(np.float64)",
+        "pass",
+        "ranks: labels left out count in a mean",
+        "share",
+    ),
+    Mutant(
+        "agrad/train/step.py",
+        "loss * share.weight,",
+        "loss * (1 / ranks.size),",
+        "ranks: all ranks weigh the same in the loss",
+        "distributed",
+        "as_one_process",
+    ),
+    Mutant(
+        RANKS,
+        "total += part",
+        "total = part",
+        "ranks: only the last rank's gradient counts",
+        "distributed",
+        "as_one_process",
+    ),
+    Mutant(
+        RANKS,
+        "            random.set_state(draws)\n",
+        "",
+        "ranks: the generators keep their own states",
+        "distributed",
+        "as_one_process",
+    ),
+    Mutant(
+        RANKS,
+        "* values.dtype.type(weight)",
+        "* values.dtype.type(1 / self.size)",
+        "ranks: all ranks weigh the same in running means",
+        "distributed",
+        "running_means",
+    ),
+    Mutant(
+        RULE,
+        """        if loss is None or self.has_gradients():
+            self._require_one_process""",
+        """        if loss is None:
+            self._require_one_process""",
+        "ranks: a step takes the gradients of one rank",
+        "distributed",
+        "refused",
+    ),
+]
+
 MUTANTS = [
     *KINDS,
     *OPERATIONS,
@@ -2084,4 +2152,5 @@ MUTANTS = [
     *GUARDS,
     *TRAININGS,
     *EXPORTS,
+    *DISTRIBUTED,
 ]
