@@ -161,7 +161,7 @@ class Optimizer(ABC):
             >>> x
             tensor([0., 1.], requires_grad=True)
         """
-        if loss is None or self.has_gradients():
+        if self.ranks is not None and (loss is None or self.has_gradients()):
             self._require_one_process("step")
         if loss is None:
             if probe is not None:

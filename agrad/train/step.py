@@ -113,7 +113,7 @@ def _step(
     if optimizer.ranks is not None:
         return _step_on_share(optimizer.ranks, models, optimizer, loss_function, x, targets)
     count = examples("train", x) if size is not None or is_several(x) else 0
-    if size is not None and size >= count:
+    if size is None or size >= count:
         size = None
     return optimizer.step(*_losses(models, loss_function, x, targets, size))
 

@@ -840,7 +840,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         "agrad/train/evaluation.py",
-        "judged = int(np.sum(known != _IGNORED))",
+        "judged = int(np.sum(known != IGNORED))",
         "judged = known.size",
         "evaluation: labels that are left out counted",
         "loop",
@@ -848,7 +848,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         "agrad/optim/losses.py",
-        "keep = retain_graph or program is not self._programs[-1]",
+        "keep = retain_graph or not last",
         "keep = retain_graph",
         "the first loss is freed before all losses are known to end at a finite value",
         "average_gradient",
@@ -2129,9 +2129,9 @@ DISTRIBUTED = [
     ),
     Mutant(
         RULE,
-        """        if loss is None or self.has_gradients():
+        """        if self.ranks is not None and (loss is None or self.has_gradients()):
             self._require_one_process""",
-        """        if loss is None:
+        """        if self.ranks is not None and loss is None:
             self._require_one_process""",
         "ranks: a step takes the gradients of one rank",
         "distributed",
