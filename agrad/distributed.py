@@ -128,6 +128,7 @@ class Ranks:
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
         self.rows = slice(self.rank, None, self.size)
+        self._parts: dict[Any, Array] = {}
 
     def share(self, parts: Mapping[str, Any]) -> None:
         """Give all ranks the states of rank 0's parts, and let optimizers step over the ranks.
@@ -264,7 +265,10 @@ class Ranks:
         cuts = [array.size * i // self.size for i in range(self.size + 1)]
         sizes = [end - start for start, end in pairwise(cuts)]
         own = sizes[self.rank]
-        parts = np.empty_like(array, shape=(self.size, own))
+        key = array.size, array.dtype, device_of(array)
+        if key not in self._parts:  # new memory would have to be faulted in page by page
+            self._parts[key] = np.empty_like(array, shape=(self.size, own))
+        parts = self._parts[key]
         every = (sizes, cuts[:-1])
         _finish(array)
         self._comm.Alltoallv(

@@ -3,20 +3,23 @@
 mpiexec -n 2 python benchmarks/scaling.py
 
 First the two constants of the model in docs/distributed.md: what an exchange costs, and what each
-byte costs that a rank sends. Then, in turns, steps of rank 0 alone on the whole batch, while the
-other ranks wait, steps of rank 0 alone on its share, and steps of all ranks. A figure is the
-shortest of so many times: of the others it is unknown what else the machine did meanwhile.
+byte costs that a rank sends. Then a line for each method, width and batch, in milliseconds: steps
+of rank 0 alone on the whole batch, while the other ranks wait, steps of rank 0 alone on its share,
+steps of all ranks, and what the model says of these; and how many times as fast the ranks are. They
+take turns. A figure is the shortest time, since of others it is unknown what else the machine did.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 
 import numpy as np
 
 import agrad as ag
 from agrad import optim
+from agrad.core.flat import Flat
 from agrad.distributed import Ranks
 from agrad.study.networks import dense_network
 from agrad.train import CapturedStep, capture_step
@@ -25,10 +28,11 @@ EXCHANGES = {"adam": (3, 1), "average": (8, 3)}
 """How many numbers and how many gradients a step exchanges; `average` verifies each step once."""
 
 
-def shortest(actions: list[Callable[[], object]], rounds: int) -> list[float]:
-    """Return the seconds of the fastest call of each action, called in turns."""
+def shortest(ranks: Ranks, seconds: float, *actions: Callable[[], object]) -> list[float]:
+    """Return the seconds of the fastest call of each action, called in turns for so long."""
     best = [float("inf")] * len(actions)
-    for _ in range(rounds):
+    end = time.monotonic() + seconds
+    while not ranks.largest("whether the time is over", time.monotonic() > end):
         for i, action in enumerate(actions):
             start = time.perf_counter()
             action()
@@ -36,12 +40,19 @@ def shortest(actions: list[Callable[[], object]], rounds: int) -> list[float]:
     return best
 
 
-def constants(ranks: Ranks, rounds: int) -> tuple[float, float]:
+def constants(ranks: Ranks, seconds: float) -> tuple[float, float]:
     """Return the seconds of an exchange of numbers, and those for each byte that a rank sends."""
     sizes = 1_000, 500_000
-    leaves = [ag.tensor(np.ones(size, np.float32)) for size in sizes]
-    sums = [lambda leaf=leaf: ranks.summed([leaf], {leaf: leaf.data}) for leaf in leaves]
-    small, short, long = shortest([lambda: ranks.largest("a number", 0), *sums], rounds)
+    flats = [Flat([ag.tensor(np.zeros(size, np.float32))]) for size in sizes]
+    sums = []
+    for flat in flats:  # as a captured step leaves them
+        flat.adopt()
+        grad = flat.buffer().views[0]
+        grad[...] = 0
+        sums.append(partial(ranks.summed, flat.tensors, {flat.tensors[0]: grad}))
+    # Each alone: after a long action, ranks are not ready at the same moment.
+    number = partial(ranks.largest, "a number", 0)
+    small, short, long = (shortest(ranks, seconds, action)[0] for action in (number, *sums))
     sent = 2 * (ranks.size - 1) / ranks.size * 4 * (sizes[1] - sizes[0])
     return small, (long - short) / sent
 
@@ -55,7 +66,7 @@ def stepping(method: str, width: int) -> tuple[CapturedStep, optim.Optimizer]:
     return capture_step(model, optimizer), optimizer
 
 
-def steps(ranks: Ranks, method: str, width: int, batch: int, rounds: int) -> Iterator[float]:
+def steps(ranks: Ranks, method: str, width: int, batch: int, seconds: float) -> Iterator[float]:
     """Yield the seconds of a step on the batch alone, on a share of it, and on all ranks."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((batch, 784)).astype(np.float32), rng.integers(0, 10, batch)
@@ -70,19 +81,21 @@ def steps(ranks: Ranks, method: str, width: int, batch: int, rounds: int) -> Ite
         ranks.largest("ready", 0)
         return shared(x, y)
 
-    yield from shortest([by_rank_0(alone, x, y), by_rank_0(part, *share), together], rounds)
+    yield from shortest(
+        *(ranks, seconds, by_rank_0(alone, x, y), by_rank_0(part, *share), together)
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=100)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--seconds", type=float, default=20, help="for each line of the table")
+    seconds = parser.parse_args().seconds
     with ag.distributed.ranks() as ranks:
-        exchange, byte = constants(ranks, 10 * rounds)
+        exchange, byte = constants(ranks, seconds / 3)
         if ranks.rank == 0:
             print(f"exchange {exchange * 1e6:.1f} us, byte {byte * 1e9:.3f} ns, {ranks.size} ranks")
         for method, (width, batch) in product(EXCHANGES, [(64, 128), (64, 1024), (256, 1024)]):
-            alone, part, shared = steps(ranks, method, width, batch, rounds)
+            alone, part, shared = steps(ranks, method, width, batch, seconds)
             numbers, gradients = EXCHANGES[method]
             size = sum(p.size for p in dense_network(784, 10, width=width).parameters())
             sent = 2 * (ranks.size - 1) / ranks.size * 4 * size

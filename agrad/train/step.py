@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,19 @@ __all__ = [
     "train_step",
 ]
 
-Models = tuple[Module | Captured, Module | Captured]
-"""The model for a batch, and for the rows that a step is measured on."""
+
+class Models(NamedTuple):
+    """A model as a step calls it.
+
+    Attributes:
+        on_batch: the model for a batch.
+        on_rows: the model for the rows that a step is measured on.
+        buffers: the model's buffers; None to look for them, which takes as long as several layers.
+    """
+
+    on_batch: Module | Captured
+    on_rows: Module | Captured
+    buffers: list[Tensor] | None = None
 
 
 def train_step(
@@ -77,7 +88,7 @@ def train_step(
         ... )
         True
     """
-    return _step_explained((model, model), optimizer, loss_function, inputs, targets)
+    return _step_explained(Models(model, model), optimizer, loss_function, inputs, targets)
 
 
 def _step_explained(
@@ -94,7 +105,7 @@ def _step_explained(
         with np.errstate(all="ignore"), cuda.failures_explained():
             return _step(models, optimizer, loss_function, inputs, targets)
     except NonFiniteError as error:
-        cause = _cause(models[0], inputs, targets, loss_function, draws)
+        cause = _cause(models.on_batch, inputs, targets, loss_function, draws)
         optimizer.zero_grad()
         raise NonFiniteError(f"{error}; {cause}") from error
 
@@ -122,14 +133,13 @@ def _losses(
     models: Models, loss_function: LossFunction, x: Any, targets: Any, size: int | None
 ) -> tuple[Tensor, Tensor | None]:
     """Return the loss on a batch, and that on its first rows if there is a number of them."""
-    model, on_rows = models
     if size is None:
-        return loss_function(call(model, x), targets), None
+        return loss_function(call(models.on_batch, x), targets), None
     first = mapped(lambda tensor: tensor.data[:size], x)
     with noting_calls() as calls:
-        loss = loss_function(call(model, x), targets)
+        loss = loss_function(call(models.on_batch, x), targets)
     with part_of(calls):
-        return loss, loss_function(call(on_rows, first), plain(targets)[:size])
+        return loss, loss_function(call(models.on_rows, first), plain(targets)[:size])
 
 
 def _step_on_share(
@@ -150,9 +160,12 @@ def _step_on_share(
     with random.seeded(int(random.generator().integers(2**63)), ranks.rank):
         loss, rows = _losses(models, function, own, targets[share.rows].copy(), share.first)
     value = optimizer.step(loss * share.weight, None if rows is None else rows * share.first_weight)
-    module = models[0].function if isinstance(models[0], Captured) else models[0]
-    if isinstance(module, Module):
-        ranks.average(module.buffers(), share.weight)
+    buffers = models.buffers
+    if buffers is None:
+        model = models.on_batch
+        module = model.function if isinstance(model, Captured) else model
+        buffers = [*module.buffers()] if isinstance(module, Module) else []
+    ranks.average(buffers, share.weight)
     return value
 
 
@@ -272,8 +285,9 @@ class CapturedStep:
         self._parts = model, optimizer, loss_function
         # Each keeps the arrays of its last call, of one shape.
         self._forwards = capture(model), capture(model)
+        self._models = Models(*self._forwards, [*model.buffers()])
         # While a step is recorded, the loss that it returns is an array.
-        body: Callable[..., Any] = partial(_step, self._forwards, optimizer, loss_function)
+        body: Callable[..., Any] = partial(_step, self._models, optimizer, loss_function)
         self._recorded = RecordedStep(body, model, self._forwards, optimizer)
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -290,4 +304,4 @@ class CapturedStep:
 
     def _eager(self, inputs: Any, targets: Any) -> float:
         _, optimizer, loss_function = self._parts
-        return _step_explained(self._forwards, optimizer, loss_function, inputs, targets)
+        return _step_explained(self._models, optimizer, loss_function, inputs, targets)
