@@ -36,6 +36,7 @@ def launched() -> int:
     """Return how many processes `mpiexec` has started this one with; 1 without it.
 
     Example:
+        >>> import agrad as ag
         >>> ag.distributed.launched()
         1
     """
@@ -64,6 +65,7 @@ def ranks(
         Started without it, a program is one rank, which trains as if `ranks` were not there.
 
         >>> import numpy as np
+        >>> import agrad as ag
         >>> from agrad import nn, optim
         >>> from agrad.data import Batches
         >>> from agrad.train import train
