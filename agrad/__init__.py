@@ -12,7 +12,7 @@ except ImportError:
         "of the clone"
     ) from None
 
-from agrad import data, errors, linalg, nn, optim, random, train
+from agrad import data, distributed, errors, linalg, nn, optim, random, train
 from agrad.attribution import attribute
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.average import average_gradient
@@ -151,6 +151,7 @@ __all__ = [
     "data",
     "detect_anomaly",
     "diagonal",
+    "distributed",
     "divide",
     "dot",
     "einsum",

@@ -39,12 +39,18 @@ def interrupts_raise() -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_between_steps() -> Iterator[Callable[[], None]]:
+def interrupts_between_steps(
+    agree: Callable[[int], int] = int,
+) -> Iterator[Callable[[], None]]:
     """Delay signals inside the block until the function that it yields is called.
 
     No signal then interrupts a step, and the saved weights are those of a whole number of steps. A
     signal raises `Interrupted` at the end of the block at the latest; a second signal raises it at
     once.
+
+    Args:
+        agree: takes the number of the signal that has arrived, 0 for none, and returns that to act
+            on, so that several processes stop after the same step.
     """
     held: list[int] = []
 
@@ -54,8 +60,9 @@ def interrupts_between_steps() -> Iterator[Callable[[], None]]:
         held.append(number)
 
     def check() -> None:
-        if held:
-            raise Interrupted(held[0])
+        number = agree(held[0] if held else 0)
+        if number:
+            raise Interrupted(number)
 
     with _handled_by(hold):
         yield check

@@ -3,10 +3,13 @@
 import json
 import math
 import shlex
+import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from agrad.cli.output import (
     batch_size_option,
     device_option,
     make_console,
+    printable,
     require_writable,
     say,
     seed_option,
@@ -34,6 +38,8 @@ from agrad.cli.progress import step_progress
 from agrad.cli.run_folder import CHECKPOINTS, FILES, SERIES, RunFolder
 from agrad.cli.trained import described, own_data_arguments
 from agrad.data import Batches, random_split
+from agrad.distributed import Ranks, launched
+from agrad.distributed import ranks as ranks_of_mpi
 from agrad.errors import NonFiniteError
 from agrad.study.data import NAMES, load_data
 from agrad.study.networks import (
@@ -45,7 +51,7 @@ from agrad.study.networks import (
     make_network,
     text_network,
 )
-from agrad.train import DECAY, Evaluation, evaluate
+from agrad.train import DECAY, Evaluation, Step, evaluate
 from agrad.train import train as train_model
 from agrad.train.best import BestWeights
 
@@ -270,6 +276,23 @@ def train(
         for name, value in settings.items()
         if name not in _IF_GIVEN or value is not None
     }
+    with _ranks() as ranks:
+        if ranks is not None and ranks.rank:
+            _follow(ranks)
+        else:
+            _lead(context, ranks, out, resume, checkpoint_every, keep, settings)
+
+
+def _lead(
+    context: click.Context,
+    ranks: Ranks | None,
+    out: Path | None,
+    resume: Path | None,
+    checkpoint_every: int,
+    keep: int,
+    settings: dict[str, Any],
+) -> None:
+    """Do what the command says, as the only process or as rank 0 of several."""
     problems = [] if resume else _completed(settings)
     if (out is None) == (resume is None):
         problems.insert(0, "give either --out FOLDER or --resume FOLDER")
@@ -281,7 +304,7 @@ def train(
         with single_threaded(), Checkpoints(resume / CHECKPOINTS, keep) as checkpoints:
             last = _latest(checkpoints, console)
             settings = _resumed(context, settings, last, resume)
-            _train(resume, checkpoints, last, settings, checkpoint_every, console)
+            _train(ranks, resume, checkpoints, last, settings, checkpoint_every, console)
     elif out is not None:
         _require_no_run(out)
         with _removed_unless_used(out):
@@ -289,7 +312,37 @@ def train(
             with single_threaded(), Checkpoints(out / CHECKPOINTS, keep) as checkpoints:
                 if _latest(checkpoints, console):
                     raise _held(out)
-                _train(out, checkpoints, None, settings, checkpoint_every, console)
+                _train(ranks, out, checkpoints, None, settings, checkpoint_every, console)
+
+
+def _ranks() -> AbstractContextManager[Ranks | None]:
+    """Return a context of the ranks that mpiexec has started; of None if it has not."""
+    if launched() == 1:
+        return nullcontext()
+
+    def report(error: BaseException) -> None:
+        if isinstance(error, click.ClickException | ImportError | OSError | ValueError):
+            print("agrad:", printable(" ".join(str(error).split())), file=sys.stderr)
+        else:
+            traceback.print_exception(error)
+
+    return ranks_of_mpi(report)
+
+
+def _follow(ranks: Ranks) -> None:
+    """Make the steps of the run that rank 0 leads."""
+    settings, start, end = ranks.broadcast(None)
+    problem, parts = prepare(settings)
+    ranks.share(parts)
+    signals = partial(ranks.largest, "signals")
+    # These end all ranks at the same step, and rank 0 reports them.
+    with (
+        suppress(NonFiniteError, KeyboardInterrupt),
+        single_threaded(),
+        interrupts_between_steps(signals) as check,
+    ):
+        for _ in _steps(ranks, problem, parts, settings, start, end, check):
+            pass
 
 
 @contextmanager
@@ -441,7 +494,45 @@ def _completed(settings: dict[str, Any]) -> list[str]:
     return problems
 
 
+def _steps(
+    ranks: Ranks | None,
+    problem: "Problem",
+    parts: dict[str, Any],
+    settings: dict[str, Any],
+    start: int,
+    end: int,
+    check: Callable[[], None],
+) -> Iterator[tuple[Step, Evaluation | None]]:
+    """Make the steps from one number to another, and yield each with the validation after it."""
+    model, optimizer, batches = (parts[name] for name in ("model", "optimizer", "batches"))
+    best, epoch = parts.get("best"), batches.epoch
+    for step in train_model(
+        *(model, optimizer, batches, end, problem.loss, start),
+        capture=True,
+        decay=settings["decay"],
+    ):
+        validation: Evaluation | None = None
+        if best is not None and batches.epoch > epoch:
+            epoch = batches.epoch
+            validation = _validated(ranks, problem, model)
+            best.update(epoch, validation.loss)
+        yield step, validation
+        if best is not None and _is_stale(best, settings):
+            return
+        check()
+
+
+def _validated(ranks: Ranks | None, problem: "Problem", model: nn.Module) -> Evaluation:
+    """Return the validation; over ranks that of rank 0, so that they all stop after one epoch."""
+    if ranks is None:
+        return problem.evaluated(model, problem.validation)
+    own = None if ranks.rank else problem.evaluated(model, problem.validation)
+    evaluation: Evaluation = ranks.broadcast(own)
+    return evaluation
+
+
 def _train(
+    ranks: Ranks | None,
     folder: Path,
     checkpoints: Checkpoints,
     last: Checkpoint | None,
@@ -461,38 +552,29 @@ def _train(
             start = last.restore(parts)
         say(console, f"Resuming after iteration {start} of {iterations}")
 
+    end = start if _is_stale(best, settings) else iterations
+    agree: Callable[[int], int] = int
+    if ranks is not None:
+        ranks.broadcast((settings, start, end))
+        ranks.share(parts)
+        agree = partial(ranks.largest, "signals")
+        say(console, f"Training on {ranks.size} ranks")
     go_on = f"to resume: agrad train --resume {shlex.quote(str(folder))}"
     with RunFolder(folder, checkpoints, settings, parts, last, problem.described) as run:
         try:
             with interrupts_between_steps():
                 run.begin()
             with (
-                interrupts_between_steps() as check,
+                interrupts_between_steps(agree) as check,
                 step_progress(console, Path(settings["data"]).name, iterations) as show,
             ):
-                epoch = batches.epoch
-                for step in train_model(
-                    model,
-                    optimizer,
-                    batches,
-                    start if _is_stale(best, settings) else iterations,
-                    problem.loss,
-                    start=start,
-                    capture=True,
-                    decay=settings["decay"],
-                ):
+                for step, validation in _steps(ranks, problem, parts, settings, start, end, check):
                     run.add(step)
                     show(step)
-                    if problem.validation is not None and batches.epoch > epoch:
-                        epoch = batches.epoch
-                        validation = problem.evaluated(model, problem.validation)
+                    if validation is not None:
                         run.add_validation(validation)
-                        best.update(epoch, validation.loss)
-                        if _is_stale(best, settings):
-                            break
                     if step.iteration % every == 0:
                         run.save_checkpoint()
-                    check()
             run.save_checkpoint()
             best.restore()
             if best.epoch is not None:

@@ -96,6 +96,11 @@ def new_stream() -> Any:
     return _cupy("cuda").cuda.Stream()
 
 
+def synchronize() -> None:
+    """Wait for everything that has been launched on the current stream."""
+    _cupy("cuda").cuda.get_current_stream().synchronize()
+
+
 def new_pool() -> Any:
     """Return a memory pool of the current GPU."""
     return _cupy("cuda").cuda.MemoryPool()

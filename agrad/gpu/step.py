@@ -64,6 +64,9 @@ class RecordedStep:
         x, *others = [as_tensor(array).data for array in several]
         if device_of(x) == "cpu" or recorded_at.get() is not None or not self._recordable:
             return None
+        if self._optimizer.ranks is not None:
+            self._give_up("it waits for other ranks, which a CUDA graph cannot do", stacklevel=4)
+            return None
         others = [beside("capture_step", "inputs", other, like=x) for other in others]
         arguments = [x, *others, beside("capture_step", "targets", plain(targets), like=x)]
         key = (names, *((a.shape, a.dtype) for a in arguments), self._optimizer.options())
@@ -107,17 +110,21 @@ class RecordedStep:
                 graph.record()
                 self._recordings[key] = recording
         except (MemoryError, OSError, RuntimeError, TypeError) as error:
-            self._recordable = False
-            warnings.warn(
-                "capture_step: the step cannot be recorded as a CUDA graph and will be launched "
-                f"one operation at a time: {error}",
-                RuntimeWarning,
-                stacklevel=4,
-            )
+            self._give_up(error, stacklevel=5)
         if conclude is None:
             return None
         self._optimizer.zero_grad()
         return conclude()
+
+    def _give_up(self, reason: object, stacklevel: int) -> None:
+        """Record no further step, and warn of it."""
+        self._recordable = False
+        warnings.warn(
+            "capture_step: the step cannot be recorded as a CUDA graph and will be launched "
+            f"one operation at a time: {reason}",
+            RuntimeWarning,
+            stacklevel=stacklevel,
+        )
 
     def _changing(self) -> list[Array]:
         """Return the arrays that a step changes: parameters, states and the model's buffers."""

@@ -258,9 +258,9 @@ class AverageGradient(Optimizer):
         measured = self._measures
         given = self.has_gradients()
         if measured or not given:
-            graphs = Losses(losses)
+            graphs = Losses(losses, self.params, self.ranks)
         if measured:
-            rows = Losses(probe) if probe else None
+            rows = Losses(probe, self.params, self.ranks) if probe else None
             (rows or graphs).require_averages()
         if not given:
             graphs.backward(retain_graph=measured and rows is None)

@@ -15,6 +15,7 @@ import numpy as np
 from agrad.backend import Array, device_of, kernels, move, same_device
 from agrad.core.flat import Buffer, Flat
 from agrad.core.tensor import GradOf, Tensor
+from agrad.distributed import Ranks
 from agrad.errors import DeviceError, NonFiniteError
 from agrad.gpu.deferred import after, each_fed, holds, number
 from agrad.optim.arguments import require, require_trainable
@@ -50,12 +51,15 @@ class Optimizer(ABC):
             and for optimizers that do not measure.
         cuts: how often steps have been cut because they raised the loss.
         zero_steps: how many steps have changed nothing, after all cuts.
+        ranks: the ranks that step together, as `Ranks.share` sets them; None for this process
+            alone.
     """
 
     lr: float
     fraction: float | None = None
     cuts: int = 0
     zero_steps: int = 0
+    ranks: Ranks | None = None
     scale_source: float | Scheduled = 1.0
     automatic: bool = False
     """Whether the optimizer changes `lr` by itself."""
@@ -123,6 +127,9 @@ class Optimizer(ABC):
         clipped or changed in other ways since. The optimizer also checks that the losses and the
         gradients are finite. After an error, neither the parameters nor the state have changed.
 
+        Over several ranks the losses are those of all ranks, and no gradient may be there yet: it
+        would be this rank's alone.
+
         Args:
             loss: a Tensor of one element computed from the parameters, or a sequence of them.
             probe: likewise, the loss on a few rows of the batch, for an optimizer that measures its
@@ -138,7 +145,8 @@ class Optimizer(ABC):
                 elements, no graph, or a freed one; none depends on the parameters; a gradient
                 comes from elsewhere, or from only some of the losses; the last step used
                 the same gradients, and `zero_grad` has not been called since; a gradient does not
-                have its parameter's shape and dtype.
+                have its parameter's shape and dtype; over several ranks there is a gradient, or no
+                loss.
             DeviceError: a gradient or the optimizer's state is not on its parameter's device.
 
         Example:
@@ -153,6 +161,8 @@ class Optimizer(ABC):
             >>> x
             tensor([0., 1.], requires_grad=True)
         """
+        if self.ranks is not None and (loss is None or self.has_gradients()):
+            self._require_one_process("step")
         if loss is None:
             if probe is not None:
                 raise ValueError(f"{self.name}.step: a probe needs the loss that it is a part of")
@@ -168,6 +178,15 @@ class Optimizer(ABC):
         self.step_on_losses(losses, rows)
         return value
 
+    def _require_one_process(self, method: str) -> None:
+        """Raise a ValueError if gradients that `step` has not computed are those of one rank."""
+        if self.ranks is not None:
+            raise ValueError(
+                f"{self.name}.{method}: over {self.ranks.size} ranks, gradients from elsewhere are "
+                "those of this rank alone; call zero_grad(), and pass step the loss without a "
+                "backward pass of your own"
+            )
+
     @abstractmethod
     def step_by_gradients(self) -> None:
         """Make a step from the existing gradients, without a loss."""
@@ -182,6 +201,8 @@ class Optimizer(ABC):
     def _finite(self, loss: Tensor, name: str = "loss") -> float:
         """Return the value of a loss, or raise if it is not finite."""
         value: float = number(loss.data)
+        if self.ranks is not None:
+            value = self.ranks.total(f"the {name} of a step", value)
         if not holds(np.isfinite(value)):
             raise NonFiniteError(
                 f"{self.name}.step: the {name} is {value}; lower the learning rate, "
@@ -411,7 +432,7 @@ class RuleOptimizer(Optimizer):
     def step_on_losses(self, losses: tuple[Tensor, ...], probe: tuple[Tensor, ...]) -> None:
         """Update the parameters, after backward passes unless they already have gradients."""
         if not self.has_gradients():
-            Losses(losses).backward(retain_graph=False)
+            Losses(losses, self.params, self.ranks).backward(retain_graph=False)
             self.require_gradients()
         ready = self.ready()
         self.require_finite(ready, self.name)
@@ -437,9 +458,10 @@ class RuleOptimizer(Optimizer):
         them and pass them to `apply`.
 
         Raises:
-            ValueError: a gradient does not have its parameter's shape and dtype; nothing has
-                changed.
+            ValueError: a gradient does not have its parameter's shape and dtype, or the optimizer
+                steps over several ranks; nothing has changed.
         """
+        self._require_one_process("propose")
         proposals: dict[Tensor, Array] = {}
         for ready in self.ready():
             out = ready.block.flat.buffer()

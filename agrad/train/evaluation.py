@@ -16,12 +16,10 @@ from agrad.data.several import call, examples, is_several, mapped
 from agrad.nn import Module
 from agrad.nn.modes import evaluating
 from agrad.train.metrics import Metrics, named_metrics
+from agrad.train.share import IGNORED
 from agrad.train.step import LossFunction, require_targets
 
 __all__ = ["Evaluation", "evaluate", "pairs"]
-
-_IGNORED = -100
-"""The class that `F.cross_entropy` leaves out."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ def _evaluated(
             known = plain(as_tensor(targets))
             seen += len(known)
             if known.dtype.kind in "iu" and known.ndim + 1 == output.ndim:
-                judged = int(np.sum(known != _IGNORED))
+                judged = int(np.sum(known != IGNORED))
                 correct += int(np.sum(output.argmax(axis=1) == known))
                 count += judged
             else:

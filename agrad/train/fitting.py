@@ -144,6 +144,11 @@ def fit(
         checkpoint_every = integer("fit", "checkpoint_every", checkpoint_every, least=1)
         if checkpoints is None:
             raise ValueError("fit: checkpoint_every needs a folder of checkpoints")
+    if checkpoints is not None and optimizer.ranks is not None:
+        raise ValueError(
+            "fit: checkpoints are for one process; over several ranks save them on rank 0 in a "
+            "loop of your own, see agrad.distributed"
+        )
     monitored = validation is not None or patience is not None
     mode = _checked_mode(monitor, mode, metrics, validation)
     _check_schedule(optimizer, schedule, mode if monitored else "min")

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import agrad.nn.functional as F
 from agrad import random
+from agrad.backend import move
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.tensor import Tensor, as_tensor, plain
 from agrad.data.several import call, examples, is_several, mapped, unpacked
+from agrad.distributed import Ranks
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
@@ -19,6 +21,7 @@ from agrad.nn import Module
 from agrad.ops.part import noting_calls, part_of
 from agrad.optim import Optimizer
 from agrad.tracing.captured import Captured, capture
+from agrad.train.share import LossFunction, mean_loss, row_weights, share_of
 
 __all__ = [
     "CapturedStep",
@@ -28,10 +31,19 @@ __all__ = [
     "train_step",
 ]
 
-LossFunction = Callable[[Tensor, Any], Tensor]
 
-Models = tuple[Module | Captured, Module | Captured]
-"""The model for a batch, and for the rows that a step is measured on."""
+class Models(NamedTuple):
+    """A model as a step calls it.
+
+    Attributes:
+        on_batch: the model for a batch.
+        on_rows: the model for the rows that a step is measured on.
+        buffers: the model's buffers; None to look for them, which takes as long as several layers.
+    """
+
+    on_batch: Module | Captured
+    on_rows: Module | Captured
+    buffers: list[Tensor] | None = None
 
 
 def train_step(
@@ -76,7 +88,7 @@ def train_step(
         ... )
         True
     """
-    return _step_explained((model, model), optimizer, loss_function, inputs, targets)
+    return _step_explained(Models(model, model), optimizer, loss_function, inputs, targets)
 
 
 def _step_explained(
@@ -93,7 +105,7 @@ def _step_explained(
         with np.errstate(all="ignore"), cuda.failures_explained():
             return _step(models, optimizer, loss_function, inputs, targets)
     except NonFiniteError as error:
-        cause = _cause(models[0], inputs, targets, loss_function, draws)
+        cause = _cause(models.on_batch, inputs, targets, loss_function, draws)
         optimizer.zero_grad()
         raise NonFiniteError(f"{error}; {cause}") from error
 
@@ -107,17 +119,54 @@ def _step(
 ) -> float:
     require_targets("train", loss_function, targets)
     optimizer.zero_grad()
-    x, (model, on_rows) = mapped(as_tensor, inputs), models
+    x = mapped(as_tensor, inputs)
     size = optimizer.probe_size
+    if optimizer.ranks is not None:
+        return _step_on_share(optimizer.ranks, models, optimizer, loss_function, x, targets)
     count = examples("train", x) if size is not None or is_several(x) else 0
     if size is None or size >= count:
-        return optimizer.step(loss_function(call(model, x), targets))
+        size = None
+    return optimizer.step(*_losses(models, loss_function, x, targets, size))
+
+
+def _losses(
+    models: Models, loss_function: LossFunction, x: Any, targets: Any, size: int | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return the loss on a batch, and that on its first rows if there is a number of them."""
+    if size is None:
+        return loss_function(call(models.on_batch, x), targets), None
     first = mapped(lambda tensor: tensor.data[:size], x)
     with noting_calls() as calls:
-        loss = loss_function(call(model, x), targets)
+        loss = loss_function(call(models.on_batch, x), targets)
     with part_of(calls):
-        rows = loss_function(call(on_rows, first), plain(targets)[:size])
-    return optimizer.step(loss, rows)
+        return loss, loss_function(call(models.on_rows, first), plain(targets)[:size])
+
+
+def _step_on_share(
+    ranks: Ranks,
+    models: Models,
+    optimizer: Optimizer,
+    loss_function: LossFunction,
+    x: Any,
+    targets: Any,
+) -> float:
+    """Make a step on this rank's rows of a batch, and on the other ranks' with them."""
+    targets = np.asarray(targets) if isinstance(targets, list) else plain(targets)
+    ranks.require_same("the batch's targets", np.ascontiguousarray(move(targets, "cpu")).tobytes())
+    share = share_of(ranks, row_weights("train", loss_function, x, targets), optimizer.probe_size)
+    own = mapped(lambda tensor: tensor.data[share.rows].copy(), x)
+    function = partial(mean_loss, loss_function)
+    # Draws of its own on each rank, which leave the generators of all ranks in one state.
+    with random.seeded(int(random.generator().integers(2**63)), ranks.rank):
+        loss, rows = _losses(models, function, own, targets[share.rows].copy(), share.first)
+    value = optimizer.step(loss * share.weight, None if rows is None else rows * share.first_weight)
+    buffers = models.buffers
+    if buffers is None:
+        model = models.on_batch
+        module = model.function if isinstance(model, Captured) else model
+        buffers = [*module.buffers()] if isinstance(module, Module) else []
+    ranks.average(buffers, share.weight)
+    return value
 
 
 def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> None:
@@ -236,8 +285,9 @@ class CapturedStep:
         self._parts = model, optimizer, loss_function
         # Each keeps the arrays of its last call, of one shape.
         self._forwards = capture(model), capture(model)
+        self._models = Models(*self._forwards, [*model.buffers()])
         # While a step is recorded, the loss that it returns is an array.
-        body: Callable[..., Any] = partial(_step, self._forwards, optimizer, loss_function)
+        body: Callable[..., Any] = partial(_step, self._models, optimizer, loss_function)
         self._recorded = RecordedStep(body, model, self._forwards, optimizer)
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -254,4 +304,4 @@ class CapturedStep:
 
     def _eager(self, inputs: Any, targets: Any) -> float:
         _, optimizer, loss_function = self._parts
-        return _step_explained(self._forwards, optimizer, loss_function, inputs, targets)
+        return _step_explained(self._models, optimizer, loss_function, inputs, targets)

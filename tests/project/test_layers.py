@@ -12,20 +12,9 @@ from source_tree import MODULES, ROOT
 # name is the package itself, agrad/__init__.py, which gathers the names that users see.
 LAYERS = [
     *("errors", "kernels", "random", "gpu.cuda", "gpu.deferred", "backend", "ops", "core"),
-    *("functions", "linalg", "tracing", "nn", "attribution", "optim", "serialization", "data"),
-    *(
-        "gpu.graph",
-        "gpu.step",
-        "checkpoint",
-        "train",
-        "",
-        "sklearn",
-        "onnx",
-        "testing",
-        "study",
-        "cli",
-        "__main__",
-    ),
+    *("functions", "linalg", "tracing", "nn", "attribution", "distributed", "optim"),
+    *("serialization", "data", "gpu.graph", "gpu.step", "checkpoint", "train", "", "sklearn"),
+    *("onnx", "testing", "study", "cli", "__main__"),
 ]
 
 

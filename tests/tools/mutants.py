@@ -75,6 +75,8 @@ TRANSLATIONS = "agrad/onnx/translations.py"
 RECURRENCE = "agrad/onnx/recurrence.py"
 DRAWING = "agrad/core/drawing.py"
 INSPECT = "agrad/cli/inspect.py"
+RANKS = "agrad/distributed.py"
+SHARE = "agrad/train/share.py"
 
 KINDS = [
     Mutant(
@@ -846,7 +848,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         "agrad/train/evaluation.py",
-        "judged = int(np.sum(known != _IGNORED))",
+        "judged = int(np.sum(known != IGNORED))",
         "judged = known.size",
         "evaluation: labels that are left out counted",
         "loop",
@@ -854,7 +856,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         "agrad/optim/losses.py",
-        "keep = retain_graph or program is not self._programs[-1]",
+        "keep = retain_graph or not last",
         "keep = retain_graph",
         "the first loss is freed before all losses are known to end at a finite value",
         "average_gradient",
@@ -2079,6 +2081,72 @@ EXPORTS = [
     ),
 ]
 
+DISTRIBUTED = [
+    Mutant(
+        SHARE,
+        "rows = slice(some, some + 1)",
+        "rows = slice(0, 1)",
+        "ranks: a rank without a label computes a row without one",
+        "share",
+    ),
+    Mutant(
+        SHARE,
+        "first_weight = float(measured[ranks.rows].sum() / measured.sum())",
+        "first_weight = weight",
+        "ranks: measured rows weigh as much as those of the batch",
+        "share",
+    ),
+    Mutant(
+        SHARE,
+        "weights = known.sum(axis=1).astype(np.float64)",
+        "pass",
+        "ranks: labels left out count in a mean",
+        "share",
+    ),
+    Mutant(
+        "agrad/train/step.py",
+        "loss * share.weight,",
+        "loss * (1 / ranks.size),",
+        "ranks: all ranks weigh the same in the loss",
+        "distributed",
+        "as_one_process",
+    ),
+    Mutant(
+        RANKS,
+        "total += part",
+        "total = part",
+        "ranks: only the last rank's gradient counts",
+        "distributed",
+        "as_one_process",
+    ),
+    Mutant(
+        RANKS,
+        "            random.set_state(draws)\n",
+        "",
+        "ranks: the generators keep their own states",
+        "distributed",
+        "as_one_process",
+    ),
+    Mutant(
+        RANKS,
+        "* values.dtype.type(weight)",
+        "* values.dtype.type(1 / self.size)",
+        "ranks: all ranks weigh the same in running means",
+        "distributed",
+        "running_means",
+    ),
+    Mutant(
+        RULE,
+        """        if self.ranks is not None and (loss is None or self.has_gradients()):
+            self._require_one_process""",
+        """        if self.ranks is not None and loss is None:
+            self._require_one_process""",
+        "ranks: a step takes the gradients of one rank",
+        "distributed",
+        "refused",
+    ),
+]
+
 MUTANTS = [
     *KINDS,
     *OPERATIONS,
@@ -2092,4 +2160,5 @@ MUTANTS = [
     *GUARDS,
     *TRAININGS,
     *EXPORTS,
+    *DISTRIBUTED,
 ]

@@ -1,0 +1,110 @@
+"""The rows of a batch that one of several ranks computes, and what they weigh in its loss."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import agrad.nn.functional as F
+from agrad.backend import Array, move
+from agrad.core.context import no_grad
+from agrad.core.tensor import Tensor
+from agrad.data.several import examples
+from agrad.distributed import Ranks
+
+__all__ = ["IGNORED", "LossFunction", "Share", "mean_loss", "row_weights", "share_of"]
+
+LossFunction = Callable[[Tensor, Any], Tensor]
+
+IGNORED = -100
+"""The class that `F.cross_entropy` leaves out."""
+
+_ROUNDING = 1000  # units in the last place, of a mean of many rows
+
+
+class Share(NamedTuple):
+    """The rows of a batch that a rank computes.
+
+    A rank that has no row, or none that counts, computes one whose loss it multiplies by 0.
+
+    Attributes:
+        rows: which rows.
+        weight: what their mean loss weighs in that of the batch.
+        first: on how many of them a step is measured; None if on all.
+        first_weight: what the mean loss of these weighs in that of all rows it is measured on.
+    """
+
+    rows: slice
+    weight: float
+    first: int | None
+    first_weight: float
+
+
+def row_weights(owner: str, loss_function: LossFunction, x: Any, targets: Any) -> Array:
+    """Return what each row of a batch weighs in its mean loss: the number of its labels."""
+    weights = np.ones(examples(owner, x))
+    if len(targets) != len(weights):
+        raise ValueError(f"{owner}: got {len(weights)} inputs and {len(targets)} targets")
+    if loss_function is F.cross_entropy and targets.dtype.kind in "iu":
+        known = move(targets, "cpu").reshape(len(targets), -1) != IGNORED
+        weights = known.sum(axis=1).astype(np.float64)
+    return weights
+
+
+def share_of(ranks: Ranks, weights: Array, probe_size: int | None) -> Share:
+    """Return a rank's share of a batch whose rows have these weights.
+
+    Args:
+        ranks: the rank and the others.
+        weights: of each row.
+        probe_size: on how many rows of the batch a step is measured; None for all.
+
+    Example:
+        The second of two ranks computes the rows 1 and 3 of five, and measures on one of them:
+
+        >>> from types import SimpleNamespace
+        >>> second = SimpleNamespace(rank=1, size=2, rows=slice(1, None, 2))
+        >>> share_of(second, np.ones(5), probe_size=3)
+        Share(rows=slice(1, None, 2), weight=0.4, first=1, first_weight=0.333...)
+    """
+    rows, own = ranks.rows, weights[ranks.rows]
+    counting = np.flatnonzero(own)
+    if not len(counting):
+        some = int(np.argmax(weights > 0))
+        rows = slice(some, some + 1)
+    weight = float(own.sum() / weights.sum())
+    if probe_size is None or probe_size >= len(weights):
+        return Share(rows, weight, None, weight)
+    measured = weights[:probe_size]
+    first_weight = float(measured[ranks.rows].sum() / measured.sum())
+    least = int(counting[0]) + 1 if len(counting) else 1
+    return Share(rows, weight, max(len(measured[ranks.rows]), least), first_weight)
+
+
+def mean_loss(loss_function: LossFunction, output: Tensor, targets: Any) -> Tensor:
+    """Return the loss, after a check that it is a mean over the examples.
+
+    Only of means is it known what those of the ranks weigh in that of the batch.
+
+    Raises:
+        ValueError: the loss is not the mean of the losses of its examples.
+    """
+    loss = loss_function(output, targets)
+    if loss_function in (F.cross_entropy, F.mse_loss) or len(targets) < 2:
+        return loss
+    half = len(targets) // 2
+    with no_grad():
+        parts = [
+            loss_function(Tensor(output.data[part]), targets[part]).item()
+            for part in (slice(half), slice(half, None))
+        ]
+    mean = (half * parts[0] + (len(targets) - half) * parts[1]) / len(targets)
+    allowed = _ROUNDING * np.finfo(loss.dtype).eps * max(map(abs, parts))
+    if abs(loss.item() - mean) > allowed:
+        raise ValueError(
+            "train: over several ranks loss_function must return the mean of the losses of its "
+            f"examples, but it is {loss.item():.6g} for {len(targets)} of them and on average "
+            f"{mean:.6g} for its two halves; make it a mean, or sum the ranks' losses in a loop of "
+            "your own, see agrad.distributed"
+        )
+    return loss
