@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, ClassVar
 
 from agrad.core.tensor import Tensor
@@ -45,4 +46,10 @@ class FunctionModule(Module):
         return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
 
     def _options(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: getattr(self, name) for name in _names(type(self))}
+
+
+@cache
+def _names(kind: type[FunctionModule]) -> tuple[str, ...]:
+    """Return the names of the options; a call of the module takes longer to find them."""
+    return tuple([field.name for field in fields(kind)])
