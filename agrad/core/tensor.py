@@ -1268,7 +1268,7 @@ def gradients_of(tensors: Iterable[Tensor]) -> list[Array | None]:
 
 def all_writable(tensors: Iterable[Tensor]) -> bool:
     """Return whether the arrays of all tensors may be changed in place."""
-    return all(tensor.is_writable() for tensor in tensors)
+    return all(map(Tensor.is_writable, tensors))
 
 
 def wanting(tensors: Sequence[Tensor]) -> list[bool]:

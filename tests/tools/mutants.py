@@ -897,6 +897,27 @@ KERNELS = [
     ),
     Mutant(
         "kernels/cpu/gelu.py",
+        "series = 1 / 5040 * r + 1 / 720",
+        "series = 1 / 5040 * r + 1 / 700",
+        "GELU in float32: a coefficient of e^x",
+        "gelu",
+    ),
+    Mutant(
+        "kernels/cpu/gelu.py",
+        "        0.3871373795236265,",
+        "        0.38713,",
+        "GELU in float32: a coefficient of Mills' ratio",
+        "gelu",
+    ),
+    Mutant(
+        "kernels/cpu/gelu.py",
+        "max(-0.5 * x * x, -1023 * _LN2)",
+        "max(-0.5 * x * x, -700.0)",
+        "GELU in float32: a tail at -inf that is not 0",
+        "gelu",
+    ),
+    Mutant(
+        "kernels/cpu/gelu.py",
         "_normal_below(low) + high * _mean_density(low, high)",
         "_normal_below(low) + low * _mean_density(low, high)",
         "GELU: the lower end for the higher",
