@@ -13,7 +13,7 @@ So the ordinary gradient is the average gradient whose end is its start.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter, is_
+from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,7 +106,7 @@ def topological_order(root: Node) -> dict[Node, bool]:
         if node not in seen and node.out is not None:
             seen[node] = False
             choices += [parent for parent in node.parents if type(parent) is Node]
-    return {node: seen[node] for node in sorted(seen, key=attrgetter("depth"))}
+    return dict(sorted(seen.items(), key=lambda item: item[0].depth))
 
 
 def compute(operation: Operation, arrays: tuple[Array, ...]) -> tuple[Operation, Array]:

@@ -50,6 +50,6 @@ class FunctionModule(Module):
 
 
 @cache
-def _names(kind: type[FunctionModule]) -> tuple[str, ...]:
-    """Return the names of the options; a call of the module takes longer to find them."""
+def _names(kind: Any) -> tuple[str, ...]:
+    """Return the names of the options of a class, found once: every call needs them."""
     return tuple([field.name for field in fields(kind)])

@@ -1190,7 +1190,7 @@ GRAPHS = [
 GUARDS = [
     Mutant(
         PROGRAM,
-        "    if len(arrays) - len(others) > 1:\n        return True\n",
+        "            if known > 1:\n                return True\n",
         "",
         "sweep: no set of taken arrays, one array for two leaves",
         "program",
@@ -1214,8 +1214,8 @@ GUARDS = [
     ),
     Mutant(
         PROGRAM,
-        "np.may_share_memory(gradient, other) for other in others",
-        "False for other in others",
+        "array is not None and np.may_share_memory(gradient, array):",
+        "False:",
         "sweep: views of other arrays given to leaves",
         "program",
         "share_no_memory",
