@@ -46,7 +46,8 @@ class FunctionModule(Module):
         return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
 
     def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _names(type(self))}
+        kind: Any = type(self)
+        return {name: getattr(self, name) for name in _names(kind)}
 
 
 @cache
