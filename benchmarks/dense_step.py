@@ -14,6 +14,7 @@ and `bench`.
 
 import argparse
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="race torch.compile too")
     parser.add_argument("--seconds", type=float, default=25, help="approximate length of the race")
+    parser.add_argument("--cpu", action="store_true", help="CPU times, for a busy machine")
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     return parser.parse_args()
 
@@ -125,7 +127,7 @@ def refuse_other_losses(contestants: Contestants) -> None:
         raise SystemExit(f"first losses differ from {middle:.6g}: {others}")
 
 
-def race_pairs(contestants: Contestants, seconds: float) -> Figures:
+def race_pairs(contestants: Contestants, seconds: float, clock: Callable[[], float]) -> Figures:
     """Return each contestant's seconds per step in each round, from steps timed two at a time."""
 
     def twice(step: Callable[[], object]) -> Callable[[], object]:
@@ -136,7 +138,7 @@ def race_pairs(contestants: Contestants, seconds: float) -> Figures:
         return pair
 
     pairs = {name: twice(step) for name, step in contestants.items()}
-    times = race(pairs, *plan(pairs, seconds))
+    times = race(pairs, *plan(pairs, seconds), clock)
     return {name: [float(f"{value / 2:.5g}") for value in values] for name, values in times.items()}
 
 
@@ -164,7 +166,8 @@ def main() -> None:
     refuse_other_losses(contestants)
     moved = step_bytes([weight.shape for weight in weights[::2]], options.batch_size)
     contestants |= gemm_steps(weights, images) | copy_steps(moved["RMSprop"])
-    seconds = race_pairs(contestants, options.seconds)
+    clock = time.process_time if options.cpu else time.perf_counter
+    seconds = race_pairs(contestants, options.seconds, clock)
 
     title = (
         f"{options.depth} x {options.width}, {options.activation}, batch {options.batch_size}, "

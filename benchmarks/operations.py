@@ -8,6 +8,7 @@ and `bench`.
 """
 
 import argparse
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--steps", type=int, default=20, help="calls of each contestant in a round")
+    parser.add_argument("--only", nargs="+", help="operations whose names begin with these words")
+    parser.add_argument("--cpu", action="store_true", help="CPU times, for a busy machine")
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     return parser.parse_args()
 
@@ -251,8 +254,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     refuse_other_threads(options.threads)
     found = {}
+    clock = time.process_time if options.cpu else time.perf_counter
     for name, contestants in operations().items():
-        seconds = race(contestants, options.rounds, options.steps)
+        if options.only and not name.startswith(tuple(options.only)):
+            continue
+        seconds = race(contestants, options.rounds, options.steps, clock)
         compared = ratios(seconds, [("agrad", peer) for peer in PEERS])
         show(f"{name}, {options.threads} thread(s)", seconds, compared)
         found[name] = {"seconds_by_round": seconds, "ratios_median_and_quartiles": compared}

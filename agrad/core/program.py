@@ -58,11 +58,16 @@ class Node:
     ) -> None:
         self.operation, self.inputs, self.out = operation, inputs, out
         self.parents, self.pins = parents, pins
-        self.needs = tuple(
-            [p is not None and (type(p) is not Node or p.differentiable) for p in parents]
-        )
-        self.differentiable: bool = operation.differentiable and True in self.needs
-        self.depth: int = 1 + max([p.depth for p in parents if type(p) is Node], default=-1)
+        needs, depth = [], 0
+        for parent in parents:
+            if type(parent) is Node:
+                needs.append(parent.differentiable)
+                depth = max(depth, parent.depth + 1)
+            else:
+                needs.append(parent is not None)
+        self.needs = tuple(needs)
+        self.differentiable: bool = operation.differentiable and True in needs
+        self.depth: int = depth
 
     def free(self) -> None:
         """Drop every array, including the operation's own, and every reference to other nodes."""
@@ -152,8 +157,7 @@ class Step:
 
     def inputs(self, run: Run) -> tuple[Array, ...]:
         """Return the arrays in the input slots."""
-        values = run.values
-        return tuple([values[slot] for slot in self.slots])
+        return tuple(map(run.values.__getitem__, self.slots))
 
     def run(self, run: Run, inputs: tuple[Array, ...]) -> None:
         """Fill the result slot; use the operation that an earlier run called, if there is one."""
@@ -188,7 +192,8 @@ class Step:
         for slot, need, x, gradient in zip(self.slots, self.needs, inputs, found, strict=True):
             if need and gradient is not None:
                 if not operation.owns_gradients:
-                    gradient = unbroadcast(gradient, x)
+                    if gradient.shape != x.shape or gradient.dtype != x.dtype:
+                        gradient = unbroadcast(gradient, x)
                     # A leaf's gradient outlives the sweep, so it must own its memory.
                     if slot >= program.count and _shares(gradient, [*inputs, out, grad, *found]):
                         gradient = gradient.copy()
@@ -390,9 +395,13 @@ class Program:
 
 def _shares(gradient: Array, arrays: Sequence[Any]) -> bool:
     """Return whether a gradient occurs twice in the arrays, or may share memory with another."""
-    others = [array for array in arrays if array is not gradient]
-    if len(arrays) - len(others) > 1:
-        return True
-    if isinstance(gradient, np.ndarray) and gradient.base is None:
-        return False  # others that are views of it are themselves copied
-    return any(other is not None and np.may_share_memory(gradient, other) for other in others)
+    owned, known = isinstance(gradient, np.ndarray) and gradient.base is None, 0
+    for array in arrays:
+        if array is gradient:
+            known += 1
+            if known > 1:
+                return True
+        # Others that are views of an array of its own are themselves copied.
+        elif not owned and array is not None and np.may_share_memory(gradient, array):
+            return True
+    return False

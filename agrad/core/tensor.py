@@ -56,6 +56,7 @@ __all__ = [
     "averages_along",
     "choices_in",
     "chosen",
+    "gradients_of",
     "is_stray_view",
     "on_new_array",
     "pin_together",
@@ -101,19 +102,22 @@ class Pin:
 
     def __init__(self, arrays: Sequence[Array]) -> None:
         self.arrays = arrays
-        # Those of arrays that live as long as the pin; a large model has many.
-        self._ids = frozenset(map(id, arrays))
+        self._ids: frozenset[int] | None = None
+        # By keyword the call takes three times as long, and every operation makes a pin.
         for array in arrays:
             if isinstance(array, np.ndarray):
-                array.setflags(write=False)
+                array.setflags(False)  # type: ignore[call-arg]
 
     def __del__(self) -> None:
         for array in self.arrays:
             if isinstance(array, np.ndarray):
-                array.setflags(write=True)
+                array.setflags(True)  # type: ignore[call-arg]
 
     def holds(self, array: Array) -> bool:
         """Return whether the array is one of the pinned ones."""
+        if self._ids is None:
+            # Those of arrays that live as long as the pin; a large model has many.
+            self._ids = frozenset(map(id, self.arrays))
         return id(array) in self._ids
 
 
@@ -1090,15 +1094,15 @@ def as_tensors(*values: Any) -> list[Any]:
         >>> [x.dtype.name for x in as_tensors(tensor(np.zeros(2)), 0.1, [1, 2])]
         ['float64', 'float64', 'float64']
     """
-    operands = [value for value in values if value is not None]
-    common = _one_dtype(operands) if recorder.get() is None else None
-    if common is not None:
-        return [
-            value if value is None or isinstance(value, Tensor) else Tensor(value, dtype=common)
-            for value in values
-        ]
-    given = iter(promoted([_joined(value) for value in operands]))
-    return [None if value is None else as_tensor(next(given)) for value in values]
+    common = _one_dtype(values) if recorder.get() is None else None
+    if common is None:
+        given = iter(promoted([_joined(value) for value in values if value is not None]))
+        return [None if value is None else as_tensor(next(given)) for value in values]
+    found: list[Any] = []
+    for value in values:
+        known = value is None or isinstance(value, Tensor)
+        found.append(value if known else Tensor(value, dtype=common))
+    return found
 
 
 def promoted(values: Sequence[Any]) -> list[Any]:
@@ -1193,17 +1197,27 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     if capturing is not None:
         traced: Tensor = capturing.record(operation, inputs)
         return traced
-    tensors = [value for value in inputs if isinstance(value, Tensor)]
-    wanted = True in [tensor._requires_grad for tensor in tensors]
+    # A loop in place of comprehensions, each of which is a call: this runs for every operation.
+    tensors, wanted = [], False
+    for value in inputs:
+        if isinstance(value, Tensor):
+            tensors.append(value)
+            wanted = wanted or value._requires_grad
     recording = (wanted or _remembers(operation, tensors)) and grad_enabled.get()
-    arrays = tuple([_operand(value, tensors, recording, common) for value in inputs])
+    arrays: list[Array] = []
+    for value in inputs:
+        if not isinstance(value, Tensor):
+            arrays.append(_operand(value, tensors, recording, common))
+        elif recording and value.node is None and is_stray_view(value):
+            arrays.append(value._data.copy())
+        else:
+            arrays.append(value._data)
     if not recording:
-        return Tensor._wrap(compute(operation, arrays)[1])
+        return Tensor._wrap(compute(operation, tuple(arrays))[1])
 
-    parents = tuple(sources(inputs))
     # Pinned before use, so that a view of an input is read-only from the start.
     pins = pinned(tensors) if operation.differentiable else []
-    return record(operation, arrays, parents, pins)
+    return record(operation, tuple(arrays), tuple(sources(inputs)), pins)
 
 
 def _remembers(operation: Operation, tensors: list[Tensor]) -> bool:
@@ -1247,9 +1261,14 @@ def arrays_of(tensors: Iterable[Tensor]) -> list[Array]:
     return [tensor._data for tensor in tensors]
 
 
+def gradients_of(tensors: Iterable[Tensor]) -> list[Array | None]:
+    """Return the gradients of Tensors, None where there is none."""
+    return [tensor._grad for tensor in tensors]
+
+
 def all_writable(tensors: Iterable[Tensor]) -> bool:
     """Return whether the arrays of all tensors may be changed in place."""
-    return all(tensor.is_writable() for tensor in tensors)
+    return all(map(Tensor.is_writable, tensors))
 
 
 def wanting(tensors: Sequence[Tensor]) -> list[bool]:
@@ -1259,12 +1278,13 @@ def wanting(tensors: Sequence[Tensor]) -> list[bool]:
 
 def sources(inputs: Sequence[Any]) -> list[Any]:
     """Return the node or leaf of each input that requires a gradient, None for the others."""
-    return [
-        (value.node or (value if value._requires_grad else None))
-        if isinstance(value, Tensor)
-        else None
-        for value in inputs
-    ]
+    found: list[Any] = []
+    for value in inputs:
+        if not isinstance(value, Tensor):
+            found.append(None)
+        else:
+            found.append(value.node or (value if value._requires_grad else None))
+    return found
 
 
 def recorded(source: Any, array: Array, pins: list[Pin]) -> Tensor:
@@ -1303,9 +1323,9 @@ def record(
     # Even if it is a view: if it is writable, only this operation uses its memory.
     if result.is_writable():
         pins = [*pins, pin_together([result])]
-    result.node = Node(operation, arrays, result._data, parents, pins)
-    result._requires_grad = result.node.differentiable
-    if result._requires_grad:
+    result.node = node = Node(operation, arrays, out, parents, pins)
+    result._requires_grad = node.differentiable
+    if node.differentiable:
         require_gradients(operation, out)
     if recorded_at.get() is not None:
         remember(result.node)
@@ -1324,17 +1344,20 @@ def require_gradients(operation: Operation, out: Array) -> None:
 
 def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
     """Return the pins on the tensors' arrays; pin those that are not yet read-only."""
-    loose = [tensor for tensor in tensors if tensor.is_writable() and not is_stray_view(tensor)]
     pins: list[Pin] = []
-    if len(loose) < len(tensors):
-        known = [(tensor._pin(), tensor._data) for tensor in tensors if tensor._pin is not None]
-        pins = list({pin for pin, array in known if pin is not None and pin.holds(array)})
-    return pins + [pin_together([tensor]) for tensor in dict.fromkeys(loose)]
+    for tensor in tensors:
+        if not tensor.is_writable():
+            pin = tensor._pin() if tensor._pin is not None else None
+            if pin is not None and pin not in pins and pin.holds(tensor._data):
+                pins.append(pin)
+        elif not is_stray_view(tensor):
+            pins.append(pin_together([tensor]))
+    return pins
 
 
 def pin_together(tensors: Sequence[Tensor]) -> Pin:
     """Return a new pin on the tensors' arrays, none of which is read-only yet."""
-    pin = Pin([tensor._data for tensor in tensors])
+    pin = Pin(arrays_of(tensors))
     reference = weakref.ref(pin)
     for tensor in tensors:
         tensor._pin = reference
@@ -1349,7 +1372,8 @@ def is_stray_view(tensor: Tensor) -> bool:
 def _one_dtype(values: Sequence[Any]) -> np.dtype[Any] | None:
     """Return the dtype of operands that need no promotion, None if they may need it.
 
-    These are Tensors and arrays of one dtype, and numbers of Python beside floating ones.
+    These are Tensors and arrays of one dtype, and numbers of Python beside floating ones; None
+    counts for nothing.
     """
     first: Any = None
     numbers = False
@@ -1357,6 +1381,8 @@ def _one_dtype(values: Sequence[Any]) -> np.dtype[Any] | None:
         dtype: Any
         if isinstance(value, Tensor):
             dtype = value._data.dtype
+        elif value is None:
+            continue
         elif type(value) in _PYTHON_DTYPES:
             numbers = True
             continue
@@ -1374,9 +1400,7 @@ def _one_dtype(values: Sequence[Any]) -> np.dtype[Any] | None:
 def _operand(
     value: Any, tensors: list[Tensor], recording: bool, common: np.dtype[Any] | None
 ) -> Array:
-    """Return an operand as an array; for a graph, one that cannot change unnoticed."""
-    if isinstance(value, Tensor):
-        return value._data.copy() if recording and is_stray_view(value) else value._data
+    """Return an operand that is no Tensor as an array; for a graph, one that nothing changes."""
     if common is not None and type(value) in _PYTHON_DTYPES:
         return scalar(value, common, tensors[0]._data if tensors else np.empty(()))
     if isinstance(value, np.generic):
@@ -1543,7 +1567,7 @@ def accumulate_from(root: Node, grads: Mapping[Any, Array]) -> None:
     origin = (weakref.ref(root),)
     with _accumulating:
         for leaf in grads:
-            leaf.grad_of = origin if leaf.grad is None else (*_known(leaf.grad_of), *origin)
+            leaf.grad_of = origin if leaf._grad is None else (*_known(leaf.grad_of), *origin)
         accumulate("grad", grads)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, ClassVar
 
 from agrad.core.tensor import Tensor
@@ -45,4 +46,11 @@ class FunctionModule(Module):
         return ", ".join(f"{name}={value!r}" for name, value in self._options().items())
 
     def _options(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        kind: Any = type(self)
+        return {name: getattr(self, name) for name in _names(kind)}
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """Return the names of the options of a class, found once: every call needs them."""
+    return tuple([field.name for field in fields(kind)])

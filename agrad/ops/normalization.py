@@ -24,6 +24,7 @@ class Normalize(Operation):
 
     def __init__(self, axis: tuple[int, ...], eps: float) -> None:
         self.axis = axis
+        self._last = tuple(range(-len(axis), 0))
         self.eps = float(owned(eps))
 
     def forward(self, x: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
@@ -87,17 +88,13 @@ class Normalize(Operation):
 
     def _restored(self, rows: Array, x: Array) -> Array:
         """Return what `_rows` made of an array like x in that array's shape."""
-        moved = rows.reshape(self._moved(x).shape)
         if self.axis == self._last:
-            return moved
+            return rows if rows.shape == x.shape else rows.reshape(x.shape)
+        moved = rows.reshape(self._moved(x).shape)
         return np.ascontiguousarray(np.moveaxis(moved, self._last, self.axis), like=rows)
 
     def _moved(self, x: Array) -> Array:
         return x if self.axis == self._last else np.moveaxis(x, self.axis, self._last)
-
-    @property
-    def _last(self) -> tuple[int, ...]:
-        return tuple(range(-len(self.axis), 0))
 
     def _in_place(
         self,

@@ -8,7 +8,7 @@ import numpy as np
 
 from agrad.backend import Array, kernels
 from agrad.core.flat import Flat
-from agrad.core.tensor import Tensor, wanting
+from agrad.core.tensor import Tensor, gradients_of, wanting
 from agrad.optim.group import ParameterGroup
 from agrad.optim.rule import Rule
 from agrad.optim.state import owned
@@ -61,7 +61,7 @@ class Block:
     def grads(self) -> list[Any]:
         """The gradient of each parameter, or None; None for a frozen one, whatever it has."""
         tensors = self.flat.tensors
-        grads = [param.grad for param in tensors]
+        grads = gradients_of(tensors)
         wanted = wanting(tensors)
         if all(wanted):
             return grads

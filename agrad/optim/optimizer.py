@@ -489,17 +489,19 @@ class RuleOptimizer(Optimizer):
         blocks: list[Block] = []
         ready: list[Ready] = []
         for block in self._blocks or _fresh_blocks(self._groups):
-            grad = block.flat.whole(block.grads)
+            grads = block.grads
+            grad = block.flat.whole(grads)
             if grad is not None and block.flat.has_values():
                 # Arrays in their places were checked when they were put there.
                 blocks.append(block)
                 ready.append(Ready(block, grad))
                 continue
-            self._require_fit(block)
+            self._require_fit(block, grads)
             for part in by_gradient(block):
                 blocks.append(part)
-                if part.grads[0] is not None:
-                    ready.append(Ready(part, part.flat.gather(part.grads)))
+                grads = grads if part is block else part.grads
+                if grads[0] is not None:
+                    ready.append(Ready(part, part.flat.gather(grads)))
         self._blocks = blocks
         return ready
 
@@ -542,27 +544,28 @@ class RuleOptimizer(Optimizer):
         after(block.count)
         return numbers
 
-    def _require_fit(self, block: Block) -> None:
+    def _require_fit(self, block: Block, grads: Iterable[Any]) -> None:
         state = block.flat.zeros(0)
-        for param, grad in zip(block.flat.tensors, block.grads):
+        for param, grad in zip(block.flat.tensors, grads):
             if grad is None:
                 continue
-            data, number = param.data, self.number_of(param)
+            data = param.data
             if grad.shape != data.shape or grad.dtype != data.dtype:
                 raise ValueError(
-                    f"{self.name}: parameter {number} is {data.dtype}{list(data.shape)}, "
-                    f"its grad {grad.dtype}{list(grad.shape)}"
+                    f"{self.name}: parameter {self.number_of(param)} is "
+                    f"{data.dtype}{list(data.shape)}, its grad {grad.dtype}{list(grad.shape)}"
                 )
             if state.dtype != data.dtype:
                 raise ValueError(
-                    f"{self.name}: parameter {number} is {data.dtype}, its state {state.dtype}; "
-                    "make the optimizer after the model has been converted"
+                    f"{self.name}: parameter {self.number_of(param)} is {data.dtype}, its state "
+                    f"{state.dtype}; make the optimizer after the model has been converted"
                 )
             for name, array in (("grad", grad), ("state", state)):
                 if not same_device(array, data):
                     raise DeviceError(
-                        f"{self.name}: parameter {number} is on {device_of(data)}, its {name} on "
-                        f"{device_of(array)}; make the optimizer after the model has been moved"
+                        f"{self.name}: parameter {self.number_of(param)} is on {device_of(data)}, "
+                        f"its {name} on {device_of(array)}; make the optimizer after the model has "
+                        "been moved"
                     )
 
     def number_of(self, param: Tensor) -> int:

@@ -22,7 +22,7 @@ def sum_rows(rows: Array) -> Array:
         array([4., 6.])
     """
     total = np.empty(rows.shape[1], rows.dtype)
-    _sum_rows(np.ascontiguousarray(rows), total)
+    _sum_rows.compiled(np.ascontiguousarray(rows), total)
     return total
 
 
@@ -55,7 +55,7 @@ def add_bias(z: Array, bias: Array) -> None:
         array([[1., 2.],
                [1., 2.]])
     """
-    _add_bias(z, np.ascontiguousarray(bias))
+    _add_bias.compiled(z, np.ascontiguousarray(bias))
 
 
 @kernel("real[:, :], const real[:]")

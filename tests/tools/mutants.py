@@ -907,6 +907,27 @@ KERNELS = [
     ),
     Mutant(
         "kernels/cpu/gelu.py",
+        "series = 1 / 5040 * r + 1 / 720",
+        "series = 1 / 5040 * r + 1 / 700",
+        "GELU in float32: a coefficient of e^x",
+        "gelu",
+    ),
+    Mutant(
+        "kernels/cpu/gelu.py",
+        "        0.3871373795236265,",
+        "        0.38713,",
+        "GELU in float32: a coefficient of Mills' ratio",
+        "gelu",
+    ),
+    Mutant(
+        "kernels/cpu/gelu.py",
+        "max(-0.5 * x * x, -1023 * _LN2)",
+        "max(-0.5 * x * x, -700.0)",
+        "GELU in float32: a tail at -inf that is not 0",
+        "gelu",
+    ),
+    Mutant(
+        "kernels/cpu/gelu.py",
         "_normal_below(low) + high * _mean_density(low, high)",
         "_normal_below(low) + low * _mean_density(low, high)",
         "GELU: the lower end for the higher",
@@ -1179,7 +1200,7 @@ GRAPHS = [
 GUARDS = [
     Mutant(
         PROGRAM,
-        "    if len(arrays) - len(others) > 1:\n        return True\n",
+        "            if known > 1:\n                return True\n",
         "",
         "sweep: no set of taken arrays, one array for two leaves",
         "program",
@@ -1203,8 +1224,8 @@ GUARDS = [
     ),
     Mutant(
         PROGRAM,
-        "np.may_share_memory(gradient, other) for other in others",
-        "False for other in others",
+        "array is not None and np.may_share_memory(gradient, array):",
+        "False:",
         "sweep: views of other arrays given to leaves",
         "program",
         "share_no_memory",

@@ -28,21 +28,22 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
         tensor([[21., 37.]])
     """
     input, weight, bias = as_tensors(input, weight, bias)
-    if weight.ndim != 2 or input.ndim == 0:
+    shape, weights = input.shape, weight.shape
+    if len(weights) != 2 or not shape:
         raise ValueError(
             "linear: weight must have shape (out_features, in_features) and input (..., "
-            f"in_features), got weight of shape {weight.shape} and input of shape {input.shape}"
+            f"in_features), got weight of shape {weights} and input of shape {shape}"
         )
-    if input.shape[-1] != weight.shape[1]:
+    if shape[-1] != weights[1]:
         raise ValueError(
-            f"linear: input has {input.shape[-1]} features, weight expects {weight.shape[1]} "
-            f"(input has shape {input.shape}, weight {weight.shape})"
+            f"linear: input has {shape[-1]} features, weight expects {weights[1]} "
+            f"(input has shape {shape}, weight {weights})"
         )
     if bias is None:
         return apply(linalg.Affine(), input, weight)
-    if bias.shape != weight.shape[:1]:
+    if bias.shape != weights[:1]:
         raise ValueError(
-            f"linear: bias must have shape {weight.shape[:1]}, one element for each row of weight, "
+            f"linear: bias must have shape {weights[:1]}, one element for each row of weight, "
             f"got shape {bias.shape}"
         )
     return apply(linalg.Affine(), input, weight, bias)
