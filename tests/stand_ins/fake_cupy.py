@@ -340,15 +340,23 @@ class Stack:
 
     def __init__(self, widths: Any, activations: Any) -> None:
         self._own = kernels.cpu.stack.Stack(widths, activations)
+        self._inputs, self._units = widths[0], sum(widths[1:])
         self.size = self._own.size
 
     def forward(self, x: Any, parameters: Any, keep: bool, spare: Any = None) -> Any:
-        def forward(x: Any, parameters: Any) -> Any:
-            out, passed = self._own.forward(x, parameters, keep)
-            return out, *passed.values
+        """Compute into memory given, as those for the CPU look at where values lie in it."""
+        lanes = kernels.cpu.stack.LANES
+        rows, more = -(-len(x) // lanes) * lanes, lanes * (lanes + 1)
+        after = np.empty_like(x, shape=(rows * (self._inputs + self._units) + more,))
+        before = np.empty_like(x, shape=(rows * self._units + more if keep else 0,))
 
-        out, *values = _given(perform(forward, _taken((x, parameters))))
-        return out, kernels.cpu.stack.Pass(parameters, kernels.cpu.stack.Values(*values))
+        def forward(x: Any, parameters: Any, *values: Any) -> Any:
+            out, _ = self._own.forward(x, parameters, keep, kernels.cpu.stack.Values(*values))
+            return out
+
+        arrays = x, parameters, after, before
+        out = _given(perform(forward, _taken(arrays), changes=True))
+        return out, kernels.cpu.stack.Pass(parameters, kernels.cpu.stack.Values(after, before))
 
     def backward(
         self, grad: Any, start: Any, end: Any, moved: int, gradient: Any, x_grad: Any = None
