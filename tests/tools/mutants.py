@@ -1103,6 +1103,14 @@ GRAPHS = [
     ),
     Mutant(
         CUDA,
+        "error.status == _ALLOCATION_FAILED",
+        "error.status != _ALLOCATION_FAILED",
+        "every error of cuBLAS taken for a lack of memory",
+        "device",
+        "cublas",
+    ),
+    Mutant(
+        CUDA,
         "with stream, allocator:",
         "with stream:",
         "a graph in memory that others are given",
