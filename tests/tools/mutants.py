@@ -1110,6 +1110,14 @@ GRAPHS = [
         "cublas",
     ),
     Mutant(
+        "kernels/gpu/product.py",
+        "c.data.ptr, n, _own_step(c, m * n), count",
+        "c.data.ptr, n, m * n, count",
+        "recorded products written side by side where their places lie apart",
+        "product",
+        "apart",
+    ),
+    Mutant(
         CUDA,
         "with stream, allocator:",
         "with stream:",
