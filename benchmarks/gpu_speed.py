@@ -22,6 +22,9 @@ from agrad.backend import kernels, move
 from agrad.study.networks import dense_network
 from agrad.train import capture_step, train_step
 
+Note = Callable[[str, Any], None]
+"""Stores a figure of a part of the measurements under a name."""
+
 
 class Missing(Exception):
     """A part of the measurements lacks a package, a tool or a data set."""
@@ -46,19 +49,18 @@ def make_batch(examples: int, features: int, classes: int) -> tuple[Any, Any]:
     return move(inputs, "cuda"), move(rng.integers(classes, size=examples), "cuda")
 
 
-def step(deadline: float, out: Path) -> dict[str, Any]:
+def step(deadline: float, out: Path, note: Note) -> None:
     """Race a step of the dense network, 30 hidden layers, with PyTorch's: eager and as a graph."""
     require("torch")
-    results = {}
     for width, batch_size in ((64, 128), (64, 1024), (256, 128), (1024, 128), (1024, 1024)):
         seconds = race(_steps(width, batch_size), rounds=6, steps=5)
         title = f"30 x {width}, tanh, batch {batch_size}"
         of_ratios = ratios(seconds, _PAIRS)
         show(title, seconds, of_ratios)
-        results[title] = {"seconds_by_round": seconds, "ratios": of_ratios}
+        note(title, {"seconds_by_round": seconds, "ratios": of_ratios})
         if time.monotonic() > deadline - 200:
-            return results | {"failed": f"out of time after {title}"}
-    return results
+            note("failed", f"out of time after {title}")
+            return
 
 
 _PAIRS = [
@@ -176,7 +178,7 @@ def _wait() -> None:
     cupy.cuda.runtime.deviceSynchronize()
 
 
-def convolution(deadline: float, out: Path) -> dict[str, Any]:
+def convolution(deadline: float, out: Path, note: Note) -> None:
     """Race convolutions with cuDNN's, forward plus backward, at the shapes of the CPU's race."""
     require("torch")
     import torch
@@ -184,13 +186,11 @@ def convolution(deadline: float, out: Path) -> dict[str, Any]:
 
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
-    results = {}
     for title, shape in SHAPES.items():
         seconds = race(_convolutions(shape), rounds=10, steps=10)
         of_ratios = ratios(seconds, [("agrad", "cuDNN")])
         show(title, seconds, of_ratios)
-        results[title] = {"seconds_by_round": seconds, "ratios": of_ratios}
-    return results
+        note(title, {"seconds_by_round": seconds, "ratios": of_ratios})
 
 
 def _convolutions(shape: Any) -> dict[str, Callable[[], object]]:
@@ -232,7 +232,7 @@ def _convolutions(shape: Any) -> dict[str, Callable[[], object]]:
     return {"agrad": agrad_step, "cuDNN": torch_step}
 
 
-def roofline(deadline: float, out: Path) -> dict[str, Any]:
+def roofline(deadline: float, out: Path, note: Note) -> None:
     """Time kernels, and relate their bandwidth to that of a copy."""
     import cupy
     from cupyx.profiler import benchmark
@@ -246,23 +246,23 @@ def roofline(deadline: float, out: Path) -> dict[str, Any]:
 
     copying = 2 * x.nbytes / seconds(lambda: cupy.copyto(out_array, x))
     print(f"  copy: {copying / 1e9:.0f} GB/s")
-    results: dict[str, Any] = {"copy_bytes_per_second": copying}
+    note("copy_bytes_per_second", copying)
     for name, arrays, function in _hot_kernels(x):
         median = seconds(function)
         rate = arrays * x.nbytes / median
-        results[name] = {"seconds": median, "bytes_per_second": rate, "of_copy": rate / copying}
+        note(name, {"seconds": median, "bytes_per_second": rate, "of_copy": rate / copying})
         print(f"  {name:<36} {rate / 1e9:6.0f} GB/s, {rate / copying:.2f} of a copy", flush=True)
     # At the size of a step's layers, the launch and the small number of blocks decide.
     for shape in ((128, 64), (1024, 64), (1024, 1024)):
         for name, _, function in _dense_kernels(*(_normal(prod(shape)).reshape(shape),) * 5):
             median = seconds(function)
-            results[f"{name}, {shape[0]} x {shape[1]}"] = {"seconds": median}
+            note(f"{name}, {shape[0]} x {shape[1]}", {"seconds": median})
             print(f"  {name:<36} {shape!s:<13} {1e6 * median:7.1f} us", flush=True)
     side = 8192
     square = _normal(side * side).reshape(side, side)
     rate = 2 * side**3 / seconds(lambda: square @ square)
     print(f"  matmul {side}: {rate / 1e12:.1f} TFLOP/s")
-    return results | {f"matmul {side}": {"flops_per_second": rate}}
+    note(f"matmul {side}", {"flops_per_second": rate})
 
 
 def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:

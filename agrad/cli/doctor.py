@@ -111,3 +111,9 @@ def _devices() -> Iterator[tuple[str, str]]:
             f"{gpu.name}, compute capability {gpu.compute_capability}, "
             f"{free:.1f} of {total:.1f} GiB free",
         )
+        try:
+            cuda.require_libraries(number)
+        except DeviceError as error:
+            yield "WARNING", f"cuda:{number} cannot be used: {error}"
+        else:
+            yield f"cuda:{number}", "compiles a kernel, runs it, and has cuBLAS"

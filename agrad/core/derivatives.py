@@ -304,7 +304,7 @@ def _gradients(
         else:
             arrays = paths.sweep(outputs, [seed.data for seed in seeds], _pull_arrays)
             found = {source: Tensor(array) for source, array in arrays.items()}
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         cuda.explain(error)
         raise
     if not retain_graph:

@@ -125,7 +125,7 @@ def compute(operation: Operation, arrays: tuple[Array, ...]) -> tuple[Operation,
         if type(operation).for_call is not Operation.for_call:
             operation = for_call(operation, arrays)
         out = operation.forward(*arrays)
-    except (ValueError, TypeError, IndexError, MemoryError, RuntimeError) as error:
+    except Exception as error:
         kinds = ", ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
         error.add_note(f"in {type(operation).__name__} of inputs {kinds}")
         cuda.explain(error)

@@ -534,7 +534,7 @@ class Tensor(Methods):
             return
         try:
             accumulate_from(self.node, Program(self.node).backward(seed, retain_graph))
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             cuda.explain(error)
             raise
 
@@ -1492,7 +1492,7 @@ def averages_along(
 
     try:
         end, grads = program.average(path, segments, extrapolate, retain_graph)
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         cuda.explain(error)
         raise
     return end.reshape(()), grads

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from agrad import random
+from agrad.backend import device_of, move
+from agrad.core.tensor import plain
 from agrad.data.arguments import integer
 from agrad.data.several import is_several, mapped, unpacked
 from agrad.data.subset import Collate, collate
@@ -218,7 +220,15 @@ class Batches:
 
     def _load(self, rows: Any) -> tuple[Any, ...]:
         if self._dataset is None:
-            batch = tuple(mapped(lambda array: array[rows], part) for part in self._arrays)
+            places: dict[str, Any] = {}
+
+            def taken(array: Any) -> Any:
+                device = device_of(plain(array))
+                if device not in places:
+                    places[device] = move(rows, device)  # once for all arrays of a device
+                return array[places[device]]
+
+            batch = tuple(mapped(taken, part) for part in self._arrays)
         else:
             examples = [self._dataset[int(row)] for row in rows]
             batch = tuple((self._collate or collate)(examples))

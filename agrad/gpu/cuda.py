@@ -7,6 +7,7 @@ import ctypes
 import gc
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -22,6 +23,7 @@ __all__ = [
     "driver_version",
     "explain",
     "failures_explained",
+    "free_memory",
     "gpus",
     "is_array",
     "new_pool",
@@ -29,6 +31,7 @@ __all__ = [
     "number_of",
     "record",
     "require_current",
+    "require_libraries",
     "to_device",
     "to_host",
 ]
@@ -92,8 +95,12 @@ def require_current(operation: str, array: Any) -> None:
 
 
 def new_stream() -> Any:
-    """Return a stream of the current GPU that can record launches."""
-    return _cupy("cuda").cuda.Stream()
+    """Return a stream of the current GPU that can record launches.
+
+    It does not wait for the default stream, nor that for it: if it did, work that another thread
+    puts on the default stream would fail while this one records, and the recording with it.
+    """
+    return _cupy("cuda").cuda.Stream(non_blocking=True)
 
 
 def synchronize() -> None:
@@ -106,14 +113,22 @@ def new_pool() -> Any:
     return _cupy("cuda").cuda.MemoryPool()
 
 
+def free_memory() -> None:
+    """Give back the memory that nobody refers to but CuPy's pool."""
+    gc.collect()
+    _cupy("cuda").get_default_memory_pool().free_all_blocks()
+
+
 @contextmanager
 def computing_on(stream: Any, pool: Any) -> Iterator[None]:
     """Compute on `stream`, with memory of `pool`, inside the block; wait for the GPU around it."""
     allocator = _cupy("cuda").cuda.using_allocator(pool.malloc)
     _cupy("cuda").cuda.runtime.deviceSynchronize()
     with stream, allocator:
-        yield
-    stream.synchronize()
+        try:
+            yield
+        finally:
+            stream.synchronize()
 
 
 _recording: ContextVar[bool] = ContextVar("agrad_recording", default=False)
@@ -144,7 +159,7 @@ def failures_explained() -> Iterator[None]:
     """Explain GPU failures raised inside the block."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         explain(error)
         raise
 
@@ -155,26 +170,55 @@ def explain(error: Exception) -> None:
     Raises:
         DeviceMemoryError: the GPU is out of memory.
         DeviceLostError: the GPU cannot compute anything more for this process.
+        DeviceError: CuPy lacks a library or a header of CUDA.
     """
     cupy = sys.modules.get("cupy")
     if cupy is None or _recording.get():  # waiting is not allowed while recording
         return
-    if isinstance(error, cupy.cuda.memory.OutOfMemoryError):
+    if _is_of_a_missing_file(error):
+        message = f"CuPy lacks a part of CUDA ({error}); {advice()}"
+        raise _with_notes(DeviceError(message), error) from error
+    # CuPy loads cuBLAS when it is first used, and has no such errors before.
+    cublas = sys.modules.get("cupy_backends.cuda.libs.cublas")
+    is_cublas = cublas is not None and isinstance(error, cublas.CUBLASError)
+    if isinstance(error, cupy.cuda.memory.OutOfMemoryError) or (
+        is_cublas and error.status == _ALLOCATION_FAILED  # type: ignore[attr-defined]
+    ):
         message = (
             f"the GPU is out of memory: {error}; use smaller batches, or release arrays (graphs "
             "kept by retain_graph=True, results of earlier steps)"
         )
         raise _with_notes(DeviceMemoryError(message), error) from error
-    if isinstance(error, cupy.cuda.runtime.CUDARuntimeError | cupy.cuda.driver.CUDADriverError):
+    cuda = cupy.cuda
+    if is_cublas or isinstance(error, cuda.runtime.CUDARuntimeError | cuda.driver.CUDADriverError):
         try:
             # After a kernel has failed, every call returns its error.
-            cupy.cuda.runtime.deviceSynchronize()
-        except cupy.cuda.runtime.CUDARuntimeError:
+            cuda.runtime.deviceSynchronize()
+        except cuda.runtime.CUDARuntimeError:
             message = (
                 f"the GPU has failed ({error}), and what it held is lost to this process; restart "
                 "it and resume from a checkpoint"
             )
             raise _with_notes(DeviceLostError(message), error) from error
+
+
+_ALLOCATION_FAILED = 3
+"""CUBLAS_STATUS_ALLOC_FAILED."""
+
+
+def _is_of_a_missing_file(error: Exception) -> bool:
+    """Return whether CuPy has not found a library or a header of CUDA's.
+
+    cuda.pathfinder, by which CuPy 14 looks for libraries, raises an error of its own, which CuPy
+    makes an ImportError for some of them. The compiler reports headers.
+    """
+    pathfinder = sys.modules.get("cuda.pathfinder")
+    if pathfinder is not None:
+        lacking = pathfinder.DynamicLibNotFoundError
+        if isinstance(error, lacking) or isinstance(error.__cause__, lacking):
+            return True
+    compiler = sys.modules["cupy"].cuda.compiler
+    return isinstance(error, compiler.CompileException) and "open source file" in str(error)
 
 
 def _with_notes(failure: DeviceError, error: Exception) -> DeviceError:
@@ -212,6 +256,30 @@ def gpus() -> list[Gpu]:
         capability = f"{properties['major']}.{properties['minor']}"
         found.append(Gpu(properties["name"].decode(), capability, free, total))
     return found
+
+
+def require_libraries(number: int) -> None:
+    """Compile and run a kernel on a GPU, and make a handle of cuBLAS.
+
+    Raises:
+        DeviceError: CuPy lacks a part of CUDA, or the GPU fails.
+    """
+    cupy = _cupy("cuda")
+    # CuPy does not compile a text again that it has compiled once.
+    text = f"#include <cuda_fp16.h>\n// {time.time_ns()}\n{_KERNEL}"
+    try:
+        with failures_explained(), cupy.cuda.Device(number):
+            cupy.RawModule(code=text).get_function("nothing")((1,), (1,), ())
+            cupy.cuda.device.get_cublas_handle()
+            cupy.cuda.runtime.deviceSynchronize()
+    except DeviceError:
+        raise
+    except Exception as error:
+        message = f"cuda:{number}: CuPy cannot compute there ({type(error).__name__}: {error})"
+        raise DeviceError(f"{message}; {advice()}") from error
+
+
+_KERNEL = 'extern "C" __global__ void nothing() {}'
 
 
 def driver_version() -> tuple[int, int] | None:

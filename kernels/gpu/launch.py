@@ -96,6 +96,9 @@ def of_pairs(kernel: Kernel, a: cupy.ndarray, b: cupy.ndarray, *parameters: floa
     return out
 
 
+SOURCES = sorted(path.name for path in Path(__file__).parent.glob("*.cu"))
+"""The CUDA files."""
+
 _REALS = np.dtype(np.float32), np.dtype(np.float64)
 _TYPES = {
     "bool": np.dtype(np.bool_),
@@ -115,8 +118,17 @@ def _form(name: str, type_: str, real: np.dtype[Any]) -> tuple[np.dtype[Any] | N
 
 
 def _compiled(source: str, name: str, real: np.dtype[Any]) -> Any:
+    return _module(source, real).get_function(name)
+
+
+def compile_file(source: str, real: str) -> None:
+    """Compile all kernels of a file for "float32" or "float64" into CuPy's cache on disk."""
+    _module(source, np.dtype(real)).compile()
+
+
+def _module(source: str, real: np.dtype[Any]) -> Any:
     options = (*OPTIONS, f"-Dreal={'float' if real == np.float32 else 'double'}")
-    return cupy.RawModule(code=text_of(source), options=options).get_function(name)
+    return cupy.RawModule(code=text_of(source), options=options)
 
 
 def text_of(source: str) -> str:

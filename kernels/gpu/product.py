@@ -26,7 +26,7 @@ def matmul(x1: cupy.ndarray, x2: cupy.ndarray, out: cupy.ndarray | None = None) 
 
     Arguments are those of `numpy.matmul`: an array of one axis is a row on the left and a column
     on the right, and axes before the last two broadcast. Inside `Recordable` all arrays have one
-    dtype, float32 or float64, and `out` is C-contiguous.
+    dtype, float32 or float64, and the matrices of `out` are C-contiguous and equally far apart.
 
     Raises:
         ValueError: The shapes do not fit.
@@ -64,7 +64,7 @@ class Recordable:
     CuPy is told to.
 
     Raises:
-        RuntimeError: cuBLAS fails, here or in a product.
+        cupy.cuda.cublas.CUBLASError: cuBLAS fails, here or in a product.
     """
 
     def __init__(self) -> None:
@@ -98,10 +98,11 @@ class Recordable:
         shape = (*batch, *(m,)[: x1.ndim - 1], *(n,)[: x2.ndim - 1])
         if out is None:
             out = cupy.empty(shape, x1.dtype)
-        elif out.shape != shape or out.dtype != x1.dtype or not out.flags.c_contiguous:
+        elif out.shape != shape or out.dtype != x1.dtype or _own_step(out, m * n) is None:
             raise ValueError(
                 f"matmul: out is a {out.dtype} array of shape {out.shape} and strides "
-                f"{out.strides}; pass a C-contiguous {x1.dtype} one of shape {shape}"
+                f"{out.strides}; pass a {x1.dtype} one of shape {shape} whose matrices are "
+                "C-contiguous and equally far apart"
             )
         elif cupy.may_share_memory(out, x1) or cupy.may_share_memory(out, x2):
             out[...] = self._matmul(x1, x2, None)
@@ -127,7 +128,7 @@ class Recordable:
         else:
             gemm = getattr(self._library, f"cublas{letter}gemmStridedBatched")
             factors = b.address, b.leading, b.step, a.address, a.leading, a.step
-            gemm(*sizes, one, *factors, zero, c.data.ptr, n, m * n, count)
+            gemm(*sizes, one, *factors, zero, c.data.ptr, n, _own_step(c, m * n), count)
 
 
 _active: ContextVar[Recordable | None] = ContextVar("agrad_recordable", default=None)
@@ -198,6 +199,16 @@ def _step(array: cupy.ndarray) -> int | None:
     return None if rest or step < 0 else step
 
 
+def _own_step(out: cupy.ndarray, size: int) -> int | None:
+    """Return the step of C-contiguous matrices of that size, or None if they are others."""
+    if out.flags.c_contiguous:
+        return size
+    if out.ndim < 3 or _layout(out) != (_PLAIN, out.shape[-1]):
+        return None
+    step = _step(out)
+    return step if step and step >= size else None
+
+
 def _sizes(x1: tuple[int, ...], x2: tuple[int, ...]) -> tuple[tuple[int, ...], int, int, int]:
     """Return the product's axes before its last two, and m, k, n, for the shapes of two operands.
 
@@ -259,12 +270,12 @@ def _cublas() -> ctypes.CDLL:
     major = cupy.cuda.runtime.runtimeGetVersion() // 1000
     windows = sys.platform == "win32"
     library = ctypes.CDLL(f"cublas64_{major}.dll" if windows else f"libcublas.so.{major}")
-    library.cublasGetStatusName.restype = ctypes.c_char_p
 
     def check(status: int, function: Any, arguments: tuple[Any, ...]) -> None:
         if status:
-            name = library.cublasGetStatusName(status).decode()
-            raise RuntimeError(f"{function.__name__}: {name} ({status})")
+            error = cupy.cuda.cublas.CUBLASError(status)  # as CuPy's own products raise
+            error.add_note(f"in {function.__name__}")
+            raise error
 
     for name, types in _prototypes():
         function = getattr(library, name)

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cupy_signatures
@@ -578,6 +579,18 @@ def arrays_of_host(state: Any) -> Iterator[Array]:
         yield state
 
 
+def test_a_batch_uploads_its_indices_once() -> None:
+    images, labels = digits()
+    arrays = images[:32], labels[:32]
+    expected = next(iter(Batches(*arrays, batch_size=8, seed=0)))
+    there = move(arrays[0], "cuda"), ag.tensor(arrays[1]).to("cuda")
+    with fake_cupy.waits() as noted:
+        x, y = next(iter(Batches(*there, batch_size=8, seed=0)))
+    assert noted == ["copy by asarray"]
+    np.testing.assert_array_equal(x.get(), expected[0])
+    np.testing.assert_array_equal(y.cpu().numpy(), expected[1])
+
+
 def test_texts_train_on_a_device() -> None:
     ag.seed(0)
     embedding, head = nn.Embedding(20, 4, padding_idx=0).to("cuda"), nn.Linear(8, 2).to("cuda")
@@ -719,6 +732,94 @@ def test_a_lost_gpu_is_explained(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> 
         x.cpu()
 
 
+class CUBLASError(RuntimeError):
+    """As CuPy's: it is made of a status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__({3: "CUBLAS_STATUS_ALLOC_FAILED"}.get(status, "CUBLAS_STATUS_OTHER"))
+        self.status = status
+
+
+def test_errors_of_cublas_are_explained(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = SimpleNamespace(CUBLASError=CUBLASError)
+    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs.cublas", library)
+    x, error = on_gpu([1.0]), CUBLASError(13)
+    with pytest.raises(CUBLASError) as caught:
+        apply(Fails(error), x)  # the device still answers
+    assert caught.value is error
+    with pytest.raises(DeviceMemoryError, match="out of memory: CUBLAS_STATUS_ALLOC_FAILED"):
+        apply(Fails(CUBLASError(3)), x)
+
+    def fail() -> None:
+        raise cupy.cuda.runtime.CUDARuntimeError("cudaErrorIllegalAddress")
+
+    monkeypatch.setattr(cupy.cuda.runtime, "deviceSynchronize", fail)
+    with pytest.raises(DeviceLostError, match=r"has failed \(CUBLAS_STATUS_OTHER\)"):
+        apply(Fails(CUBLASError(13)), x)
+
+
+class DynamicLibNotFoundError(RuntimeError):
+    """As cuda.pathfinder's."""
+
+
+def errors_of_missing_files() -> Iterator[Exception]:
+    """What CuPy 14 raises without NVRTC, without cuBLAS, and without the headers."""
+    yield DynamicLibNotFoundError('Failure finding "libnvrtc.so.13"')
+    error = ImportError('Failure finding "libcublasLt.so.13"')
+    error.__cause__ = DynamicLibNotFoundError()
+    yield error
+    yield fake_cupy.CompileException('could not open source file "cuda_fp16.h"')
+
+
+@pytest.fixture
+def pathfinder(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(DynamicLibNotFoundError=DynamicLibNotFoundError)
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", found)
+    monkeypatch.setattr(cuda, "driver_version", lambda: (13, 0))
+
+
+MISSING = ["libnvrtc", "libcublasLt", "cuda_fp16"]
+
+
+@pytest.mark.usefixtures("pathfinder")
+@pytest.mark.parametrize("error", list(errors_of_missing_files()), ids=MISSING)
+def test_a_missing_library_is_named_and_what_to_install(error: Exception) -> None:
+    name = str(error).rpartition('"')[0]
+    with pytest.raises(DeviceError, match=rf'{name}.*pip install "agrad\[cuda13x\]"') as caught:
+        apply(Fails(error), on_gpu([1.0]))
+    assert caught.value.__notes__ == ["in Fails of inputs float32[1]"]
+
+
+@pytest.mark.usefixtures("pathfinder")
+def test_the_doctor_tries_the_libraries(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+
+    class Module(fake_cupy.RawModule):
+        def get_function(self, name: str) -> Callable[..., None]:
+            compiled.append(self.code)
+            return super().get_function(name)
+
+    def lacks() -> None:
+        raise next(error for error in errors_of_missing_files() if "cublas" in str(error))
+
+    monkeypatch.setattr(cupy, "RawModule", Module)
+    lines = invoke("doctor").output.splitlines()
+    assert lines[-1] == "cuda:1   compiles a kernel, runs it, and has cuBLAS"
+    assert len(set(compiled)) == 2  # none is found in CuPy's cache
+    monkeypatch.setattr(cupy.cuda.device, "get_cublas_handle", lacks)
+    result = invoke("doctor")
+    assert result.exit_code == 0
+    warning = " ".join(result.output.split("WARNING", 2)[1].split())
+    assert warning.startswith("cuda:0 cannot be used: CuPy lacks a part of CUDA")
+    assert 'libcublasLt.so.13"); the driver supports CUDA 13.0' in warning
+
+    def fails() -> None:
+        raise cupy.cuda.runtime.CUDARuntimeError("cudaErrorNoKernelImageForDevice")
+
+    monkeypatch.setattr(cupy.cuda.device, "get_cublas_handle", fails)
+    assert "NoKernelImage" in invoke("doctor").output
+
+
 def test_other_errors_are_left_alone() -> None:
     with pytest.raises(MemoryError) as caught:
         apply(Fails(MemoryError("Unable to allocate")), on_gpu([1.0]))
@@ -824,8 +925,9 @@ def test_the_doctor_finds_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert found["data"] == f"{tmp_path} (set by AGRAD_DATA)"
     assert found["driver"] == "for CUDA 13.0"
     assert found["CuPy"] == "14.2.0"
-    line = "Stand-in, compute capability 9.0, 3.0 of 4.0 GiB free"
-    assert found["cuda:0"] == found["cuda:1"] == line
+    lines = result.output.splitlines()
+    for device in "cuda:0", "cuda:1":
+        assert f"{device}   Stand-in, compute capability 9.0, 3.0 of 4.0 GiB free" in lines
 
 
 def test_the_doctor_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,7 @@ NAMES = [
     *("Stream.begin_capture", "Stream.end_capture", "Stream.is_capturing", "Stream.synchronize"),
     *("Stream.__enter__", "Graph.launch", "MemoryPool.malloc", "MemoryPool.free_all_blocks"),
     *("get_current_stream", "using_allocator", "runtime.deviceSynchronize"),
+    *("compiler.CompileException", "device.get_cublas_handle"),
 ]
 
 

@@ -97,18 +97,6 @@ const char* take_calls()
 /// For the tests: let the function of that name fail; "" for none.
 void let_fail(const char* name) { failing = name; }
 
-const char* cublasGetStatusName(cublasStatus_t status)
-{
-    switch (status) {
-    case CUBLAS_STATUS_SUCCESS: return "CUBLAS_STATUS_SUCCESS";
-    case CUBLAS_STATUS_NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
-    case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
-    case CUBLAS_STATUS_EXECUTION_FAILED: return "CUBLAS_STATUS_EXECUTION_FAILED";
-    case CUBLAS_STATUS_INTERNAL_ERROR: return "CUBLAS_STATUS_INTERNAL_ERROR";
-    }
-    return "<unknown>";
-}
-
 cublasStatus_t cublasCreate_v2(cublasHandle_t* handle)
 {
     *handle = *handles.insert(new cublasContext).first;

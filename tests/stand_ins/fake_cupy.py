@@ -21,7 +21,7 @@ import pytest
 from agrad.kernels.cpu.jit import Kernel
 from cupy_signatures import METHODS, SIGNATURES, signature
 from fake_graphs import call_library, copy_from_host, look, mapped, perform, waits
-from fake_memory import MemoryPool, memory_of, using_allocator
+from fake_memory import MemoryPool, get_default_memory_pool, memory_of, using_allocator
 
 from agrad import kernels
 
@@ -74,6 +74,11 @@ class MemoryPointer:
     def __init__(self, owner: "ndarray") -> None:
         self.owner = owner
 
+    @property
+    def ptr(self) -> int:
+        """The address."""
+        return self.owner.host.ctypes.data
+
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array of the host's that is taken for one on the device that is current.
@@ -105,6 +110,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     ndim = property(lambda self: self.host.ndim)
     size = property(lambda self: self.host.size)
     nbytes = property(lambda self: self.host.nbytes)
+    itemsize = property(lambda self: self.host.itemsize)
+    flags = property(lambda self: SimpleNamespace(c_contiguous=self.host.flags.c_contiguous))
     T = property(lambda self: ndarray(self.host.T))
     mT = property(lambda self: ndarray(self.host.mT))
 
@@ -328,9 +335,49 @@ def _uniform(shape: tuple[int, ...], key: Any) -> np.ndarray:
     return np.random.Generator(np.random.Philox(int(key))).random(shape, np.float32)
 
 
+class Stack:
+    """The kernels for stacks of layers, whose arrays are the device's."""
+
+    def __init__(self, widths: Any, activations: Any) -> None:
+        self._own = kernels.cpu.stack.Stack(widths, activations)
+        self._inputs, self._units = widths[0], sum(widths[1:])
+        self.size = self._own.size
+
+    def forward(self, x: Any, parameters: Any, keep: bool, spare: Any = None) -> Any:
+        """Compute into memory given, as those for the CPU look at where values lie in it."""
+        lanes = kernels.cpu.stack.LANES
+        rows, more = -(-len(x) // lanes) * lanes, lanes * (lanes + 1)
+        after = np.empty_like(x, shape=(rows * (self._inputs + self._units) + more,))
+        before = np.empty_like(x, shape=(rows * self._units + more if keep else 0,))
+
+        def forward(x: Any, parameters: Any, *values: Any) -> Any:
+            out, _ = self._own.forward(x, parameters, keep, kernels.cpu.stack.Values(*values))
+            return out
+
+        arrays = x, parameters, after, before
+        out = _given(perform(forward, _taken(arrays), changes=True))
+        return out, kernels.cpu.stack.Pass(parameters, kernels.cpu.stack.Values(after, before))
+
+    def backward(
+        self, grad: Any, start: Any, end: Any, moved: int, gradient: Any, x_grad: Any = None
+    ) -> None:
+        def backward(grad: Any, here: Any, there: Any, gradient: Any, x_grad: Any) -> None:
+            passes = [
+                kernels.cpu.stack.Pass(parameters, kernels.cpu.stack.Values(*values))
+                for parameters, *values in (here, there)
+            ]
+            self._own.backward(grad, *passes, moved, gradient, x_grad)
+
+        arrays = [(one.parameters, *one.values) for one in (start, end)]
+        perform(backward, _taken((grad, *arrays, gradient, x_grad)), changes=True)
+
+
+_STACK = SimpleNamespace(Stack=Stack)
 _PRODUCT = SimpleNamespace(Recordable=fake_graphs.Recordable, matmul=fake_graphs.matmul)
 _RANDOM = SimpleNamespace(uniform=_uniform)
-_GPU = SimpleNamespace(**vars(kernels.cpu) | {"product": _PRODUCT, "random": _RANDOM})
+_GPU = SimpleNamespace(
+    **vars(kernels.cpu) | {"product": _PRODUCT, "random": _RANDOM, "stack": _STACK}
+)
 """The kernels for the CPU, and what those for GPUs have beyond."""
 
 
@@ -340,6 +387,20 @@ def _asarray(array: Any) -> ndarray:
         return ndarray(array.copy())
     here = array.device.id == Device.current
     return array if here else _given(perform(np.copy, (array.host,)))
+
+
+class CompileException(Exception):
+    pass
+
+
+class RawModule:
+    """CUDA C that is compiled and does nothing."""
+
+    def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
+        self.code = code
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        return lambda grid, block, arguments: None
 
 
 def make() -> SimpleNamespace:
@@ -356,10 +417,14 @@ def make() -> SimpleNamespace:
         __version__="14.2.0",
         ndarray=ndarray,
         asarray=_asarray,
+        get_default_memory_pool=get_default_memory_pool,
+        RawModule=RawModule,
         cuda=SimpleNamespace(
             Device=Device,
             MemoryPool=MemoryPool,
             Stream=fake_graphs.Stream,
+            compiler=SimpleNamespace(CompileException=CompileException),
+            device=SimpleNamespace(get_cublas_handle=lambda: 1),
             driver=SimpleNamespace(CUDADriverError=type("CUDADriverError", (RuntimeError,), {})),
             get_current_stream=fake_graphs.get_current_stream,
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),

@@ -7,6 +7,7 @@ changed hands is made of it.
 """
 
 import gc
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -93,14 +94,17 @@ def synchronize_device() -> None:
 
 
 class Stream:
-    """A stream that, as CuPy's own by default, waits for the default stream, which waits for it."""
+    """A stream that waits for the default stream, which waits for it, unless `non_blocking`."""
+
+    def __init__(self, *, non_blocking: bool = False) -> None:
+        self.non_blocking = non_blocking
 
     def __enter__(self) -> "Stream":
-        _streams.append(self)
+        _current.streams.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        _streams.pop()
+        _current.streams.pop()
 
     def synchronize(self) -> None:
         """Wait for what was issued on the stream."""
@@ -110,7 +114,7 @@ class Stream:
     def begin_capture(self, mode: int | None = None) -> None:
         """Record from now on what is issued on this stream."""
         global _capturing
-        if self is _streams[0]:
+        if self is _DEFAULT:
             raise RuntimeError("cannot capture on the default (legacy) stream")
         if _capturing is not None:
             raise CUDARuntimeError("cudaErrorIllegalState: a stream is capturing")
@@ -135,14 +139,24 @@ class Stream:
         return True
 
 
-_streams = [Stream()]
-"""The default stream, and those that were made current, the last of which is."""
+_DEFAULT = Stream()
+"""The default stream, of all threads."""
+
+
+class _Current(threading.local):
+    """The default stream, and those that this thread made current, the last of which is."""
+
+    def __init__(self) -> None:
+        self.streams = [_DEFAULT]
+
+
+_current = _Current()
 
 _capturing: "Capture | None" = None
 
 
 def get_current_stream() -> Stream:
-    return _streams[-1]
+    return _current.streams[-1]
 
 
 def _capture() -> "Capture | None":
@@ -153,9 +167,11 @@ def _capture() -> "Capture | None":
             or what has been recorded is invalid.
     """
     stream = get_current_stream()
-    if _capturing is None or stream not in (_streams[0], _capturing.stream):
+    if _capturing is None or stream not in (_DEFAULT, _capturing.stream):
         return None
-    if stream is _streams[0]:
+    if stream is _DEFAULT:
+        if _capturing.stream.non_blocking:
+            return None
         raise _capturing.spoiled("cudaErrorStreamCaptureImplicit: work on the default stream")
     _capturing.require_valid()
     return _capturing
@@ -351,23 +367,29 @@ class Recordable:
     """As that of `agrad.kernels.gpu.product`: lets products in its `with` blocks be recorded."""
 
     def __enter__(self) -> "Recordable":
-        _recordables.append((self, get_current_stream()))
+        _entered.recordables.append((self, get_current_stream()))
         return self
 
     def __exit__(self, *error: object) -> None:
-        _recordables.pop()
+        _entered.recordables.pop()
 
 
-_recordables: list[tuple[Recordable, Stream]] = []
-"""Those entered, with their streams."""
+class _Entered(threading.local):
+    """Those entered by this thread, with their streams."""
+
+    def __init__(self) -> None:
+        self.recordables: list[tuple[Recordable, Stream]] = []
+
+
+_entered = _Entered()
 
 
 def matmul(x1: np.ndarray, x2: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Multiply as that of `agrad.kernels.gpu.product`, in a kernel's place."""
-    if not _recordables:
+    if not _entered.recordables:
         call_library("cuBLAS")
         return np.matmul(x1, x2, out=out)
-    recordable, stream = _recordables[-1]
+    recordable, stream = _entered.recordables[-1]
     if stream is not get_current_stream():
         raise RuntimeError("matmul: it would be on the stream on which Recordable was entered")
     if x1.dtype != x2.dtype or x1.dtype not in (np.float32, np.float64):

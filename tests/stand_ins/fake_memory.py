@@ -4,6 +4,7 @@ CuPy's pools hand out again what nobody refers to any more. NumPy's arrays never
 have lain; so what a device would do to memory that has changed hands is done to it on purpose.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -33,18 +34,31 @@ class _Gone:
 
 
 _DEFAULT = MemoryPool()
-_pools = [_DEFAULT]
+
+
+class _Current(threading.local):
+    """The default pool, and those that this thread allocates from, the last of which is used."""
+
+    def __init__(self) -> None:
+        self.pools = [_DEFAULT]
+
+
+_current = _Current()
 _clock = count()
 
 
 @contextmanager
 def using_allocator(allocator: Any) -> Iterator[None]:
     """Make arrays inside the `with` block in the pool whose method `malloc` is given."""
-    _pools.append(allocator.__self__)
+    _current.pools.append(allocator.__self__)
     try:
         yield
     finally:
-        _pools.pop()
+        _current.pools.pop()
+
+
+def get_default_memory_pool() -> MemoryPool:
+    return _DEFAULT
 
 
 class Memory:
@@ -59,7 +73,7 @@ class Memory:
 
     def __init__(self, root: np.ndarray) -> None:
         self.root = root
-        self.pool = ref(_pools[-1])
+        self.pool = ref(_current.pools[-1])
         self.taken = next(_clock)
         self.freed: int | None = None
 

@@ -1134,6 +1134,22 @@ GRAPHS = [
     ),
     Mutant(
         CUDA,
+        "error.status == _ALLOCATION_FAILED",
+        "error.status != _ALLOCATION_FAILED",
+        "every error of cuBLAS taken for a lack of memory",
+        "device",
+        "cublas",
+    ),
+    Mutant(
+        "kernels/gpu/product.py",
+        "c.data.ptr, n, _own_step(c, m * n), count",
+        "c.data.ptr, n, m * n, count",
+        "recorded products written side by side where their places lie apart",
+        "product",
+        "apart",
+    ),
+    Mutant(
+        CUDA,
         "with stream, allocator:",
         "with stream:",
         "a graph in memory that others are given",

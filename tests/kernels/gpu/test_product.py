@@ -38,6 +38,14 @@ class DeviceArray(np.ndarray):
     data = property(lambda self: SimpleNamespace(ptr=self.ctypes.data))
 
 
+class CUBLASError(RuntimeError):
+    """As CuPy's: it is made of a status, whose name is its message."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__({13: "CUBLAS_STATUS_EXECUTION_FAILED"}[status])
+        self.status = status
+
+
 class HostCupy(host_cuda.HostCupy):
     """NumPy under CuPy's name, with what a `Recordable` asks CuPy for."""
 
@@ -47,6 +55,7 @@ class HostCupy(host_cuda.HostCupy):
         self.capability = "90"
         self.compute_type = 0
         self.cuda = SimpleNamespace(
+            cublas=SimpleNamespace(CUBLASError=CUBLASError),
             Device=lambda: SimpleNamespace(compute_capability=self.capability),
             # As CuPy does, whose own import makes the library known under its bare name.
             device=SimpleNamespace(get_cublas_handle=lambda: ctypes.CDLL(str(library))),
@@ -403,9 +412,11 @@ def test_tf32_only_where_cupy_is_told(host: Host, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("name", ["Create_v2", "SetMathMode", "SetStream_v2", "SetWorkspace_v2"])
 def test_a_recording_that_cublas_refuses(name: str, host: Host) -> None:
     host.library.let_fail(f"cublas{name}".encode())
-    message = rf"^cublas{name}: CUBLAS_STATUS_EXECUTION_FAILED \(13\)$"
-    with pytest.raises(RuntimeError, match=message), host.product.Recordable():
+    message = r"^CUBLAS_STATUS_EXECUTION_FAILED"
+    with pytest.raises(CUBLASError, match=message) as caught, host.product.Recordable():
         pass
+    assert caught.value.status == 13
+    assert caught.value.__notes__ == [f"in cublas{name}"]
     host.calls()
     assert host.product.matmul(host.cupy.ones(2), host.cupy.ones(2)) == 2
     assert host.calls() == []
@@ -418,8 +429,32 @@ def test_a_product_that_cublas_refuses(name: str, dtype: type, host: Host) -> No
     name = f"cublas{'S' if dtype == np.float32 else 'D'}{name}"
     with host.product.Recordable():
         host.library.let_fail(name.encode())
-        with pytest.raises(RuntimeError, match=rf"^{name}: CUBLAS_STATUS_EXECUTION_FAILED \(13\)"):
+        with pytest.raises(CUBLASError, match=r"^CUBLAS_STATUS_EXECUTION_FAILED") as caught:
             host.product.matmul(x, x)
+    assert caught.value.__notes__ == [f"in {name}"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_results_may_lie_apart(dtype: type, host: Host) -> None:
+    """As the gradients of the weights of equal layers do, each with a bias behind it."""
+    rng = np.random.default_rng(0)
+    x, y = (
+        rng.integers(-9, 9, shape).astype(dtype).view(DeviceArray)
+        for shape in ((3, 2, 5), (3, 5, 4))
+    )
+    whole = np.full((3, 10), 5, dtype).view(DeviceArray)
+    out = whole[:, :8].reshape(3, 2, 4)
+    assert np.shares_memory(out, whole)
+    with host.product.Recordable():
+        host.calls()
+        assert host.product.matmul(x, y, out=out) is out
+        assert len(host.calls()) == 1
+        np.testing.assert_array_equal(out, np.matmul(x, y))
+        assert (whole[:, 8:] == 5).all()
+        apart = np.empty((3, 2, 8), dtype).view(DeviceArray)[:, :, ::2]
+        for wrong in apart, np.empty((3, 4, 2), dtype).view(DeviceArray).swapaxes(1, 2):
+            with pytest.raises(ValueError, match="C-contiguous and equally far apart"):
+                host.product.matmul(x, y, out=wrong)
 
 
 def test_wrong_dtypes_are_refused(host: Host) -> None:

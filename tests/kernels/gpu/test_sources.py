@@ -94,6 +94,24 @@ def test_included_files_are_part_of_the_text_once(launch: ModuleType) -> None:
     assert text.index("struct Segment {") < text.index("double softplus(double a")
 
 
+def test_every_source_can_be_compiled_beforehand(
+    launch: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert launch.SOURCES == host_cuda.SOURCES
+    compiled = []
+
+    class Module:
+        def __init__(self, *, code: str, options: tuple[str, ...]) -> None:
+            self.made_of = code, options
+
+        def compile(self) -> None:
+            compiled.append(self.made_of)
+
+    monkeypatch.setattr(launch.cupy, "RawModule", Module, raising=False)
+    launch.compile_file("dense.cu", "float64")
+    assert compiled == [(launch.text_of("dense.cu"), (*launch.OPTIONS, "-Dreal=double"))]
+
+
 @pytest.mark.parametrize("source", host_cuda.SOURCES)
 def test_no_source_depends_on_the_architecture(source: str, launch: ModuleType) -> None:
     assert "__CUDA_ARCH" not in launch.text_of(source)
