@@ -1,8 +1,7 @@
 """One training step: eager, and captured."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,9 +28,6 @@ __all__ = [
 ]
 
 LossFunction = Callable[[Tensor, Any], Tensor]
-
-Models = tuple[Module | Captured, Module | Captured]
-"""The model for a batch, and for the rows that a step is measured on."""
 
 
 def train_step(
@@ -76,48 +72,44 @@ def train_step(
         ... )
         True
     """
-    return _step_explained((model, model), optimizer, loss_function, inputs, targets)
+    return _Step((model, model), optimizer, loss_function).explained(inputs, targets)
 
 
-def _step_explained(
-    models: Models,
-    optimizer: Optimizer,
-    loss_function: LossFunction,
-    inputs: Any,
-    targets: Any,
-) -> float:
-    """Make a step; if a value is not finite, name the first operation that made one."""
-    draws = random.get_state()
-    try:
-        # Our own error reports an overflow once, and better.
-        with np.errstate(all="ignore"), cuda.failures_explained():
-            return _step(models, optimizer, loss_function, inputs, targets)
-    except NonFiniteError as error:
-        cause = _cause(models[0], inputs, targets, loss_function, draws)
+class _Step(NamedTuple):
+    """The training step: called with inputs and targets, it returns the loss before the step."""
+
+    models: tuple[Module | Captured, Module | Captured]
+    """The model for a batch, and for the rows that a step is measured on."""
+    optimizer: Optimizer
+    loss_function: LossFunction
+
+    def explained(self, inputs: Any, targets: Any) -> float:
+        """Make a step; if a value is not finite, name the first operation that made one."""
+        draws = random.get_state()
+        try:
+            # Our own error reports an overflow once, and better.
+            with np.errstate(all="ignore"), cuda.failures_explained():
+                return self(inputs, targets)
+        except NonFiniteError as error:
+            cause = _cause(self.models[0], inputs, targets, self.loss_function, draws)
+            self.optimizer.zero_grad()
+            raise NonFiniteError(f"{error}; {cause}") from error
+
+    def __call__(self, inputs: Any, targets: Any) -> float:
+        (model, on_rows), optimizer, loss_function = self
+        require_targets("train", loss_function, targets)
         optimizer.zero_grad()
-        raise NonFiniteError(f"{error}; {cause}") from error
-
-
-def _step(
-    models: Models,
-    optimizer: Optimizer,
-    loss_function: LossFunction,
-    inputs: Any,
-    targets: Any,
-) -> float:
-    require_targets("train", loss_function, targets)
-    optimizer.zero_grad()
-    x, (model, on_rows) = mapped(as_tensor, inputs), models
-    size = optimizer.probe_size
-    count = examples("train", x) if size is not None or is_several(x) else 0
-    if size is None or size >= count:
-        return optimizer.step(loss_function(call(model, x), targets))
-    first = mapped(lambda tensor: tensor.data[:size], x)
-    with noting_calls() as calls:
-        loss = loss_function(call(model, x), targets)
-    with part_of(calls):
-        rows = loss_function(call(on_rows, first), plain(targets)[:size])
-    return optimizer.step(loss, rows)
+        x = mapped(as_tensor, inputs)
+        size = optimizer.probe_size
+        count = examples("train", x) if size is not None or is_several(x) else 0
+        if size is None or size >= count:
+            return optimizer.step(loss_function(call(model, x), targets))
+        first = mapped(lambda tensor: tensor.data[:size], x)
+        with noting_calls() as calls:
+            loss = loss_function(call(model, x), targets)
+        with part_of(calls):
+            rows = loss_function(call(on_rows, first), plain(targets)[:size])
+        return optimizer.step(loss, rows)
 
 
 def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> None:
@@ -234,11 +226,11 @@ class CapturedStep:
         loss_function: LossFunction,
     ) -> None:
         self._parts = model, optimizer, loss_function
-        # Each keeps the arrays of its last call, of one shape.
-        self._forwards = capture(model), capture(model)
+        # Each captured model keeps the arrays of its last call, of one shape.
+        self._step = _Step((capture(model), capture(model)), optimizer, loss_function)
         # While a step is recorded, the loss that it returns is an array.
-        body: Callable[..., Any] = partial(_step, self._forwards, optimizer, loss_function)
-        self._recorded = RecordedStep(body, model, self._forwards, optimizer)
+        body: Callable[..., Any] = self._step
+        self._recorded = RecordedStep(body, model, self._step.models, optimizer)
 
     def __getstate__(self) -> tuple[Any, ...]:
         """Copy and pickle only the parts; a copy records again at its first step."""
@@ -253,5 +245,4 @@ class CapturedStep:
         return self._eager(inputs, targets) if loss is None else loss
 
     def _eager(self, inputs: Any, targets: Any) -> float:
-        _, optimizer, loss_function = self._parts
-        return _step_explained(self._forwards, optimizer, loss_function, inputs, targets)
+        return self._step.explained(inputs, targets)
