@@ -107,9 +107,10 @@ class Pin:
             if isinstance(array, np.ndarray):
                 array.setflags(write=False)
 
-    def __del__(self) -> None:
+    # The class is a default, since at the interpreter's exit the module's names may be gone.
+    def __del__(self, host_array: type[Any] = np.ndarray) -> None:
         for array in self.arrays:
-            if isinstance(array, np.ndarray):
+            if isinstance(array, host_array):
                 array.setflags(write=True)
 
     def holds(self, array: Array) -> bool:
