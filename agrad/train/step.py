@@ -1,7 +1,8 @@
 """One training step: eager, and captured."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,8 @@ def train_step(
     return _Step((model, model), optimizer, loss_function).explained(inputs, targets)
 
 
-class _Step(NamedTuple):
+@dataclass(frozen=True)
+class _Step:
     """The training step: called with inputs and targets, it returns the loss before the step."""
 
     models: tuple[Module | Captured, Module | Captured]
@@ -96,7 +98,7 @@ class _Step(NamedTuple):
             raise NonFiniteError(f"{error}; {cause}") from error
 
     def __call__(self, inputs: Any, targets: Any) -> float:
-        (model, on_rows), optimizer, loss_function = self
+        (model, on_rows), optimizer, loss_function = self.models, self.optimizer, self.loss_function
         require_targets("train", loss_function, targets)
         optimizer.zero_grad()
         x = mapped(as_tensor, inputs)
@@ -227,10 +229,11 @@ class CapturedStep:
     ) -> None:
         self._parts = model, optimizer, loss_function
         # Each captured model keeps the arrays of its last call, of one shape.
-        self._step = _Step((capture(model), capture(model)), optimizer, loss_function)
+        forwards = capture(model), capture(model)
+        self._step = _Step(forwards, optimizer, loss_function)
         # While a step is recorded, the loss that it returns is an array.
         body: Callable[..., Any] = self._step
-        self._recorded = RecordedStep(body, model, self._step.models, optimizer)
+        self._recorded = RecordedStep(body, model, forwards, optimizer)
 
     def __getstate__(self) -> tuple[Any, ...]:
         """Copy and pickle only the parts; a copy records again at its first step."""
