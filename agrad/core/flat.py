@@ -234,7 +234,7 @@ class GradientPlaces:
 
     Args:
         leaves: the leaves, None for those that need no gradient.
-        runs: the numbers of leaves whose gradients some operation writes one behind the other.
+        runs: the numbers of leaves whose gradients one operation writes into adjacent memory.
     """
 
     def __init__(self, leaves: Sequence[Tensor | None], runs: Sequence[Sequence[int]] = ()) -> None:
@@ -253,7 +253,7 @@ class GradientPlaces:
     def arrays(self) -> tuple[list[Array | None], list[Array | None]]:
         """Return an array for the gradient of each leaf, and one for those of each run.
 
-        It is None for leaves outside any `Flat`, and for runs that do not lie so in one.
+        The array is None for a leaf outside any `Flat`, and for a run not adjacent in one.
         """
         arrays: list[Array | None] = [None] * self._count
         wholes: list[Array | None] = [None] * len(self._runs)
@@ -270,7 +270,7 @@ class GradientPlaces:
 
 
 def _run_of(homes: Sequence[Home | None]) -> tuple[weakref.ref[Flat], slice] | None:
-    """Return the `Flat` in which leaves lie one behind the other, and the slice of its arrays."""
+    """Return the `Flat` in which the leaves are adjacent, and their slice of its arrays."""
     first = homes[0]
     flat = None if first is None else first.flat()
     if first is None or flat is None:
@@ -282,7 +282,7 @@ def _run_of(homes: Sequence[Home | None]) -> tuple[weakref.ref[Flat], slice] | N
 
 
 def joined(arrays: Sequence[Array]) -> Array | None:
-    """Return the view of the one-dimensional array whose parts these are, one behind the other."""
+    """Return one view of all the arrays; None unless they are adjacent parts of one array."""
     base = arrays[0].base
     if type(base) is not np.ndarray or base.ndim != 1 or not base.flags.c_contiguous:
         return None

@@ -17,7 +17,7 @@ Hook = Callable[[Any], Any]
 
 
 class RemovableHandle:
-    """Removes a hook from what it was registered on.
+    """Removes a hook from the object that it is registered on.
 
     In a `with` statement it removes the hook at the end of the block.
     """
@@ -48,7 +48,7 @@ class RemovableHandle:
 
 
 class Hooked(Operation):
-    """The operation of a node, whose result's gradient goes through hooks first.
+    """An operation of a graph whose result's gradient goes through hooks first.
 
     Attributes:
         operation: the operation as it was called.
@@ -64,7 +64,7 @@ class Hooked(Operation):
         return self.operation.forward(*inputs)
 
     def hooked(self, grad: Any) -> Any:
-        """Return what the hooks make of a gradient, an array or a recorded Tensor.
+        """Return a gradient, an array or a recorded Tensor, as the hooks leave it.
 
         Raises:
             ValueError: a hook returns a gradient of another shape.

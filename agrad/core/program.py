@@ -20,6 +20,7 @@ import numpy as np
 
 from agrad.backend import Array, as_array
 from agrad.core.anomaly import check_gradients, check_result, first_anomaly, recorded_at
+from agrad.core.hooks import unhooked
 from agrad.errors import FreedGraphError, NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import holds
@@ -71,7 +72,7 @@ class Node:
 
     def free(self) -> None:
         """Drop every array, including the operation's own, and every reference to other nodes."""
-        self.operation = type(self.operation)  # type: ignore[assignment]
+        self.operation = type(unhooked(self.operation))  # type: ignore[assignment]
         self.inputs, self.parents, self.pins = (), (), []
         self.out = None  # type: ignore[assignment]
 
@@ -138,11 +139,10 @@ def compute(operation: Operation, arrays: tuple[Array, ...]) -> tuple[Operation,
 
 
 class Run(NamedTuple):
-    """A forward run: the arrays in the slots, the operations called, the steps not run again."""
+    """A forward run: the arrays in the slots, and the operations called."""
 
     values: Values
     called: dict[Step, Operation]
-    reused: set[Step]
 
 
 class Step:
@@ -170,7 +170,6 @@ class Step:
     def take_over(self, run: Run, start: Run) -> None:
         """Use the results of an earlier run."""
         run.values[self.result] = start.values[self.result]
-        run.reused.add(self)
 
     def release(self, old: Values, run: Run) -> None:
         """Drop the arrays of an earlier run that the results of `run` will replace."""
@@ -180,7 +179,7 @@ class Step:
         """Pull the gradient of the result back to the inputs."""
         _, _, start, end, program = sweep
         operation, inputs, out = start.called[self], self.inputs(start), start.values[self.result]
-        if end is start or self in end.reused:
+        if end.values[self.result] is out:  # the step was not run again
             found = operation.backward(grad, self.needs, out, *inputs)
         else:
             ends = Point(end.values[self.result], self.inputs(end))
@@ -231,8 +230,7 @@ class Program:
         count: the number of steps recorded.
         steps, backwards: the steps in the order of a run, and of a reverse sweep.
         result: the result's slot.
-        leaves: the slot of each leaf.
-        replaced: leaves and the slots of values they held earlier in the recording.
+        leaves: the slots of each leaf, one for each array that it held in the recording.
         recorded: the run that was recorded.
     """
 
@@ -248,24 +246,23 @@ class Program:
             recording = [(node, node.operation, node.parents) for node in self.nodes]
         self.count = len(recording)
         slot_of: dict[Any, int] = {node: i for i, (node, _, _) in enumerate(recording)}
-        values, called, _ = self.recorded = Run([node.out for node, _, _ in recording], {}, set())
-        self.leaves: dict[Any, int] = {}
-        self.replaced: list[tuple[Any, int]] = []
+        values, called = self.recorded = Run([node.out for node, _, _ in recording], {})
+        self.leaves: dict[Any, list[int]] = {}
         self.steps: list[Step] = []
         for leaf, array in (leaves or {}).items():
-            slot_of[leaf] = self.leaves[leaf] = len(values)
+            slot_of[leaf] = len(values)
+            self.leaves[leaf] = [len(values)]
             values.append(array)
         for node, operation, sources in recording:
             slots = []
             for source, array in zip(sources, node.inputs):
                 slot = slot_of.get(source)
                 if slot is None or values[slot] is not array:
-                    if slot is not None:
-                        self.replaced.append((source, slot))
                     slot = len(values)
                     values.append(array)
                     if source is not None and type(source) is not Node:
-                        slot_of[source] = self.leaves[source] = slot
+                        slot_of[source] = slot
+                        self.leaves.setdefault(source, []).append(slot)
                 slots.append(slot)
             step = Step(operation, slots, node.needs, len(self.steps))
             called[step] = node.operation
@@ -280,7 +277,7 @@ class Program:
         no gradient is needed: what a function computed inside `no_grad` is a constant of its graph.
         The arrays of `old` are dropped one by one as new ones replace them.
         """
-        run = Run([None] * self.count + inputs, {} if start is None else start.called, set())
+        run = Run([None] * self.count + inputs, {} if start is None else start.called)
         for step in self.steps:
             if old is not None:
                 step.release(old, run)
@@ -357,21 +354,21 @@ class Program:
     def moved(self, ends: Mapping[Any, Array]) -> Run:
         """Run with other values for some of the leaves, the recorded values for the others."""
         inputs = self.recorded.values[self.count :]
-        for leaf, slot in (*self.leaves.items(), *self.replaced):
-            if leaf in ends:
+        for leaf in self.leaves.keys() & ends.keys():
+            for slot in self.leaves[leaf]:
                 inputs[slot - self.count] = ends[leaf]
         return self.run(inputs, self.recorded)
 
     def _by_leaf(self, grads: Values) -> LeafArrays:
-        found = {leaf: grads[i] for leaf, i in self.leaves.items() if grads[i] is not None}
-        for leaf, i in reversed(self.replaced):
-            if grads[i] is not None:
-                found[leaf] = as_array(found[leaf] + grads[i]) if leaf in found else grads[i]
+        found = LeafArrays()
+        for leaf, slots in self.leaves.items():
+            for grad in (grads[slot] for slot in reversed(slots) if grads[slot] is not None):
+                found[leaf] = as_array(found[leaf] + grad) if leaf in found else grad
         return found
 
     def start_of(self, leaf: Any) -> Any:
         """Return the recorded array of a leaf, the last one if there were several."""
-        return self.recorded.values[self.leaves[leaf]]
+        return self.recorded.values[self.leaves[leaf][-1]]
 
     def without_average(self) -> Operation | None:
         """Return the first operation whose averaged Jacobian is unknown, or None."""

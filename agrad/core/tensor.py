@@ -108,10 +108,11 @@ class Pin:
             if isinstance(array, np.ndarray):
                 array.setflags(False)  # type: ignore[call-arg]
 
-    def __del__(self) -> None:
+    # The class is a default, since at the interpreter's exit the module's names may be gone.
+    def __del__(self, host_array: type[Any] = np.ndarray) -> None:
         for array in self.arrays:
-            if isinstance(array, np.ndarray):
-                array.setflags(True)  # type: ignore[call-arg]
+            if isinstance(array, host_array):
+                array.setflags(True)
 
     def holds(self, array: Array) -> bool:
         """Return whether the array is one of the pinned ones."""

@@ -35,12 +35,12 @@ class Batches:
             `agrad.random.generator()`, so `ag.seed` determines it.
         drop_last: Whether to omit a last batch shorter than `batch_size`.
         transform: A function of the first array of each batch, or of its tuple or dict of arrays,
-            that returns what takes its place, such as the augmentations of images. What it draws
-            from `agrad.random.generator()` is determined by the seed, the epoch and the batch.
-        weights: Of each example, a number that is not negative. An epoch then draws N examples with
-            replacement, each with a probability in proportion to its weight; it needs `shuffle`.
-        collate: Makes a batch, a tuple of arrays, of a list of examples of a data set; by default
-            `agrad.data.collate`.
+            that returns its replacement, such as augmented images. Its draws from
+            `agrad.random.generator()` depend only on the seed, the epoch and the batch.
+        weights: A non-negative weight for each example. An epoch then draws N examples with
+            replacement, each with a probability proportional to its weight; this needs `shuffle`.
+        collate: A function that makes a batch, a tuple of arrays, from a list of examples of a data
+            set; by default `agrad.data.collate`.
 
     Raises:
         TypeError: An entry of `arrays` has no shape, or `batch_size` or `seed` is not an integer.

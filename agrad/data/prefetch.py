@@ -14,10 +14,10 @@ _END = object()
 
 
 class Prefetch:
-    """`Batches` whose next batches a thread loads while the caller works on the present one.
+    """`Batches` that a thread loads ahead while the caller works on the current batch.
 
-    The batches are the same, in the same order, and so is the state: it is that after the last
-    batch that was yielded. It pays where a data set reads files or a transform takes long.
+    The batches are the same, in the same order, and so is the state, which is that after the last
+    batch yielded. It pays off where a data set reads files or a transform takes long.
 
     Args:
         batches: the batches, which belong to this object from now on.

@@ -1,4 +1,4 @@
-"""Several arrays in the place of one: the inputs of a model that takes more than one.
+"""Several arrays in place of one: the inputs of a model that takes more than one.
 
 They are a tuple of arrays or Tensors, which a model takes by position, or a dict of them, which it
 takes by name.
@@ -21,7 +21,7 @@ def is_several(value: Any) -> bool:
 
 
 def unpacked(value: Any) -> tuple[Names, list[Any]]:
-    """Return the names of several arrays, and the arrays; None and a list of one for a single."""
+    """Return the names of several arrays, None for a single array, and a list of the arrays."""
     if not is_several(value):
         return None, [value]
     if isinstance(value, Mapping):
@@ -30,14 +30,14 @@ def unpacked(value: Any) -> tuple[Names, list[Any]]:
 
 
 def packed(names: Names, arrays: Sequence[Any]) -> Any:
-    """Return the value whose `unpacked` has these names and arrays."""
+    """Return the value that `unpacked` splits into these names and arrays."""
     if names is None:
         return arrays[0]
     return dict(zip(names, arrays)) if names else tuple(arrays)
 
 
 def mapped(function: Callable[[Any], Any], value: Any) -> Any:
-    """Return what `function` makes of an array, or of each of several."""
+    """Apply a function to an array, or to each of several."""
     names, arrays = unpacked(value)
     return packed(names, [function(array) for array in arrays])
 
@@ -50,7 +50,7 @@ def call(function: Callable[..., Any], value: Any) -> Any:
 
 
 def examples(owner: str, value: Any) -> int:
-    """Return the length of the first axis of an array, or of all of several.
+    """Return the length of the first axis, which several arrays must share.
 
     Raises:
         ValueError: their lengths differ.

@@ -22,8 +22,8 @@ class Dataset(Protocol):
 
     An example is a tuple of arrays or numbers, such as an image and its class, or a single one. For
     a model of several inputs, a part of it may be a tuple of arrays or a dict.
-    What it draws from `agrad.random.generator()` is determined by the seed, the epoch and the batch
-    of its `Batches`.
+    Its draws from `agrad.random.generator()` depend only on the seed, the epoch and the batch of
+    its `Batches`.
     """
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class Subset:
         indices: the numbers of the examples.
 
     Raises:
-        ValueError: a number is not that of an example.
+        ValueError: an index is out of range.
 
     Example:
         >>> from agrad.data import Subset
@@ -70,8 +70,9 @@ def random_split(data: Any, lengths: Sequence[float], seed: int | None = None) -
     Args:
         data: a data set, or a tuple of arrays of equal length; an entry of it may be a tuple or a
             dict of arrays.
-        lengths: the numbers of examples of the parts, whose sum is that of the data; or the shares,
-            whose sum is 1. A share is rounded down, and the first parts get the rest, one each.
+        lengths: the sizes of the parts, which add up to the number of examples; or their shares,
+            which add up to 1. Shares are rounded down; the examples left over go to the first
+            parts, one each.
         seed: the non-negative seed; by default drawn from `agrad.random.generator()`.
 
     Returns:
@@ -133,8 +134,8 @@ def collate(examples: list[Any]) -> tuple[Any, ...]:
     """Return a batch: the parts of the examples, stacked along a new first axis.
 
     Args:
-        examples: tuples of arrays or numbers of the same shapes; any other example is one part. A
-            part may be a tuple of arrays, or a dict, and is one in the batch.
+        examples: tuples of arrays or numbers of the same shapes; an example that is no tuple is a
+            single part. A part may be a tuple of arrays, or a dict, and stays one in the batch.
 
     Raises:
         ValueError: the examples differ in their number of parts or in their names, or a part in its
@@ -183,7 +184,7 @@ def _collated(owner: str, examples: list[Any], fitted: _Fit) -> tuple[Any, ...]:
 
 
 def _part(owner: str, name: str, parts: Sequence[Any], fitted: _Fit) -> Any:
-    """Return a part of a batch, of that part of each example."""
+    """Return one part of the batch, made from that part of each example."""
     if not any(map(is_several, parts)):
         return _stacked(owner, name, fitted([np.asarray(part) for part in parts]))
     kinds = {(names, len(arrays)) for names, arrays in map(unpacked, parts)}

@@ -20,7 +20,7 @@ class LayerSummary:
     Attributes:
         name: the module's name in the model; "" for the model itself.
         kind: its class.
-        output: the shape of its output, or those of several.
+        output: the shape of its output, or the shapes of several.
         parameters: the number of its own parameters, without those of its children.
     """
 
@@ -32,10 +32,10 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """A table of the layers, which prints as one.
+    """A table of the layers, which prints as text.
 
     Attributes:
-        layers: the calls of modules, in their order.
+        layers: the calls of modules, in order.
         parameters: the number of the model's parameters, each counted once.
         trainable: how many of them are trained.
     """

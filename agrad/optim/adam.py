@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agrad.backend import Array, kernels
-from agrad.optim.arguments import require
+from agrad.optim.arguments import require_not_negative, require_share
 from agrad.optim.group import Params
 from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rule import Rule, with_decay
@@ -25,19 +25,8 @@ class AdamRule(Rule):
 
     def __post_init__(self) -> None:
         beta1, beta2 = self.betas
-        require(
-            self.name,
-            "be in [0, 1)",
-            lambda x: 0 <= x < 1,
-            **{"betas[0]": beta1, "betas[1]": beta2},
-        )
-        require(
-            self.name,
-            "not be negative",
-            lambda x: x >= 0,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-        )
+        require_share(self.name, **{"betas[0]": beta1, "betas[1]": beta2})
+        require_not_negative(self.name, eps=self.eps, weight_decay=self.weight_decay)
         object.__setattr__(self, "betas", (beta1, beta2))
 
     @property

@@ -8,7 +8,15 @@ import numpy as np
 
 from agrad.core.tensor import Tensor
 
-__all__ = ["checked_params", "listed_params", "require", "require_integer", "require_trainable"]
+__all__ = [
+    "checked_params",
+    "listed_params",
+    "require",
+    "require_integer",
+    "require_not_negative",
+    "require_share",
+    "require_trainable",
+]
 
 # A larger integer is not infinite, but its conversion to float would raise.
 _LARGEST = sys.float_info.max
@@ -37,6 +45,26 @@ def require_integer(owner: str, **arguments: Any) -> None:
         ValueError: an argument is not an integer, or below 1.
     """
     require(owner, "be an integer of at least 1", lambda x: x >= 1 and x == int(x), **arguments)
+
+
+def require_not_negative(owner: str, **arguments: Any) -> None:
+    """Raise unless each argument is a finite number of at least 0.
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: an argument is negative, infinite or NaN.
+    """
+    require(owner, "not be negative", lambda x: x >= 0, **arguments)
+
+
+def require_share(owner: str, **arguments: Any) -> None:
+    """Raise unless each argument is a share that an average keeps: at least 0 and below 1.
+
+    Raises:
+        TypeError: an argument is not a number.
+        ValueError: an argument is out of this range.
+    """
+    require(owner, "be in [0, 1)", lambda x: 0 <= x < 1, **arguments)
 
 
 def listed_params(owner: str, params: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from agrad.optim.arguments import require
+from agrad.optim.arguments import require_not_negative
 
 __all__ = ["AutomaticRate"]
 
@@ -83,6 +83,6 @@ class AutomaticRate:
                 f"state has {sorted(state)}"
             )
         finite = {name: value for name, value in state.items() if value != math.inf}
-        require("AverageGradient.load_state_dict", "not be negative", lambda x: x >= 0, **finite)
+        require_not_negative("AverageGradient.load_state_dict", **finite)
         for name, value in state.items():
             setattr(self, f"_{name}", value)

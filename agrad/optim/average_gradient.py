@@ -17,7 +17,7 @@ from agrad.errors import NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import after, fed, holds, values
 from agrad.ops.choice import noting_changes
-from agrad.optim.arguments import require, require_integer
+from agrad.optim.arguments import require, require_integer, require_share
 from agrad.optim.automatic_rate import AutomaticRate
 from agrad.optim.group import ParameterGroup
 from agrad.optim.leaf_arrays import LeafArrays, values_of, zero
@@ -163,7 +163,7 @@ class AverageGradient(Optimizer):
         smoothing = (0.9 if automatic else 0.0) if smoothing is None else smoothing
         require("AverageGradient", "be positive", lambda x: x > 0, cap=cap)
         require_integer("AverageGradient", every=every, repeats=repeats)
-        require("AverageGradient", "be in [0, 1)", lambda x: 0 <= x < 1, smoothing=smoothing)
+        require_share("AverageGradient", smoothing=smoothing)
         if granularity not in GRANULARITIES:
             raise ValueError(
                 f"AverageGradient: granularity must be one of {GRANULARITIES}, got {granularity!r}"

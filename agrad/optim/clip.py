@@ -8,7 +8,7 @@ import numpy as np
 from agrad.core.tensor import Tensor
 from agrad.errors import NonFiniteError
 from agrad.gpu.deferred import values
-from agrad.optim.arguments import listed_params, require
+from agrad.optim.arguments import listed_params, require, require_not_negative
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 
@@ -85,7 +85,7 @@ def clip_grad_value_(params: Tensor | Iterable[Tensor], clip_value: float) -> No
         >>> x.grad
         array([ 1. , -0.5], dtype=float32)
     """
-    require("clip_grad_value_", "not be negative", lambda x: x >= 0, clip_value=clip_value)
+    require_not_negative("clip_grad_value_", clip_value=clip_value)
     for param in listed_params("clip_grad_value_", params):
         if param.grad is not None:
             np.clip(param.grad, -clip_value, clip_value, out=param.grad)

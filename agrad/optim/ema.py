@@ -8,7 +8,7 @@ import numpy as np
 
 from agrad.backend import Array, move
 from agrad.core.tensor import Tensor
-from agrad.optim.arguments import checked_params, require, require_trainable
+from agrad.optim.arguments import checked_params, require_share, require_trainable
 from agrad.optim.state import owned, require_array, require_count, require_dict
 
 __all__ = ["EMA"]
@@ -53,7 +53,7 @@ class EMA:
     def __init__(
         self, params: Iterable[Tensor], decay: float = 0.99, buffers: Iterable[Tensor] = ()
     ) -> None:
-        require("EMA", "be in [0, 1)", lambda x: 0 <= x < 1, decay=decay)
+        require_share("EMA", decay=decay)
         self.params = checked_params("EMA", params)
         require_trainable("EMA", self.params)
         self.buffers = _checked_buffers(buffers, self.params)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from agrad.core.tensor import Tensor
-from agrad.optim.arguments import checked_params, require
+from agrad.optim.arguments import checked_params, require_not_negative
 from agrad.optim.rule import Rule
 
 __all__ = ["ParameterGroup", "Params", "groups_of"]
@@ -39,7 +39,7 @@ class ParameterGroup(Mapping[str, Any]):
 
     @lr.setter
     def lr(self, value: float) -> None:
-        require(self._owner, "not be negative", lambda x: x >= 0, lr=value)
+        require_not_negative(self._owner, lr=value)
         self._lr = float(value)
 
     def __getitem__(self, name: str) -> Any:
@@ -100,7 +100,7 @@ def groups_of(
             leaf of floating-point numbers; an option is unknown or out of its range.
     """
     first = len(known := list(known))
-    require(owner, "not be negative", lambda x: x >= 0, lr=lr)
+    require_not_negative(owner, lr=lr)
     if isinstance(params, Tensor | Mapping) or not isinstance(params, Iterable):
         raise TypeError(
             f"{owner}: params must be an iterable of Tensors, got a {type(params).__name__}; "
@@ -129,7 +129,7 @@ def groups_of(
                 )
         places |= dict.fromkeys(checked, i)
         rate = own.pop("lr", lr)
-        require(name, "not be negative", lambda x: x >= 0, lr=rate)
+        require_not_negative(name, lr=rate)
         groups.append(
             ParameterGroup(name, checked, rate, _with_options(name, rule, defaults | own, rate))
         )

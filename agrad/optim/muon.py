@@ -10,7 +10,7 @@ import numpy as np
 
 from agrad.backend import Array, kernels
 from agrad.core.tensor import Tensor
-from agrad.optim.arguments import require, require_integer
+from agrad.optim.arguments import require_integer, require_not_negative, require_share
 from agrad.optim.group import Params
 from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rmsprop import RMSpropRule
@@ -42,14 +42,8 @@ class MuonRule(Rule):
     whole = True
 
     def __post_init__(self) -> None:
-        require(
-            self.name,
-            "not be negative",
-            lambda x: x >= 0,
-            weight_decay=self.weight_decay,
-            eps=self.eps,
-        )
-        require(self.name, "be in [0, 1)", lambda x: 0 <= x < 1, momentum=self.momentum)
+        require_not_negative(self.name, weight_decay=self.weight_decay, eps=self.eps)
+        require_share(self.name, momentum=self.momentum)
         require_integer(self.name, ns_steps=self.ns_steps)
         if len(self.ns_coefficients) != 3:
             raise ValueError(
@@ -209,7 +203,7 @@ class Muon(RuleOptimizer):
         *,
         cautious: bool = False,
     ) -> None:
-        require(self.name, "not be negative", lambda x: x >= 0, lr=lr)
+        require_not_negative(self.name, lr=lr)
         rule = MuonRule(
             weight_decay,
             momentum,
@@ -228,7 +222,7 @@ def _others(rmsprop: Mapping[str, Any], lr: float) -> dict[str, Any]:
     """Return the fields of `MuonRule` for arguments of `RMSprop`, at that rate for matrices."""
     options = dict(rmsprop)
     own_lr = options.pop("lr", lr)
-    require("RMSprop", "not be negative", lambda x: x >= 0, lr=own_lr)
+    require_not_negative("RMSprop", lr=own_lr)
     proportion = (float(own_lr), float(lr)) if "lr" in rmsprop else None
     return {"others": RMSpropRule(**options), "proportion": proportion}
 

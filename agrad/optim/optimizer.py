@@ -18,7 +18,7 @@ from agrad.core.tensor import GradOf, Tensor
 from agrad.distributed import Ranks
 from agrad.errors import DeviceError, NonFiniteError
 from agrad.gpu.deferred import after, each_fed, holds, number
-from agrad.optim.arguments import require, require_trainable
+from agrad.optim.arguments import require_not_negative, require_trainable
 from agrad.optim.block import Block, blocks_of, by_gradient
 from agrad.optim.group import ParameterGroup, Params, groups_of
 from agrad.optim.losses import Losses, listed
@@ -395,7 +395,7 @@ class RuleOptimizer(Optimizer):
 
     @lr.setter
     def lr(self, value: float) -> None:
-        require(self.name, "not be negative", lambda x: x >= 0, lr=value)
+        require_not_negative(self.name, lr=value)
         value, highest = float(value), self.lr
         for group in self._groups:
             group.lr = value * (group.lr / highest) if highest else value
@@ -689,8 +689,8 @@ class RuleOptimizer(Optimizer):
                     f"the state {size}"
                 )
             rates[group] = saved[str(i)]["lr"]
-            require(f"{self.name}: group {i}", "not be negative", lambda x: x >= 0, lr=rates[group])
-        require(self.name, "not be negative", lambda x: x >= 0, lr=highest)
+            require_not_negative(f"{self.name}: group {i}", lr=rates[group])
+        require_not_negative(self.name, lr=highest)
         if highest != max(rates.values()):
             raise ValueError(
                 f"{self.name}.load_state_dict: lr must be the highest of the groups, "

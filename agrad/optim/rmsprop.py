@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agrad.backend import Array, kernels
-from agrad.optim.arguments import require
+from agrad.optim.arguments import require_not_negative, require_share
 from agrad.optim.group import Params
 from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rule import Rule, require_momentum_if_cautious, with_decay
@@ -26,14 +26,9 @@ class RMSpropRule(Rule):
     cautious: bool = False
 
     def __post_init__(self) -> None:
-        require(self.name, "be in [0, 1)", lambda x: 0 <= x < 1, alpha=self.alpha)
-        require(
-            self.name,
-            "not be negative",
-            lambda x: x >= 0,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            momentum=self.momentum,
+        require_share(self.name, alpha=self.alpha)
+        require_not_negative(
+            self.name, eps=self.eps, weight_decay=self.weight_decay, momentum=self.momentum
         )
         require_momentum_if_cautious(self, self.momentum)
 

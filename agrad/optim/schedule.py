@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agrad.optim.arguments import require, require_integer
+from agrad.optim.arguments import require, require_integer, require_not_negative
 from agrad.optim.optimizer import Optimizer
 from agrad.optim.state import require_count, require_dict
 
@@ -98,7 +98,7 @@ class StepLR(Schedule):
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         require_integer(self._name, step_size=step_size)
-        require(self._name, "not be negative", lambda x: x >= 0, gamma=gamma)
+        require_not_negative(self._name, gamma=gamma)
         self.step_size = step_size
         self.gamma = gamma
         super().__init__(optimizer)
@@ -130,7 +130,7 @@ class CosineAnnealingLR(Schedule):
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
         require_integer(self._name, T_max=T_max)
-        require(self._name, "not be negative", lambda x: x >= 0, eta_min=eta_min)
+        require_not_negative(self._name, eta_min=eta_min)
         self.T_max = T_max
         self.eta_min = eta_min
         super().__init__(optimizer)
@@ -177,13 +177,7 @@ class LinearLR(Schedule):
         total_iters: int = 5,
     ) -> None:
         require_integer(self._name, total_iters=total_iters)
-        require(
-            self._name,
-            "not be negative",
-            lambda x: x >= 0,
-            start_factor=start_factor,
-            end_factor=end_factor,
-        )
+        require_not_negative(self._name, start_factor=start_factor, end_factor=end_factor)
         self.start_factor = start_factor
         self.end_factor = end_factor
         self.total_iters = total_iters
@@ -410,10 +404,8 @@ class ReduceLROnPlateau(Schedule):
             if value not in known:
                 raise ValueError(f"{self._name}: {name} must be one of {known}, got {value!r}")
         require(self._name, "be in (0, 1)", lambda x: 0 < x < 1, factor=factor)
-        require(
+        require_not_negative(
             self._name,
-            "not be negative",
-            lambda x: x >= 0,
             **{"patience": patience, "threshold": threshold, "cooldown": cooldown},
             **{"min_lr": min_lr, "eps": eps},
         )

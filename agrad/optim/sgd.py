@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agrad.backend import Array, kernels
-from agrad.optim.arguments import require
+from agrad.optim.arguments import require, require_not_negative
 from agrad.optim.group import Params
 from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rule import Rule, require_momentum_if_cautious, with_decay
@@ -23,13 +23,7 @@ class SGDRule(Rule):
     cautious: bool = False
 
     def __post_init__(self) -> None:
-        require(
-            self.name,
-            "not be negative",
-            lambda x: x >= 0,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-        )
+        require_not_negative(self.name, momentum=self.momentum, weight_decay=self.weight_decay)
         require(self.name, "be in [0, 1]", lambda x: 0 <= x <= 1, dampening=self.dampening)
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(

@@ -49,10 +49,10 @@ def capture(function: Callable[..., Tensor]) -> Captured:
     The first call records the operations. Later calls run them on new arguments and on the current
     values of all other Tensors: dropout draws a new mask at each call, and batch normalization
     follows each batch. Results and both kinds of gradients are those of the function, bit for bit,
-    with one exception: dense layers one behind the other, in float32 on the CPU, run as one step,
-    whose sums are taken in another order. They differ from the function's by a few roundings of
-    their terms, and are the same bits at every call with one number of threads. (Several calls in
-    one graph add to a gradient call by call.) The next call replaces the arrays of this.
+    with one exception: successive dense layers, in float32 on the CPU, run as one step that takes
+    sums in another order. Its results differ from the function's by a few roundings of their terms,
+    and are the same bits at every call with the same number of threads. (Several calls in one graph
+    add to a gradient call by call.) The next call replaces the arrays of this one.
 
     A call records again if anything the recording depended on has changed: the shapes and dtypes of
     the arguments; the shape, dtype and `requires_grad` of the other Tensors; the mode of every
@@ -266,7 +266,7 @@ class Plan:
 
     Args:
         function: the function.
-        arguments: its arguments, those by name last.
+        arguments: its arguments, those passed by name last.
         names: the names of these.
 
     Attributes:
@@ -295,7 +295,7 @@ class Plan:
         self.first: Run | None = program.recorded
         self.differentiable, self.without_average = result.requires_grad, program.without_average()
         # Objects of the recording call must not live as long as the plan.
-        program.nodes, program.leaves, program.recorded = [], {}, Run([], {}, set())
+        program.nodes, program.leaves, program.recorded = [], {}, Run([], {})
         self.program, self.size = program, len(values)
         self.inputs = slice(program.count, program.count + len(tape.leaves))
         self.constants = values[self.inputs.stop :]

@@ -26,7 +26,7 @@ _LARGEST_WEIGHT = 60_000
 
 
 class DenseStep(Step):
-    """An `Affine` with a bias, and the activation that alone uses its result.
+    """An `Affine` with a bias, and the activation that is the only user of its result.
 
     It gives the same results as the two steps, bit for bit, in fewer passes over memory. Only
     averaged Jacobians need the value between the two; it is kept after the first average sweep.
@@ -56,7 +56,7 @@ class DenseStep(Step):
         to_x, to_weight, to_bias = self.slots
         x, weight, out = start.values[to_x], start.values[to_weight], start.values[self.result]
         place = places[to_bias] if grads[to_bias] is None else None
-        if end is start or self in end.reused:
+        if end.values[self.result] is out:
             z_grad, bias_grad = self.loops.backward_biased(grad, out, place)
         else:
             ends = self._between(end), end.values[self.result]
@@ -86,13 +86,13 @@ class DenseStep(Step):
 
 
 class StackStep(Step):
-    """Dense layers, each of which alone uses the result of the one before, in one call each way.
+    """A chain of dense layers, each the only user of the one before it, in one call each way.
 
     The inputs are those of the first layer, then weight and bias of each layer. Results differ from
     those of the single steps in rounding: sums of products are taken in another order. They are the
-    same at every call, for one number of threads.
+    same at every call with the same number of threads.
 
-    In a sweep, the place of the slot `between` is that of the gradients of all parameters.
+    In a sweep, the place of the slot `between` receives the gradients of all parameters.
     """
 
     __slots__ = ("_wholes", "between", "keeps", "layers", "stack")
@@ -112,7 +112,7 @@ class StackStep(Step):
         names = [layer.name if isinstance(layer, DenseStep) else None for layer in layers]
         self.stack = stack.Stack(widths, names)
         self._wholes: list[tuple[tuple[Array, ...], Array]] = []
-        """Parameters seen last, and the arrays of which they are parts."""
+        """The parameters of the last runs, and the arrays that they are parts of."""
 
     def run(self, run: Run, inputs: tuple[Array, ...]) -> None:
         run.called[self] = self.operation
@@ -171,7 +171,7 @@ class StackStep(Step):
         return (max(next(moved, 2 * self.layers + 1), 1) - 1) // 2
 
     def _passed(self, run: Run, keep: bool) -> stack.Pass:
-        """Return the pass of a run; compute it again if it did not keep what is needed."""
+        """Return the pass of a run; compute it again if the run did not keep what is needed."""
         if keep and not run.values[self.between].passed.values.before.size:
             self._compute(run, self.inputs(run), keep)
         passed: stack.Pass = run.values[self.between].passed
@@ -180,7 +180,7 @@ class StackStep(Step):
     def _compute(
         self, run: Run, inputs: tuple[Array, ...], keep: bool, spare: stack.Values | None = None
     ) -> Array:
-        """Return the results of the last layer, and leave the pass to the run."""
+        """Return the results of the last layer, and store the pass in the run."""
         x, *parameters = inputs
         whole = self._whole(parameters)
         out, passed = self.stack.forward(np.ascontiguousarray(x), whole, keep, spare)
@@ -188,14 +188,14 @@ class StackStep(Step):
         return out
 
     def _whole(self, parameters: list[Array]) -> Array:
-        """Return the parameters one behind the other, as a view if they lie that way."""
+        """Return the parameters as one array: a view if they are adjacent, else a copy."""
         for known, whole in self._wholes:
             if all(map(is_, parameters, known)):
                 return whole
         found = joined(parameters)
         if found is None:
             return np.concatenate([parameter.ravel() for parameter in parameters])
-        # Those of a run's start and of its end come in turn.
+        # The parameters at the start of a sweep and those at its end alternate.
         self._wholes = [(tuple(parameters), found), *self._wholes[:1]]
         return found
 
@@ -244,7 +244,7 @@ def _with_activations(program: Program) -> Program:
 
 
 def _with_stacks(program: Program) -> Program:
-    """Return the program with runs of dense layers fused, and its recorded run brought up to it."""
+    """Return the program with chains of dense layers fused, and its recorded run updated."""
     run = program.recorded
     users = Counter(slot for step in program.steps for slot in step.slots)
     stacks: dict[int, list[Step]] = {}  # by the slot of the last layer's result
@@ -265,7 +265,7 @@ def _with_stacks(program: Program) -> Program:
     fused: dict[Step, Step | None] = {}
     for layers in stacks.values():
         if len(layers) > 1:
-            # In the last layer's place: no other step uses what the others give.
+            # In the last layer's place: no other step uses the results of the others.
             fused |= dict.fromkeys(layers) | {layers[-1]: StackStep(layers, run.values)}
     new = _replaced(program, fused)
     for layer in fused:
@@ -299,7 +299,7 @@ def _fits_a_stack(step: Step, values: Values) -> bool:
 
 
 def _replaced(program: Program, fused: dict[Step, Any]) -> Program:
-    """Return the program with other steps in the place of some, or none for None."""
+    """Return the program with some steps replaced, or dropped if their replacement is None."""
     new = copy(program)
     new.steps, new.backwards = (
         [made for step in steps if (made := fused.get(step, step)) is not None]

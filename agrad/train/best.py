@@ -6,7 +6,7 @@ from typing import Any
 
 from agrad.backend import Array
 from agrad.nn import Module
-from agrad.optim.arguments import require
+from agrad.optim.arguments import require_not_negative
 from agrad.optim.state import require_count, require_dict
 
 __all__ = ["BestWeights"]
@@ -16,9 +16,9 @@ class BestWeights:
     """Keeps the weights of the epoch with the best score.
 
     Args:
-        model: whose parameters and persistent buffers are kept.
+        model: the model whose parameters and persistent buffers are kept.
         mode: "min" if a lower score is better, "max" if a higher one is.
-        min_delta: by how much a score must be better to count as such.
+        min_delta: the smallest improvement that counts.
 
     Attributes:
         epoch: the number of the best epoch; None before the first.
@@ -32,7 +32,7 @@ class BestWeights:
     def __init__(self, model: Module, mode: str = "min", min_delta: float = 0.0) -> None:
         if mode not in ("min", "max"):
             raise ValueError(f'BestWeights: mode must be "min" or "max", got {mode!r}')
-        require("BestWeights", "not be negative", lambda x: x >= 0, min_delta=min_delta)
+        require_not_negative("BestWeights", min_delta=min_delta)
         self.mode = mode
         self._model = model
         self._min_delta = min_delta

@@ -1,6 +1,7 @@
 """One training step: eager, and captured."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -88,85 +89,80 @@ def train_step(
         ... )
         True
     """
-    return _step_explained(Models(model, model), optimizer, loss_function, inputs, targets)
+    return _Step(Models(model, model), optimizer, loss_function).explained(inputs, targets)
 
 
-def _step_explained(
-    models: Models,
-    optimizer: Optimizer,
-    loss_function: LossFunction,
-    inputs: Any,
-    targets: Any,
-) -> float:
-    """Make a step; if a value is not finite, name the first operation that made one."""
-    draws = random.get_state()
-    try:
-        # Our own error reports an overflow once, and better.
-        with np.errstate(all="ignore"), cuda.failures_explained():
-            return _step(models, optimizer, loss_function, inputs, targets)
-    except NonFiniteError as error:
-        cause = _cause(models.on_batch, inputs, targets, loss_function, draws)
+@dataclass(frozen=True)
+class _Step:
+    """The training step: called with inputs and targets, it returns the loss before the step."""
+
+    models: Models
+    optimizer: Optimizer
+    loss_function: LossFunction
+
+    def explained(self, inputs: Any, targets: Any) -> float:
+        """Make a step; if a value is not finite, name the first operation that made one."""
+        draws = random.get_state()
+        try:
+            # Our own error reports an overflow once, and better.
+            with np.errstate(all="ignore"), cuda.failures_explained():
+                return self(inputs, targets)
+        except NonFiniteError as error:
+            cause = _cause(self.models.on_batch, inputs, targets, self.loss_function, draws)
+            self.optimizer.zero_grad()
+            raise NonFiniteError(f"{error}; {cause}") from error
+
+    def __call__(self, inputs: Any, targets: Any) -> float:
+        optimizer = self.optimizer
+        require_targets("train", self.loss_function, targets)
         optimizer.zero_grad()
-        raise NonFiniteError(f"{error}; {cause}") from error
+        x = mapped(as_tensor, inputs)
+        size = optimizer.probe_size
+        if optimizer.ranks is not None:
+            return self._on_share(optimizer.ranks, x, targets)
+        count = examples("train", x) if size is not None or is_several(x) else 0
+        if size is None or size >= count:
+            size = None
+        return optimizer.step(*self._losses(self.loss_function, x, targets, size))
 
+    def _losses(
+        self, loss_function: LossFunction, x: Any, targets: Any, size: int | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the loss on a batch, and that on its first rows if there is a number of them."""
+        if size is None:
+            return loss_function(call(self.models.on_batch, x), targets), None
+        first = mapped(lambda tensor: tensor.data[:size], x)
+        with noting_calls() as calls:
+            loss = loss_function(call(self.models.on_batch, x), targets)
+        with part_of(calls):
+            rows = loss_function(call(self.models.on_rows, first), plain(targets)[:size])
+        return loss, rows
 
-def _step(
-    models: Models,
-    optimizer: Optimizer,
-    loss_function: LossFunction,
-    inputs: Any,
-    targets: Any,
-) -> float:
-    require_targets("train", loss_function, targets)
-    optimizer.zero_grad()
-    x = mapped(as_tensor, inputs)
-    size = optimizer.probe_size
-    if optimizer.ranks is not None:
-        return _step_on_share(optimizer.ranks, models, optimizer, loss_function, x, targets)
-    count = examples("train", x) if size is not None or is_several(x) else 0
-    if size is None or size >= count:
-        size = None
-    return optimizer.step(*_losses(models, loss_function, x, targets, size))
-
-
-def _losses(
-    models: Models, loss_function: LossFunction, x: Any, targets: Any, size: int | None
-) -> tuple[Tensor, Tensor | None]:
-    """Return the loss on a batch, and that on its first rows if there is a number of them."""
-    if size is None:
-        return loss_function(call(models.on_batch, x), targets), None
-    first = mapped(lambda tensor: tensor.data[:size], x)
-    with noting_calls() as calls:
-        loss = loss_function(call(models.on_batch, x), targets)
-    with part_of(calls):
-        return loss, loss_function(call(models.on_rows, first), plain(targets)[:size])
-
-
-def _step_on_share(
-    ranks: Ranks,
-    models: Models,
-    optimizer: Optimizer,
-    loss_function: LossFunction,
-    x: Any,
-    targets: Any,
-) -> float:
-    """Make a step on this rank's rows of a batch, and on the other ranks' with them."""
-    targets = np.asarray(targets) if isinstance(targets, list) else plain(targets)
-    ranks.require_same("the batch's targets", np.ascontiguousarray(move(targets, "cpu")).tobytes())
-    share = share_of(ranks, row_weights("train", loss_function, x, targets), optimizer.probe_size)
-    own = mapped(lambda tensor: tensor.data[share.rows].copy(), x)
-    function = partial(mean_loss, loss_function)
-    # Draws of its own on each rank, which leave the generators of all ranks in one state.
-    with random.seeded(int(random.generator().integers(2**63)), ranks.rank):
-        loss, rows = _losses(models, function, own, targets[share.rows].copy(), share.first)
-    value = optimizer.step(loss * share.weight, None if rows is None else rows * share.first_weight)
-    buffers = models.buffers
-    if buffers is None:
-        model = models.on_batch
-        module = model.function if isinstance(model, Captured) else model
-        buffers = [*module.buffers()] if isinstance(module, Module) else []
-    ranks.average(buffers, share.weight)
-    return value
+    def _on_share(self, ranks: Ranks, x: Any, targets: Any) -> float:
+        """Make a step on this rank's rows of a batch, and on the other ranks' with them."""
+        optimizer, loss_function = self.optimizer, self.loss_function
+        targets = np.asarray(targets) if isinstance(targets, list) else plain(targets)
+        ranks.require_same(
+            "the batch's targets", np.ascontiguousarray(move(targets, "cpu")).tobytes()
+        )
+        share = share_of(
+            ranks, row_weights("train", loss_function, x, targets), optimizer.probe_size
+        )
+        own = mapped(lambda tensor: tensor.data[share.rows].copy(), x)
+        function = partial(mean_loss, loss_function)
+        # Draws of its own on each rank, which leave the generators of all ranks in one state.
+        with random.seeded(int(random.generator().integers(2**63)), ranks.rank):
+            loss, rows = self._losses(function, own, targets[share.rows].copy(), share.first)
+        value = optimizer.step(
+            loss * share.weight, None if rows is None else rows * share.first_weight
+        )
+        buffers = self.models.buffers
+        if buffers is None:
+            model = self.models.on_batch
+            module = model.function if isinstance(model, Captured) else model
+            buffers = [*module.buffers()] if isinstance(module, Module) else []
+        ranks.average(buffers, share.weight)
+        return value
 
 
 def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> None:
@@ -284,11 +280,12 @@ class CapturedStep:
     ) -> None:
         self._parts = model, optimizer, loss_function
         # Each keeps the arrays of its last call, of one shape.
-        self._forwards = capture(model), capture(model)
-        self._models = Models(*self._forwards, [*model.buffers()])
+        forwards = capture(model), capture(model)
+        models = Models(*forwards, [*model.buffers()])
+        self._step = _Step(models, optimizer, loss_function)
         # While a step is recorded, the loss that it returns is an array.
-        body: Callable[..., Any] = partial(_step, self._models, optimizer, loss_function)
-        self._recorded = RecordedStep(body, model, self._forwards, optimizer)
+        body: Callable[..., Any] = self._step
+        self._recorded = RecordedStep(body, model, forwards, optimizer)
 
     def __getstate__(self) -> tuple[Any, ...]:
         """Copy and pickle only the parts; a copy records again at its first step."""
@@ -303,5 +300,4 @@ class CapturedStep:
         return self._eager(inputs, targets) if loss is None else loss
 
     def _eager(self, inputs: Any, targets: Any) -> float:
-        _, optimizer, loss_function = self._parts
-        return _step_explained(self._models, optimizer, loss_function, inputs, targets)
+        return self._step.explained(inputs, targets)

@@ -13,6 +13,7 @@ import accuracy
 import dense
 import dense_report
 import dense_step
+import engine_lines
 import first_use
 import floor
 import pytest
@@ -238,6 +239,27 @@ def test_moves_are_counted_between_files() -> None:
     files = ("tensor.py", "graph.py", "graph.py", "tensor.py")
     events = list(zip(("call", "call", "return", "return"), files))
     assert trace_calls.moves(events) == [("tensor.py", "graph.py"), ("graph.py", "tensor.py")]
+
+
+def test_code_is_neither_blank_nor_docstring_nor_comment(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    text = """'''A module.
+
+About it.
+'''
+
+# Why.
+x = 1  # of this
+
+
+def f():
+    '''Return x.'''
+    return x
+"""
+    file.write_text(text, encoding="utf-8")
+    lines, code = engine_lines.lines_of(file)
+    assert lines == {1, 3, 4, 6, 7, 10, 11, 12}
+    assert code == {7, 10, 12}
 
 
 def test_a_phase_is_traced_in_the_files_of_agrad_alone() -> None:

@@ -43,7 +43,11 @@ from agrad.testing.strategies import (
 )
 
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
-few = settings(max_examples=10)
+linear_operations = pytest.mark.parametrize(
+    "name", [name for name, entry in OPERATIONS.items() if issubclass(entry.operation, Linear)]
+)
+several = settings(max_examples=10)
+few = settings(max_examples=6)
 both_dtypes = st.sampled_from([np.float32, np.float64])
 sizes = st.floats(-12, 1).map(lambda exponent: 10.0**exponent)
 """Of updates: log-uniform from 1e-12 to 10."""
@@ -114,7 +118,7 @@ def assert_close(results: Sequence[Array], references: Sequence[Array], toleranc
 
 
 @every_operation
-@few
+@several
 @given(data=st.data(), size=sizes, seed=seeds, dtype=both_dtypes)
 def test_operation_is_complete(name: str, data: Any, size: float, seed: int, dtype: Any) -> None:
     """To 1e-12 in float64 and 64 eps in float32, relative to a sum of absolute terms.
@@ -141,30 +145,33 @@ def test_operation_is_complete(name: str, data: Any, size: float, seed: int, dty
 
 
 @every_operation
-@few
+@several
 @given(data=st.data(), size=sizes, seed=seeds)
 def test_operation_agrees_with_quadrature(name: str, data: Any, size: float, seed: int) -> None:
     """With one operation that is not linear, ĝ is the average gradient itself, not only near it.
 
-    Quadrature of a step function errs by the weight of a node, 0.024 of 64, for each jump.
+    Quadrature of a step function errs by the weight of a node, 0.024 of 64, for each jump. Eight
+    nodes are exact for products, and for short steps where nothing jumps.
     """
     step = Step(data.draw(operations(name)), size, seed)
     curved = [op for op in step.operations() if not isinstance(op, Linear)]
     exact = (Linear, Multilinear, Elementwise, Selection, pooling.MaxPool)
+    kinked = any(isinstance(op, KINKED) for op in curved)
+    nodes, precision = 64, 0.1 if kinked else 1e-9
     if len(curved) > 1 or not all(averages_as(op, exact) for op in curved):
-        size_limit = 1e-3  # beyond which ĝ, right to second order, may differ
+        size_limit, precision = 1e-3, 1e-3  # beyond which ĝ, right to second order, may differ
+        nodes = 64 if kinked else 8
         step.ends = [
             x + (end - x) * min(1, size_limit / size)
             for x, end in zip(step.starts, step.ends, strict=True)
         ]
+    elif all(averages_as(op, (Linear, Multilinear)) for op in curved):
+        nodes = 8
     leaves = [ag.tensor(x, requires_grad=True) for x in step.starts]
     updates = {leaf: end - leaf.data for leaf, end in zip(leaves, step.ends, strict=True)}
-    reference = average_over_nodes(lambda: step.loss(leaves), leaves, updates, nodes=64)
+    reference = average_over_nodes(lambda: step.loss(leaves), leaves, updates, nodes=nodes)
     averages = step.average(step.starts, step.ends)
     references = [reference[leaf] for leaf in leaves]
-    precision = 0.1 if any(isinstance(op, KINKED) for op in curved) else 1e-9
-    if len(curved) > 1 or not all(averages_as(op, exact) for op in curved):
-        precision = 1e-3
     assert_close(averages, references, precision * (largest(*references, step.cotangent)))
 
 
@@ -200,7 +207,7 @@ def test_a_tiny_step_gives_the_gradient(
     assert_close(averages, gradients, max(64 * np.finfo(dtype).eps, 1e3 * size) * scale)
 
 
-@every_operation
+@linear_operations
 @few
 @given(data=st.data(), size=sizes, seed=seeds)
 def test_linear_operations_give_the_gradient_for_any_step(
@@ -242,7 +249,7 @@ def test_float32_average_agrees_with_float64(name: str, data: Any, size: float, 
 
 
 @every_operation
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(data=st.data(), size=st.floats(-3, 0).map(lambda exponent: 10.0**exponent), seed=seeds)
 def test_operation_passes_the_check(name: str, data: Any, size: float, seed: int) -> None:
     step = Step(data.draw(operations(name)), size, seed)
@@ -350,7 +357,7 @@ def test_random_graphs_have_the_order_promised() -> None:
     """Most have: a few may still be far from the limit, or have errors that change sign."""
     orders: dict[str, list[float]] = {"one segment": [], "extrapolated": []}
 
-    @settings(max_examples=25, derandomize=True, database=None)
+    @settings(max_examples=16, derandomize=True, database=None)
     @given(program=programs(smooth=True, min_steps=10, max_steps=16), data=st.data())
     def measure(program: Program, data: Any) -> None:
         leaves = program.leaves()
@@ -793,7 +800,7 @@ def relu_network(dtype: type) -> tuple[Callable[[], ag.Tensor], list[ag.Tensor]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("step", [1e-3, 3e-3, 3e-2])
+@pytest.mark.parametrize("step", [1e-3, 3e-2])
 def test_average_gradient_across_kinks(step: float, dtype: type) -> None:
     f, params = relu_network(dtype)
     rng = np.random.default_rng(2)

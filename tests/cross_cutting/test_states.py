@@ -90,7 +90,7 @@ def test_a_state_is_a_copy() -> None:
         assert comparable(part.state_dict()) == comparable(source[name].state_dict())
 
 
-@pytest.mark.parametrize("name", make_parts())
+@pytest.mark.parametrize("name", PARTS)
 def test_whoever_changes_a_state_changes_no_part(name: str) -> None:
     part = make_parts()[name]
     state = part.state_dict()

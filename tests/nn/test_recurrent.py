@@ -1,19 +1,18 @@
 """Recurrent layers: against PyTorch's, and their averages."""
 
-import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+import readers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agrad as ag
 import agrad.nn.functional as F
-from agrad import nn, optim
-from agrad.ops.part import noting_calls, part_of
+from agrad import nn
 from agrad.testing.strategies import seeds
-from agrad.train import capture_step
 
 torch = pytest.importorskip("torch")
 
@@ -190,67 +189,25 @@ class Reader(nn.Module):
         return result
 
 
-IDS = np.random.default_rng(3).integers(1, 9, (12, 7))
-IDS[:, 5:] *= np.arange(12)[:, None] % 2
-LABELS = np.arange(12) % 3
-
-
 @KINDS
 @pytest.mark.parametrize("captured", [False, True])
 def test_the_average_is_complete(kind: str, captured: bool) -> None:
-    ag.seed(0)
-    model = Reader(kind).to("float64")
-    run = ag.capture(model) if captured else model
-    rng = np.random.default_rng(0)
-    for _ in range(2):
-        loss = F.cross_entropy(run(IDS), LABELS)
-        updates = {p: 0.3 * rng.normal(size=p.shape) for p in model.parameters()}
-        model.zero_grad()
-        end = loss.average_backward(updates)
-        change = sum((p.average_grad * updates[p]).sum() for p in model.parameters())
-        assert float(end) - loss.item() == pytest.approx(change, rel=1e-10)
+    readers.require_complete_averages(partial(Reader, kind), captured)
 
 
 @KINDS
 def test_a_captured_layer_is_the_same_bit_for_bit(kind: str) -> None:
-    results = []
-    for captured in (False, True):
-        ag.seed(0)
-        model = Reader(kind, dropout=0.2)
-        run = ag.capture(model) if captured else model
-        for ids in (IDS, IDS[::-1].copy()):
-            model.zero_grad()
-            loss = F.cross_entropy(run(ids), LABELS)
-            updates = {p: np.full_like(p.data, 0.01) for p in model.parameters()}
-            loss.average_backward(updates, retain_graph=True)
-            loss.backward()
-        results.append([a for p in model.parameters() for a in (p.grad, p.average_grad)])
-    for eager, captured_too in zip(*results, strict=True):
-        np.testing.assert_array_equal(eager, captured_too)
+    readers.require_the_same_bits_captured(partial(Reader, kind))
 
 
 @KINDS
 def test_the_first_rows_of_a_batch_are_what_they_are_in_it(kind: str) -> None:
-    ag.seed(0)
-    model = Reader(kind, dropout=0.3)
-    with noting_calls() as calls:
-        out = model(IDS)
-    with part_of(calls):
-        rows = model(IDS[:4])
-    np.testing.assert_allclose(rows.data, out.data[:4], rtol=1e-5, atol=1e-6)
+    readers.require_rows_as_in_their_batch(partial(Reader, kind))
 
 
 @KINDS
 def test_an_average_gradient_trains_it(kind: str) -> None:
-    ag.seed(0)
-    model = Reader(kind, dropout=0.1)
-    optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.02), probe_size=4)
-    step = capture_step(model, optimizer)
-    losses = [step(IDS, LABELS) for _ in range(25)]
-    assert np.mean(losses[-5:]) < 0.7 * losses[0]
-    twin = copy.deepcopy(model).eval()
-    twin.load_state_dict(model.state_dict())
-    np.testing.assert_array_equal(twin(IDS).data, model.eval()(IDS).data)
+    readers.require_training(partial(Reader, kind), lr=0.02)
 
 
 @KINDS

@@ -7,7 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 import agrad as ag
 import agrad.nn.functional as F
@@ -42,6 +42,7 @@ FORMS: dict[str, Loss] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=25)
 @given(st.data())
 def test_the_average_of_a_choice_is_complete_or_raises(form: str, data: st.DataObject) -> None:
     sizes = st.integers(-4, 4).map(lambda n: n + 0.25)

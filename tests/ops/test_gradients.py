@@ -37,7 +37,7 @@ WITHOUT_AVERAGE = {matrix.Eigh, matrix.SingularValues}
 """Tested in test_functions: cases have averages."""
 
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
-few = settings(max_examples=20)
+few = settings(max_examples=10)
 
 
 def evaluate(case: Case, inputs: Sequence[Array], layouts: Sequence[str] = ()) -> Array:
@@ -97,7 +97,7 @@ def test_an_entry_records_the_operation_it_names(name: str, data: Any) -> None:
 
 
 @every_operation
-@few
+@settings(max_examples=20)
 @given(data=st.data(), seed=seeds)
 def test_backward_agrees_with_central_differences(name: str, data: Any, seed: int) -> None:
     case = data.draw(operations(name))

@@ -3,16 +3,20 @@
 import ast
 import importlib.util
 from collections.abc import Iterator
+from functools import cache
 
-import pytest
 from source_tree import MODULES
 
-TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in MODULES.items()}
 OWN = {"self", "cls", "super()"}
 LIBRARY = "cupy._core"  # only there does CuPy say whether it computes in TF32
 
 
 NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}  # public, in spite of their names
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    return {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in MODULES.items()}
 
 
 def is_private(name: str) -> bool:
@@ -40,42 +44,49 @@ def defined_names(tree: ast.Module) -> Iterator[str]:
             yield from (value for value in values if isinstance(value, str))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_reads_no_other_modules_underscored_attributes(module: str) -> None:
-    own = set(defined_names(TREES[module]))
+def test_none_reads_another_modules_underscored_attributes() -> None:
+    foreign = []
+    for module, tree in trees().items():
+        own = set(defined_names(tree))
+        foreign += [
+            f"{module}, line {node.lineno}: {ast.unparse(node)}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and is_private(node.attr)
+            and node.attr not in own
+            and ast.unparse(node.value) not in OWN
+            and ast.unparse(node) != LIBRARY
+        ]
+    assert not foreign
+
+
+def imports_from() -> Iterator[tuple[str, ast.ImportFrom, str]]:
+    """Yield the module, the statement and the name of each `from ... import name`."""
+    for module, tree in trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom):
+                yield from ((module, node, alias.name) for alias in node.names)
+
+
+def test_none_imports_another_modules_underscored_names() -> None:
     foreign = [
-        f"line {node.lineno}: {ast.unparse(node)}"
-        for node in ast.walk(TREES[module])
-        if isinstance(node, ast.Attribute)
-        and is_private(node.attr)
-        and ast.unparse(node.value) not in OWN
-        and node.attr not in own
-        and ast.unparse(node) != LIBRARY
+        f"{module}, line {node.lineno}: {name}"
+        for module, node, name in imports_from()
+        if (node.level or "agrad" in str(node.module)) and is_private(name)
     ]
     assert not foreign
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_no_other_modules_underscored_names(module: str) -> None:
-    foreign = [
-        f"line {node.lineno}: {alias.name}"
-        for node in ast.walk(TREES[module])
-        if isinstance(node, ast.ImportFrom) and (node.level or "agrad" in str(node.module))
-        for alias in node.names
-        if is_private(alias.name)
-    ]
-    assert not foreign
+def test_none_imports_a_star() -> None:
+    assert not [module for module, _, name in imports_from() if name == "*"]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_no_star(module: str) -> None:
-    imports = (node for node in ast.walk(TREES[module]) if isinstance(node, ast.ImportFrom))
-    assert not any(alias.name == "*" for node in imports for alias in node.names)
-
-
-@pytest.mark.parametrize("name", [name for name in MODULES if can_be_imported(name)])
-def test_nothing_shadows_a_module(name: str) -> None:
+def test_nothing_shadows_a_module() -> None:
     """An attribute of a package with a module's name is that module, not a function."""
-    module = importlib.import_module(name)
-    package, _, last = name.rpartition(".")
-    assert not package or getattr(importlib.import_module(package), last) is module
+    shadowed = []
+    for name in filter(can_be_imported, MODULES):
+        module = importlib.import_module(name)
+        package, _, last = name.rpartition(".")
+        if package and getattr(importlib.import_module(package), last) is not module:
+            shadowed.append(name)
+    assert not shadowed

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from agrad.study.statistics import Finding, interval, sign_test, verdict
 
@@ -15,6 +14,8 @@ UP = {"claimed": (3.0, math.inf), "direction": (1.0, math.inf)}
 
 @given(st.integers(0, 12), st.integers(0, 12))
 def test_the_sign_test_is_the_exact_binomial_test(wins, losses):
+    from scipy import stats  # takes seconds to import, which other workers spare
+
     expected = stats.binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
     assert sign_test(wins, losses) == pytest.approx(expected)
 
@@ -26,6 +27,8 @@ def test_an_interval_holds_the_median_and_lies_within_the_values(values):
 
 
 def test_an_interval_is_that_of_scipy():
+    from scipy import stats
+
     values = np.random.default_rng(1).normal(2, 1, 41)
     found = stats.bootstrap((values,), np.median, method="percentile", random_state=0)
     # Medians of resamples are values or means of two; both ends are noisy by about a tenth.

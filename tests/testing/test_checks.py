@@ -487,7 +487,7 @@ CONSTANT = {
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("f", CONSTANT.values(), ids=CONSTANT)
 def test_what_is_constant_by_cancellation_passes(f: Any, dtype: str) -> None:
-    for seed in range(6):
+    for seed in range(3):
         rng = np.random.default_rng(seed)
         x = rng.normal(size=(3, 3)).astype(dtype)
         assert check_gradients(f, x) == GradientReport(9, ())

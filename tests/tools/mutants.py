@@ -1256,7 +1256,7 @@ GUARDS = [
     ),
     Mutant(
         PROGRAM,
-        "        if end is start or self in end.reused:",
+        "        if end.values[self.result] is out:  # the step was not run again",
         "        if end is start:",
         "average sweep: what does not move is averaged all the same",
         "average",

@@ -461,7 +461,7 @@ def test_average_shares(gpu: OnNumpy) -> None:
 
 
 def test_rows_of_an_embedding(gpu: OnNumpy) -> None:
-    @settings(max_examples=20)
+    @settings(max_examples=12)
     @given(
         st.sampled_from([0, 1, 5, 60, 4000]),
         st.sampled_from([1, 3, 257]),
@@ -502,7 +502,7 @@ def classified(draw: st.DrawFn) -> tuple[Any, ...]:
 
 
 def test_cross_entropy(gpu: OnNumpy) -> None:
-    @settings(max_examples=40)
+    @settings(max_examples=20)
     @given(classified())
     def property(drawn: tuple[Any, ...]) -> None:
         start, end, *rest = drawn

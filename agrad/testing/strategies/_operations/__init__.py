@@ -1,6 +1,7 @@
 """All operations of agrad, with strategies for functions that record them: a file per family."""
 
 from dataclasses import replace
+from functools import cache
 
 from hypothesis import strategies as st
 
@@ -59,6 +60,7 @@ def operations(*names: str) -> st.SearchStrategy[Case]:
     return st.sampled_from(names or [*OPERATIONS]).flatmap(_named_cases)
 
 
+@cache  # Hypothesis validates a strategy at its first draw
 def _named_cases(name: str) -> st.SearchStrategy[Case]:
     def named(case: Case) -> Case:
         return case if case.name else replace(case, name=name)
