@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from agrad.backend import Array
 from agrad.core.hooks import unhooked
-from agrad.core.program import LeafArrays, Node, Program
+from agrad.core.program import Node, Program
 
 __all__ = ["Drawing", "draw"]
 
@@ -56,7 +56,7 @@ class Drawing:
 
 
 def draw(
-    program: Program, names: Iterable[tuple[str, Any]] | None, ends: LeafArrays | None
+    program: Program, names: Iterable[tuple[str, Any]] | None, ends: Mapping[Any, Array] | None
 ) -> Drawing:
     """Return the drawing of a program's graph.
 
@@ -93,7 +93,7 @@ def draw(
     return Drawing("\n".join([*lines, "}"]))
 
 
-def _motions(program: Program, ends: LeafArrays) -> dict[Any, str]:
+def _motions(program: Program, ends: Mapping[Any, Array]) -> dict[Any, str]:
     """Return a line on each node and leaf that the gradient reaches: its ends, its λ, and λδ."""
     start, end = program.recorded, program.moved_finite(ends)
     slots = dict(zip(program.nodes, range(program.count))) | program.leaves
