@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import Any
 
+import numpy as np
+
+from agrad.backend import Array
 from agrad.core.hooks import unhooked
-from agrad.core.program import Node, topological_order
+from agrad.core.program import Node, Program
 
 __all__ = ["Drawing", "draw"]
 
@@ -52,9 +55,18 @@ class Drawing:
         return self.to_svg() if shutil.which("dot") else None
 
 
-def draw(root: Node, names: Iterable[tuple[str, Any]] | None) -> Drawing:
-    """Return the drawing of the graph of a node; `names` are those of its leaves."""
+def draw(
+    program: Program, names: Iterable[tuple[str, Any]] | None, ends: Mapping[Any, Array] | None
+) -> Drawing:
+    """Return the drawing of a program's graph.
+
+    Args:
+        program: the program of the result.
+        names: the leaves' names.
+        ends: where leaves move to, if the nodes are to show how they take part in the change.
+    """
     known = {leaf: name for name, leaf in names or ()}
+    motions = {} if ends is None else _motions(program, ends)
     found: dict[Any, str] = {}
     lines = ["digraph {", "  node [shape=box];"]
     numbers = count()
@@ -65,19 +77,38 @@ def draw(root: Node, names: Iterable[tuple[str, Any]] | None) -> Drawing:
         lines.append(f'  {key} [label="{label}\\n{shape}{more}"{style}];')
         return key
 
-    for node in topological_order(root):
+    for node in program.nodes:
         sources = []
         for parent, array in zip(node.parents, node.inputs):
             if parent is None or (type(parent) is Node and parent not in found):
                 sources.append(add("constant", array.shape, ", shape=ellipse, style=dashed"))
                 continue
             if parent not in found:
-                name, more = known.get(parent, "leaf"), _gradients(parent)
+                name, more = known.get(parent, "leaf"), motions.get(parent, "") + _gradients(parent)
                 found[parent] = add(name, array.shape, ", shape=ellipse", more)
             sources.append(found[parent])
-        found[node] = add(type(unhooked(node.operation)).__name__, node.out.shape)
+        name = type(unhooked(node.operation)).__name__
+        found[node] = add(name, node.out.shape, more=motions.get(node, ""))
         lines += [f"  {source} -> {found[node]};" for source in sources]
     return Drawing("\n".join([*lines, "}"]))
+
+
+def _motions(program: Program, ends: Mapping[Any, Array]) -> dict[Any, str]:
+    """Return a line on each node and leaf that the gradient reaches: its ends, its λ, and λδ."""
+    start, end = program.recorded, program.moved_finite(ends)
+    slots = dict(zip(program.nodes, range(program.count))) | program.leaves
+    lines = {}
+    for key, factor in program.multipliers(end).items():
+        x0, x1 = start.values[slots[key]], end.values[slots[key]]
+        share = float((factor.astype(np.float64) * (x1 - x0)).sum())
+        words = f"{_measure(x0)} → {_measure(x1)}, λ = {_measure(factor)}, λδ = {share:.3g}"
+        if x0.size != 1:
+            words = (
+                f"‖x‖ = {_measure(x0)} → {_measure(x1)}, "
+                f"‖λ‖ = {_measure(factor)}, ⟨λ, δ⟩ = {share:.3g}"
+            )
+        lines[key] = "\\n" + words
+    return lines
 
 
 def _gradients(leaf: Any) -> str:
@@ -85,7 +116,10 @@ def _gradients(leaf: Any) -> str:
     words = []
     for sign, gradient in (("g", leaf.grad), ("ĝ", leaf.average_grad)):
         if gradient is not None:
-            single = gradient.size == 1
-            size = gradient.sum() if single else (gradient * gradient).sum() ** 0.5
-            words.append(f"{sign if single else f'‖{sign}‖'} = {float(size):.3g}")
+            words.append(f"{sign if gradient.size == 1 else f'‖{sign}‖'} = {_measure(gradient)}")
     return "\\n" + ", ".join(words) if words else ""
+
+
+def _measure(x: Array) -> str:
+    """Return a single element as a number, and the length of a longer array."""
+    return f"{float(x.sum() if x.size == 1 else (x * x).sum() ** 0.5):.3g}"

@@ -334,15 +334,8 @@ class Program:
         start, total = self.recorded, LeafArrays()
         seed = np.ones_like(start.values[self.result])
         for i in range(1, segments + 1):
-            end = self.moved(path(i / segments))
+            end = self.moved_finite(path(i / segments))
             value = end.values[self.result]
-            finite = np.isfinite(value).all()
-            if finite is not np.True_ and not holds(finite):
-                raise NonFiniteError(
-                    f"average_backward: the value at the end of the updates is {value.item()}, so "
-                    "no average gradient exists; shorten the updates"
-                    + first_anomaly(self.steps, end)
-                )
             free = i == segments and not retain_graph
             for leaf, grad in self._by_leaf(self.sweep(seed, start, end, free=free)).items():
                 total[leaf] = total[leaf] + grad if leaf in total else grad
@@ -350,6 +343,31 @@ class Program:
         if segments > 1:
             total = {leaf: as_array(grad / segments) for leaf, grad in total.items()}
         return value, total
+
+    def multipliers(self, end: Run) -> LeafArrays:
+        """Return the λ of each node and leaf, in a sweep between the recorded run and `end`."""
+        start = self.recorded
+        found = [np.zeros_like(value) for value in start.values]
+        found[self.result][...] = 1
+        self.sweep(np.ones_like(start.values[self.result]), start, end, found)
+        inner = {self.nodes[step.result]: found[step.result] for step in self.backwards}
+        return inner | self._by_leaf(found)
+
+    def moved_finite(self, ends: Mapping[Any, Array]) -> Run:
+        """Return what `moved` does.
+
+        Raises:
+            NonFiniteError: the result is NaN or infinite.
+        """
+        run = self.moved(ends)
+        value = run.values[self.result]
+        finite = np.isfinite(value).all()
+        if finite is not np.True_ and not holds(finite):
+            raise NonFiniteError(
+                f"average_backward: the value at the end of the updates is {value.item()}, so "
+                "no average gradient exists; shorten the updates" + first_anomaly(self.steps, run)
+            )
+        return run
 
     def moved(self, ends: Mapping[Any, Array]) -> Run:
         """Run with other values for some of the leaves, the recorded values for the others."""

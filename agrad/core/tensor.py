@@ -32,7 +32,7 @@ from agrad.core.context import grad_enabled, is_grad_enabled, recorder, remember
 from agrad.core.drawing import Drawing, draw
 from agrad.core.hooks import Hook, Hooked, RemovableHandle, require_hook
 from agrad.core.methods import Methods
-from agrad.core.program import Node, Program, compute
+from agrad.core.program import Node, Path, Program, compute
 from agrad.core.synonyms import takes_dim
 from agrad.errors import CaptureError, FreedGraphError, NonFiniteError
 from agrad.gpu import cuda
@@ -587,18 +587,31 @@ class Tensor(Methods):
         accumulate("average_grad", grads)
         return end
 
-    def draw(self, names: Iterable[tuple[str, Tensor]] | None = None) -> Drawing:
+    def draw(
+        self,
+        names: Iterable[tuple[str, Tensor]] | None = None,
+        updates: Mapping[Tensor, ArrayLike] | None = None,
+    ) -> Drawing:
         r"""Return a drawing of the recorded graph: its operations and leaves, with their shapes.
 
         Leaves with a `.grad` g or an `.average_grad` ĝ show them: a number, or the length ‖g‖ of an
-        array. Inner nodes have none, since sweeps drop theirs as they pass. Notebooks show the
-        drawing where Graphviz is installed, and its DOT text elsewhere. The graph stays.
+        array. With `updates`, each node and leaf also shows its value before and after them, the λ
+        that reaches it on the average sweep, and λδ, its share in the change of the value. The
+        parts that the leaves show sum to the change. Drawing takes a forward pass and a sweep then;
+        it changes neither values nor gradients, and the graph stays.
+
+        Notebooks show the drawing where Graphviz is installed, and its DOT text elsewhere.
 
         Args:
             names: The leaves' names, such as `model.named_parameters()`.
+            updates: The update of each leaf that moves, as `average_backward` takes it. The Tensor
+                must have a single element then.
 
         Raises:
-            ValueError: There is no graph, or it was freed (`FreedGraphError`).
+            ValueError: There is no graph, or it was freed (`FreedGraphError`); as for
+                `average_backward`.
+            AverageUndefinedError: There are updates, and an operation has no kind.
+            NonFiniteError: The value at the end of the updates is NaN or infinite.
 
         Example:
             >>> import agrad as ag
@@ -612,13 +625,26 @@ class Tensor(Methods):
               n2 [label="Sum\n()"];
               n1 -> n2;
             }
+            >>> w = ag.tensor(1.0, requires_grad=True)
+            >>> print((w * w).draw([("w", w)], {w: 2.0}))
+            digraph {
+              node [shape=box];
+              n0 [label="w\n()\n1 → 3, λ = 4, λδ = 8", shape=ellipse];
+              n1 [label="Multiply\n()\n1 → 9, λ = 1, λδ = 8"];
+              n0 -> n1;
+              n0 -> n1;
+            }
         """
         self.require_graph("draw")
         if self.node is None:
             raise ValueError(
                 f"draw: the tensor, of shape {self.shape}, is a leaf; nothing was computed from it"
             )
-        return draw(self.node, names)
+        if updates is None:
+            return draw(Program(self.node), names, None)
+        self.require_scalar("draw", "reduce it with sum() or mean() to draw it with updates")
+        program, path = _program_along(self, updates)
+        return draw(program, names, path(1))
 
     def register_hook(self, hook: Hook) -> RemovableHandle:
         """Let a function see, and perhaps replace, the gradient of this result in backward passes.
@@ -1478,6 +1504,17 @@ def averages_along(
     loss.require_scalar("average_backward", "reduce it with sum() or mean()")
     if not isinstance(segments, int) or segments < 1:
         raise ValueError(f"average_backward: segments must be a positive integer, got {segments!r}")
+    program, path = _program_along(loss, updates)
+    try:
+        end, grads = program.average(path, segments, extrapolate, retain_graph)
+    except Exception as error:
+        cuda.explain(error)
+        raise
+    return end.reshape(()), grads
+
+
+def _program_along(loss: Tensor, updates: Mapping[Tensor, ArrayLike]) -> tuple[Program, Path]:
+    """Return a loss's program, which has averages, and its leaves' path along the updates."""
     if loss.node is None:
         raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
     program = Program(loss.node)
@@ -1491,12 +1528,7 @@ def averages_along(
         }
         return {leaf: as_array(end) if end.ndim == 0 else end for leaf, end in ends.items()}
 
-    try:
-        end, grads = program.average(path, segments, extrapolate, retain_graph)
-    except Exception as error:
-        cuda.explain(error)
-        raise
-    return end.reshape(()), grads
+    return program, path
 
 
 def _checked_updates(

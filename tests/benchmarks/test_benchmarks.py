@@ -1,5 +1,6 @@
 """What the benchmarks compute of their timings, their threads, and what they run again."""
 
+import importlib.util
 import json
 import math
 import subprocess
@@ -16,6 +17,7 @@ import dense_step
 import engine_lines
 import first_use
 import floor
+import libraries
 import pytest
 import race
 import time_to_loss
@@ -284,3 +286,32 @@ def test_the_errors_of_estimates() -> None:
     expected = {"gradient": 1, "midpoint": 2, "trapezoid": 2, "factorized": 2, "extrapolated": 4}
     assert {name: round(power) for name, power in powers.items()} == expected
     assert accuracy.Network("relu", 1, seed=0).errors(0.003)["gradient"] < 0.01
+
+
+def test_the_size_of_a_package_leaves_out_blank_lines_and_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (
+        ("some/__init__.py", "a = 1\n\n   \nb = 2\n"),
+        ("some/part/of.py", "# a comment\n"),
+        ("some/part/data.txt", "x\n"),
+        ("some/tests/test_of.py", "c = 3\n"),
+        ("some/test_it.py", "c = 3\n"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert libraries.size_of("some") == 3
+
+
+def test_the_libraries_train_the_same_network() -> None:
+    installed = [name for name in libraries.STEPS if importlib.util.find_spec(name)]
+    chosen = [name for name in installed if name in ("agrad", "torch", "autograd", "micrograd")]
+    network = libraries.Network(**libraries.NETWORKS["tiny"])
+    contestants = libraries.contestants_of(network, chosen)
+    for _ in range(3):
+        dense_step.refuse_other_losses(contestants)
+    assert "micrograd" not in libraries.contestants_of(
+        libraries.Network(2, 4, 3, outputs=2, batch=4), ["micrograd"]
+    )

@@ -68,8 +68,55 @@ def test_leaves_show_the_gradients_that_they_have() -> None:
     assert r'"Sum\n()"' in loss.draw().dot
 
 
+def test_with_updates_nodes_show_their_ends_and_their_share() -> None:
+    """The table of docs/tiny.md: y = w₂w₁², from (1, 1) to (2, 3)."""
+    w1, w2 = (ag.tensor(1.0, requires_grad=True) for _ in range(2))
+    y = w1 * w1 * w2
+    y.backward(retain_graph=True)
+    dot = y.draw([("w1", w1), ("w2", w2)], {w1: 1.0, w2: 2.0}).dot
+    labels = [label.split(r"\n")[2:] for label in re.findall(r'\[label="(.*?)"', dot)]
+    assert labels == [
+        ["1 → 2, λ = 6, λδ = 6", "g = 2"],
+        ["1 → 4, λ = 2, λδ = 6"],
+        ["1 → 3, λ = 2.5, λδ = 5", "g = 1"],
+        ["1 → 12, λ = 1, λδ = 11"],
+    ]
+    assert w1.average_grad is None
+    assert w1.item() == 1.0
+    y.backward()  # the graph stays
+
+
+def test_the_leaves_shares_sum_to_the_change() -> None:
+    loss, names = loss_and_leaves()
+    updates = {leaf: np.linspace(-1, 1, leaf.size).reshape(leaf.shape) for _, leaf in names}
+    ledger = ag.loss_ledger(loss, updates, names)
+    drawing = loss.draw(names, updates)
+    shares = {
+        label.split(r"\n")[0]: float(label.rpartition("= ")[2])
+        for label in re.findall(r'\[label="(.*?)"', drawing.dot)
+        if "λ" in label
+    }
+    assert shares["w"] == pytest.approx(ledger.rows[0].delivered, rel=5e-3)
+    assert shares["b"] == pytest.approx(ledger.rows[1].delivered, rel=5e-3)
+    assert shares["Sum"] == pytest.approx(ledger.change, rel=5e-3)
+    assert shares["Tanh"] == pytest.approx(shares["w"])  # all of it goes through tanh
+    assert r"constant\n(2, 3)" in [label for label, _ in edges(drawing)]
+
+
+def test_a_node_whose_gradient_vanishes_has_no_share() -> None:
+    """Max pooling's loser, and what came before it, get no λ from the sweep, or zeros."""
+    w = ag.tensor([1.0, 5.0], requires_grad=True)
+    first, second = np.tanh(w[:1]), w[1:]
+    dot = np.maximum(first, second).sum().draw([("w", w)], {w: [0.5, 0.5]}).dot
+    assert r"Tanh\n(1,)\n0.762 → 0.905, λ = 0, λδ = 0" in dot
+
+
 def test_errors() -> None:
     loss, names = loss_and_leaves()
+    with pytest.raises(ValueError, match=r"draw: .* reduce it with sum\(\) or mean\(\)"):
+        np.exp(names[0][1]).draw(names, {names[0][1]: np.zeros((3, 4))})
+    with pytest.raises(ValueError, match=r"update 0 has shape \(4,\), its tensor \(3, 4\)"):
+        loss.draw(names, {names[0][1]: np.zeros(4)})
     with pytest.raises(ValueError, match=r"draw: the tensor, of shape \(4,\), is a leaf"):
         names[1][1].draw()
     with pytest.raises(ValueError, match="draw: the tensor depends on no tensor"):

@@ -36,6 +36,19 @@ def test_every_divided_difference_is_in_the_reference() -> None:
     assert sorted(listed) == sorted([*divided_difference.__all__, *activations])
 
 
+def test_every_theorem_stands_beside_its_code_and_its_tests() -> None:
+    """Within its section, or with the theorem after it: the links lead to source and to tests."""
+    found = 0
+    for name, text in PAGES.items():
+        for section in re.split(r"^## ", text, flags=re.MULTILINE):
+            theorems = re.findall(r"^\*\*Theorem.*?\*\*", section, re.MULTILINE)
+            found += len(theorems)
+            for kind in ("Code", "Tests") if theorems else ():
+                after = section.rpartition(theorems[-1])[2]
+                assert re.search(rf"\*{kind}( of both)?:\*", after), (name, theorems[-1], kind)
+    assert found == 7  # Theorems 1 to 6, and the optimizer's
+
+
 def test_named_tests_exist() -> None:
     named = {name for text in PAGES.values() for name in re.findall(r"`(test_\w+)`", text)}
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]

@@ -74,11 +74,12 @@ def test_wheel_holds_each_file_of_the_package_and_no_other(built: Path, checkout
     assert held == expected
 
 
-def test_sdist_holds_the_tests(built: Path, checkout: Path) -> None:
+def test_sdist_holds_the_tests_and_what_they_read(built: Path, checkout: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
-    assert held >= {f"tests/{name}" for name in files(checkout / "tests")}
+    for folder in ("tests", "benchmarks", "docs", "examples", "results"):
+        assert held >= {f"{folder}/{name}" for name in files(checkout / folder)}
     assert held >= {"CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "setup.cfg", "setup.py"}
 
 
