@@ -80,7 +80,7 @@ class _Factors(NamedTuple):
 
 
 _States = Sequence[Any]
-"""Hidden states, and the cell states of an LSTM or None."""
+"""Hidden states and, empty if there are none, cell states."""
 
 _Pull = Callable[[int, Array, Array, Array, Array], Any]
 """Takes a step and the gradients of the hidden and the cell state after it, and replaces the latter
@@ -266,7 +266,7 @@ class Recurrent(Operation):
         Args:
             apply: computes an operation on Tensors.
             sums: the projected inputs, and the products of the states and the weight with the bias.
-            before: the states before each step, (T, N, H); no cell states if there are none.
+            before: the states before each step, (T, N, H).
             after: those after it.
         """
         raise TypeError(f"{type(self).__name__}: the operation defines no recorded factors")
@@ -274,20 +274,20 @@ class Recurrent(Operation):
     def recorded_backward(
         self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, *inputs: Any
     ) -> Sequence[Any]:
-        given = self._given(inputs)
+        given: Any = self._given(inputs)
         if given.lengths is not None:
             given = given._replace(lengths=given.lengths.data)
         projected, weight = given.projected, given.weight
         record, grads = (self._parts(part, projected, weight) for part in (out, grad))
         before, after = (
-            [states(record), states(record, cell=True) if self.has_cell else None]
+            [states(record, cell) for cell in (False, True)]
             for states in (self._before, self._after)
         )
         inner = before[0] @ weight.T
         if given.bias is not None:
             inner = inner + given.bias
         factors = self.recorded_factors(apply, (projected, inner), before, after)
-        steps, batch, width = *projected.shape[:2], weight.shape[1]
+        (steps, batch, _), width = projected.shape, weight.shape[1]
         gates, carried, to_cell, cell_carried, new = self._idled(factors, given)
         later = cell = np.zeros((batch, width), weight.dtype, like=weight.data)
         inner_grads, projected_grads = [], []
