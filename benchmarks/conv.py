@@ -2,12 +2,13 @@
 
     python benchmarks/conv.py --threads 1 --out results/speed/conv/threads-1.json
 
-The contestants, in float32, take turns (see `race`). Three further contestants show where agrad's
-time goes: its kernels for the output, the gradient of the input and the gradient of the weight. The
-roofline is the least time that this machine needs: for the multiplications and additions at the
-rate of the BLAS in a large matrix product, or for reading and writing each array once per pass at
-the rate of a copy in memory, whichever is longer. Both rates are measured in the same run. The rate
-of the BLAS is not an upper bound on the processor's. Needs the extras `demo` and `bench`.
+The contestants, in float32, take turns (see `race`). But for volumes, three further contestants
+show where agrad's time goes: its kernels for the output, the gradient of the input and the gradient
+of the weight. The roofline is the least time that this machine needs: for the multiplications and
+additions at the rate of the BLAS in a large matrix product, or for reading and writing each array
+once per pass at the rate of a copy in memory, whichever is longer. Both rates are measured in the
+same run. The rate of the BLAS is not an upper bound on the processor's. Needs the extras `demo` and
+`bench`.
 """
 
 import argparse
@@ -35,6 +36,7 @@ class Shape(NamedTuple):
 
 
 SHAPES = {
+    "conv3d N4 C16 16x32x32 F32 3x3x3": Shape((4, 16, 16, 32, 32), (32, 16, 3, 3, 3), 1),
     "conv2d N32 C32 32x32 F64 3x3": Shape((32, 32, 32, 32), (64, 32, 3, 3), 1),
     "conv2d N16 C64 16x16 F128 3x3": Shape((16, 64, 16, 16), (128, 64, 3, 3), 1),
     "conv1d N64 C32 L200 F32 k3": Shape((64, 32, 200), (32, 32, 3), 1),
@@ -46,6 +48,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=5, help="calls of each contestant in a round")
+    parser.add_argument("--kinds", nargs="+", default=["conv1d", "conv2d", "conv3d"])
     parser.add_argument("--out", type=Path, help="write the figures to this file as JSON")
     return parser.parse_args()
 
@@ -81,7 +84,8 @@ def contestants(shape: Shape) -> Contestants:
         error = np.abs(leaf.grad - known).max() / np.abs(known).max()
         if error > 1e-4:
             raise SystemExit(f"{name}: gradients differ by {error:.1e} of the largest")
-    return {"agrad": agrad_step, "PyTorch": torch_step} | kernels(x, weight, cotangent, shape)
+    parts = kernels(x, weight, cotangent, shape) if x.ndim < 5 else {}
+    return {"agrad": agrad_step, "PyTorch": torch_step} | parts
 
 
 def kernels(x: np.ndarray, weight: np.ndarray, grad: np.ndarray, shape: Shape) -> Contestants:
@@ -146,6 +150,8 @@ def main() -> None:
     with threadpool_limits(options.threads):
         rates = machine_rates()
         for name, shape in SHAPES.items():
+            if name.split()[0] not in options.kinds:
+                continue
             least = roofline(shape, rates)
             seconds = race(contestants(shape), options.rounds, options.steps)
             seconds["roofline"] = [least["seconds"]] * options.rounds
@@ -157,13 +163,15 @@ def main() -> None:
                 compared,
             )
             parts = [quartiles(seconds[key])[0] for key in seconds if key.startswith("agrad,")]
-            rate = least["operations"] / sum(parts)
-            print(f"  agrad's kernels: {rate / 1e9:.0f} GFLOP/s")
             results[name] = {
                 "seconds_by_round": seconds,
                 "ratios_median_and_quartiles": compared,
-                "roofline": least | {"kernels_operations_per_second": rate},
+                "roofline": least,
             }
+            if parts:
+                rate = least["operations"] / sum(parts)
+                print(f"  agrad's kernels: {rate / 1e9:.0f} GFLOP/s")
+                least["kernels_operations_per_second"] = rate
         print(", ".join(f"{name} {rate / 1e9:.1f}e9" for name, rate in rates.items()))
     content = {
         "machine": machine() | {"torch": torch.__version__} | rates,

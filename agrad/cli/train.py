@@ -616,11 +616,12 @@ def prepare(settings: dict[str, Any]) -> tuple["Problem", dict[str, Any]]:
     agrad.seed(settings["seed"])
     options = {name: settings[name] for name in ("depth", "width", "activation", "init")}
     model = problem.network(settings["model"], options).to(settings["device"])
+    batch_size = min(settings["batch_size"], len(problem.train[-1]))
     parts = {
         "model": model,
         "optimizer": _optimizer(model.parameters(), settings),
         "batches": Batches(
-            *problem.train, batch_size=settings["batch_size"], seed=settings["seed"], drop_last=True
+            *problem.train, batch_size=batch_size, seed=settings["seed"], drop_last=True
         ),
     }
     if problem.validation is not None:

@@ -9,7 +9,14 @@ from agrad.core.tensor import Tensor, as_tensor
 from agrad.nn import functional as F
 from agrad.nn.module import Module, Parameter
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "InstanceNorm1d", "InstanceNorm2d"]
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+]
 
 
 class _BatchNorm(Module):
@@ -136,6 +143,20 @@ class BatchNorm2d(_BatchNorm):
     shapes: ClassVar = {4: "(N, C, H, W)"}
 
 
+class BatchNorm3d(_BatchNorm):
+    """Normalize each channel of (N, C, D, H, W) to mean 0 and variance 1; scale and shift it.
+
+    Like `BatchNorm1d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.BatchNorm3d(3).eval()(np.ones((2, 3, 2, 4, 4), np.float32)).shape
+        (2, 3, 2, 4, 4)
+    """
+
+    shapes: ClassVar = {5: "(N, C, D, H, W)"}
+
+
 class _InstanceNorm(_BatchNorm):
     """Normalize each channel of each example to mean 0 and variance 1, then scale and shift it."""
 
@@ -213,3 +234,17 @@ class InstanceNorm2d(_InstanceNorm):
     """
 
     shapes: ClassVar = {4: "(N, C, H, W)", 3: "(C, H, W)"}
+
+
+class InstanceNorm3d(_InstanceNorm):
+    """Normalize each channel of each volume to mean 0 and variance 1.
+
+    Volumes are (N, C, D, H, W) or (C, D, H, W). Like `InstanceNorm1d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.InstanceNorm3d(3)(np.ones((2, 3, 2, 4, 4), np.float32)).shape
+        (2, 3, 2, 4, 4)
+    """
+
+    shapes: ClassVar = {5: "(N, C, D, H, W)", 4: "(C, D, H, W)"}

@@ -12,7 +12,14 @@ from agrad.nn import init
 from agrad.nn.functional.windows import per_axis
 from agrad.nn.module import Module, Parameter
 
-__all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
+__all__ = [
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+]
 
 
 class _Convolution(Module):
@@ -162,6 +169,48 @@ class Conv2d(_Convolution):
         )
 
 
+class Conv3d(_Convolution):
+    """A convolution over volumes; see `agrad.nn.functional.conv3d` for the options.
+
+    Attributes:
+        weight: float32 of shape (out_channels, in_channels / groups, *kernel_size), drawn from
+            U(±1/√fan), where fan is the product of the last four lengths.
+        bias: float32 of shape (out_channels,), drawn from the same distribution; or None.
+
+    Raises:
+        ValueError: `groups` does not divide the channels, or an option is too small.
+
+    Example:
+        >>> from agrad import nn
+        >>> layer = nn.Conv3d(3, 8, kernel_size=3, stride=2)
+        >>> layer(np.ones((2, 3, 7, 11, 9), np.float32)).shape
+        (2, 8, 3, 5, 4)
+    """
+
+    axes = 3
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: str | int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        )
+
+    def forward(self, input: Any) -> Tensor:
+        """Return (N, out_channels, D', H', W') for an input (N, in_channels, D, H, W)."""
+        return F.conv3d(
+            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+
 class ConvTranspose1d(_Convolution):
     """The transpose of `Conv1d`; see `agrad.nn.functional.conv_transpose1d` for the options.
 
@@ -255,6 +304,58 @@ class ConvTranspose2d(_Convolution):
     def forward(self, input: Any) -> Tensor:
         """Return (N, out_channels, H', W') for an input (N, in_channels, H, W)."""
         return F.conv_transpose2d(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,
+        )
+
+
+class ConvTranspose3d(_Convolution):
+    """The transpose of `Conv3d`; see `agrad.nn.functional.conv_transpose3d` for the options.
+
+    Attributes:
+        weight: float32 of shape (in_channels, out_channels / groups, *kernel_size), drawn from
+            U(±1/√fan), where fan is the product of the last four lengths.
+        bias: float32 of shape (out_channels,), drawn from the same distribution; or None.
+
+    Raises:
+        ValueError: `groups` does not divide the channels, or an option is too small.
+
+    Example:
+        >>> from agrad import nn
+        >>> layer = nn.ConvTranspose3d(8, 3, kernel_size=2, stride=2)
+        >>> layer(np.ones((2, 8, 3, 5, 4), np.float32)).shape
+        (2, 3, 6, 10, 8)
+    """
+
+    axes = 3
+    transposed = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        output_padding: int | Sequence[int] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | Sequence[int] = 1,
+    ) -> None:
+        super().__init__(
+            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias),
+            output_padding,
+        )
+
+    def forward(self, input: Any) -> Tensor:
+        """Return (N, out_channels, D', H', W') for an input (N, in_channels, D, H, W)."""
+        return F.conv_transpose3d(
             input,
             self.weight,
             self.bias,

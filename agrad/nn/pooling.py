@@ -12,12 +12,16 @@ from agrad.nn.functional.windows import per_axis
 __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
     "AvgPool1d",
     "AvgPool2d",
+    "AvgPool3d",
     "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
     "MaxUnpool1d",
     "MaxUnpool2d",
+    "MaxUnpool3d",
 ]
 
 
@@ -61,6 +65,19 @@ class MaxPool2d(_MaxPool):
     """
 
     function = staticmethod(F.max_pool2d)
+
+
+@dataclass(eq=False, repr=False)
+class MaxPool3d(_MaxPool):
+    """The maximum of each window of a volume; see `agrad.nn.functional.max_pool3d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.MaxPool3d((2, 1, 2))([[[[[1.0, 3.0]], [[2.0, 0.0]]]]])
+        tensor([[[[[3.]]]]])
+    """
+
+    function = staticmethod(F.max_pool3d)
 
 
 @dataclass(eq=False, repr=False)
@@ -114,6 +131,35 @@ class MaxUnpool2d(FunctionModule):
 
     def forward(self, *inputs: Any, output_size: Sequence[int] | None = None) -> Tensor:
         """Return the unpooled image."""
+        options = self._options() | {"output_size": output_size}
+        return self.function(*inputs, **options)
+
+
+@dataclass(eq=False, repr=False)
+class MaxUnpool3d(FunctionModule):
+    """Puts the elements of a pooled volume back; see `agrad.nn.functional.max_unpool3d`.
+
+    It takes the pooled volume and the indices, and perhaps the `output_size`.
+
+    Example:
+        >>> from agrad import nn
+        >>> pool, unpool = nn.MaxPool3d((2, 1, 1), return_indices=True), nn.MaxUnpool3d((2, 1, 1))
+        >>> unpool(*pool([[[[[1.0, 3.0]], [[2.0, 0.0]]]]]))
+        tensor([[[[[0., 3.]],
+        <BLANKLINE>
+                  [[2., 0.]]]]])
+    """
+
+    kernel_size: int | Sequence[int]
+    stride: int | Sequence[int] | None = None
+    padding: int | Sequence[int] = 0
+    function = staticmethod(F.max_unpool3d)
+
+    def __post_init__(self) -> None:
+        self.stride = self.kernel_size if self.stride is None else self.stride
+
+    def forward(self, *inputs: Any, output_size: Sequence[int] | None = None) -> Tensor:
+        """Return the unpooled volume."""
         options = self._options() | {"output_size": output_size}
         return self.function(*inputs, **options)
 
@@ -174,6 +220,31 @@ class AvgPool2d(FunctionModule):
 
 
 @dataclass(eq=False, repr=False)
+class AvgPool3d(FunctionModule):
+    """The mean of each window of an volume; see `agrad.nn.functional.avg_pool3d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.AvgPool3d((2, 1, 2))([[[[[1.0, 3.0]], [[2.0, 0.0]]]]])
+        tensor([[[[[1.5]]]]])
+    """
+
+    kernel_size: int | Sequence[int]
+    stride: int | Sequence[int] | None = None
+    padding: int | Sequence[int] = 0
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor_override: int | None = None
+    function = staticmethod(F.avg_pool3d)
+
+    def __post_init__(self) -> None:
+        self.stride = self.kernel_size if self.stride is None else self.stride
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+@dataclass(eq=False, repr=False)
 class AdaptiveAvgPool1d(FunctionModule):
     """The means of `output_size` windows that cover a sequence.
 
@@ -201,3 +272,17 @@ class AdaptiveAvgPool2d(FunctionModule):
 
     output_size: int | Sequence[int | None] | None
     function = staticmethod(F.adaptive_avg_pool2d)
+
+
+@dataclass(eq=False, repr=False)
+class AdaptiveAvgPool3d(FunctionModule):
+    """The means of windows that cover a volume; see `agrad.nn.functional.adaptive_avg_pool3d`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.AdaptiveAvgPool3d(1)([[[[[1.0, 3.0]], [[2.0, 0.0]]]]])
+        tensor([[[[[1.5]]]]])
+    """
+
+    output_size: int | Sequence[int | None] | None
+    function = staticmethod(F.adaptive_avg_pool3d)

@@ -203,9 +203,6 @@ class RNN(_Recurrent):
 
     All parameters are drawn from U(±1/√H).
 
-    It has no higher derivatives; where they are needed, write the steps as operations of their own,
-    such as `F.tanh(x @ w + h @ u)`.
-
     Raises:
         ValueError: a number is out of range, or the nonlinearity unknown.
 
@@ -280,9 +277,6 @@ class GRU(_Recurrent):
 
     All parameters are drawn from U(±1/√H).
 
-    It has no higher derivatives; where they are needed, write the steps as operations of their own,
-    such as `F.tanh(x @ w + h @ u)`.
-
     Raises:
         ValueError: a number is out of range.
 
@@ -322,9 +316,6 @@ class LSTM(_Recurrent):
         weight_ih_l0_reverse, ...: the same of the other direction.
 
     All parameters are drawn from U(±1/√H).
-
-    It has no higher derivatives; where they are needed, write the steps as operations of their own,
-    such as `F.tanh(x @ w + h @ u)`.
 
     Raises:
         ValueError: a number is out of range.

@@ -1,7 +1,12 @@
-"""Convolution of images (N, C, H, W) or sequences (N, C, L), and its transpose."""
+"""Convolution of sequences (N, C, L), images (N, C, H, W) or volumes (N, C, D, H, W).
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+Kernels convolve images. A sequence is an image with one row. The windows of a volume along its
+depth become images of their own, whose channels are the elements of the window.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,17 +21,18 @@ if TYPE_CHECKING:
 __all__ = ["Convolution", "TransposedConvolution"]
 
 Pair = tuple[int, int]
+Size = tuple[int, ...]
 
 
 class Convolution(Multilinear):
     """Sums over windows of weight · x, plus bias.
 
-    Options are pairs for the vertical and the horizontal axis; a sequence has only the horizontal
-    one. `padding` has a pair (before, after) for each axis.
+    Options have a number for each axis, the vertical and the horizontal one last; a sequence has
+    only the horizontal one, but two numbers too. `padding` has a pair (before, after) for each.
     """
 
     def __init__(
-        self, stride: Pair, padding: tuple[Pair, Pair], dilation: Pair, groups: int
+        self, stride: Size, padding: tuple[Pair, ...], dilation: Size, groups: int
     ) -> None:
         self.stride = stride
         self.padding = padding
@@ -34,10 +40,10 @@ class Convolution(Multilinear):
         self.groups = groups
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        x4, weight4, bias = _promoted(x, weight, bias)
-        (height, width), kernel = x4.shape[2:], weight4.shape[2:]
-        size = self.out_length(0, height, kernel[0]), self.out_length(1, width, kernel[1])
-        return _like(x, self._output(x4, weight4, bias, size))
+        planes, filters, bias = _promoted(x, weight, bias)
+        lengths = zip(planes.shape[2:], filters.shape[2:])
+        size = tuple(self.out_length(axis, *pair) for axis, pair in enumerate(lengths))
+        return _like(x, self._output(planes, filters, bias, size))
 
     def backward(
         self,
@@ -48,10 +54,10 @@ class Convolution(Multilinear):
         weight: Array,
         bias: Array | None = None,
     ) -> Gradients:
-        x4, weight4, _ = _promoted(x, weight, bias)
+        planes, filters, _ = _promoted(x, weight, bias)
         grad = _planes(grad)
-        x_grad = self._input_gradient(grad, weight4, x4.shape[2:]) if needs[0] else None
-        weight_grad = self._weight_gradient(grad, x4, weight4.shape[2:]) if needs[1] else None
+        x_grad = self._input_gradient(grad, filters, planes.shape[2:]) if needs[0] else None
+        weight_grad = self._weight_gradient(grad, planes, filters.shape[2:]) if needs[1] else None
         grads = tuple(None if part is None else _like(x, part) for part in (x_grad, weight_grad))
         if bias is None:
             return grads
@@ -69,24 +75,14 @@ class Convolution(Multilinear):
         span = self.dilation[axis] * (kernel - 1) + 1
         return (length + sum(self.padding[axis]) - span) // self.stride[axis] + 1
 
-    def _output(self, x: Array, weight: Array, bias: Array | None, size: Pair) -> Array:
-        out: Array = kernels(x).conv.convolve(x, weight, bias, size, self._geometry(x))
-        return out
+    def _output(self, x: Array, weight: Array, bias: Array | None, size: Size) -> Array:
+        return _convolve(self, x, weight, bias, size)
 
-    def _input_gradient(self, grad: Array, weight: Array, size: Pair) -> Array:
-        out: Array = kernels(grad).conv.input_gradient(grad, weight, size, self._geometry(grad))
-        return out
+    def _input_gradient(self, grad: Array, weight: Array, size: Size) -> Array:
+        return _input_gradient(self, grad, weight, size)
 
-    def _weight_gradient(self, grad: Array, x: Array, kernel: Pair) -> Array:
-        out: Array = kernels(x).conv.weight_gradient(grad, x, kernel, self._geometry(x))
-        return out
-
-    def _geometry(self, x: Array) -> "Geometry":
-        before = tuple(before for before, _ in self.padding)
-        geometry: Geometry = kernels(x).conv.Geometry(
-            self.stride, before, self.dilation, self.groups
-        )
-        return geometry
+    def _weight_gradient(self, grad: Array, x: Array, kernel: Size) -> Array:
+        return _weight_gradient(self, grad, x, kernel)
 
 
 class TransposedConvolution(Convolution):
@@ -97,7 +93,7 @@ class TransposedConvolution(Convolution):
     """
 
     def __init__(
-        self, stride: Pair, padding: tuple[Pair, Pair], excess: Pair, dilation: Pair, groups: int
+        self, stride: Size, padding: tuple[Pair, ...], excess: Size, dilation: Size, groups: int
     ) -> None:
         super().__init__(stride, padding, dilation, groups)
         self.excess = excess
@@ -107,21 +103,129 @@ class TransposedConvolution(Convolution):
         windows = (length - 1) * self.stride[axis] + span
         return windows - sum(self.padding[axis]) + self.excess[axis]
 
-    def _output(self, x: Array, weight: Array, bias: Array | None, size: Pair) -> Array:
-        out = super()._input_gradient(x, weight, size)
+    def _output(self, x: Array, weight: Array, bias: Array | None, size: Size) -> Array:
+        out = _input_gradient(self, x, weight, size)
         if bias is not None:
-            out += bias[:, np.newaxis, np.newaxis]
+            out += bias.reshape(-1, *[1] * len(size))
         return out
 
-    def _input_gradient(self, grad: Array, weight: Array, size: Pair) -> Array:
-        return super()._output(grad, weight, None, size)
+    def _input_gradient(self, grad: Array, weight: Array, size: Size) -> Array:
+        return _convolve(self, grad, weight, None, size)
 
-    def _weight_gradient(self, grad: Array, x: Array, kernel: Pair) -> Array:
-        return super()._weight_gradient(x, grad, kernel)
+    def _weight_gradient(self, grad: Array, x: Array, kernel: Size) -> Array:
+        return _weight_gradient(self, x, grad, kernel)
+
+
+def _convolve(
+    windows: Convolution, x: Array, weight: Array, bias: Array | None, size: Size
+) -> Array:
+    """Return the sums over windows of weight · x, plus bias, for an output of `size`."""
+    if len(size) == 3:
+        depth = _Depth.of(windows, x.shape[2], size[0], weight.shape[2])
+        images = depth.images(x)
+        return depth.stacked(_convolve(windows, images, _flat(weight), bias, size[1:]))
+    out: Array = kernels(x).conv.convolve(x, weight, bias, size, _geometry(windows, x))
+    return out
+
+
+def _input_gradient(windows: Convolution, grad: Array, weight: Array, size: Size) -> Array:
+    """Pull the output's gradient back to an x of `size`."""
+    if len(size) == 3:
+        depth = _Depth.of(windows, size[0], grad.shape[2], weight.shape[2])
+        planes = depth.planes(grad)
+        return depth.summed(_input_gradient(windows, planes, _flat(weight), size[1:]))
+    geometry = _geometry(windows, grad)
+    out: Array = kernels(grad).conv.input_gradient(grad, weight, size, geometry)
+    return out
+
+
+def _weight_gradient(windows: Convolution, grad: Array, x: Array, kernel: Size) -> Array:
+    """Pull the output's gradient back to a weight with a kernel of size `kernel`."""
+    out: Array
+    if len(kernel) == 3:
+        depth = _Depth.of(windows, x.shape[2], grad.shape[2], kernel[0])
+        out = _weight_gradient(windows, depth.planes(grad), depth.images(x), kernel[1:])
+        return out.reshape(grad.shape[1], x.shape[1] // windows.groups, *kernel)
+    out = kernels(x).conv.weight_gradient(grad, x, kernel, _geometry(windows, x))
+    return out
+
+
+def _geometry(windows: Convolution, x: Array) -> "Geometry":
+    before = tuple(before for before, _ in windows.padding[-2:])
+    geometry: Geometry = kernels(x).conv.Geometry(
+        windows.stride[-2:], before, windows.dilation[-2:], windows.groups
+    )
+    return geometry
+
+
+class _Depth(NamedTuple):
+    """The windows of volumes along their depth."""
+
+    length: int
+    windows: int
+    kernel: int
+    stride: int
+    before: int
+    dilation: int
+
+    @classmethod
+    def of(cls, options: Convolution, length: int, windows: int, kernel: int) -> "_Depth":
+        (before, _), *_ = options.padding
+        return cls(length, windows, kernel, options.stride[0], before, options.dilation[0])
+
+    def images(self, x: Array) -> Array:
+        """Return each window as an image: (N · windows, C · kernel, H, W)."""
+        count, channels, _, *size = x.shape
+        images = np.zeros_like(x, shape=(count, self.windows, channels, self.kernel, *size))
+        for tap, windows, elements in self._taps():
+            images[:, windows, :, tap] = x[:, :, elements].swapaxes(1, 2)
+        return images.reshape(count * self.windows, channels * self.kernel, *size)
+
+    def summed(self, images: Array) -> Array:
+        """Return the sums of the images' channels where they come from: (N, C, length, H, W)."""
+        count, channels, size = self._shape(images)
+        channels //= self.kernel
+        images = images.reshape(count, self.windows, channels, self.kernel, *size)
+        x = np.zeros_like(images, shape=(count, channels, self.length, *size))
+        for tap, windows, elements in self._taps():
+            x[:, :, elements] += images[:, windows, :, tap].swapaxes(1, 2)
+        return x
+
+    def planes(self, out: Array) -> Array:
+        """Return the planes of the output, one for each window: (N · windows, F, H', W')."""
+        count, filters, _, *size = out.shape
+        return out.swapaxes(1, 2).reshape(count * self.windows, filters, *size)
+
+    def stacked(self, planes: Array) -> Array:
+        """Undo `planes`."""
+        count, filters, size = self._shape(planes)
+        return np.ascontiguousarray(
+            planes.reshape(count, self.windows, filters, *size).swapaxes(1, 2)
+        )
+
+    def _shape(self, planes: Array) -> tuple[int, int, Size]:
+        count, channels, *size = planes.shape
+        return count // self.windows, channels, tuple(size)
+
+    def _taps(self) -> Iterator[tuple[int, slice, slice]]:
+        """Yield each tap, the windows in which it is not in the padding, and what it reads."""
+        for tap in range(self.kernel):
+            place = tap * self.dilation - self.before
+            first = max(0, -(place // self.stride))
+            stop = min(self.windows, -((place - self.length) // self.stride))
+            if first < stop:
+                start, last = (place + window * self.stride for window in (first, stop - 1))
+                yield tap, slice(first, stop), slice(start, last + 1, self.stride)
+
+
+def _flat(weight: Array) -> Array:
+    """Return the weight for images whose channels are the elements of windows."""
+    filters, channels, kernel, *size = weight.shape
+    return weight.reshape(filters, channels * kernel, *size)
 
 
 def _promoted(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Array, Array | None]:
-    """Return x and weight with four axes, and bias, all in their common dtype."""
+    """Return x and weight with four axes or five, and bias, all in their common dtype."""
     dtype = np.result_type(*(array for array in (x, weight, bias) if array is not None))
     x, weight = (_planes(array.astype(dtype, copy=False)) for array in (x, weight))
     return x, weight, None if bias is None else bias.astype(dtype, copy=False)
@@ -129,16 +233,16 @@ def _promoted(x: Array, weight: Array, bias: Array | None) -> tuple[Array, Array
 
 def _planes(array: Array) -> Array:
     """Turn a sequence into an image with one row."""
-    return array if array.ndim == 4 else array[:, :, np.newaxis]
+    return array[:, :, np.newaxis] if array.ndim == 3 else array
 
 
 def _like(known: Array, array: Array) -> Array:
     """Undo `_planes`."""
-    return array if known.ndim == 4 else array[:, :, 0]
+    return array[:, :, 0] if known.ndim == 3 else array
 
 
 def _sum_by_channel(grad: Array) -> Array:
     # Written as a product, the sum over pixels runs in BLAS.
-    pixels = grad.reshape(*grad.shape[:2], grad.shape[2] * grad.shape[3])
+    pixels = grad.reshape(*grad.shape[:2], math.prod(grad.shape[2:]))
     by_image = kernels(grad).product.matmul(pixels, ones(pixels.shape[2], like=pixels))
     return sum_over(by_image, 0)

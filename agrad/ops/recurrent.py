@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agrad.backend import Array, kernels
+from agrad.ops.activation import Sigmoid, Tanh
 from agrad.ops.adjoint import adjoint
 from agrad.ops.operation import (
     Apply,
@@ -78,6 +79,9 @@ class _Factors(NamedTuple):
     new: Array | None = None
 
 
+_States = Sequence[Any]
+"""Hidden states and, empty if there are none, cell states."""
+
 _Pull = Callable[[int, Array, Array, Array, Array], Any]
 """Takes a step and the gradients of the hidden and the cell state after it, and replaces the latter
 by that before it. It writes the gradients of the product with the weight and, if it is another, of
@@ -92,8 +96,7 @@ class Recurrent(Operation):
     both zero by default; a bias (gates H,); and lengths (N,), where a sequence stops. From there on
     it keeps its state; in reverse it keeps the first state until there.
 
-    Only the states of the result have gradients, not what the gates are computed from. The backward
-    pass cannot be recorded.
+    Only the states of the result have gradients, not what the gates are computed from.
 
     Args:
         reverse: whether to go from the last element to the first.
@@ -242,7 +245,7 @@ class Recurrent(Operation):
             later = matmul(inner_grad[t], weight)
             if kept is not None:
                 later += kept
-        rows = inner_grad.reshape(steps * batch, -1)
+        rows = inner_grad.reshape(steps * batch, inner_grad.shape[-1])
         found: list[Any] = [
             projected_grad,
             matmul(rows.T, hidden.reshape(steps * batch, width)) if needs[1] else None,
@@ -253,6 +256,73 @@ class Recurrent(Operation):
                 found.append(cell + grads.cell[first])
         if self.biased:
             found.append(sum_over(rows, 0))
+        return found + [None] * self.masked
+
+    def recorded_factors(
+        self, apply: Apply, sums: Sequence[Any], before: _States, after: _States
+    ) -> _Factors:
+        """Return the factors at one point, computed by operations on Tensors.
+
+        Args:
+            apply: computes an operation on Tensors.
+            sums: the projected inputs, and the products of the states and the weight with the bias.
+            before: the states before each step, (T, N, H).
+            after: those after it.
+        """
+        raise TypeError(f"{type(self).__name__}: the operation defines no recorded factors")
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, *inputs: Any
+    ) -> Sequence[Any]:
+        given: Any = self._given(inputs)
+        if given.lengths is not None:
+            given = given._replace(lengths=given.lengths.data)
+        projected, weight = given.projected, given.weight
+        record, grads = (self._parts(part, projected, weight) for part in (out, grad))
+        before, after = (
+            [states(record, cell) for cell in (False, True)]
+            for states in (self._before, self._after)
+        )
+        inner = before[0] @ weight.T
+        if given.bias is not None:
+            inner = inner + given.bias
+        factors = self.recorded_factors(apply, (projected, inner), before, after)
+        (steps, batch, _), width = projected.shape, weight.shape[1]
+        gates, carried, to_cell, cell_carried, new = self._idled(factors, given)
+        later = cell = np.zeros((batch, width), weight.dtype, like=weight.data)
+        inner_grads, projected_grads = [], []
+        first, following = self._first(steps), 0 if self.reverse else 1
+        for t in reversed(self._order(steps)):
+            state = later + grads.hidden[t + following]
+            if to_cell is None or cell_carried is None:
+                parts = state[:, np.newaxis] * gates[t]
+            else:
+                cell = cell + grads.cell[t + following] + state * to_cell[t]
+                of_cell, of_state = gates[t, :, :-1], gates[t, :, -1:]
+                parts = np.concatenate(
+                    [cell[:, np.newaxis] * of_cell, state[:, np.newaxis] * of_state], axis=1
+                )
+                cell = cell * cell_carried[t]
+            inner_grads.append(parts.reshape(batch, self.gates * width))
+            if new is not None:
+                last = state * new[t]
+                projected_grads.append(np.concatenate([inner_grads[-1][:, :-width], last], axis=1))
+            later = inner_grads[-1] @ weight
+            if carried is not None:
+                later = later + state * carried[t]
+        backwards = slice(None) if self.reverse else slice(None, None, -1)
+        inner_grad = np.stack(inner_grads[backwards])
+        rows = inner_grad.reshape(steps * batch, self.gates * width)
+        found: list[Any] = [
+            np.stack(projected_grads[backwards]) if self.has_reset else inner_grad,
+            rows.T @ before[0].reshape(steps * batch, width),
+        ]
+        if self.started:
+            found.append(later + grads.hidden[first])
+            if self.has_cell:
+                found.append(cell + grads.cell[first])
+        if self.biased:
+            found.append(rows.sum(0))
         return found + [None] * self.masked
 
     def _given(self, inputs: Sequence[Array]) -> _Given:
@@ -268,8 +338,8 @@ class Recurrent(Operation):
         shape = steps + 1, batch, width
         return _Record(
             record[:size].reshape(shape),
-            record[size : size + cells].reshape(shape if cells else (0, batch, width)),
-            record[size + cells :].reshape(steps, batch, -1),
+            record[size : size + cells].reshape(shape if self.has_cell else (0, batch, width)),
+            record[size + cells :].reshape(projected.shape),
         )
 
     def _order(self, steps: int) -> range:
@@ -332,6 +402,17 @@ class RNN(Recurrent):
         slopes = _slopes(loops, np.ones_like(sums[0]), sums, [loops.forward(x) for x in sums])
         return _Factors(slopes[:, :, np.newaxis])
 
+    def recorded_factors(
+        self, apply: Apply, sums: Sequence[Any], before: _States, after: _States
+    ) -> _Factors:
+        x = sums[0] + sums[1]
+        if self.activation == "relu":
+            slopes = np.where(x > 0, x.dtype.type(1), x.dtype.type(0))
+        else:
+            values = apply(Tanh(), x)
+            slopes = 1 - values * values
+        return _Factors(slopes[:, :, np.newaxis])
+
     def _loops(self, x: Array) -> Any:
         return getattr(kernels(x).activation, self.activation)
 
@@ -364,6 +445,20 @@ class GRU(Recurrent):
         to_r, to_z = np.split(_sigmoid_slopes(sums, r_and_z), 2, axis=-1)
         gates = np.stack([new * products * to_r, moves * to_z, new * r], axis=2)
         return _Factors(gates, carried=np.ascontiguousarray(z, like=z), new=new)
+
+    def recorded_factors(
+        self, apply: Apply, sums: Sequence[Any], before: _States, after: _States
+    ) -> _Factors:
+        (projected, inner), width = sums, before[0].shape[-1]
+        r, z = (
+            apply(Sigmoid(), projected[..., part] + inner[..., part])
+            for part in (slice(width), slice(width, 2 * width))
+        )
+        products = inner[..., 2 * width :]
+        n = apply(Tanh(), projected[..., 2 * width :] + r * products)
+        new = (1 - z) * (1 - n * n)
+        to_r, to_z = new * products * (r * (1 - r)), (before[0] - n) * (z * (1 - z))
+        return _Factors(np.stack([to_r, to_z, new * r], axis=2), carried=z, new=new)
 
     def _values(self, projected: Array, inner: Array) -> tuple[Array, Array, Array, Array]:
         """Return what r and z are computed from, what n is, both gates, and n."""
@@ -419,6 +514,22 @@ class LSTM(Recurrent):
         slopes[:, :, 2] = new
         slopes[:, :, 3] *= _mean(squashed)
         return _Factors(slopes, to_cell=_slopes(tanh, o, cells, squashed), cell_carried=f)
+
+    def recorded_factors(
+        self, apply: Apply, sums: Sequence[Any], before: _States, after: _States
+    ) -> _Factors:
+        x, width = sums[0] + sums[1], before[0].shape[-1]
+        parts = [x[..., k * width : (k + 1) * width] for k in range(4)]
+        i, f, g, o = (
+            apply(kind(), part) for kind, part in zip((Sigmoid, Sigmoid, Tanh, Sigmoid), parts)
+        )
+        squashed = apply(Tanh(), after[1])
+        slopes = [
+            *(g * (i * (1 - i)), before[1] * (f * (1 - f))),
+            *(i * (1 - g * g), squashed * (o * (1 - o))),
+        ]
+        to_cell = o * (1 - squashed * squashed)
+        return _Factors(np.stack(slopes, axis=2), to_cell=to_cell, cell_carried=f)
 
     def _parts_of(self, gates: Array, sums: Array) -> tuple[Array, Array, Array, Array]:
         """Return i, f, g and o, given the sigmoid of all sums, whose third part is of no use."""

@@ -74,6 +74,12 @@ def test_a_regression_from_training_to_predictions(tmp_path: Path) -> None:
     assert one_line(fail("evaluate", out, new), "has no 'price'")
 
 
+def test_fewer_examples_than_a_batch_are_one_batch(tmp_path: Path) -> None:
+    data, out = table(tmp_path / "houses.csv", rows=20), tmp_path / "run"
+    train(out, "--data", data, "--target", "price", "--epochs", 3)
+    assert [line["iteration"] for line in metrics(out) if "loss" in line][-1] == 3
+
+
 def test_a_classification_of_words(tmp_path: Path) -> None:
     data, out = table(tmp_path / "a.csv"), tmp_path / "run"
     held_out = table(tmp_path / "b.csv", seed=2)

@@ -194,6 +194,21 @@ OPERATIONS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ["conv2d", "kernel", "(2,4,5,5)", "dilation=(3,3)"],
     ),
     "conv2d dtype": (lambda: F.conv2d(np.ones((1, 4, 5, 5), int), w45), TypeError, ["int64"]),
+    "conv3d axes": (
+        lambda: F.conv3d(x23, np.ones((2, 2, 1, 1, 1))),
+        ValueError,
+        ["conv3d", "input", "(N,C,D,H,W)", "(2,3)"],
+    ),
+    "conv3d kernel": (
+        lambda: F.conv3d(x45[:, :, np.newaxis], np.ones((6, 4, 2, 3, 3))),
+        ValueError,
+        ["conv3d", "(2,3,3)", "(2,4,1,5,5)"],
+    ),
+    "conv3d strides": (
+        lambda: F.conv3d(x45[:, :, np.newaxis], np.ones((6, 4, 1, 3, 3)), stride=(1, 1)),
+        ValueError,
+        ["conv3d", "stride", "3 of them", "(1,1)"],
+    ),
     "conv_transpose2d channels": (
         lambda: F.conv_transpose2d(x45, w45),
         ValueError,
@@ -218,6 +233,16 @@ OPERATIONS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         lambda: F.max_pool1d(x45[0], 3, padding=2),
         ValueError,
         ["max_pool1d", "padding=2", "half"],
+    ),
+    "max_pool3d window": (
+        lambda: F.max_pool3d(x45, (5, 1, 2)),
+        ValueError,
+        ["max_pool3d", "kernel_size=(5,1,2)", "(1,2,4,5,5)"],
+    ),
+    "adaptive_avg_pool3d size": (
+        lambda: F.adaptive_avg_pool3d(x45, (1, 2)),
+        ValueError,
+        ["adaptive_avg_pool3d", "output_size", "(1,2)"],
     ),
     "max_pool2d axes": (lambda: F.max_pool2d(x4, 2), ValueError, ["max_pool2d", "(4,)"]),
     "avg_pool2d divisor": (

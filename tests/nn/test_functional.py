@@ -244,9 +244,9 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
 def compare_windows(
-    names: tuple[str, str], axes: int, inputs: tuple[Array, ...], options: dict[str, Any]
+    family: str, axes: int, inputs: tuple[Array, ...], options: dict[str, Any]
 ) -> None:
-    """Compare a function with PyTorch's of the same name, the images in some layout.
+    """Compare a family's function for so many axes with PyTorch's, the inputs in some layout.
 
     Sums of a few dozen products, in any order: 1e-12 of the largest element leaves a factor of a
     hundred above what float64's eps explains, and 1e-5 above float32's.
@@ -255,8 +255,8 @@ def compare_windows(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's on "same" with even kernels
         compare(
-            lambda *xs: getattr(F, names[axes - 1])(*xs, **options),
-            lambda *xs: getattr(T, names[axes - 1])(*xs, **options),
+            lambda *xs: getattr(F, f"{family}{axes}d")(*xs, **options),
+            lambda *xs: getattr(T, f"{family}{axes}d")(*xs, **options),
             inputs,
             tolerance=tolerance,
         )
@@ -271,15 +271,14 @@ def placed(draw: Any, dtype: Any, *shapes: tuple[int, ...]) -> tuple[Array, ...]
 @given(data=st.data(), drawn=convolutions().filter(lambda drawn: 0 not in drawn[1][0]))
 def test_convolution(dtype: Any, data: Any, drawn: Any) -> None:
     axes, shapes, options = drawn
-    compare_windows(("conv1d", "conv2d"), axes, placed(data.draw, dtype, *shapes), options)
+    compare_windows("conv", axes, placed(data.draw, dtype, *shapes), options)
 
 
 @both_dtypes
 @given(data=st.data(), drawn=transposed_convolutions().filter(lambda drawn: 0 not in drawn[1][0]))
 def test_transposed_convolution(dtype: Any, data: Any, drawn: Any) -> None:
     axes, shapes, options = drawn
-    names = "conv_transpose1d", "conv_transpose2d"
-    compare_windows(names, axes, placed(data.draw, dtype, *shapes), options)
+    compare_windows("conv_transpose", axes, placed(data.draw, dtype, *shapes), options)
 
 
 @pytest.fixture
@@ -329,21 +328,20 @@ def test_max_pool(dtype: Any, data: Any, drawn: Any) -> None:
     if data.draw(st.booleans()):
         options["dilation"] = data.draw(lengths(axes))
         shape = (*shape[:-axes], *[2 * n for n in shape[-axes:]])
-    names = "max_pool1d", "max_pool2d"
-    compare_windows(names, axes, placed(data.draw, dtype, shape), options)
+    compare_windows("max_pool", axes, placed(data.draw, dtype, shape), options)
 
 
 @given(drawn=poolings().filter(lambda drawn: 0 not in drawn[1]), seed=seeds)
 def test_max_pool_with_ties_and_infinities(drawn: Any, seed: int) -> None:
     axes, shape, options = drawn
     x = np.random.default_rng(seed).choice([-np.inf, 0.0, 1.0, np.inf], shape)
-    compare_windows(("max_pool1d", "max_pool2d"), axes, (x,), options)
+    compare_windows("max_pool", axes, (x,), options)
 
 
-@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("given", [False, True])
 def test_max_unpool_puts_elements_where_pooling_found_them(axes: int, given: bool) -> None:
-    x = np.random.default_rng(0).standard_normal((2, 3, 11, 9)[: axes + 2])
+    x = np.random.default_rng(0).standard_normal((2, 3, 11, 9, 9)[: axes + 2])
     weights = np.random.default_rng(1).standard_normal(x.shape)
     x = x.round(1)  # with equal elements
     size = {"output_size": x.shape[2:]}
@@ -404,10 +402,9 @@ def test_max_pool_of_nan() -> None:
 def test_avg_pool(dtype: Any, data: Any, drawn: Any) -> None:
     axes, shape, options = drawn
     options["count_include_pad"] = data.draw(st.booleans())
-    if axes == 2 and data.draw(st.booleans()):
+    if axes > 1 and data.draw(st.booleans()):
         options["divisor_override"] = data.draw(st.integers(1, 5))
-    names = "avg_pool1d", "avg_pool2d"
-    compare_windows(names, axes, placed(data.draw, dtype, shape), options)
+    compare_windows("avg_pool", axes, placed(data.draw, dtype, shape), options)
 
 
 @both_dtypes
@@ -415,8 +412,7 @@ def test_avg_pool(dtype: Any, data: Any, drawn: Any) -> None:
 def test_adaptive_avg_pool(dtype: Any, data: Any, drawn: Any) -> None:
     axes, shape, _ = drawn
     options = {"output_size": data.draw(lengths(axes, most=4))}
-    names = "adaptive_avg_pool1d", "adaptive_avg_pool2d"
-    compare_windows(names, axes, placed(data.draw, dtype, shape), options)
+    compare_windows("adaptive_avg_pool", axes, placed(data.draw, dtype, shape), options)
 
 
 def test_max_pool_shares_overlapping_windows_exactly() -> None:

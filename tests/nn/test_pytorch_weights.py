@@ -19,14 +19,18 @@ pytestmark = needs_torch
 LAYERS = {
     "BatchNorm1d(5)": (4, 5, 3),
     "BatchNorm2d(5)": (4, 5, 3, 2),
+    "BatchNorm3d(5)": (4, 5, 2, 3, 2),
     "Conv1d(4, 6, 3, groups=2)": (2, 4, 9),
     "Conv2d(4, 6, (3, 5))": (2, 4, 9, 7),
+    "Conv3d(4, 6, (2, 3, 1), groups=2)": (2, 4, 3, 5, 4),
     "ConvTranspose1d(4, 6, 3, stride=2)": (2, 4, 9),
     "ConvTranspose2d(4, 6, (3, 2), groups=2)": (2, 4, 5, 3),
+    "ConvTranspose3d(4, 6, (2, 3, 1))": (2, 4, 3, 5, 3),
     "GRU(3, 4, num_layers=2, bidirectional=True)": (5, 2, 3),
     "GroupNorm(2, 6)": (3, 6, 4),
     "InstanceNorm1d(5, affine=True, track_running_stats=True)": (3, 5, 4),
     "InstanceNorm2d(5, affine=True, track_running_stats=True)": (3, 5, 4, 2),
+    "InstanceNorm3d(5, affine=True, track_running_stats=True)": (3, 5, 2, 4, 2),
     "LSTM(3, 4, num_layers=2, bidirectional=True)": (5, 2, 3),
     "LayerNorm((4, 5))": (3, 4, 5),
     "Linear(5, 3)": (4, 5),
@@ -49,6 +53,7 @@ OTHERS = {
 TEXTS = [*LAYERS, *OTHERS]
 STATELESS = {
     *("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "MaxPool1d", "MaxPool2d"),
+    *("AdaptiveAvgPool3d", "AvgPool3d", "MaxPool3d", "MaxUnpool3d"),
     *("ELU", "GELU", "GLU", "Hardswish", "LeakyReLU", "LogSoftmax", "Mish", "ReLU", "SELU"),
     *("SiLU", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh"),
     *("CosineSimilarity", "Dropout", "Flatten", "Identity", "PairwiseDistance", "Unflatten"),

@@ -96,6 +96,42 @@ def test_a_layer_is_pytorchs(kind: str, dtype: str, data: Any, seed: int) -> Non
     compare(pairs, 1e-10 if dtype == "float64" else 1e-5)
 
 
+@pytest.mark.parametrize("lengths", [None, [5, 2, 3]])
+@KINDS
+def test_second_derivatives_are_pytorchs(kind: str, lengths: list[int] | None) -> None:
+    ours, theirs = pair(kind, "float64", 3, 4, num_layers=2, bidirectional=True)
+    x = np.random.default_rng(0).normal(size=(5, 3, 3))
+    leaf, other = ag.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+
+    def penalize(grad: Any, out: Any, input: Any, weight: Any) -> None:
+        grads = grad((out**3).sum(), [input, weight], create_graph=True)
+        sum((g**2).sum() for g in grads).backward()
+
+    penalize(ag.grad, ours(leaf, lengths=lengths)[0], leaf, ours.weight_hh_l0)
+    packed = other
+    if lengths is not None:
+        packed = torch.nn.utils.rnn.pack_padded_sequence(other, lengths, enforce_sorted=False)
+    out, _ = theirs(packed)
+    if lengths is not None:
+        out, _ = torch.nn.utils.rnn.pad_packed_sequence(out)
+    penalize(torch.autograd.grad, out, other, theirs.weight_hh_l0)
+    grads = {name: p.grad for name, p in ours.named_parameters()}
+    pairs = [(grads[name], p.grad) for name, p in theirs.named_parameters()]
+    compare([(leaf.grad, other.grad), *pairs], 1e-10)
+
+
+@KINDS
+def test_an_empty_batch_has_no_states_and_no_gradients(kind: str) -> None:
+    layer = getattr(nn, kind)(3, 4, bidirectional=True)
+    for lengths in None, np.zeros(0, int):
+        layer.zero_grad()
+        out, last = layer(np.zeros((5, 0, 3), np.float32), lengths=lengths)
+        assert out.shape == (5, 0, 8)
+        assert [state.shape for state in listed(last)] == [(2, 0, 4)] * len(listed(last))
+        out.sum().backward()
+        assert all((p.grad == 0).all() for p in layer.parameters())
+
+
 @KINDS
 def test_a_long_sequence_is_pytorchs(kind: str) -> None:
     ag.seed(0)

@@ -17,7 +17,7 @@ import agrad.ops
 from agrad.backend import Array
 from agrad.core.program import Node, topological_order
 from agrad.errors import CaptureError, HigherDerivativeError
-from agrad.ops import ctc, matrix, recurrent
+from agrad.ops import ctc, matrix
 from agrad.ops.operation import Operation
 from agrad.testing import check_gradients
 from agrad.testing.strategies import (
@@ -113,7 +113,6 @@ def test_backward_agrees_with_central_differences(name: str, data: Any, seed: in
 
 NOT_RECORDED: set[type[Operation]] = {
     *(ctc.PathLikelihood, matrix.Eigh, matrix.SingularValues),
-    *(recurrent.GRU, recurrent.LSTM, recurrent.RNN),
 }
 """The operations without higher derivatives, whose backward pass cannot be recorded."""
 

@@ -23,7 +23,14 @@ from agrad.nn.functional.activation import (
 )
 from agrad.nn.functional.affine import linear
 from agrad.nn.functional.attention import scaled_dot_product_attention
-from agrad.nn.functional.convolution import conv1d, conv2d, conv_transpose1d, conv_transpose2d
+from agrad.nn.functional.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+)
 from agrad.nn.functional.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -54,12 +61,16 @@ from agrad.nn.functional.normalization import (
 from agrad.nn.functional.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
     avg_pool1d,
     avg_pool2d,
+    avg_pool3d,
     max_pool1d,
     max_pool2d,
+    max_pool3d,
     max_unpool1d,
     max_unpool2d,
+    max_unpool3d,
 )
 from agrad.nn.functional.resize import interpolate, pad
 from agrad.nn.functional.sequence import embedding, global_avg_pool1d, global_max_pool1d
@@ -67,15 +78,19 @@ from agrad.nn.functional.sequence import embedding, global_avg_pool1d, global_ma
 __all__ = [
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
     "avg_pool1d",
     "avg_pool2d",
+    "avg_pool3d",
     "batch_norm",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "conv1d",
     "conv2d",
+    "conv3d",
     "conv_transpose1d",
     "conv_transpose2d",
+    "conv_transpose3d",
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
@@ -102,8 +117,10 @@ __all__ = [
     "log_softmax",
     "max_pool1d",
     "max_pool2d",
+    "max_pool3d",
     "max_unpool1d",
     "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
     "nll_loss",

@@ -1,4 +1,4 @@
-"""Convolution along one or two axes, and its transpose."""
+"""Convolution along one, two or three axes, and its transpose."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,14 @@ from agrad.core.tensor import Tensor, apply, as_tensors
 from agrad.nn.functional.windows import batched, floating, per_axis, two_axes
 from agrad.ops.convolution import Convolution, TransposedConvolution
 
-__all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
+__all__ = [
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+]
 
 
 def conv1d(
@@ -84,6 +91,44 @@ def conv2d(
                   [43.,  4.]]]])
     """
     return _convolve("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Return the products of `weight` with each window of a volume, plus `bias`.
+
+    Like `conv2d`; options other than `groups` are a number for all axes, or three: of the depth,
+    the vertical and the horizontal axis.
+
+    Args:
+        input: (N, C, D, H, W), or (C, D, H, W) for a single volume; float32 or float64.
+        weight: (out_channels, C / groups, kernel depth, kernel height, kernel width).
+        bias: (out_channels,).
+        stride: the distance between windows.
+        padding: zeros on either side; "valid" for none, "same" to keep the size, with odd zeros
+            behind.
+        dilation: the distance between a window's elements.
+        groups: how many groups of channels to convolve separately.
+
+    Returns:
+        (N, out_channels, depth, height, width), with the lengths that `conv1d` gives.
+
+    Raises:
+        ValueError, TypeError: as for `conv1d`.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.conv3d([[[[[1.0, 2.0]], [[3.0, 4.0]]]]], weight=[[[[[1.0]], [[10.0]]]]])
+        tensor([[[[[31., 42.]]]]])
+    """
+    return _convolve("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
 def conv_transpose1d(
@@ -188,6 +233,55 @@ def conv_transpose2d(
     )
 
 
+def conv_transpose3d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    groups: int = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Tensor:
+    """Return the sum of windows, each `weight` times an element of a volume, plus `bias`.
+
+    Options other than `groups` are a number for all axes, or three: of the depth, the vertical and
+    the horizontal axis; see `conv_transpose1d`.
+
+    Args:
+        input: (N, C, D, H, W), or (C, D, H, W) for a single volume; float32 or float64.
+        weight: (C, out_channels / groups, kernel depth, kernel height, kernel width).
+        bias: (out_channels,).
+        stride: the distance between windows.
+        padding: how many elements are cut off on either side of each axis.
+        output_padding: how many extra elements the output has at the end of each axis.
+        groups: how many groups of channels to convolve separately.
+        dilation: the distance between a window's elements.
+
+    Raises:
+        ValueError, TypeError: as for `conv_transpose1d`.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.conv_transpose3d([[[[[1.0, 2.0]]]]], weight=[[[[[1.0]], [[10.0]]]]])
+        tensor([[[[[ 1.,  2.]],
+        <BLANKLINE>
+                  [[10., 20.]]]]])
+    """
+    return _convolve_transposed(
+        "conv_transpose3d",
+        3,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        dilation,
+    )
+
+
 def _convolve(
     operation: str,
     axes: int,
@@ -222,8 +316,9 @@ def _convolve(
                 f"{operation}: input has {x.shape[1]} channels, weight expects {weight.shape[1]} "
                 f"for each of groups={groups} (input has shape {x.shape}, weight {weight.shape})"
             )
-        for axis, length in enumerate(x.shape[2:], start=2 - axes):
-            if length < 1 or convolution.out_length(axis, length, kernel[axis - 2]) < 1:
+        first = len(convolution.stride) - axes
+        for axis, (length, size) in enumerate(zip(x.shape[2:], kernel), start=first):
+            if length < 1 or convolution.out_length(axis, length, size) < 1:
                 raise ValueError(
                     f"{operation}: the kernel, {kernel} with dilation={dilation}, is larger than "
                     f"the padded input (input has shape {x.shape}, padding is {padding!r})"
@@ -271,8 +366,9 @@ def _convolve_transposed(
                 f"{operation}: input has {x.shape[1]} channels, weight expects {weight.shape[0]}, "
                 f"a multiple of groups={groups} (input has shape {x.shape}, weight {weight.shape})"
             )
-        for axis, length in enumerate(x.shape[2:], start=2 - axes):
-            if length < 1 or convolution.out_length(axis, length, kernel[axis - 2]) < 1:
+        first = len(convolution.stride) - axes
+        for axis, (length, size) in enumerate(zip(x.shape[2:], kernel), start=first):
+            if length < 1 or convolution.out_length(axis, length, size) < 1:
                 raise ValueError(
                     f"{operation}: padding={padding} leaves no output (input has shape "
                     f"{x.shape}, weight {weight.shape})"

@@ -1,10 +1,12 @@
 """Pooling: the largest or the mean of each window."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from agrad.backend import Array
 from agrad.core.tensor import Tensor, apply, as_tensor, chosen
 from agrad.functions import broadcast_to, scatter
 from agrad.nn.functional.windows import batched, floating, per_axis, two_axes
@@ -13,13 +15,23 @@ from agrad.ops.pooling import AdaptiveAvgPool, AvgPool, MaxPool
 __all__ = [
     "adaptive_avg_pool1d",
     "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
     "avg_pool1d",
     "avg_pool2d",
+    "avg_pool3d",
     "max_pool1d",
     "max_pool2d",
+    "max_pool3d",
     "max_unpool1d",
     "max_unpool2d",
+    "max_unpool3d",
 ]
+
+
+_Pool = MaxPool | AvgPool
+_Pair = tuple[int, int]
+_Window = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Kernel, stride, padding and dilation."""
 
 
 def max_pool1d(
@@ -86,6 +98,31 @@ def max_pool2d(
     return _max_pool("max_pool2d", 2, input, *options)
 
 
+def max_pool3d(
+    input: Any,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Return the largest element of each window of a volume; the first of equal ones is chosen.
+
+    Like `max_pool1d`, for an input (N, C, D, H, W) or (C, D, H, W); options are a number for all
+    axes, or three: of the depth, the vertical and the horizontal axis. Indices count the elements
+    of a volume plane by plane, and row by row. It pools each plane first, and the results along the
+    depth; an average goes through both.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.max_pool3d([[[[[1.0, 3.0]], [[2.0, 0.0]]]]], kernel_size=(2, 1, 1))
+        tensor([[[[[2., 3.]]]]])
+    """
+    options = kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    return _max_pool("max_pool3d", 3, input, *options)
+
+
 def max_unpool1d(
     input: Any,
     indices: Any,
@@ -146,6 +183,29 @@ def max_unpool2d(
     return _max_unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
 
+def max_unpool3d(
+    input: Any,
+    indices: Any,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:
+    """Return zeros with each element of a pooled volume where `max_pool3d` found it.
+
+    Like `max_unpool1d`, for an input (N, C, D, H, W) or (C, D, H, W).
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> x = [[[[[1.0, 3.0]], [[2.0, 0.0]]]]]
+        >>> F.max_unpool3d(*F.max_pool3d(x, (2, 1, 1), return_indices=True), (2, 1, 1))
+        tensor([[[[[0., 3.]],
+        <BLANKLINE>
+                  [[2., 0.]]]]])
+    """
+    return _max_unpool("max_unpool3d", 3, input, indices, kernel_size, stride, padding, output_size)
+
+
 def avg_pool1d(
     input: Any,
     kernel_size: int | Sequence[int],
@@ -201,10 +261,33 @@ def avg_pool2d(
         >>> F.avg_pool2d([[[[1.0, 3.0], [2.0, 0.0]]]], kernel_size=2)
         tensor([[[[1.5]]]])
     """
-    if divisor_override is not None:
-        (divisor_override,) = per_axis("avg_pool2d", "divisor_override", divisor_override, 1)
     return _avg_pool(
         *("avg_pool2d", 2, input, kernel_size, stride, padding),
+        *(ceil_mode, count_include_pad, divisor_override),
+    )
+
+
+def avg_pool3d(
+    input: Any,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """Return the mean of each window of a volume.
+
+    Like `avg_pool2d`, for an input (N, C, D, H, W) or (C, D, H, W); kernel_size, stride and padding
+    are a number for all axes, or three: of the depth, the vertical and the horizontal axis.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.avg_pool3d([[[[[1.0, 3.0]], [[2.0, 0.0]]]]], kernel_size=(2, 1, 2))
+        tensor([[[[[1.5]]]]])
+    """
+    return _avg_pool(
+        *("avg_pool3d", 3, input, kernel_size, stride, padding),
         *(ceil_mode, count_include_pad, divisor_override),
     )
 
@@ -252,6 +335,27 @@ def adaptive_avg_pool2d(input: Any, output_size: int | Sequence[int | None] | No
     return _adaptive_avg_pool("adaptive_avg_pool2d", 2, input, output_size)
 
 
+def adaptive_avg_pool3d(input: Any, output_size: int | Sequence[int | None] | None) -> Tensor:
+    """Return the means of windows that cover a volume and are as equal as possible.
+
+    Args:
+        input: (N, C, D, H, W), or (C, D, H, W) for a single volume; float32 or float64.
+        output_size: (depth, height, width) of the output, or a number for all; None keeps a length.
+
+    Returns:
+        (N, C, depth, height, width).
+
+    Raises:
+        ValueError, TypeError: as for `adaptive_avg_pool1d`.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.adaptive_avg_pool3d([[[[[1.0, 3.0]], [[2.0, 0.0]]]]], output_size=(1, 1, None))
+        tensor([[[[[1.5, 1.5]]]]])
+    """
+    return _adaptive_avg_pool("adaptive_avg_pool3d", 3, input, output_size)
+
+
 def _max_pool(
     operation: str,
     axes: int,
@@ -263,14 +367,31 @@ def _max_pool(
     ceil_mode: bool,
     return_indices: bool,
 ) -> Any:
-    kernel, stride, padding, dilation = _window(
-        operation, axes, kernel_size, stride, padding, dilation
-    )
-    pool = MaxPool(kernel, stride, padding, dilation, ceil_mode)
-    out = _pool(operation, axes, input, pool)
+    window = _window(operation, axes, kernel_size, stride, padding, dilation)
+    planes = MaxPool(*_of_planes(window), ceil_mode)
+    depth = MaxPool(*_of_depth(window), ceil_mode) if axes == 3 else None
+    out = _pool(operation, axes, input, planes, depth)
     if not return_indices:
         return out
-    return out, batched(operation, axes, input, lambda x: chosen(pool.indices, x))
+
+    def indices(x: Array) -> Array:
+        return planes.indices(x) if depth is None else _indices_in_volumes(x, planes, depth)
+
+    return out, batched(operation, axes, input, lambda x: chosen(indices, x))
+
+
+def _indices_in_volumes(x: Array, planes: MaxPool, depth: MaxPool) -> Array:
+    """Return where in its flattened volume the largest element of each window is."""
+    count, channels, length, *size = x.shape
+    images = x.reshape(count, channels * length, *size)
+    pooled = planes.forward(images)
+    area = math.prod(pooled.shape[2:])
+    chosen_first = planes.indices(images).reshape(count, channels, length * area)
+    places = depth.indices(pooled.reshape(count, channels, length, area))
+    flat = places.reshape(count, channels, math.prod(places.shape[2:]))
+    within = np.take_along_axis(chosen_first, flat, axis=2)
+    indices: Array = places // area * math.prod(size) + within.reshape(places.shape)
+    return indices.reshape(*places.shape[:3], *pooled.shape[2:])
 
 
 def _max_unpool(
@@ -317,9 +438,16 @@ def _avg_pool(
     count_include_pad: bool,
     divisor: int | None,
 ) -> Tensor:
-    kernel, stride, padding, _ = _window(operation, axes, kernel_size, stride, padding, dilation=1)
-    pool = AvgPool(kernel, stride, padding, ceil_mode, count_include_pad, divisor)
-    return _pool(operation, axes, input, pool)
+    if divisor is not None:
+        (divisor,) = per_axis(operation, "divisor_override", divisor, 1)
+    window = _window(operation, axes, kernel_size, stride, padding, dilation=1)
+    options = ceil_mode, count_include_pad
+    kernel, strides, pads, _ = _of_planes(window)
+    planes, depth = AvgPool(kernel, strides, pads, *options, divisor), None
+    if axes == 3:
+        kernel, strides, pads, _ = _of_depth(window)
+        depth = AvgPool(kernel, strides, pads, *options, None if divisor is None else 1)
+    return _pool(operation, axes, input, planes, depth)
 
 
 def _adaptive_avg_pool(operation: str, axes: int, input: Any, output_size: Any) -> Tensor:
@@ -328,18 +456,21 @@ def _adaptive_avg_pool(operation: str, axes: int, input: Any, output_size: Any) 
         if 0 in lengths:
             raise ValueError(f"{operation}: input of shape {x.shape} has nothing to average")
         wanted = output_size if isinstance(output_size, Sequence) else (output_size,) * axes
-        if axes == 2 and len(wanted) == axes:
+        if axes > 1 and len(wanted) == axes:
             wanted = tuple(n if m is None else m for m, n in zip(wanted, lengths))
         size = per_axis(operation, "output_size", wanted, axes)
-        return apply(AdaptiveAvgPool(two_axes(size, 1)), x)
+        planes = AdaptiveAvgPool((1 if axes == 1 else size[-2], size[-1]))
+        if axes < 3:
+            return apply(planes, x)
+        return _in_stages(x, planes, AdaptiveAvgPool((size[0], size[1] * size[2])))
 
     return batched(operation, axes, input, pool)
 
 
 def _window(
     operation: str, axes: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Return kernel, stride, padding and dilation as pairs."""
+) -> _Window:
+    """Return kernel, stride, padding and dilation, each for two axes or three."""
     kernel = per_axis(operation, "kernel_size", kernel_size, axes)
     strides = kernel if stride is None else per_axis(operation, "stride", stride, axes)
     pads = per_axis(operation, "padding", padding, axes, least=0)
@@ -353,15 +484,43 @@ def _window(
     return two_axes(kernel, 1), two_axes(strides, 1), two_axes(pads, 0), two_axes(steps, 1)
 
 
-def _pool(operation: str, axes: int, input: Any, pool: MaxPool | AvgPool) -> Tensor:
+def _of_planes(window: _Window) -> tuple[_Pair, _Pair, _Pair, _Pair]:
+    """Return what `_window` returned, for the vertical and the horizontal axis."""
+    kernel, stride, padding, dilation = ((option[-2], option[-1]) for option in window)
+    return kernel, stride, padding, dilation
+
+
+def _of_depth(window: _Window) -> tuple[_Pair, _Pair, _Pair, _Pair]:
+    """Return what `_window` returned, for planes whose vertical axis is the depth of volumes."""
+    kernel, stride, padding, dilation = (option[0] for option in window)
+    return (kernel, 1), (stride, 1), (padding, 0), (dilation, 1)
+
+
+def _pool(operation: str, axes: int, input: Any, planes: _Pool, depth: _Pool | None) -> Tensor:
+    along = [(planes, 0), (planes, 1)] if axes > 1 else [(planes, 1)]
+    if depth is not None:
+        along.insert(0, (depth, 0))
+
     def checked(x: Tensor) -> Tensor:
-        for axis, length in enumerate(x.shape[2:], start=2 - axes):
+        for (pool, axis), length in zip(along, x.shape[2:]):
             if length < 1 or pool.out_length(axis, length) < 1:
-                raise ValueError(
-                    f"{operation}: a window of kernel_size={pool.kernel[-axes:]} is larger than "
-                    f"the padded input (input has shape {x.shape}, padding is "
-                    f"{pool.padding[-axes:]})"
+                kernel, padding = (
+                    tuple(getattr(pool, name)[axis] for pool, axis in along)
+                    for name in ("kernel", "padding")
                 )
-        return apply(pool, x)
+                raise ValueError(
+                    f"{operation}: a window of kernel_size={kernel} is larger than the padded "
+                    f"input (input has shape {x.shape}, padding is {padding})"
+                )
+        return apply(planes, x) if depth is None else _in_stages(x, planes, depth)
 
     return batched(operation, axes, input, checked)
+
+
+def _in_stages(x: Tensor, planes: _Pool, depth: _Pool) -> Tensor:
+    """Pool each plane of volumes, and the results along the depth."""
+    count, channels, length, height, width = x.shape
+    pooled = apply(planes, x.reshape(count, channels * length, height, width))
+    size = pooled.shape[2:]
+    out = apply(depth, pooled.reshape(count, channels, length, math.prod(size)))
+    return out.reshape(*out.shape[:3], *size)

@@ -9,7 +9,11 @@ from agrad.core.tensor import Tensor, as_tensor
 
 __all__ = ["activated", "batched", "floating", "per_axis", "two_axes"]
 
-_SHAPES = {1: "(N, C, L) or (C, L)", 2: "(N, C, H, W) or (C, H, W)"}
+_SHAPES = {
+    1: "(N, C, L) or (C, L)",
+    2: "(N, C, H, W) or (C, H, W)",
+    3: "(N, C, D, H, W) or (C, D, H, W)",
+}
 
 
 def per_axis(operation: str, name: str, value: Any, axes: int, least: int = 1) -> tuple[int, ...]:
@@ -23,8 +27,8 @@ def per_axis(operation: str, name: str, value: Any, axes: int, least: int = 1) -
     return tuple(int(n) for n in values)
 
 
-def two_axes(values: tuple[Any, ...], single: Any) -> tuple[Any, Any]:
-    """Return a pair; `single` comes first if there is one value, that of a sequence's axis."""
+def two_axes(values: tuple[Any, ...], single: Any) -> tuple[Any, ...]:
+    """Return at least two values: `single` before a single one, that of a sequence's axis."""
     return (single, *values) if len(values) == 1 else values
 
 

@@ -26,7 +26,7 @@ batches: st.SearchStrategy[Shape] = st.sampled_from([(), (0,), (1,), (2,), (3,)]
 @st.composite
 def convolutions(draw: st.DrawFn) -> tuple[int, list[Shape], dict[str, Any]]:
     """Draw the number of axes, shapes of input, weight and perhaps bias, and options."""
-    axes, groups = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    axes, groups = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     kernel, dilation = draw(lengths(axes, most=3)), draw(lengths(axes))
     options: dict[str, Any] = {"dilation": dilation, "groups": groups}
     channels, filters = (groups * draw(st.integers(1, 2)) for _ in range(2))
@@ -48,7 +48,7 @@ def convolutions(draw: st.DrawFn) -> tuple[int, list[Shape], dict[str, Any]]:
 @st.composite
 def transposed_convolutions(draw: st.DrawFn) -> tuple[int, list[Shape], dict[str, Any]]:
     """Draw the number of axes, shapes of input, weight and perhaps bias, and options."""
-    axes, groups = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    axes, groups = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     kernel = draw(lengths(axes, most=3))
     stride, dilation = draw(lengths(axes, most=3)), draw(lengths(axes))
     channels, filters = (draw(st.integers(1, 2)) for _ in range(2))
@@ -69,7 +69,7 @@ def transposed_convolutions(draw: st.DrawFn) -> tuple[int, list[Shape], dict[str
 
 
 def convolved(drawn: st.SearchStrategy[Any], *functions: Callable[..., Any]) -> Cases:
-    """Draw cases of two functions, the first for one axis and the second for two."""
+    """Draw cases of functions, the first for one axis, the next for two, the last for three."""
 
     @st.composite
     def cases(draw: st.DrawFn) -> Case:
@@ -84,7 +84,7 @@ def convolved(drawn: st.SearchStrategy[Any], *functions: Callable[..., Any]) -> 
 @st.composite
 def poolings(draw: st.DrawFn) -> tuple[int, Shape, dict[str, Any]]:
     """Draw the number of axes, the shape of an input, and options that fit it."""
-    axes = draw(st.integers(1, 2))
+    axes = draw(st.integers(1, 3))
     kernel = draw(lengths(axes, most=3))
     options: dict[str, Any] = {"kernel_size": kernel, "ceil_mode": draw(st.booleans())}
     if draw(st.booleans()):
@@ -96,7 +96,7 @@ def poolings(draw: st.DrawFn) -> tuple[int, Shape, dict[str, Any]]:
 
 
 @st.composite
-def pooled(draw: st.DrawFn, functions: tuple[Any, Any], shape: Shape, options: Any) -> Case:
+def pooled(draw: st.DrawFn, functions: tuple[Any, ...], shape: Shape, options: Any) -> Case:
     function = functions[len(options.get("kernel_size", options.get("output_size"))) - 1]
     inputs = draw(points((shape, REAL)))
     return Case(function, inputs, (REAL,), options, name=function.__name__)
@@ -108,23 +108,24 @@ def max_pooled(draw: st.DrawFn) -> Case:
     if draw(st.booleans()):
         options["dilation"] = draw(lengths(axes))
         drawn = (*drawn[:-axes], *[2 * n for n in drawn[-axes:]])
-    return draw(pooled((F.max_pool1d, F.max_pool2d), drawn, options))
+    return draw(pooled((F.max_pool1d, F.max_pool2d, F.max_pool3d), drawn, options))
 
 
 @st.composite
 def avg_pooled(draw: st.DrawFn) -> Case:
     axes, drawn, options = draw(poolings())
     options["count_include_pad"] = draw(st.booleans())
-    if axes == 2 and draw(st.booleans()):
+    if axes > 1 and draw(st.booleans()):
         options["divisor_override"] = draw(st.integers(1, 5))
-    return draw(pooled((F.avg_pool1d, F.avg_pool2d), drawn, options))
+    return draw(pooled((F.avg_pool1d, F.avg_pool2d, F.avg_pool3d), drawn, options))
 
 
 @st.composite
 def adaptively_pooled(draw: st.DrawFn) -> Case:
     axes, drawn, _ = draw(poolings())
     options = {"output_size": draw(lengths(axes, most=4))}
-    return draw(pooled((F.adaptive_avg_pool1d, F.adaptive_avg_pool2d), drawn, options))
+    functions = F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d
+    return draw(pooled(functions, drawn, options))
 
 
 @st.composite
@@ -159,10 +160,14 @@ def padded(draw: st.DrawFn) -> Case:
 ENTRIES = {
     "interpolate": Entry(resize.Resize, resampled()),
     "pad of images": Entry(shape.GetItem, padded()),
-    "convolution": Entry(convolution.Convolution, convolved(convolutions(), F.conv1d, F.conv2d)),
+    "convolution": Entry(
+        convolution.Convolution, convolved(convolutions(), F.conv1d, F.conv2d, F.conv3d)
+    ),
     "transposed convolution": Entry(
         convolution.TransposedConvolution,
-        convolved(transposed_convolutions(), F.conv_transpose1d, F.conv_transpose2d),
+        convolved(
+            transposed_convolutions(), F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d
+        ),
     ),
     "max_pool": Entry(pooling.MaxPool, max_pooled()),
     "avg_pool": Entry(pooling.AvgPool, avg_pooled()),
