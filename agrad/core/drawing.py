@@ -96,7 +96,8 @@ def draw(
 def _motions(program: Program, ends: Mapping[Any, Array]) -> dict[Any, str]:
     """Return a line on each node and leaf that the gradient reaches: its ends, its λ, and λδ."""
     start, end = program.recorded, program.moved_finite(ends)
-    slots = dict(zip(program.nodes, range(program.count))) | program.leaves
+    slots = dict(zip(program.nodes, range(program.count)))
+    slots |= {leaf: found[-1] for leaf, found in program.leaves.items()}
     lines = {}
     for key, factor in program.multipliers(end).items():
         x0, x1 = start.values[slots[key]], end.values[slots[key]]

@@ -234,9 +234,9 @@ class Estimate(Losses):
                 run = program.moved(points)
                 seed = np.full_like(run.values[program.result], weight)
                 grads = program.sweep(seed, run, run)
-                for leaf, slot in program.leaves.items():
-                    if grads[slot] is not None:
-                        found[leaf] = found.get(leaf, 0) + grads[slot]
+                for leaf, slots in program.leaves.items():
+                    for grad in (grads[slot] for slot in slots if grads[slot] is not None):
+                        found[leaf] = found.get(leaf, 0) + grad
         return found
 
 

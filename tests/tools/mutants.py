@@ -1115,7 +1115,7 @@ JOINED = [
     ),
     Mutant(
         FLAT,
-        "return self.use is None and (self._lent is None or self._lent() is None)",
+        "return self.use is None and not self.is_lent",
         "return self.use is None",
         "a buffer of gradients handed out while somebody has a part of it",
         "flat",
