@@ -272,8 +272,8 @@ class Extrapolated(Losses):
 class Curved(Losses):
     """g + HΔ/2, by a Hessian-vector product."""
 
-    def __init__(self, losses: Sequence[Any]) -> None:
-        super().__init__(losses)
+    def __init__(self, losses: Sequence[Any], *rest: Any) -> None:
+        super().__init__(losses, *rest)
         self._losses = losses
 
     def averages(self, ends: Any, retain_graph: bool) -> dict[Any, Any]:
