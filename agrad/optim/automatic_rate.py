@@ -8,7 +8,8 @@ from agrad.optim.arguments import require_not_negative
 
 __all__ = ["AutomaticRate"]
 
-_TARGET = 2 / 3
+_TARGET = 0.8
+_FIRST_GAIN = 2.5
 _DISTANCE = 1.0
 _NEAR = 0.01
 _BOUND = 0.1
@@ -18,9 +19,9 @@ _FLOOR = 0.1
 class AutomaticRate:
     """Moves a learning rate from one measured step to the next.
 
-    A step multiplies the rate by exp(τ - 2/3), where τ is the share that it used of the fall its
-    update promised of the loss it was measured on. Three limits hold, in which lengths are root
-    mean squares over all coordinates:
+    A step multiplies the rate by exp(k(τ - 0.8)), where τ is the share that it used of the fall its
+    update promised of the loss it was measured on. k is 2.5 until a share is below 0.8, and then 1.
+    Three limits hold, in which lengths are root mean squares over all coordinates:
 
     - The rate is at most r / √(Σu²), but may be as high as at the start. r is the largest distance
       of the parameters from their start so far, at least 0.01 times the length of a typical weight;
@@ -36,6 +37,7 @@ class AutomaticRate:
 
     def __init__(self, lr: float, weight: float) -> None:
         self._start = lr
+        self._gain = _FIRST_GAIN
         self._longest = _BOUND * weight if weight else math.inf
         self._farthest = _NEAR * weight
         self._squares = 0.0
@@ -58,7 +60,9 @@ class AutomaticRate:
             self._steps += steps
         self._farthest = max(self._farthest, distance)
         if used is not None:
-            lr *= math.exp(used - _TARGET)
+            if used < _TARGET:
+                self._gain = 1.0
+            lr *= math.exp(self._gain * (used - _TARGET))
         root = math.sqrt(self._squares)
         if root > 0:
             lr = min(lr, max(_DISTANCE * self._farthest / root, self._start))

@@ -43,12 +43,14 @@ def test_the_rate_stays_within_its_limits(start, weight, steps):
             assert lr * math.sqrt(squares / count) <= 0.1 * weight * (1 + 1e-9)
 
 
-@given(st.floats(0, 1))
-def test_the_rate_moves_by_the_share(used):
+@given(st.floats(0, 1), st.sampled_from([0.79, 0.8]))
+def test_the_rate_moves_by_the_share(used, first):
+    """By 2.5 times as much until a share is below its target."""
     rate = AutomaticRate(1e-2, 1e6)
-    rate.after(1e-2, 2 / 3, 1e-2, 1e6, 1)  # far away: no limit is near
+    rate.after(1e-2, first, 1e-2, 1e6, 1)  # far away: no limit is near
     (lr,) = run(rate, 1e-2, [(used, 1.0, 0.0, 1)])
-    assert lr == pytest.approx(1e-2 * math.exp(used - 2 / 3), rel=1e-12)
+    gain = 2.5 if min(first, used) >= 0.8 else 1
+    assert lr == pytest.approx(1e-2 * math.exp(gain * (used - 0.8)), rel=1e-12)
 
 
 def test_the_distance_limits_the_rate():
@@ -64,7 +66,7 @@ def test_the_rate_stays_where_nothing_was_promised():
 
 def test_weights_of_zero_do_not_bound_the_rate():
     rate = AutomaticRate(1e-3, 0.0)
-    assert rate.after(1e-3, 1.0, 1e-3, 1e3, 1) == pytest.approx(1e-3 * math.exp(1 / 3))
+    assert rate.after(1e-3, 1.0, 1e-3, 1e3, 1) == pytest.approx(1e-3 * math.exp(0.5))
 
 
 @given(st.floats(1e-8, 1e-1), st.sampled_from([0.0, 0.3]), measured_steps, measured_steps)

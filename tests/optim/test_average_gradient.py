@@ -1223,7 +1223,7 @@ def test_a_proposal_that_ends_at_infinity_is_cut(dtype, granularity):
     end = (np.exp(theta) + np.exp(-theta) + other * other).sum()
     assert end.item() <= loss.item()
     assert optimizer.fraction < 1e-3
-    assert optimizer.lr == pytest.approx(1e5 * math.exp(optimizer.fraction - 2 / 3))
+    assert optimizer.lr == pytest.approx(1e5 * math.exp(optimizer.fraction - 0.8))
 
 
 class Wall(Elementwise):
@@ -1284,7 +1284,7 @@ def test_parameters_stay_where_no_step_is_finite(granularity):
     optimizer = optim.AverageGradient(
         optim.SGD([theta], lr=0.1), lr="auto", every=2, granularity=granularity
     )
-    for fraction, lr in ((0.0, 0.1 * math.exp(-2 / 3)), (0.0, 0.1 * math.exp(-4 / 3))):
+    for fraction, lr in ((0.0, 0.1 * math.exp(-0.8)), (0.0, 0.1 * math.exp(-1.6))):
         optimizer.zero_grad()
         optimizer.step(apply(Cliff(), theta).sum())
         np.testing.assert_array_equal(theta.data, [1, 1])

@@ -552,8 +552,16 @@ OPTIMIZERS = [
     ),
     Mutant(
         AUTOMATIC,
-        "math.exp(used - _TARGET)",
-        "math.exp(_TARGET - used)",
+        "            if used < _TARGET:\n",
+        "            if used < 0:\n",
+        "the automatic rate moves for ever as fast as from its start",
+        "automatic_rate",
+        "moves_by_the_share",
+    ),
+    Mutant(
+        AUTOMATIC,
+        "self._gain * (used - _TARGET)",
+        "self._gain * (_TARGET - used)",
         "automatic rate: it moves the wrong way",
         "automatic_rate",
         "rate",
