@@ -11,7 +11,7 @@ from pathlib import Path
 from agrad.study.report import claims_page, readme_rows, studies_of, write_report
 
 DOCS = Path(__file__).parent
-FOLDERS = ("../results/studies/quick",)
+FOLDERS = ("../results/studies/full", "../results/studies/quick")
 
 
 def main() -> None:

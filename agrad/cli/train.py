@@ -616,7 +616,9 @@ def prepare(settings: dict[str, Any]) -> tuple["Problem", dict[str, Any]]:
     agrad.seed(settings["seed"])
     options = {name: settings[name] for name in ("depth", "width", "activation", "init")}
     model = problem.network(settings["model"], options).to(settings["device"])
-    batch_size = min(settings["batch_size"], len(problem.train[-1]))
+    batch_size = settings["batch_size"]
+    if problem.described:  # data of one's own may be fewer than the default
+        batch_size = min(batch_size, len(problem.train[-1]))
     parts = {
         "model": model,
         "optimizer": _optimizer(model.parameters(), settings),

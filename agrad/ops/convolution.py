@@ -178,7 +178,7 @@ class _Depth(NamedTuple):
         count, channels, _, *size = x.shape
         images = np.zeros_like(x, shape=(count, self.windows, channels, self.kernel, *size))
         for tap, windows, elements in self._taps():
-            images[:, windows, :, tap] = x[:, :, elements].swapaxes(1, 2)
+            images[:, windows, :, tap] = np.swapaxes(x[:, :, elements], 1, 2)
         return images.reshape(count * self.windows, channels * self.kernel, *size)
 
     def summed(self, images: Array) -> Array:
@@ -188,19 +188,19 @@ class _Depth(NamedTuple):
         images = images.reshape(count, self.windows, channels, self.kernel, *size)
         x = np.zeros_like(images, shape=(count, channels, self.length, *size))
         for tap, windows, elements in self._taps():
-            x[:, :, elements] += images[:, windows, :, tap].swapaxes(1, 2)
+            x[:, :, elements] += np.swapaxes(images[:, windows, :, tap], 1, 2)
         return x
 
     def planes(self, out: Array) -> Array:
         """Return the planes of the output, one for each window: (N · windows, F, H', W')."""
         count, filters, _, *size = out.shape
-        return out.swapaxes(1, 2).reshape(count * self.windows, filters, *size)
+        return np.swapaxes(out, 1, 2).reshape(count * self.windows, filters, *size)
 
     def stacked(self, planes: Array) -> Array:
         """Undo `planes`."""
         count, filters, size = self._shape(planes)
         return np.ascontiguousarray(
-            planes.reshape(count, self.windows, filters, *size).swapaxes(1, 2)
+            np.swapaxes(planes.reshape(count, self.windows, filters, *size), 1, 2)
         )
 
     def _shape(self, planes: Array) -> tuple[int, int, Size]:

@@ -289,7 +289,8 @@ class Recurrent(Operation):
         factors = self.recorded_factors(apply, (projected, inner), before, after)
         (steps, batch, _), width = projected.shape, weight.shape[1]
         gates, carried, to_cell, cell_carried, new = self._idled(factors, given)
-        later = cell = np.zeros((batch, width), weight.dtype, like=weight.data)
+        later: Any = 0.0
+        cell: Any = 0.0
         inner_grads, projected_grads = [], []
         first, following = self._first(steps), 0 if self.reverse else 1
         for t in reversed(self._order(steps)):

@@ -403,7 +403,7 @@ def test_the_bars() -> None:
     for fails, changed in (
         ({0}, {"lowest": 0.19}),
         ({2}, {"rate_range": [0.9e-5, 1e-2]}),
-        ({3}, {"largest_share": 0.051}),
+        ({3}, {"largest_share": 0.101}),
         ({5}, {"zero_steps": 2}),
         ({6}, {"validation_loss": [0.2, 0.39]}),
         ({6, 7, 10, 11, 12, 13}, {"validation_loss": [0.2, 0.53]}),

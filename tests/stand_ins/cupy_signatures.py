@@ -59,6 +59,7 @@ SIGNATURES = {
     "stack": "tup, axis=0, out=None, *, dtype=None, casting='same_kind'",
     "std": _MOMENTS,
     "sum": _SUMS,
+    "swapaxes": "a, axis1, axis2",
     "take_along_axis": "a, indices, axis",
     "take": "a, indices, axis=None, out=None",
     "transpose": "a, axes=None",

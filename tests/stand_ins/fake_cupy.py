@@ -373,7 +373,11 @@ class Stack:
 
 
 _STACK = SimpleNamespace(Stack=Stack)
-_PRODUCT = SimpleNamespace(Recordable=fake_graphs.Recordable, matmul=fake_graphs.matmul)
+_PRODUCT = SimpleNamespace(
+    Recordable=fake_graphs.Recordable,
+    matmul=fake_graphs.matmul,
+    matmul_each=fake_graphs.matmul,
+)
 _RANDOM = SimpleNamespace(uniform=_uniform)
 _GPU = SimpleNamespace(
     **vars(kernels.cpu) | {"product": _PRODUCT, "random": _RANDOM, "stack": _STACK}

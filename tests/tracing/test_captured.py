@@ -1019,7 +1019,7 @@ def test_steps_with_a_probe_use_runs_and_continue_from_a_copy() -> None:
     optimizer, step = made_step(model)
     for batch in batches[:3]:
         step(batch, labels)
-    assert [kinds(forward) for forward in step._step.models] == [["StackStep"]] * 2
+    assert [kinds(forward) for forward in step._step.models[:2]] == [["StackStep"]] * 2
     twin = copy.deepcopy(model)
     restored, other_step = made_step(twin)
     restored.load_state_dict(optimizer.state_dict())
