@@ -199,9 +199,8 @@ class _Depth(NamedTuple):
     def stacked(self, planes: Array) -> Array:
         """Undo `planes`."""
         count, filters, size = self._shape(planes)
-        return np.ascontiguousarray(
-            np.swapaxes(planes.reshape(count, self.windows, filters, *size), 1, 2)
-        )
+        stacked = np.swapaxes(planes.reshape(count, self.windows, filters, *size), 1, 2)
+        return np.ascontiguousarray(stacked, like=stacked)
 
     def _shape(self, planes: Array) -> tuple[int, int, Size]:
         count, channels, *size = planes.shape
