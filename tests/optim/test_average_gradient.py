@@ -920,9 +920,10 @@ def test_several_losses_of_a_captured_function_are_those_of_the_function():
         np.testing.assert_array_equal(a, b)
 
 
-def test_all_losses_are_cut_together_where_one_ends_at_infinity():
+@pytest.mark.parametrize("verify", [True, False])
+def test_all_losses_are_cut_together_where_one_ends_at_infinity(verify):
     theta = scalar([2.0])
-    optimizer = optim.AverageGradient(optim.SGD([theta], lr=16.0))
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=16.0), verify=verify)
     # From 2 to -46, cut to -1, of which the line search keeps the 2/3 that lead to 0.
     optimizer.step([(theta * theta).sum() * 0.25, apply(Wall(), theta).sum() * 0.5])
     np.testing.assert_allclose(theta.data, [0], atol=1e-15)

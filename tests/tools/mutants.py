@@ -2236,48 +2236,6 @@ DISTRIBUTED = [
         "ranks: labels left out count in a mean",
         "share",
     ),
-    Mutant(
-        "agrad/train/step.py",
-        "loss * share.weight,",
-        "loss * (1 / ranks.size),",
-        "ranks: all ranks weigh the same in the loss",
-        "distributed",
-        "as_one_process",
-    ),
-    Mutant(
-        RANKS,
-        "total += part",
-        "total = part",
-        "ranks: only the last rank's gradient counts",
-        "distributed",
-        "as_one_process",
-    ),
-    Mutant(
-        RANKS,
-        "            random.set_state(draws)\n",
-        "",
-        "ranks: the generators keep their own states",
-        "distributed",
-        "as_one_process",
-    ),
-    Mutant(
-        RANKS,
-        "* values.dtype.type(weight)",
-        "* values.dtype.type(1 / self.size)",
-        "ranks: all ranks weigh the same in running means",
-        "distributed",
-        "running_means",
-    ),
-    Mutant(
-        RULE,
-        """        if self.ranks is not None and (loss is None or self.has_gradients()):
-            self._require_one_process""",
-        """        if self.ranks is not None and loss is None:
-            self._require_one_process""",
-        "ranks: a step takes the gradients of one rank",
-        "distributed",
-        "refused",
-    ),
 ]
 
 MUTANTS = [
