@@ -427,8 +427,8 @@ OPERATIONS = [
     ),
     Mutant(
         "agrad/ops/convolution.py",
-        "x[:, :, elements] += images",
-        "x[:, :, elements] = images",
+        "x[:, :, elements] += np.swapaxes(images",
+        "x[:, :, elements] = np.swapaxes(images",
         "convolution of volumes: overlapping windows assign, not add",
         "layers",
         "3d",
