@@ -1,7 +1,7 @@
 """Convolutions and their transposes as modules; see `agrad.nn.functional` for details."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class _Convolution(Module):
     """The common part of all convolutions: options for each axis, a weight and a bias."""
 
     axes: int
+    function: Callable[..., Tensor]
     transposed = False
     padding: Any  # a number for each axis, or the name of a padding that conv2d knows
 
@@ -85,7 +86,68 @@ class _Convolution(Module):
         return text if self.bias is not None else text + ", bias=False"
 
 
-class Conv1d(_Convolution):
+class _Forward(_Convolution):
+    """A convolution from inputs to outputs."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: str | int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(
+            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+        )
+
+    def forward(self, input: Any) -> Tensor:
+        """Return (N, out_channels, ...) for an input (N, in_channels, ...)."""
+        return self.function(
+            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+
+
+class _Transposed(_Convolution):
+    """The transpose of a convolution."""
+
+    transposed = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: int | Sequence[int] = 0,
+        output_padding: int | Sequence[int] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | Sequence[int] = 1,
+    ) -> None:
+        super().__init__(
+            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias),
+            output_padding,
+        )
+
+    def forward(self, input: Any) -> Tensor:
+        """Return (N, out_channels, ...) for an input (N, in_channels, ...)."""
+        return self.function(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.output_padding,
+            self.groups,
+            self.dilation,
+        )
+
+
+class Conv1d(_Forward):
     """A convolution over sequences; see `agrad.nn.functional.conv1d` for the options.
 
     Attributes:
@@ -104,30 +166,10 @@ class Conv1d(_Convolution):
     """
 
     axes = 1
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: str | int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        super().__init__(
-            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
-        )
-
-    def forward(self, input: Any) -> Tensor:
-        """Return (N, out_channels, L') for an input (N, in_channels, L)."""
-        return F.conv1d(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+    function = staticmethod(F.conv1d)
 
 
-class Conv2d(_Convolution):
+class Conv2d(_Forward):
     """A convolution over images; see `agrad.nn.functional.conv2d` for the options.
 
     Attributes:
@@ -146,30 +188,10 @@ class Conv2d(_Convolution):
     """
 
     axes = 2
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: str | int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        super().__init__(
-            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
-        )
-
-    def forward(self, input: Any) -> Tensor:
-        """Return (N, out_channels, H', W') for an input (N, in_channels, H, W)."""
-        return F.conv2d(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+    function = staticmethod(F.conv2d)
 
 
-class Conv3d(_Convolution):
+class Conv3d(_Forward):
     """A convolution over volumes; see `agrad.nn.functional.conv3d` for the options.
 
     Attributes:
@@ -188,30 +210,10 @@ class Conv3d(_Convolution):
     """
 
     axes = 3
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: str | int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        super().__init__(
-            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
-        )
-
-    def forward(self, input: Any) -> Tensor:
-        """Return (N, out_channels, D', H', W') for an input (N, in_channels, D, H, W)."""
-        return F.conv3d(
-            input, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+    function = staticmethod(F.conv3d)
 
 
-class ConvTranspose1d(_Convolution):
+class ConvTranspose1d(_Transposed):
     """The transpose of `Conv1d`; see `agrad.nn.functional.conv_transpose1d` for the options.
 
     Attributes:
@@ -230,40 +232,10 @@ class ConvTranspose1d(_Convolution):
     """
 
     axes = 1
-    transposed = True
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        output_padding: int | Sequence[int] = 0,
-        groups: int = 1,
-        bias: bool = True,
-        dilation: int | Sequence[int] = 1,
-    ) -> None:
-        super().__init__(
-            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias),
-            output_padding,
-        )
-
-    def forward(self, input: Any) -> Tensor:
-        """Return (N, out_channels, L') for an input (N, in_channels, L)."""
-        return F.conv_transpose1d(
-            input,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self.output_padding,
-            self.groups,
-            self.dilation,
-        )
+    function = staticmethod(F.conv_transpose1d)
 
 
-class ConvTranspose2d(_Convolution):
+class ConvTranspose2d(_Transposed):
     """The transpose of `Conv2d`; see `agrad.nn.functional.conv_transpose2d` for the options.
 
     Attributes:
@@ -282,40 +254,10 @@ class ConvTranspose2d(_Convolution):
     """
 
     axes = 2
-    transposed = True
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        output_padding: int | Sequence[int] = 0,
-        groups: int = 1,
-        bias: bool = True,
-        dilation: int | Sequence[int] = 1,
-    ) -> None:
-        super().__init__(
-            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias),
-            output_padding,
-        )
-
-    def forward(self, input: Any) -> Tensor:
-        """Return (N, out_channels, H', W') for an input (N, in_channels, H, W)."""
-        return F.conv_transpose2d(
-            input,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self.output_padding,
-            self.groups,
-            self.dilation,
-        )
+    function = staticmethod(F.conv_transpose2d)
 
 
-class ConvTranspose3d(_Convolution):
+class ConvTranspose3d(_Transposed):
     """The transpose of `Conv3d`; see `agrad.nn.functional.conv_transpose3d` for the options.
 
     Attributes:
@@ -334,34 +276,4 @@ class ConvTranspose3d(_Convolution):
     """
 
     axes = 3
-    transposed = True
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: int | Sequence[int] = 0,
-        output_padding: int | Sequence[int] = 0,
-        groups: int = 1,
-        bias: bool = True,
-        dilation: int | Sequence[int] = 1,
-    ) -> None:
-        super().__init__(
-            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias),
-            output_padding,
-        )
-
-    def forward(self, input: Any) -> Tensor:
-        """Return (N, out_channels, D', H', W') for an input (N, in_channels, D, H, W)."""
-        return F.conv_transpose3d(
-            input,
-            self.weight,
-            self.bias,
-            self.stride,
-            self.padding,
-            self.output_padding,
-            self.groups,
-            self.dilation,
-        )
+    function = staticmethod(F.conv_transpose3d)

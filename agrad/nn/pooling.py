@@ -221,7 +221,7 @@ class AvgPool2d(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class AvgPool3d(FunctionModule):
-    """The mean of each window of an volume; see `agrad.nn.functional.avg_pool3d`.
+    """The mean of each window of a volume; see `agrad.nn.functional.avg_pool3d`.
 
     Example:
         >>> from agrad import nn
