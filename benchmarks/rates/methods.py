@@ -185,7 +185,7 @@ class Twice(Own):
         return loss
 
 
-class Estimated:
+class Estimated(Own):
     """Steps by another estimate of the average gradient, or by other fractions.
 
     They are not captured, since the estimates sweep the recorded operations at other points.
@@ -204,10 +204,6 @@ class Estimated:
         self.optimizer.zero_grad()
         with patch.multiple("agrad.optim.average_gradient", **self._parts):
             return train_step(self._model, self.optimizer, inputs, targets, self._loss_function)
-
-    def evaluating(self) -> AbstractContextManager[None]:
-        """Give the model the weights to use, rather than those to train, in a `with` block."""
-        return nullcontext()
 
 
 class Estimate(Losses):
