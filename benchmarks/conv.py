@@ -2,7 +2,7 @@
 
     python benchmarks/conv.py --threads 1 --out results/speed/conv/threads-1.json
 
-The contestants, in float32, take turns (see `race`). But for volumes, three further contestants
+The contestants, in float32, take turns (see `race`). Except for volumes, three further contestants
 show where agrad's time goes: its kernels for the output, the gradient of the input and the gradient
 of the weight. The roofline is the least time that this machine needs: for the multiplications and
 additions at the rate of the BLAS in a large matrix product, or for reading and writing each array

@@ -1427,7 +1427,7 @@ def _one_dtype(values: Sequence[Any]) -> np.dtype[Any] | None:
 def _operand(
     value: Any, tensors: list[Tensor], recording: bool, common: np.dtype[Any] | None
 ) -> Array:
-    """Return an operand that is no Tensor as an array; for a graph, one that nothing changes."""
+    """Return an operand other than a Tensor as an array, frozen if recording."""
     if common is not None and type(value) in _PYTHON_DTYPES:
         return scalar(value, common, tensors[0]._data if tensors else np.empty(()))
     if isinstance(value, np.generic):

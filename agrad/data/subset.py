@@ -134,7 +134,7 @@ def collate(examples: list[Any]) -> tuple[Any, ...]:
     """Return a batch: the parts of the examples, stacked along a new first axis.
 
     Args:
-        examples: tuples of arrays or numbers of the same shapes; an example that is no tuple is a
+        examples: tuples of arrays or numbers of the same shapes; any other example is a
             single part. A part may be a tuple of arrays, or a dict, and stays one in the batch.
 
     Raises:

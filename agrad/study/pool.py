@@ -35,8 +35,8 @@ def perform(job: Job) -> Outcome:
 def connected(workers: int, scheduler: str | None = None) -> Iterator[Any]:
     """Yield a client of the scheduler at an address, or of a cluster of this machine's processes.
 
-    Yield None, and run everything in this process, if there is no address and either one worker
-    is enough or `dask.distributed` is not installed.
+    Yield None to run everything in this process: without an address, if one worker is enough or
+    `dask.distributed` is not installed.
 
     Raises:
         ImportError: There is an address, and `dask.distributed` is not installed.
