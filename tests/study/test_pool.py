@@ -113,7 +113,7 @@ def test_a_lost_scheduler_loses_nothing_that_was_reported(tmp_path):
         [*dask[:2], "distributed.cli.dask_scheduler", "--port", "0", *words], **quiet
     )
     worker = subprocess.Popen(
-        [*dask[:2], "distributed.cli.dask_worker", *words, "--nthreads", "1", "--no-nanny"], **quiet
+        [*dask[:2], "distributed.cli.dask_worker", *words, "--nthreads", "2", "--no-nanny"], **quiet
     )
     try:
         while not file.exists() and scheduler.poll() is None:
