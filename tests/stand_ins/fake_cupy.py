@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from types import FunctionType, SimpleNamespace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -38,6 +38,15 @@ _PLAIN_ARGUMENTS = {"pad", "split"}
 
 _BOUND = {name: signature(text) for name, text in SIGNATURES.items()}
 _BOUND_METHODS = {name: signature(text) for name, text in METHODS.items()}
+_accepted: set[Any] = set()
+
+
+def _require_accepted(signatures: Any, name: str, args: Any, options: Any) -> None:
+    """Raise a TypeError unless CuPy's function takes so many arguments, and options so named."""
+    form = signatures is _BOUND, name, len(args), *options
+    if form not in _accepted:  # binding takes longer than most of the calls
+        signatures[name].bind(*args, **options)
+        _accepted.add(form)
 
 
 class OutOfMemoryError(MemoryError):
@@ -146,7 +155,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         name = f"{function.__module__}.{function.__name__}".removeprefix("numpy.")
         if name not in SIGNATURES:
             raise TypeError(f"{name}: look whether CuPy has it, then add it to SIGNATURES")
-        _BOUND[name].bind(*args, **options)
+        _require_accepted(_BOUND, name, args, options)
         if name in _FROM_HOST and not isinstance(args[0], ndarray):
             copy_from_host(f"copy by {name}")
             args = [_given(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
@@ -194,7 +203,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
 def _method(name: str) -> Callable[..., Any]:
     def call(self: ndarray, *args: Any, **options: Any) -> Any:
-        _BOUND_METHODS[name].bind(*args, **options)
+        _require_accepted(_BOUND_METHODS, name, args, options)
         return _called(name, getattr(np.ndarray, name), (self, *args), options)
 
     return call
@@ -300,7 +309,7 @@ def _launch(kernel: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     return _given(perform(call, _taken(arguments), _taken(options), changes=True))
 
 
-def _call(kernel: Callable[..., Any], numbers: set[int], *arguments: Any, **options: Any) -> Any:
+def _call(kernel: Callable[..., Any], numbers: frozenset[int], *arguments: Any, **options: Any) -> Any:
     """Call a kernel for the CPU, with numbers where the GPU's may find them on the device."""
     given = [
         argument.item() if i in numbers and _is_single(argument) else argument
@@ -313,15 +322,16 @@ def _is_single(argument: Any) -> bool:
     return isinstance(argument, np.ndarray) and argument.ndim == 0
 
 
-def _numbers_of(kernel: Callable[..., Any]) -> set[int]:
+@cache
+def _numbers_of(kernel: Callable[..., Any]) -> frozenset[int]:
     """Return which arguments of a kernel are numbers if they have no axes.
 
     What Numba compiles takes no such arrays; other kernels say what they take.
     """
     if not isinstance(kernel, FunctionType | Kernel):
-        return set()
+        return frozenset()
     parameters = enumerate(inspect.signature(kernel).parameters.values())
-    return {i for i, p in parameters if p.annotation in (p.empty, bool, int, float)}
+    return frozenset(i for i, p in parameters if p.annotation in (p.empty, bool, int, float))
 
 
 def _left(result: Any) -> Any:
