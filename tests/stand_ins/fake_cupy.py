@@ -309,7 +309,9 @@ def _launch(kernel: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     return _given(perform(call, _taken(arguments), _taken(options), changes=True))
 
 
-def _call(kernel: Callable[..., Any], numbers: frozenset[int], *arguments: Any, **options: Any) -> Any:
+def _call(
+    kernel: Callable[..., Any], numbers: frozenset[int], *arguments: Any, **options: Any
+) -> Any:
     """Call a kernel for the CPU, with numbers where the GPU's may find them on the device."""
     given = [
         argument.item() if i in numbers and _is_single(argument) else argument

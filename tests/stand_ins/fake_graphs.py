@@ -209,7 +209,8 @@ def mapped(kind: Any, change: Callable[[Any], Any], value: Any) -> Any:
         return change(value)
     if type(value) in (list, tuple):
         return type(value)(mapped(kind, change, part) for part in value)
-    if isinstance(value, tuple) and type(value).__module__.startswith("numpy.linalg"):  # a named tuple; CuPy's has no names
+    if isinstance(value, tuple) and type(value).__module__.startswith("numpy.linalg"):
+        # a named tuple; CuPy's has no names
         return tuple(mapped(kind, change, part) for part in value)
     if isinstance(value, dict):
         return {key: mapped(kind, change, part) for key, part in value.items()}
