@@ -27,6 +27,9 @@ STEPS, BATCH_SIZE = 320, 128
 BATCH_SIZES = {32: 640, 512: 240, 2048: 160}
 """The steps at other batch sizes."""
 ADAM = "Adam"
+GRIDS = ADAM, "cautious Adam"
+GRID = (3e-4, 1e-3, 3e-3, 1e-2)
+"""The rates of Adam and cautious Adam: of the suite's, those that train such a network."""
 
 
 def task(activation: str, batch_size: int = BATCH_SIZE) -> Task:
@@ -39,19 +42,17 @@ def cells(seeds: list[int]) -> list[Cell]:
     """Return all cells in the order of running."""
     found = []
     for activation in ACTIVATIONS:
-        for name in (AUTO, ADAM, "cautious Adam", *ABLATIONS):
+        for name in (AUTO, *GRIDS, *ABLATIONS):
             halved = name.startswith("half")
             batch_size, steps = (BATCH_SIZE // 2, 2 * STEPS) if halved else (BATCH_SIZE, STEPS)
             found.append((task(activation, batch_size), steps, name))
         for batch_size, steps in BATCH_SIZES.items():
             found += [(task(activation, batch_size), steps, name) for name in (AUTO, ADAM)]
-    methods = METHODS | ABLATIONS
     return [
         Cell(where, steps, name, rate, seed)
         for seed in seeds
         for where, steps, name in found
-        for rate in methods[name].rates
-        if rate is None or name == AUTO or 1e-4 < rate < 3e-2
+        for rate in (GRID if name in GRIDS else (METHODS | ABLATIONS)[name].rates)
     ]
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rates import cells, report
+from rates import ablations, cells, report
 from rates.__main__ import parse
 from rates.cells import Cell, Watch, estimate, key_of, load, plan, run_cells, summary
-from rates.methods import AUTO, METHODS, RATES, STARTS, Own, Peer, decay
+from rates.methods import ABLATIONS, AUTO, METHODS, RATES, STARTS, Own, Peer, decay
 from rates.report import Line, bars, lines, page, ranks, write_report
 from rates.tasks import TASKS, Data, Task, badly_scaled, dense, housing, images, linear, table
 
@@ -456,3 +456,36 @@ def test_the_report_lies_beside_the_results(tmp_path: Path) -> None:
     text = page_path.read_text()
     assert "| noisy* | 20 | 0.4 |  | 0.4 |  |  |" in text  # from 1e-6 and 1e-4
     assert figure_path.read_bytes().startswith(b"\x89PNG")
+
+
+# -- ablations -------------------------------------------------------------------------------------
+
+
+def test_every_ablation_runs_at_all_its_rates() -> None:
+    planned: dict[str, set[float | None]] = {}
+    for cell in ablations.cells([0]):
+        if cell.task.name == "ReLU, batch 128":
+            planned.setdefault(cell.method, set()).add(cell.rate)
+    halved = {cell.method for cell in ablations.cells([0]) if cell.task.name == "tanh, batch 64"}
+    assert planned.keys() | halved == {AUTO, *ablations.GRIDS, *ABLATIONS}
+    for name in planned.keys() & ABLATIONS.keys():
+        assert planned[name] == set(ABLATIONS[name].rates)
+
+
+def test_the_table_of_ablations_by_hand() -> None:
+    def rows(method: str, rate: float, *losses: float | None) -> list[Any]:
+        return [
+            {"task": task, "method": method, "rate": rate, "seed": seed, "final": loss}
+            for task in ("tanh, batch 128", "ReLU, batch 128")
+            for seed, loss in enumerate(losses)
+        ]
+
+    found = [
+        *rows(AUTO, 1e-4, 0.3, 0.2, 0.4),
+        *rows("Adam", 1e-3, 0.5, 0.1, 0.4),
+        *rows("Adam", 1e-2, 0.1, None, None),
+    ]
+    *_, auto, adam = ablations.table(found)
+    assert auto == "| auto | 0.300 |  | 0.300 |  |"
+    # A run that failed is one with an infinite loss; where losses are equal, it is not better.
+    assert adam == "| Adam | 0.400 at 0.001 | 1 : 2 | 0.400 at 0.001 | 1 : 2 |"
