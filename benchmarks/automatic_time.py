@@ -11,7 +11,9 @@ from the same weights, get the same batches, and take turns of a few iterations,
 A final loss is the mean over the last 5 % of the iterations. A rule's best rate has the lowest
 median final loss over the seeds. The target of a seed is Adam's final loss at its best rate; a run
 arrives with the first 5 % of consecutive iterations whose mean is at most the target. Its seconds
-are those of its steps until then. About 10 minutes. Needs the extras `demo` and `bench`.
+are those of its steps until then. The time of a step is the mean over all, and over those after the
+first sixteen, each of which an automatic rate measures. About 10 minutes. Needs the extras `demo`
+and `bench`.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from time_to_loss import Run, finite
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 SHARES = (1.0, 0.75, 0.5)
 TURN = 10
+FIRST = 16
 SETTINGS = {128: 320, 1024: 240}
 """The iterations by batch size."""
 
@@ -99,12 +102,13 @@ def compare(activation: str, batch_size: int, images: Any, labels: Any, seeds: i
     window = SETTINGS[batch_size] // 20
     rows = {}
     for name in chosen:
-        row: dict[str, Any] = {"final": finals[name], "over": {}, "step": []}
+        row: dict[str, Any] = {"final": finals[name], "over": {}, "step": [], "later step": []}
         for rule in best:
             row["over"][rule], row["over"][f"search of {rule}"] = [], []
         for runs, target in zip(raced, finals["Adam", best["Adam"]]):
             seconds = arrival(runs[name], target, window)
             row["step"].append(mean(runs[name].seconds))
+            row["later step"].append(mean(runs[name].seconds[FIRST:]))
             for rule, lr in best.items():
                 theirs = arrival(runs[rule, lr], target, window)
                 searched = sum(sum(runs[rule, rate].seconds) for rate in RATES)
@@ -112,9 +116,10 @@ def compare(activation: str, batch_size: int, images: Any, labels: Any, seeds: i
                 row["over"][f"search of {rule}"].append(seconds / searched)
         rows[" ".join(map(str, name))] = row
         parts = [f"{key} {spread(ratios)}" for key, ratios in row["over"].items()]
+        step, later = (1000 * median(row[key]) for key in ("step", "later step"))
         print(
             f"{activation} {batch_size}: {name[0]} {name[1]:g}: final {spread(row['final'])}, "
-            f"{1000 * median(row['step']):.2f} ms a step, seconds over {'; '.join(parts)}",
+            f"{step:.2f} ms a step, {later:.2f} a later one, seconds over {'; '.join(parts)}",
             flush=True,
         )
     return {"best_rates": best, "finals": {f"{m} {x}": v for (m, x), v in finals.items()}} | rows
