@@ -105,7 +105,9 @@ def run_figure(title: str, losses: Losses, rates: Losses, fractions: Losses) -> 
     return figure
 
 
-def curve_figure(panels: Mapping[str, Mapping[str, Sequence[Losses]]], baseline: str) -> Any:
+def curve_figure(
+    panels: Mapping[str, Mapping[str, Sequence[Losses]]], baseline: str, columns: int = 1
+) -> Any:
     """Return a Matplotlib figure of training losses: medians over the seeds, and quartiles.
 
     The target, a line, is the median loss at which the baseline ends. A dot marks where the median
@@ -114,9 +116,11 @@ def curve_figure(panels: Mapping[str, Mapping[str, Sequence[Losses]]], baseline:
     Args:
         panels: For each panel by its title, the curves of each method, one for each seed.
         baseline: The method whose final loss is the target, where a panel has it.
+        columns: How many panels stand side by side; it divides their number.
     """
-    figure = _figure(6.4, 0.6 + 3.0 * len(panels))
-    axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    lines = len(panels) // columns
+    figure = _figure(6.4 if columns == 1 else 4.8 * columns, 0.6 + 3.0 * lines)
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis, (title, methods) in zip(axes, panels.items()):
         middles = {}
         for method, curves in methods.items():
@@ -139,9 +143,10 @@ def curve_figure(panels: Mapping[str, Mapping[str, Sequence[Losses]]], baseline:
                     axis.plot(place, middle[reached[0]], "o", color=STYLES[method].colour)
         axis.set(title=title, ylabel="training loss")
         _logarithmic(axis)
-    axes[-1].set_xlabel("share of the iterations; bands: quartiles; line and dots: the target")
+    what = "share of the iterations; bands: quartiles; line and dots: the target"
+    figure.supxlabel(what, fontsize="medium")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns + 1)
     return figure
 
 

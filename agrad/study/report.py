@@ -8,6 +8,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from agrad.serialization import atomic_write
 from agrad.study.claims import (
@@ -25,7 +26,15 @@ from agrad.study.figures import STYLES, curve_figure, finding_figure, png
 from agrad.study.results import Results, Settings
 from agrad.study.statistics import Finding, sign_test, verdict
 
-__all__ = ["claims_page", "page", "readme_rows", "studies_of", "table", "write_report"]
+__all__ = [
+    "claims_page",
+    "page",
+    "readme_figure",
+    "readme_rows",
+    "studies_of",
+    "table",
+    "write_report",
+]
 
 Rows = list[list[str]]
 
@@ -234,18 +243,20 @@ def _figures(claim: Claim, results: Results, findings: Sequence[Finding]) -> lis
     figures = [finding_figure(findings)]
     for design in trainings_of(design_of(claim, results.settings)):
         if len(design.cells) <= _PANELS:
-            seeds = results.settings.seeds
-            panels = {
-                cell: {
-                    method: [
-                        results[job]["curve"] for job in design.scored(results, cell, method, seeds)
-                    ]
-                    for method in design.methods
-                }
-                for cell in design.cells
-            }
-            figures.append(curve_figure(panels, "rmsprop"))
+            figures.append(curve_figure(_curves(design, results), "rmsprop"))
     return [png(figure) for figure in figures]
+
+
+def _curves(design: Trainings, results: Results) -> dict[str, dict[str, list[Any]]]:
+    """Return the losses of each method's scored runs, for each cell."""
+    seeds = results.settings.seeds
+    return {
+        cell: {
+            method: [results[job]["curve"] for job in design.scored(results, cell, method, seeds)]
+            for method in design.methods
+        }
+        for cell in design.cells
+    }
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -395,45 +406,45 @@ _ORDER = ("holds", "partly", "does not hold", "undecided")
 
 
 def readme_rows(studies: Sequence[Study]) -> str:
-    """Return README's five rows as a Markdown table: tanh and ReLU, from claims 3, 9 and 6.
+    """Return README's rows about iterations as a Markdown table: MNIST, tanh and ReLU.
+
+    They come from the trainings of claim 3, in the first study that has all of them.
 
     Raises:
-        ValueError: No study has all runs of one of these claims.
+        ValueError: No study has them.
     """
-    chosen = _chosen(studies)
-    if lacking := sorted({"3", "6", "9"} - chosen.keys()):
-        raise ValueError(f"readme_rows: these claims lack runs: {', '.join(lacking)}")
-
-    def cells(name: str, words: str) -> list[str]:
-        results, _ = chosen[name]
-        found = [f for f in findings_of(CLAIMS[name], results) if words in f.what]
-        return [
-            f"{_number(f.median)} ({_between(f.interval)})"
-            for activation in ("tanh", "relu")
-            for f in found
-            if f"MNIST, {activation}:" in f.what and "Fashion" not in f.what
-        ]
-
-    wanted = (
-        ("iterations: RMSprop over average gradient on RMSprop", "3", "rmsprop over"),
-        ("iterations: Adam over average gradient on RMSprop", "9", " adam over average-rmsprop"),
-        ("iterations: Adam over average gradient on Adam", "9", " adam over average-adam"),
-        (
-            "seconds to the same loss: RMSprop over average gradient on RMSprop",
-            "6",
-            "rmsprop over average-rmsprop, seconds to rmsprop's final loss",
-        ),
-        (
-            "the same, with the search for both rates",
-            "6",
-            "rmsprop's final loss, with the search for both rates",
-        ),
-    )
+    design, results = _readme_trainings(studies)
     rows = []
-    for label, name, words in wanted:
-        found = cells(name, words)
-        rows.append([label, *found[:: len(found) // 2]])
-    return _markdown(["MNIST, 30 hidden layers", "tanh", "ReLU"], rows)
+    for method, baseline in (
+        ("average-rmsprop", "rmsprop"),
+        ("average-adam", "rmsprop"),
+        ("average-adam", "adam"),
+    ):
+        found = design.gains(results, results.settings.seeds, method, baseline, (1.0, math.inf))
+        base = STYLES[method.removeprefix("average-")].label
+        label = f"iterations: {STYLES[baseline].label} over average gradient on {base}"
+        rows.append([label, *(f"{_number(f.median)} ({_between(f.interval)})" for f in found)])
+    return _markdown(["ratio", "tanh", "ReLU"], rows)
+
+
+def readme_figure(studies: Sequence[Study]) -> Any:
+    """Return README's figure: the losses of the trainings that `readme_rows` takes.
+
+    Raises:
+        ValueError: No study has them.
+    """
+    return curve_figure(_curves(*_readme_trainings(studies)), "rmsprop", columns=2)
+
+
+def _readme_trainings(studies: Sequence[Study]) -> tuple[Trainings, Results]:
+    """Return the trainings of claim 3 on MNIST and the results that hold them."""
+    chosen = _chosen(studies)
+    if "3" not in chosen:
+        raise ValueError("README's rows and its figure need all runs of claim 3")
+    results, _ = chosen["3"]
+    design = design_of(CLAIMS["3"], results.settings)
+    cells = {name: cell for name, cell in design.cells.items() if name.startswith("MNIST")}
+    return replace(design, cells=cells), results
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

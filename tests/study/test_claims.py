@@ -13,7 +13,13 @@ from agrad.study.designs import TUNING, Races, Trainings, rate
 from agrad.study.estimates import DIAGONALS, ESTIMATES, Estimates
 from agrad.study.measures import POINTS
 from agrad.study.races import Race
-from agrad.study.report import claims_page, readme_rows, studies_of, write_report
+from agrad.study.report import (
+    claims_page,
+    readme_figure,
+    readme_rows,
+    studies_of,
+    write_report,
+)
 from agrad.study.results import Results, Settings, key_of
 from agrad.study.runs import Experiment
 from agrad.study.statistics import verdict
@@ -345,18 +351,30 @@ def test_a_claim_is_taken_from_the_first_study_that_has_it(everything):
 
 
 def test_the_rows_of_readme(everything):
-    rows = readme_rows([(everything, "there")]).splitlines()
-    assert len(rows) == 2 + 5
-    assert rows[2] == (
-        "| iterations: RMSprop over average gradient on RMSprop | 4 (4 to 4) | 4 (4 to 4) |"
-    )
-    assert rows[5].endswith("| 2 (2 to 2) | 2 (2 to 2) |")
-    assert rows[6].endswith("| 0.588 (0.588 to 0.588) | 0.588 (0.588 to 0.588) |")
+    rows = readme_rows([(filled(["12"], seeds=1), "first"), (everything, "there")]).splitlines()
+    assert rows[2:] == [
+        f"| iterations: {compared} | 4 (4 to 4) | 4 (4 to 4) |"
+        for compared in (
+            "RMSprop over average gradient on RMSprop",
+            "RMSprop over average gradient on Adam",
+            "Adam over average gradient on Adam",
+        )
+    ]
+    panels = readme_figure([(everything, "there")]).axes
+    assert [axis.get_title() for axis in panels] == ["MNIST, tanh", "MNIST, relu"]
 
 
-def test_the_rows_of_readme_need_their_claims():
-    with pytest.raises(ValueError, match="these claims lack runs: 3, 6, 9"):
+def test_the_rows_of_readme_need_their_claim():
+    with pytest.raises(ValueError, match="need all runs of claim 3"):
         readme_rows([(filled(["12"], seeds=1), "there")])
+
+
+def test_readme_has_the_rows_of_the_committed_studies():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    folders = runpy.run_path(str(ROOT / "docs" / "make_claims.py"))["FOLDERS"]
+    for row in readme_rows(studies_of(folders, ROOT / "docs")).splitlines()[2:]:
+        name, rest = row.split(" |", 1)
+        assert f"{name} ¹ |{rest}" in readme
 
 
 def test_the_page_in_the_documentation_is_made_from_its_results():
