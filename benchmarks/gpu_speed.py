@@ -288,7 +288,7 @@ def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:
     yield "heavy_ball", 4, lambda: rule.heavy_ball(delta, x, y, 1e-3, 0.9, 1.0, False, False)
     yield "rmsprop", 4, lambda: rule.rmsprop(delta, x, square, 1e-3, 0.9, 1e-8)
     yield "adam", 6, lambda: rule.adam(delta, x, y, square, 1e-3, 0.9, 0.999, 1e-8, 1.0, False)
-    yield "search_elements", 6, lambda: rule.search_elements(x, u, y, z, 1.0)
+    yield "search_elements", 6, lambda: rule.search_elements(x, u, y, z)
     planes = x.reshape(-1, 64, 64)
     window = own.pooling.Window((2, 2), (2, 2), (0, 0), (1, 1))
     yield "max_pool", 1.25, lambda: own.pooling.max_pool(planes, (32, 32), window)

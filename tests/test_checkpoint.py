@@ -42,8 +42,8 @@ AROUND: dict[str, Callable[[optim.Optimizer], Any]] = {
     "plain": lambda rule: rule,
     "average": lambda rule: optim.AverageGradient(rule),
     "automatic": lambda rule: optim.AverageGradient(rule, lr="auto"),
-    "kept": lambda rule: optim.AverageGradient(rule, every=3, repeats=2, granularity="row"),
-    "tensor": lambda rule: optim.AverageGradient(rule, every=2, granularity="tensor", cap=1.5),
+    "kept": lambda rule: optim.AverageGradient(rule, every=3, granularity="row"),
+    "tensor": lambda rule: optim.AverageGradient(rule, every=2, granularity="tensor"),
 }
 
 

@@ -17,7 +17,7 @@ from agrad.errors import NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import after, fed, holds, values
 from agrad.ops.choice import noting_changes
-from agrad.optim.arguments import require, require_integer, require_share
+from agrad.optim.arguments import require_integer, require_share
 from agrad.optim.automatic_rate import AutomaticRate
 from agrad.optim.group import ParameterGroup
 from agrad.optim.leaf_arrays import LeafArrays, values_of, zero
@@ -58,7 +58,7 @@ class AverageGradient(Optimizer):
         φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - gᵢ)Δᵢ,
 
     which has the right slope at t = 0 and the right value at t = 1. The coordinate takes the
-    fraction of its update that minimizes φᵢ on [0, cap]. Where gᵢ and ĝᵢ are 0, the loss does not
+    fraction of its update that minimizes φᵢ on [0, 1]. Where gᵢ and ĝᵢ are 0, the loss does not
     depend on the coordinate, which takes its whole update: only weight decay or momentum move it.
     The loss is the sum of those given to `step`, without a decay's penalty. A decoupled weight
     decay is applied first, in full, and is not part of Δ.
@@ -85,7 +85,6 @@ class AverageGradient(Optimizer):
 
     Args:
         base: the rule that proposes, over the parameters to train.
-        cap: the largest fraction; a cap above 1 allows updates to be lengthened.
         granularity: the groups that share a fraction, the minimizer of the sum of their φᵢ: each
             "element"; each "row", the elements with one index on a parameter's first axis (a
             unit's or a channel's weights, or one element of a bias); each "tensor"; or the "model".
@@ -96,8 +95,6 @@ class AverageGradient(Optimizer):
         smoothing: the curvature (ĝᵢ - gᵢ)/Δᵢ is fitted to all measured steps; each further one
             multiplies the weight of those before by this number, at least 0 and below 1. With 0,
             measured steps use their own alone. By default 0, and 0.9 if the rate is automatic.
-        repeats: how many times a step measures and scales the update. Each round starts from the
-            result of the previous one, and only the first may lengthen the update.
         probe_size: on how many examples `train_step`, `capture_step` and `train` measure a step,
             the first of the batch; None for the whole batch.
         verify: whether steps are verified.
@@ -144,11 +141,9 @@ class AverageGradient(Optimizer):
         self,
         base: RuleOptimizer,
         *,
-        cap: float = 1.0,
         granularity: Granularity = "element",
         every: int | None = None,
         smoothing: float | None = None,
-        repeats: int = 1,
         probe_size: int | None = 64,
         verify: bool = True,
         lr: Literal["auto"] | None = None,
@@ -161,8 +156,7 @@ class AverageGradient(Optimizer):
         automatic = lr == "auto"
         every = (4 if automatic else 1) if every is None else every
         smoothing = (0.9 if automatic else 0.0) if smoothing is None else smoothing
-        require("AverageGradient", "be positive", lambda x: x > 0, cap=cap)
-        require_integer("AverageGradient", every=every, repeats=repeats)
+        require_integer("AverageGradient", every=every)
         require_share("AverageGradient", smoothing=smoothing)
         if granularity not in GRANULARITIES:
             raise ValueError(
@@ -176,11 +170,9 @@ class AverageGradient(Optimizer):
         if automatic and base.lr == 0:
             raise ValueError("AverageGradient: the base rule's lr is 0, which no factor can raise")
         self.base = base
-        self.cap = cap
         self.granularity = granularity
         self.every = every
         self.smoothing = smoothing
-        self.repeats = repeats
         self.probe_size = probe_size
         self.verify = verify
         self.automatic = automatic
@@ -285,7 +277,7 @@ class AverageGradient(Optimizer):
             self._measure(graphs, rows, proposals)
         else:
             curvatures = [self._curvatures.of(flat) for flat, _, _ in proposals]
-            shorten(proposals, curvatures, self.granularity, self.cap)
+            shorten(proposals, curvatures, self.granularity)
         if self._scales:
             factor = fed(lambda: self.scale)
             arrays = [delta.array for _, _, delta in proposals]
@@ -342,15 +334,11 @@ class AverageGradient(Optimizer):
         if rows is not None:
             grads = rows.gradients()
             own_slopes = [_gathered(flat, grads) for flat, _, _ in proposals]
-        for i in range(self.repeats):
-            retain_graph = self.verify or i + 1 < self.repeats
-            cut, averages = self._averages(rows or graphs, proposals, retain_graph, checks)
-            if self._smooths:
-                self._blend(proposals, own_slopes, averages)
-            cap = self.cap if i == 0 else 1.0
-            used, usable = search(proposals, own_slopes, averages, self.granularity, cap)
-            if i == 0:
-                proposed = usable / cut if cut > 0 else math.inf
+        cut, averages = self._averages(rows or graphs, proposals, checks)
+        if self._smooths:
+            self._blend(proposals, own_slopes, averages)
+        used, usable = search(proposals, own_slopes, averages, self.granularity)
+        proposed = usable / cut if cut > 0 else math.inf
         # One wait for all numbers of a GPU.
         reports, numbers = [check for check, _ in checks], [number for _, number in checks]
         after(partial(self._conclude, reports), used, proposed, *lengths, *numbers)
@@ -408,7 +396,7 @@ class AverageGradient(Optimizer):
         return 1 if self.automatic and self._steps < _CLIMB else self.every
 
     def _averages(
-        self, graphs: Losses, proposals: list[Proposal], retain_graph: bool, checks: list[Check]
+        self, graphs: Losses, proposals: list[Proposal], checks: list[Check]
     ) -> tuple[float, list[Array]]:
         """Compute the average gradients, cutting the updates until the loss at their end is finite.
 
@@ -421,7 +409,7 @@ class AverageGradient(Optimizer):
         for _ in range(_RETREATS):
             try:
                 with noting_changes() as changes:
-                    grads = graphs.averages(partial(_ends, flats, [deltas]), retain_graph)
+                    grads = graphs.averages(partial(_ends, flats, [deltas]), self.verify)
             except NonFiniteError:
                 self._was_cut = True
                 cut *= _RETREAT
@@ -492,7 +480,7 @@ class AverageGradient(Optimizer):
 
     def options(self) -> Hashable:
         """Return everything the next step depends on, except arrays and fed numbers."""
-        own = self.cap, self.granularity, self.repeats, self.smoothing, self._smooths
+        own = self.granularity, self.smoothing, self._smooths, self.verify
         return self.base.options(), own, self._measures, self._scales
 
     @property

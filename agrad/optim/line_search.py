@@ -32,30 +32,27 @@ def search(
     own_slopes: Sequence[Array],
     averages: Sequence[Array],
     granularity: Granularity,
-    cap: float,
 ) -> tuple[float, float]:
     """Scale each group of the updates to the minimizer of the sum of its shares of the loss.
 
     The share of coordinate i at the fraction t is φᵢ(t) = t·gᵢΔᵢ + t²·(ĝᵢ - pᵢ)Δᵢ, where ĝ and p,
     the average and the ordinary gradient, are those of the loss that was measured. A group whose
-    shares do not change the loss at all, such as that of an unused weight, keeps its whole update,
-    unless the cap is below 1.
+    shares do not change the loss at all, such as that of an unused weight, keeps its whole update.
 
     Args:
         proposals: the slopes g and the updates Δ, which are scaled in place.
         own_slopes: p for each proposal, in its layout; g itself if that was measured.
         averages: ĝ likewise; the memory is overwritten.
         granularity: the groups.
-        cap: the largest fraction.
 
     Returns:
         The sums of -s Σ pΔ and of -Σ pΔ over the groups in which Σ pΔ is negative, where s
         minimizes the group's share of the measured loss.
     """
     if granularity == "element":
-        sums = _search_elements(proposals, own_slopes, averages, cap)
+        sums = _search_elements(proposals, own_slopes, averages)
     else:
-        sums = _search_groups(proposals, own_slopes, averages, granularity, cap)
+        sums = _search_groups(proposals, own_slopes, averages, granularity)
     used, usable = map(partial(reduce, add), zip(*sums))
     return used, usable
 
@@ -64,7 +61,6 @@ def shorten(
     proposals: Sequence[Proposal],
     curvatures: Sequence[Array],
     granularity: Granularity,
-    cap: float,
 ) -> None:
     """Scale each group of the updates as `search` does, with ĝ - p = sΔ by known curvatures s.
 
@@ -72,28 +68,26 @@ def shorten(
         proposals: the slopes g and the updates Δ, which are scaled in place.
         curvatures: s for each proposal, in its layout.
         granularity: the groups.
-        cap: the largest fraction.
     """
     if granularity == "element":
         for (_, slope, delta), curvature in zip(proposals, curvatures):
-            kernels(slope).optimizer.shorten_elements(slope, curvature, delta.array, cap)
+            kernels(slope).optimizer.shorten_elements(slope, curvature, delta.array)
     else:
         slopes = [slope for _, slope, _ in proposals]
         averages = [
             slope + curvature * delta.array
             for (_, slope, delta), curvature in zip(proposals, curvatures)
         ]
-        search(proposals, slopes, averages, granularity, cap)
+        search(proposals, slopes, averages, granularity)
 
 
 def _search_elements(
     proposals: Sequence[Proposal],
     own_slopes: Sequence[Array],
     averages: Sequence[Array],
-    cap: float,
 ) -> Iterator[tuple[float, float]]:
     for (_, slope, delta), own, average in zip(proposals, own_slopes, averages):
-        yield kernels(slope).optimizer.search_elements(slope, own, average, delta.array, cap)
+        yield kernels(slope).optimizer.search_elements(slope, own, average, delta.array)
 
 
 def _search_groups(
@@ -101,7 +95,6 @@ def _search_groups(
     own_slopes: Sequence[Array],
     averages: Sequence[Array],
     granularity: Granularity,
-    cap: float,
 ) -> Iterator[tuple[float, float]]:
     deltas, shares = {}, {}
     for (flat, slope, buffer), own, average in zip(proposals, own_slopes, averages):
@@ -116,7 +109,7 @@ def _search_groups(
     for param, delta in deltas.items():
         rows = _by_group(delta, granularity)
         fractions = np.empty(len(rows), delta.dtype, like=delta)
-        yield kernels(delta).optimizer.search_groups(shares[param], cap, fractions)
+        yield kernels(delta).optimizer.search_groups(shares[param], fractions)
         rows *= fractions[:, None]
 
 

@@ -87,8 +87,8 @@ def table(rows: list[Row]) -> Iterator[str]:
                 base = best[f"{activation}, batch {batch_size}", reference(name)][1]
                 paired = [(losses[seed], base[seed]) for seed in losses.keys() & base.keys()]
                 wins = sum(a < b for a, b in paired)
-                same = name == reference(name)
-                parts.append("" if same else f"{wins} : {len(paired) - wins}")
+                losses_to_it = sum(a > b for a, b in paired)
+                parts.append("" if name == reference(name) else f"{wins} : {losses_to_it}")
             if len(parts) == 2 * len(ACTIVATIONS) and (
                 batch_size == BATCH_SIZE or name in (AUTO, ADAM)
             ):

@@ -286,7 +286,7 @@ class Curved(Losses):
         return {leaf: grads[leaf] + 0.5 * hv.data for leaf, hv in zip(leaves, products)}
 
 
-def implicit(proposals: Any, own: Any, averages: Any, granularity: str, cap: float) -> Any:
+def implicit(proposals: Any, own: Any, averages: Any, granularity: str) -> Any:
     """Scale the updates by 1/(1 - (ĝ - p)/g), the fraction of a step that is linearly implicit."""
     for (_, g, delta), p, average in zip(proposals, own, averages):
         rise = (average - p) * delta.array
@@ -333,8 +333,6 @@ ABLATIONS = {
     "every 8": option(every=8),
     "smoothing 0": option(smoothing=0.0),
     "smoothing 0.97": option(smoothing=0.97),
-    "repeats 2": option(repeats=2),
-    "cap 2": option(cap=2.0),
     "probe 8": option(probe_size=8),
     "probe 32": option(probe_size=32),
     "whole batch": option(probe_size=None),

@@ -172,17 +172,17 @@ def sum_of_squares(values: Array) -> float:
 
 
 @inline
-def best_fraction(slope: float, curvature: float, cap: float) -> float:
-    """The t in [0, cap] that minimizes t · slope + t² · curvature; 0 if that is not finite.
+def best_fraction(slope: float, curvature: float, one: float) -> float:
+    """The t in [0, 1] that minimizes t · slope + t² · curvature; 0 if that is not finite.
 
-    If both are 0, every t does: the update, which has other reasons, is neither cut nor lengthened.
+    If both are 0, every t does: the update, which has other reasons, goes the whole way. `one` has
+    the type of the others, which a literal would make float64.
     """
-    zero = cap - cap  # of the type of the others: a literal would make all of them float64
-    end = slope + cap * curvature
-    whole = cap if -math.inf < end < 0 else zero
-    whole = min(cap, cap / cap) if slope == 0 and curvature == 0 else whole
+    zero = one - one
+    whole = one if -math.inf < slope + curvature < 0 else zero
+    whole = one if slope == 0 and curvature == 0 else whole
     vertex = -slope / (curvature + curvature)
-    vertex = min(max(vertex, zero), cap)
+    vertex = min(max(vertex, zero), one)
     return vertex if curvature > 0 else whole
 
 
@@ -218,8 +218,8 @@ def blend_curvature(
         average_grad[i] = fitted if abs(average) < math.inf else average
 
 
-@kernel("const real[:], const real[:], real[:], real")
-def shorten_elements(grad: Array, curvature: Array, delta: Array, cap: float) -> None:
+@kernel("const real[:], const real[:], real[:]")
+def shorten_elements(grad: Array, curvature: Array, delta: Array) -> None:
     """Shorten each element of `delta` to the minimizer t of t·gΔ + t²·sΔ², its share of the loss.
 
     s is the curvature as `blend_curvature` fits it. See `search_elements` for the sign of Δ.
@@ -228,12 +228,12 @@ def shorten_elements(grad: Array, curvature: Array, delta: Array, cap: float) ->
     up, down, none = real(1), real(-1), real(0)
     for i in range(delta.size):
         sign = up if delta[i] > 0 else down if delta[i] < 0 else none
-        delta[i] *= best_fraction(sign * grad[i], sign * (curvature[i] * delta[i]), cap)
+        delta[i] *= best_fraction(sign * grad[i], sign * (curvature[i] * delta[i]), up)
 
 
-@kernel("const real[:], const real[:], real[:], real[:], real")
+@kernel("const real[:], const real[:], real[:], real[:]")
 def search_elements(
-    grad: Array, own_grad: Array, average_grad: Array, delta: Array, cap: float
+    grad: Array, own_grad: Array, average_grad: Array, delta: Array
 ) -> tuple[float, float]:
     """Shorten each element of `delta` to the minimizer t of its share of the loss along it.
 
@@ -254,8 +254,8 @@ def search_elements(
         for i in range(d.size):
             sign = up if d[i] > 0 else down if d[i] < 0 else none
             rise = sign * (average[i] - p[i])
-            t = best_fraction(sign * g[i], rise, cap)
-            s = best_fraction(sign * p[i], rise, cap)
+            t = best_fraction(sign * g[i], rise, up)
+            s = best_fraction(sign * p[i], rise, up)
             promise = max(-(np.float64(p[i]) * np.float64(d[i])), 0.0)
             usable[i] += promise
             used[i] += s * promise
@@ -284,17 +284,18 @@ def loss_shares(
         shares[2, row] = own_slope
 
 
-@kernel("const float64[:, :], real, real[:]")
-def search_groups(shares: Array, cap: float, fractions: Array) -> tuple[float, float]:
+@kernel("const float64[:, :], real[:]")
+def search_groups(shares: Array, fractions: Array) -> tuple[float, float]:
     """Find each group's best fraction from its `loss_shares`.
 
     Returns the sums of -s Σ pΔ and of -Σ pΔ over the groups in which Σ pΔ is negative; s minimizes
     the group's share of the measured loss.
     """
+    one = fractions.dtype.type(1)
     used = usable = 0.0
     for i in range(fractions.size):
-        fractions[i] = best_fraction(shares[0, i], shares[1, i], cap)
+        fractions[i] = best_fraction(shares[0, i], shares[1, i], one)
         promise = max(-shares[2, i], 0.0)
-        used += best_fraction(shares[2, i], shares[1, i], cap) * promise
+        used += best_fraction(shares[2, i], shares[1, i], one) * promise
         usable += promise
     return used, usable

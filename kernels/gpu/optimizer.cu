@@ -105,15 +105,15 @@ extern "C" __global__ void sum_of_squares(const real* values, double* sums, int6
     if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-// The t in [0, cap] that minimizes t * slope + t^2 * curvature; 0 if that is not finite. If both are
-// 0, every t does: the update, which has other reasons, is neither cut nor lengthened.
+// The t in [0, 1] that minimizes t * slope + t^2 * curvature; 0 if that is not finite. If both are 0,
+// every t does: the update, which has other reasons, goes the whole way.
 template <typename T>
-__device__ inline T best_fraction(T slope, T curvature, T cap) {
-    T end = slope + cap * curvature;
-    if (slope == 0 && curvature == 0) return cap < 1 ? cap : 1;
-    if (!(curvature > 0)) return -INF < end && end < 0 ? cap : 0;
+__device__ inline T best_fraction(T slope, T curvature) {
+    T end = slope + curvature;
+    if (slope == 0 && curvature == 0) return 1;
+    if (!(curvature > 0)) return -INF < end && end < 0 ? 1 : 0;
     T vertex = -slope / (curvature + curvature);
-    return vertex < 0 ? 0 : vertex > cap ? cap : vertex;
+    return vertex < 0 ? 0 : vertex > 1 ? 1 : vertex;
 }
 
 // Each element's curvature is fitted over all measured steps, with the weight d^2; `weight` is their
@@ -135,10 +135,10 @@ extern "C" __global__ void blend_curvature(const real* own_grad, real* average_g
 }
 
 extern "C" __global__ void shorten_elements(const real* grad, const real* curvature, real* delta,
-                                            int64 count, real cap) {
+                                            int64 count) {
     FOR_ELEMENTS(i, count) {
         real d = delta[i], sign = (d > 0) - (d < 0);
-        delta[i] = d * best_fraction(sign * grad[i], sign * (curvature[i] * d), cap);
+        delta[i] = d * best_fraction(sign * grad[i], sign * (curvature[i] * d));
     }
 }
 
@@ -146,12 +146,12 @@ extern "C" __global__ void shorten_elements(const real* grad, const real* curvat
 // part of that of -pd, where p is the gradient of the measured loss.
 extern "C" __global__ void search_elements(const real* grad, const real* own_grad,
                                            real* average_grad, real* delta, double* sums,
-                                           int64 count, real cap) {
+                                           int64 count) {
     double used = 0, usable = 0;
     FOR_ELEMENTS(i, count) {
         real g = grad[i], p = own_grad[i], d = delta[i];
         real sign = (d > 0) - (d < 0), rise = sign * (average_grad[i] - p);
-        real t = best_fraction(sign * g, rise, cap), s = best_fraction(sign * p, rise, cap);
+        real t = best_fraction(sign * g, rise), s = best_fraction(sign * p, rise);
         double promise = fmax(-((double)p * (double)d), 0.0);
         usable += promise;
         used += s * promise;
@@ -193,12 +193,12 @@ extern "C" __global__ void loss_shares(const real* grad, const real* own_grad,
 
 // `shares` is (3, count), the totals of `loss_shares`; `sums` is as in search_elements.
 extern "C" __global__ void search_groups(const double* shares, real* fractions, double* sums,
-                                         int64 count, real cap) {
+                                         int64 count) {
     double used = 0, usable = 0;
     FOR_ELEMENTS(i, count) {
-        real t = best_fraction<double>(shares[i], shares[count + i], cap);
+        real t = best_fraction<double>(shares[i], shares[count + i]);
         double own_slope = shares[2 * count + i], promise = fmax(-own_slope, 0.0);
-        double s = best_fraction<double>(own_slope, shares[count + i], cap);
+        double s = best_fraction<double>(own_slope, shares[count + i]);
         fractions[i] = t;
         used += s * promise;
         usable += promise;

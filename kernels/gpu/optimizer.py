@@ -54,21 +54,19 @@ _blend_curvature = Kernel(
     "const real*, real*, const real*, real*, real*, int64, real",
 )
 _shorten_elements = Kernel(
-    "optimizer.cu", "shorten_elements", "const real*, const real*, real*, int64, real"
+    "optimizer.cu", "shorten_elements", "const real*, const real*, real*, int64"
 )
 _search_elements = Kernel(
     "optimizer.cu",
     "search_elements",
-    "const real*, const real*, real*, real*, double*, int64, real",
+    "const real*, const real*, real*, real*, double*, int64",
 )
 _loss_shares = Kernel(
     "optimizer.cu",
     "loss_shares",
     "const real*, const real*, const real*, const real*, double*, int64, int64",
 )
-_search_groups = Kernel(
-    "optimizer.cu", "search_groups", "const double*, real*, double*, int64, real"
-)
+_search_groups = Kernel("optimizer.cu", "search_groups", "const double*, real*, double*, int64")
 
 
 def scale(out: cupy.ndarray, x: cupy.ndarray, factor: float | cupy.ndarray) -> None:
@@ -238,20 +236,18 @@ def blend_curvature(
     _blend_curvature(grid, own_grad, average_grad, delta, curvature, weight, delta.size, smoothing)
 
 
-def shorten_elements(
-    grad: cupy.ndarray, curvature: cupy.ndarray, delta: cupy.ndarray, cap: float
-) -> None:
+def shorten_elements(grad: cupy.ndarray, curvature: cupy.ndarray, delta: cupy.ndarray) -> None:
     """Shorten each element of `delta` to the minimizer t of t·gΔ + t²·sΔ², its share of the loss.
 
     s is the curvature as `blend_curvature` fits it. See `search_elements` for the sign of Δ.
 
     Example:
         >>> delta = cupy.array([2.0, 2.0])
-        >>> shorten_elements(cupy.array([-1.0, -1.0]), cupy.array([0.5, 0.0]), delta, 1.0)
+        >>> shorten_elements(cupy.array([-1.0, -1.0]), cupy.array([0.5, 0.0]), delta)
         >>> delta
         array([1., 2.])
     """
-    _shorten_elements(over(delta.size), grad, curvature, delta, delta.size, cap)
+    _shorten_elements(over(delta.size), grad, curvature, delta, delta.size)
 
 
 def search_elements(
@@ -259,7 +255,6 @@ def search_elements(
     own_grad: cupy.ndarray,
     average_grad: cupy.ndarray,
     delta: cupy.ndarray,
-    cap: float,
 ) -> tuple[cupy.ndarray, cupy.ndarray]:
     """Shorten each element of `delta` to the minimizer t of its share of the loss along it.
 
@@ -274,7 +269,7 @@ def search_elements(
     Example:
         >>> grad, average_grad = cupy.array([-1.0, -1.0]), cupy.array([0.0, -1.0])
         >>> delta = cupy.array([2.0, 2.0])
-        >>> used, usable = search_elements(grad, grad, average_grad, delta, 1.0)
+        >>> used, usable = search_elements(grad, grad, average_grad, delta)
         >>> average_grad, delta
         (array([0.5, 1. ]), array([1., 2.]))
         >>> float(used), float(usable)
@@ -282,7 +277,7 @@ def search_elements(
     """
     grid = _summing(delta.size)
     sums = cupy.empty((2, grid[0]))
-    _search_elements(grid, grad, own_grad, average_grad, delta, sums, delta.size, cap)
+    _search_elements(grid, grad, own_grad, average_grad, delta, sums, delta.size)
     used, usable = sums.sum(axis=1)
     return used, usable
 
@@ -313,7 +308,7 @@ def loss_shares(
 
 
 def search_groups(
-    shares: cupy.ndarray, cap: float, fractions: cupy.ndarray
+    shares: cupy.ndarray, fractions: cupy.ndarray
 ) -> tuple[cupy.ndarray, cupy.ndarray]:
     """Find each group's best fraction from its `loss_shares`.
 
@@ -322,13 +317,13 @@ def search_groups(
 
     Example:
         >>> shares, fractions = cupy.array([[-2.0], [2.0], [-2.0]]), cupy.empty(1)
-        >>> used, usable = search_groups(shares, 1.0, fractions)
+        >>> used, usable = search_groups(shares, fractions)
         >>> fractions, float(used), float(usable)
         (array([0.5]), 1.0, 2.0)
     """
     grid = _summing(fractions.size)
     sums = cupy.empty((2, grid[0]))
-    _search_groups(grid, shares, fractions, sums, fractions.size, cap)
+    _search_groups(grid, shares, fractions, sums, fractions.size)
     used, usable = sums.sum(axis=1)
     return used, usable
 

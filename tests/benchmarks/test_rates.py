@@ -487,5 +487,5 @@ def test_the_table_of_ablations_by_hand() -> None:
     ]
     *_, auto, adam = ablations.table(found)
     assert auto == "| auto | 0.300 |  | 0.300 |  |"
-    # A run that failed is one with an infinite loss; where losses are equal, it is not better.
-    assert adam == "| Adam | 0.400 at 0.001 | 1 : 2 | 0.400 at 0.001 | 1 : 2 |"
+    # A run that failed has an infinite loss; where losses are equal, neither is better.
+    assert adam == "| Adam | 0.400 at 0.001 | 1 : 1 | 0.400 at 0.001 | 1 : 1 |"

@@ -94,33 +94,33 @@ def problems(draw):
     )
     # Without a probe, the loss that is measured is the loss itself.
     own = g if draw(st.booleans()) else own
-    return g, own, average, delta, draw(st.sampled_from([0.25, 1.0, 3.0]))
+    return g, own, average, delta
 
 
-def minimum_on_grid(slope, curvature, cap):
-    """The least t·slope + t²·curvature over a fine grid of [0, cap] and the vertex, exactly."""
-    points = [Fraction(k, 64) * Fraction(cap) for k in range(65)]
+def minimum_on_grid(slope, curvature):
+    """The least t·slope + t²·curvature over a fine grid of [0, 1], exactly."""
+    points = [Fraction(k, 64) for k in range(65)]
     return min(t * slope + t * t * curvature for t in points)
 
 
-def assert_minimizes(t, slope, curvature, cap, tolerance):
-    assert 0 <= t <= cap
+def assert_minimizes(t, slope, curvature, tolerance):
+    assert 0 <= t <= 1
     t = Fraction(float(t))
-    assert t * slope + t * t * curvature <= minimum_on_grid(slope, curvature, cap) + tolerance
+    assert t * slope + t * t * curvature <= minimum_on_grid(slope, curvature) + tolerance
 
 
 @given(problems())
-@example((*np.float32([[[1e-30]], [[1e-30]], [[1e-30]], [[-1e-30]]]), 1.0))  # products underflow
-@example((np.ones((1, 1)), np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)), 1.0))
+@example((*np.float32([[[1e-30]], [[1e-30]], [[1e-30]], [[-1e-30]]]),))  # products underflow
+@example((np.ones((1, 1)), np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1))))
 def test_each_element_goes_to_the_minimum_of_its_share(problem):
-    g, own, average, delta, cap = problem
+    g, own, average, delta = problem
     fractions, moved = average.ravel().copy(), delta.ravel().copy()
-    used, usable = search_elements(g.ravel(), own.ravel(), fractions, moved, cap)
+    used, usable = search_elements(g.ravel(), own.ravel(), fractions, moved)
     np.testing.assert_array_equal(moved, fractions * delta.ravel())
-    np.testing.assert_array_equal(fractions[delta.ravel() == 0], min(cap, 1))
+    np.testing.assert_array_equal(fractions[delta.ravel() == 0], 1)
     # The sums are those of a search on the measured loss alone.
     shares, its_delta = average.ravel().copy(), delta.ravel().copy()
-    search_elements(own.ravel(), own.ravel(), shares, its_delta, cap)
+    search_elements(own.ravel(), own.ravel(), shares, its_delta)
     promises = np.maximum(-own.ravel().astype(np.float64) * delta.ravel(), 0)
     assert usable == pytest.approx(promises.sum(), rel=1e-13, abs=0)
     assert used == pytest.approx((shares * promises).sum(), rel=1e-13, abs=0)
@@ -128,17 +128,17 @@ def test_each_element_goes_to_the_minimum_of_its_share(problem):
     eps = 4 * Fraction(float(np.finfo(g.dtype).eps))
     for t, gi, pi, ai, di in zip(fractions, g.flat, own.flat, average.flat, delta.flat):
         gi, pi, ai, di = (Fraction(float(v)) for v in (gi, pi, ai, di))
-        tolerance = eps * (abs(gi) + abs(pi) + abs(ai)) * abs(di) * max(1, Fraction(cap)) ** 2
-        assert_minimizes(t, gi * di, (ai - pi) * di, cap, tolerance)
+        tolerance = eps * (abs(gi) + abs(pi) + abs(ai)) * abs(di)
+        assert_minimizes(t, gi * di, (ai - pi) * di, tolerance)
 
 
 @given(problems())
-@example((*np.float32([[[1e-30]], [[1e-30]], [[1e-30]], [[-1e-30]]]), 1.0))
-@example((np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)), 1.0))
+@example((*np.float32([[[1e-30]], [[1e-30]], [[1e-30]], [[-1e-30]]]),))
+@example((np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)), np.zeros((1, 1))))
 def test_a_known_curvature_gives_the_same_minimum(problem):
-    g, curvature, _, delta, cap = problem
+    g, curvature, _, delta = problem
     moved = delta.ravel().copy()
-    shorten_elements(g.ravel(), curvature.ravel(), moved, cap)
+    shorten_elements(g.ravel(), curvature.ravel(), moved)
     # sΔ is rounded once, the fraction three times, and the update once more.
     eps = 5 * Fraction(float(np.finfo(g.dtype).eps))
     tiny = Fraction(float(np.finfo(g.dtype).tiny))
@@ -147,19 +147,19 @@ def test_a_known_curvature_gives_the_same_minimum(problem):
         end, gi, si, di = (Fraction(float(v)) for v in (end, gi, si, di))
         t = end / di if di else Fraction(0)
         slope, bend = gi * di, si * di * di
-        tolerance = (eps * (abs(gi) + abs(si * di)) + tiny) * abs(di) * max(1, Fraction(cap)) ** 2
-        assert t * slope + t * t * bend <= minimum_on_grid(slope, bend, cap) + tolerance
+        tolerance = (eps * (abs(gi) + abs(si * di)) + tiny) * abs(di)
+        assert t * slope + t * t * bend <= minimum_on_grid(slope, bend) + tolerance
 
 
 @given(problems())
 def test_each_row_goes_to_the_minimum_of_the_sum_of_its_shares(problem):
-    g, own, average, delta, cap = problem
+    g, own, average, delta = problem
     shares, fractions = np.empty((3, len(g))), np.empty(len(g), g.dtype)
     loss_shares(g, own, average, delta, shares)
-    used, usable = search_groups(shares, cap, fractions)
+    used, usable = search_groups(shares, fractions)
     # The sums are those of a search on the measured loss alone.
     of_own = np.empty(len(g))
-    search_groups(shares[[2, 1, 2]], cap, of_own)
+    search_groups(shares[[2, 1, 2]], of_own)
     promises = np.maximum(-shares[2], 0)
     assert usable == pytest.approx(promises.sum(), rel=1e-13, abs=0)
     # A fraction may be rounded to float32.
@@ -172,8 +172,8 @@ def test_each_row_goes_to_the_minimum_of_the_sum_of_its_shares(problem):
         slope = sum(x * z for x, z in zip(gi, di))
         curvature = sum((y - x) * z for x, y, z in zip(pi, ai, di))
         size = sum((abs(w) + abs(x) + abs(y)) * abs(z) for w, x, y, z in zip(gi, pi, ai, di))
-        tolerance = eps * size * max(1, Fraction(cap)) ** 2
-        assert_minimizes(fractions[i], slope, curvature, cap, tolerance)
+        tolerance = eps * size
+        assert_minimizes(fractions[i], slope, curvature, tolerance)
 
 
 @each_dtype
@@ -181,10 +181,10 @@ def test_each_row_goes_to_the_minimum_of_the_sum_of_its_shares(problem):
 def test_elements_do_not_depend_on_their_neighbours(size, dtype):
     g, own, average, delta = np.random.default_rng(0).normal(size=(4, size)).astype(dtype)
     fractions, moved = average.copy(), delta.copy()
-    used, usable = search_elements(g, own, fractions, moved, 1.0)
+    used, usable = search_elements(g, own, fractions, moved)
     alone = average.copy()
     arrays = g, own, alone, delta
-    sums = [search_elements(*(array[i:][:1] for array in arrays), 1.0) for i in range(size)]
+    sums = [search_elements(*(array[i:][:1] for array in arrays)) for i in range(size)]
     np.testing.assert_array_equal(fractions, alone)
     np.testing.assert_array_equal(moved, delta)
     np.testing.assert_allclose([used, usable], np.sum(sums, axis=0) if sums else 0, rtol=1e-13)
@@ -194,7 +194,7 @@ def test_elements_do_not_depend_on_their_neighbours(size, dtype):
 def test_what_is_not_finite_does_not_move(bad):
     for sign in (1.0, -1.0):
         fractions, delta = np.array([bad, 1.0]), np.array([sign, -1.0])
-        search_elements(np.ones(2), np.ones(2), fractions, delta, 1.0)
+        search_elements(np.ones(2), np.ones(2), fractions, delta)
         assert fractions[0] == 0
         assert fractions[1] == 1
 
@@ -214,13 +214,12 @@ def test_each_coordinate_of_a_quadratic_lands_on_its_minimum(dtype):
     np.testing.assert_allclose(theta.data, expected, atol=8 * np.finfo(dtype).eps)
 
 
-def test_a_cap_above_one_lengthens_a_timid_step():
-    for cap, expected in ((1.0, 0.9), (4.0, 0.6), (20.0, 0.0)):
-        theta = scalar([1.0])
-        optimizer = optim.AverageGradient(optim.SGD([theta], lr=0.1), cap=cap)
-        optimizer.step((theta * theta).sum() * 0.5)
-        np.testing.assert_allclose(theta.data, [expected], atol=1e-15)
-        assert optimizer.fraction == pytest.approx(min(cap, 10))
+def test_a_timid_step_is_not_lengthened():
+    theta = scalar([1.0])
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=0.1))
+    optimizer.step((theta * theta).sum() * 0.5)
+    np.testing.assert_allclose(theta.data, [0.9], atol=1e-15)
+    assert optimizer.fraction == 1
 
 
 def test_the_model_moves_by_the_minimum_of_the_whole_loss():
@@ -429,9 +428,7 @@ def test_a_curvature_that_is_not_finite_is_not_kept():
 # -- the options, against the definition -----------------------------------------------------------
 
 
-def by_definition(
-    net, base, steps, granularity="element", every=1, smoothing=0.0, repeats=1, cap=1.0
-):
+def by_definition(net, base, steps, granularity="element", every=1, smoothing=0.0):
     """The optimizer as its docstring has it, without its kernels."""
     curvatures, weights = dict.fromkeys(net.params, 0.0), dict.fromkeys(net.params, 0.0)
     for step in range(steps):
@@ -442,37 +439,35 @@ def by_definition(
         decays = {p: -rule.for_param(p).decay(rate) * p.data for p in net.params}
         updates = {p: delta - decays[p] for p, delta in base.propose().items()}
         measured = step % every == 0
-        for i in range(repeats if measured else 1):
+        for p in net.params:
+            p.average_grad = None
+        if measured:
+            loss.average_backward(updates, retain_graph=True)
             for p in net.params:
-                p.average_grad = None
-            if measured:
-                loss.average_backward(updates, retain_graph=True)
-                for p in net.params:
-                    kept, square = smoothing * weights[p], updates[p] ** 2
-                    rises = (p.average_grad - p.grad) * updates[p]
-                    weights[p] = kept + square
-                    known = np.where(weights[p] > 0, weights[p], 1)  # else the rise is 0 too
-                    curvatures[p] = (kept * curvatures[p] + rises) / known
-            slopes = {p: p.grad * updates[p] for p in net.params}
-            curves = {p: curvatures[p] * updates[p] ** 2 for p in net.params}
-            for p in net.params:
-                if granularity == "element":
-                    slope, curve = slopes[p], curves[p]
-                elif granularity == "row" and p.ndim:
-                    axes = tuple(range(1, p.ndim))
-                    slope, curve = (c.sum(axis=axes, keepdims=True) for c in (slopes[p], curves[p]))
-                elif granularity == "model":
-                    slope, curve = (sum(v.sum() for v in c.values()) for c in (slopes, curves))
-                else:
-                    slope, curve = slopes[p].sum(), curves[p].sum()
-                most = cap if i == 0 else 1.0
-                with np.errstate(all="ignore"):
-                    t = np.where(
-                        curve > 0,
-                        np.clip(-slope / (2 * curve), 0, most),
-                        np.where(slope + most * curve < 0, most, 0),
-                    )
-                updates[p] = updates[p] * t
+                kept, square = smoothing * weights[p], updates[p] ** 2
+                rises = (p.average_grad - p.grad) * updates[p]
+                weights[p] = kept + square
+                known = np.where(weights[p] > 0, weights[p], 1)  # else the rise is 0 too
+                curvatures[p] = (kept * curvatures[p] + rises) / known
+        slopes = {p: p.grad * updates[p] for p in net.params}
+        curves = {p: curvatures[p] * updates[p] ** 2 for p in net.params}
+        for p in net.params:
+            if granularity == "element":
+                slope, curve = slopes[p], curves[p]
+            elif granularity == "row" and p.ndim:
+                axes = tuple(range(1, p.ndim))
+                slope, curve = (c.sum(axis=axes, keepdims=True) for c in (slopes[p], curves[p]))
+            elif granularity == "model":
+                slope, curve = (sum(v.sum() for v in c.values()) for c in (slopes, curves))
+            else:
+                slope, curve = slopes[p].sum(), curves[p].sum()
+            with np.errstate(all="ignore"):
+                t = np.where(
+                    curve > 0,
+                    np.clip(-slope / (2 * curve), 0, 1),
+                    np.where(slope + curve < 0, 1, 0),
+                )
+            updates[p] = updates[p] * t
         base.apply({p: decays[p] + delta for p, delta in updates.items()})
 
 
@@ -484,9 +479,8 @@ def by_definition(
         {},
         {"every": 3},
         {"smoothing": 0.9},
-        {"smoothing": 0.5, "repeats": 2},
-        {"cap": 2.0, "repeats": 3},
-        {"every": 2, "repeats": 2, "smoothing": 0.5},
+        {"smoothing": 0.5},
+        {"every": 2, "smoothing": 0.5},
     ],
     ids=str,
 )
@@ -555,9 +549,7 @@ def test_empty_parameters_are_no_trouble(granularity):
 @each_granularity
 def test_the_fraction_is_the_share_of_the_promised_fall_that_was_used(granularity):
     net, plain = Net(), Net()
-    optimizer = optim.AverageGradient(
-        optim.Adam(net.params, lr=0.1), granularity=granularity, repeats=2
-    )
+    optimizer = optim.AverageGradient(optim.Adam(net.params, lr=0.1), granularity=granularity)
     net.train(optimizer, 3)  # until momentum points uphill here and there
     before = [param.data.copy() for param in net.params]
     for param, start in zip(plain.params, before):
@@ -774,7 +766,7 @@ def test_a_graph_without_a_finite_end_is_freed_too(every):
         {"lr": "auto"},
         {"every": 3, "lr": "auto"},
         {"every": 3, "granularity": "row"},
-        {"every": 3, "granularity": "model", "repeats": 2},
+        {"every": 3, "granularity": "model"},
     ],
     ids=str,
 )
@@ -883,7 +875,7 @@ def parts_of(net, step):
 @each_base
 @each_granularity
 @pytest.mark.parametrize("by_hand", [False, True])
-@pytest.mark.parametrize("options", [{}, {"every": 3}, {"cap": 2.0, "repeats": 2}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"every": 3}], ids=str)
 def test_several_losses_are_their_sum(make_base, granularity, options, by_hand):
     net, whole = Net(), Net()
     optimizers = [
@@ -1165,7 +1157,7 @@ MOVED_BY_OTHERS = {
 
 
 @each_granularity
-@pytest.mark.parametrize("options", [{}, {"every": 2}, {"repeats": 2}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"every": 2}], ids=str)
 @pytest.mark.parametrize("make_base", MOVED_BY_OTHERS.values(), ids=list(MOVED_BY_OTHERS))
 def test_what_the_loss_does_not_depend_on_moves_as_by_the_rule_alone(
     make_base, options, granularity
@@ -1185,18 +1177,6 @@ def test_what_the_loss_does_not_depend_on_moves_as_by_the_rule_alone(
             optimizer.step((own * 3.0).sum() + (dead * slope).sum())
         ends.append(dead.data)
     np.testing.assert_allclose(ends[1], ends[0], rtol=1e-12)
-
-
-@each_granularity
-@pytest.mark.parametrize(("cap", "fraction"), [(0.5, 0.5), (1.0, 1.0), (4.0, 1.0)])
-def test_a_cap_shortens_what_the_loss_does_not_depend_on_but_never_lengthens_it(
-    cap, fraction, granularity
-):
-    theta = scalar([1.0, -2.0])
-    base = optim.SGD([theta], lr=0.1, weight_decay=0.5)
-    optimizer = optim.AverageGradient(base, cap=cap, granularity=granularity)
-    optimizer.step((theta * 0.0).sum())
-    np.testing.assert_allclose(theta.data, np.array([1.0, -2.0]) * (1 - 0.05 * fraction))
 
 
 @each_granularity
@@ -1358,12 +1338,9 @@ def assert_untouched(optimizer, params, values):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cap": 0}, "cap must be positive, got 0"),
-        ({"cap": math.inf}, "cap"),
         ({"granularity": "layer"}, "granularity must be one of .* got 'layer'"),
         ({"every": 0}, "every must be an integer of at least 1, got 0"),
         ({"every": 1.5}, "every"),
-        ({"repeats": 0}, "repeats"),
         ({"lr": 0.1}, "lr must be None or 'auto', got 0.1"),
         ({"probe_size": 0}, "probe_size must be an integer of at least 1, got 0"),
     ],

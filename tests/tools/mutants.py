@@ -543,14 +543,6 @@ SWEEPS = [
 
 OPTIMIZERS = [
     Mutant(
-        OPTIMIZER,
-        "cap = self.cap if i == 0 else 1.0",
-        "cap = self.cap",
-        "repeats: every round may lengthen the update",
-        "average_gradient",
-        "definition",
-    ),
-    Mutant(
         AUTOMATIC,
         "            if used < _TARGET:\n",
         "            if used < 0:\n",
@@ -640,7 +632,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         OPTIMIZER,
-        "            shorten(proposals, curvatures, self.granularity, self.cap)\n",
+        "            shorten(proposals, curvatures, self.granularity)\n",
         "            pass\n",
         "every: the kept curvature not used between measurements",
         "average_gradient",
@@ -672,17 +664,17 @@ OPTIMIZERS = [
     ),
     Mutant(
         STEPS,
-        "vertex = min(max(vertex, zero), cap)",
+        "vertex = min(max(vertex, zero), one)",
         "vertex = max(vertex, zero)",
-        "line search: the cap dropped",
+        "line search: an update is lengthened",
         "average_gradient",
         "minimum",
     ),
     Mutant(
         STEPS,
-        "whole = cap if -math.inf < end < 0 else zero",
-        "whole = cap if slope < 0 else zero",
-        "line search: the slope at the start decides, not the value at the cap",
+        "whole = one if -math.inf < slope + curvature < 0 else zero",
+        "whole = one if slope < 0 else zero",
+        "line search: the slope at the start decides, not the value at the end",
         "average_gradient",
         "minimum",
     ),
@@ -792,9 +784,9 @@ OPTIMIZERS = [
     ),
     Mutant(
         STEPS,
-        "whole = min(cap, cap / cap) if slope == 0 and curvature == 0 else whole",
-        "whole = cap if slope == 0 and curvature == 0 else whole",
-        "line search: the cap lengthens what the loss does not depend on",
+        "whole = one if slope == 0 and curvature == 0 else whole",
+        "",
+        "line search: what the loss does not depend on stays where it is",
         "average_gradient",
         "depend",
     ),
@@ -2235,6 +2227,48 @@ DISTRIBUTED = [
         "pass",
         "ranks: labels left out count in a mean",
         "share",
+    ),
+    Mutant(
+        "agrad/train/step.py",
+        "loss * share.weight,",
+        "loss * (1 / ranks.size),",
+        "ranks: all ranks weigh the same in the loss",
+        "distributed",
+        "as_one_process",
+    ),
+    Mutant(
+        RANKS,
+        "total += part",
+        "total = part",
+        "ranks: only the last rank's gradient counts",
+        "distributed",
+        "as_one_process",
+    ),
+    Mutant(
+        RANKS,
+        "            random.set_state(draws)\n",
+        "",
+        "ranks: the generators keep their own states",
+        "distributed",
+        "as_one_process",
+    ),
+    Mutant(
+        RANKS,
+        "* values.dtype.type(weight)",
+        "* values.dtype.type(1 / self.size)",
+        "ranks: all ranks weigh the same in running means",
+        "distributed",
+        "running_means",
+    ),
+    Mutant(
+        RULE,
+        """        if self.ranks is not None and (loss is None or self.has_gradients()):
+            self._require_one_process""",
+        """        if self.ranks is not None and loss is None:
+            self._require_one_process""",
+        "ranks: a step takes the gradients of one rank",
+        "distributed",
+        "refused",
     ),
 ]
 

@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -90,11 +91,12 @@ def failing_test(tree: Path, *selection: str) -> str | None:
         return None
     if run.returncode < 0:
         return f"a crash, signal {-run.returncode}"
-    failed = [line for line in run.stdout.splitlines() if line.startswith("FAILED ")]
+    # A fixture that fails is an error of the test that asks for it; other errors name no test.
+    failed = re.findall(r"^(?:FAILED|ERROR) tests/(\S+::.*?)(?: - .*)?$", run.stdout, re.MULTILINE)
     # Workers that are stopped at the first failure end the run as an interrupted one.
     if run.returncode not in (_FAILED, _INTERRUPTED) or not failed:
         raise RuntimeError(f"the tests could not be run:\n{run.stdout}\n{run.stderr}")
-    return failed[0].removeprefix("FAILED tests/").partition(" - ")[0]
+    return str(failed[0])
 
 
 def files_named(name: str) -> list[str]:

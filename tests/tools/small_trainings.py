@@ -30,7 +30,7 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "groups": lambda p: optim.AdamW(in_groups(p), lr=0.01),
     **{
         f"average by {granularity}": lambda p, g=granularity: optim.AverageGradient(
-            optim.Adam(p, lr=1e-3), granularity=g, every=2, repeats=2, lr="auto", probe_size=8
+            optim.Adam(p, lr=1e-3), granularity=g, every=2, lr="auto", probe_size=8
         )
         for granularity in ("element", "row", "tensor", "model")
     },

@@ -73,7 +73,7 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "AdamW": lambda p: optim.AdamW(p, lr=1e-2),
     "average on RMSprop": lambda p: optim.AverageGradient(optim.RMSprop(p, lr=1e-2)),
     "average by rows every 2": lambda p: optim.AverageGradient(
-        optim.Adam(p, lr=1e-2), granularity="row", every=2, repeats=2
+        optim.Adam(p, lr=1e-2), granularity="row", every=2
     ),
     "automatic": lambda p: optim.AverageGradient(optim.Adam(p, lr=1e-3), lr="auto"),
 }
