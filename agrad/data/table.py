@@ -16,6 +16,7 @@ __all__ = ["TableEncoder", "read_images", "read_npz", "read_table", "read_texts"
 
 Columns = dict[str, NDArray[Any]]
 
+_NUMBERS = "fiu"  # the kinds of dtypes
 _MISSING = {"", "na", "nan", "null", "none", "n/a"}
 _IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -91,9 +92,16 @@ def _column(entries: Sequence[Any]) -> NDArray[Any]:
     words = [word.strip() for word in words]
     words = ["" if word.lower() in _MISSING else word for word in words]
     try:
-        return np.array([float(word) if word else math.nan for word in words])
+        return np.array([_number(word) if word else math.nan for word in words])
     except ValueError:
         return np.array(words, dtype=object)
+
+
+def _number(word: str) -> float:
+    """Return the number that a word writes; what Python reads as 1_000 is a word in a table."""
+    if "_" in word:
+        raise ValueError(f"not a number: {word}")
+    return float(word)
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
@@ -239,12 +247,12 @@ class TableEncoder:
         for name, column in columns.items():
             if name == target:
                 continue
-            if column.dtype.kind == "f":
+            if column.dtype.kind in _NUMBERS:
                 known = column[np.isfinite(column)]
                 mean, deviation = (known.mean(), known.std()) if known.size else (0.0, 1.0)
                 self._codes[name] = {"mean": float(mean), "deviation": float(deviation) or 1.0}
             else:
-                self._codes[name] = {"values": sorted({value for value in column if value})}
+                self._codes[name] = {"values": sorted({*map(_word, column)} - {""})}
         if not self._codes:
             raise ValueError("TableEncoder: the table has no column but the target")
 
@@ -276,7 +284,7 @@ class TableEncoder:
             if "values" in code:
                 words = np.array([_word(value) for value in column], object)
                 parts.append(words[:, None] == np.array(code["values"], object))
-            elif column.dtype.kind != "f":
+            elif column.dtype.kind not in _NUMBERS:
                 raise ValueError(
                     f"TableEncoder.encode: the column {name!r} must hold numbers, it has "
                     f"{column[0]!r:.50}"
@@ -307,6 +315,8 @@ class TableEncoder:
 
 def _word(value: Any) -> str:
     """Return a value as text: a number in full, and without a point if it is whole."""
+    if value is None:
+        return ""
     if isinstance(value, float):
         number = float(value)  # NumPy's own would print as another
         return "" if math.isnan(number) else str(int(number) if number.is_integer() else number)
