@@ -34,6 +34,21 @@ def test_what_python_alone_reads_as_a_number_is_a_word(tmp_path: Path) -> None:
     assert table["id"].tolist() == ["1_000", "2_001"]
 
 
+def test_columns_of_other_shapes_are_named() -> None:
+    table = {"a": np.ones(2), "b": np.ones(2), "y": np.ones(2)}
+    encoder = TableEncoder(table, "y")
+    for wrong in np.ones(3), np.ones((2, 2)):
+        with pytest.raises(ValueError, match=r"encode: the columns must have one axis .*'a': \(2,"):
+            encoder.encode(table | {"b": wrong})
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"PK\x03\x04 cut off"])
+def test_a_file_that_is_no_npz_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"read_npz: .*a\.npz' (is not|cannot be read)"):
+        read_npz(tmp_path / "a.npz")
+
+
 def test_columns_of_any_dtype_are_encoded() -> None:
     table = {
         "number": np.array([1, 3]),
