@@ -354,6 +354,22 @@ OPERATIONS = [
         "nll_loss",
     ),
     Mutant(
+        "agrad/ops/dropout.py",
+        "kept = uniform(drawn) >= self.p",
+        "kept = uniform(x) >= self.p",
+        "dropout of channels: each element drawn on its own",
+        "test_layers",
+        "whole",
+    ),
+    Mutant(
+        "agrad/data/several.py",
+        'return array.to_numpy() if hasattr(array, "iloc") else array',
+        "return array",
+        "batches: a column of pandas indexed by its labels",
+        "test_batches",
+        "position",
+    ),
+    Mutant(
         "kernels/cpu/softmax.py",
         "share = real(1 / total if total != 0 else 0.0)",
         "share = real(1 / total)",
