@@ -1,5 +1,7 @@
 """Dropout."""
 
+from typing import Any
+
 from agrad.backend import Array, uniform
 from agrad.ops.operation import Gradients, Linear, Operation, owned
 
@@ -34,7 +36,8 @@ class RandomDropout(Operation):
         self.together = together
 
     def for_call(self, x: Array) -> Operation:
-        drawn = x[(..., *[slice(0, 1)] * self.together)] if self.together else x
+        first: tuple[Any, ...] = (..., *[slice(0, 1)] * self.together)
+        drawn = x[first] if self.together else x
         kept = uniform(drawn) >= self.p
         scale = 1 / (1 - self.p) if self.p < 1 else 0.0
         return Dropout(kept * x.dtype.type(scale))

@@ -358,7 +358,7 @@ OPERATIONS = [
         "kept = uniform(drawn) >= self.p",
         "kept = uniform(x) >= self.p",
         "dropout of channels: each element drawn on its own",
-        "test_layers",
+        "layers",
         "whole",
     ),
     Mutant(
@@ -366,7 +366,7 @@ OPERATIONS = [
         'return array.to_numpy() if hasattr(array, "iloc") else array',
         "return array",
         "batches: a column of pandas indexed by its labels",
-        "test_batches",
+        "batches",
         "position",
     ),
     Mutant(
