@@ -134,6 +134,15 @@ class _Network(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"{self._name}: learning_rate='auto' needs average=True")
         if self.learning_rate != "auto":
             require(self._name, "be positive", lambda x: x > 0, learning_rate=self.learning_rate)
+        fraction = self.validation_fraction
+        require(self._name, "be in (0, 1)", lambda x: 0 < x < 1, validation_fraction=fraction)
+        require(self._name, "not be negative", lambda x: x >= 0, tol=self.tol)
+        sizes: Any = self.hidden_layer_sizes
+        if not isinstance(sizes, int | np.integer | Sequence | np.ndarray):
+            raise TypeError(
+                f"{self._name}: hidden_layer_sizes must be an integer or a sequence of them, got "
+                f"a {type(sizes).__name__}"
+            )
         for name in ("batch_size", "max_iter", "n_iter_no_change"):
             integer(self._name, name, getattr(self, name), least=1)
 

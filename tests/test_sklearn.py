@@ -139,6 +139,8 @@ def test_several_targets_in_their_own_units(iris: Any) -> None:
         ({"hidden_layer_sizes": (4, 0)}, "hidden_layer_sizes must be at least 1, got 0"),
         ({"max_iter": 0}, "AgradClassifier: max_iter must be at least 1, got 0"),
         ({"batch_size": 0}, "AgradClassifier: batch_size must be at least 1, got 0"),
+        ({"validation_fraction": 1.5}, r"Classifier: validation_fraction must be in \(0, 1\), got"),
+        ({"tol": -1.0}, "AgradClassifier: tol must not be negative, got -1.0"),
     ],
 )
 def test_options_out_of_their_range_are_named(iris: Any, options: Any, message: str) -> None:

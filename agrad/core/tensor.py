@@ -971,7 +971,10 @@ class Tensor(Methods):
     @takes_dim
     def squeeze(self, axis: reduction.Axis = None) -> Tensor:
         """Return a view without `axis`, of length one; None for all such axes."""
-        return self.reshape(np.squeeze(np.broadcast_to(0, self.shape), axis).shape)
+        try:
+            return self.reshape(np.squeeze(np.broadcast_to(0, self.shape), axis).shape)
+        except ValueError as error:
+            raise type(error)(f"squeeze: {error}; axis={axis}, x has shape {self.shape}") from None
 
     def clip(self, min: ArrayLike | None = None, max: ArrayLike | None = None) -> Tensor:
         """Return the elements limited to [min, max], numbers or constant arrays, or None."""

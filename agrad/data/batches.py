@@ -10,7 +10,7 @@ from agrad import random
 from agrad.backend import device_of, move
 from agrad.core.tensor import plain
 from agrad.data.arguments import integer
-from agrad.data.several import is_several, mapped, unpacked
+from agrad.data.several import is_several, mapped, positional, unpacked
 from agrad.data.subset import Collate, collate
 
 __all__ = ["Batches"]
@@ -25,10 +25,10 @@ class Batches:
     `break` therefore resumes with the next batch, as does a new object that has loaded the state.
 
     Args:
-        arrays: Arrays or Tensors of shape (N, ...), N examples each. Batches are on the device of
-            their array. For a model of several inputs, one of them may be a tuple or a dict of
-            arrays, and so is its batch. Or a single data set: an object with `__len__` and
-            `__getitem__` that returns examples, tuples of arrays or numbers; see `Dataset`.
+        arrays: Arrays, Tensors or tables of pandas, of shape (N, ...), N examples each. Batches are
+            on the device of their array. For a model of several inputs, one of them may be a tuple
+            or a dict of arrays, and so is its batch. Or a single data set: an object with `__len__`
+            and `__getitem__` that returns examples, tuples of arrays or numbers; see `Dataset`.
         batch_size: The number of examples in a batch.
         shuffle: Whether to shuffle the examples in every epoch; otherwise they keep their order.
         seed: The non-negative seed of the order; by default it is drawn from
@@ -43,7 +43,8 @@ class Batches:
             set; by default `agrad.data.collate`.
 
     Raises:
-        TypeError: An entry of `arrays` has no shape, or `batch_size` or `seed` is not an integer.
+        TypeError: An entry of `arrays` has no shape, `batch_size` or `seed` is not an integer, or
+            `transform` or `collate` is not a function.
         ValueError: There are no arrays, their lengths differ, an epoch has no batch, `batch_size`
             is below 1, or `seed` is negative; the weights are not N numbers that are finite and not
             negative, or all 0; `collate` is given for arrays.
@@ -72,11 +73,14 @@ class Batches:
         weights: Any = None,
         collate: Collate | None = None,
     ) -> None:
-        self._arrays = arrays
+        self._arrays = tuple(mapped(positional, part) for part in arrays)
         self._dataset = arrays[0] if len(arrays) == 1 and _is_dataset(arrays[0]) else None
         if collate is not None and self._dataset is None:
             raise ValueError("Batches: collate needs a data set; arrays are batches as they are")
-        self._examples = _common_length(arrays) if self._dataset is None else len(self._dataset)
+        _require_functions(transform=transform, collate=collate)
+        self._examples = (
+            _common_length(self._arrays) if self._dataset is None else len(self._dataset)
+        )
         self._collate = collate
         self._transform = transform
         self._shares = None if weights is None else _shares(weights, self._examples, shuffle)
@@ -244,9 +248,18 @@ def _is_dataset(data: Any) -> bool:
     return hasattr(data, "__len__") and hasattr(data, "__getitem__")
 
 
+def _require_functions(**functions: Any) -> None:
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"Batches: {name} must be a function, got a {type(function).__name__}")
+
+
 def _shares(weights: Any, examples: int, shuffle: bool) -> Any:
     """Return the probabilities of the examples."""
-    shares = np.asarray(weights, np.float64)
+    try:
+        shares = np.asarray(weights, np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"Batches: weights must be numbers, got {weights!r:.50}") from None
     if not shuffle:
         raise ValueError("Batches: weights need shuffle=True")
     if shares.shape != (examples,):

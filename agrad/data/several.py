@@ -7,7 +7,7 @@ takes by name.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["call", "examples", "is_several", "mapped", "packed", "unpacked"]
+__all__ = ["call", "examples", "is_several", "mapped", "packed", "positional", "unpacked"]
 
 Names = tuple[str, ...] | None
 """The names of several arrays, none for a tuple; None for a single array."""
@@ -40,6 +40,11 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     """Apply a function to an array, or to each of several."""
     names, arrays = unpacked(value)
     return packed(names, [function(array) for array in arrays])
+
+
+def positional(array: Any) -> Any:
+    """Return the NumPy array in place of a table or column of pandas, which indexes by labels."""
+    return array.to_numpy() if hasattr(array, "iloc") else array
 
 
 def call(function: Callable[..., Any], value: Any) -> Any:

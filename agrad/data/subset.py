@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from agrad import random
 from agrad.data.arguments import integer
-from agrad.data.several import is_several, mapped, packed, unpacked
+from agrad.data.several import is_several, mapped, packed, positional, unpacked
 
 __all__ = ["Dataset", "Subset", "collate", "collate_sequences", "random_split"]
 
@@ -42,6 +42,7 @@ class Subset:
 
     Raises:
         ValueError: an index is out of range.
+        TypeError: an index is not an integer.
 
     Example:
         >>> from agrad.data import Subset
@@ -51,8 +52,11 @@ class Subset:
     """
 
     def __init__(self, dataset: Dataset, indices: Iterable[int]) -> None:
-        self.dataset = dataset
-        self.indices = np.fromiter(indices, np.int64)
+        self.dataset = positional(dataset)
+        given = np.asarray(list(indices))
+        if given.size and given.dtype.kind not in "iu":
+            raise TypeError(f"Subset: indices must be integers, got {given.dtype}")
+        self.indices = given.astype(np.int64)
         wrong = self.indices[(self.indices < 0) | (self.indices >= len(dataset))]
         if wrong.size:
             raise ValueError(f"Subset: the index {wrong[0]} is not in the {len(dataset)} examples")
@@ -81,7 +85,7 @@ def random_split(data: Any, lengths: Sequence[float], seed: int | None = None) -
     Raises:
         ValueError: the sum is neither the number of examples nor 1, or a length is negative; arrays
             differ in length.
-        TypeError: `seed` is not an integer.
+        TypeError: `seed` is not an integer, or an entry of a tuple is not an array.
 
     Example:
         >>> import numpy as np
@@ -91,11 +95,17 @@ def random_split(data: Any, lengths: Sequence[float], seed: int | None = None) -
         >>> test_x, test_y
         (array([8, 1]), array([64,  1]))
     """
-    arrays = (
-        [array for part in data for array in unpacked(part)[1]]
-        if isinstance(data, tuple)
-        else [data]
-    )
+    if isinstance(data, tuple):
+        data = tuple(mapped(positional, entry) for entry in data)
+        arrays = [array for entry in data for array in unpacked(entry)[1]]
+        for array in arrays:
+            if not hasattr(array, "shape"):
+                raise TypeError(
+                    f"random_split: data has a {type(array).__name__}; convert it with "
+                    "numpy.asarray"
+                )
+    else:
+        arrays = [data]
     counts = [len(array) for array in arrays]
     if len(set(counts)) != 1:
         raise ValueError(f"random_split: data must have arrays of equal length, got {counts}")
@@ -186,7 +196,7 @@ def _collated(owner: str, examples: list[Any], fitted: _Fit) -> tuple[Any, ...]:
 def _part(owner: str, name: str, parts: Sequence[Any], fitted: _Fit) -> Any:
     """Return one part of the batch, made from that part of each example."""
     if not any(map(is_several, parts)):
-        return _stacked(owner, name, fitted([np.asarray(part) for part in parts]))
+        return _stacked(owner, name, fitted([_array(owner, name, part) for part in parts]))
     kinds = {(names, len(arrays)) for names, arrays in map(unpacked, parts)}
     if len(kinds) > 1:
         raise ValueError(f"{owner}: {name} of the examples must have the same parts in all")
@@ -197,6 +207,16 @@ def _part(owner: str, name: str, parts: Sequence[Any], fitted: _Fit) -> Any:
         names,
         [_part(owner, f"{name}[{key!r}]", column, fitted) for key, column in zip(keys, columns)],
     )
+
+
+def _array(owner: str, name: str, part: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(part)
+    except ValueError:
+        raise ValueError(
+            f"{owner}: {name} of an example is a {type(part).__name__} that makes no array; an "
+            "example of several parts must be a tuple"
+        ) from None
 
 
 def _stacked(owner: str, name: str, parts: list[NDArray[Any]]) -> NDArray[Any]:

@@ -3,6 +3,8 @@
 import csv
 import math
 import os
+import zipfile
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agrad.data.arguments import integer
 from agrad.data.download import require
 
 __all__ = ["TableEncoder", "read_images", "read_npz", "read_table", "read_texts"]
 
 Columns = dict[str, NDArray[Any]]
 
+_NUMBERS = "fiu"  # the kinds of dtypes
 _MISSING = {"", "na", "nan", "null", "none", "n/a"}
 _IMAGES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -91,20 +95,35 @@ def _column(entries: Sequence[Any]) -> NDArray[Any]:
     words = [word.strip() for word in words]
     words = ["" if word.lower() in _MISSING else word for word in words]
     try:
-        return np.array([float(word) if word else math.nan for word in words])
+        return np.array([_number(word) if word else math.nan for word in words])
     except ValueError:
         return np.array(words, dtype=object)
+
+
+def _number(word: str) -> float:
+    """Return the number that a word writes; what Python reads as 1_000 is a word in a table."""
+    if "_" in word:
+        raise ValueError(f"not a number: {word}")
+    return float(word)
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """Return the arrays of a .npz file by name.
 
     Raises:
-        ValueError: an array holds Python objects, which are never loaded.
+        ValueError: it is no such file, or damaged, or an array holds Python objects, which are
+            never loaded.
         OSError: the file cannot be read.
     """
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    with Path(path).open("rb") as stream:
+        if stream.read(4) not in (b"PK\x03\x04", b"PK\x05\x06"):  # of a zip file
+            raise ValueError(f"read_npz: {os.fspath(path)!r} is not a .npz file")
+        stream.seek(0)
+        try:
+            with np.load(stream, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"read_npz: {os.fspath(path)!r} cannot be read: {error}") from error
 
 
 def read_images(
@@ -123,11 +142,16 @@ def read_images(
         class and name.
 
     Raises:
-        ValueError: there are no images, or their sizes differ and no size is given.
+        ValueError: there are no images, or their sizes differ and no size is given, or it is not
+            two numbers from 1.
         OSError: a file cannot be read.
         ImportError: Pillow is missing.
     """
     image = require("PIL.Image", "image folders", "data")
+    if size is not None:
+        if not isinstance(size, Sequence) or len(size) != 2:
+            raise ValueError(f"read_images: size must be (height, width), got {size!r}")
+        height, width = (integer("read_images", "size", length, least=1) for length in size)
     paths, labels, names = _files_of_classes(folder, _IMAGES)
     if not paths:
         raise ValueError(
@@ -138,7 +162,7 @@ def read_images(
         with image.open(path) as opened:
             picture = opened.convert("L" if grey else "RGB")
             if size is not None:
-                picture = picture.resize((size[1], size[0]), image.Resampling.BILINEAR)
+                picture = picture.resize((width, height), image.Resampling.BILINEAR)
             pixels = np.asarray(picture, np.float32) / 255
         arrays.append(pixels[None] if grey else np.moveaxis(pixels, -1, 0))
         if arrays[-1].shape != arrays[0].shape:
@@ -239,12 +263,13 @@ class TableEncoder:
         for name, column in columns.items():
             if name == target:
                 continue
-            if column.dtype.kind == "f":
+            column = np.asarray(column)
+            if column.dtype.kind in _NUMBERS:
                 known = column[np.isfinite(column)]
                 mean, deviation = (known.mean(), known.std()) if known.size else (0.0, 1.0)
                 self._codes[name] = {"mean": float(mean), "deviation": float(deviation) or 1.0}
             else:
-                self._codes[name] = {"values": sorted({value for value in column if value})}
+                self._codes[name] = {"values": sorted({*map(_word, column)} - {""})}
         if not self._codes:
             raise ValueError("TableEncoder: the table has no column but the target")
 
@@ -265,18 +290,24 @@ class TableEncoder:
             columns: a table that has the columns of the training table; others are not used.
 
         Raises:
-            ValueError: a column is missing, or holds strings in the place of numbers.
+            ValueError: a column is missing, holds strings in the place of numbers, or has another
+                shape than the others.
         """
         missing = [name for name in self._codes if name not in columns]
         if missing:
             raise ValueError(f"TableEncoder.encode: the table has no columns {missing}")
+        shapes = {name: np.shape(columns[name]) for name in self._codes}
+        if len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) != 1:
+            raise ValueError(
+                f"TableEncoder.encode: the columns must have one axis and one length, got {shapes}"
+            )
         parts = []
         for name, code in self._codes.items():
-            column = columns[name]
+            column = np.asarray(columns[name])
             if "values" in code:
                 words = np.array([_word(value) for value in column], object)
                 parts.append(words[:, None] == np.array(code["values"], object))
-            elif column.dtype.kind != "f":
+            elif column.dtype.kind not in _NUMBERS:
                 raise ValueError(
                     f"TableEncoder.encode: the column {name!r} must hold numbers, it has "
                     f"{column[0]!r:.50}"
@@ -307,6 +338,8 @@ class TableEncoder:
 
 def _word(value: Any) -> str:
     """Return a value as text: a number in full, and without a point if it is whole."""
+    if value is None:
+        return ""
     if isinstance(value, float):
         number = float(value)  # NumPy's own would print as another
         return "" if math.isnan(number) else str(int(number) if number.is_integer() else number)

@@ -4,6 +4,7 @@ A transform is a function of a batch of images, (N, ..., height, width), and ret
 the same dtype. Pass one to `Batches` as `transform`, or several as a `Compose`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,8 +62,9 @@ class Normalize:
         std: the standard deviation, likewise; positive.
 
     Raises:
-        ValueError: a standard deviation is not positive; when called, the images do not have that
-            many channels.
+        ValueError: a standard deviation is not positive, a mean is not finite, or they have more
+            than one axis; when called, the images do not have that many channels.
+        TypeError: when called, the images do not hold floats, such as shares of 255.
 
     Example:
         >>> import numpy as np
@@ -75,10 +77,22 @@ class Normalize:
         self.mean, self.std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
         if not (self.std > 0).all():
             raise ValueError(f"Normalize: std must be positive, got {self.std}")
+        if not np.isfinite(self.mean).all():
+            raise ValueError(f"Normalize: mean must be finite, got {self.mean}")
+        if max(self.mean.ndim, self.std.ndim) > 1:
+            raise ValueError(
+                "Normalize: mean and std must be numbers or have one for each channel, got shapes "
+                f"{self.mean.shape} and {self.std.shape}"
+            )
 
     def __call__(self, images: ArrayLike) -> Images:
         """Return the normalized images."""
         images = _checked("Normalize", images)
+        if images.dtype.kind != "f":
+            raise TypeError(
+                f"Normalize: images must hold floats, got {images.dtype}; convert them first, for "
+                'example by images.astype("float32") / 255'
+            )
         mean, std = (self._shaped(numbers, images) for numbers in (self.mean, self.std))
         normalized: Images = ((images - mean) / std).astype(images.dtype, copy=False)
         return normalized
@@ -153,6 +167,8 @@ class RandomCrop:
 
     def __init__(self, size: int | tuple[int, int], padding: int = 0) -> None:
         sizes = size if isinstance(size, tuple) else (size, size)
+        if len(sizes) != 2:
+            raise ValueError(f"RandomCrop: size must be a number or (height, width), got {size}")
         self.size = tuple(integer("RandomCrop", "size", length, least=1) for length in sizes)
         self.padding = integer("RandomCrop", "padding", padding, least=0)
 
@@ -200,12 +216,14 @@ class RandomRotation:
         degrees: the largest angle, in either direction.
 
     Raises:
-        ValueError: `degrees` is negative.
+        ValueError: `degrees` is negative or infinite.
     """
 
     def __init__(self, degrees: float) -> None:
         if not degrees >= 0:
             raise ValueError(f"RandomRotation: degrees must not be negative, got {degrees}")
+        if math.isinf(degrees):
+            raise ValueError(f"RandomRotation: degrees must be finite, got {degrees}")
         self.degrees = degrees
 
     def __call__(self, images: ArrayLike) -> Images:
@@ -218,7 +236,7 @@ class RandomRotation:
 def rotated(images: Images, angles: NDArray[Any]) -> Images:
     """Return each image, (N, ..., height, width), rotated counterclockwise by an angle (N,)."""
     height, width = images.shape[-2:]
-    flat = images.reshape(len(images), -1, height, width)
+    flat = images.reshape(len(images), math.prod(images.shape[1:-2]), height, width)
     y, x = np.mgrid[:height, :width] - np.array([height - 1, width - 1])[:, None, None] / 2
     cosine, sine = np.cos(angles)[:, None, None], np.sin(angles)[:, None, None]
     # Each pixel takes the value from where the rotation has brought it.
@@ -257,7 +275,7 @@ def _cut(
     images: Images, tops: NDArray[Any], lefts: NDArray[Any], height: int, width: int
 ) -> Images:
     """Return a part of each image whose upper left corner is at (top, left)."""
-    flat = images.reshape(len(images), -1, *images.shape[-2:])
+    flat = images.reshape(len(images), math.prod(images.shape[1:-2]), *images.shape[-2:])
     windows = np.lib.stride_tricks.sliding_window_view(flat, (height, width), axis=(2, 3))
     parts = windows[np.arange(len(flat)), :, tops, lefts]
     return parts.reshape(*images.shape[:-2], height, width)

@@ -90,7 +90,7 @@ def full(
 
     Raises:
         ValueError: A length is negative.
-        TypeError: A length is not an integer.
+        TypeError: A length is not an integer, or `fill_value` is not a number.
 
     Example:
         >>> import agrad as ag
@@ -98,7 +98,7 @@ def full(
         tensor([[0.5, 0.5],
                 [0.5, 0.5]])
     """
-    array = np.full(_lengths("full", (shape,)), fill_value, dtype)
+    array = _filled("full", _lengths("full", (shape,)), fill_value, dtype)
     return _made(_single(array, dtype), device, requires_grad)
 
 
@@ -115,12 +115,17 @@ def arange(
 
     The numbers are integers if all arguments are.
 
+    Raises:
+        ValueError: `step` is 0.
+
     Example:
         >>> import agrad as ag
         >>> ag.arange(3), ag.arange(0.0, 1.0, 0.25)
         (tensor([0, 1, 2], dtype=int64), tensor([0.  , 0.25, 0.5 , 0.75]))
     """
     first, last = (0, start) if stop is None else (start, stop)
+    if step == 0:
+        raise ValueError("arange: step must not be 0")
     numbers: Array = np.arange(first, last, step, dtype)  # type: ignore[call-overload]
     return _made(_single(numbers, dtype), device, requires_grad)
 
@@ -136,11 +141,19 @@ def linspace(
 ) -> Tensor:
     """Return `num` numbers at equal distances, the first `start` and the last `stop`.
 
+    Raises:
+        ValueError: `num` is negative.
+        TypeError: `num` is not an integer.
+
     Example:
         >>> import agrad as ag
         >>> ag.linspace(0, 1, 5)
         tensor([0.  , 0.25, 0.5 , 0.75, 1.  ])
     """
+    if np.asarray(num).dtype.kind not in "iu":
+        raise TypeError(f"linspace: num must be an integer, got {num!r}")
+    if num < 0:
+        raise ValueError(f"linspace: num must not be negative, got {num}")
     return _made(np.linspace(start, stop, num, dtype=dtype), device, requires_grad)
 
 
@@ -155,13 +168,18 @@ def eye(
 ) -> Tensor:
     """Return a matrix (n, m), by default square, with ones on its k-th diagonal.
 
+    Raises:
+        ValueError: A length is negative.
+        TypeError: A length is not an integer.
+
     Example:
         >>> import agrad as ag
         >>> ag.eye(2)
         tensor([[1., 0.],
                 [0., 1.]])
     """
-    return _made(np.eye(n, m, k, dtype), device, requires_grad)
+    rows, columns = _lengths("eye", (n, n if m is None else m))
+    return _made(np.eye(rows, columns, k, dtype), device, requires_grad)
 
 
 def rand(
@@ -254,7 +272,7 @@ def full_like(
         tensor([7., 7.])
     """
     x = as_tensor(x)
-    array = np.full(x.shape, fill_value, x.dtype if dtype is None else dtype)
+    array = _filled("full_like", x.shape, fill_value, x.dtype if dtype is None else dtype)
     return _made(array, device or x.device, requires_grad)
 
 
@@ -301,6 +319,14 @@ def _made(array: Array, device: str, requires_grad: bool) -> Tensor:
     if requires_grad:
         tensor.requires_grad = True
     return tensor
+
+
+def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: DTypeLike | None) -> Array:
+    number = np.asarray(value)
+    if number.ndim or number.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: fill_value must be a number, got {value!r:.50}")
+    filled: Array = np.full(shape, number, dtype)
+    return filled
 
 
 def _single(array: Array, dtype: DTypeLike | None) -> Array:

@@ -66,6 +66,7 @@ def topk(x: Any, k: int, axis: int = -1, largest: bool = True) -> TopK:
 
     Raises:
         ValueError: There are fewer than k elements, or the axis is out of range.
+        TypeError: `k` is not an integer.
 
     Example:
         >>> import agrad as ag
@@ -75,6 +76,8 @@ def topk(x: Any, k: int, axis: int = -1, largest: bool = True) -> TopK:
     tensor = as_tensor(x)
     axis = np.lib.array_utils.normalize_axis_index(axis, tensor.ndim, "topk: axis")
     length = tensor.shape[axis]
+    if np.asarray(k).dtype.kind not in "iu":
+        raise TypeError(f"topk: k must be an integer, got {k!r}")
     if not 0 <= k <= length:
         raise ValueError(
             f"topk: k must be from 0 to {length}, the length of axis {axis} of shape "

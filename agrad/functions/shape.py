@@ -189,9 +189,18 @@ def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
         >>> ag.concatenate([x, [3.0]])
         tensor([1., 2., 3.], requires_grad=True)
     """
+    parts = _several("concatenate", arrays)
     if axis is None:
-        return apply(ops.Concatenate(), *map(ravel, as_tensors(*arrays)))
-    return apply(ops.Concatenate(axis), *as_tensors(*arrays))
+        return apply(ops.Concatenate(), *map(ravel, parts))
+    return apply(ops.Concatenate(axis), *parts)
+
+
+def _several(name: str, arrays: Any) -> list[Any]:
+    """Return arrays to be joined as Tensors."""
+    listed = list(arrays)
+    if not listed:
+        raise ValueError(f"{name}: arrays is empty; give at least one")
+    return as_tensors(*listed)
 
 
 @implements(np.stack)
@@ -208,7 +217,7 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
         tensor([[1., 3.],
                 [2., 4.]])
     """
-    return apply(ops.Stack(axis), *as_tensors(*arrays))
+    return apply(ops.Stack(axis), *_several("stack", arrays))
 
 
 @implements(np.hstack)
@@ -224,8 +233,8 @@ def hstack(arrays: Sequence[Any]) -> Tensor:
         tensor([[1., 3.],
                 [2., 4.]])
     """
-    tensors = [x if x.ndim else x.reshape(1) for x in as_tensors(*arrays)]
-    along = 0 if tensors and tensors[0].ndim == 1 else 1
+    tensors = [x if x.ndim else x.reshape(1) for x in _several("hstack", arrays)]
+    along = 0 if tensors[0].ndim == 1 else 1
     return apply(ops.Concatenate(along), *tensors)
 
 
@@ -242,7 +251,7 @@ def vstack(arrays: Sequence[Any]) -> Tensor:
         tensor([[1., 2.],
                 [3., 4.]])
     """
-    rows = [x if x.ndim > 1 else x.reshape(1, -1) for x in as_tensors(*arrays)]
+    rows = [x if x.ndim > 1 else x.reshape(1, -1) for x in _several("vstack", arrays)]
     return apply(ops.Concatenate(0), *rows)
 
 
@@ -478,6 +487,7 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
 
     Raises:
         ValueError: A number is negative, or there are not as many as elements.
+        TypeError: A number is not an integer.
 
     Example:
         >>> import agrad as ag
@@ -488,14 +498,22 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
     if axis is None:
         tensor, axis = tensor.ravel(), 0
     axis = np.lib.array_utils.normalize_axis_index(axis, tensor.ndim, "repeat: axis")
-    if np.ndim(repeats) == 0:
-        times = operator.index(repeats)  # type: ignore[arg-type]
-        if times < 0:
-            raise ValueError(f"repeat: repeats must not be negative, got {times}")
+    given = np.asarray(repeats)
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"repeat: repeats must be integers, got {repeats!r}")
+    if given.ndim > 1 or (given.ndim == 1 and given.size not in (1, tensor.shape[axis])):
+        raise ValueError(
+            f"repeat: repeats must be one integer, or one for each of the {tensor.shape[axis]} "
+            f"elements along axis {axis} of shape {tensor.shape}; got {repeats!r}"
+        )
+    if (given < 0).any():
+        raise ValueError(f"repeat: repeats must not be negative, got {repeats!r}")
+    if given.ndim == 0:
+        times = int(given)
         before, after = tensor.shape[: axis + 1], tensor.shape[axis + 1 :]
         copies = broadcast_to(tensor.reshape(*before, 1, *after), (*before, times, *after))
         return copies.reshape(*before[:-1], before[-1] * times, *after)
-    return take(tensor, np.repeat(np.arange(tensor.shape[axis]), repeats), axis)
+    return take(tensor, np.repeat(np.arange(tensor.shape[axis]), given), axis)
 
 
 @implements(np.tile)
@@ -504,6 +522,7 @@ def tile(x: Any, reps: int | Sequence[int]) -> Tensor:
 
     Raises:
         ValueError: A number is negative.
+        TypeError: A number is not an integer.
 
     Example:
         >>> import agrad as ag
@@ -512,7 +531,12 @@ def tile(x: Any, reps: int | Sequence[int]) -> Tensor:
                 [1., 2., 1., 2.]])
     """
     tensor = as_tensor(x)
-    times = tuple(map(operator.index, reps)) if isinstance(reps, Sequence) else (reps,)
+    try:
+        times = tuple(map(operator.index, np.atleast_1d(reps)))
+    except TypeError:
+        if np.size(reps):
+            raise TypeError(f"tile: reps must be integers, got {reps!r}") from None
+        times = ()
     ndim = max(len(times), tensor.ndim)
     times = (*[1] * (ndim - len(times)), *times)
     lengths = (*[1] * (ndim - tensor.ndim), *tensor.shape)
@@ -536,6 +560,7 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
 
     Raises:
         ValueError: An axis is out of range, or the numbers of shifts and axes differ.
+        TypeError: A shift is not an integer.
 
     Example:
         >>> import agrad as ag
@@ -543,6 +568,8 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
         tensor([3., 1., 2.])
     """
     tensor = as_tensor(x)
+    if np.asarray(shift).dtype.kind not in "iu":
+        raise TypeError(f"roll: shift must hold integers, got {shift!r}")
     if axis is None:
         return roll(tensor.ravel(), int(np.sum(shift)), 0).reshape(tensor.shape)
     shifts, axes = np.atleast_1d(shift).tolist(), np.atleast_1d(axis).tolist()

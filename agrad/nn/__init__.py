@@ -39,6 +39,9 @@ from agrad.nn.convolution import (
 )
 from agrad.nn.layers import (
     Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
     Flatten,
     GroupNorm,
     Identity,
@@ -81,7 +84,7 @@ from agrad.nn.pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
-from agrad.nn.recurrent import GRU, LSTM, RNN
+from agrad.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from agrad.nn.resize import (
     CircularPad1d,
     CircularPad2d,
@@ -138,8 +141,12 @@ __all__ = [
     "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Embedding",
     "Flatten",
+    "GRUCell",
     "GaussianNLLLoss",
     "GlobalAvgPool1d",
     "GlobalMaxPool1d",
@@ -154,6 +161,7 @@ __all__ = [
     "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
+    "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -178,6 +186,7 @@ __all__ = [
     "PoissonNLLLoss",
     "PositionalEncoding",
     "RMSNorm",
+    "RNNCell",
     "ReLU",
     "ReflectionPad1d",
     "ReflectionPad2d",

@@ -17,6 +17,9 @@ from agrad.ops.shape import flattened
 
 __all__ = [
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Flatten",
     "GroupNorm",
     "Identity",
@@ -247,10 +250,57 @@ class Dropout(FunctionModule):
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
-            raise ValueError(f"Dropout: p must lie in [0, 1], got {self.p}")
+            raise ValueError(f"{type(self).__name__}: p must lie in [0, 1], got {self.p}")
+
+    function = staticmethod(F.dropout)
 
     def forward(self, input: Any) -> Tensor:
-        return F.dropout(input, self.p, self.training)
+        return type(self).function(input, self.p, self.training)
+
+
+class Dropout1d(Dropout):
+    """In training, set whole channels of sequences to zero; see `agrad.nn.functional.dropout1d`.
+
+    Raises:
+        ValueError: `p` is outside [0, 1]; when called, the input has another number of axes.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.Dropout1d(0.5).eval()([[1.0, 2.0]])
+        tensor([[1., 2.]])
+    """
+
+    function = staticmethod(F.dropout1d)
+
+
+class Dropout2d(Dropout):
+    """In training, set whole channels of images to zero; see `agrad.nn.functional.dropout2d`.
+
+    Raises:
+        ValueError: `p` is outside [0, 1]; when called, the input has another number of axes.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.Dropout2d(0.5).eval()([[[1.0, 2.0]]])
+        tensor([[[1., 2.]]])
+    """
+
+    function = staticmethod(F.dropout2d)
+
+
+class Dropout3d(Dropout):
+    """In training, set whole channels of volumes to zero; see `agrad.nn.functional.dropout3d`.
+
+    Raises:
+        ValueError: `p` is outside [0, 1]; when called, the input has another number of axes.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.Dropout3d(0.5).eval()([[[[1.0, 2.0]]]])
+        tensor([[[[1., 2.]]]])
+    """
+
+    function = staticmethod(F.dropout3d)
 
 
 @dataclass(eq=False, repr=False)

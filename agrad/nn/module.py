@@ -421,6 +421,31 @@ class Module:
         _change(floating, lambda array: array.astype(dtype, copy=False))
         return self
 
+    def float(self) -> Self:
+        """Convert parameters, gradients and buffers to float32; the same as `to("float32")`."""
+        return self.to(np.float32)
+
+    def double(self) -> Self:
+        """Convert parameters, gradients and buffers to float64; the same as `to("float64")`."""
+        return self.to(np.float64)
+
+    def apply(self, function: Callable[[Module], Any]) -> Self:
+        """Call a function with each descendant and then with this module, to set initial values.
+
+        Example:
+            >>> from agrad import nn
+            >>> def reset(module):
+            ...     if isinstance(module, nn.Linear):
+            ...         nn.init.zeros_(module.bias)
+            >>> model = nn.Sequential(nn.Linear(3, 2), nn.Tanh()).apply(reset)
+            >>> model[0].bias.tolist()
+            [0.0, 0.0]
+        """
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
     def zero_grad(self) -> None:
         """Clear the gradients and average gradients of all parameters."""
         for parameter in self.parameters():

@@ -12,7 +12,7 @@ from agrad.nn import init
 from agrad.nn.module import Module, Parameter
 from agrad.ops import recurrent as ops
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
 
 class _Recurrent(Module):
@@ -57,11 +57,16 @@ class _Recurrent(Module):
                 for kind, shape in shapes.items():
                     parameter = Parameter(np.empty(shape, np.float32))
                     init.uniform_(parameter, -bound, bound)
-                    setattr(self, _name(kind, layer, direction), parameter)
+                    setattr(self, self.name_of(kind, layer, direction), parameter)
 
     @property
     def _directions(self) -> int:
         return 2 if self.bidirectional else 1
+
+    @staticmethod
+    def name_of(kind: str, layer: int, direction: int) -> str:
+        """Return the name of a parameter."""
+        return f"{kind}_l{layer}" + ("_reverse" if direction == 1 else "")
 
     def operation(self, reverse: bool, started: bool, masked: bool) -> ops.Recurrent:
         """Return the operation of one layer in one direction."""
@@ -102,10 +107,11 @@ class _Recurrent(Module):
     ) -> list[Tensor]:
         """Return the output (T, N, H), and the last states (N, H)."""
         weight_ih, weight_hh = (
-            getattr(self, _name(kind, layer, direction)) for kind in ("weight_ih", "weight_hh")
+            getattr(self, self.name_of(kind, layer, direction))
+            for kind in ("weight_ih", "weight_hh")
         )
         biases = [
-            getattr(self, _name(kind, layer, direction))
+            getattr(self, self.name_of(kind, layer, direction))
             for kind in ("bias_ih", "bias_hh")
             if self.bias
         ]
@@ -129,7 +135,7 @@ class _Recurrent(Module):
 
     def _require_input(self, x: Tensor) -> None:
         name, axes = type(self).__name__, "(N, L, E)" if self.batch_first else "(L, N, E)"
-        dtype = self._own(Parameter)["weight_ih_l0"].dtype
+        dtype = self._own(Parameter)[self.name_of("weight_ih", 0, 0)].dtype
         time = 1 if self.batch_first and x.ndim == 3 else 0
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size or x.shape[time] == 0:
             raise ValueError(
@@ -348,5 +354,160 @@ class LSTM(_Recurrent):
         return out, (hidden, cell)
 
 
-def _name(kind: str, layer: int, direction: int) -> str:
-    return f"{kind}_l{layer}" + ("_reverse" if direction == 1 else "")
+class _Cell(_Recurrent):
+    """One step of a layer."""
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True) -> None:
+        super().__init__(input_size, hidden_size, bias=bias)
+
+    @staticmethod
+    def name_of(kind: str, layer: int, direction: int) -> str:
+        """Return the name of a parameter."""
+        return kind
+
+    def _step(self, input: Any, hx: Any) -> list[Tensor]:
+        """Return the next states."""
+        x, name = as_tensor(input), type(self).__name__
+        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"{name}: input must have shape (N, E) or (E,) with E = {self.input_size}, got "
+                f"{x.shape}"
+            )
+        if hx is not None:
+            given = [as_tensor(state) for state in ((hx,) if self.states == 1 else tuple(hx))]
+            expected = (*x.shape[:-1], self.hidden_size)
+            if len(given) != self.states or any(state.shape != expected for state in given):
+                raise ValueError(
+                    f"{name}: hx must be {'one state' if self.states == 1 else 'a pair of states'} "
+                    f"of shape {expected}, got {[state.shape for state in given]}"
+                )
+            firsts = [state.reshape(1, *state.shape) for state in given]
+            hx = firsts[0] if self.states == 1 else firsts
+        if x.ndim == 1:
+            # A sequence of one vector.
+            return [state[0] for state in self._run(x.reshape(1, -1), hx, None)[1]]
+        return [state[0] for state in self._run(x.reshape(1, *x.shape), hx, None)[1]]
+
+
+class RNNCell(_Cell):
+    """One step of `RNN`.
+
+    Args:
+        input_size: E, the length of the input's vectors.
+        hidden_size: H, the length of the states.
+        bias: whether the sums have biases.
+        nonlinearity: "tanh" or "relu".
+
+    Attributes:
+        weight_ih: (H, E).
+        weight_hh: (H, H).
+        bias_ih, bias_hh: (H,).
+
+    Raises:
+        ValueError: a number is out of range, or the nonlinearity unknown.
+
+    Example:
+        >>> import numpy as np
+        >>> from agrad import nn
+        >>> cell, state = nn.RNNCell(3, 4), None
+        >>> for x in np.ones((5, 2, 3), np.float32):
+        ...     state = cell(x, state)
+        >>> state.shape
+        (2, 4)
+    """
+
+    gates = 1
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(
+                f"RNNCell: nonlinearity must be 'tanh' or 'relu', got {nonlinearity!r}"
+            )
+        self.nonlinearity = nonlinearity
+        super().__init__(input_size, hidden_size, bias)
+
+    def operation(self, reverse: bool, started: bool, masked: bool) -> ops.Recurrent:
+        return ops.RNN(reverse, started, False, masked, self.nonlinearity)
+
+    def forward(self, input: Any, hx: Any = None) -> Tensor:
+        """Return the next state, of the shape of `hx`.
+
+        Args:
+            input: (N, E), or (E,) for a single vector.
+            hx: the state, (N, H) or (H,); zero by default.
+
+        Raises:
+            ValueError: a shape does not match.
+            TypeError: the input does not have the dtype of the weights.
+        """
+        (state,) = self._step(input, hx)
+        return state
+
+
+class GRUCell(_Cell):
+    """One step of `GRU`.
+
+    The arguments are those of `RNNCell`, without `nonlinearity`.
+
+    Attributes:
+        weight_ih: (3 H, E).
+        weight_hh: (3 H, H).
+        bias_ih, bias_hh: (3 H,).
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from agrad import nn
+        >>> nn.GRUCell(3, 4)(np.ones((2, 3), np.float32)).shape
+        (2, 4)
+    """
+
+    gates = 3
+
+    def operation(self, reverse: bool, started: bool, masked: bool) -> ops.Recurrent:
+        return ops.GRU(reverse, started, self.bias, masked)
+
+    def forward(self, input: Any, hx: Any = None) -> Tensor:
+        """Return the next state; see `RNNCell.forward`."""
+        (state,) = self._step(input, hx)
+        return state
+
+
+class LSTMCell(_Cell):
+    """One step of `LSTM`.
+
+    The arguments are those of `RNNCell`, without `nonlinearity`.
+
+    Attributes:
+        weight_ih: (4 H, E).
+        weight_hh: (4 H, H).
+        bias_ih, bias_hh: (4 H,).
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from agrad import nn
+        >>> h, c = nn.LSTMCell(3, 4)(np.ones((2, 3), np.float32))
+        >>> h.shape, c.shape
+        ((2, 4), (2, 4))
+    """
+
+    gates = 4
+    states = 2
+
+    def operation(self, reverse: bool, started: bool, masked: bool) -> ops.Recurrent:
+        return ops.LSTM(reverse, started, False, masked)
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Tensor, Tensor]:
+        """Return the next states, a pair (h, c).
+
+        `hx` is a pair (h, c) too; all else is as for `RNNCell.forward`.
+        """
+        hidden, cell = self._step(input, hx)
+        return hidden, cell

@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(eq=False, repr=False)
 class Upsample(FunctionModule):
-    """Resample sequences or images to other lengths; see `agrad.nn.functional.interpolate`.
+    """Resample sequences, images or volumes; see `agrad.nn.functional.interpolate`.
 
     Example:
         >>> from agrad import nn

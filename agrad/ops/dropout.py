@@ -1,5 +1,7 @@
 """Dropout."""
 
+from typing import Any
+
 from agrad.backend import Array, uniform
 from agrad.ops.operation import Gradients, Linear, Operation, owned
 
@@ -22,13 +24,21 @@ class Dropout(Linear):
 
 
 class RandomDropout(Operation):
-    """Dropout by a mask that each call draws, of zeros with probability p."""
+    """Dropout by a mask that each call draws, of zeros with probability p.
 
-    def __init__(self, p: float) -> None:
+    Args:
+        p: the probability.
+        together: the number of last axes along which elements are kept or dropped together.
+    """
+
+    def __init__(self, p: float, together: int = 0) -> None:
         self.p = float(owned(p))
+        self.together = together
 
     def for_call(self, x: Array) -> Operation:
-        kept = uniform(x) >= self.p
+        first: tuple[Any, ...] = (..., *[slice(0, 1)] * self.together)
+        drawn = x[first] if self.together else x
+        kept = uniform(drawn) >= self.p
         scale = 1 / (1 - self.p) if self.p < 1 else 0.0
         return Dropout(kept * x.dtype.type(scale))
 

@@ -1,4 +1,4 @@
-"""Resampling of sequences and images."""
+"""Resampling of sequences, images and volumes."""
 
 from collections.abc import Sequence
 from typing import Any

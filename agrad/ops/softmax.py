@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from agrad.backend import Array, kernels, largest
-from agrad.ops.operation import Gradients, Point, Smooth, owned
+from agrad.ops.operation import Apply, Gradients, Point, Smooth, owned
 from agrad.ops.sums import sum_over
 
 __all__ = ["LogSoftmax", "MaskedSoftmax", "Softmax"]
@@ -17,20 +18,36 @@ Axis = int | tuple[int, ...] | None
 class Softmax(Smooth):
     """eˣ / Σ eˣ along `axis`; the largest element is subtracted first, so nothing overflows."""
 
-    recordable = True
-
     def __init__(self, axis: Axis) -> None:
         self.axis = owned(axis)
 
     def forward(self, x: Array) -> Array:
+        if self._is_last(x):
+            out: Array = kernels(x).softmax.softmax(_rows(x), masked=False)
+            return out.reshape(x.shape)
         powers: Array = np.exp(x - largest(x, self.axis))
         powers /= sum_over(powers, self.axis, keepdims=True)
         return powers
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+        x_grad: Array
+        if self._is_last(x):
+            x_grad = kernels(x).softmax.softmax_backward(_rows(grad), _rows(out))
+            return (x_grad.reshape(x.shape),)
         x_grad = grad * out
         x_grad -= out * sum_over(x_grad, self.axis, keepdims=True)
         return (x_grad,)
+
+    def recorded_backward(
+        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, *inputs: Any
+    ) -> Sequence[Any]:
+        x_grad = grad * out
+        x_grad = x_grad - out * x_grad.sum(self.axis, keepdims=True)
+        return x_grad, *[None] * (len(inputs) - 1)
+
+    def _is_last(self, x: Array) -> bool:
+        """Return whether the softmax is along the last axis, whose rows the kernels take."""
+        return x.ndim > 0 and self.axis in (-1, x.ndim - 1)
 
 
 class MaskedSoftmax(Softmax):
@@ -44,26 +61,22 @@ class MaskedSoftmax(Softmax):
     """
 
     promotes = False
-    recordable = True
 
     def __init__(self, allows: bool, causal: bool) -> None:
         super().__init__(axis=-1)
         self.allows, self.causal = allows, causal
 
     def forward(self, x: Array, *masks: Array) -> Array:
-        seen = self._seen(x, masks)
-        top = largest(seen, self.axis)
-        powers: Array = seen - np.maximum(top, np.finfo(x.dtype).min)
-        np.exp(powers, out=powers)
-        powers /= np.maximum(powers.sum(axis=-1, keepdims=True), np.finfo(x.dtype).tiny)
-        return powers
+        seen = _rows(self._seen(x, masks))
+        out: Array = kernels(x).softmax.softmax(seen, masked=True)
+        return out.reshape(x.shape)
 
     def backward(
         self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, *masks: Array
     ) -> Gradients:
-        x_grad = grad * out
-        x_grad -= out * x_grad.sum(axis=-1, keepdims=True)
-        return x_grad, *[None] * len(masks)
+        return *super().backward(grad, needs, out, x), *[None] * len(masks)
+
+    recorded_backward = Softmax.recorded_backward
 
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
@@ -83,6 +96,11 @@ class MaskedSoftmax(Softmax):
         for mask in masks:
             x = np.where(mask, x, lowest) if self.allows else np.where(mask, lowest, x)
         return x
+
+
+def _rows(x: Array) -> Array:
+    """Return an array as rows of its last axis."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 class LogSoftmax(Smooth):

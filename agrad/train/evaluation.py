@@ -12,10 +12,11 @@ import numpy as np
 import agrad.nn.functional as F
 from agrad.backend import move
 from agrad.core.tensor import as_tensor, plain
-from agrad.data.several import call, examples, is_several, mapped
+from agrad.data.arguments import integer
+from agrad.data.several import call, examples, is_several, mapped, positional
 from agrad.nn import Module
 from agrad.nn.modes import evaluating
-from agrad.train.metrics import Metrics, named_metrics
+from agrad.train.metrics import Metrics, measured, named_metrics
 from agrad.train.share import IGNORED
 from agrad.train.step import LossFunction, require_targets
 
@@ -70,7 +71,8 @@ def evaluate(
         ValueError: there are no examples, the number of labels differs, `batch_size` is below 1, or
             the loss has several elements; the default loss gets labels that are neither classes
             nor probabilities; a metric is unknown.
-        TypeError: a metric is neither a name nor a function; labels are missing.
+        TypeError: a metric is neither a name nor a function, or returns no number; labels are
+            missing; `loss_function` is not a function.
         ImportError: a metric needs scikit-learn, which is missing.
 
     Example:
@@ -85,14 +87,19 @@ def evaluate(
         >>> evaluate(nn.Identity(), logits, targets, loss_function=F.mse_loss, metrics=["r2"])
         Evaluation(loss=0.5, accuracy=nan, metrics={'r2': -1.0})
     """
-    if batch_size < 1:
-        raise ValueError(f"evaluate: batch_size must be at least 1, got {batch_size}")
+    batch_size = integer("evaluate", "batch_size", batch_size, least=1)
+    if not callable(loss_function):
+        raise TypeError(
+            "evaluate: loss_function must be a function of the output and the targets, got a "
+            f"{type(loss_function).__name__}"
+        )
     if labels is None:
         if hasattr(inputs, "shape") or is_several(inputs):
             raise TypeError(
                 "evaluate: labels are missing; without them, inputs must be an iterable of batches"
             )
         return _evaluated(model, inputs, loss_function, metrics)
+    inputs, labels = mapped(positional, inputs), positional(labels)
     number = examples("evaluate", inputs)
     if number == 0 or number != len(labels):
         raise ValueError(
@@ -141,7 +148,10 @@ def _evaluated(
     found = {}
     if functions:
         outputs, labels = (np.concatenate(arrays) for arrays in zip(*kept))
-        found = {name: function(outputs, labels) for name, function in functions.items()}
+        found = {
+            name: measured("evaluate", name, metric, outputs, labels)
+            for name, metric in functions.items()
+        }
     mean = loss / total if total else math.nan
     return Evaluation(mean, correct / count if count else math.nan, found)
 

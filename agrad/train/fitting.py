@@ -11,7 +11,7 @@ import agrad.nn.functional as F
 from agrad.checkpoint import Checkpoints
 from agrad.data import Batches
 from agrad.data.arguments import integer
-from agrad.data.several import is_several
+from agrad.data.several import examples, is_several
 from agrad.nn import Module
 from agrad.optim import Optimizer, ReduceLROnPlateau, Schedule
 from agrad.train.best import BestWeights
@@ -111,7 +111,8 @@ def fit(
     Raises:
         ValueError: an argument is out of its range, or does not fit the others; batches end before
             the first of an epoch.
-        TypeError: `train_data` is none of the above, or an argument is not of its type.
+        TypeError: `train_data` or `validation` is none of the above, or an argument is not of its
+            type.
         CaptureError: the model cannot be captured; pass `capture=False`.
         NonFiniteError: the loss or a gradient is NaN or infinite; see `train`.
 
@@ -137,6 +138,8 @@ def fit(
         >>> bool(history["validation_accuracy"].max() > 0.85)
         True
     """
+    called = _checked_callbacks(callbacks)
+    _require_kinds(model, optimizer, loss, schedule)
     epochs = integer("fit", "epochs", epochs, least=0)
     if patience is not None:
         patience = integer("fit", "patience", patience, least=1)
@@ -151,6 +154,7 @@ def fit(
         )
     monitored = validation is not None or patience is not None
     mode = _checked_mode(monitor, mode, metrics, validation)
+    _check_validation(validation, epochs)
     _check_schedule(optimizer, schedule, mode if monitored else "min")
     batches = _batches(train_data, batch_size, epochs)
     length = len(batches) if hasattr(batches, "__len__") else None
@@ -164,7 +168,6 @@ def fit(
             "fit: checkpoints need train_data that can resume, a pair of arrays, Batches or "
             f"Prefetch, got a {type(batches).__name__}"
         )
-    called = list(callbacks)
     training = Training(model, optimizer, epochs, BestWeights(model, mode, min_delta))
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "fit": training}
     optional = {"schedule": schedule, "batches": batches, "validation": validation}
@@ -242,6 +245,63 @@ def _lower_is_better(score: float | None, mode: str) -> float | None:
     if score is None or not math.isfinite(score):
         return None
     return score if mode == "min" else -score
+
+
+def _require_kinds(model: Any, optimizer: Any, loss: Any, schedule: Any) -> None:
+    for name, value, kind in (
+        ("model", model, Module),
+        ("optimizer", optimizer, Optimizer),
+        ("schedule", schedule, Schedule),
+    ):
+        if not isinstance(value, kind) and (name != "schedule" or value is not None):
+            raise TypeError(
+                f"fit: {name} must be an agrad {kind.__name__}, got a {type(value).__name__}"
+            )
+    if not callable(loss):
+        raise TypeError(
+            "fit: loss must be a function of the output and the targets, got a "
+            f"{type(loss).__name__}"
+        )
+
+
+def _checked_callbacks(callbacks: Any) -> list[Callback]:
+    listed: list[Any] = list(callbacks) if hasattr(callbacks, "__iter__") else [None]
+    for callback in listed:
+        if not (hasattr(callback, "on_step") and hasattr(callback, "on_epoch")):
+            wrong = callbacks if listed == [None] else callback
+            raise TypeError(
+                "fit: callbacks must be a list of objects with on_step and on_epoch, see "
+                f"train.Callback; got a {type(wrong).__name__}"
+            )
+    return listed
+
+
+def _check_validation(validation: Any, epochs: int) -> None:
+    """Raise unless these are data that each epoch can be evaluated on."""
+    if validation is None:
+        return
+    if _is_pair_of_arrays(validation):
+        inputs, targets = validation
+        count = examples("fit: validation", inputs)
+        if count != len(targets) or count == 0:
+            raise ValueError(
+                f"fit: validation has {count} inputs and {len(targets)} targets; give at least one "
+                "example, and a target for each"
+            )
+        return
+    is_array = hasattr(validation, "shape") or is_several(validation)
+    if is_array or not hasattr(validation, "__iter__"):
+        raise TypeError(
+            "fit: validation must be a pair of arrays or an iterable of batches, got a "
+            f"{type(validation).__name__}"
+        )
+    if isinstance(validation, tuple | list):
+        list(pairs("fit: validation", validation))  # raises unless all are
+    if epochs > 1 and isinstance(validation, Iterator):
+        raise ValueError(
+            f"fit: validation is an iterator, which yields its batches once, not {epochs} times; "
+            "pass a list or Batches"
+        )
 
 
 def _is_pair_of_arrays(data: Any) -> bool:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agrad.core.tensor import plain
 from agrad.data.download import require
 
-__all__ = ["HIGHER", "Metric", "Metrics", "named_metrics"]
+__all__ = ["HIGHER", "Metric", "Metrics", "measured", "named_metrics"]
 
 Metric = Callable[[Any, Any], Any]
 """Takes the model's outputs and the targets as arrays, and returns a number or an array."""
@@ -105,6 +106,11 @@ def named_metrics(owner: str, metrics: Metrics) -> dict[str, Metric]:
     """
     if isinstance(metrics, str):
         metrics = [metrics]
+    if not isinstance(metrics, Iterable):
+        raise TypeError(
+            f"{owner}: metrics must be a list of names and functions, or a dict of them, got a "
+            f"{type(metrics).__name__}"
+        )
     if not isinstance(metrics, Mapping):
         listed = list(metrics)
         names = [
@@ -115,6 +121,22 @@ def named_metrics(owner: str, metrics: Metrics) -> dict[str, Metric]:
             raise ValueError(f"{owner}: metrics has a name twice, {names}; pass a dict")
         metrics = dict(zip(names, listed))
     return {name: _metric(owner, metric) for name, metric in metrics.items()}
+
+
+def measured(owner: str, name: str, metric: Metric, outputs: Any, targets: Any) -> Any:
+    """Return what a metric returns.
+
+    Raises:
+        TypeError: it is neither a number nor an array of numbers.
+    """
+    found = metric(outputs, targets)
+    kind = np.asarray(plain(found)).dtype
+    if kind.kind not in "biuf":
+        raise TypeError(
+            f"{owner}: the metric {name!r} must return a number or an array of numbers, got a "
+            f"{type(found).__name__}"
+        )
+    return found
 
 
 def _metric(owner: str, metric: Any) -> Metric:

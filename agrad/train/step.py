@@ -123,7 +123,10 @@ class _Step:
         count = examples("train", x) if size is not None or is_several(x) else 0
         if size is None or size >= count:
             size = None
-        return optimizer.step(*self._losses(self.loss_function, x, targets, size))
+        loss, rows = self._losses(self.loss_function, x, targets, size)
+        if loss is None:
+            raise TypeError("train: loss_function returned None; it must return the loss, a Tensor")
+        return optimizer.step(loss, rows)
 
     def _losses(
         self, loss_function: LossFunction, x: Any, targets: Any, size: int | None

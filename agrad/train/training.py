@@ -108,13 +108,19 @@ class Training:
         """Return the last entry of the history's array of that name.
 
         Raises:
-            ValueError: there is no such array.
+            ValueError: there is no such array, or its entries are not numbers.
         """
         if name not in self._epochs.values:
             raise ValueError(
                 f"fit: nothing measured {name!r}; the history has {sorted(self._epochs.values)}"
             )
-        return float(self._epochs.values[name][-1])
+        entry = np.asarray(self._epochs.values[name][-1])
+        if entry.size != 1:
+            raise ValueError(
+                f"fit: {name!r} is an array of shape {entry.shape}, and a number alone can be "
+                "monitored"
+            )
+        return float(entry.item())
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the training has measured."""

@@ -1,8 +1,9 @@
-"""Softmax over rows, its average, and the cross-entropy with classes.
+"""Softmax over rows, its gradient and its average, and the cross-entropy with classes.
 
-Rows are processed in blocks that stay in the cache, each transposed: a loop over the rows then runs
-along memory, and LLVM vectorizes it however short the rows are. A long row is a block by itself,
-spread over many columns, whose sums are added up at the end. Sums are taken in double precision.
+Rows are processed in blocks that stay in the cache. For cross-entropy and averages each is
+transposed: a loop over the rows then runs along memory, and LLVM vectorizes it however short the
+rows are. A long row is a block by itself, spread over many columns, whose sums are added up at the
+end. Sums are taken in double precision.
 """
 
 import math
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from .exponential import exponentials
 from .jit import Array, called, inline, kernel
+from .threads import in_parallel
 
 __all__ = [
     "average_softmax",
@@ -19,10 +21,13 @@ __all__ = [
     "cross_entropy_average_backward",
     "cross_entropy_backward",
     "first_outside",
+    "softmax",
+    "softmax_backward",
 ]
 
 _BLOCK = 2048  # elements of a block of short rows
 _COLUMNS = 64  # over which a long row is spread; it has more elements
+_PRODUCTS, _PRODUCTS_BACKWARD = 16, 8  # that take as long as an element of a softmax
 _REDUCTIONS = {"none": 0, "sum": 1, "mean": 2}
 
 _LOBATTO = (0.5 - math.sqrt(0.05), 0.5 + math.sqrt(0.05))
@@ -30,6 +35,45 @@ _LOBATTO = (0.5 - math.sqrt(0.05), 0.5 + math.sqrt(0.05))
 
 _SLIGHT = 1 / 1024
 """Up to it 1 + u may stand for e^u: they differ by u²/2, and the quadrature errs by about u."""
+
+
+def softmax(x: Array, masked: bool) -> Array:
+    """Return the softmax of rows.
+
+    Args:
+        x: (N, C), float32 or float64.
+        masked: whether a row of minus infinities gives zeros; otherwise it gives NaN.
+
+    Example:
+        >>> softmax(np.array([[0.0, 0.0, -np.inf], [-np.inf] * 3]), masked=True)
+        array([[0.5, 0.5, 0. ],
+               [0. , 0. , 0. ]])
+    """
+    x, out = np.ascontiguousarray(x), np.empty(x.shape, x.dtype)
+    lowest = np.finfo(x.dtype).min if masked else -math.inf
+
+    def work(part: slice) -> None:
+        _softmax_rows(x[part], lowest, out[part])
+
+    in_parallel(work, len(x), x.size * _PRODUCTS)
+    return out
+
+
+def softmax_backward(grad: Array, out: Array) -> Array:
+    """Return the gradient of x, given that of `out`, the softmax of its rows.
+
+    Example:
+        >>> softmax_backward(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]))
+        array([[ 0.25, -0.25]])
+    """
+    grad, out = np.ascontiguousarray(grad), np.ascontiguousarray(out)
+    x_grad = np.empty(out.shape, out.dtype)
+
+    def work(part: slice) -> None:
+        _softmax_rows_backward(grad[part], out[part], x_grad[part])
+
+    in_parallel(work, len(out), out.size * _PRODUCTS_BACKWARD)
+    return x_grad
 
 
 def cross_entropy(
@@ -153,6 +197,41 @@ def _arrays(
 ) -> tuple[Array, NDArray[np.int64], Array]:
     weight = np.empty(0, x.dtype) if weight is None else np.ascontiguousarray(weight)
     return np.ascontiguousarray(x), classes, weight
+
+
+@kernel("const real[:, :], float64, real[:, :]", reassociate=True)
+def _softmax_rows(x: Array, lowest: float, out: Array) -> None:
+    real, n = x.dtype.type, x.shape[1]
+    most = max(1, _BLOCK // max(1, n))
+    for first in range(0, len(x), most):
+        rows, powers = x[first : first + most], out[first : first + most]
+        for i in range(len(rows)):
+            top = real(lowest)
+            for j in range(n):
+                top = max(top, rows[i, j])
+            for j in range(n):
+                powers[i, j] = rows[i, j] - top
+        # Of the whole block, as the last elements of short rows would fill no vector register.
+        exponentials(powers.reshape(-1))
+        for i in range(len(rows)):
+            total = 0.0
+            for j in range(n):
+                total += powers[i, j]
+            share = real(1 / total if total != 0 else 0.0)
+            for j in range(n):
+                powers[i, j] *= share
+
+
+@kernel("const real[:, :], const real[:, :], real[:, :]", reassociate=True)
+def _softmax_rows_backward(grad: Array, out: Array, x_grad: Array) -> None:
+    real, (rows, n) = out.dtype.type, out.shape
+    for i in range(rows):
+        total = 0.0
+        for j in range(n):
+            total += np.float64(grad[i, j]) * np.float64(out[i, j])
+        mean = real(total)
+        for j in range(n):
+            x_grad[i, j] = out[i, j] * (grad[i, j] - mean)
 
 
 @kernel("const real[:, :], const int64[:], const real[:], int64, int64, real[:]")

@@ -1,4 +1,6 @@
-"""The cross-entropy of softmax with classes, its gradient and its average; one block to a row.
+"""Softmax over rows, and the cross-entropy with classes, its gradient and its average.
+
+The cross-entropy has one block to a row.
 
 Checking for classes out of range is up to the caller, see `first_outside`, and may be done later:
 such a class makes the results meaningless, but nothing beyond the arrays is read or written.
@@ -14,6 +16,8 @@ __all__ = [
     "cross_entropy_average_backward",
     "cross_entropy_backward",
     "first_outside",
+    "softmax",
+    "softmax_backward",
 ]
 
 _average_softmax = Kernel(
@@ -31,6 +35,37 @@ _cross_entropy_average_backward = Kernel(
     "cross_entropy_average_backward",
     f"const real*, const real*, {_EXAMPLES}, real*, int64, int64",
 )
+
+
+def softmax(x: cupy.ndarray, masked: bool) -> cupy.ndarray:
+    """Return the softmax of rows.
+
+    Args:
+        x: (N, C), float32 or float64.
+        masked: whether a row of minus infinities gives zeros; otherwise it gives NaN.
+
+    Example:
+        >>> softmax(cupy.array([[0.0, 0.0, -cupy.inf], [-cupy.inf] * 3]), masked=True)
+        array([[0.5, 0.5, 0. ],
+               [0. , 0. , 0. ]])
+    """
+    if x.size == 0:
+        return cupy.empty(x.shape, x.dtype)
+    top, limits = x.max(axis=1, keepdims=True), cupy.finfo(x.dtype)
+    powers = cupy.exp(x - (cupy.maximum(top, limits.min) if masked else top))
+    total = powers.sum(axis=1, keepdims=True)
+    return powers / (cupy.maximum(total, limits.tiny) if masked else total)
+
+
+def softmax_backward(grad: cupy.ndarray, out: cupy.ndarray) -> cupy.ndarray:
+    """Return the gradient of x, given that of `out`, the softmax of its rows.
+
+    Example:
+        >>> softmax_backward(cupy.array([[1.0, 0.0]]), cupy.array([[0.5, 0.5]]))
+        array([[ 0.25, -0.25]])
+    """
+    x_grad = grad * out
+    return x_grad - out * x_grad.sum(axis=1, keepdims=True)
 
 
 def cross_entropy(

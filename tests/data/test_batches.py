@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agrad as ag
-from agrad.data import Batches
+from agrad import nn
+from agrad.data import Batches, Subset, random_split
+from agrad.train import evaluate
 
 SETTINGS = st.fixed_dictionaries(
     {
@@ -149,6 +151,9 @@ def test_the_package_seed_decides_where_none_is_given() -> None:
         ([np.ones(2)], {"batch_size": 1.0}, TypeError, "batch_size must be an integer, got float"),
         ([np.ones(2)], {"seed": -1}, ValueError, "seed must be at least 0, got -1"),
         ([np.ones(2)], {"seed": "a"}, TypeError, "seed must be an integer, got str"),
+        ([np.ones(2)], {"transform": 3}, TypeError, "transform must be a function, got a int"),
+        ([range(2)], {"collate": "x"}, TypeError, "collate must be a function, got a str"),
+        ([np.ones(2)], {"weights": "ab"}, TypeError, "weights must be numbers, got 'ab'"),
     ],
 )
 def test_arguments_that_make_no_batches_are_named(
@@ -156,6 +161,36 @@ def test_arguments_that_make_no_batches_are_named(
 ) -> None:
     with pytest.raises(error, match=f"Batches: {message}"):
         Batches(*arrays, **{"batch_size": 2, **settings})
+
+
+class Labelled:
+    """A column of pandas: indexed by labels, here those of the places in reverse order."""
+
+    iloc = None
+
+    def __init__(self, values: Any) -> None:
+        self.values = np.asarray(values)
+        self.shape = self.values.shape
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, labels: Any) -> Any:
+        return self.values[::-1][labels]
+
+    def to_numpy(self) -> Any:
+        return self.values
+
+
+def test_tables_of_pandas_are_taken_by_position() -> None:
+    x, y = np.arange(10.0), Labelled(np.arange(10))
+    for a, b in Batches(x, {"y": y}, batch_size=3):
+        np.testing.assert_array_equal(a, b["y"])
+    for a, b in random_split((x, y), [0.5, 0.5], seed=0):
+        np.testing.assert_array_equal(a, b)
+    assert [Subset(y, [3, 1])[i] for i in (0, 1)] == [3, 1]
+    logits = np.eye(10, dtype=np.float32)
+    assert evaluate(nn.Identity(), logits, y, batch_size=4).accuracy == 1
 
 
 @pytest.mark.parametrize(

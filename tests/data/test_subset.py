@@ -145,6 +145,17 @@ def test_options_that_do_not_fit_are_named(data: Any, options: Any, message: str
         Batches(*data, batch_size=2, **options)
 
 
+def test_masks_and_fractions_are_no_indices_and_lists_no_examples() -> None:
+    with pytest.raises(TypeError, match="Subset: indices must be integers, got bool"):
+        Subset(Noisy(), np.arange(3) < 2)
+    with pytest.raises(TypeError, match="Subset: indices must be integers, got float64"):
+        Subset(Noisy(), [1.5])
+    with pytest.raises(TypeError, match="random_split: data has a list; convert it"):
+        random_split(([1, 2], np.ones(2)), [1, 1])
+    with pytest.raises(ValueError, match=r"collate: part 0 of an example is a list .* a tuple"):
+        collate([[np.ones(2), 1]])
+
+
 def test_prefetch_takes_batches_alone() -> None:
     with pytest.raises(TypeError, match="Prefetch: batches must be Batches, got a list"):
         Prefetch([])  # type: ignore[arg-type]

@@ -29,6 +29,44 @@ def test_columns_of_numbers_and_of_words(tmp_path: Path) -> None:
     assert {name: c.tolist() for name, c in read_table(tabs).items()} == {"a": [1], "b": ["2,3"]}
 
 
+def test_what_python_alone_reads_as_a_number_is_a_word(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "a.csv", "id\n1_000\n2_001\n"))
+    assert table["id"].tolist() == ["1_000", "2_001"]
+
+
+def test_columns_of_other_shapes_are_named() -> None:
+    table = {"a": np.ones(2), "b": np.ones(2), "y": np.ones(2)}
+    encoder = TableEncoder(table, "y")
+    for wrong in np.ones(3), np.ones((2, 2)):
+        with pytest.raises(ValueError, match=r"encode: the columns must have one axis .*'a': \(2,"):
+            encoder.encode(table | {"b": wrong})
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"PK\x03\x04 cut off"])
+def test_a_file_that_is_no_npz_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"read_npz: .*a\.npz' (is not|cannot be read)"):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_columns_of_any_dtype_are_encoded() -> None:
+    table = {
+        "number": np.array([1, 3]),
+        "unsigned": np.array([3, 1], np.uint8),
+        "truth": np.array([True, False]),
+        "text": np.array(["a", "b"]),
+        "object": np.array(["x", None], object),
+        "y": np.ones(2),
+    }
+    encoder = TableEncoder(table, "y")
+    assert encoder.features == 7
+    np.testing.assert_array_equal(
+        encoder.encode(table), [[-1, 1, 0, 1, 1, 0, 1], [1, -1, 1, 0, 0, 1, 0]]
+    )
+    again = TableEncoder.from_state(json.loads(json.dumps(encoder.state_dict())))
+    np.testing.assert_array_equal(again.encode(table), encoder.encode(table))
+
+
 def test_a_parquet_file_is_the_same_table(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")

@@ -116,6 +116,16 @@ def test_a_normalization_by_channel_and_a_chain() -> None:
     np.testing.assert_allclose(chain(batch), batch - 1)
 
 
+def test_integers_are_not_normalized_but_refused() -> None:
+    with pytest.raises(TypeError, match="Normalize: images must hold floats, got uint8; convert"):
+        Normalize(0.5, 0.5)(np.full((1, 2, 2), 255, np.uint8))
+
+
+@pytest.mark.parametrize("transform", [RandomCrop(2), RandomShift(1), RandomRotation(9)])
+def test_an_empty_batch_stays_empty(transform: Any) -> None:
+    assert transform(images((0, 3, 2, 2))).shape == (0, 3, 2, 2)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -123,6 +133,10 @@ def test_a_normalization_by_channel_and_a_chain() -> None:
         (lambda: Normalize([0.0] * 2, 1.0)(images((1, 3, 2, 2))), "2 channels do not fit images"),
         (lambda: RandomHorizontalFlip(2), r"RandomHorizontalFlip: p must be in \[0, 1\], got 2"),
         (lambda: RandomVerticalFlip(-1), "RandomVerticalFlip: p"),
+        (lambda: Normalize(np.nan, 1.0), "Normalize: mean must be finite"),
+        (lambda: Normalize(np.zeros((3, 1, 1)), 1.0), "Normalize: mean and std must be numbers or"),
+        (lambda: RandomCrop((1, 2, 3)), "RandomCrop: size must be a number or"),
+        (lambda: RandomRotation(np.inf), "RandomRotation: degrees must be finite"),
         (lambda: RandomShift(-1), "RandomShift: shift must be at least 0, got -1"),
         (lambda: RandomCrop(0), "RandomCrop: size must be at least 1, got 0"),
         (lambda: RandomCrop(5)(images((1, 4, 9))), "no part of 5x5 in images of shape"),

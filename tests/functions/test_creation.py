@@ -77,6 +77,14 @@ def test_a_seed_determines_the_numbers(dtype: Any) -> None:
         (lambda: ag.rand_like([1, 2]), TypeError, "rand_like: dtype .*int64"),
         (lambda: ag.arange(3, requires_grad=True), TypeError, "requires_grad: .*int64"),
         (lambda: ag.zeros(2, device="tpu"), DeviceError, "tpu"),
+        (lambda: ag.full(2, "a"), TypeError, "full: fill_value must be a number, got 'a'"),
+        (lambda: ag.full(2, None), TypeError, "full: fill_value must be a number, got None"),
+        (lambda: ag.full_like([1.0], [1, 2]), TypeError, "full_like: fill_value must be a number"),
+        (lambda: ag.arange(0, 1, 0), ValueError, "arange: step must not be 0"),
+        (lambda: ag.linspace(0, 1, -1), ValueError, "linspace: num must not be negative, got -1"),
+        (lambda: ag.linspace(0, 1, 2.5), TypeError, "linspace: num must be an integer, got 2.5"),
+        (lambda: ag.eye(-1), ValueError, r"eye: .*\(-1, -1\)"),
+        (lambda: ag.eye(2.0), TypeError, r"eye: .*\(2.0, 2.0\)"),
     ],
 )
 def test_wrong_arguments_are_named(call: Any, error: Any, message: str) -> None:

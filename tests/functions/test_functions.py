@@ -343,6 +343,20 @@ x34 = ag.tensor(np.ones((3, 4)), requires_grad=True)
         (lambda: ag.scatter(x34, 1, [[0, 1]], [[1.0]]), ValueError, r"scatter: src.*\(1, 1\)"),
         (lambda: ag.repeat(x34, -1, 0), ValueError, "repeat: repeats.*-1"),
         (lambda: ag.repeat(x34, 2, 5), ValueError, "repeat: axis"),
+        (lambda: ag.repeat(x34, 1.5), TypeError, "repeat: repeats must be integers, got 1.5"),
+        (lambda: ag.repeat(x34, [1, 2], 0), ValueError, r"repeat: .*3 elements along axis 0.*2\]"),
+        (lambda: ag.repeat(x34, [1, -2, 0], 0), ValueError, "repeat: repeats must not be neg"),
+        (lambda: ag.tile(x34, 1.5), TypeError, "tile: reps must be integers, got 1.5"),
+        (lambda: ag.tile(x34, "ab"), TypeError, "tile: reps must be integers, got 'ab'"),
+        (lambda: ag.roll(x34, 1.5), TypeError, "roll: shift must hold integers, got 1.5"),
+        (lambda: ag.roll(x34, (1, 0.5), (0, 1)), TypeError, "roll: shift must hold integers"),
+        (lambda: ag.topk(x34, 1.5), TypeError, "topk: k must be an integer, got 1.5"),
+        (lambda: ag.concatenate([]), ValueError, "concatenate: arrays is empty"),
+        (lambda: ag.stack([]), ValueError, "stack: arrays is empty"),
+        (lambda: ag.hstack([]), ValueError, "hstack: arrays is empty"),
+        (lambda: ag.vstack([]), ValueError, "vstack: arrays is empty"),
+        (lambda: x34.squeeze(0), ValueError, r"squeeze: .*axis=0.*\(3, 4\)"),
+        (lambda: x34.squeeze(5), ValueError, r"squeeze: .*axis=5.*\(3, 4\)"),
         (lambda: ag.tile(x34, (1, -2)), ValueError, "tile: reps"),
         (lambda: ag.roll(x34, (1, 2, 3), (0, 1)), ValueError, "roll: shift has 3.*axis 2"),
         (lambda: ag.roll(x34, 1, 2), ValueError, "roll: axis"),
@@ -368,3 +382,10 @@ def test_wrong_arguments_are_named(call: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         call()
     assert x34.grad is None
+
+
+def test_repetitions_are_arrays_too() -> None:
+    x = x34.data
+    np.testing.assert_array_equal(ag.tile(x34, np.array([2, 1])).data, np.tile(x, (2, 1)))
+    np.testing.assert_array_equal(ag.tile(x34, ()).data, x)
+    np.testing.assert_array_equal(ag.repeat(x34, np.array([2]), 0).data, np.repeat(x, 2, 0))

@@ -196,7 +196,9 @@ LAYERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("stacked", [False, True])
 @pytest.mark.parametrize("kind", ["Encoder", "Decoder"])
 def test_transformer_layers(kind: str, stacked: bool, name: str, dtype: str) -> None:
-    rng = np.random.default_rng(0)
+    # Of the stacks drawn from seed 0, one is so ill-conditioned that PyTorch's own gradients in
+    # single precision are half of what is allowed from those in double precision.
+    rng = np.random.default_rng(1)
     options = SMALL | LAYERS[name]
     layers = [getattr(nn, f"Transformer{kind}Layer")(6, 2, **options)]
     layers += [getattr(torch.nn, f"Transformer{kind}Layer")(6, 2, **options)]

@@ -46,6 +46,9 @@ LAYERS = {
     "Unflatten(-1, (4, 1))": (2, 6, 4),
     "Identity()": (2, 3),
     "Dropout(0.5).eval()": (2, 3),
+    "Dropout1d(0.5).eval()": (2, 3, 4),
+    "Dropout2d(0.5).eval()": (2, 3, 4, 2),
+    "Dropout3d(0.5).eval()": (2, 3, 4, 2, 3),
     "Conv1d(4, 6, 3)": (2, 4, 9),
     "Conv1d(4, 6, 3, stride=2, padding=1, dilation=2, groups=2, bias=False)": (2, 4, 9),
     "Conv2d(4, 6, (3, 5), padding='same')": (2, 4, 9, 7),
@@ -86,6 +89,9 @@ LAYERS = {
     "Upsample(size=7, mode='linear')": (2, 3, 5),
     "Upsample(scale_factor=(2, 1.5), mode='bilinear')": (2, 3, 5, 4),
     "Upsample(size=(9, 3), mode='bilinear', align_corners=True)": (2, 3, 5, 4),
+    "Upsample(scale_factor=(2, 0.6, 1.7))": (2, 3, 2, 5, 4),
+    "Upsample(scale_factor=(2, 1.5, 0.7), mode='trilinear')": (2, 3, 2, 5, 4),
+    "Upsample(size=(1, 9, 3), mode='trilinear', align_corners=True)": (2, 3, 2, 5, 4),
     "ZeroPad1d(2)": (2, 3, 4),
     "ZeroPad2d((1, -1, 0, 2))": (2, 3, 4, 5),
     "ConstantPad1d((1, 2), 2.5)": (3, 4),
@@ -310,9 +316,39 @@ def test_dropout_drops_in_training_alone() -> None:
     np.testing.assert_array_equal(dropout.train()(x).data, out)
 
 
+@pytest.mark.parametrize("kind", [nn.Dropout1d, nn.Dropout2d, nn.Dropout3d])
+def test_dropout_of_channels_keeps_or_drops_them_whole(kind: Any) -> None:
+    axes = int(kind.__name__[-2])
+    rng = np.random.default_rng(0)
+    for shape in (500, 3, *[2] * axes), (1500, *[2] * axes):
+        seed(4)
+        dropout, x = kind(0.25), rng.uniform(1, 2, shape).astype(np.float32)
+        leaf = ag.tensor(x, requires_grad=True)
+        out = dropout(leaf)
+        kept = (out.data != 0).reshape(1500, -1)
+        assert (kept.all(axis=1) | ~kept.any(axis=1)).all()
+        assert abs(kept.mean() - 0.75) < 5 * math.sqrt(0.25 * 0.75 / 1500)
+        mask = kept.reshape(shape) * np.float32(4 / 3)
+        np.testing.assert_array_equal(out.data, x * mask)
+        out.sum().backward(retain_graph=True)
+        np.testing.assert_array_equal(leaf.grad, mask)
+        out.sum().average_backward({leaf: x})
+        np.testing.assert_array_equal(leaf.average_grad, mask)
+        np.testing.assert_array_equal(dropout.eval()(x).data, x)
+    captured = ag.capture(kind(0.25))
+    draws = [captured(np.ones(shape, np.float32)).data for _ in range(2)]
+    assert (draws[0] != draws[1]).any()
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
+        (lambda: nn.Dropout2d(-1), ValueError, "Dropout2d: p must lie in .*got -1"),
+        (
+            lambda: nn.Dropout2d()(np.ones((2, 3), np.float32)),
+            ValueError,
+            r"dropout2d: input must have shape \(N, C, H, W\) or \(C, H, W\), got \(2, 3\)",
+        ),
         (lambda: nn.Linear(0, 3), ValueError, "Linear: .*in_features=0 and out_features=3"),
         (lambda: nn.Linear(3, 0), ValueError, "Linear: .*in_features=3 and out_features=0"),
         (lambda: nn.Linear(3, 2)(np.ones((2, 4), np.float32)), ValueError, "linear: .*4"),

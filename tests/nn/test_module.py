@@ -261,6 +261,21 @@ def test_to_converts_in_place() -> None:
     assert net(np.ones((1, 3))).dtype == np.float64
 
 
+def test_float_and_double_are_to_of_their_dtype() -> None:
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    assert net.double() is net
+    assert {array.dtype.name for array in net.state_dict().values()} == {"float64", "int64"}
+    assert net.float() is net
+    assert {array.dtype.name for array in net.state_dict().values()} == {"float32", "int64"}
+
+
+def test_apply_calls_with_children_before_their_parent() -> None:
+    net = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.Tanh()))
+    seen: list[nn.Module] = []
+    assert net.apply(seen.append) is net
+    assert seen == [net[0], net[1][0], net[1], net]
+
+
 def test_to_a_device() -> None:
     net = Net()
     state = net.state_dict()

@@ -290,3 +290,82 @@ H = np.ones((1, 2, 4), np.float32)
 def test_a_layer_refuses(make: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+@both_dtypes
+@pytest.mark.parametrize("kind", ["RNNCell", "GRUCell", "LSTMCell"])
+@settings(max_examples=8)
+@given(data=st.data(), seed=seeds)
+def test_a_cell_is_pytorchs(kind: str, dtype: str, data: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    options: dict[str, Any] = {"bias": data.draw(st.booleans())}
+    if kind == "RNNCell":
+        options["nonlinearity"] = data.draw(st.sampled_from(["tanh", "relu"]))
+    width, size = (data.draw(st.integers(1, 4)) for _ in range(2))
+    batch = data.draw(st.sampled_from([(), (1,), (3,)]))
+    ours, theirs = pair(kind, dtype, width, size, **options)
+    states = 2 if kind == "LSTMCell" else 1
+    arrays = [rng.normal(size=(*batch, width)) for _ in range(2)]
+    arrays += [
+        rng.normal(size=(*batch, size)) for _ in range(states * data.draw(st.integers(0, 1)))
+    ]
+    arrays = [array.astype(dtype) for array in arrays]
+    leaves = [ag.tensor(x, requires_grad=True) for x in arrays]
+    others = [torch.tensor(x, requires_grad=True) for x in arrays]
+
+    def twice(cell: Any, first: Any, second: Any, *hx: Any) -> list[Any]:
+        state = cell(first, *([hx if states == 2 else hx[0]] if hx else []))
+        return listed(cell(second, state))
+
+    outs, known = twice(ours, *leaves), twice(theirs, *others)
+    cotangents = [rng.normal(size=out.shape).astype(dtype) for out in outs]
+    loss = sum((out * grad).sum() for out, grad in zip(outs, cotangents))
+    loss.backward(retain_graph=True)
+    sum((out * torch.tensor(grad)).sum() for out, grad in zip(known, cotangents)).backward()
+    pairs = [(out.data, other) for out, other in zip(outs, known)]
+    pairs += [(leaf.grad, other.grad) for leaf, other in zip(leaves, others)]
+    grads = {name: p.grad for name, p in ours.named_parameters()}
+    pairs += [(grads[name], p.grad) for name, p in theirs.named_parameters()]
+    compare(pairs, 1e-5 if dtype == "float32" else 1e-10)
+    if dtype == "float64":
+        updates = {x: rng.normal(size=x.shape) for x in [*leaves, *ours.parameters()]}
+        change = float(loss.average_backward(updates)) - loss.item()
+        found = sum(float((x.average_grad * update).sum()) for x, update in updates.items())
+        assert abs(found - change) <= 1e-10 * max(1, abs(change))
+
+
+@pytest.mark.parametrize("kind", ["RNNCell", "GRUCell", "LSTMCell"])
+def test_a_captured_cell_is_the_same_bit_for_bit(kind: str) -> None:
+    ag.seed(0)
+    cell, x = getattr(nn, kind)(3, 4), ag.randn(2, 3)
+
+    def joined(x: Any) -> ag.Tensor:
+        return ag.concatenate(listed(cell(x, cell(x))))
+
+    captured = ag.capture(joined)
+    for _ in range(2):
+        np.testing.assert_array_equal(captured(x).data, joined(x).data)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.RNNCell(3, 0), "RNNCell: input_size, .* hidden_size=0"),
+        (lambda: nn.RNNCell(3, 2, nonlinearity="elu"), "RNNCell: nonlinearity .* 'elu'"),
+        (
+            lambda: nn.GRUCell(3, 2)(np.ones((2, 4), "f")),
+            r"GRUCell: input must .* E = 3, got .2, 4",
+        ),
+        (
+            lambda: nn.LSTMCell(3, 2)(np.ones((2, 3), "f"), np.ones((1, 2, 2), "f")),
+            r"LSTMCell: hx must be a pair of states of shape \(2, 2\), got \[\(2, 2\)\]",
+        ),
+        (
+            lambda: nn.GRUCell(3, 2)(np.ones(3, "f"), np.ones((1, 2), "f")),
+            r"GRUCell: hx must be one state of shape \(2,\), got \[\(1, 2\)\]",
+        ),
+    ],
+)
+def test_what_does_not_fit_a_cell_is_named(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

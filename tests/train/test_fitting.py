@@ -492,6 +492,27 @@ def test_it_prints_a_line_for_each_epoch(
         ([points()[:1]], {}, ValueError, "a batch must be a pair of inputs and targets, got a tup"),
         ([points()[0]], {}, ValueError, "must be a pair of inputs and targets, got a ndarray"),
         ([points()], {"checkpoints": "x"}, ValueError, "checkpoints need train_data that can"),
+        (None, {"loss": "mse"}, TypeError, "fit: loss must be a function of .* got a str"),
+        (None, {"schedule": "cosine"}, TypeError, "fit: schedule must be an agrad Schedule"),
+        (None, {"callbacks": Callback()}, TypeError, "callbacks must be a list .* got a Callback"),
+        (None, {"callbacks": [print]}, TypeError, "callbacks must be a list .* got a builtin"),
+        (None, {"validation": points(), "metrics": None}, TypeError, "metrics must be a list of"),
+        (None, {"validation": 0.2}, TypeError, "validation must be a pair of .* got a float"),
+        (
+            None,
+            {"validation": points()[0]},
+            TypeError,
+            "validation must be a pair .* got a ndarray",
+        ),
+        (None, {"validation": (*points(), 1)}, ValueError, "validation: a batch must be a pair"),
+        (None, {"validation": [*points()]}, ValueError, "validation: a batch must be a pair"),
+        (
+            None,
+            {"validation": (points()[0], points()[1][1:])},
+            ValueError,
+            "validation has 60 inputs and 59 targets",
+        ),
+        (None, {"validation": iter([points()])}, ValueError, "validation is an iterator, .* not 4"),
     ],
 )
 def test_what_does_not_fit_is_named(
@@ -519,6 +540,32 @@ def test_a_schedule_must_be_of_the_optimizer_and_the_mode() -> None:
     schedule = optim.ReduceLROnPlateau(optimizer, "max")
     with pytest.raises(ValueError, match=r"the schedule's mode is 'max', that of .* 'min'"):
         run(model, optimizer, points(), schedule=schedule)
+
+
+def test_models_and_optimizers_of_another_library_are_named() -> None:
+    model = network()
+    with pytest.raises(TypeError, match="fit: model must be an agrad Module, got a function"):
+        run(lambda x: x, adam(model), points())
+    with pytest.raises(TypeError, match="fit: optimizer must be an agrad Optimizer, got a str"):
+        run(model, "adam", points())
+
+
+def test_a_loss_that_returns_nothing_is_named() -> None:
+    model = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="train: loss_function returned None"):
+        run(model, adam(model), points(), loss=lambda out, y: None)
+
+
+def test_a_metric_that_is_no_number_is_named() -> None:
+    model = network()
+    options = {"validation": points(), "monitor": "m", "mode": "max"}
+    for metric, error, message in [
+        (lambda out, y: None, TypeError, "evaluate: the metric 'm' must return a number .* None"),
+        (lambda out, y: "high", TypeError, "evaluate: the metric 'm' must return a number"),
+        (lambda out, y: out[0], ValueError, r"fit: 'validation_m' is an array of shape \(2,\)"),
+    ]:
+        with pytest.raises(error, match=message):
+            run(model, adam(model), points(), metrics={"m": metric}, **options)
 
 
 def test_an_accuracy_of_a_regression_cannot_be_monitored() -> None:

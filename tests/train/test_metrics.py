@@ -100,6 +100,10 @@ def test_names_and_functions_and_dicts_of_them() -> None:
         evaluate(nn.Identity(), logits, targets, metrics=["f1", "f1"])
     with pytest.raises(ValueError, match=r"metrics: the outputs \[6, 2\] do not fit the targets"):
         evaluate(nn.Identity(), logits, targets[:, None], 6, lambda out, _: out.sum(), ["accuracy"])
+    with pytest.raises(TypeError, match="evaluate: loss_function must be a function"):
+        evaluate(nn.Identity(), logits, targets, loss_function="mse")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="evaluate: batch_size must be an integer, got float"):
+        evaluate(nn.Identity(), logits, targets, 1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="labels are missing"):
         evaluate(nn.Identity(), logits)
     with pytest.raises(ValueError, match="there are no batches"):

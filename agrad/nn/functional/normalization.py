@@ -15,7 +15,17 @@ from agrad.ops.dropout import RandomDropout
 from agrad.ops.normalization import FollowedNormalize, Normalize
 from agrad.ops.sums import mean, variance
 
-__all__ = ["batch_norm", "dropout", "group_norm", "instance_norm", "layer_norm", "rms_norm"]
+__all__ = [
+    "batch_norm",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "rms_norm",
+]
 
 
 def batch_norm(
@@ -331,12 +341,76 @@ def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
         >>> F.dropout(ag.tensor([1.0, 1.0, 1.0, 1.0]))
         tensor([2., 2., 2., 0.])
     """
+    return _dropped("dropout", activated(input), p, training)
+
+
+def dropout1d(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Set each channel of sequences, (N, C, L) or (C, L), to zero with probability `p`.
+
+    See `dropout2d`.
+
+    Example:
+        >>> import agrad as ag
+        >>> import agrad.nn.functional as F
+        >>> ag.seed(0)
+        >>> F.dropout1d([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+        tensor([[ 2.,  4.],
+                [ 6.,  8.],
+                [10., 12.],
+                [ 0.,  0.]])
+    """
+    return _dropped("dropout1d", activated(input), p, training, 1, "(N, C, L) or (C, L)")
+
+
+def dropout2d(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Set each channel of images, (N, C, H, W) or (C, H, W), to zero with probability `p`.
+
+    The others are divided by 1 - p; see `dropout`.
+
+    Tompson et al., "Efficient Object Localization Using Convolutional Networks", 2015.
+
+    Raises:
+        ValueError: `p` is outside [0, 1], or the input does not have such a shape.
+
+    Example:
+        >>> import agrad as ag
+        >>> import agrad.nn.functional as F
+        >>> ag.seed(0)
+        >>> F.dropout2d(ag.ones(1, 4, 2, 2)).data[0, :, 0, 0]
+        array([2., 2., 2., 0.], dtype=float32)
+    """
+    return _dropped("dropout2d", activated(input), p, training, 2, "(N, C, H, W) or (C, H, W)")
+
+
+def dropout3d(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Set each channel of volumes, (N, C, D, H, W) or (C, D, H, W), to zero with probability `p`.
+
+    See `dropout2d`.
+
+    Example:
+        >>> import agrad as ag
+        >>> import agrad.nn.functional as F
+        >>> ag.seed(0)
+        >>> F.dropout3d(ag.ones(4, 1, 1, 2)).data[:, 0, 0]
+        array([[2., 2.],
+               [2., 2.],
+               [2., 2.],
+               [0., 0.]], dtype=float32)
+    """
+    shapes = "(N, C, D, H, W) or (C, D, H, W)"
+    return _dropped("dropout3d", activated(input), p, training, 3, shapes)
+
+
+def _dropped(
+    name: str, x: Tensor, p: float, training: bool, together: int = 0, shapes: str = ""
+) -> Tensor:
     if not 0 <= p <= 1:
-        raise ValueError(f"dropout: p must lie in [0, 1], got {p}")
-    x = activated(input)
+        raise ValueError(f"{name}: p must lie in [0, 1], got {p}")
+    if together and x.ndim not in (together + 1, together + 2):
+        raise ValueError(f"{name}: input must have shape {shapes}, got {x.shape}")
     if p == 0 or not training:
         return x
-    return apply(RandomDropout(float(p)), x)
+    return apply(RandomDropout(float(p), together), x)
 
 
 def _normalized(

@@ -1,4 +1,4 @@
-"""Padding and resampling of sequences and images."""
+"""Padding and resampling of sequences, images and volumes."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,8 @@ from agrad.ops.resize import Resize
 
 __all__ = ["interpolate", "pad"]
 
-_AXES = {"nearest": (1, 2), "linear": (1,), "bilinear": (2,)}
+_AXES = {"nearest": (1, 2, 3), "linear": (1,), "bilinear": (2,), "trilinear": (3,)}
+_SHAPES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 
 
 def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
@@ -89,14 +90,14 @@ def interpolate(
     mode: str = "nearest",
     align_corners: bool | None = None,
 ) -> Tensor:
-    """Resample sequences or images to other lengths.
+    """Resample sequences, images or volumes to other lengths.
 
     Args:
-        input: (N, C, L) or (N, C, H, W), float32 or float64.
+        input: (N, C, L), (N, C, H, W) or (N, C, D, H, W), float32 or float64.
         size: the new lengths of the axes after the channels; a number for all of them.
         scale_factor: by which the lengths are multiplied, in place of `size`; rounded down.
-        mode: "nearest" for the nearest element; "linear" for a sequence, or "bilinear" for an
-            image, to interpolate between neighbours.
+        mode: "nearest" for the nearest element; "linear" for a sequence, "bilinear" for an image,
+            or "trilinear" for a volume, to interpolate between neighbours.
         align_corners: whether interpolation keeps the first and the last element in their places;
             otherwise it keeps the ends of the axes.
 
@@ -118,7 +119,7 @@ def interpolate(
         raise ValueError(f"interpolate: mode must be one of {[*_AXES]}, got {mode!r}")
     axes = x.ndim - 2
     if axes not in _AXES[mode] or 0 in x.shape[2:]:
-        expected = " or ".join(["(N, C, L)", "(N, C, H, W)"][n - 1] for n in _AXES[mode])
+        expected = " or ".join(_SHAPES[n] for n in _AXES[mode])
         raise ValueError(
             f"interpolate: mode {mode!r} needs an input of shape {expected}, got {x.shape}"
         )

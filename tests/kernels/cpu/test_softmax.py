@@ -11,6 +11,7 @@ from agrad.kernels.cpu.jit import kernel
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 import agrad as ag
 import agrad.nn.functional as F
@@ -55,6 +56,73 @@ def test_exponentials(dtype: type) -> None:
     special = np.array([-0.0, least * 1.01, -1e30, -math.inf, math.nan], dtype)
     exponentials(special)
     np.testing.assert_array_equal(special, np.array([1, 0, 0, 0, math.nan], dtype))
+
+
+ROWS = [*SHAPES, (4, 0), (2, 5000), (700, 3)]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", ROWS, ids=str)
+def test_softmax_of_rows(shape: tuple[int, int], dtype: type, masked: bool) -> None:
+    rng = np.random.default_rng(0)
+    far = 1000 * rng.integers(-1, 2, (shape[0], 1))
+    x = (5 * rng.normal(size=shape) + far).astype(dtype)
+    excluded = rng.random(shape) < 0.1
+    excluded[:, :1] = False
+    x[excluded] = -math.inf
+    out = softmax.softmax(x, masked)
+    wide = x.astype(np.longdouble)
+    p = np.exp(wide - wide.max(axis=1, keepdims=True, initial=-math.inf))
+    p /= p.sum(axis=1, keepdims=True)
+    assert out.dtype == dtype
+    # An exponential is right to an ulp, the sum of a row and its reciprocal each to half of one,
+    # and rounding the difference from the largest moves it by half an ulp of up to 30.
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(out, p.astype(dtype), rtol=18 * eps, atol=np.finfo(dtype).tiny)
+
+    grad = rng.normal(size=shape).astype(dtype)
+    pulled = out.astype(np.longdouble) * grad
+    expected = pulled - out * pulled.sum(axis=1, keepdims=True)
+    x_grad = softmax.softmax_backward(grad, out)
+    assert x_grad.dtype == dtype
+    # A difference of gradients is right to an ulp of the larger one.
+    scale = np.abs(out) * np.abs(grad).max(axis=1, keepdims=True, initial=0)
+    assert np.all(np.abs(x_grad - expected) <= 2 * eps * scale)
+
+
+@pytest.mark.parametrize("n", [1, 3, 100])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_of_rows_that_are_not_finite(dtype: type, n: int) -> None:
+    x = np.zeros((4, n), dtype)
+    x[0], x[1, -1], x[2, 0] = -math.inf, math.nan, math.inf
+    for masked in False, True:
+        out = softmax.softmax(x, masked)
+        np.testing.assert_array_equal(out[0], 0 if masked else math.nan)
+        assert np.isnan(out[1]).all()
+        assert np.isnan(out[2, 0])
+        np.testing.assert_allclose(out[3], 1 / n, rtol=1e-6)
+
+
+def test_two_threads_share_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x, grad = rng.normal(size=(2, 5001, 100)).astype(np.float32)
+    results, parts = [], []
+    shared = softmax.in_parallel
+    monkeypatch.setattr(
+        softmax,
+        "in_parallel",
+        lambda work, *sizes: shared(lambda part: parts.append(part) or work(part), *sizes),
+    )
+    for threads in 1, 2:
+        with threadpool_limits(threads, user_api="blas"):
+            out = softmax.softmax(x, masked=False)
+            results.append((out, softmax.softmax_backward(grad, out)))
+    assert sorted(map(str, parts)) == sorted(
+        map(str, [*[slice(0, 5001)] * 2, *[slice(0, 2500), slice(2500, 5001)] * 2])
+    )
+    for one, two in zip(*results):
+        np.testing.assert_array_equal(one, two)
 
 
 def examples(

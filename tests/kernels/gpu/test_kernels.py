@@ -527,6 +527,22 @@ def test_cross_entropy(gpu: OnNumpy) -> None:
     property()
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (12, 10), (5, 700)], ids=str)
+def test_softmax_of_rows(shape: tuple[int, int], dtype: type, masked: bool, gpu: OnNumpy) -> None:
+    rng = np.random.default_rng(0)
+    x, grad = rng.normal(size=(2, *shape)).astype(dtype)
+    x[:1, 1:2], x[1:2] = math.nan, -math.inf
+    with np.errstate(invalid="ignore"):
+        out, expected = gpu.softmax.softmax(x, masked), cpu.softmax.softmax(x, masked)
+    assert_ulps(out, expected, 16)
+    out = np.where(np.isnan(expected), 0, expected)
+    expected = cpu.softmax.softmax_backward(grad, out)
+    # The sums of gradients are in single precision here.
+    assert_ulps(gpu.softmax.softmax_backward(grad, out), expected, 16, least=1.0)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [2, 10, 100])
 def test_averaged_softmax_of_long_moves(n: int, dtype: type, gpu: OnNumpy) -> None:
@@ -1027,6 +1043,8 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
     yield gpu.softmax.cross_entropy_backward(np.ones(1), a, *examples)
     yield gpu.softmax.cross_entropy_average_backward(np.ones(1), a, b, *examples)
     yield gpu.softmax.average_softmax(a, b)
+    yield gpu.softmax.softmax(a, True)
+    yield gpu.softmax.softmax_backward(a, b)
     table = np.zeros((5, 300))
     gpu.embedding.add_rows(rng.integers(0, 5, 40), rng.normal(size=(40, 300)), 3, table)
     yield table
