@@ -17,7 +17,7 @@ import importlib.metadata
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ def dense(activations: list[str]) -> Build:
 def product(nn: Any) -> Any:
     """Return a network that multiplies two layers."""
 
-    class Product(nn.Module):  # type: ignore[misc]
+    class Product(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.one, self.other, self.last = (nn.Linear(8, n) for n in (8, 8, OUTPUTS))
@@ -64,6 +64,11 @@ def softmax(nn: Any) -> Any:
 
 def pooling(nn: Any) -> Any:
     """Return a convolutional network with max pooling."""
+    return nn.Sequential(nn.Conv1d(1, 4, 3), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(12, OUTPUTS))
+
+
+def pooling_after_relu(nn: Any) -> Any:
+    """Return one in which elements that pooling selects may stay at 0."""
     return nn.Sequential(
         nn.Conv1d(1, 4, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(12, OUTPUTS)
     )
@@ -81,18 +86,16 @@ class Case:
         self.x, self.baseline = 2 * rng.normal(size=(2, EXAMPLES, *shape))
         self.target = rng.integers(OUTPUTS, size=EXAMPLES)
 
-    def by_agrad(self, method: str) -> Array:
+    def by_agrad(self, method: Literal["factorized", "integrated"]) -> Array:
         """Return agrad's attributions."""
-        return ag.attribute(
-            self.ours, self.x, self.baseline, method=method, target=self.target
-        )  # type: ignore[arg-type]
+        return ag.attribute(self.ours, self.x, self.baseline, method=method, target=self.target)
 
-    def by_captum(self, method: type, **options: Any) -> Array:
+    def by_captum(self, explainer: type, **options: Any) -> Array:
         """Return Captum's attributions."""
         x, baseline, target = map(torch.tensor, (self.x, self.baseline, self.target))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # DeepLift announces its hooks
-            found = method(self.theirs).attribute(x, baseline, target=target, **options)
+            found = explainer(self.theirs).attribute(x, baseline, target=target, **options)
         return found.detach().numpy()
 
     def missed(self, attributions: Array) -> float:
@@ -122,7 +125,7 @@ def main() -> None:
         case = Case(dense(names), seed)
         rescale.append(difference(case.by_agrad("factorized"), case.by_captum(DeepLift)))
         case = Case(dense(["Tanh"] * depth), seed)
-        found = case.by_captum(IntegratedGradients, n_steps=100, method="gausslegendre")
+        found = case.by_captum(IntegratedGradients, n_steps=40, method="gausslegendre")
         integrated.append(difference(case.by_agrad("integrated"), found))
     figures: dict[str, Any] = {
         "versions": {name: importlib.metadata.version(name) for name in ("captum", "torch")},
@@ -140,6 +143,7 @@ def main() -> None:
                 ("product", Case(product, 0)),
                 ("softmax", Case(softmax, 0)),
                 ("max pooling", Case(pooling, 0, (1, INPUTS))),
+                ("max pooling after ReLU", Case(pooling_after_relu, 0, (1, INPUTS))),
             )
         },
     }
