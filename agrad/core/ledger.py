@@ -58,7 +58,7 @@ class LossLedger:
 
     @property
     def layers(self) -> tuple[LedgerRow, ...]:
-        """A row for each layer: for all parameters with the same name up to the last point."""
+        """A row for each layer, the parameters with the same name up to the last point."""
         found: dict[str, LedgerRow] = {}
         for row in self.rows:
             name = row.name.rpartition(".")[0] or row.name

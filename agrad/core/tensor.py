@@ -226,7 +226,7 @@ class Tensor(Methods):
 
     @property
     def grad(self) -> Array | None:
-        """The gradient, an array of the Tensor's shape and dtype: where `backward` adds up.
+        """The gradient, an array of the Tensor's shape and dtype, to which `backward` adds.
 
         None before the first backward pass. An array of that shape and dtype can be assigned and is
         not copied; anything else that fits is converted.
@@ -305,7 +305,7 @@ class Tensor(Methods):
 
     @property
     def device(self) -> str:
-        """Where the array lives: "cpu", or "cuda:0" and so on."""
+        """The device of the array, such as "cpu" or "cuda:0"."""
         return device_of(self._data)
 
     def to(self, device: str) -> Tensor:

@@ -45,7 +45,7 @@ Gradients = Sequence[Array | None]
 """One gradient for each input; None for inputs that need none."""
 
 Apply = Callable[..., Any]
-"""Computes an operation on Tensors, records it, and returns a Tensor: `agrad.core.tensor.apply`."""
+"""`agrad.core.tensor.apply`, which computes an operation on Tensors and records it."""
 
 Requirement = tuple[Any, Callable[[], Exception]]
 """A condition, a bool or a boolean array of one element, and a function that makes its error."""
@@ -90,14 +90,14 @@ class Operation:
     dtype of the others; False where one of them holds labels or places."""
 
     recordable: bool = False
-    """Whether `backward` computes on Tensors, too: it consists of operators and NumPy's functions,
+    """Whether `backward` computes on Tensors, too. It consists of operators and NumPy's functions,
     and takes no choice by comparing Tensors that would have to be another at other inputs.
 
     A subclass that defines a backward of its own says so anew, or defines `recorded_backward`.
     """
 
     requires: Callable[..., Iterable[Requirement]] | None = None
-    """What the inputs' values must satisfy: a method of them, or None if they may be anything.
+    """What the inputs' values must satisfy, a method of them, or None if they may be anything.
 
     The method returns or yields a `Requirement` for each condition. It computes the conditions but
     never asks whether they hold: the engine asks once in each call, before `for_call`, and while a
@@ -181,7 +181,7 @@ class Operation:
 
     @property
     def without_average(self) -> "Operation | None":
-        """The operation whose averaged Jacobian is unknown: this one or None."""
+        """The operation whose averaged Jacobian is unknown, this one or None."""
         return self if type(self).average_backward is Operation.average_backward else None
 
 

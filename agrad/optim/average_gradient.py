@@ -234,7 +234,7 @@ class AverageGradient(Optimizer):
 
     @property
     def state_kind(self) -> str:
-        """What the state belongs to: this optimizer and its base rule."""
+        """What the state belongs to, this optimizer and its base rule."""
         return f"{type(self).__name__}({self.base.state_kind})"
 
     # -- a step ------------------------------------------------------------------------------------

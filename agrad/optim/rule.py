@@ -44,7 +44,7 @@ class Rule(ABC):
 
     @property
     def name(self) -> str:
-        """The name that errors begin with: the optimizer's."""
+        """The optimizer's name, with which errors begin."""
         return type(self).__name__.removesuffix("Rule")
 
     @property
