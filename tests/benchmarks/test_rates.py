@@ -17,6 +17,7 @@ from rates.cells import Cell, Watch, estimate, key_of, load, plan, run_cells, su
 from rates.methods import ABLATIONS, AUTO, METHODS, RATES, STARTS, Own, Peer, decay
 from rates.report import Line, bars, lines, page, ranks, write_report
 from rates.tasks import TASKS, Data, Task, badly_scaled, dense, housing, images, linear, table
+from source_tree import ROOT
 
 import agrad as ag
 import agrad.nn.functional as F
@@ -489,3 +490,9 @@ def test_the_table_of_ablations_by_hand() -> None:
     assert auto == "| auto | 0.300 |  | 0.300 |  |"
     # A run that failed has an infinite loss; where losses are equal, neither is better.
     assert adam == "| Adam | 0.400 at 0.001 | 1 : 1 | 0.400 at 0.001 | 1 : 1 |"
+
+
+def test_the_page_has_the_table_of_the_committed_ablations() -> None:
+    page = (ROOT / "docs" / "optimizer.md").read_text(encoding="utf-8")
+    rows, _ = load(ROOT / "results" / "rates" / "ablations.jsonl")
+    assert "\n".join(ablations.table(rows)) in page
