@@ -375,9 +375,9 @@ class Program:
                 found[leaf] = as_array(found[leaf] + grad) if leaf in found else grad
         return found
 
-    def start_of(self, leaf: Any) -> Any:
-        """Return the recorded array of a leaf, the last one if there were several."""
-        return self.recorded.values[self.leaves[leaf][-1]]
+    def starts(self) -> LeafArrays:
+        """Return the recorded array of each leaf, the last one if there were several."""
+        return {leaf: self.recorded.values[slots[-1]] for leaf, slots in self.leaves.items()}
 
     def require_averages(self, run: Run | None = None) -> None:
         """Raise an AverageUndefinedError if an operation of a run has no averaged Jacobian."""

@@ -1519,7 +1519,7 @@ def _program_along(loss: Tensor, updates: Mapping[Tensor, ArrayLike]) -> tuple[P
         raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
     program = Program(loss.node)
     program.require_averages()
-    moves = _checked_updates(updates, program)
+    moves = _checked_updates(updates, program.starts())
 
     def path(share: float) -> dict[Any, Array]:
         ends = {
@@ -1532,7 +1532,7 @@ def _program_along(loss: Tensor, updates: Mapping[Tensor, ArrayLike]) -> tuple[P
 
 
 def _checked_updates(
-    updates: Mapping[Tensor, ArrayLike], program: Program
+    updates: Mapping[Tensor, ArrayLike], starts: Mapping[Any, Array]
 ) -> dict[Any, tuple[Array, Array]]:
     """Return the recorded array of each leaf, and its update as an array of that dtype."""
     moves = {}
@@ -1541,12 +1541,12 @@ def _checked_updates(
             raise TypeError(
                 f"average_backward: update {i} is for a {type(leaf).__name__}, not a Tensor"
             )
-        if leaf not in program.leaves:
+        if leaf not in starts:
             reason = "computed, not a leaf" if leaf.node is not None else "not in the graph"
             raise ValueError(
                 f"average_backward: the tensor of update {i}, {leaf.shape}, is {reason}"
             )
-        start = program.start_of(leaf)
+        start = starts[leaf]
         delta = beside("average_backward", f"update {i}", plain(update), start)
         if delta.shape != start.shape:
             raise ValueError(
@@ -1591,8 +1591,11 @@ def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
     with _accumulating:
         for leaf, grad in grads.items():
             known = getattr(leaf, slot)
-            # 0-d arrays add up to scalars.
-            setattr(leaf, slot, grad if known is None else as_array(known + grad))
+            if known is not None:
+                grad = known + grad
+                if type(grad) is not np.ndarray:  # 0-d arrays add up to scalars
+                    grad = as_array(grad)
+            setattr(leaf, slot, grad)
 
 
 def accumulate_from(root: Node, grads: Mapping[Any, Array]) -> None:

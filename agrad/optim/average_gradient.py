@@ -614,11 +614,10 @@ def _ends(
 ) -> dict[Tensor, Array]:
     """Return the recorded values plus the updates; some have no update for a `Flat`."""
     ends: dict[Tensor, Array] = {}
+    starts = program.starts()
     for flat, *own in zip(flats, *updates):
         end = flat.scratch("end")
-        at = flat.gather(
-            [program.start_of(p) if p in program.leaves else p.data for p in flat.tensors]
-        )
+        at = flat.gather([starts.get(p, p.data) for p in flat.tensors])
         for update in own:
             if update is not None:
                 at = np.add(at, update, out=end.array)

@@ -1506,7 +1506,7 @@ GUARDS = [
     ),
     Mutant(
         "agrad/optim/average_gradient.py",
-        "program.start_of(p) if p in program.leaves else p.data",
+        "starts.get(p, p.data)",
         "p.data",
         "the path starts at the present values, not the recorded ones",
         "average_gradient",
