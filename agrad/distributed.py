@@ -83,7 +83,7 @@ def ranks(
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise ImportError(
-            f"agrad.distributed: there is no mpi4py with an MPI library ({error}); "
+            f"agrad.distributed: mpi4py with an MPI library is missing ({error}); "
             'install both with pip install "agrad[mpi]"'
         ) from error
     world = MPI.COMM_WORLD

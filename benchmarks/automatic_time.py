@@ -67,7 +67,7 @@ def contestants(activation: str, batch_size: int, images: Any, labels: Any, seed
 
 
 def race(runs: dict[Name, tuple[Run, int]]) -> None:
-    """Let all runs take turns to their ends."""
+    """Run all to their ends, in turns."""
     names = list(runs)
     for i in range(max(steps for _, steps in runs.values()) // TURN):
         for name in names[i % len(names) :] + names[: i % len(names)]:

@@ -1,6 +1,7 @@
 """Count the lines of the engine: the modules that recording, sweeping and capturing enter.
 
     python benchmarks/engine_lines.py
+    python benchmarks/engine_lines.py --since COMMIT
 
 The phases are those of trace_calls.py, and a network of two dense layers: recorded, captured, and
 replayed, with a sweep and an average sweep after each. Modules of `agrad/core` and `agrad/tracing`
@@ -10,10 +11,15 @@ For each module there are three numbers: its lines that are not blank; those of 
 neither docstring nor comment; and the lines of code in functions that the phases call. The module
 of the Tensor has NumPy's whole interface, of which the phases call a small part, so only that part
 of it counts.
+
+With --since, it counts what each later commit has added to the lines of these modules that are not
+blank, less what it has removed: the account of the features that have come to the engine.
 """
 
+import argparse
 import ast
 import inspect
+import subprocess
 import sys
 import tokenize
 from collections import defaultdict
@@ -95,10 +101,41 @@ def lines_in(functions: Iterable[CodeType]) -> set[int]:
     return found
 
 
+def growth(log: str) -> dict[str, int]:
+    """Return by how many lines that are not blank each commit of a log with patches has grown."""
+    found: dict[str, int] = {}
+    for line in log.splitlines():
+        if line.startswith("commit "):
+            commit = line.removeprefix("commit ")
+            found[commit] = 0
+        elif line[1:].strip() and not line.startswith(("+++ ", "--- ")):
+            found[commit] += line.startswith("+") - line.startswith("-")
+    return found
+
+
+def print_growth(since: str, names: Iterable[str]) -> None:
+    """Print what each commit since another has added to these files."""
+    command = ["git", "log", "--no-merges", "--reverse", "--format=commit %h %s", "--patch"]
+    command += [f"{since}..HEAD", "--", *names]
+    folder = Path(__file__).parent.parent
+    log = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    changes = growth(log)
+    for commit, lines in changes.items():
+        print(f"{lines:>+6}  {commit}")
+    print(f"{sum(changes.values()):>+6}  together")
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Count the lines of the engine.")
+    parser.add_argument("--since", metavar="COMMIT", help="count what each later commit has added")
+    since = parser.parse_args().since
     for phase in network_phases():
         phase()  # so that kernels are compiled; the phases traced have a function of their own
     called = called_code([*phases().values(), *network_phases()])
+    if since is not None:
+        names = sorted(filter(None, map(source, called)))
+        print_growth(since, [name for name in names if name != TENSOR])
+        return
     print(f"{'module':<28} {'lines':>6} {'code':>6} {'code called':>12}")
     total = np.zeros(3, int)
     for path, functions in sorted(called.items()):

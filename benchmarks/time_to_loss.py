@@ -169,7 +169,7 @@ class Task(NamedTuple):
         return losses
 
     def race(self, rates: Rates, seed: int, target: float) -> dict[str, Arrival]:
-        """Let the methods take turns, and return when each arrives at the target."""
+        """Run the methods in turns, and return when each reaches the target."""
         from agrad.study.measures import Target
 
         goal = Target(target, WINDOW)

@@ -2,8 +2,9 @@
 
     python benchmarks/trace_calls.py
 
-The forward pass computes x @ w, its tanh and a sum; `backward` and `average_backward` then take
-their gradients. x and w both require gradients, and w moves. Every phase runs before it is traced,
+The forward pass computes x @ w and its tanh; `backward` and `average_backward` then take the
+gradients. These need a single element: y has one in the first table, and is summed in the second.
+x and w both require gradients, and w moves. Every phase runs before it is traced,
 so that nothing is compiled or imported; graphs and results are kept, so that nothing is freed.
 
 The counts are of calls of Python functions in agrad's own files, `agrad/` and `kernels/`, as
@@ -65,17 +66,17 @@ def moves(events: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return [move for move in pairwise(files) if move[0] != move[1]]
 
 
-def phases() -> dict[str, Callable[[], None]]:
-    """Return the three phases by name, in the order in which they must run."""
+def phases(rows: int = 8, columns: int = 4) -> dict[str, Callable[[], None]]:
+    """Return the three phases for a y of this shape, by name, in the order they must run in."""
     rng = np.random.default_rng(0)
-    x = ag.tensor(rng.normal(size=(8, 6)), dtype="float32", requires_grad=True)
-    w = ag.tensor(rng.normal(size=(6, 4)), dtype="float32", requires_grad=True)
+    x = ag.tensor(rng.normal(size=(rows, 6)), dtype="float32", requires_grad=True)
+    w = ag.tensor(rng.normal(size=(6, columns)), dtype="float32", requires_grad=True)
     update = {w: np.full(w.shape, 0.1, "float32")}
     kept: dict[str, Any] = {}
 
     def forward() -> None:
         kept["y"] = y = ag.tanh(x @ w)
-        kept["loss"] = y.sum()
+        kept["loss"] = y if y.size == 1 else y.sum()
 
     def backward() -> None:
         kept["loss"].backward(retain_graph=True)
@@ -87,14 +88,19 @@ def phases() -> dict[str, Callable[[], None]]:
 
 
 def main() -> None:
-    run = phases()
+    print(f"Python {'.'.join(map(str, sys.version_info[:2]))}")
+    print_counts("y = tanh(x @ w)", phases(1, 1))
+    print_counts("tanh(x @ w).sum()", phases())
+
+
+def print_counts(title: str, run: dict[str, Callable[[], None]]) -> None:
+    """Print the files, calls and moves of each phase, and the calls of each file."""
     for _ in range(2):
         for phase in run.values():
             phase()
     events = {name: trace(phase) for name, phase in run.items()}
 
-    python = ".".join(map(str, sys.version_info[:2]))
-    print(f"y = tanh(x @ w), Python {python}\n")
+    print(f"\n{title}\n")
     print(f"{'phase':<40} {'files':>5} {'calls':>6} {'moves':>6}")
     total: Counter[str] = Counter()
     for name, seen in events.items():

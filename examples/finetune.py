@@ -4,8 +4,8 @@ python examples/finetune.py
 python examples/finetune.py --epochs 2
 
 A convolutional network learns the digits 0 to 4. It then learns the digits 5 to 9: the convolution
-stays as it is, the hidden layer goes on with a smaller learning rate, and a new last layer learns
-with the full one.
+stays unchanged, the hidden layer trains on with a smaller learning rate, and a new last layer
+learns with the full one.
 """
 
 import argparse

@@ -5,7 +5,7 @@ python examples/physics_informed.py --steps 300
 
 A damped oscillator: u″ + 2δu′ + ω²u = 0 with u(0) = 1 and u′(0) = 0, for δ = 0.25 and ω = 2. A
 network u(t) of tanh layers never sees the solution. Its loss is the mean square of the equation's
-residual at points between 0 and 4, and of what is missing at the start (Raissi et al.,
+residual at points between 0 and 4, and of the gap at the start (Raissi et al.,
 "Physics-informed neural networks", 2019). The residual needs the derivatives of u by t, and the
 gradient of the loss needs theirs by the weights: `ag.grad` with `create_graph=True` records both.
 

@@ -1,4 +1,4 @@
-"""Settings of the whole suite: Hypothesis profiles and the data sets at hand."""
+"""Settings of the whole suite: Hypothesis profiles and the available data sets."""
 
 import doctest
 import gc
@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is there by now out of garbage collections, of which some tests make many."""
+    """Exclude present objects from garbage collections, of which some tests make many."""
     gc.collect()
     gc.freeze()
 

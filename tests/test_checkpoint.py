@@ -1,4 +1,4 @@
-"""Checkpoints: training goes on bit for bit after them, and no fault of the disk loses one."""
+"""Checkpoints: training resumes from them bit for bit, and no fault of the disk loses one."""
 
 import builtins
 import errno
@@ -246,7 +246,7 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     assert names(tmp_path) == ["00000002.safetensors", *others]
 
 
-# -- what is refused -------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------------
 
 
 def test_a_folder_is_of_one_run_at_a_time(tmp_path: Path) -> None:
@@ -539,7 +539,7 @@ class Killed(BaseException):
 
 @contextmanager
 def failing_call(number: int, error: BaseException, for_ever: bool) -> Iterator[list[str]]:
-    """Let the call of that number that changes the disk fail, and all after it if `for_ever`."""
+    """Make one call that changes the disk fail, or if `for_ever` all from that number on."""
     calls: list[str] = []
 
     def count(name: str) -> None:

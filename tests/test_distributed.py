@@ -15,7 +15,7 @@ from command_line import invoke, wait_for
 import agrad as ag
 from agrad.checkpoint import Checkpoints
 
-pytest.importorskip("mpi4py", reason="there is no mpi4py")
+pytest.importorskip("mpi4py", reason="mpi4py is not installed")
 
 PLACES = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 MPIEXEC = shutil.which("mpiexec", path=PLACES)
@@ -37,7 +37,7 @@ from agrad.cli import main
 sys.exit(main())
 """
 
-pytestmark = pytest.mark.skipif(MPIEXEC is None, reason="there is no mpiexec")
+pytestmark = pytest.mark.skipif(MPIEXEC is None, reason="mpiexec is not installed")
 
 
 def start(ranks, *words):
@@ -60,7 +60,7 @@ def ended(process):
 
 @pytest.fixture(scope="module", params=[2, 4])
 def outcome(request, tmp_path_factory):
-    """What `on_ranks.py` found with so many ranks, and how it ended."""
+    """The number of ranks, what `on_ranks.py` found with them, and how it ended."""
     path = tmp_path_factory.mktemp("ranks") / "results.json"
     result = ended(start(request.param, TOOLS / "on_ranks.py", path))
     assert path.exists(), result.stderr

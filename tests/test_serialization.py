@@ -67,7 +67,7 @@ def array_names(state: Any, *keys: str) -> list[str]:
 
 
 def assert_identical(found: Any, expected: Any) -> None:
-    """Types, order of keys, dtypes but for their byte order, shapes and bits are the same."""
+    """Types, order of keys, shapes and bits are the same, and dtypes up to their byte order."""
     assert type(found) is type(expected)
     if isinstance(expected, dict):
         assert list(found) == list(expected)
@@ -100,7 +100,7 @@ def test_the_layout_in_memory_does_not_matter(scratch: Path, array: Any, data: A
 
 def test_loaded_arrays_can_be_written_to(scratch: Path) -> None:
     ag.save(scratch, EXAMPLE)
-    for _ in range(2):  # what is written is not seen by the next to load
+    for _ in range(2):  # a change is not seen by the next load
         weight = ag.load(scratch)["model"]["0.weight"]
         np.testing.assert_array_equal(weight, EXAMPLE["model"]["0.weight"])
         weight += 1

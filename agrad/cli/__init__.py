@@ -49,13 +49,13 @@ def main() -> int:
 
 
 def _print_anything(stream: Any) -> None:
-    """Let a stream escape characters that its encoding lacks, rather than fail after the work."""
+    """Make a stream escape characters that its encoding lacks, rather than fail after the work."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:
-    """Send what is left to print nowhere, so that Python does not fail to print it at its end."""
+    """Discard the remaining output, so that Python does not fail to print it at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(nowhere, stream.fileno())

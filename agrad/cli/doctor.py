@@ -59,7 +59,7 @@ def _libraries() -> Iterator[tuple[str, str]]:
 
 
 def _writers(path: Path, may_not_add: bool) -> str | None:
-    """Return who else can change what is in a folder, or None if nobody else can.
+    """Return who else can change a folder's contents, or None if nobody can.
 
     Args:
         path: The folder.

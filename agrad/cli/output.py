@@ -86,7 +86,7 @@ def say(console: Console, line: str) -> None:
 
 
 def printable(text: str) -> str:
-    r"""Escape what is no text: a path may hold line ends, or sequences that a terminal obeys.
+    r"""Escape line ends and terminal sequences, which a path may hold.
 
     Example:
         >>> from agrad.cli.output import printable

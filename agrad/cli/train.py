@@ -458,7 +458,7 @@ def _require_own(context: click.Context, settings: dict[str, Any], last: Checkpo
 
 
 def _completed(settings: dict[str, Any]) -> list[str]:
-    """Fill in defaults that depend on other options, and return what is wrong with the options."""
+    """Fill in defaults that depend on other options, and return the problems with the options."""
     problems = []
     if settings["iterations"] is not None and settings["epochs"] is not None:
         problems.append("--iterations and --epochs exclude each other")
@@ -617,7 +617,7 @@ def prepare(settings: dict[str, Any]) -> tuple["Problem", dict[str, Any]]:
     options = {name: settings[name] for name in ("depth", "width", "activation", "init")}
     model = problem.network(settings["model"], options).to(settings["device"])
     batch_size = settings["batch_size"]
-    if problem.described:  # data of one's own may be fewer than the default
+    if problem.described:  # the user's data may be fewer than the default
         batch_size = min(batch_size, len(problem.train[-1]))
     parts = {
         "model": model,

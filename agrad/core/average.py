@@ -28,7 +28,7 @@ def average_gradient(
 ) -> dict[Tensor, Array]:
     """Return the average gradient ∫₀¹ ∇L(θ + tΔ) dt by adaptive quadrature.
 
-    Along the path, the gradient of a network with kinks, as those of ReLU, jumps many times. So the
+    Along the path, the gradient of a network with kinks, such as ReLU's, jumps many times. So the
     path is cut into pieces until the estimated error falls below the tolerance. Each piece takes 15
     forward and backward passes; a smooth loss needs one piece, and there are 64 at most. For its
     factorized average, `Tensor.average_backward` takes two forward passes and one sweep back. The
@@ -106,7 +106,7 @@ def average_over_nodes(
 
 
 class _Path:
-    """The way of the parameters along an update. Its gradients are vectors of all parameters."""
+    """The path of the parameters along an update. Its gradients are vectors of all parameters."""
 
     def __init__(
         self,
@@ -142,8 +142,8 @@ class _Path:
     def adaptive(self, tolerance: float) -> tuple[Array, float]:
         """Return the average gradient and its error by halving the worst pieces of the path.
 
-        The error is relative to the mean length of the gradient. Those of the pieces are taken to
-        be independent.
+        The error is relative to the mean length of the gradient; the pieces' errors are taken to be
+        independent.
         """
         pieces = [self._piece(0.0, 1.0)]
         while True:
@@ -185,7 +185,7 @@ class _Path:
         """Return the average gradient of each parameter.
 
         Raises:
-            ValueError: The loss depends on a parameter at no position.
+            ValueError: There is a parameter that the loss never depends on.
         """
         for i, start in enumerate(self.starts):
             if not self.reached[i]:

@@ -94,7 +94,7 @@ def enable_grad() -> Iterator[None]:
 
 @contextmanager
 def remembering_choices() -> Iterator[None]:
-    """Let every result inside the block remember the choices that it comes from.
+    """Make every result inside the block remember the choices that it comes from.
 
     The first steps of a recorded backward pass compute with constants and choices alone.
     """

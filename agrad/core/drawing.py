@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from itertools import count
 from typing import Any
 
@@ -96,11 +97,14 @@ def draw(
 def _motions(program: Program, ends: Mapping[Any, Array]) -> dict[Any, str]:
     """Return a line on each node and leaf that the gradient reaches: its ends, its λ, and λδ."""
     start, end = program.recorded, program.moved_finite(ends)
-    slots = dict(zip(program.nodes, range(program.count)))
-    slots |= {leaf: found[-1] for leaf, found in program.leaves.items()}
+    factors = [np.zeros_like(value) for value in start.values]
+    factors[program.result][...] = 1
+    program.sweep(np.ones_like(start.values[program.result]), start, end, factors)
+    reached = {program.nodes[step.result]: [step.result] for step in program.backwards}
     lines = {}
-    for key, factor in program.multipliers(end).items():
-        x0, x1 = start.values[slots[key]], end.values[slots[key]]
+    for key, slots in (reached | program.leaves).items():
+        x0, x1 = start.values[slots[-1]], end.values[slots[-1]]
+        factor = reduce(np.add, [factors[slot] for slot in reversed(slots)])
         share = float((factor.astype(np.float64) * (x1 - x0)).sum())
         words = f"{_measure(x0)} → {_measure(x1)}, λ = {_measure(factor)}, λδ = {share:.3g}"
         if x0.size != 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import is_
 from typing import Any, NamedTuple
@@ -233,40 +233,41 @@ class GradientPlaces:
     """Destinations for the gradients of leaves in a `Flat`: side by side, like the leaves.
 
     Args:
-        leaves: the leaves, None for those that need no gradient.
-        runs: the numbers of leaves whose gradients one operation writes into adjacent memory.
+        leaves: the leaf of each slot, None if it needs no gradient.
+        runs: for slots of their own, the slots of leaves whose gradients one operation writes into
+            adjacent memory.
     """
 
-    def __init__(self, leaves: Sequence[Tensor | None], runs: Sequence[Sequence[int]] = ()) -> None:
-        self._count = len(leaves)
+    def __init__(
+        self, leaves: Mapping[int, Tensor | None], runs: Mapping[int, Sequence[int]]
+    ) -> None:
         self._parts: dict[weakref.ref[Flat], list[tuple[int, int]]] = {}
-        homes: list[Home | None] = [None] * len(leaves)
-        for i, leaf in enumerate(leaves):
+        homes: dict[int, Home] = {}
+        for slot, leaf in leaves.items():
             if leaf is None or leaf.home is None:
                 continue
             flat = leaf.home.flat()
             if flat is not None and flat.has(leaf.data, leaf.home.part):
-                self._parts.setdefault(leaf.home.flat, []).append((i, leaf.home.part))
-                homes[i] = leaf.home
-        self._runs = [_run_of([homes[i] for i in run]) for run in runs]
+                self._parts.setdefault(leaf.home.flat, []).append((slot, leaf.home.part))
+                homes[slot] = leaf.home
+        self._runs = {slot: _run_of([homes.get(i) for i in run]) for slot, run in runs.items()}
 
-    def arrays(self) -> tuple[list[Array | None], list[Array | None]]:
-        """Return an array for the gradient of each leaf, and one for those of each run.
+    def arrays(self, count: int) -> list[Array | None]:
+        """Return an array for each of `count` slots, one for all leaves of a run in its slot.
 
         The array is None for a leaf outside any `Flat`, and for a run not adjacent in one.
         """
-        arrays: list[Array | None] = [None] * self._count
-        wholes: list[Array | None] = [None] * len(self._runs)
+        arrays: list[Array | None] = [None] * count
         for reference, parts in self._parts.items():
             flat = reference()
             if flat is not None:
                 buffer = flat.buffer()
-                for i, part in parts:
-                    arrays[i] = buffer.views[part]
-                for i, run in enumerate(self._runs):
+                for slot, part in parts:
+                    arrays[slot] = buffer.views[part]
+                for slot, run in self._runs.items():
                     if run is not None and run[0] is reference:
-                        wholes[i] = buffer.array[run[1]]
-        return arrays, wholes
+                        arrays[slot] = buffer.array[run[1]]
+        return arrays
 
 
 def _run_of(homes: Sequence[Home | None]) -> tuple[weakref.ref[Flat], slice] | None:

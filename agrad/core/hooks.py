@@ -104,20 +104,19 @@ class Hooked(Operation):
     ) -> Sequence[Any]:
         return self.operation.recorded_backward(apply, self.hooked(grad), needs, out, *inputs)
 
-    @property
-    def without_average(self) -> Operation | None:
-        """This operation while it has hooks: they do not act on values, which averages explain."""
-        return self if self.hooks else self.operation.without_average
-
-    def average_backward(
-        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
-    ) -> Gradients:
+    def require_average(self) -> None:
         if self.hooks:
             raise AverageUndefinedError(
                 f"{type(self.operation).__name__}: a hook is registered on its result. A changed "
                 "average gradient would not explain the change of the value, so hooks run in "
                 "ordinary backward passes alone; remove it before average_backward"
             )
+        self.operation.require_average()
+
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
+        self.require_average()
         return self.operation.average_backward(grad, needs, start, end)
 
 

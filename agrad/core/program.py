@@ -344,15 +344,6 @@ class Program:
             total = {leaf: as_array(grad / segments) for leaf, grad in total.items()}
         return value, total
 
-    def multipliers(self, end: Run) -> LeafArrays:
-        """Return the λ of each node and leaf, in a sweep between the recorded run and `end`."""
-        start = self.recorded
-        found = [np.zeros_like(value) for value in start.values]
-        found[self.result][...] = 1
-        self.sweep(np.ones_like(start.values[self.result]), start, end, found)
-        inner = {self.nodes[step.result]: found[step.result] for step in self.backwards}
-        return inner | self._by_leaf(found)
-
     def moved_finite(self, ends: Mapping[Any, Array]) -> Run:
         """Return what `moved` does.
 
@@ -384,21 +375,15 @@ class Program:
                 found[leaf] = as_array(found[leaf] + grad) if leaf in found else grad
         return found
 
-    def start_of(self, leaf: Any) -> Any:
-        """Return the recorded array of a leaf, the last one if there were several."""
-        return self.recorded.values[self.leaves[leaf][-1]]
+    def starts(self) -> LeafArrays:
+        """Return the recorded array of each leaf, the last one if there were several."""
+        return {leaf: self.recorded.values[slots[-1]] for leaf, slots in self.leaves.items()}
 
-    def without_average(self) -> Operation | None:
-        """Return the first operation whose averaged Jacobian is unknown, or None."""
-        called = (self.recorded.called[step] for step in reversed(self.backwards))
-        return next(filter(None, (operation.without_average for operation in called)), None)
-
-    def require_averages(self) -> None:
-        """Raise an AverageUndefinedError if the averaged Jacobian of an operation is unknown."""
-        operation = self.without_average()
-        if operation is not None:
-            point = Point(self.recorded.values[self.result], ())
-            operation.average_backward(point.out, (), point, point)
+    def require_averages(self, run: Run | None = None) -> None:
+        """Raise an AverageUndefinedError if an operation of a run has no averaged Jacobian."""
+        called = (run or self.recorded).called
+        for step in reversed(self.backwards):
+            called[step].require_average()
 
     def free(self) -> None:
         """Free every node of the graph that no sweep has freed."""

@@ -11,7 +11,7 @@ _AXIS_OF = {"dim": "axis", "keepdim": "keepdims"}
 
 
 def takes_dim(function: Callable[..., _Result]) -> Callable[..., _Result]:
-    """Let a function that has the options `axis` and `keepdims` take `dim` and `keepdim` as well.
+    """Make a function with the options `axis` and `keepdims` accept `dim` and `keepdim`, too.
 
     Raises:
         TypeError: When called with an option under both of its names.

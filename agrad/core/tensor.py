@@ -130,7 +130,7 @@ class Home(NamedTuple):
     array: weakref.ref[Array]
 
 
-class Tensor(Methods):
+class Tensor(Methods["Tensor"]):
     """An array that remembers how it was computed.
 
     Args:
@@ -647,16 +647,16 @@ class Tensor(Methods):
         return draw(program, names, path(1))
 
     def register_hook(self, hook: Hook) -> RemovableHandle:
-        """Let a function see, and perhaps replace, the gradient of this result in backward passes.
+        """Call a function with this result's gradient in backward passes; it may replace it.
 
         The gradient is that of all that was computed from this Tensor. `backward` and `agrad.grad`
-        call the hook before the gradient goes on; what `agrad.grad` returns for this Tensor itself
-        is the gradient before. `average_backward` refuses a graph with hooks: a changed average
-        gradient would not explain the change of the value.
+        call the hook before they pass the gradient on; `agrad.grad` returns the gradient of this
+        Tensor itself from before the hook. `average_backward` refuses a graph with hooks: a changed
+        average gradient would not explain the change of the value.
 
         Args:
             hook: Called with the gradient, an array, or a Tensor with `create_graph`. It must not
-                change it in place. What it returns, unless None, goes on in its place.
+                change it in place. A result other than None replaces the gradient.
 
         Returns:
             A handle whose `remove` removes the hook; it can be used in a `with` statement.
@@ -793,7 +793,7 @@ class Tensor(Methods):
         return self._in_place("@=", linalg.Matmul(), other)
 
     def _in_place(self, name: str, operation: Operation, other: Any) -> Self:
-        """Change the values of a leaf, or let a result be the result of one more operation."""
+        """Change the values of a leaf in place, or apply the operation to a result."""
         leaf, recording = self.is_leaf, grad_enabled.get()
         if leaf and recording and self._requires_grad:
             raise TypeError(
@@ -1522,7 +1522,7 @@ def _program_along(loss: Tensor, updates: Mapping[Tensor, ArrayLike]) -> tuple[P
         raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
     program = Program(loss.node)
     program.require_averages()
-    moves = _checked_updates(updates, program)
+    moves = _checked_updates(updates, program.starts())
 
     def path(share: float) -> dict[Any, Array]:
         ends = {
@@ -1535,7 +1535,7 @@ def _program_along(loss: Tensor, updates: Mapping[Tensor, ArrayLike]) -> tuple[P
 
 
 def _checked_updates(
-    updates: Mapping[Tensor, ArrayLike], program: Program
+    updates: Mapping[Tensor, ArrayLike], starts: Mapping[Any, Array]
 ) -> dict[Any, tuple[Array, Array]]:
     """Return the recorded array of each leaf, and its update as an array of that dtype."""
     moves = {}
@@ -1544,12 +1544,12 @@ def _checked_updates(
             raise TypeError(
                 f"average_backward: update {i} is for a {type(leaf).__name__}, not a Tensor"
             )
-        if leaf not in program.leaves:
+        if leaf not in starts:
             reason = "computed, not a leaf" if leaf.node is not None else "not in the graph"
             raise ValueError(
                 f"average_backward: the tensor of update {i}, {leaf.shape}, is {reason}"
             )
-        start = program.start_of(leaf)
+        start = starts[leaf]
         delta = beside("average_backward", f"update {i}", plain(update), start)
         if delta.shape != start.shape:
             raise ValueError(
@@ -1594,8 +1594,11 @@ def accumulate(name: str, grads: Mapping[Any, Array]) -> None:
     with _accumulating:
         for leaf, grad in grads.items():
             known = getattr(leaf, slot)
-            # 0-d arrays add up to scalars.
-            setattr(leaf, slot, grad if known is None else as_array(known + grad))
+            if known is not None:
+                grad = known + grad
+                if type(grad) is not np.ndarray:  # 0-d arrays add up to scalars
+                    grad = as_array(grad)
+            setattr(leaf, slot, grad)
 
 
 def accumulate_from(root: Node, grads: Mapping[Any, Array]) -> None:

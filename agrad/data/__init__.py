@@ -1,4 +1,4 @@
-"""Data sets, text as ids, files of one's own, augmentations, and batches that can be resumed."""
+"""Data sets, text as ids, the user's own files, augmentations, and batches that can be resumed."""
 
 from agrad.data.batches import Batches
 from agrad.data.datasets import digits, fashion_mnist, mnist

@@ -107,7 +107,7 @@ def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
 
 
 def require_file(path: Path) -> None:
-    """Raise an OSError if a path is a folder, a device or a pipe, whose reader might wait for ever.
+    """Raise an OSError if a path is a folder, a device or a pipe, whose reader might wait forever.
 
     Example:
         >>> import tempfile

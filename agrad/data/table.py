@@ -1,4 +1,4 @@
-"""Files of one's own: tables and their encoding as numbers, .npz files, images and texts."""
+"""The user's own files: tables and their encoding as numbers, .npz files, images and texts."""
 
 import csv
 import math

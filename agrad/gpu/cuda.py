@@ -97,8 +97,8 @@ def require_current(operation: str, array: Any) -> None:
 def new_stream() -> Any:
     """Return a stream of the current GPU that can record launches.
 
-    It does not wait for the default stream, nor that for it: if it did, work that another thread
-    puts on the default stream would fail while this one records, and the recording with it.
+    Neither it nor the default stream waits for the other: otherwise work that another thread puts
+    on the default stream would fail while this one records, and so would the recording.
     """
     return _cupy("cuda").cuda.Stream(non_blocking=True)
 
@@ -114,7 +114,7 @@ def new_pool() -> Any:
 
 
 def free_memory() -> None:
-    """Give back the memory that nobody refers to but CuPy's pool."""
+    """Give back the memory that only CuPy's pool refers to."""
     gc.collect()
     _cupy("cuda").get_default_memory_pool().free_all_blocks()
 
@@ -265,7 +265,7 @@ def require_libraries(number: int) -> None:
         DeviceError: CuPy lacks a part of CUDA, or the GPU fails.
     """
     cupy = _cupy("cuda")
-    # CuPy does not compile a text again that it has compiled once.
+    # CuPy does not compile the same source twice.
     text = f"#include <cuda_fp16.h>\n// {time.time_ns()}\n{_KERNEL}"
     try:
         with failures_explained(), cupy.cuda.Device(number):

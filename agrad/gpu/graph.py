@@ -48,8 +48,8 @@ class Graph:
     `record` computes nothing. Everything the function needs from the host is deferred until a run
     has ended: the graph is a `Deferral`, see `agrad.gpu.deferred`.
 
-    The graph shares neither its pool nor the buffers of a `Flat` with other graphs. If it did, one
-    recorded earlier could overwrite results of this one that a third is to read.
+    The graph shares neither its pool nor the buffers of a `Flat` with other graphs. If it did, an
+    earlier graph could overwrite results of this one that a third must read.
 
     Args:
         body: the function, which returns an array of one element.
@@ -79,7 +79,7 @@ class Graph:
             self._arguments = [array.copy() for array in arguments]
 
     def __del__(self) -> None:
-        """Return the memory, which CuPy's pools do not do when they are dropped."""
+        """Give back the memory, which dropping a CuPy pool does not do."""
         pool = self._pool
         vars(self).clear()
         pool.free_all_blocks()

@@ -124,13 +124,13 @@ class Module:
         return output if watched is None else watched.leave(output)
 
     def register_forward_hook(self, hook: ForwardHook) -> RemovableHandle:
-        """Let a function see, and perhaps replace, the output of every call of the module.
+        """Call a function with the output of every call of the module; it may replace it.
 
         In a captured model it runs when the model is recorded, like all other Python.
 
         Args:
             hook: Called after `forward` with the module, the tuple of its inputs and its output.
-                What it returns, unless None, takes the place of the output.
+                A result other than None replaces the output.
 
         Returns:
             A handle whose `remove` removes the hook; it can be used in a `with` statement.
@@ -152,7 +152,7 @@ class Module:
         return RemovableHandle(self, "_forward_hooks").add(hook)
 
     def register_full_backward_hook(self, hook: BackwardHook) -> RemovableHandle:
-        """Let a function see the gradients of every later call of the module, and replace some.
+        """Call a function with the gradients of every later call; it may replace the inputs'.
 
         Backward passes call it once the gradients of the call's inputs are known. A module with
         such a hook cannot be captured (pass `capture=False` to `fit` or `train`), and

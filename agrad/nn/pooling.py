@@ -26,19 +26,47 @@ __all__ = [
 
 
 @dataclass(eq=False, repr=False)
-class _MaxPool(FunctionModule):
+class _Pool(FunctionModule):
+    """The common part of all pooling: its windows, which by default lie side by side."""
+
     kernel_size: int | Sequence[int]
     stride: int | Sequence[int] | None = None
     padding: int | Sequence[int] = 0
-    dilation: int | Sequence[int] = 1
-    ceil_mode: bool = False
-    return_indices: bool = False
 
     def __post_init__(self) -> None:
         self.stride = self.kernel_size if self.stride is None else self.stride
 
+
+@dataclass(eq=False, repr=False)
+class _MaxPool(_Pool):
+    """The maximum of each window."""
+
+    dilation: int | Sequence[int] = 1
+    ceil_mode: bool = False
+    return_indices: bool = False
+
     def extra_repr(self) -> str:
         return super().extra_repr().removesuffix(", return_indices=False")
+
+
+@dataclass(eq=False, repr=False)
+class _MaxUnpool(_Pool):
+    """The inverse of `_MaxPool`, which takes its indices."""
+
+    def forward(self, *inputs: Any, output_size: Sequence[int] | None = None) -> Tensor:
+        """Return the unpooled input, of shape `output_size` if it is given."""
+        return self.function(*inputs, **self._options(), output_size=output_size)
+
+
+@dataclass(eq=False, repr=False)
+class _AvgPool(_Pool):
+    """The mean of each window."""
+
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 @dataclass(eq=False, repr=False)
@@ -81,7 +109,7 @@ class MaxPool3d(_MaxPool):
 
 
 @dataclass(eq=False, repr=False)
-class MaxUnpool1d(FunctionModule):
+class MaxUnpool1d(_MaxUnpool):
     """Puts the elements of a pooled sequence back; see `agrad.nn.functional.max_unpool1d`.
 
     It takes the pooled sequence and the indices, and perhaps the `output_size`.
@@ -93,22 +121,11 @@ class MaxUnpool1d(FunctionModule):
         tensor([[[0., 3., 2., 0.]]])
     """
 
-    kernel_size: int | Sequence[int]
-    stride: int | Sequence[int] | None = None
-    padding: int | Sequence[int] = 0
     function = staticmethod(F.max_unpool1d)
-
-    def __post_init__(self) -> None:
-        self.stride = self.kernel_size if self.stride is None else self.stride
-
-    def forward(self, *inputs: Any, output_size: Sequence[int] | None = None) -> Tensor:
-        """Return the unpooled sequence."""
-        options = self._options() | {"output_size": output_size}
-        return self.function(*inputs, **options)
 
 
 @dataclass(eq=False, repr=False)
-class MaxUnpool2d(FunctionModule):
+class MaxUnpool2d(_MaxUnpool):
     """Puts the elements of a pooled image back; see `agrad.nn.functional.max_unpool2d`.
 
     It takes the pooled image and the indices, and perhaps the `output_size`.
@@ -121,22 +138,11 @@ class MaxUnpool2d(FunctionModule):
                   [0., 0.]]]])
     """
 
-    kernel_size: int | Sequence[int]
-    stride: int | Sequence[int] | None = None
-    padding: int | Sequence[int] = 0
     function = staticmethod(F.max_unpool2d)
-
-    def __post_init__(self) -> None:
-        self.stride = self.kernel_size if self.stride is None else self.stride
-
-    def forward(self, *inputs: Any, output_size: Sequence[int] | None = None) -> Tensor:
-        """Return the unpooled image."""
-        options = self._options() | {"output_size": output_size}
-        return self.function(*inputs, **options)
 
 
 @dataclass(eq=False, repr=False)
-class MaxUnpool3d(FunctionModule):
+class MaxUnpool3d(_MaxUnpool):
     """Puts the elements of a pooled volume back; see `agrad.nn.functional.max_unpool3d`.
 
     It takes the pooled volume and the indices, and perhaps the `output_size`.
@@ -150,22 +156,11 @@ class MaxUnpool3d(FunctionModule):
                   [[2., 0.]]]]])
     """
 
-    kernel_size: int | Sequence[int]
-    stride: int | Sequence[int] | None = None
-    padding: int | Sequence[int] = 0
     function = staticmethod(F.max_unpool3d)
-
-    def __post_init__(self) -> None:
-        self.stride = self.kernel_size if self.stride is None else self.stride
-
-    def forward(self, *inputs: Any, output_size: Sequence[int] | None = None) -> Tensor:
-        """Return the unpooled volume."""
-        options = self._options() | {"output_size": output_size}
-        return self.function(*inputs, **options)
 
 
 @dataclass(eq=False, repr=False)
-class AvgPool1d(FunctionModule):
+class AvgPool1d(_AvgPool):
     """The mean of each window of a sequence; see `agrad.nn.functional.avg_pool1d`.
 
     Raises:
@@ -177,25 +172,17 @@ class AvgPool1d(FunctionModule):
         tensor([[[2., 1.]]])
     """
 
-    kernel_size: int | Sequence[int]
-    stride: int | Sequence[int] | None = None
-    padding: int | Sequence[int] = 0
-    ceil_mode: bool = False
-    count_include_pad: bool = True
     function = staticmethod(F.avg_pool1d)
 
     def __post_init__(self) -> None:
-        stride = self.kernel_size if self.stride is None else self.stride
+        super().__post_init__()
         self.kernel_size = per_axis("AvgPool1d", "kernel_size", self.kernel_size, 1)
-        self.stride = per_axis("AvgPool1d", "stride", stride, 1)
+        self.stride = per_axis("AvgPool1d", "stride", self.stride, 1)
         self.padding = per_axis("AvgPool1d", "padding", self.padding, 1, least=0)
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 @dataclass(eq=False, repr=False)
-class AvgPool2d(FunctionModule):
+class AvgPool2d(_AvgPool):
     """The mean of each window of an image; see `agrad.nn.functional.avg_pool2d`.
 
     Example:
@@ -204,23 +191,12 @@ class AvgPool2d(FunctionModule):
         tensor([[[[1.5]]]])
     """
 
-    kernel_size: int | Sequence[int]
-    stride: int | Sequence[int] | None = None
-    padding: int | Sequence[int] = 0
-    ceil_mode: bool = False
-    count_include_pad: bool = True
     divisor_override: int | None = None
     function = staticmethod(F.avg_pool2d)
 
-    def __post_init__(self) -> None:
-        self.stride = self.kernel_size if self.stride is None else self.stride
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
 
 @dataclass(eq=False, repr=False)
-class AvgPool3d(FunctionModule):
+class AvgPool3d(_AvgPool):
     """The mean of each window of a volume; see `agrad.nn.functional.avg_pool3d`.
 
     Example:
@@ -229,19 +205,8 @@ class AvgPool3d(FunctionModule):
         tensor([[[[[1.5]]]]])
     """
 
-    kernel_size: int | Sequence[int]
-    stride: int | Sequence[int] | None = None
-    padding: int | Sequence[int] = 0
-    ceil_mode: bool = False
-    count_include_pad: bool = True
     divisor_override: int | None = None
     function = staticmethod(F.avg_pool3d)
-
-    def __post_init__(self) -> None:
-        self.stride = self.kernel_size if self.stride is None else self.stride
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 @dataclass(eq=False, repr=False)

@@ -417,7 +417,7 @@ def _transpose(graph: Graph, call: Call) -> str:
 def _broadcast(graph: Graph, call: Call) -> str:
     (x,) = call.inputs
     known = [Size(0)] * (call.out.ndim - x.ndim) + [*x.shape]
-    # Expand leaves an axis as it is where the new length is 1; it cannot make one empty.
+    # Expand does not change an axis whose new length is 1; it cannot make one empty.
     sizes = [Size(1) if new in (old, Size(0)) else new for new, old in zip(call.out.shape, known)]
     out = graph.add("Expand", x.name, graph.lengths(sizes))
     empty = [axis for axis, size in enumerate(call.out.shape) if size == Size(0)]

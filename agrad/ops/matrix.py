@@ -171,18 +171,12 @@ class Decomposition(Operation):
 
     name: str
 
-    def average_backward(
-        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
-    ) -> Gradients:
+    def require_average(self) -> None:
         raise AverageUndefinedError(
             f"{self.name}: its averaged Jacobian is undefined, because vectors have any sign and "
             "change places where two values meet; use a rule that takes ordinary gradients, or "
             "detach() the matrix"
         )
-
-    @property
-    def without_average(self) -> Operation:
-        return self
 
 
 class Eigh(Decomposition):

@@ -93,7 +93,7 @@ class Operation:
     """Whether `backward` computes on Tensors, too. It consists of operators and NumPy's functions,
     and takes no choice by comparing Tensors that would have to be another at other inputs.
 
-    A subclass that defines a backward of its own says so anew, or defines `recorded_backward`.
+    A subclass that defines its own backward sets this again, or defines `recorded_backward`.
     """
 
     requires: Callable[..., Iterable[Requirement]] | None = None
@@ -152,7 +152,7 @@ class Operation:
         """Return what `backward` returns, computed by operations on Tensors, which are recorded.
 
         The graph of a gradient consists of these operations, so that it can be differentiated
-        again. All arguments are Tensors but for `apply`, which computes an operation on Tensors.
+        again. All arguments except `apply` are Tensors; `apply` computes an operation on Tensors.
         Operators and NumPy's functions on Tensors are recorded as well. Anything that changes with
         the values of the inputs must be computed from them: a comparison by an operator, which the
         graph remembers, rather than by a function such as np.sign.
@@ -169,20 +169,24 @@ class Operation:
             )
         return self.backward(grad, needs, out, *inputs)
 
+    def require_average(self) -> None:
+        """Raise an AverageUndefinedError if the operation has no averaged Jacobian.
+
+        An average backward pass asks every operation before it computes anything.
+        """
+        if type(self).average_backward is Operation.average_backward:
+            raise AverageUndefinedError(
+                f"{type(self).__name__}: the operation has no kind, so its averaged Jacobian is "
+                "unknown; derive it from one of the kinds (Linear, Multilinear, Elementwise, "
+                "Selection, Smooth) or define average_backward"
+            )
+
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
         """Return J̄ᵀ grad for each input, with J̄ the Jacobian averaged from `start` to `end`."""
-        raise AverageUndefinedError(
-            f"{type(self).__name__}: the operation has no kind, so its averaged Jacobian is "
-            "unknown; derive it from one of the kinds (Linear, Multilinear, Elementwise, "
-            "Selection, Smooth) or define average_backward"
-        )
-
-    @property
-    def without_average(self) -> "Operation | None":
-        """The operation whose averaged Jacobian is unknown, this one or None."""
-        return self if type(self).average_backward is Operation.average_backward else None
+        self.require_average()
+        raise TypeError(f"{type(self).__name__}: the operation defines no average_backward")
 
 
 _BACKWARDS = frozenset(["backward", "derivative", "shares"])

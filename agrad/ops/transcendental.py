@@ -111,7 +111,7 @@ class LogAddExp(Selection):
     def recorded_backward(
         self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, y: Any
     ) -> Sequence[Any]:
-        # As `_lead`. What is infinite stays so, but finite elements may cease to be equal.
+        # As `_lead`. Infinities stay infinite, but finite elements may cease to be equal.
         infinite = np.isinf(x.data) & (x.data == y.data)
         lead = np.where(infinite, 0, x) - np.where(infinite, 0, y)
         return grad * apply(Sigmoid(), lead), grad * apply(Sigmoid(), -lead)

@@ -77,8 +77,8 @@ class AutomaticRate:
         """Restore the numbers from `state_dict`.
 
         Raises:
-            ValueError, TypeError: the state has other names, or what is not a number that is not
-                negative; nothing has changed.
+            ValueError, TypeError: the state has other names, or a value that is not a
+                nonnegative number; nothing has changed.
         """
         own = self.state_dict()
         if state.keys() != own.keys():

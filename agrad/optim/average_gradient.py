@@ -64,10 +64,10 @@ class AverageGradient(Optimizer):
     decay is applied first, in full, and is not part of Δ.
 
     Given a probe, a loss on a few examples of the batch, a step takes the difference ĝ - g from it,
-    and only the slope g from the whole batch. At last the step is verified: the loss it was
+    and only the slope g from the whole batch. Finally, the step is verified: the loss it was
     measured on is computed after it, and the step is cut to a quarter while that loss has risen by
-    more than rounding explains; after eight cuts it is left out. A measured step so costs one
-    forward and one backward pass of the batch, and of the probe three and two; without a probe,
+    more than rounding explains; after eight cuts it is left out. A measured step therefore costs
+    one forward and one backward pass of the batch, and of the probe three and two; without a probe,
     three and two of the batch.
 
     `step` needs the loss, or the losses, and frees their graphs. If no parameter has a gradient, it
@@ -302,7 +302,7 @@ class AverageGradient(Optimizer):
     def _verify(
         self, graphs: Losses, proposals: list[Proposal], decays: list[Array | None]
     ) -> None:
-        """Cut the updates until the loss they were measured on has not risen; at last, to zero."""
+        """Cut the updates until the loss they were measured on has not risen, to zero at worst."""
 
         def loss_after(updates: list[list[Array | None]]) -> Any:
             flats = [flat for flat, _, _ in proposals]
@@ -353,7 +353,7 @@ class AverageGradient(Optimizer):
             kernel(own, average, delta.array, *kept, self.smoothing)
 
     def _lengths(self, proposals: list[Proposal]) -> tuple[Any, Any]:
-        """Return the sum of squares of the proposed update, and that of the way so far."""
+        """Return the sums of squares of the proposed update and of the distance covered so far."""
         if self._rate is None:
             self._rate = AutomaticRate(self.base.lr, _typical_length(self.params))
         update = way = 0.0
@@ -392,7 +392,7 @@ class AverageGradient(Optimizer):
 
     @property
     def _interval(self) -> int:
-        """From this measured step, how many steps it is to the next, unless this one is cut."""
+        """The number of steps from a measured step to the next, unless that one is cut."""
         return 1 if self.automatic and self._steps < _CLIMB else self.every
 
     def _averages(
@@ -400,8 +400,8 @@ class AverageGradient(Optimizer):
     ) -> tuple[float, list[Array]]:
         """Compute the average gradients, cutting the updates until the loss at their end is finite.
 
-        Returns the factor by which the updates were cut, and the averages for each proposal. What
-        may have to be warned of is added to the checks.
+        Returns the factor by which the updates were cut, and the averages for each proposal.
+        Conditions to warn about are added to the checks.
         """
         cut = 1.0
         flats = [flat for flat, _, _ in proposals]
@@ -425,7 +425,7 @@ class AverageGradient(Optimizer):
                         check = partial(self._warn_unless, flat, average)
                         if is_array(finite):
                             checks.append((check, finite))
-                        else:  # while the averages are there, to name the parameter
+                        else:  # while the averages exist, to name the parameter
                             after(check, finite)
                 return cut, averages
         for _, _, delta in proposals:
@@ -490,7 +490,7 @@ class AverageGradient(Optimizer):
 
     @property
     def _smooths(self) -> bool:
-        """Whether the curvature that is measured is kept for later steps."""
+        """Whether the measured curvature is kept for later steps."""
         return self.every > 1 or self.smoothing > 0
 
     @property
@@ -532,7 +532,7 @@ class AverageGradient(Optimizer):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state from `state_dict`, given the same options and matching parameters.
 
-        An automatic rate continues from the saved one; if none was saved, it starts anew.
+        An automatic rate continues from the saved one; if none was saved, it starts afresh.
 
         Raises:
             ValueError: the state belongs to another rule, or to other parameters; nothing has
@@ -600,13 +600,12 @@ def _gathered(flat: Flat, grads: Mapping[Tensor, Array]) -> Array:
 def _ends(
     flats: list[Flat], updates: list[list[Array | None]], program: Program
 ) -> dict[Tensor, Array]:
-    """Return the recorded values plus updates, of which some have none for a `Flat`."""
+    """Return the recorded values plus the updates; some have no update for a `Flat`."""
     ends: dict[Tensor, Array] = {}
+    starts = program.starts()
     for flat, *own in zip(flats, *updates):
         end = flat.scratch("end")
-        at = flat.gather(
-            [program.start_of(p) if p in program.leaves else p.data for p in flat.tensors]
-        )
+        at = flat.gather([starts.get(p, p.data) for p in flat.tensors])
         for update in own:
             if update is not None:
                 at = np.add(at, update, out=end.array)

@@ -38,7 +38,7 @@ class Block:
     state: dict[str, Array] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        """Copy and pickle by any of pickle's protocols, of which old ones know no slots."""
+        """Support all of pickle's protocols; the old ones do not know slots."""
         return _restored, (self.flat, self.group, self.steps, self.state)
 
     @property

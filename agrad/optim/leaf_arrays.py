@@ -37,7 +37,7 @@ class LeafArrays:
         self._loose: dict[Tensor, Array] = {}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy or a pickle, whose arrays may come read-only."""
+        """Restore a copy or a pickle, whose arrays may be read-only."""
         vars(self).update(state)
         self._whole = {flat: owned(array) for flat, array in self._whole.items()}
 

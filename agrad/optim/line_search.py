@@ -19,7 +19,7 @@ GRANULARITIES = get_args(Granularity)
 class Proposal(NamedTuple):
     """The slopes of the loss by the leaves in a `Flat`, and the update proposed for them.
 
-    The slope g is the loss's gradient. The update may come of another one, such as a clipped one.
+    The slope g is the loss's gradient. The update may come from another, such as a clipped one.
     """
 
     flat: Flat

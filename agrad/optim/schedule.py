@@ -250,7 +250,7 @@ class OneCycleLR(Schedule):
     """One cycle: from a low rate up to `max_lr`, and down to almost 0.
 
     The momentum does not change, unlike in PyTorch by default. After `total_steps` the rate stays
-    as it is. With several parameter groups, `max_lr` is the peak of the highest rate; the ratios
+    constant. With several parameter groups, `max_lr` is the peak of the highest rate; the ratios
     stay the same.
 
     Args:

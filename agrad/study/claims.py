@@ -58,7 +58,7 @@ class Claim:
     Attributes:
         name: Its number, or a word.
         text: What the abstracts say.
-        measured: What is compared, and by which number.
+        measured: The number that the claim compares.
         quick: What the quick study leaves out.
         differs: How the test differs from the papers', as far as that is known.
         design: Returns the design, of the quick study or the full one.

@@ -1,4 +1,4 @@
-"""Designs: which jobs a study consists of, given what is known already."""
+"""Designs: which jobs a study consists of, given the known results."""
 
 import math
 from collections.abc import Iterable, Sequence

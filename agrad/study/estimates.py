@@ -1,4 +1,4 @@
-"""What a gradient, an average gradient and their rivals say of a step, beside what is true."""
+"""What a gradient, an average gradient and their rivals say of a step, beside the truth."""
 
 import tracemalloc
 from collections.abc import Callable

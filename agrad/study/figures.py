@@ -151,7 +151,7 @@ def curve_figure(
 
 
 def finding_figure(findings: Sequence[Finding]) -> Any:
-    """Return a Matplotlib figure of findings: seeds, medians, intervals, and what is claimed."""
+    """Return a Matplotlib figure of findings: seeds, medians, intervals and the claims."""
     figure = _figure(6.4, 0.8 + 0.5 * len(findings))
     axis = figure.subplots()
     shown = [v for f in findings for v in f.values if math.isfinite(v)]
@@ -178,7 +178,7 @@ def finding_figure(findings: Sequence[Finding]) -> Any:
     return figure
 
 
-# Of the palette above; what is undecided is grey.
+# From the palette above; undecided claims are grey.
 _OUTCOMES = {
     "holds": "#009e73",
     "partly": "#e69f00",
@@ -216,7 +216,7 @@ def _logarithmic(axis: Any) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     low, high = axis.dataLim.intervaly
-    if 0 < low <= high < low * (1 + 1e-6):  # equal up to rounding, which is no range of an axis
+    if 0 < low <= high < low * (1 + 1e-6):  # equal up to rounding, so not a range for an axis
         axis.set_ylim(low / 2, high * 2)
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

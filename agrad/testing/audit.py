@@ -44,7 +44,7 @@ class Terms(NamedTuple):
 
 
 def audit(owner: str, out: Tensor, moves: Mapping[Tensor, Array] | None = None) -> Terms:
-    """Audit each operation of a graph, and return the magnitudes of what is summed.
+    """Audit each operation of a graph, and return the magnitudes of the terms summed.
 
     Args:
         owner: The name of the check, for error messages.

@@ -293,7 +293,7 @@ class Plan:
         program = fuse_dense(Program(result.source, tape.operations, tape.leaves))
         values = program.recorded.values
         self.first: Run | None = program.recorded
-        self.differentiable, self.without_average = result.requires_grad, program.without_average()
+        self.differentiable = result.requires_grad
         # Objects of the recording call must not live as long as the plan.
         program.nodes, program.leaves, program.recorded = [], {}, Run([], {})
         self.program, self.size = program, len(values)
@@ -306,13 +306,10 @@ class Plan:
         self._wanting = wanting(self.leaves)
         self._kinds = [(leaf.shape, leaf.dtype) for leaf in self.leaves]
         self._arrays: Values = [None] * len(self.leaves)
-        offset = self.inputs.stop - len(self.leaves)
+        self._sources = dict(enumerate(self.parents, self.inputs.stop - len(self.leaves)))
         stacks = [step for step in program.backwards if isinstance(step, StackStep)]
-        runs = {step.between: [slot - offset for slot in step.slots[1:]] for step in stacks}
-        # Arguments and constants are no leaves.
-        last = len(self.leaves) - 1
-        self._runs = {slot: run for slot, run in runs.items() if 0 <= min(run) <= max(run) <= last}
-        self._places = self._gradient_places()
+        self._runs = {step.between: step.slots[1:] for step in stacks}
+        self._places = GradientPlaces(self._sources, self._runs)
         self.has_stray_views = True
 
     def leaf_arrays(self) -> list[Array] | None:
@@ -325,15 +322,12 @@ class Plan:
             if [(array.shape, array.dtype) for array in arrays] != self._kinds:
                 return None
             self.has_stray_views = any(map(is_stray_view, self.leaves))
-            self._places = self._gradient_places()
+            self._places = GradientPlaces(self._sources, self._runs)
             self._arrays = arrays  # last, for other threads
         modes = [
             module.training == mode and not module.backward_hooks for module, mode in self._modes
         ]
         return arrays if all(modes) and wanting(self.leaves) == self._wanting else None
-
-    def _gradient_places(self) -> GradientPlaces:
-        return GradientPlaces(self.parents, [*self._runs.values()])
 
     def run(self, name: str, inputs: Values, start: Run | None = None) -> Run:
         """Run the program; the last run of that name releases its arrays one by one."""
@@ -343,11 +337,7 @@ class Plan:
 
     def sweep(self, grad: Array, start: Run, end: Run) -> Gradients:
         """Return the gradients of the inputs."""
-        places: Values = [None] * self.size
-        arrays, wholes = self._places.arrays()
-        places[self.inputs.stop - len(self.leaves) : self.inputs.stop] = arrays
-        for slot, whole in zip(self._runs, wholes):
-            places[slot] = whole
+        places = self._places.arrays(self.size)
         return list(map(as_array, self.program.sweep(grad, start, end, places)[self.inputs]))
 
 
@@ -369,10 +359,8 @@ class Replay(Operation):
         self.start: Run | None = None
         self.runs: dict[int, tuple[Run, weakref.ref[Array]]] = {}
 
-    @property
-    def without_average(self) -> Operation | None:
-        """The first operation of the plan whose averaged Jacobian is unknown, or None."""
-        return self.plan.without_average
+    def require_average(self) -> None:
+        self.plan.program.require_averages(self.start)
 
     def forward(self, *inputs: Array) -> Array:
         plan, first = self.plan, self.first

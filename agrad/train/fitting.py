@@ -145,29 +145,14 @@ def fit(
         patience = integer("fit", "patience", patience, least=1)
     if checkpoint_every is not None:
         checkpoint_every = integer("fit", "checkpoint_every", checkpoint_every, least=1)
-        if checkpoints is None:
-            raise ValueError("fit: checkpoint_every needs a folder of checkpoints")
-    if checkpoints is not None and optimizer.ranks is not None:
-        raise ValueError(
-            "fit: checkpoints are for one process; over several ranks save them on rank 0 in a "
-            "loop of your own, see agrad.distributed"
-        )
     monitored = validation is not None or patience is not None
     mode = _checked_mode(monitor, mode, metrics, validation)
     _check_validation(validation, epochs)
     _check_schedule(optimizer, schedule, mode if monitored else "min")
     batches = _batches(train_data, batch_size, epochs)
     length = len(batches) if hasattr(batches, "__len__") else None
-    if decay is None and length is None:
-        decay = 0.0
-    decay = checked_decay("fit", optimizer, decay)
-    if decay and length is None:
-        raise ValueError(f"fit: decay={decay} needs train_data that has a length")
-    if checkpoints is not None and not isinstance(batches, _Resumable):
-        raise ValueError(
-            "fit: checkpoints need train_data that can resume, a pair of arrays, Batches or "
-            f"Prefetch, got a {type(batches).__name__}"
-        )
+    decay = _checked_decay(optimizer, decay, length)
+    _check_checkpoints(checkpoints, checkpoint_every, optimizer, batches)
     training = Training(model, optimizer, epochs, BestWeights(model, mode, min_delta))
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "fit": training}
     optional = {"schedule": schedule, "batches": batches, "validation": validation}
@@ -220,7 +205,7 @@ def fit(
 def _end_epoch(
     training: Training, validation: Evaluation | None, monitor: str, patience: int | None
 ) -> float | None:
-    """Record the end of an epoch, and return what is monitored; None if nothing is."""
+    """Record the end of an epoch, and return the monitored value, or None."""
     training.add_epoch(validation)
     if validation is None and patience is None:
         return None
@@ -335,7 +320,7 @@ def _batches(train_data: Any, batch_size: int | None, epochs: int) -> Any:
 
 
 def _checked_mode(monitor: str, mode: str | None, metrics: Metrics, validation: Any) -> str:
-    """Return the mode, by default the one that suits what is monitored."""
+    """Return the mode, by default the one that suits the monitored value."""
     known = ["loss"]
     if validation is not None:
         known += ["accuracy", *named_metrics("fit", metrics)]
@@ -348,6 +333,35 @@ def _checked_mode(monitor: str, mode: str | None, metrics: Metrics, validation: 
     if mode not in ("min", "max"):
         raise ValueError(f'fit: mode must be "min" or "max" to monitor {monitor!r}, got {mode!r}')
     return mode
+
+
+def _checked_decay(optimizer: Optimizer, decay: float | None, length: int | None) -> float:
+    """Return the share of the decay, 0 by default if the number of batches is unknown."""
+    if decay is None and length is None:
+        decay = 0.0
+    decay = checked_decay("fit", optimizer, decay)
+    if decay and length is None:
+        raise ValueError(f"fit: decay={decay} needs train_data that has a length")
+    return decay
+
+
+def _check_checkpoints(
+    folder: str | os.PathLike[str] | None, every: int | None, optimizer: Optimizer, batches: Any
+) -> None:
+    if folder is None:
+        if every is not None:
+            raise ValueError("fit: checkpoint_every needs a folder of checkpoints")
+        return
+    if optimizer.ranks is not None:
+        raise ValueError(
+            "fit: checkpoints are for one process; over several ranks save them on rank 0 in a "
+            "loop of your own, see agrad.distributed"
+        )
+    if not isinstance(batches, _Resumable):
+        raise ValueError(
+            "fit: checkpoints need train_data that can resume, a pair of arrays, Batches or "
+            f"Prefetch, got a {type(batches).__name__}"
+        )
 
 
 def _check_schedule(optimizer: Optimizer, schedule: Schedule | None, mode: str) -> None:

@@ -153,7 +153,7 @@ class _Step:
         )
         own = mapped(lambda tensor: tensor.data[share.rows].copy(), x)
         function = partial(mean_loss, loss_function)
-        # Draws of its own on each rank, which leave the generators of all ranks in one state.
+        # Each rank has its own draws, which leave the generators of all ranks in one state.
         with random.seeded(int(random.generator().integers(2**63)), ranks.rank):
             loss, rows = self._losses(function, own, targets[share.rows].copy(), share.first)
         value = optimizer.step(

@@ -1,4 +1,4 @@
-"""A training in progress: what it has measured, and what is called as it goes on."""
+"""A training in progress: what it has measured, and its callbacks."""
 
 import math
 from collections.abc import Mapping

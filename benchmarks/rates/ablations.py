@@ -97,7 +97,7 @@ def table(rows: list[Row]) -> Iterator[str]:
 
 
 def reference(name: str) -> str:
-    """Return what a method is compared with: the step as it is, at fixed rates or at its own."""
+    """Return the method to compare with: the unchanged step, at fixed rates or at its own."""
     return "fixed: as it is" if name.startswith("fixed") else AUTO
 
 

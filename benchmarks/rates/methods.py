@@ -256,7 +256,7 @@ class Extrapolated(Losses):
         found: dict[Any, Any] = {}
         for program in self._programs:
             to = ends(program)
-            starts = {leaf: program.start_of(leaf) for leaf in to}
+            starts = program.starts()
 
             def path(share: float, to: Any = to, starts: Any = starts) -> dict[Any, Any]:
                 return {leaf: (1 - share) * starts[leaf] + share * to[leaf] for leaf in to}

@@ -55,8 +55,8 @@ def kernel(
 ) -> "Callable[[Callable[[*Arguments], Result]], Kernel[*Arguments, Result]]":
     """Compile a function of arrays with Numba when it is first called.
 
-    The compiled code releases the GIL and is cached on disk, see `cache_folder`. If what is cached
-    is damaged, it is dropped and the function compiled again.
+    The compiled code releases the GIL and is cached on disk, see `cache_folder`. A damaged
+    cache entry is dropped and the function compiled again.
 
     Args:
         signature: The arguments' types, as in `"const real[:, :], int64, real[:]"`. `real`

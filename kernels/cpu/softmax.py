@@ -390,7 +390,7 @@ def _columns(rows: Array, scratch: Array) -> Array:
 
 @called
 def _lay_out(rows: Array, columns: Array) -> None:
-    """Copy a block to its columns; those of a long row are padded with -inf, which is no class."""
+    """Copy a block to its columns; those of a long row are padded with -inf, which no class has."""
     flat, between = columns.reshape(-1), len(rows)
     for i in range(len(rows)):
         for j in range(rows.shape[1]):

@@ -265,6 +265,27 @@ def f():
     assert code == {7, 10, 12}
 
 
+def test_blank_lines_and_names_of_files_do_not_count() -> None:
+    log = """commit 12 Add a line
+
+diff --git a/a.py b/a.py
+--- a/a.py
++++ b/a.py
+@@ -1,2 +1,4 @@
+ x = 1
+-y = 1
++y = 2
++
++z = 3
+commit 34 Remove it
+--- a/a.py
++++ b/a.py
+-z = 3
+-
+"""
+    assert engine_lines.growth(log) == {"12 Add a line": 1, "34 Remove it": -1}
+
+
 def test_a_phase_is_traced_in_the_files_of_agrad_alone() -> None:
     run = trace_calls.phases()
     for phase in run.values():

@@ -12,7 +12,7 @@ _drawn: dict[int, bytes] = {}
 
 @pytest.fixture(autouse=True)
 def each_kind_of_figure_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save the first drawing with so many panels for each figure that has as many."""
+    """Save the first drawing of each number of panels for all figures with as many."""
 
     def png(figure: Any) -> bytes:
         panels = len(figure.axes)

@@ -1,4 +1,4 @@
-"""`agrad train`, `predict` and `evaluate` on data of one's own."""
+"""`agrad train`, `predict` and `evaluate` on the user's own data."""
 
 import csv
 import json

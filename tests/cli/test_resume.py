@@ -1,4 +1,4 @@
-"""`agrad train --resume`: a run goes on as if nothing had stopped it, whatever it was."""
+"""`agrad train --resume`: a run continues as if nothing had stopped it, whatever did."""
 
 import errno
 import json
@@ -148,7 +148,7 @@ def test_a_run_killed_again_and_again_loses_nothing() -> None:
 
 @contextmanager
 def files_limited_to(size: int) -> Iterator[None]:
-    """Let every write beyond `size` fail as on a full disk."""
+    """Make every write beyond `size` fail as on a full disk."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -232,7 +232,7 @@ def test_where_all_checkpoints_are_damaged_they_are_named(tmp_path: Path) -> Non
     assert one_line(result, "all checkpoints are damaged", "00000000", "00000002")
 
 
-# -- what is refused -------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

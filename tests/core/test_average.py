@@ -500,7 +500,7 @@ def test_an_average_with_a_kink_at_equal_ends_is_of_first_order_only() -> None:
 
 
 def test_elu_has_second_order_though_its_second_derivative_jumps() -> None:
-    """All inputs of the first ELU cross its kink: the error is no even function, but O(Δ²)."""
+    """All inputs of the first ELU cross its kink: the error is not an even function, but O(Δ²)."""
     x = ag.tensor(np.zeros(4), requires_grad=True)
     direction = np.random.default_rng(0).normal(size=4)
 

@@ -122,14 +122,16 @@ def test_gradients_of_a_run_have_one_place_if_the_leaves_lie_in_its_order() -> N
     flat, other = Flat(tensors[1:]), Flat(tensors[:1])
     assert flat.adopt().size == 5
     assert other.adopt().size == 6
-    places = GradientPlaces(tensors, [[1, 2], [2, 1], [1, 3], [0, 1], [0]])
-    arrays, wholes = places.arrays()
+    runs = {5: [1, 2], 6: [2, 1], 7: [1, 3], 8: [0, 1], 9: [0], 4: [1, 10]}
+    arrays = GradientPlaces(dict(enumerate(tensors)), runs).arrays(11)
+    wholes = arrays[5:10]
+    assert arrays[4] is arrays[10] is None
     assert [whole is not None for whole in wholes] == [True, False, False, False, True]
     for whole, numbers in ((wholes[0], (1, 2)), (wholes[-1], (0,))):
         whole[...] = np.arange(whole.size)
         parts = [arrays[number].ravel() for number in numbers]
         np.testing.assert_array_equal(np.concatenate(parts), whole)
-    assert GradientPlaces(leaves(), [[0, 1]]).arrays() == ([None] * 4, [None])
+    assert GradientPlaces(dict(enumerate(leaves())), {4: [0, 1]}).arrays(5) == [None] * 5
 
 
 def test_parts_are_joined_only_if_they_lie_one_behind_the_other() -> None:
@@ -361,7 +363,7 @@ def test_gradients_accumulate_over_captured_calls() -> None:
 
 
 def assert_alike(left: list[Any], right: list[Any], stacks: bool) -> None:
-    """Compare arrays bit for bit, or, of stacks of layers, but for some roundings."""
+    """Compare arrays bit for bit, or, for stacks of layers, up to some roundings."""
     for one, other in zip(left, right):
         tolerance = 1e-5 * np.abs(other).max() if stacks else 0
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
@@ -392,7 +394,7 @@ def test_a_weight_of_two_layers_gets_both_gradients(stacks: bool) -> None:
 
 
 def test_the_first_average_after_plain_steps(stacks: bool) -> None:
-    """What an activation was computed of is not kept by then, and is computed anew."""
+    """The input of an activation is not kept by then, and is computed again."""
     results = []
     for captured in False, True:
         model = network()

@@ -619,7 +619,7 @@ def test_assigned_values_leave_the_recorded_graph_as_it_was() -> None:
     x = weights(1, 2)
     loss = (x * x).sum()
     x.data = [10, 20]
-    x.data[0] = 30  # the new array is no one else's
+    x.data[0] = 30  # nobody else has the new array
     loss.average_backward({x: [1.0, 1.0]}, retain_graph=True)
     loss.backward()
     np.testing.assert_array_equal(x.grad, [2, 4])

@@ -940,7 +940,7 @@ CONSTANTS: dict[str, Callable[[ag.Tensor, Array], ag.Tensor]] = {
 
 @pytest.mark.parametrize("use", [*CONSTANTS])
 def test_constants_of_an_operation_may_change_after_its_use(use: str) -> None:
-    """Buffers are filled anew while a graph lives: what an operation holds must be its own."""
+    """Buffers are refilled while a graph lives, so an operation must own what it holds."""
     grads = []
     for change in (False, True):
         x = ag.tensor(np.array([-2.0, 0.5, 3.0]), requires_grad=True)

@@ -1,4 +1,4 @@
-"""Wrong input: each error names the operation, the argument and what is wrong with it.
+"""Wrong input: each error names the operation, the argument and its fault.
 
 Nothing may have changed when it is raised: gradients are what they were, and graphs still sweep.
 """
@@ -22,7 +22,7 @@ x45 = ag.tensor(rng.normal(size=(2, 4, 5, 5)))
 w45 = ag.tensor(rng.normal(size=(6, 4, 3, 3)))
 integers = ag.tensor([1, 2])
 
-# What is called, the error, and parts of its message in any order.
+# The call, the error, and parts of its message in any order.
 OPERATIONS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "add": (lambda: x23 + x34, ValueError, ["(2,3)", "(3,4)"]),
     "power": (lambda: x23 ** ag.tensor(np.ones((3, 3))), ValueError, ["(2,3)", "(3,3)"]),

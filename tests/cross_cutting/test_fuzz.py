@@ -28,7 +28,7 @@ def test_a_damaged_file_is_refused_or_valid_in_little_memory(name: str, tmp_path
                 assert tracemalloc.get_traced_memory()[1] - before < 2**23
     finally:
         tracemalloc.stop()
-    assert 15 < sum(verdicts) < 385  # what is always refused, or never, would test nothing
+    assert 15 < sum(verdicts) < 385  # files always refused, or never, would test nothing
 
 
 def refuse(path: Path) -> None:

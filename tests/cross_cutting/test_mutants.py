@@ -1,4 +1,4 @@
-"""The faults of the mutation check fit the source as it is, and the suite has found every one."""
+"""The faults of the mutation check fit the present source, and the suite has found every one."""
 
 import ast
 from functools import cache

@@ -55,7 +55,7 @@ class Machine(RuleBasedStateMachine):
     Attributes:
         leaves: by name, those that require a gradient and those that do not.
         values: results that are alive, each beside its expression.
-        present: by name, the expression of a leaf's present array; made anew when it changes.
+        present: by name, the expression of a leaf's present array; made again when it changes.
         grads: what `.grad` should be, where it is not None; likewise `average_grads`.
     """
 

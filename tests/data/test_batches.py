@@ -61,7 +61,7 @@ def test_drop_last_leaves_out_only_a_short_batch(examples: int, batch_size: int)
 
 @given(examples=st.integers(1, 30), settings=SETTINGS)
 def test_drop_last_changes_no_order(examples: int, settings: dict[str, Any]) -> None:
-    """Every epoch has the batches that it has without, but for the short one at its end."""
+    """Every epoch has the same batches as without `drop_last`, except the short one at its end."""
     size = settings["batch_size"]
     if examples < size:
         return

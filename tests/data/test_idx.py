@@ -1,4 +1,4 @@
-"""The IDX format: what is written comes back, and damaged files are refused."""
+"""The IDX format: written arrays come back, and damaged files are refused."""
 
 import gzip
 import struct

@@ -194,7 +194,7 @@ def test_a_damaged_gzip_file_is_corrupt_or_gives_the_same(path: Path, data: Any)
 
 @given(data=st.data())
 def test_a_damaged_tar_file_is_corrupt_or_has_all_reviews(path: Path, data: Any) -> None:
-    # Nothing protects a content in itself: only gzip's checksum does, which is made anew here.
+    # Only gzip's checksum protects the contents, and it is recomputed here.
     try:
         corpus = read(path, damaged(data, whole()))
     except CorruptDataError:

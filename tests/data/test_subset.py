@@ -49,7 +49,7 @@ def test_the_seed_the_epoch_and_the_batch_determine_what_a_data_set_draws(wrap: 
     assert listed(wrap(Batches(Noisy(), batch_size=3, seed=1)), 9) == expected
     assert ag.random.get_state() == before
     noise = np.concatenate([np.subtract(x, np.expand_dims(y, 1)) for x, y in expected])
-    assert len(np.unique(noise.round(9))) == noise.size  # every epoch and batch draws anew
+    assert len(np.unique(noise.round(9))) == noise.size  # every epoch and batch has new draws
     assert sorted(np.concatenate([labels for _, labels in expected[:3]])) == list(range(7))
 
 

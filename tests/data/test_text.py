@@ -91,7 +91,7 @@ def test_a_vocabulary_is_its_words(tmp_path_factory: Any, words: list[str]) -> N
     vocabulary = Vocabulary(words)
     try:
         ag.save(path, {"words": vocabulary.words})
-    except UnicodeEncodeError:  # half of a surrogate pair is no text
+    except UnicodeEncodeError:  # half of a surrogate pair is not text
         assert any(0xD800 <= ord(c) <= 0xDFFF for word in words for c in word)
         return
     restored = Vocabulary(ag.load(path)["words"])

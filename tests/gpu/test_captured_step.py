@@ -619,7 +619,7 @@ def test_a_step_that_cannot_be_rehearsed_is_made_as_it_is(launches: list[Any]) -
 
 
 def falls_back(make_model: Any) -> list[Warning]:
-    """Run a few steps, and return what is warned of, once."""
+    """Run a few steps, and return the one warning."""
     messages: list[Any] = []
 
     def steps(step: Any, model: Any, optimizer: Any) -> Losses:

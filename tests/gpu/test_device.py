@@ -504,7 +504,7 @@ def trained(make_optimizer: Callable[[Any], Any], device: str) -> tuple[list[flo
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_is_the_same_everywhere(name: str) -> None:
-    """Wholly on the device: its arrays would refuse what is not."""
+    """Wholly on the device: its arrays would refuse anything else."""
     losses, state, _ = trained(OPTIMIZERS[name], "cpu")
     others, moved, moments = trained(OPTIMIZERS[name], "cuda")
     assert others == losses
@@ -542,7 +542,7 @@ def test_what_waits_for_the_gpu_in_a_step(
     forward = ag.capture(model) if capture else model
     images, labels = (move(array[:64], "cuda") for array in digits())
     labels %= 5
-    for _ in range(3):  # what is made once is there from the second step on
+    for _ in range(3):  # arrays made once exist from the second step on
         with fake_cupy.waits() as noted:
             train_step(forward, optimizer, images, labels)
     assert noted == expected
@@ -658,7 +658,7 @@ def test_states_go_to_a_file_and_back(tmp_path: Path) -> None:
         assert {p.device for p in model.parameters()} == {"cuda:0"}
 
 
-# -- what is missing, and what fails ---------------------------------------------------------------
+# -- missing parts, and failures -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def no_capture_is_left_open() -> Iterator[None]:
 
 
 class Recording:
-    """A stream and a pool, and what is recorded by them."""
+    """A stream and a pool, and their recording."""
 
     def __init__(self, cupy: Any) -> None:
         self.cuda = cupy.cuda
@@ -86,7 +86,7 @@ def test_cupy_has_what_the_stand_in_has(name: str) -> None:
         found = getattr(found, part)
 
 
-# -- what is recorded ------------------------------------------------------------------------------
+# -- recordings ------------------------------------------------------------------------------------
 
 
 def test_nothing_is_done_before_the_launch(record: Recording) -> None:
@@ -208,7 +208,7 @@ def test_single_numbers_of_kernels_stay_on_the_device(record: Recording) -> None
         assert finite.item() == np.isfinite(value)
 
 
-# -- what is refused -------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------------
 
 LOOKS: dict[str, Callable[[Any], Any]] = {
     "item": lambda x: x[0].item(),

@@ -246,7 +246,7 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def compare_windows(
     family: str, axes: int, inputs: tuple[Array, ...], options: dict[str, Any]
 ) -> None:
-    """Compare a family's function for so many axes with PyTorch's, the inputs in some layout.
+    """Compare a family's function for `axes` axes with PyTorch's, the inputs in some layout.
 
     Sums of a few dozen products, in any order: 1e-12 of the largest element leaves a factor of a
     hundred above what float64's eps explains, and 1e-5 above float32's.
@@ -283,7 +283,7 @@ def test_transposed_convolution(dtype: Any, data: Any, drawn: Any) -> None:
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a tile be some rows of these images, or some of the smaller images."""
+    """Make a tile some rows of these images, or some of the smaller images."""
     monkeypatch.setattr(planes, "_BUFFER_BYTES", 2**14)
     planes.layout.cache_clear()
     yield

@@ -1,12 +1,12 @@
 """Weights go to and come from PyTorch by name, in safetensors files: every layer that both have."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from layer_examples import IN_PYTORCH, draw, first, inputs_of, layers_in, layers_of_nn, make
 from pytorch import needs_torch, torch
 from source_tree import ROOT
 
@@ -14,58 +14,6 @@ import agrad as ag
 from agrad import nn
 
 pytestmark = needs_torch
-
-# Every layer with weights or statistics that both have, and the shape of its input.
-LAYERS = {
-    "BatchNorm1d(5)": (4, 5, 3),
-    "BatchNorm2d(5)": (4, 5, 3, 2),
-    "BatchNorm3d(5)": (4, 5, 2, 3, 2),
-    "Conv1d(4, 6, 3, groups=2)": (2, 4, 9),
-    "Conv2d(4, 6, (3, 5))": (2, 4, 9, 7),
-    "Conv3d(4, 6, (2, 3, 1), groups=2)": (2, 4, 3, 5, 4),
-    "ConvTranspose1d(4, 6, 3, stride=2)": (2, 4, 9),
-    "ConvTranspose2d(4, 6, (3, 2), groups=2)": (2, 4, 5, 3),
-    "ConvTranspose3d(4, 6, (2, 3, 1))": (2, 4, 3, 5, 3),
-    "GRU(3, 4, num_layers=2, bidirectional=True)": (5, 2, 3),
-    "GRUCell(3, 4)": (2, 3),
-    "GroupNorm(2, 6)": (3, 6, 4),
-    "InstanceNorm1d(5, affine=True, track_running_stats=True)": (3, 5, 4),
-    "InstanceNorm2d(5, affine=True, track_running_stats=True)": (3, 5, 4, 2),
-    "InstanceNorm3d(5, affine=True, track_running_stats=True)": (3, 5, 2, 4, 2),
-    "LSTM(3, 4, num_layers=2, bidirectional=True)": (5, 2, 3),
-    "LSTMCell(3, 4)": (2, 3),
-    "LayerNorm((4, 5))": (3, 4, 5),
-    "Linear(5, 3)": (4, 5),
-    "PReLU(5)": (3, 5, 4),
-    "RMSNorm(5)": (4, 5),
-    "RNNCell(3, 4, nonlinearity='relu')": (2, 3),
-    "RNN(3, 4, num_layers=2, bias=False)": (5, 2, 3),
-    "TransformerEncoder(TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)": (2, 5, 8),
-}
-# These take other inputs, or none.
-OTHERS = {
-    "Embedding(7, 3)": lambda: (np.array([[1, 2], [6, 0]]),),
-    "MultiheadAttention(8, 2, add_bias_kv=True)": lambda: (draw((5, 2, 8)),) * 3,
-    "MultiheadAttention(8, 2, kdim=3, vdim=4)": lambda: tuple(
-        draw((5, 2, length)) for length in (8, 3, 4)
-    ),
-    "TransformerDecoder(TransformerDecoderLayer(8, 2, 16), 2)": lambda: (
-        *(draw((4, 2, 8)), draw((5, 2, 8))),
-    ),
-}
-TEXTS = [*LAYERS, *OTHERS]
-STATELESS = {
-    *("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "MaxPool1d", "MaxPool2d"),
-    *("AdaptiveAvgPool3d", "AvgPool3d", "MaxPool3d", "MaxUnpool3d"),
-    *("ELU", "GELU", "GLU", "Hardswish", "LeakyReLU", "LogSoftmax", "Mish", "ReLU", "SELU"),
-    *("SiLU", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh"),
-    *("Dropout1d", "Dropout2d", "Dropout3d"),
-    *("CosineSimilarity", "Dropout", "Flatten", "Identity", "PairwiseDistance", "Unflatten"),
-    *("CircularPad1d", "CircularPad2d", "ConstantPad1d", "ConstantPad2d", "ReflectionPad1d"),
-    *("ReflectionPad2d", "ReplicationPad1d", "ReplicationPad2d", "ZeroPad1d", "ZeroPad2d"),
-    *("MaxUnpool1d", "MaxUnpool2d", "Upsample"),
-}
-CONTAINERS = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential"}
 
 
 def mlp(nn: Any) -> Any:
@@ -117,14 +65,6 @@ MODELS: dict[str, tuple[Callable[[Any], Any], Any]] = {
 }
 
 
-def draw(shape: tuple[int, ...]) -> Any:
-    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
-
-
-def first(result: Any) -> Any:
-    return result[0] if isinstance(result, tuple) else result
-
-
 def require_equal(ours: Any, theirs: Any, inputs: tuple[Any, ...]) -> None:
     with ag.no_grad(), torch.no_grad():
         found = first(ours(*inputs)).data
@@ -155,10 +95,11 @@ def exchange(build: Callable[[Any], Any], inputs: tuple[Any, ...], folder: Path)
     require_equal(other, theirs, inputs)
 
 
-@pytest.mark.parametrize("text", TEXTS)
+# PyTorch warns that even kernels cost it a copy.
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("text", IN_PYTORCH)
 def test_layers_exchange_weights(text: str, tmp_path: Path) -> None:
-    inputs = OTHERS[text]() if text in OTHERS else (draw(LAYERS[text]),)
-    exchange(lambda module: eval(text, vars(module)), inputs, tmp_path)
+    exchange(lambda module: make(module, text), inputs_of(text), tmp_path)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -168,13 +109,7 @@ def test_models_exchange_weights(name: str, tmp_path: Path) -> None:
 
 
 def test_every_layer_that_pytorch_has_too_is_tested() -> None:
-    common = {
-        name
-        for name, kind in vars(nn).items()
-        if isinstance(kind, type) and hasattr(torch.nn, name) and not name.endswith("Loss")
-    }
-    tested = {name for name in common if any(re.search(rf"\b{name}\(", text) for text in TEXTS)}
-    assert common - tested == STATELESS | CONTAINERS
+    assert layers_in(IN_PYTORCH) == {name for name in layers_of_nn() if hasattr(torch.nn, name)}
 
 
 def test_lists_of_parameters_have_pytorchs_names() -> None:

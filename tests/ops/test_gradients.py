@@ -16,7 +16,7 @@ import agrad as ag
 import agrad.ops
 from agrad.backend import Array
 from agrad.core.program import Node, topological_order
-from agrad.errors import CaptureError, HigherDerivativeError
+from agrad.errors import AverageUndefinedError, CaptureError, HigherDerivativeError
 from agrad.ops import ctc, matrix
 from agrad.ops.operation import Operation
 from agrad.testing import check_gradients
@@ -78,7 +78,8 @@ def concrete_operations() -> Iterator[type[Operation]]:
 @pytest.mark.parametrize("operation", list(concrete_operations()), ids=lambda op: op.__qualname__)
 def test_every_operation_is_tested(operation: type[Operation]) -> None:
     if operation in WITHOUT_AVERAGE:
-        assert operation().without_average is not None
+        with pytest.raises(AverageUndefinedError):
+            operation().require_average()
     else:
         assert operation in {entry.operation for entry in OPERATIONS.values()}, (
             "add it to agrad/testing/strategies/_operations"

@@ -387,7 +387,7 @@ def test_what_tells_nothing_leaves_the_curvature():
 
 def test_memory_for_measuring_alone_is_given_back():
     def kept(every):
-        """What is allocated after a measured step, in units of the parameters."""
+        """The memory allocated after a measured step, in units of the parameters."""
         tracemalloc.start()
         try:
             model = nn.Linear(300, 300)
@@ -592,7 +592,7 @@ def test_the_rate_warms_itself_up(base, every):
 
 
 def test_a_start_that_is_too_high_does_no_harm():
-    """The rate falls to a tenth of its start, and what is still too much is cut."""
+    """The rate falls to a tenth of its start, and a step that is still too long is cut."""
     theta = scalar([1.0, -2.0, 3.0])
     optimizer = optim.AverageGradient(optim.Adam([theta], lr=100.0), lr="auto")
     losses = []
@@ -643,7 +643,7 @@ def test_a_cosine_floor_needs_a_fixed_rate():
     optim.CosineAnnealingLR(optimizer, 10)
 
 
-# -- what is kept, and what is left behind ---------------------------------------------------------
+# -- memory that is kept, and memory that is released ----------------------------------------------
 
 
 def test_steps_that_are_measured_each_by_itself_keep_only_the_base_rules_state():

@@ -1,4 +1,4 @@
-"""What is built and installed, and what `import agrad` costs."""
+"""The built and installed package, and the cost of `import agrad`."""
 
 import configparser
 import importlib.metadata

@@ -269,7 +269,7 @@ def _set(array: np.ndarray, index: tuple[Any, ...], value: Any) -> None:
 
 
 def _wrapped(array: np.ndarray, index: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return an index as CuPy reads it: what is out of range in its arrays is wrapped around."""
+    """Return an index as CuPy reads it: its arrays wrap around where they are out of range."""
     axis, parts = 0, []
     spans = [_span(part) for part in index]
     for part, span in zip(index, spans):
@@ -452,7 +452,7 @@ def make() -> SimpleNamespace:
 
 @contextmanager
 def installed() -> Iterator[SimpleNamespace]:
-    """Let `import cupy`, and agrad's kernels for GPUs, give the stand-ins inside the block."""
+    """Make `import cupy` and agrad's kernels for GPUs the stand-ins inside the block."""
     module = make()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", module)

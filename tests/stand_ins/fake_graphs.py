@@ -1,4 +1,4 @@
-"""Streams of a device that is not there, and CUDA graphs of what is done on them.
+"""Streams of an imaginary device, and CUDA graphs of the work on them.
 
 Whatever computes goes through `perform`: on a stream that captures it is recorded in place of being
 done, by the memory that it reads and writes. A launch does it on that memory, with what is there by
@@ -112,7 +112,7 @@ class Stream:
             look("synchronize")
 
     def begin_capture(self, mode: int | None = None) -> None:
-        """Record from now on what is issued on this stream."""
+        """Record the work issued on this stream from now on."""
         global _capturing
         if self is _DEFAULT:
             raise RuntimeError("cannot capture on the default (legacy) stream")
@@ -204,7 +204,7 @@ _VALUES = np.ndarray | np.generic
 
 
 def mapped(kind: Any, change: Callable[[Any], Any], value: Any) -> Any:
-    """Return `value` with what is of that kind changed; in lists, tuples and dicts too."""
+    """Return `value` with every object of that kind changed, in lists, tuples and dicts too."""
     if isinstance(value, kind):
         return change(value)
     if type(value) in (list, tuple):
@@ -298,7 +298,7 @@ class Trial:
         """Copies and originals, by the copies' ids."""
 
     def copied(self, value: Any) -> Any:
-        """Return what is to be called with in place of `value`."""
+        """Return the argument to call with in place of `value`."""
         return mapped(np.ndarray, self._copy, value)
 
     def _copy(self, array: np.ndarray) -> np.ndarray:
@@ -348,7 +348,7 @@ class Graph:
         """Do it all in its order.
 
         Raises:
-            CUDARuntimeError: a stream captures, or there is no such memory any more.
+            CUDARuntimeError: a stream captures, or the memory is gone.
         """
         recorded = self._recorded
         if _capturing is not None:

@@ -21,7 +21,7 @@ class MemoryPool:
         """Stand for what `using_allocator` is given; no array of NumPy's is made by it."""
 
     def free_all_blocks(self) -> None:
-        """Give back what is free; what is not is noted as `left`."""
+        """Give back free memory; note the rest as `left`."""
         own = [memory for memory in _known.values() if memory.pool() is self]
         self.left = [memory for memory in own if memory.freed is None]
         for memory in own:
@@ -68,7 +68,7 @@ class Memory:
         root: that array.
         pool: a weak reference to the pool it is of.
         taken: when that was.
-        freed: when the owner on the device was gone, None as long as it is there.
+        freed: when the owner on the device was gone, None while it exists.
     """
 
     def __init__(self, root: np.ndarray) -> None:

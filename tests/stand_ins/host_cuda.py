@@ -30,7 +30,7 @@ class HostCupy(ModuleType):
         super().__init__("cupy")
         self.libraries = libraries
         self.largest_grid = 2**16
-        """Grids beyond it are cut: kernels must loop over what is left."""
+        """Larger grids are cut: kernels must loop over the rest."""
         self.backward = False
         """The order in which blocks run, and threads between barriers."""
 
@@ -135,7 +135,7 @@ class Guarded:
         return slice(self.MARGIN, self.MARGIN + self.array.size)
 
     def copy_back(self) -> None:
-        """Check what is around the copy, and take over what it holds."""
+        """Check the memory around the copy, and take over its contents."""
         np.testing.assert_array_equal(np.delete(self.room, self.where), self.margins)
         if self.array.flags.writeable:
             self.array.reshape(-1)[...] = self.inside

@@ -1,4 +1,4 @@
-"""The claims on results made up for the purpose: what runs, what is found, and its reports."""
+"""The claims on made-up results: their runs, findings and reports."""
 
 import json
 import math
@@ -46,7 +46,7 @@ def training(job, after=1.0):
 
 
 def outcome(job):
-    """What is made up: whatever uses the average gradient falls to the same in a quarter."""
+    """Made-up results: with the average gradient the loss falls four times as fast."""
     if isinstance(job, Experiment):
         return training(job, 0.25 if job.method.startswith("average") else 1.0)
     if isinstance(job, Race):
@@ -192,7 +192,7 @@ def test_gains_by_hand():
     pairs = [
         (falling(0.5, 0.25), falling(0.5)),  # a gain of 4
         (lost, falling(0.5)),  # of 0
-        (falling(0.5), [2.2] * POINTS),  # the baseline is no better than a guess
+        (falling(0.5), [2.2] * POINTS),  # the baseline is not better than a guess
         (lost, lost),  # which tells nothing
     ]
     for seed, curves in enumerate(pairs):

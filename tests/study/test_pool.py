@@ -50,7 +50,7 @@ def cluster():
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
-    """Let pickle find this module by its name: the test runner imports it by its path."""
+    """Make this module known to pickle by its name: the test runner imports it by its path."""
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Sleep.__module__])
 
 

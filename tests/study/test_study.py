@@ -44,7 +44,7 @@ def test_window_means():
 
 
 def test_a_loss_is_reached_at_the_end_of_the_first_window_of_at_most_it():
-    losses = [9.0, 1.0, 9.0, 2.0, 2.0, 1.0]  # one low loss is no low mean
+    losses = [9.0, 1.0, 9.0, 2.0, 2.0, 1.0]  # one low loss does not make a low mean
     assert iterations_to(losses, 2.0, window=2) == 5
     assert iterations_to(losses, 5.0, window=2) == 2
     assert iterations_to(losses, 1.4, window=2) is None

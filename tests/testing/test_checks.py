@@ -1,4 +1,4 @@
-"""The checks of agrad.testing: they pass what is right, and name what is wrong."""
+"""The checks of agrad.testing: they pass right derivatives, and name wrong ones."""
 
 import math
 import subprocess

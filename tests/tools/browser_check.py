@@ -95,7 +95,7 @@ def open_page(page: Path, scratch: Path) -> list[dict]:
 
 
 def run_browser(page: Path, views: list[tuple[int, str]], scratch: Path, action: str) -> str:
-    """Let the browser open some views of a page, one below the other; return what it prints."""
+    """Open some views of a page in the browser, one below the other; return its output."""
     frames = [
         FRAME.format(page=page.as_uri(), scheme=scheme, width=width, height=HEIGHT)
         for width, scheme in views
@@ -116,7 +116,7 @@ def run_browser(page: Path, views: list[tuple[int, str]], scratch: Path, action:
 
 
 def faults(found: dict) -> list[str]:
-    """Return what is wrong with a page of which the browser found this."""
+    """Return the faults of a page, given what the browser found."""
     wrong = []
     if found["overflow"] > 0:
         wrong.append(f"scrolls sideways by {found['overflow']} pixels")

@@ -277,7 +277,7 @@ def check(case: Case, a: NDArray[Any], b: NDArray[Any]) -> None:
 
 
 def error_of(result: float, expected: mpf, scale: mpf, flushed: bool, dtype: type) -> mpf:
-    """Return the error in ulps of what is expected, or of its scale where that is more."""
+    """Return the error in ulps of the expected value, or of its scale where that is more."""
     info = np.finfo(dtype)
     if abs(expected) >= mpf(float(info.max)):
         good = abs(result) >= float(info.max) and (result > 0) == (expected > 0)

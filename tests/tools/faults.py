@@ -3,9 +3,9 @@
 python tests/tools/faults.py --kills 200
 
 Each life of the run is a process of `agrad train`, forked from this one to spare it the imports,
-and ended by SIGKILL at a random moment; the next goes on with --resume. After each kill the folder
-is looked at as the next life will find it. Kills lose nothing that the kernel has been given, so
-this is no test of power failures.
+and ended by SIGKILL at a random moment; the next continues with --resume. After each kill the
+script checks the folder as the next life will find it. Kills lose nothing that the kernel has been
+given, so this does not test power failures.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def agrad_here(*words: str) -> int:
 
 
 def report_saves(pipe: int) -> None:
-    """Let this process write the iteration of each checkpoint into the pipe once it is saved."""
+    """Make this process write the iteration of each saved checkpoint into the pipe."""
     save = Checkpoints.save
 
     def reporting_save(self: Checkpoints, iteration: int, *rest: Any, **options: Any) -> Path:
@@ -52,7 +52,7 @@ def report_saves(pipe: int) -> None:
 
 
 def killed_life(seconds: float, saves: int, *words: str) -> int:
-    """Let `agrad` save so often, then live so long; return the last iteration saved, or -1."""
+    """Kill `agrad` some seconds after its last save; return the last iteration saved, or -1."""
     reading, writing = os.pipe()
     process = os.fork()
     if not process:
@@ -75,7 +75,7 @@ def leftovers(folder: Path) -> int:
 
 
 def reached(folder: Path) -> int:
-    """Return the iteration to go on after, -1 where there is no checkpoint.
+    """Return the iteration to continue after, -1 without a checkpoint.
 
     The folder's lock must be free, no checkpoint damaged, and no line of metrics cut.
     """
@@ -104,11 +104,11 @@ def seconds_of_ten_iterations(folder: Path) -> float:
 
 
 def run(folder: Path, kills: int, seed: int) -> str:
-    """Kill a run so often, let it end, compare it with one left alone, and return the figures.
+    """Kill a run `kills` times, finish it, compare it with an undisturbed one; return the figures.
 
     Every second life ends at any moment, its start included. The others first save a checkpoint,
-    however long that takes on a busy machine, so that the run goes on. No life is longer after that
-    than a run of ten iterations.
+    however long that takes on a busy machine, so that the run continues. After that no life is
+    longer than a run of ten iterations.
 
     Raises:
         AssertionError: something was lost, or the runs differ.

@@ -87,7 +87,7 @@ class Process:
         return code
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Return what is left of the output once nobody holds it any more, and wait.
+        """Return the rest of the output once nobody holds it any more, and wait.
 
         Raises:
             TimeoutExpired: Somebody does; the process and its children are killed.

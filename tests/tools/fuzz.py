@@ -69,7 +69,7 @@ def try_case(loader: Loader, path: Path, number: int) -> bool:
 
 @contextmanager
 def watch() -> Iterator[None]:
-    """Let cases that take too long be stopped."""
+    """Stop cases that take too long."""
 
     def stop(*_: Any) -> None:
         raise _TooSlow(f"more than {SECONDS} s of processor time")
@@ -99,7 +99,7 @@ class Piece:
 
 
 def run(name: str, start: int, cases: int) -> Piece:
-    """Try so many cases, under a limit to what the process may allocate."""
+    """Try `cases` cases, under a limit to what the process may allocate."""
     accepted, slowest, settled = 0, 0.0, 0
     limit = _pages_of_process() * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -122,7 +122,7 @@ def _pages_of_process() -> int:
 
 
 def _memory_folder() -> str | None:
-    """Return a folder that is no disk, if there is one: a million files are written."""
+    """Return a folder in memory, if there is one: a million files are written."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 

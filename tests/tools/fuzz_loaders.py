@@ -143,12 +143,12 @@ def _bytes_of(value: Any) -> int:
     return 0
 
 
-# -- checkpoint: what a training goes on from -----------------------------------------------------
+# -- checkpoint: what a training resumes from -----------------------------------------------------
 
 
 @cache
 def parts() -> dict[str, Any]:
-    """What is saved and restored; made when first needed, since it takes compiled kernels."""
+    """The saved and restored state; made when first needed, since it takes compiled kernels."""
     ag.seed(0)
     model = nn.Linear(2, 1)
     optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.1), every=2)
@@ -215,7 +215,7 @@ _IDX = struct.pack(">HBB3I", 0, 8, 3, *SHAPE) + _PIXELS
 
 
 def damaged_idx(rng: Random) -> bytes:
-    """Damage what is zipped, what says how much it is, or the zipped file."""
+    """Damage the contents, the field with their length, or the zipped file."""
     kind = rng.randrange(5)
     content = _IDX
     if kind == 0:
@@ -308,7 +308,7 @@ def damaged_archive(rng: Random) -> bytes:
 
 
 def lying_header(rng: Random, header: bytes) -> bytes:
-    """Change one field, or any bytes, and make the checksum anew."""
+    """Change one field, or any bytes, and recompute the checksum."""
     changed = bytearray(header)
     field = rng.randrange(5)
     if field == 0:

@@ -30,7 +30,7 @@ class Mutant:
         if (count := source.count(self.old)) != 1:
             raise ValueError(
                 f"{self.file} has {self.old!r} {count} times, not once; adapt the mutant "
-                f"{self.fault!r} to the source as it is now"
+                f"{self.fault!r} to the present source"
             )
         return source.replace(self.old, self.new)
 
@@ -1538,7 +1538,7 @@ GUARDS = [
     ),
     Mutant(
         "agrad/optim/average_gradient.py",
-        "program.start_of(p) if p in program.leaves else p.data",
+        "starts.get(p, p.data)",
         "p.data",
         "the path starts at the present values, not the recorded ones",
         "average_gradient",
@@ -2114,18 +2114,18 @@ TRAININGS = [
         "updates",
     ),
     Mutant(
-        PROGRAM,
-        "self.sweep(np.ones_like(start.values[self.result]), start, end, found)",
-        "self.sweep(np.ones_like(start.values[self.result]), start, start, found)",
-        "multipliers: those of the gradient pass for the averages",
+        DRAWING,
+        "program.sweep(np.ones_like(start.values[program.result]), start, end, factors)",
+        "program.sweep(np.ones_like(start.values[program.result]), start, start, factors)",
+        "drawing: the factors of the gradient pass for those of averages",
         "drawing",
         "updates",
     ),
     Mutant(
-        PROGRAM,
-        "found[self.result][...] = 1",
-        "found[self.result][...] = 0",
-        "multipliers: the result's own is missing",
+        DRAWING,
+        "factors[program.result][...] = 1",
+        "factors[program.result][...] = 0",
+        "drawing: the result's own factor is missing",
         "drawing",
         "updates",
     ),

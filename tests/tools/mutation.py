@@ -4,7 +4,7 @@
     python tests/tools/mutation.py --new           # those that have no result yet
 
 The checkout itself is never changed. Each mutant has a fresh copy, in which the tests are run that
-it names; if it survives them, all of their files; if it survives these too, the whole suite but for
+it names; if it survives them, all of their files; if it survives these too, the whole suite except
 its slow and its packaging tests. The tests that fail then have to pass without the fault.
 Hypothesis' examples are the fixed ones of CI, so that a result is one that others get too. The
 results are in results/reliability/mutation/results.json, from which docs/reliability.md has its

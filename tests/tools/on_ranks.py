@@ -106,7 +106,7 @@ def summed_in_an_own_loop(ranks: Ranks) -> float:
 
 
 def errors(ranks: Ranks) -> dict[str, str]:
-    """Return the messages of what is refused."""
+    """Return the messages of the refusals."""
     found = {}
 
     def refused(name: str, function: Any) -> None:

@@ -38,7 +38,7 @@ class Page(HTMLParser):
 
 
 def faults(folder: Path) -> list[str]:
-    """Return what is wrong with the pages in a folder, a line for each."""
+    """Return the faults of the pages in a folder, a line for each."""
     pages = {
         path: Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))
     }

@@ -81,7 +81,7 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
 
 @contextmanager
 def single_layers() -> Iterator[None]:
-    """Let functions be captured without runs of dense layers."""
+    """Capture functions without fusing runs of dense layers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense, "_LARGEST_WEIGHT", 0)
         yield
@@ -134,7 +134,7 @@ def test_training_is_bit_identical(kind: str, optimizer: str) -> None:
 
 LINEAR, NO_BIAS, TANH, RELU = ("linear", 0, True), ("linear", 0, False), ("tanh", 0), ("relu", 0)
 
-# Steps, each of the value so many back from the last, and the number of the result from the last.
+# Steps, each on a value counted back from the last, and the result, counted back too.
 DENSE: dict[str, tuple[list[Any], int]] = {
     "a layer": ([LINEAR, TANH], 0),
     "two layers": ([LINEAR, TANH, LINEAR, RELU], 0),
@@ -254,7 +254,7 @@ def has_stacks(captured: Captured) -> bool:
 
 
 def assert_close(left: list[Any], right: list[Any]) -> None:
-    """Compare arrays but for some roundings of their largest elements."""
+    """Compare arrays up to some roundings of their largest elements."""
     assert len(left) == len(right)
     for a, b in zip(left, right):
         scale = float(np.abs(b).max(initial=0))
@@ -1006,7 +1006,7 @@ def test_runs_inside_detect_anomaly_are_the_function_itself() -> None:
 
 
 def test_steps_with_a_probe_use_runs_and_continue_from_a_copy() -> None:
-    """Batch and probe alike; a copy captures anew, and its steps have the same bits."""
+    """Batch and probe alike; a copy captures again, and its steps have the same bits."""
     batches = np.random.default_rng(3).normal(size=(6, 20, 4)).astype(np.float32)
     labels = np.arange(20) % 3
 

@@ -103,7 +103,7 @@ class Product(nn.Module):
 
 
 class Coordinates:
-    """The points as a data set of one's own, with two inputs by position or by name."""
+    """The points as a user's data set, with two inputs by position or by name."""
 
     def __init__(self, named: bool) -> None:
         (self.x, self.y), self.named = points(), named

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array
-from agrad.core.tensor import Tensor, apply, as_tensor, chosen
-from agrad.functions import broadcast_to, scatter
+from agrad.core.tensor import Tensor, apply, chosen
+from agrad.functions import broadcast_to, scatter, zeros
 from agrad.nn.functional.windows import batched, floating, per_axis, two_axes
 from agrad.ops.pooling import AdaptiveAvgPool, AvgPool, MaxPool
 
@@ -420,8 +420,8 @@ def _max_unpool(
 
     def unpooled(x: Tensor) -> Tensor:
         shape = *x.shape[:2], int(np.prod(lengths))
-        zeros = broadcast_to(as_tensor(np.zeros_like(x.data, shape=())), shape)
-        filled = scatter(zeros, 2, places.reshape(*shape[:2], -1), x.reshape(*shape[:2], -1))
+        empty = broadcast_to(zeros((), dtype=x.dtype, device=x.device), shape)
+        filled = scatter(empty, 2, places.reshape(*shape[:2], -1), x.reshape(*shape[:2], -1))
         return filled.reshape(*shape[:2], *lengths)
 
     return batched(operation, axes, x, unpooled)

@@ -1,4 +1,4 @@
-"""What is cached of a compiled kernel is dropped when any of its sources changes, or if damaged."""
+"""The cache of a compiled kernel is dropped if damaged or if any of its sources changes."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Normalization of rows as kernels: their digits, and what is averaged of them."""
+"""Normalization of rows as kernels: their digits and their averages."""
 
 from typing import Any
 

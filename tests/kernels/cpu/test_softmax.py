@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy of classes as kernels: their digits, and what is averaged of them."""
+"""Softmax and cross-entropy of classes as kernels: their digits and their averages."""
 
 import math
 from typing import Any
@@ -227,7 +227,7 @@ def test_completeness(shape: tuple[int, int], seed: int, dtype: type, size: floa
     products = x_grad.astype(np.float64) * (end.astype(np.float64) - start)
     with np.errstate(invalid="ignore"):
         changes = losses_of(end, classes, weight)[0] - losses_of(start, classes, weight)[0]
-    # What is rounded: each element of the gradient, and the logarithms of softmax at both ends.
+    # Rounded are each element of the gradient, and the logarithms of softmax at both ends.
     scale = np.abs(products).sum(axis=1) + np.abs(start).max(axis=1) + np.abs(end).max(axis=1)
     scale += 1 + 2 * math.log(shape[1])
     limit = 16 * np.finfo(dtype).eps * scale * weight.max()

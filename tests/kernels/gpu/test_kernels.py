@@ -92,7 +92,7 @@ def gpu(request: pytest.FixtureRequest) -> OnNumpy:
 
 
 def assert_ulps(actual: Any, expected: Any, ulps: float, least: float = 0.0) -> None:
-    """Compare within ulps of what is expected, or of `least` where that is more."""
+    """Compare within ulps of the expected value, or of `least` where that is more."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
@@ -364,7 +364,7 @@ def test_activations(name: str, dtype: type, shape: tuple[int, int], gpu: OnNump
 def test_a_bias_with_an_activation_is_one_without(
     name: str, dtype: type, shape: tuple[int, int], gpu: OnNumpy
 ) -> None:
-    """To the same bits: what is captured is what was recorded. Gradients of biases have rooms."""
+    """To the same bits, as captured steps repeat recorded ones. Gradients of biases have places."""
     activation = getattr(gpu.activation, name)
     grad, a, b, bias = table_problem(shape, dtype)
     room = np.full_like(bias, 7)
@@ -637,7 +637,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Any, ...]:
     before, after = (draw(st.tuples(st.integers(0, 4), st.integers(0, 4))) for _ in range(2))
     groups = draw(st.integers(1, 3))
     size = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
-    # Of the least length that has so many windows, or more that the last does not reach.
+    # The least length that has this many windows, or more, beyond the last window.
     spare = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
     spans = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(size, stride, kernel, dilation)]
     lengths = [max(1, span - b - a + rest) for span, b, a, rest in zip(spans, before, after, spare)]
@@ -1105,7 +1105,7 @@ def test_the_order_of_threads_and_blocks_does_not_matter(
     monkeypatch.setattr(host_cupy, "backward", True)
     for actual, value in zip([*one_of_each(host), *sums_of_each(host)], expected, strict=True):
         np.testing.assert_array_equal(actual, value)
-    # Also where a block goes on to the next piece: nothing may be written that is still read.
+    # Also where a block continues with the next piece: nothing may be written that is still read.
     monkeypatch.setattr(host_cupy, "largest_grid", 2)
     for actual, value in zip(one_of_each(host), expected):
         np.testing.assert_array_equal(actual, value)

@@ -33,7 +33,7 @@ MAJOR = 99
 
 
 class DeviceArray(np.ndarray):
-    """NumPy's, but for where CuPy's arrays have their address."""
+    """NumPy's arrays, except that the address is where CuPy's arrays have it."""
 
     data = property(lambda self: SimpleNamespace(ptr=self.ctypes.data))
 
@@ -129,7 +129,7 @@ def host(module: Host) -> Iterator[Host]:
     module.library.let_fail(b"")
 
 
-# What is computed ---------------------------------------------------------------------------------
+# Results -----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -157,7 +157,7 @@ PARTS = [
 def operands(draw: st.DrawFn, shape: tuple[int, ...], dtype: type) -> Operand:
     axes = tuple(draw(st.permutations(range(len(shape)))))
     lengths = [shape[axes.index(axis)] for axis in range(len(shape))]
-    # Mostly whole axes: what is passed on without a copy has to be right first of all.
+    # Mostly whole axes: arrays passed on without a copy matter most.
     parts = [draw(st.just(PARTS[0]) | st.sampled_from(PARTS)) for _ in shape]
     index = tuple(part for part, _ in parts)
     base = np.full([room(n) for (_, room), n in zip(parts, lengths)], np.nan, dtype)
@@ -268,7 +268,7 @@ def test_a_graph_computes_them_again(dtype: type) -> None:
             assert (abs(rows - cupy.matmul(x[0], x[1].T)) <= bound).all()
 
 
-# What is called -----------------------------------------------------------------------------------
+# Calls --------------------------------------------------------------------------------------------
 
 
 def as_drawn(x: Any) -> dict[str, Any]:
