@@ -26,6 +26,7 @@ LAYERS = {
     "Identity()": (2, 5),
     "LeakyReLU(0.2)": (2, 5),
     "LogSoftmax(dim=1)": (2, 5, 3),
+    "LogSigmoid()": (2, 5),
     "Mish()": (2, 5),
     "PReLU(5, init=0.5)": (2, 5, 3),
     "ReLU()": (2, 5),

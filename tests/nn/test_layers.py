@@ -40,6 +40,7 @@ LAYERS = {
     "Softmax(dim=0)": (4, 5),
     "Softmax(dim=-1)": (2, 4, 5),
     "LogSoftmax(dim=1)": (2, 4, 5),
+    "LogSigmoid()": (4, 5),
     "Flatten()": (2, 3, 4),
     "Flatten(0, 1)": (2, 3, 4),
     "Unflatten(1, (2, 3))": (2, 6, 4),

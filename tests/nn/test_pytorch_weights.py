@@ -59,7 +59,7 @@ STATELESS = {
     *("AdaptiveAvgPool3d", "AvgPool3d", "MaxPool3d", "MaxUnpool3d"),
     *("ELU", "GELU", "GLU", "Hardswish", "LeakyReLU", "LogSoftmax", "Mish", "ReLU", "SELU"),
     *("SiLU", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh"),
-    *("Dropout1d", "Dropout2d", "Dropout3d"),
+    *("Dropout1d", "Dropout2d", "Dropout3d", "LogSigmoid"),
     *("CosineSimilarity", "Dropout", "Flatten", "Identity", "PairwiseDistance", "Unflatten"),
     *("CircularPad1d", "CircularPad2d", "ConstantPad1d", "ConstantPad2d", "ReflectionPad1d"),
     *("ReflectionPad2d", "ReplicationPad1d", "ReplicationPad2d", "ZeroPad1d", "ZeroPad2d"),
