@@ -20,6 +20,7 @@ __all__ = [
     "SELU",
     "Hardswish",
     "LeakyReLU",
+    "LogSigmoid",
     "LogSoftmax",
     "Mish",
     "PReLU",
@@ -123,6 +124,18 @@ class Softplus(FunctionModule):
 
     beta: float = 1.0
     function = staticmethod(F.softplus)
+
+
+class LogSigmoid(FunctionModule):
+    """Apply log(1 / (1 + e⁻ˣ)) elementwise; see `agrad.nn.functional.logsigmoid`.
+
+    Example:
+        >>> from agrad import nn
+        >>> nn.LogSigmoid()([-200.0, 0.0])
+        tensor([-200.       ,   -0.6931472])
+    """
+
+    function = staticmethod(F.logsigmoid)
 
 
 class Softsign(FunctionModule):

@@ -250,14 +250,14 @@ def _require_kinds(model: Any, optimizer: Any, loss: Any, schedule: Any) -> None
 
 
 def _checked_callbacks(callbacks: Any) -> list[Callback]:
-    listed: list[Any] = list(callbacks) if hasattr(callbacks, "__iter__") else [None]
-    for callback in listed:
-        if not (hasattr(callback, "on_step") and hasattr(callback, "on_epoch")):
-            wrong = callbacks if listed == [None] else callback
-            raise TypeError(
-                "fit: callbacks must be a list of objects with on_step and on_epoch, see "
-                f"train.Callback; got a {type(wrong).__name__}"
-            )
+    is_list = hasattr(callbacks, "__iter__")
+    listed: list[Any] = list(callbacks) if is_list else []
+    wrong = [c for c in listed if not (hasattr(c, "on_step") and hasattr(c, "on_epoch"))]
+    if wrong or not is_list:
+        raise TypeError(
+            "fit: callbacks must be a list of objects with on_step and on_epoch, see "
+            f"train.Callback; got a {type(wrong[0] if wrong else callbacks).__name__}"
+        )
     return listed
 
 

@@ -36,6 +36,12 @@ ACTIVATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "sigmoid": (F.sigmoid, torch.sigmoid),
     "softplus": (lambda x: F.softplus(x, 2.0), lambda x: T.softplus(x, 2.0, threshold=700)),
     "softsign": (F.softsign, T.softsign),
+    "logsigmoid": (F.logsigmoid, T.logsigmoid),
+    "normalize": (lambda x: F.normalize(x, dim=0), lambda x: T.normalize(x, dim=0)),
+    "normalize by p": (
+        lambda x: F.normalize(x, 3.0, -1, 0.5),
+        lambda x: T.normalize(x, 3.0, -1, 0.5),
+    ),
     "silu": (F.silu, T.silu),
     "gelu": (F.gelu, T.gelu),
     "gelu by tanh": (

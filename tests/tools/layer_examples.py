@@ -59,6 +59,7 @@ _BATCHES: dict[str, tuple[int, ...]] = {
     "GLU(dim=1)": (2, 6, 5),
     "Softmax(dim=-1)": (2, 4, 5),
     "LogSoftmax(dim=1)": (2, 4, 5),
+    "LogSigmoid()": (4, 5),
     # normalization
     "LayerNorm(5)": (4, 5),
     "LayerNorm((4, 5), eps=1e-2)": (3, 4, 5),

@@ -10,6 +10,7 @@ from agrad.nn.functional.activation import (
     hardswish,
     leaky_relu,
     log_softmax,
+    logsigmoid,
     mish,
     prelu,
     relu,
@@ -59,6 +60,7 @@ from agrad.nn.functional.normalization import (
     group_norm,
     instance_norm,
     layer_norm,
+    normalize,
     rms_norm,
 )
 from agrad.nn.functional.pooling import (
@@ -121,6 +123,7 @@ __all__ = [
     "leaky_relu",
     "linear",
     "log_softmax",
+    "logsigmoid",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
@@ -130,6 +133,7 @@ __all__ = [
     "mish",
     "mse_loss",
     "nll_loss",
+    "normalize",
     "pad",
     "pairwise_distance",
     "poisson_nll_loss",

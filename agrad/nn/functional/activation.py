@@ -22,6 +22,7 @@ __all__ = [
     "hardswish",
     "leaky_relu",
     "log_softmax",
+    "logsigmoid",
     "mish",
     "prelu",
     "relu",
@@ -116,6 +117,17 @@ def softplus(input: Any, beta: float = 1.0) -> Tensor:
         tensor([  0.       ,   0.6931472, 200.       ])
     """
     return apply(activation.Softplus(beta), activated(input))
+
+
+def logsigmoid(input: Any) -> Tensor:
+    """Return log(1 / (1 + e⁻ˣ)) for each element x, without overflow.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.logsigmoid([-200.0, 0.0])
+        tensor([-200.       ,   -0.6931472])
+    """
+    return -softplus(-activated(input))
 
 
 def softsign(input: Any) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 
 from agrad.backend import Array, beside, is_array
 from agrad.core.tensor import Tensor, apply, as_tensors
+from agrad.linalg import norm
 from agrad.nn.functional.windows import activated, floating
 from agrad.ops.arithmetic import Sqrt, Square
 from agrad.ops.dropout import RandomDropout
@@ -24,6 +25,7 @@ __all__ = [
     "group_norm",
     "instance_norm",
     "layer_norm",
+    "normalize",
     "rms_norm",
 ]
 
@@ -320,6 +322,29 @@ def rms_norm(
     square = apply(Square(), x).mean(axis=tuple(range(-len(lengths), 0)), keepdims=True)
     out = x * (square + (float(np.finfo(x.dtype).eps) if eps is None else eps)) ** -0.5
     return out if weight is None else out * weight
+
+
+def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """Divide vectors along the axis `dim` by their norms, or by `eps` where these are smaller.
+
+    Args:
+        input: an array, float32 or float64.
+        p: which norm: (Σ |x|ᵖ)^(1/p).
+        dim: the axis.
+        eps: the smallest divisor.
+
+    Raises:
+        ValueError: the axis is out of range, or `p` is not positive.
+        TypeError: the input is neither float32 nor float64.
+
+    Example:
+        >>> import agrad.nn.functional as F
+        >>> F.normalize([[3.0, 4.0], [0.0, 0.0]])
+        tensor([[0.6, 0.8],
+                [0. , 0. ]])
+    """
+    x = floating("normalize", "input", input)
+    return x / norm(x, p, dim, keepdims=True).maximum(eps)
 
 
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:

@@ -201,6 +201,7 @@ ENTRIES = {
     "gelu by tanh": Entry(activation.Tanh, activated(F.gelu, approximate="tanh")),
     "mish": Entry(activation.Softplus, activated(F.mish)),
     "hardswish": Entry(arithmetic.Clip, activated(F.hardswish)),
+    "logsigmoid": Entry(activation.Softplus, activated(F.logsigmoid)),
     "prelu": Entry(activation.ReLU, weighted()),
     "glu": Entry(activation.Sigmoid, gated()),
     "derivative of gelu": Entry(activation.GELUSlope, gelu_slope()),
