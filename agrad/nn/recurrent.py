@@ -428,6 +428,11 @@ class RNNCell(_Cell):
         self.nonlinearity = nonlinearity
         super().__init__(input_size, hidden_size, bias)
 
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (
+            "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
+        )
+
     def operation(self, reverse: bool, started: bool, masked: bool) -> ops.Recurrent:
         return ops.RNN(reverse, started, False, masked, self.nonlinearity)
 
