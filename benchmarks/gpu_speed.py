@@ -327,6 +327,8 @@ def _dense_kernels(
     )
     loss, targets = own.softmax, (classes, None, -100, "mean")
     seed = np.ones_like(x, shape=())
+    yield "softmax", 2, lambda: loss.softmax(x, False)
+    yield "softmax_backward", 3, lambda: loss.softmax_backward(x, y)
     yield "average_softmax", 3, lambda: loss.average_softmax(x, y)
     yield "cross_entropy", 1, lambda: loss.cross_entropy(x, *targets)
     yield "cross_entropy_backward", 2, lambda: loss.cross_entropy_backward(seed, x, *targets)
