@@ -131,7 +131,7 @@ def test_a_stopped_run_goes_on(number: signal.Signals, every: int, tmp_path: Pat
 def test_a_run_killed_again_and_again_loses_nothing() -> None:
     faults = ROOT / "tests" / "tools" / "faults.py"
     result = subprocess.run(
-        [sys.executable, faults, "--kills", "12", "--seed", "1"],
+        [sys.executable, faults, "--kills", "8", "--seed", "1"],
         capture_output=True,
         text=True,
         timeout=300,
@@ -140,7 +140,7 @@ def test_a_run_killed_again_and_again_loses_nothing() -> None:
     first, second = result.stdout.splitlines()
     further = re.search(r"(\d+) lives saved a further checkpoint", first)
     assert further is not None
-    assert int(further[1]) >= 6  # every second life waits for one
+    assert int(further[1]) >= 4  # every second life waits for one
     assert second.endswith("weights and losses are those of a run left alone")
 
 
