@@ -357,7 +357,7 @@ def test_random_graphs_have_the_order_promised() -> None:
     """Most have: a few may still be far from the limit, or have errors that change sign."""
     orders: dict[str, list[float]] = {"one segment": [], "extrapolated": []}
 
-    @settings(max_examples=16, derandomize=True, database=None)
+    @settings(max_examples=25, derandomize=True, database=None)
     @given(program=programs(smooth=True, min_steps=10, max_steps=16), data=st.data())
     def measure(program: Program, data: Any) -> None:
         leaves = program.leaves()
