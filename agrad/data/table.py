@@ -111,8 +111,8 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """Return the arrays of a .npz file by name.
 
     Raises:
-        ValueError: it is no such file, or damaged, or an array holds Python objects, which are
-            never loaded.
+        ValueError: the file is not a .npz file, is damaged, or holds an array of Python objects,
+            which are never loaded.
         OSError: the file cannot be read.
     """
     with Path(path).open("rb") as stream:

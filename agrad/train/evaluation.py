@@ -18,7 +18,7 @@ from agrad.nn import Module
 from agrad.nn.modes import evaluating
 from agrad.train.metrics import Metrics, measured, named_metrics
 from agrad.train.share import IGNORED
-from agrad.train.step import LossFunction, require_targets
+from agrad.train.step import LossFunction, require_loss, require_targets
 
 __all__ = ["Evaluation", "evaluate", "pairs"]
 
@@ -88,11 +88,7 @@ def evaluate(
         Evaluation(loss=0.5, accuracy=nan, metrics={'r2': -1.0})
     """
     batch_size = integer("evaluate", "batch_size", batch_size, least=1)
-    if not callable(loss_function):
-        raise TypeError(
-            "evaluate: loss_function must be a function of the output and the targets, got a "
-            f"{type(loss_function).__name__}"
-        )
+    require_loss("evaluate", "loss_function", loss_function)
     if labels is None:
         if hasattr(inputs, "shape") or is_several(inputs):
             raise TypeError(

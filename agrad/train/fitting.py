@@ -20,7 +20,7 @@ from agrad.train.history import History
 from agrad.train.loop import checked_decay, make_step, steps
 from agrad.train.metrics import HIGHER, Metrics, named_metrics
 from agrad.train.progress import Progress
-from agrad.train.step import LossFunction
+from agrad.train.step import LossFunction, require_loss
 from agrad.train.training import Callback, Training
 
 __all__ = ["fit"]
@@ -242,11 +242,7 @@ def _require_kinds(model: Any, optimizer: Any, loss: Any, schedule: Any) -> None
             raise TypeError(
                 f"fit: {name} must be an agrad {kind.__name__}, got a {type(value).__name__}"
             )
-    if not callable(loss):
-        raise TypeError(
-            "fit: loss must be a function of the output and the targets, got a "
-            f"{type(loss).__name__}"
-        )
+    require_loss("fit", "loss", loss)
 
 
 def _checked_callbacks(callbacks: Any) -> list[Callback]:

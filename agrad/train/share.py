@@ -84,7 +84,7 @@ def share_of(ranks: Ranks, weights: Array, probe_size: int | None) -> Share:
 def mean_loss(loss_function: LossFunction, output: Tensor, targets: Any) -> Tensor:
     """Return the loss, after a check that it is a mean over the examples.
 
-    Only for means is the weight of each rank's in the batch's known.
+    Only for means is the weight of each rank's loss in that of the batch known.
 
     Raises:
         ValueError: the loss is not the mean of the losses of its examples.

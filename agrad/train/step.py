@@ -28,6 +28,7 @@ __all__ = [
     "CapturedStep",
     "LossFunction",
     "capture_step",
+    "require_loss",
     "require_targets",
     "train_step",
 ]
@@ -166,6 +167,15 @@ class _Step:
             buffers = [*module.buffers()] if isinstance(module, Module) else []
         ranks.average(buffers, share.weight)
         return value
+
+
+def require_loss(owner: str, name: str, function: Any) -> None:
+    """Raise a TypeError if a loss is not a function."""
+    if not callable(function):
+        raise TypeError(
+            f"{owner}: {name} must be a function of the output and the targets, got a "
+            f"{type(function).__name__}"
+        )
 
 
 def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> None:
