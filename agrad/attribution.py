@@ -32,16 +32,16 @@ def attribute(
 ) -> Array:
     """Return how much each element of `x` contributes to the change of an output from a baseline.
 
-    The input moves from the baseline to `x`, and the parameters stand still. The attributions are
+    The input moves from the baseline to `x`, while the parameters stay fixed. The attributions are
     the products of the input's average gradient with its change. The factorized average makes them
-    sum, for each example, to the change of the output, exactly up to rounding. On dense layers
-    with activations, it is DeepLIFT's rescale rule (Shrikumar et al., 2017). The integrated one is
+    sum, for each example, to the change of the output, exactly up to rounding. On dense layers with
+    activations, it is DeepLIFT's rescale rule (Shrikumar et al., 2017). The integrated one is
     integrated gradients (Sundararajan et al., 2017), by the quadrature of `average_gradient`, whose
     tolerance holds for all examples together; so their sums are approximate. Both change sign if
     `x` and the baseline are swapped.
 
-    The model must compute the examples of a batch independently of each other. A Module is in
-    evaluation mode meanwhile. No `.grad` or `.average_grad` changes.
+    The model must compute the examples of a batch independently of each other. Meanwhile a Module
+    is in evaluation mode. No `.grad` or `.average_grad` changes.
 
     Args:
         model: A Module or any function of a Tensor of shape (N, …) that returns a Tensor of shape

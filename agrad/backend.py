@@ -48,7 +48,7 @@ def kernels(array: Array) -> ModuleType:
     """Return the kernels for `array`: `agrad.kernels.cpu` if it is NumPy's, `gpu` if CuPy's.
 
     Raises:
-        TypeError: no kernels exist for arrays of that type.
+        TypeError: there are no kernels for arrays of that type.
     """
     if isinstance(array, np.ndarray):
         return cpu
@@ -83,14 +83,14 @@ def device_of(array: Any) -> str:
 
 
 def same_device(x: Array, y: Array) -> bool:
-    """Return whether two arrays live on one device."""
+    """Return whether two arrays are on the same device."""
     if isinstance(x, np.ndarray) and isinstance(y, np.ndarray):
         return True
     return device_of(x) == device_of(y)
 
 
 def is_on(array: Array, device: str) -> bool:
-    """Return whether an array lives on that device.
+    """Return whether an array is on that device.
 
     Raises:
         DeviceError: there is no such device.
@@ -100,7 +100,7 @@ def is_on(array: Array, device: str) -> bool:
 
 
 def move(array: Array, device: str) -> Array:
-    """Return an array on a device: itself, if it is there already.
+    """Return an array on a device; the array itself, if it is already there.
 
     Raises:
         DeviceError: no such device can be used, or it is out of memory.
@@ -120,8 +120,8 @@ def beside(
     copy arrays between devices unasked.
 
     Raises:
-        DeviceError: an array on another device.
-        TypeError: an array some of whose elements are masked.
+        DeviceError: `value` is an array on another device.
+        TypeError: `value` is an array with masked elements.
 
     Example:
         >>> beside("where", "condition", [True, False], like=np.zeros(2))
@@ -133,7 +133,7 @@ def beside(
         require_no_mask(operation, argument, value)
     if not same_device(value, like):
         raise DeviceError(
-            f"{operation}: {argument} is on {device_of(value)}, and what it goes with on "
+            f"{operation}: {argument} is on {device_of(value)}, but the other operand is on "
             f"{device_of(like)}; move one of them with .to()"
         )
     array: Array = value if dtype is None else value.astype(dtype, copy=False)
@@ -141,7 +141,7 @@ def beside(
 
 
 def require_no_mask(operation: str, argument: str, value: Any) -> None:
-    """Raise a TypeError if elements of an array are masked: operations would use what they hide.
+    """Raise a TypeError if elements of an array are masked: operations would use the hidden values.
 
     Example:
         >>> require_no_mask("tensor", "data", np.ma.array([1.0, 2.0], mask=[False, True]))
@@ -169,7 +169,7 @@ def alias(array: Array) -> Array:
     """Return a fresh one-dimensional array on the memory of another, which is not its base.
 
     So a view of it, and a view of that view, has the fresh array as its base, and a weak reference
-    to that array tells whether anybody still has a part of it.
+    to that array tells whether anything still refers to a part of it.
 
     Example:
         >>> whole = alias(np.zeros(4))
@@ -185,7 +185,7 @@ def scalar(value: float | np.generic, dtype: DTypeLike, like: Array) -> Array:
     """Return a number as a 0-d array; on a GPU it is filled in place, as a copy would wait."""
     if isinstance(like, np.ndarray):
         return np.asarray(value, dtype=dtype)
-    # CuPy takes a shape without axes for no shape at all, and uses that of `like`.
+    # CuPy treats the shape () as no shape at all, and uses that of `like`.
     return np.full_like(like, value, dtype=dtype, shape=(1,)).reshape(())
 
 
@@ -201,7 +201,7 @@ def finite_part(values: Array) -> Array:
 
 
 def known_all(conditions: Array) -> bool:
-    """Return whether all are known to be true; False on a GPU, where knowing would cost a wait.
+    """Return whether all are known to be true; False on a GPU, where finding out would mean a wait.
 
     Example:
         >>> known_all(np.array([True, False]))
@@ -213,8 +213,8 @@ def known_all(conditions: Array) -> bool:
 def cached_arrays(make: Callable[..., list[Array]]) -> Callable[..., list[Array]]:
     """Cache arrays that depend on hashable arguments alone, and that nothing ever changes.
 
-    The cache drops those of the argument tuples that were used least recently. A recorded training
-    step, which has their addresses, keeps them itself.
+    The cache drops the arrays of the least recently used arguments. A recorded training step has
+    their addresses, so it keeps them alive itself.
 
     Example:
         >>> @cached_arrays
@@ -258,7 +258,7 @@ def joined(
 ) -> Array:
     """Return arrays joined by `np.stack` or `np.concatenate`.
 
-    On a GPU they are joined eight at a time: of more, CuPy copies the addresses from the host.
+    On a GPU they are joined eight at a time: for more, CuPy copies the addresses from the host.
 
     Example:
         >>> joined(np.concatenate, [np.array([1.0, 2.0]), np.array([3.0])], 0)

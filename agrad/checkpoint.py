@@ -34,7 +34,7 @@ _RECORD_KEYS = {"agrad", "iteration", "kinds", "random", "threads", "best", "set
 
 
 class Stateful(Protocol):
-    """What can take part in a checkpoint: modules, optimizers, schedules, `EMA`, `Batches`.
+    """Any part that a checkpoint can hold: modules, optimizers, schedules, `EMA`, `Batches`.
 
     A checkpoint records the kind of each part, and refuses a part of another kind. The kind is the
     name of the part's class, unless the part has an attribute `state_kind` that says more.
@@ -125,7 +125,7 @@ class Checkpoint:
             warnings.warn(
                 f"{os.fspath(self.path)!r} was saved with {before_threads} BLAS threads, this "
                 f"process has {threads}: sums are divided differently, so the training may not "
-                f"continue bit for bit; set OMP_NUM_THREADS={before_threads} to have it so",
+                f"continue bit for bit; set OMP_NUM_THREADS={before_threads} to make sure it does",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -144,7 +144,7 @@ class Checkpoints:
     the same number of BLAS threads.
 
     Args:
-        folder: The folder, which is created if necessary. Use a folder of its own for every run.
+        folder: The folder, which is created if necessary. Use a separate folder for every run.
         keep: The number of latest checkpoints to keep besides the best one. With 1, there is no
             earlier checkpoint to fall back on if the disk damages the last.
 
@@ -360,12 +360,12 @@ def _read(path: Path) -> Checkpoint:
         and record["iteration"] == int(path.stem)
     ):
         raise CorruptDataError(
-            f"Checkpoints: {os.fspath(path)!r} is not the checkpoint that its name says"
+            f"Checkpoints: {os.fspath(path)!r} holds another checkpoint than its name says"
         )
     if record["agrad"] != _VERSION:
         raise ValueError(
             f"Checkpoints: {os.fspath(path)!r} was saved by agrad {record['agrad']}, this is "
-            f"{_VERSION}, which may not continue with the same numbers; install that "
+            f"{_VERSION}, which may compute different numbers; install that "
             "version, or load only the weights with agrad.load(path)"
         )
     return Checkpoint(path, record, states)
@@ -394,7 +394,7 @@ def _require_finite(iteration: int, parts: Mapping[str, Stateful], score: float 
 
 
 def _kind(part: Stateful) -> str:
-    """Return what the part's state is of, see `Stateful`."""
+    """Return the kind of the part, see `Stateful`."""
     return getattr(part, "state_kind", type(part).__name__)
 
 

@@ -1,9 +1,9 @@
 """Training over the processes of MPI, each of which computes its rows of every batch.
 
-An optimizer minimizes the sum of the losses that it is given. Over several processes, the ranks,
-that is the sum of the losses of all of them: whatever the optimizer asks its losses for, a value, a
-gradient or an average gradient, is added up over the ranks before anything is decided by it. So all
-ranks make the same step, that of one process on the whole batch.
+An optimizer minimizes the sum of the losses that it is given. With several processes, the ranks,
+the sum includes the losses of all of them: each value, gradient and average gradient of the losses
+is summed over the ranks before the optimizer uses it. So all ranks take the same step, the one that
+a single process would take on the whole batch.
 """
 
 import os
@@ -26,10 +26,10 @@ from agrad.gpu import cuda
 __all__ = ["Ranks", "launched", "ranks"]
 
 _PATIENCE = 1.0
-"""The seconds that a rank that fails waits for the others to fail too."""
+"""How many seconds a failing rank waits for the others to fail too."""
 
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Where Open MPI, MPICH, Intel MPI and MVAPICH tell a process how many they have started."""
+"""The variables in which Open MPI, MPICH, Intel MPI and MVAPICH give the number of processes."""
 
 
 def launched() -> int:
@@ -49,9 +49,10 @@ def ranks(
 ) -> Iterator["Ranks"]:
     """Yield the ranks that `mpiexec` has started, of which this process is one.
 
-    No rank waits for one that is gone: a rank that alone leaves the block by an exception reports
-    it and ends all others too, as MPI_Abort does. An exception that all ranks raise, such as a
-    NonFiniteError, is raised as usual. Leaving the block without one waits for the other ranks.
+    No rank waits for one that is gone: if a single rank leaves the block with an exception, it
+    reports the exception and ends all ranks by MPI_Abort. An exception that all ranks raise, such
+    as a NonFiniteError, is raised as usual. Leaving the block without one waits for the other
+    ranks.
 
     Args:
         report: called with the exception that ends all ranks; by default it prints the traceback.
@@ -111,7 +112,7 @@ def ranks(
 
 
 class Ranks:
-    """The processes that train together, as one of them sees the others.
+    """The processes that train together, as seen from one of them.
 
     Every method must be called by all ranks, in the same order.
 
@@ -133,10 +134,10 @@ class Ranks:
         self._parts: dict[Any, Array] = {}
 
     def share(self, parts: Mapping[str, Any]) -> None:
-        """Give all ranks the states of rank 0's parts, and let optimizers step over the ranks.
+        """Give all ranks the states of rank 0's parts, and let optimizers sum over the ranks.
 
-        The random generators get the state of rank 0's, too. Call it once everything is made, and
-        on rank 0 restored from a checkpoint.
+        The random generators get the state of rank 0's, too. Call it after creating all parts and,
+        on rank 0, restoring them from a checkpoint.
 
         Args:
             parts: modules, optimizers, `Batches` and other parts of a training with a state, by the
@@ -244,7 +245,8 @@ class Ranks:
         """Return a number of each rank.
 
         Raises:
-            ValueError: another rank asks for something else: it has taken another way.
+            ValueError: another rank gathers something else, because its program took another
+                branch.
         """
         sent = np.array([zlib.crc32(what.encode()), number], np.float64)
         received = np.empty((self.size, 2))

@@ -124,7 +124,7 @@ def det(x: Any) -> Tensor:
 
 @implements(np.linalg.slogdet)
 def slogdet(x: Any) -> SignAndLog:
-    """Return the sign and the logarithm of the absolute value of the determinants of matrices.
+    """Return the signs and log |det x| of matrices (..., n, n), without overflow.
 
     The sign is a choice: an average backward pass raises a `ChoiceChangedError` where it changes.
 
@@ -148,9 +148,9 @@ def _sign_of_det(x: Array) -> Any:
 
 @implements(np.linalg.cholesky)
 def cholesky(x: Any) -> Tensor:
-    """Return the lower triangular L with L Lᵀ = x, for symmetric, positive definite matrices.
+    """Return the lower triangular L with L Lᵀ = x, for positive definite matrices (..., n, n).
 
-    Of a matrix that is not symmetric, (x + xᵀ) / 2 counts, so that the gradient is symmetric.
+    A matrix that is not symmetric counts as (x + xᵀ) / 2, so that the gradient is symmetric.
 
     Raises:
         ValueError: A matrix is not positive definite, or `x` does not consist of square matrices.
@@ -169,7 +169,7 @@ def cholesky(x: Any) -> Tensor:
 def eigh(x: Any) -> Eigen:
     """Return the eigenvalues in ascending order, and the eigenvectors, of symmetric matrices.
 
-    Of a matrix that is not symmetric, (x + xᵀ) / 2 counts. The gradient of eigenvectors of equal
+    A matrix that is not symmetric counts as (x + xᵀ) / 2. The gradient of eigenvectors of equal
     eigenvalues is infinite or NaN. The average gradient is undefined: an average backward pass
     raises an `AverageUndefinedError`. Higher derivatives are not supported.
 

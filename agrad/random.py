@@ -1,8 +1,7 @@
 """The random generator for initial weights, dropout and the order of batches.
 
 Each thread has its own generator, so other threads do not affect a training. Unless `seed` is
-called, a thread's generator starts from the operating system's entropy. Apart from the switch for
-recording gradients, this is the package's only mutable state.
+called, a thread's generator starts from the operating system's entropy.
 """
 
 import operator
@@ -68,7 +67,7 @@ def seed(n: int) -> None:
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Inside the block, let the calling thread draw what the numbers determine, and nothing else.
+    """Inside the block, the calling thread's draws depend on the numbers alone.
 
     Afterwards the thread's generator is in the state it had before.
 
@@ -84,7 +83,7 @@ def seeded(*numbers: int) -> Iterator[None]:
         True
     """
     before = get_state()
-    # Without a last word that is not 0, numbers that end with zeros would be the same seed.
+    # PCG64 ignores zeros at the end of a seed, so the last word must not be 0.
     _local.generator.bit_generator.state = np.random.PCG64([*numbers, 1]).state
     try:
         yield

@@ -31,7 +31,7 @@ _DTYPES = frozenset(
 # file, and any other value is a list that contains just this value. There is a single entry because
 # safetensors writes several in random order, and equal states should give equal files.
 _OUTLINE = "agrad"
-# How the entry begins. It tells a damaged name of the entry from a file of another writer.
+# How the entry begins, by which a damaged entry name differs from a file by another writer.
 _SEALED = re.compile(r'\{"sha256": "[0-9a-f]{64}", "state": ')
 # The name of atomic_write's temporary files.
 _TEMPORARY = ".agrad-{}.tmp"
@@ -133,9 +133,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     The content goes to a temporary file in the same folder, which is synced to disk and then
     renamed. If the block raises, the temporary file is removed. Only a killed process leaves it
-    behind; `remove_leftovers` then removes it. Symbolic links are followed, as by `open`. A file
-    that is replaced passes its permissions on, and its owner and group as far as the process may
-    set them.
+    behind; `remove_leftovers` then removes it. Symbolic links are followed, as by `open`. The new
+    file takes the permissions of the file it replaces, and its owner and group as far as the
+    process may set them.
 
     Raises:
         OSError: The file cannot be written, or is a device or a pipe. The error names `path`, and
@@ -223,7 +223,8 @@ def _take_permissions(path: str, old: os.stat_result) -> None:
             with suppress(PermissionError):
                 os.chown(path, owner, group)
         if os.stat(path).st_gid != old.st_gid:
-            # The process's own group may do no more than both the old group and all others might.
+            # The new group is another one, so it gets only what both the old group and all others
+            # had.
             mode &= ~0o070 | mode << 3
     os.chmod(path, mode)
 

@@ -48,7 +48,7 @@ _SEEDS = 2**31 - 1
 
 
 class _Network(BaseEstimator):  # type: ignore[misc]
-    """What the two estimators share."""
+    """The common base of the two estimators."""
 
     _loss: Any
 
@@ -177,7 +177,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]
         self.loss_ = float(self.history_["loss"][-1])
 
     def _train_on(self, X: NDArray[Any], targets: NDArray[Any], outputs: int, first: bool) -> None:
-        """Train the network for one epoch more."""
+        """Train the network for one more epoch."""
         if first:
             self._check()
             self._seed = int(check_random_state(self.random_state).randint(_SEEDS))
@@ -217,7 +217,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]
         return np.concatenate(parts)
 
     def _strata(self, targets: NDArray[Any]) -> NDArray[Any] | None:
-        """Return the classes that the examples held out must have in proportion."""
+        """Return the classes whose proportions the held-out examples must keep."""
         return None
 
 
@@ -236,13 +236,13 @@ class AgradClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
             "tanh".
         average: whether `AverageGradient` measures the steps of AdamW.
         learning_rate: a positive number; or "auto", which needs `average`.
-        weight_decay: of AdamW.
+        weight_decay: the weight decay of AdamW.
         batch_size: the number of examples of a step, at most; all of them if there are fewer.
         max_iter: the number of epochs, at most.
         early_stopping: whether to hold out a part of the examples, stop when their loss does not
             improve, and keep the weights with the lowest.
         validation_fraction: the share of examples held out.
-        n_iter_no_change: the number of epochs without an improvement that stop the training.
+        n_iter_no_change: the number of epochs without improvement after which the training stops.
         tol: by how much the loss must fall to count as improved.
         random_state: the seed of weights, batches and the examples held out: an integer, a
             `numpy.random.RandomState`, or None.
@@ -330,8 +330,8 @@ class AgradRegressor(RegressorMixin, _Network):  # type: ignore[misc]
     """A dense network for regression, trained by average gradients of the squared error.
 
     It learns the targets standardized by their mean and standard deviation in `fit`, or in the
-    first `partial_fit`; predictions are in the units of y. For the rest see `AgradClassifier`,
-    whose arguments these are.
+    first `partial_fit`; predictions are in the units of y. The arguments are those of
+    `AgradClassifier`, and so are the errors.
 
     Attributes:
         model_: the network, an `agrad.nn.Module`, of the standardized targets.

@@ -32,7 +32,7 @@ model = nn.Sequential(
 ).to("float64")
 optimizer = optim.Adam(model.parameters(), lr=1e-2)
 schedule = optim.CosineAnnealingLR(optimizer, options.steps)
-# The points are leaves, since the network is differentiated by them.
+# The points are leaves, since the network is differentiated with respect to them.
 times = ag.tensor(np.linspace(0, END, 32)[:, None], requires_grad=True)
 
 

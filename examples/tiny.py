@@ -12,7 +12,7 @@ class Value:
 
     def __init__(self, start, end, inputs=(), slopes=(), chords=()):
         self.start, self.end, self.inputs = start, end, inputs
-        self.slopes = slopes  # J, the derivative by each input at the start
+        self.slopes = slopes  # J, the derivative of each input at the start
         self.chords = chords  # J̄, its average on the way from start to end
         self.grad = 0.0  # λ, what the root changes per change of this number
 

@@ -122,9 +122,9 @@ def check_gradients(
 
 
 def first_anomaly(steps: Iterable[Any], run: Any) -> str:
-    """Return in brackets the first operation of a run that produced NaN or an infinity.
+    """Describe, in brackets, the first operation of a run that produced NaN or an infinity.
 
-    Return "" if there is none, and outside `detect_anomaly`.
+    Return "" if there is none, or outside `detect_anomaly`.
     """
     if recorded_at.get() is not None:
         for step in steps:

@@ -29,8 +29,8 @@ def average_gradient(
     """Return the average gradient ∫₀¹ ∇L(θ + tΔ) dt by adaptive quadrature.
 
     Along the path, the gradient of a network with kinks, such as ReLU's, jumps many times. So the
-    path is cut into pieces until the estimated error falls below the tolerance. Each piece takes 15
-    forward and backward passes; a smooth loss needs one piece, and there are 64 at most. For its
+    path is cut into at most 64 pieces, until the estimated error falls below the tolerance. Each
+    piece takes 15 forward and backward passes; a smooth loss needs a single piece. For its
     factorized average, `Tensor.average_backward` takes two forward passes and one sweep back. The
     results differ by O(|Δ|²).
 
@@ -38,13 +38,13 @@ def average_gradient(
     the change of the loss, exceeds the tolerance. While this function runs, the parameters hold
     values on the path; afterwards they have their own values again. No `.grad` changes.
 
-    The error is estimated by the rules of Gauss with 7 and of Kronrod with 15 nodes, as in QUADPACK
+    The 7-point Gauss and the 15-point Kronrod rule together estimate the error, as in QUADPACK
     (Piessens et al., 1983).
 
     Args:
         f: A function without arguments that computes the scalar loss L from the values of
             `params`; called once for each node, and at both ends.
-        params: The leaves θ to differentiate by, or a single one.
+        params: The leaves θ to differentiate with respect to, or a single leaf.
         update: The update Δ of each leaf that moves, of the leaf's shape; other leaves do not move.
         nodes: A fixed number of Gauss-Legendre nodes in place of adaptive quadrature; the result is
             exact if the loss is a polynomial of degree 2·nodes in t.
@@ -73,7 +73,7 @@ def average_gradient(
     """
     params = [params] if isinstance(params, Tensor) else list(params)
     if not params:
-        raise ValueError("average_gradient: params is empty; there is nothing to differentiate by")
+        raise ValueError("average_gradient: params is empty; pass the leaves that f depends on")
     if not tolerance > 0:
         raise ValueError(f"average_gradient: tolerance must be positive, got {tolerance}")
     path = _Path(f, params, update)
@@ -87,7 +87,7 @@ def average_gradient(
             f"average_gradient: the result has {estimate if nodes is None else ''}an "
             f"incompleteness of {gap:.1e}, which is the difference between the change of the loss "
             f"and the sum of the products of averages and updates, of size {scale:.1e}; "
-            + ("cut the update into parts" if nodes is None else "leave nodes to the function"),
+            + ("cut the update into parts" if nodes is None else "leave out nodes"),
             stacklevel=2,
         )
     return average
@@ -99,7 +99,7 @@ def average_over_nodes(
     update: Mapping[Tensor, ArrayLike],
     nodes: int,
 ) -> dict[Tensor, Array]:
-    """Return `average_gradient` with that number of nodes, whatever its error."""
+    """Return what `average_gradient` does for a fixed number of nodes, without its warning."""
     path = _Path(f, params, update)
     with values_restored(params):
         return path.by_parameter(path.fixed(nodes))

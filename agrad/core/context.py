@@ -1,6 +1,6 @@
-"""How operations are recorded in this thread or task: the one mutable state of the package.
+"""Whether and how operations are recorded in this thread or task.
 
-Each is a context variable, so that every thread and every asynchronous task has its own.
+Each setting is a context variable, so that every thread and asynchronous task has its own.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Recorder(Protocol):
         """Compute an operation, record it, and return its result."""
 
     def traces(self, values: Any) -> bool:
-        """Return whether any of the values is one that only the replays will have."""
+        """Return whether any of the values will be known only in the replays."""
 
     def enter(self, module: Any) -> None:
         """Note that a module is called."""
@@ -73,7 +73,7 @@ def no_grad() -> Iterator[None]:
 def enable_grad() -> Iterator[None]:
     """Record inside the `with` block, or inside the function it decorates, despite `no_grad`.
 
-    A function that computes with gradients needs it where its callers record nothing.
+    A function that needs gradients uses it so that it works inside its caller's `no_grad`, too.
 
     Example:
         >>> import agrad as ag

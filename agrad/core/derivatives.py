@@ -2,7 +2,8 @@
 
 The sweep of `grad` visits only the nodes between the outputs and the inputs. With `create_graph` it
 calls each operation's `recorded_backward` on Tensors in place of `backward` on arrays. So the graph
-of a gradient consists of ordinary operations: it has gradients and average gradients as any other.
+of a gradient consists of ordinary operations, and has gradients and average gradients like any
+other.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ def grad(
     Args:
         outputs: A Tensor or several, whose gradients are added.
         inputs: A Tensor or several in their graph, leaves or results.
-        grad_outputs: The gradient with respect to each output, of its shape; or None, as a whole or
-            for an output, which stands for 1 and needs an output of a single element. With
-            `create_graph`, the result may be differentiated by them, too.
-        retain_graph: Whether to keep the graph's buffers for another sweep; by default as
-            `create_graph`.
-        create_graph: Whether to record the gradients, also inside `no_grad`.
+        grad_outputs: The gradient with respect to each output, of its shape; or None, for all
+            outputs or for one of them, which means 1 and requires an output of a single element.
+            With `create_graph`, the result can be differentiated with respect to them, too.
+        retain_graph: Whether to keep the graph's buffers for another sweep; by default, the value
+            of `create_graph`.
+        create_graph: Whether to record the gradients, even inside `no_grad`.
         allow_unused: Whether the outputs may be independent of an input; its gradient is None.
 
     Returns:
@@ -133,7 +134,7 @@ def jvp(function: Callable[..., Tensor], primals: Any, tangents: Any) -> tuple[T
     Args:
         function: Takes a Tensor for each of `primals`, and returns a Tensor.
         primals: Where to evaluate the function: a tuple with an array or a Tensor for each of its
-            arguments. Anything but a tuple is the only argument.
+            arguments. Anything but a tuple is taken as the only argument.
         tangents: The vector, of the same form: for each of `primals` an array or a Tensor of its
             shape.
 
@@ -142,7 +143,7 @@ def jvp(function: Callable[..., Tensor], primals: Any, tangents: Any) -> tuple[T
         outside any graph.
 
     Raises:
-        ValueError: A tangent has another shape than its primal; there are not as many.
+        ValueError: A tangent and its primal differ in shape, or tangents and primals in number.
         TypeError: The function does not return a Tensor; a primal is neither float32 nor float64.
         HigherDerivativeError: The backward pass of an operation cannot be recorded.
 
@@ -167,7 +168,7 @@ def jvp(function: Callable[..., Tensor], primals: Any, tangents: Any) -> tuple[T
 
 
 def jacobian(function: Callable[[Tensor], Tensor], x: ArrayLike | Tensor) -> Tensor:
-    """Return all derivatives of a function's elements by those of its argument.
+    """Return the derivatives of a function's elements with respect to those of its argument.
 
     It takes a sweep for each element of the result, so it is for small problems.
 
@@ -245,7 +246,7 @@ def _pulled(
     retain_graph: bool,
     create_graph: bool,
 ) -> tuple[Tensor, ...]:
-    """Return the gradients of Σ⟨gradient, vector⟩, zeros for those of which it is independent."""
+    """Return the gradients of Σ⟨gradient, vector⟩, zeros for inputs that do not affect it."""
     pairs = [
         (gradient, vector)
         for gradient, vector in zip(gradients, vectors)
@@ -270,7 +271,7 @@ def _gradients(
     create_graph: bool,
     allow_unused: bool,
 ) -> tuple[Any, ...]:
-    """Return what `grad` does, with errors under another name."""
+    """Return what `grad` does; errors name `name` instead."""
     if recorder.get() is not None:
         raise CaptureError(
             f"capture: the function calls {name}, whose sweep its replays would not repeat; leave "
@@ -347,7 +348,7 @@ class _Paths:
         seeds: Sequence[Any],
         pull: Callable[[Node, Any, tuple[bool, ...]], Iterator[tuple[Any, Any]]],
     ) -> dict[Any, Any]:
-        """Return the gradient of each input that one reaches, all as arrays or all as Tensors."""
+        """Return the gradient of each input reached, all as arrays or all as Tensors."""
         grads: dict[Any, Any] = {}
 
         def add(source: Any, gradient: Any) -> None:
@@ -363,13 +364,13 @@ class _Paths:
         return {source: grads[source] for source in self.inputs if source in grads}
 
     def free(self) -> None:
-        """Free all nodes, those that lead to no input, too."""
+        """Free all nodes, including those that lead to no input."""
         for node in self.nodes:
             node.free()
 
 
 def _pull_arrays(node: Node, grad: Array, needs: tuple[bool, ...]) -> Iterator[tuple[Any, Array]]:
-    """Yield the inputs of a node that need gradients, and these."""
+    """Yield each input of a node that needs a gradient, with its gradient."""
     found = node.operation.backward(grad, needs, node.out, *node.inputs)
     if recorded_at.get() is not None:
         check_gradients(node.operation, node, needs, node.inputs, grad, found)
@@ -397,7 +398,7 @@ def _source(tensor: Tensor) -> Any:
 
 
 def _seed(name: str, i: int, out: Tensor, value: Any, create_graph: bool) -> Tensor:
-    """Return the gradient of an output, in its dtype and in memory of its own."""
+    """Return the gradient of an output, in the output's dtype and in its own memory."""
     if value is None:
         out.require_scalar(name, "pass grad_outputs, or reduce it with sum() or mean()")
         return Tensor(np.ones_like(out.data))
@@ -444,7 +445,7 @@ def _several(name: str, argument: str, value: Any) -> list[Tensor]:
 def _matching(
     name: str, argument: str, values: Any, others: str, tensors: Sequence[Tensor]
 ) -> list[Any]:
-    """Return one value for each Tensor; for a single Tensor, the value may stand alone."""
+    """Return one value for each Tensor; for a single Tensor, `values` may be the value itself."""
     several = isinstance(values, list | tuple)
     if len(tensors) == 1 and not (several and _is_wrapped(values, tensors[0])):
         return [values]
@@ -457,7 +458,7 @@ def _matching(
 
 
 def _is_wrapped(values: Sequence[Any], tensor: Tensor) -> bool:
-    """Return whether a sequence holds values for a Tensor, rather than its elements."""
+    """Return whether a sequence holds a value for a Tensor, rather than the value's elements."""
     if any(value is None or isinstance(value, Tensor) for value in values):
         return True
     return len(values) == 1 and np.ndim(values[0]) == tensor.ndim

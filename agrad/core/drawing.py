@@ -36,7 +36,7 @@ class Drawing:
 
         Raises:
             FileNotFoundError: Graphviz' command `dot` is not installed.
-            RuntimeError: It failed.
+            RuntimeError: `dot` failed.
         """
         command = shutil.which("dot")
         if command is None:
@@ -64,7 +64,7 @@ def draw(
     Args:
         program: the program of the result.
         names: the leaves' names.
-        ends: where leaves move to, if the nodes are to show how they take part in the change.
+        ends: where leaves move to; if given, the nodes show their part in the change.
     """
     known = {leaf: name for name, leaf in names or ()}
     motions = {} if ends is None else _motions(program, ends)

@@ -67,8 +67,8 @@ class Flat:
 
     After `adopt`, the leaves' own values are the parts of one array. Buffers hold their gradients
     and updates. `buffer` lends memory and reclaims it when no part of the loan is referenced any
-    more; `scratch` returns the same memory each time. In the long run nothing is allocated, unless
-    `release` gives memory back.
+    more; `scratch` returns the same memory each time. Once every buffer exists, nothing more is
+    allocated, unless `release` frees memory.
 
     Attributes:
         tensors: the leaves, in order.
@@ -234,8 +234,8 @@ class GradientPlaces:
 
     Args:
         leaves: the leaf of each slot, None if it needs no gradient.
-        runs: for slots of their own, the slots of leaves whose gradients one operation writes into
-            adjacent memory.
+        runs: for each further slot, the slots of leaves whose gradients one operation writes
+            together, into adjacent memory.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class GradientPlaces:
         self._runs = {slot: _run_of([homes.get(i) for i in run]) for slot, run in runs.items()}
 
     def arrays(self, count: int) -> list[Array | None]:
-        """Return an array for each of `count` slots, one for all leaves of a run in its slot.
+        """Return an array for each of `count` slots; the slot of a run gets one for all its leaves.
 
         The array is None for a leaf outside any `Flat`, and for a run not adjacent in one.
         """
@@ -299,5 +299,5 @@ def joined(arrays: Sequence[Array]) -> Array | None:
 
 
 def _are_parts(arrays: Sequence[Any], buffer: Buffer) -> bool:
-    """Return whether the arrays are the very views of the buffer."""
+    """Return whether the arrays are the buffer's own views."""
     return all(map(is_, arrays, buffer.views))

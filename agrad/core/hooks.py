@@ -88,8 +88,8 @@ class Hooked(Operation):
                 )
             if replaced.shape != grad.shape:
                 raise ValueError(
-                    f"register_hook: the hook returned a gradient of shape {replaced.shape} in the "
-                    f"place of one of shape {grad.shape}"
+                    f"register_hook: the hook returned a gradient of shape {replaced.shape} for "
+                    f"one of shape {grad.shape}"
                 )
             grad = replaced
         return grad

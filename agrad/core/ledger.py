@@ -1,4 +1,4 @@
-"""Which parameters brought about the change of a loss, and what the gradient promised of each."""
+"""A ledger of a loss's change: what the gradient promises of each update, and what it delivers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["LedgerRow", "LossLedger", "loss_ledger"]
 
 
 class LedgerRow(NamedTuple):
-    """The share of a parameter, or of all of a layer, in the change of a loss.
+    """The share of a parameter, or of a whole layer, in the change of a loss.
 
     Attributes:
-        name: the parameter's or the layer's.
+        name: the name of the parameter or the layer.
         size: the number of elements.
         promised: what the gradient promises, ⟨g, Δ⟩.
         delivered: what the average gradient finds, ⟨ĝ, Δ⟩.
@@ -58,7 +58,7 @@ class LossLedger:
 
     @property
     def layers(self) -> tuple[LedgerRow, ...]:
-        """A row for each layer, the parameters with the same name up to the last point."""
+        """A row for each layer: the parameters whose names agree up to the last dot."""
         found: dict[str, LedgerRow] = {}
         for row in self.rows:
             name = row.name.rpartition(".")[0] or row.name
@@ -75,7 +75,7 @@ class LossLedger:
         return "\n".join(lines)
 
     def to_html(self) -> str:
-        """Return a table and a bar chart of it, which need nothing from the network."""
+        """Return a table and its bar chart, which load nothing from the network."""
         head = "<tr><th>parameter</th><th>promised</th><th>delivered</th></tr>"
         body = "".join(
             f"<tr><td>{html.escape(row.name)}</td><td>{row.promised:.4g}</td>"
@@ -97,7 +97,7 @@ def loss_ledger(
     updates: Mapping[Tensor, ArrayLike],
     names: Iterable[tuple[str, Tensor]] | None = None,
 ) -> LossLedger:
-    """Return what each parameter's update promises to change the loss by, and what it does.
+    """Return how much each parameter's update promises to change the loss, and how much it does.
 
     The gradient g promises ⟨g, Δ⟩, to first order. The average gradient ĝ delivers ⟨ĝ, Δ⟩, and the
     sum over all parameters is the change of the loss, exactly up to rounding. So the rows in which
@@ -112,7 +112,7 @@ def loss_ledger(
             on.
 
     Raises:
-        ValueError: There are no updates; as for `Tensor.average_backward`.
+        ValueError: There are no updates; and as for `Tensor.average_backward`.
         AverageUndefinedError: An operation has no kind.
         NonFiniteError: The loss at the end of the updates is NaN or infinite.
 

@@ -122,7 +122,7 @@ class Methods(Generic[T]):
         return self.applied(Elementary("arcsinh"))
 
     def arccosh(self) -> T:
-        """Return the number, not negative, whose hyperbolic cosine is the element."""
+        """Return the non-negative number whose hyperbolic cosine is the element."""
         return self.applied(Elementary("arccosh"))
 
     def arctanh(self) -> T:
@@ -146,11 +146,11 @@ class Methods(Generic[T]):
         return self.applied(arithmetic.Power(), exponent)
 
     def remainder(self, other: ArrayLike | T) -> T:
-        """Return the elements modulo another; the same as x % other."""
+        """Return the elements modulo those of `other`; the same as x % other."""
         return self.applied(arithmetic.Remainder(), other)
 
     def logaddexp(self, other: ArrayLike | T) -> T:
-        """Return log(eˣ + eʸ) for elements x and those y of another, without overflow."""
+        """Return log(eˣ + eʸ) for elements x and the elements y of `other`, without overflow."""
         return self.applied(transcendental.LogAddExp(), other)
 
     def maximum(self, other: ArrayLike | T) -> T:
@@ -187,7 +187,7 @@ class Methods(Generic[T]):
         return self._along(axis).applied(Cumprod(0 if axis is None else axis))
 
     def _along(self, axis: int | None) -> Methods[T]:
-        """Return the operand of a function along `axis`: for None, the elements in a row."""
+        """Return the operand of a function along `axis`: if that is None, the raveled elements."""
         return self.applied(shape.Reshape(-1)) if axis is None else self
 
     def tril(self, k: int = 0) -> T:
@@ -261,7 +261,7 @@ class Methods(Generic[T]):
 
     @takes_dim
     def roll(self, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> T:
-        """Return the elements moved on by `shift` places along `axis`; see `agrad.roll`."""
+        """Return the elements shifted by `shift` places along `axis`; see `agrad.roll`."""
         return np.roll(self, shift, axis)  # type: ignore[call-overload, no-any-return]
 
     def clone(self) -> T:

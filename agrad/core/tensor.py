@@ -103,7 +103,7 @@ class Pin:
     def __init__(self, arrays: Sequence[Array]) -> None:
         self.arrays = arrays
         self._ids: frozenset[int] | None = None
-        # By keyword the call takes three times as long, and every operation makes a pin.
+        # Passing the flag by keyword takes three times as long, and every operation makes a pin.
         for array in arrays:
             if isinstance(array, np.ndarray):
                 array.setflags(False)  # type: ignore[call-arg]
@@ -117,7 +117,8 @@ class Pin:
     def holds(self, array: Array) -> bool:
         """Return whether the array is one of the pinned ones."""
         if self._ids is None:
-            # Those of arrays that live as long as the pin; a large model has many.
+            # Identities are safe, since the pin keeps the arrays alive; a large model has too many
+            # to scan.
             self._ids = frozenset(map(id, self.arrays))
         return id(array) in self._ids
 
@@ -146,13 +147,13 @@ class Tensor(Methods["Tensor"]):
         node: the recorded operation that computed it; None for a leaf.
 
     An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
-    ValueError rather than making gradients silently wrong. (A writable NumPy view of `.data` taken
-    beforehand is out of reach.) Assigning to `.data` replaces the array and leaves recorded graphs
-    as they were. So does an operator such as `x -= y`, which changes a leaf inside `no_grad`, and a
-    leaf that requires no gradient anywhere; on a result it is recorded.
+    ValueError rather than making gradients silently wrong. (agrad cannot protect a writable NumPy
+    view of `.data` taken beforehand.) Assigning to `.data` replaces the array and leaves recorded
+    graphs as they were. An operator such as `x -= y` does the same to a leaf, provided that the
+    leaf requires no gradient or the operator is inside `no_grad`; on a result it is recorded.
 
-    NumPy cannot make an array of a Tensor that requires a gradient, other than inside `no_grad` or
-    once its graph is freed: the gradient would be lost.
+    np.array raises a TypeError for a Tensor that requires a gradient, because the array would lose
+    it. It works inside `no_grad`, and once the graph is freed.
 
     Example:
         >>> import agrad as ag
@@ -275,7 +276,7 @@ class Tensor(Methods["Tensor"]):
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no recorded operation computed it."""
+        """Whether it is not the result of a recorded operation."""
         return self.node is None
 
     @property
@@ -999,8 +1000,8 @@ class Tensor(Methods["Tensor"]):
         """Return the elements converted to `dtype`; between floating types gradients flow back.
 
         Raises:
-            TypeError: a gradient is to flow through another dtype than float32 and float64, or the
-                dtype has another byte order than the machine.
+            TypeError: gradients would flow through a dtype other than float32 and float64, or the
+                byte order of the dtype is not the machine's.
         """
         cast = shape.Cast(dtype)
         return apply(cast, self if cast.dtype.kind == "f" or self.is_choice else self._data)
@@ -1073,8 +1074,8 @@ def tensor(
     them.
 
     Raises:
-        TypeError: the elements are not real numbers; a leaf that requires a gradient is wanted of
-            Tensors that require one.
+        TypeError: the elements are not real numbers; `requires_grad` is set for a sequence of
+            Tensors that require a gradient.
 
     Example:
         >>> import agrad as ag
@@ -1094,7 +1095,7 @@ def tensor(
 
 
 def on_new_array(array: Array) -> Tensor:
-    """Return a Tensor on an array that was made for it and that nothing else has."""
+    """Return a Tensor on an array that was made for it and that nothing else uses."""
     return Tensor._wrap(array)
 
 
@@ -1109,7 +1110,7 @@ def as_tensor(value: ArrayLike | Tensor) -> Tensor:
 
 
 def _require_unfrozen(value: Any) -> None:
-    """Raise a CaptureError if a captured function makes a Tensor of more than a number."""
+    """Raise a CaptureError if a captured function makes a Tensor from more than a single number."""
     if recorder.get() is not None and not isinstance(value, bool | int | float | np.generic):
         raise CaptureError(
             f"capture: the function makes a Tensor from a {type(value).__name__}, whose values "
@@ -1322,7 +1323,7 @@ def recorded(source: Any, array: Array, pins: list[Pin]) -> Tensor:
 
     Args:
         source: a node, a leaf or None.
-        array: what came from it.
+        array: the array that the source gave.
         pins: those of the node that the array belongs to.
     """
     if isinstance(source, Tensor):
@@ -1368,7 +1369,7 @@ def require_gradients(operation: Operation, out: Array) -> None:
         name = "astype" if isinstance(operation, shape.Cast) else type(operation).__name__
         raise TypeError(
             f"{name}: the result is {out.dtype}, but gradients flow through "
-            "float32 and float64 alone; detach() the inputs if no gradient is to flow"
+            "float32 and float64 alone; detach() the inputs if none should"
         )
 
 
@@ -1579,7 +1580,7 @@ def _require_numbers(averages: Mapping[Any, Array]) -> None:
 
 @contextmanager
 def values_restored(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Restore the very same arrays after the block; a graph or an optimizer may hold them."""
+    """Restore the same array objects after the block; a graph or an optimizer may hold them."""
     arrays = [(tensor._data, tensor._pin) for tensor in tensors]
     try:
         yield
@@ -1611,7 +1612,7 @@ def accumulate_from(root: Node, grads: Mapping[Any, Array]) -> None:
 
 
 def _known(grad_of: GradOf | None) -> GradOf:
-    """Return the sources of a gradient; only that they are unknown if one of them is gone."""
+    """Return the sources of a gradient, or (None,), for unknown, if any of them is gone."""
     known = grad_of and all(root is not None and root() is not None for root in grad_of)
     return grad_of if grad_of and known else (None,)
 

@@ -46,8 +46,8 @@ class Batches:
         TypeError: An entry of `arrays` has no shape, `batch_size` or `seed` is not an integer, or
             `transform` or `collate` is not a function.
         ValueError: There are no arrays, their lengths differ, an epoch has no batch, `batch_size`
-            is below 1, or `seed` is negative; the weights are not N numbers that are finite and not
-            negative, or all 0; `collate` is given for arrays.
+            is below 1, or `seed` is negative; the weights are not N finite, non-negative numbers,
+            or are all 0; `collate` is given for arrays.
 
     Example:
         >>> import numpy as np
@@ -76,7 +76,7 @@ class Batches:
         self._arrays = tuple(mapped(positional, part) for part in arrays)
         self._dataset = arrays[0] if len(arrays) == 1 and _is_dataset(arrays[0]) else None
         if collate is not None and self._dataset is None:
-            raise ValueError("Batches: collate needs a data set; arrays are batches as they are")
+            raise ValueError("Batches: collate needs a data set, but was given with arrays")
         _require_functions(transform=transform, collate=collate)
         self._examples = (
             _common_length(self._arrays) if self._dataset is None else len(self._dataset)

@@ -42,7 +42,7 @@ def digits(split: Split = "train") -> Examples:
         ((360, 8, 8), dtype('float32'), dtype('int64'))
     """
     check_split(split)
-    # To import sklearn.datasets, which loads them too, takes longer than a first training.
+    # Importing sklearn.datasets, which could load them, takes longer than a first training.
     with gzip.open(installed_file("sklearn", "datasets/data/digits.csv.gz"), "rt") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.float32)
     images, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)

@@ -42,7 +42,7 @@ def require(module: str, user: str = "the data sets", extra: str = "demo") -> An
 def installed_file(
     package: str, name: str, user: str = "the data sets", extra: str = "demo"
 ) -> Path:
-    """Return the path of a file of an optional package, without importing that, which may be slow.
+    """Return the path of a file of an optional package, without the slow import of the package.
 
     Raises:
         ImportError: The package is not installed; the message says what to install.

@@ -35,7 +35,7 @@ _CACHE_VERSION = 1
 def imdb(
     split: Split = "train", vocabulary_size: int = 5000, length: int = 200, keep: Keep = "start"
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the IMDb reviews: the ids of their words, and labels that say if they are positive.
+    """Return the IMDb reviews: the ids of their words, and labels of positive or negative.
 
     The first call downloads the archive (84 MB) into the folder that `mnist` uses, and splits the
     reviews into words. The words are cached next to the archive, or in the user's cache folder if

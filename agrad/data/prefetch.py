@@ -16,11 +16,12 @@ _END = object()
 class Prefetch:
     """`Batches` that a thread loads ahead while the caller works on the current batch.
 
-    The batches are the same, in the same order, and so is the state, which is that after the last
-    batch yielded. It pays off where a data set reads files or a transform takes long.
+    The batches and their order are the same. So is the state: it describes the last batch yielded,
+    not the last one loaded. Prefetching pays off if a data set reads files or a transform takes
+    long.
 
     Args:
-        batches: the batches, which belong to this object from now on.
+        batches: the batches. From then on, use them only through this object.
         size: the number of batches to load ahead, at least 1.
 
     Raises:
@@ -56,7 +57,8 @@ class Prefetch:
         """Yield the remaining batches of the current epoch.
 
         Raises:
-            Exception: what the data set or the transform raised, at the batch that it belongs to.
+            Exception: any error of the data set or the transform, at the batch in which it
+                occurred.
         """
         self._batches.load_state_dict(self._state)  # a loop left early may have loaded more
         loaded: Queue[Any] = Queue(self._size)

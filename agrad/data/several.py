@@ -43,7 +43,7 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
 
 
 def positional(array: Any) -> Any:
-    """Return the NumPy array in place of a table or column of pandas, which indexes by labels."""
+    """Return a table or column of pandas, which indexes by labels, as a NumPy array."""
     return array.to_numpy() if hasattr(array, "iloc") else array
 
 

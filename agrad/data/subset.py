@@ -1,4 +1,4 @@
-"""Data sets as objects: parts of them, random splits, and how examples become batches."""
+"""Data sets as objects: subsets, random splits, and the collation of examples into batches."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -20,10 +20,10 @@ _Fit = Callable[[list[NDArray[Any]]], list[NDArray[Any]]]
 class Dataset(Protocol):
     """Examples by number: anything with `__len__` and `__getitem__`.
 
-    An example is a tuple of arrays or numbers, such as an image and its class, or a single one. For
-    a model of several inputs, a part of it may be a tuple of arrays or a dict.
-    Its draws from `agrad.random.generator()` depend only on the seed, the epoch and the batch of
-    its `Batches`.
+    An example is a tuple of arrays or numbers, such as an image and its class, or a single array or
+    number. For a model of several inputs, a part of it may be a tuple of arrays or a dict. In
+    `Batches`, its draws from `agrad.random.generator()` depend only on the seed, the epoch and the
+    batch.
     """
 
     def __len__(self) -> int:
@@ -69,11 +69,11 @@ class Subset:
 
 
 def random_split(data: Any, lengths: Sequence[float], seed: int | None = None) -> list[Any]:
-    """Divide examples at random into parts without common examples.
+    """Divide examples at random into disjoint parts.
 
     Args:
-        data: a data set, or a tuple of arrays of equal length; an entry of it may be a tuple or a
-            dict of arrays.
+        data: a data set, or a tuple of arrays of equal length; entries of the tuple may be tuples
+            or dicts of arrays.
         lengths: the sizes of the parts, which add up to the number of examples; or their shares,
             which add up to 1. Shares are rounded down; the examples left over go to the first
             parts, one each.
@@ -148,8 +148,7 @@ def collate(examples: list[Any]) -> tuple[Any, ...]:
             single part. A part may be a tuple of arrays, or a dict, and stays one in the batch.
 
     Raises:
-        ValueError: the examples differ in their number of parts or in their names, or a part in its
-            shape.
+        ValueError: the parts of the examples differ in number, names or shape.
 
     Example:
         >>> import numpy as np
@@ -172,8 +171,8 @@ def collate_sequences(examples: list[Any]) -> tuple[Any, ...]:
             `collate`.
 
     Raises:
-        ValueError: the examples differ in their number of parts or in their names, or a part in
-            more than the length of its first axis.
+        ValueError: the parts of the examples differ in number or names, or in more than the length
+            of their first axis.
 
     Example:
         >>> import numpy as np
@@ -199,7 +198,7 @@ def _part(owner: str, name: str, parts: Sequence[Any], fitted: _Fit) -> Any:
         return _stacked(owner, name, fitted([_array(owner, name, part) for part in parts]))
     kinds = {(names, len(arrays)) for names, arrays in map(unpacked, parts)}
     if len(kinds) > 1:
-        raise ValueError(f"{owner}: {name} of the examples must have the same parts in all")
+        raise ValueError(f"{owner}: {name} must have the same parts in all examples")
     names, arrays = unpacked(parts[0])
     columns = zip(*(unpacked(part)[1] for part in parts))
     keys = names or range(len(arrays))
@@ -214,7 +213,7 @@ def _array(owner: str, name: str, part: Any) -> NDArray[Any]:
         return np.asarray(part)
     except ValueError:
         raise ValueError(
-            f"{owner}: {name} of an example is a {type(part).__name__} that makes no array; an "
+            f"{owner}: {name} of an example is a {type(part).__name__}, not an array; an "
             "example of several parts must be a tuple"
         ) from None
 

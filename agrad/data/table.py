@@ -101,7 +101,7 @@ def _column(entries: Sequence[Any]) -> NDArray[Any]:
 
 
 def _number(word: str) -> float:
-    """Return the number that a word writes; what Python reads as 1_000 is a word in a table."""
+    """Return the number that a word spells; Python also reads 1_000, but tables do not mean it."""
     if "_" in word:
         raise ValueError(f"not a number: {word}")
     return float(word)
@@ -142,8 +142,8 @@ def read_images(
         class and name.
 
     Raises:
-        ValueError: there are no images, or their sizes differ and no size is given, or it is not
-            two numbers from 1.
+        ValueError: there are no images; their sizes differ and `size` is None; or `size` is not two
+            positive integers.
         OSError: a file cannot be read.
         ImportError: Pillow is missing.
     """
@@ -230,8 +230,8 @@ class TableEncoder:
     """Encodes the columns of a table as numbers, as learned from a training table.
 
     A column of numbers is standardized; a missing number becomes the mean, 0. A column of strings
-    becomes a column for each value, 1 where it has the value; a missing or an unknown value is 0 in
-    all.
+    becomes a column for each value, 1 where it has the value; a missing or unknown value is 0 in
+    all of them.
 
     Args:
         columns: the training table, as `read_table` returns it.
@@ -242,7 +242,7 @@ class TableEncoder:
         features: the number of columns of the encoded table.
 
     Raises:
-        ValueError: the table has no column `target`, or no other one.
+        ValueError: the table has no column `target`, or no other column.
 
     Example:
         >>> import numpy as np
@@ -271,7 +271,7 @@ class TableEncoder:
             else:
                 self._codes[name] = {"values": sorted({*map(_word, column)} - {""})}
         if not self._codes:
-            raise ValueError("TableEncoder: the table has no column but the target")
+            raise ValueError("TableEncoder: the table has no column besides the target")
 
     @property
     def names(self) -> list[str]:
@@ -290,8 +290,8 @@ class TableEncoder:
             columns: a table that has the columns of the training table; others are not used.
 
         Raises:
-            ValueError: a column is missing, holds strings in the place of numbers, or has another
-                shape than the others.
+            ValueError: a column is missing, holds strings instead of numbers, or differs in shape
+                from the others.
         """
         missing = [name for name in self._codes if name not in columns]
         if missing:
@@ -299,7 +299,7 @@ class TableEncoder:
         shapes = {name: np.shape(columns[name]) for name in self._codes}
         if len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) != 1:
             raise ValueError(
-                f"TableEncoder.encode: the columns must have one axis and one length, got {shapes}"
+                f"TableEncoder.encode: columns must have one axis and equal lengths, got {shapes}"
             )
         parts = []
         for name, code in self._codes.items():
@@ -337,10 +337,10 @@ class TableEncoder:
 
 
 def _word(value: Any) -> str:
-    """Return a value as text: a number in full, and without a point if it is whole."""
+    """Return a value as text; whole numbers have no decimal point."""
     if value is None:
         return ""
     if isinstance(value, float):
-        number = float(value)  # NumPy's own would print as another
+        number = float(value)  # a NumPy scalar may print in another form
         return "" if math.isnan(number) else str(int(number) if number.is_integer() else number)
     return str(value)

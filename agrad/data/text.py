@@ -25,7 +25,7 @@ def tokenize(text: str) -> list[str]:
     A word is a run of letters and digits of any alphabet, with apostrophes allowed inside. All
     other characters, and HTML's line break `<br />`, only separate words. Composed and decomposed
     characters give the same words. Languages that write no spaces between words, or that write
-    vowels as marks, need a tokenizer of their own; a `Vocabulary` takes tokens from any tokenizer.
+    vowels as marks, need another tokenizer; a `Vocabulary` takes tokens from any.
 
     Raises:
         TypeError: `text` is not a string.

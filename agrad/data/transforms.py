@@ -64,7 +64,7 @@ class Normalize:
     Raises:
         ValueError: a standard deviation is not positive, a mean is not finite, or they have more
             than one axis; when called, the images do not have that many channels.
-        TypeError: when called, the images do not hold floats, such as shares of 255.
+        TypeError: when called, the images do not hold floats.
 
     Example:
         >>> import numpy as np
@@ -188,7 +188,7 @@ class RandomCrop:
 
 
 class RandomShift:
-    """Move each image by up to `shift` rows and columns; zeros fill what becomes free.
+    """Move each image by up to `shift` rows and columns; zeros fill the gaps.
 
     Args:
         shift: the largest number of rows and columns.
@@ -210,7 +210,7 @@ class RandomShift:
 class RandomRotation:
     """Rotate each image about its centre by a random angle, with bilinear interpolation.
 
-    What comes from outside the image is 0.
+    Pixels from outside the image are 0.
 
     Args:
         degrees: the largest angle, in either direction.
@@ -239,7 +239,7 @@ def rotated(images: Images, angles: NDArray[Any]) -> Images:
     flat = images.reshape(len(images), math.prod(images.shape[1:-2]), height, width)
     y, x = np.mgrid[:height, :width] - np.array([height - 1, width - 1])[:, None, None] / 2
     cosine, sine = np.cos(angles)[:, None, None], np.sin(angles)[:, None, None]
-    # Each pixel takes the value from where the rotation has brought it.
+    # Rotate the grid backwards: each pixel takes its value from the place that moves to it.
     rows = cosine * y + sine * x + (height - 1) / 2
     columns = cosine * x - sine * y + (width - 1) / 2
     above, left = np.floor(rows).astype(np.int64), np.floor(columns).astype(np.int64)

@@ -86,7 +86,7 @@ def full(
     device: str = "cpu",
     requires_grad: bool = False,
 ) -> Tensor:
-    """Return a Tensor with one number everywhere, by default of the number's kind.
+    """Return a Tensor filled with one number, by default in the dtype of the number's kind.
 
     Raises:
         ValueError: A length is negative.
@@ -264,7 +264,7 @@ def full_like(
     device: str | None = None,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Return one number everywhere; shape, and by default dtype and device, are those of `x`.
+    """Return one number in the shape, and by default in the dtype and on the device, of `x`.
 
     Example:
         >>> import agrad as ag
@@ -330,7 +330,7 @@ def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: DTypeLike | No
 
 
 def _single(array: Array, dtype: DTypeLike | None) -> Array:
-    """Return numbers of Python's, which NumPy makes float64, as float32."""
+    """Return Python's floats, which NumPy makes float64, as float32."""
     is_double = dtype is None and array.dtype == np.float64
     return array.astype(np.float32) if is_double else array
 
@@ -346,7 +346,7 @@ def _lengths(name: str, shape: Sequence[Any]) -> tuple[int, ...]:
             "name, as dtype=…"
         ) from None
     if any(length < 0 for length in checked):
-        raise ValueError(f"{name}: a shape has no negative lengths, got {checked}")
+        raise ValueError(f"{name}: the lengths of a shape must not be negative, got {checked}")
     return checked
 
 

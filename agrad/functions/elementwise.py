@@ -377,7 +377,7 @@ def arcsinh(x: Any) -> Tensor:
 
 @implements(np.arccosh)
 def arccosh(x: Any) -> Tensor:
-    """Return the number, not negative, whose hyperbolic cosine is x.
+    """Return the non-negative number whose hyperbolic cosine is x.
 
     Example:
         >>> import agrad as ag

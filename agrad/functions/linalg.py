@@ -19,8 +19,10 @@ def matmul(x: Any, y: Any) -> Tensor:
     """Return the matrix product x @ y.
 
     Args:
-        x: An array of shape (..., m, k), or (k,) for a single row, whose axis the result lacks.
-        y: An array of shape (..., k, n), or (k,) for a single column, whose axis the result lacks.
+        x: An array of shape (..., m, k); or (k,) for a single row, and the result then lacks the
+            axis m.
+        y: An array of shape (..., k, n); or (k,) for a single column, and the result then lacks the
+            axis n.
 
     Returns:
         A Tensor of shape (..., m, n); the leading axes broadcast.
@@ -119,8 +121,8 @@ def _axes_of_both(axes: Any, x_ndim: int, y_ndim: int) -> tuple[list[int], list[
             raise ValueError(f"tensordot: axes repeats an axis of {name}: {found}")
     if len(x_axes) != len(y_axes):
         raise ValueError(
-            f"tensordot: axes has {len(x_axes)} axes of x and {len(y_axes)} of y; it must have as "
-            f"many, got {axes!r}"
+            f"tensordot: axes has {len(x_axes)} axes of x and {len(y_axes)} of y; it must have the "
+            f"same number of both, got {axes!r}"
         )
     return x_axes, y_axes
 

@@ -26,7 +26,7 @@ class TopK(NamedTuple):
 @implements(np.sort)
 @takes_dim
 def sort(x: Any, axis: int | None = -1) -> Tensor:
-    """Return the elements in ascending order along `axis`, or of the flattened `x` if it is None.
+    """Return the elements in ascending order along `axis`; None sorts the flattened `x`.
 
     Its average gradient is exact. It takes time and memory in proportion to the pairs of elements
     along the axis.
@@ -62,7 +62,7 @@ def argsort(x: Any, axis: int | None = -1) -> Array:
 def topk(x: Any, k: int, axis: int = -1, largest: bool = True) -> TopK:
     """Return the k largest or smallest elements along `axis`, in order, and their indices.
 
-    A captured function cannot call it, as its indices are a plain array; take the ends of `sort`.
+    A captured function cannot call it, as its indices are a plain array; slice `sort` instead.
 
     Raises:
         ValueError: There are fewer than k elements, or the axis is out of range.

@@ -302,7 +302,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
             each axis.
         mode: "constant"; NumPy's other modes are not supported.
         constant_values: The number to pad with, or numbers in any form that `pad_width` can have;
-            constants.
+            they are constants.
 
     Raises:
         ValueError: The mode is not "constant", or widths are negative or do not fit the axes.
@@ -394,8 +394,8 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
 
     Args:
         x: An array.
-        indices: Integers, of as many axes as `x`; along the other axes both broadcast. Negative
-            ones count from the end.
+        indices: Integers with as many axes as `x`; along the other axes both broadcast. Negative
+            indices count from the end.
         axis: The axis, or None for the flattened `x`.
 
     Raises:
@@ -426,12 +426,12 @@ def scatter(x: Any, axis: int, index: Any, src: Any) -> Tensor:
     Args:
         x: An array.
         axis: The axis.
-        index: Integers, of as many axes as `x` and along the other axes no longer. They must name
-            no element twice.
+        index: Integers with as many axes as `x`, and along the other axes no longer than `x`. They
+            must not name an element twice.
         src: A number, or an array that is at least as long as `index` along each axis.
 
     Raises:
-        IndexError: An index is out of range; negative ones are.
+        IndexError: An index is negative or too large.
         ValueError: The index names an element twice; shapes do not fit; the axis is out of range.
         TypeError: The index is not made of integers.
 
@@ -486,7 +486,7 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
         axis: The axis, or None to flatten `x` first.
 
     Raises:
-        ValueError: A number is negative, or there are not as many as elements.
+        ValueError: A number is negative, or there is not one for each element.
         TypeError: A number is not an integer.
 
     Example:
@@ -518,7 +518,7 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
 
 @implements(np.tile)
 def tile(x: Any, reps: int | Sequence[int]) -> Tensor:
-    """Return copies of `x` side by side: `reps` of them along the last axes, one for each number.
+    """Return copies of `x` side by side; `reps` gives their number along each of the last axes.
 
     Raises:
         ValueError: A number is negative.
@@ -551,7 +551,7 @@ def tile(x: Any, reps: int | Sequence[int]) -> Tensor:
 @implements(np.roll)
 @takes_dim
 def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Tensor:
-    """Return `x` with its elements moved on by `shift` places; those at the end come first.
+    """Return `x` with its elements shifted by `shift` places; those pushed off the end come first.
 
     Args:
         x: An array.

@@ -39,7 +39,7 @@ def export(
 
     Args:
         model: what to export. It may be of any class, and return a Tensor or nested tuples of
-            Tensors, of which the file has each as an output; it does not change.
+            Tensors, each of which becomes an output of the file. The model does not change.
         args: an example of the input: an array or a Tensor; or a tuple of several, in which None
             leaves an argument out.
         path: the file to write or replace, atomically.
@@ -50,9 +50,9 @@ def export(
 
     Raises:
         ExportError: ONNX lacks an operation of the model, which the error names; the model cannot
-            be recorded; or what it computes depends on the size of the batch by more than lengths.
-        ValueError: there are names too many or too few, or the name of an input is that of a
-            weight; or a batch axis is out of range, or batches differ in size.
+            be recorded; or the size of the batch changes more than lengths of axes.
+        ValueError: there are too many or too few names, or an input has the name of a weight; or a
+            batch axis is out of range, or batches differ in size.
 
     Source: https://onnx.ai/onnx/operators, with the operators of version 18.
 
@@ -153,10 +153,10 @@ def _batch_size(example: Sequence[Tensor | None], axes: Sequence[int | None]) ->
     }
     if len(sizes) > 1 or 0 in sizes:
         raise ValueError(
-            "onnx.export: all inputs must have one number of examples, at least 1, along their "
-            f"batch axes, got {sorted(sizes)}"
+            "onnx.export: all inputs must have the same number of examples, at least 1, along "
+            f"their batch axes, got {sorted(sizes)}"
         )
-    # A batch of one example would broadcast, and hide what depends on its size.
+    # A batch of one example would broadcast, which would hide operations that depend on its size.
     return max([2, *sizes])
 
 

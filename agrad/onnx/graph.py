@@ -1,4 +1,4 @@
-"""The ONNX graph that is being made: names, initializers and nodes."""
+"""An ONNX graph under construction: names, initializers and nodes."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ class Graph:
     """Nodes and initializers.
 
     Args:
-        batch: the name and the axis of an input that tell the size of the batch, None if it is
-            fixed.
+        batch: an input and its axis that has the size of the batch; None if the size is fixed.
     """
 
     def __init__(self, batch: tuple[str, int] | None) -> None:
@@ -108,7 +107,7 @@ class Graph:
         return self.add("Reshape", name, shape, allowzero=1)
 
     def _batch_size(self) -> str:
-        """Return the name of a vector with the size of the batch as only element."""
+        """Return the name of a vector whose only element is the size of the batch."""
         if not self._batch_name:
             assert self._batch is not None
             name, axis = self._batch
@@ -119,7 +118,7 @@ class Graph:
     # -- the whole ---------------------------------------------------------------------------------
 
     def made(self, name: str, inputs: Iterable[Value], outputs: dict[str, Value]) -> GraphProto:
-        """Return the graph, without what no output needs."""
+        """Return the graph, without nodes and initializers that no output needs."""
         needed, nodes = set(outputs), []
         for node in reversed(self._nodes):
             if not needed.isdisjoint(node.output):

@@ -1,4 +1,4 @@
-"""A model's operations as its forward pass records them, and which lengths follow the batch's.
+"""A model's operations as its forward pass records them, and the lengths that depend on the batch.
 
 The forward pass runs three times, with batches of different sizes. What differs between the
 recordings depends on the size of the batch; a length that grows evenly is a multiple of it, plus a
@@ -38,10 +38,10 @@ class Value:
     """An array of the recordings.
 
     Attributes:
-        array: what it was in the first recording.
+        array: its value in the first recording.
         shape: the lengths of its axes.
         call: the call that computed it, None for inputs, weights and constants.
-        leaf: the Tensor that it is, None for results, inputs and numbers.
+        leaf: the leaf whose values it has, None for results, inputs and numbers.
         name: its name in the exported graph, once it has one.
     """
 
@@ -117,7 +117,7 @@ class Recording:
     Args:
         model: what to record.
         batches: the arguments for batches of `size` examples, of one more, and of two more; None
-            stands for an argument left out.
+            for an argument left out.
         size: the number of examples of the first.
 
     Attributes:
@@ -126,7 +126,8 @@ class Recording:
         values: all inputs, weights, constants and results.
 
     Raises:
-        ExportError: The model cannot be recorded, or does something else for another batch.
+        ExportError: The model cannot be recorded, or runs other operations for a batch of another
+            size.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Recording:
         kinds = [[type(node.operation) for node, _, _ in tape.operations] for tape in tapes]
         if any(other != kinds[0] for other in kinds) or len({len(each) for each in results}) > 1:
             raise ExportError(
-                "onnx.export: the model computes by other operations if the batch has another size"
+                "onnx.export: the model runs other operations for a batch of another size"
             )
         self._known: dict[Any, Value] = {}
         arguments = zip(*(tape.arguments for tape in tapes))
@@ -175,7 +176,7 @@ class Recording:
         known = [source.data for source in sources] if leaf is not None else arrays
         if known is None or not all(np.array_equal(known[0], each) for each in known):
             raise ExportError(
-                f"onnx.export: {what} is another constant if the batch has another size; compute "
+                f"onnx.export: {what} is a constant that depends on the size of the batch; compute "
                 "it from the inputs by operations on Tensors"
             )
         value = self._new(what, known, leaf)
@@ -216,7 +217,7 @@ def _flat(result: Any) -> Iterator[Any]:
 
 
 def _size(what: str, axis: int, batch: int, *lengths: int) -> Size:
-    """Return the length of an axis, given what it is for `batch` examples, one and two more."""
+    """Return the length of an axis, given those for `batch`, one more and two more examples."""
     first, second, third = lengths
     if third - second != second - first:
         raise ExportError(

@@ -1,4 +1,4 @@
-"""Recurrent operations, which are one node of ONNX together with the dense layer before them."""
+"""Recurrent operations: a node of ONNX does the work of one and of the dense layer before it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agrad.ops.linalg import Affine
 
 __all__ = ["padded", "recurrent", "states"]
 
-# agrad's gates, which are PyTorch's, in the order that ONNX has them in.
+# The numbers of agrad's gates, which have PyTorch's order, in the order of ONNX.
 _ORDERS = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}
 
 
@@ -64,8 +64,8 @@ def recurrent(graph: Graph, call: Call) -> str:
     )
     out = graph.squeezed(found[0], 1)
     if lengths and not operation.reverse:
-        # At padding ONNX has zeros, and agrad the last state, which later operations take from the
-        # end. In reverse they take it from the first element, which is never padding.
+        # At padding ONNX gives zeros. agrad gives the last state, which later operations take from
+        # the end. In reverse they take it from the first element, which is never padding.
         within = _within(graph, lengths[0], len(x.array))
         out = graph.add("Where", within, out, found[1])
     call.parts = {"hidden": out}

@@ -275,7 +275,7 @@ def _masked_softmax(graph: Graph, call: Call) -> str:
     for mask in masks:
         chosen = (x, lowest) if operation.allows else (lowest, x)
         x = graph.add("Where", mask.name, *chosen)
-    # Rows of which all is excluded are 0, and those of Softmax would be NaN.
+    # agrad gives 0 for fully masked rows, where Softmax would give NaN.
     last, limits = graph.constant([-1]), np.finfo(dtype)
     top = graph.add("Max", graph.add("ReduceMax", x, last), graph.constant(limits.min, dtype))
     powers = graph.add("Exp", graph.add("Sub", x, top))
@@ -318,7 +318,7 @@ def _convolution(kind: str) -> Translation:
 
 
 def _lengthened(graph: Graph, call: Call, spans: Sequence[int], value: float) -> str:
-    """Return the input with what a last window beyond the padding needs."""
+    """Return the input, extended for a last window that reaches beyond the padding."""
     operation: Any = call.operation
     x = call.inputs[0]
     axes = x.ndim - 2

@@ -75,7 +75,7 @@ class Adjoint(Multilinear):
 
 
 def adjoint(apply: Apply, operation: Operation, i: int, grad: Any, *inputs: Any) -> Any:
-    """Return the gradient by input i of an operation on Tensors, see `Adjoint`."""
+    """Return the gradient of input i of an operation on Tensors, see `Adjoint`."""
     x = inputs[i]
     others = (*inputs[:i], *inputs[i + 1 :])
     return apply(Adjoint(operation, i, x.shape, x.dtype), grad, *others)

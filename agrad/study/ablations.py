@@ -1,7 +1,7 @@
 """Two readings of "RMSProp with the average gradient" that look natural but do not work.
 
-Like `AverageGradient`, both propose Δ with RMSprop and compute ĝ along it. Instead of searching for
-how far to go along Δ, they then put ĝ into RMSprop's formula.
+Like `AverageGradient`, both propose Δ with RMSprop and compute ĝ along it. They then put ĝ into
+RMSprop's formula, instead of searching along Δ.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The claims of the papers' abstracts, each with the study that puts it to the test.
+"""The claims of the papers' abstracts, each with the study that tests it.
 
 A claim names its design, in full and quick, and turns results into findings. Both are fixed here
 before anything runs. `agrad.study.page` and `agrad.study.report` show them.
@@ -60,10 +60,10 @@ class Claim:
         text: What the abstracts say.
         measured: The number that the claim compares.
         quick: What the quick study leaves out.
-        differs: How the test differs from the papers', as far as that is known.
+        differs: How the test differs from the papers', as far as is known.
         design: Returns the design, of the quick study or the full one.
         findings: Turns the results and the number of scoring seeds into findings.
-        claimed: What the abstracts say of a gain, if the variant is put to the same test.
+        claimed: The gain that the abstracts claim, if the variant takes the same test.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Claim:
 
 
 VARIANT = "average-adam"
-"""The method that is put to the test beside the papers' own, `average-rmsprop`.
+"""The method that is tested beside the papers' own, `average-rmsprop`.
 
 Fixed before any scoring seed ran: on the tuning seed of the quick study of claim 3, its final loss
 is the lowest in each of the four networks.
@@ -307,7 +307,7 @@ def _alternative(design: Judgements, results: Results, seeds: int) -> Findings:
 
 
 def _about(claimed: float) -> Callable[[Trainings, Results, int], Findings]:
-    """Return a function that finds gains on RMSprop, of which the claim names the least."""
+    """Return a function that finds gains on RMSprop, given the least gain that is claimed."""
     return lambda design, results, seeds: design.gains(
         results, seeds, *_PAIRS[0], claimed=(claimed, math.inf)
     )

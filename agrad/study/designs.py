@@ -44,7 +44,7 @@ class Design(Protocol):
     """The jobs of a study."""
 
     def jobs(self, results: Results, seeds: int) -> Iterable[Job]:
-        """Return the jobs that can be named now; some may follow from the results of these."""
+        """Return the jobs known so far; their results may lead to more."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ class Trainings:
         """Return, for each cell, how many times fewer iterations a method needs than a baseline.
 
         The target of a seed is the final training loss of the baseline with that seed. A method
-        that does not reach it has a gain of 0, and one whose baseline does not train, of infinity.
-        A seed with which neither trains tells nothing.
+        that does not reach it has a gain of 0. If the baseline does not train, the gain is
+        infinite. Seeds with which neither trains are left out.
         """
         found = []
         for cell in self.cells:

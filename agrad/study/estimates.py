@@ -1,4 +1,4 @@
-"""What a gradient, an average gradient and their rivals say of a step, beside the truth."""
+"""Compare what gradients, average gradients and their rivals say about a step with the truth."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -24,7 +24,7 @@ __all__ = ["DIAGONALS", "ESTIMATES", "Estimates"]
 Vector = NDArray[np.float64]
 
 _NODES = 32
-"""Of the Gauss-Legendre quadrature that stands for the truth, of equal parts for the kinks."""
+"""The nodes of the Gauss-Legendre quadrature that is taken as the truth."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,10 @@ class Estimates:
     def result(self) -> dict[str, Any]:
         """Return for each estimate its errors, relative to the truth, at each update judged.
 
-        `vector` is the error of the average gradient itself, against a quadrature; `change` that of
-        the change of the loss which it tells. If `timed`, also the median `seconds` and the
-        `peak_bytes` of NumPy's arrays. One estimate includes its gradient at the start.
+        `vector` is the error of the average gradient itself, against a quadrature. `change` is the
+        error of the change of the loss that it predicts. If `timed`, there are also the median
+        `seconds` and the `peak_bytes` of NumPy's arrays. Both cover all that an estimate needs,
+        such as the gradient at the start.
         """
         data = load_once(self.data)
         options = {"depth": self.depth, "width": self.width, "activation": self.activation}
@@ -131,7 +132,7 @@ class Update:
         return _joined([param.average_grad for param in self.params])
 
     def quadrature(self, nodes: int) -> Vector:
-        """Return the integral of the gradient by Gauss's and Legendre's rule."""
+        """Return the integral of the gradient by Gauss-Legendre quadrature."""
         places, weights = np.polynomial.legendre.leggauss(nodes)
         total: Vector = sum(
             (w / 2 * self.gradient((t + 1) / 2) for t, w in zip(places, weights)),
@@ -161,7 +162,7 @@ class Update:
         return gradient + _joined(signs) * product * self.vector / 2
 
     def gauss_newton_bartlett(self) -> Vector:
-        """Return g + DΔ/2 with Sophia's D = B·s ⊙ s, s the gradient for B labels that it draws.
+        """Return g + DΔ/2 with Sophia's D = B·s ⊙ s, where s is the gradient for B drawn labels.
 
         Liu et al., "Sophia: a scalable stochastic second-order optimizer for language model
         pre-training", 2024.

@@ -111,12 +111,12 @@ def curve_figure(
     """Return a Matplotlib figure of training losses: medians over the seeds, and quartiles.
 
     The target, a line, is the median loss at which the baseline ends. A dot marks where the median
-    of a method is first at most that.
+    of a method first reaches the target.
 
     Args:
         panels: For each panel by its title, the curves of each method, one for each seed.
         baseline: The method whose final loss is the target, where a panel has it.
-        columns: How many panels stand side by side; it divides their number.
+        columns: The number of panels in a row; it must divide their total.
     """
     lines = len(panels) // columns
     figure = _figure(6.4 if columns == 1 else 4.8 * columns, 0.6 + 3.0 * lines)
@@ -126,7 +126,7 @@ def curve_figure(
         for method, curves in methods.items():
             style = STYLES[method]
             values = np.asarray(curves, np.float64)
-            # NaN is drawn as a gap, which is what a lost run leaves.
+            # Matplotlib draws NaN as a gap, and a failed run should leave one.
             values[~np.isfinite(values)] = np.nan
             low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
             shares = np.arange(1, len(middle) + 1) / len(middle)

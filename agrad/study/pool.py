@@ -1,4 +1,4 @@
-"""Do jobs in this process, or on the workers of a `dask.distributed` cluster."""
+"""Run jobs in this process, or on the workers of a `dask.distributed` cluster."""
 
 import logging
 import signal
@@ -16,7 +16,7 @@ from agrad.study.runs import Job, machine
 __all__ = ["LostError", "connected", "perform", "results_of"]
 
 _PATIENCE = 0.5
-"""The seconds after which the scheduler is looked for, while no job is done."""
+"""The seconds between looks at the scheduler while no job is done."""
 
 Outcome = tuple[dict[str, Any], dict[str, Any]]
 
@@ -26,7 +26,7 @@ class LostError(ConnectionError):
 
 
 def perform(job: Job) -> Outcome:
-    """Do a job with one BLAS thread; return its result and the facts about this machine."""
+    """Run a job with one BLAS thread; return its result and the facts about this machine."""
     with threadpool_limits(1):
         return job.result(), machine(getattr(job, "device", "cpu"))
 
@@ -35,8 +35,8 @@ def perform(job: Job) -> Outcome:
 def connected(workers: int, scheduler: str | None = None) -> Iterator[Any]:
     """Yield a client of the scheduler at an address, or of a cluster of this machine's processes.
 
-    Yield None to run everything in this process: without an address, if one worker is enough or
-    `dask.distributed` is not installed.
+    Yield None, which runs everything in this process, if there is no address and either one worker
+    suffices or `dask.distributed` is not installed.
 
     Raises:
         ImportError: There is an address, and `dask.distributed` is not installed.

@@ -15,12 +15,12 @@ from agrad.study.runs import Experiment, load_once, rounded
 __all__ = ["Race"]
 
 _FIRST = 3
-"""The steps of a training before its memory is measured: the first of them record and allocate."""
+"""The steps of a training before its memory is measured: the first ones record and allocate."""
 
 
 @dataclass(frozen=True)
 class Race:
-    """Trainings of one network by several methods, each at a rate of its own, in turns.
+    """Trainings of one network by several methods, each at its own rate, in turns.
 
     Attributes:
         experiment: what they have in common; its method and rate are not used.
@@ -49,7 +49,7 @@ class Race:
                 which = (turn + i) % count
                 try:
                     step = next(begun[which][2])
-                except (NonFiniteError, StopIteration):  # the second, once the first has ended it
+                except (NonFiniteError, StopIteration):  # the former ends it, then the latter
                     losses[which].append(math.inf)
                 else:
                     losses[which].append(step.loss)

@@ -1,4 +1,4 @@
-"""The reports of a study, made from its results file alone: a web page, and a page of the docs."""
+"""Reports of a study: a web page and a page of the docs, made from the results file alone."""
 
 import base64
 import math
@@ -69,7 +69,7 @@ img { max-width: 100% }
 def write_report(path: str | os.PathLike[str]) -> list[Path]:
     """Write `report.html` and `claim-NAME.png` next to a results file and return their paths.
 
-    Claims some of whose runs are missing are left out, and the report says so.
+    Claims with missing runs are left out, and the report says so.
 
     Raises:
         OSError: A file cannot be read or written.
@@ -93,7 +93,7 @@ def write_report(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """Return an HTML page that needs nothing but itself: a heading, then the parts."""
+    """Return a self-contained HTML page: a heading, then the parts."""
     body = "\n".join([f"<h1>{escape(title)}</h1>", *parts])
     return (
         "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n"
@@ -196,7 +196,7 @@ def _introduction(results: Results, whole: Sequence[Claim], lacking: Sequence[st
         if settings.quick
         else "This is the full study."
     )
-    missing = f"<p>Left out, for some of their runs are missing: {', '.join(lacking)}.</p>\n"
+    missing = f"<p>Left out, because some of their runs are missing: {', '.join(lacking)}.</p>\n"
     rows = [
         [f"{claim.name}. {claim.text}", verdict(found), _main(found)]
         for claim in whole
@@ -290,7 +290,7 @@ def claims_page(studies: Sequence[Study]) -> str:
     Each claim is taken from the first study that has all its runs.
 
     Args:
-        studies: Those beside whose results `write_report` has made figures.
+        studies: Studies for whose results `write_report` has made figures.
     """
     chosen = _chosen(studies)
     parts = ["# The claims, put to the test"]
@@ -348,7 +348,7 @@ def _chosen(studies: Sequence[Study]) -> dict[str, Study]:
 
 
 _INTRODUCTION = """\
-Each claim of the two abstracts has a study of its own. Its targets and analyses stand in
+Each claim of the two abstracts has a study of its own. Its targets and analyses are in
 [agrad/study/claims.py](../agrad/study/claims.py), fixed before anything ran. Every method is tuned
 over the same grid by its final training loss, on seeds that are not scored; where the best rate is
 an end of the grid, the grid grows. Seeds are paired: the same initial weights, the same batches. A
@@ -406,7 +406,7 @@ _ORDER = ("holds", "partly", "does not hold", "undecided")
 
 
 def readme_rows(studies: Sequence[Study]) -> str:
-    """Return README's rows about iterations as a Markdown table: MNIST, tanh and ReLU.
+    """Return the README's rows about iterations as a Markdown table: MNIST, tanh and ReLU.
 
     They come from the trainings of claim 3, in the first study that has all of them.
 
@@ -428,7 +428,7 @@ def readme_rows(studies: Sequence[Study]) -> str:
 
 
 def readme_figure(studies: Sequence[Study]) -> Any:
-    """Return README's figure: the losses of the trainings that `readme_rows` takes.
+    """Return the README's figure: the losses of the trainings in `readme_rows`.
 
     Raises:
         ValueError: No study has them.
@@ -440,7 +440,7 @@ def _readme_trainings(studies: Sequence[Study]) -> tuple[Trainings, Results]:
     """Return the trainings of claim 3 on MNIST and the results that hold them."""
     chosen = _chosen(studies)
     if "3" not in chosen:
-        raise ValueError("README's rows and its figure need all runs of claim 3")
+        raise ValueError("readme: the rows and the figure need all runs of claim 3")
     results, _ = chosen["3"]
     design = design_of(CLAIMS["3"], results.settings)
     cells = {name: cell for name, cell in design.cells.items() if name.startswith("MNIST")}

@@ -1,4 +1,4 @@
-"""The results file of a study: jobs, what they found, and the machines that did them."""
+"""The results file of a study: jobs, their results, and the machines that ran them."""
 
 import json
 import math
@@ -19,7 +19,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a study was asked to do: the names of the claims, its size, and the scoring seeds."""
+    """The request for a study: the names of the claims, its size, and the scoring seeds."""
 
     claims: tuple[str, ...]
     quick: bool
@@ -51,8 +51,8 @@ def _settings_of(job: Any) -> dict[str, Any]:
 class Results:
     """The results of jobs, by job.
 
-    The file is the same whatever the order in which the results came, the seconds among them and
-    the machines apart.
+    Apart from the measured seconds and the machines, the file does not depend on the order in which
+    the results arrive.
     """
 
     def __init__(

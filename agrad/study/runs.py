@@ -1,4 +1,4 @@
-"""Trainings of the studies: their settings, and what they result in."""
+"""Trainings of the studies: their settings and their results."""
 
 import math
 import os
@@ -31,14 +31,14 @@ load_once = cache(load_data)
 
 
 class Job(Protocol):
-    """A frozen dataclass of settings, all of which JSON can hold, with a result."""
+    """A frozen dataclass of settings that JSON can hold, with a method that computes a result."""
 
     @property
     def timed(self) -> bool:
         """Whether the result holds seconds, so that the job must have the machine to itself."""
 
     def result(self) -> dict[str, Any]:
-        """Do the job and return what it found, which JSON can hold; infinity is allowed."""
+        """Run the job and return its result, which JSON can hold; infinity is allowed."""
 
 
 @dataclass(frozen=True)

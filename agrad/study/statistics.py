@@ -17,7 +17,7 @@ Range = tuple[float, float]
 def interval(values: Sequence[float], level: float = 0.95) -> Range:
     """Return the percentile bootstrap interval of the median; always the same for equal values.
 
-    Infinite values are allowed. Of few values it is hardly more than their range.
+    Infinite values are allowed. For few values it is little more than their range.
 
     Example:
         >>> from agrad.study.statistics import interval
@@ -31,7 +31,7 @@ def interval(values: Sequence[float], level: float = 0.95) -> Range:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Return the two-sided p of the exact sign test, ties left out.
+    """Return the two-sided p-value of the exact sign test, without the ties.
 
     Example:
         >>> from agrad.study.statistics import sign_test
@@ -48,8 +48,8 @@ class Finding:
 
     Attributes:
         what: What was compared, and where.
-        values: A value for each seed, such as a ratio; 0 or infinite where a run failed. A seed
-            that tells nothing has none.
+        values: A value for each seed, such as a ratio; 0 or infinite where a run failed. Seeds
+            without information are left out.
         claimed: The range in which the claim puts the median, ends included.
         direction: The range, its lower end left out, in which the whole interval must be for the
             claim to hold, and which is enough for it to hold in part.
@@ -76,7 +76,7 @@ class Finding:
 
     @property
     def p(self) -> float:
-        """The p of the sign test against `neutral`."""
+        """The p-value of the sign test against `neutral`."""
         wins = sum(value > self.neutral for value in self.values)
         return sign_test(wins, sum(value < self.neutral for value in self.values))
 

@@ -1,9 +1,9 @@
-"""Call the backward passes of a recorded graph: are they well-behaved, and what do they sum?
+"""Call the backward passes of a recorded graph, check how they behave, and measure what they sum.
 
 Rounding errors are relative to the terms of a sum, not to the sum. Where the terms cancel, as in
-the mean of normalized values, a right result and a right gradient are nothing but rounding. An
-audit estimates the magnitudes of the terms: it pulls magnitudes, rather than a gradient, back
-through each operation, with random signs so that they do not cancel.
+the mean of normalized values, a correct result and a correct gradient consist of rounding errors
+alone. An audit estimates the magnitudes of the terms: it pulls magnitudes, rather than a gradient,
+back through each operation, with random signs so that they do not cancel.
 """
 
 from collections.abc import Mapping
@@ -29,9 +29,10 @@ class Terms(NamedTuple):
     """The magnitudes of the terms that a function and its gradients sum.
 
     Attributes:
-        value: The sum of the magnitudes of all intermediate values, each times the magnitude of the
-            gradient by it.
-        gradients: For each leaf, the magnitudes of the terms of the gradient by its elements.
+        value: The sum of the magnitudes of all intermediate values, each times the magnitude of its
+            gradient.
+        gradients: For each leaf, the magnitudes of the terms that each element of its gradient
+            sums.
     """
 
     value: float
@@ -49,7 +50,8 @@ def audit(owner: str, out: Tensor, moves: Mapping[Tensor, Array] | None = None) 
     Args:
         owner: The name of the check, for error messages.
         out: The result. Its elements count as summed with weights of magnitude 1.
-        moves: How far leaves move, if it is the averaged backward passes that are audited.
+        moves: How far leaves move. An operation whose inputs move is audited in its averaged
+            backward pass.
 
     Raises:
         CheckError: A backward pass changes what it is given, or returns gradients that do not fit
@@ -90,7 +92,7 @@ def audit(owner: str, out: Tensor, moves: Mapping[Tensor, Array] | None = None) 
 
 
 def _run(nodes: list[Node], moves: Mapping[Tensor, Array]) -> dict[Any, Point]:
-    """Return inputs and output of each node at the end; the recorded arrays where none moves."""
+    """Return each node's inputs and output at the end; the recorded arrays where no input moves."""
     values: dict[Any, Array] = {
         leaf: as_array((leaf.data + move).astype(leaf.dtype, copy=False))
         for leaf, move in moves.items()
@@ -119,7 +121,7 @@ def _finite(magnitudes: Array) -> Array:
 def _magnitudes(
     owner: str, node: Node, size: Array, start: Point, end: Point, rng: np.random.Generator
 ) -> list[Array | None]:
-    """Return the magnitudes of the terms of the gradient by each input of a node."""
+    """Return the magnitudes of the terms that the gradient of each input of a node sums."""
     largest: list[Array | None] = [None] * len(node.inputs)
     for i in range(_DRAWS):
         grad = size * rng.uniform(0.5, 1, size.shape) * rng.choice([-1, 1], size.shape)
@@ -163,7 +165,8 @@ def _require_well_behaved(owner: str, node: Node, grad: Array, start: Point, end
     if _moves(start, end):
         given |= {"the output at the end": end.out}
         given |= {f"input {i} at the end": x for i, x in enumerate(end.inputs)}
-        # What has not moved is one array at both ends.
+        # An operation may compare by identity: an input that does not move is one array at both
+        # ends.
         inputs = zip(start.inputs, end.inputs, own_start.inputs)
         own_end = Point(_copy(end.out), tuple(own if a is b else _copy(b) for a, b, own in inputs))
         copies += [own_end.out, *own_end.inputs]

@@ -49,7 +49,7 @@ def check_average_gradients(
       the Jacobian at the midpoint where the kind has an exact one;
     - errors at other values, updates, shapes or options;
     - errors in float32 below 3e-5 of the largest terms;
-    - the order, if every path tried crosses a kink; the report then has None;
+    - a wrong order, if every path tried crosses a kink; the report then gives None as the order;
     - errors below `tolerance`, relative to the largest gradients and the terms that are summed.
 
     Args:
@@ -88,7 +88,7 @@ def check_average_gradients(
             return _Check(subject, _moves(subject, update), tolerance, seed).run()
         double = subject.in_double()
         twins = dict(zip(subject.leaves.values(), double.leaves.values()))
-        # Both must end at the same point, which float32 rounds.
+        # float32 rounds the end of the update, and both dtypes must end at the same point.
         moves = {
             twins.get(leaf, leaf): (leaf.data + move).astype(leaf.dtype) - leaf.data.astype(float)
             for leaf, move in _moves(subject, update).items()
@@ -107,7 +107,7 @@ def _moves(subject: Subject, update: Mapping[Tensor, ArrayLike]) -> dict[Tensor,
         array = np.asarray(delta, dtype=float)
         if not any(leaf is known for known in subject.leaves.values()):
             raise ValueError(
-                f"check_average_gradients: update {i} is of something that is not a leaf of f"
+                f"check_average_gradients: update {i} belongs to a Tensor that is not a leaf of f"
             )
         if array.shape != leaf.shape:
             raise ValueError(
@@ -238,7 +238,7 @@ class _Check:
                 index = np.unravel_index(int(np.argmax(off)), off.shape)
                 place = tuple(int(n) for n in index)
                 raise CheckError(
-                    f"check_average_gradients: the average gradient by {name}, of shape "
+                    f"check_average_gradients: the average gradient of {name}, of shape "
                     f"{leaf.shape}, is wrong at index {place} {where}",
                     expected=float(expected[leaf][index]),
                     found=float(found[leaf][index]),

@@ -9,7 +9,7 @@ __all__ = ["Slope", "slope"]
 
 FACTOR = 4.0
 STEPS = tuple(2.0**-5 / FACTOR**k for k in range(9))
-"""From 0.03, where rounding leaves 14 digits, to 5e-7, within which few kinks lie."""
+"""From 0.03, where rounding leaves 14 digits, to 5e-7, a distance at which kinks are rare."""
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -35,7 +35,7 @@ def slope(phi: Callable[[float], float], scale: float) -> Slope:
     """Return φ'(0) by Ridders' method: central differences extrapolated to step 0.
 
     Among all steps and extrapolations, the result is the one that agrees best with its neighbours.
-    Kinks and the border of the domain therefore do no harm unless they are next to 0.
+    So kinks and the edge of the domain do no harm unless they are next to 0.
 
     Source: C. J. F. Ridders, "Accurate computation of F'(x) and F'(x)F''(x)", 1982.
 

@@ -20,7 +20,7 @@ __all__ = ["check_gradients"]
 
 MOST_KINKS = 100
 _ULPS = 256
-"""How far rounding may take a gradient, in units of rounding of the largest term of its array."""
+"""The rounding error allowed in a gradient, in ulps of the largest term of its array."""
 
 
 def check_gradients(
@@ -56,9 +56,9 @@ def check_gradients(
         f: A function of Tensors that returns a Tensor; a Module, whose parameters are then checked
             too; or an `Operation`. It must give the same result at every call.
         inputs: The arguments of f. Float64 and float32 arrays and Tensors that require a gradient
-            are checked; all others, such as integers, are constant. f sees each in its memory
-            layout, unless elements share memory. Values, gradients and the buffers of a Module are
-            restored afterwards.
+            are checked; all others, such as integers, are constant. f receives each in its own
+            memory layout, unless its elements share memory. Values, gradients and the buffers of a
+            Module are restored afterwards.
         directions: The number of random directions, each with its own weights.
         tolerance: The tolerance relative to the sum of the absolute terms of the derivative.
         seed: The seed of directions and weights; the same seed repeats a check.
@@ -101,14 +101,14 @@ def _check(subject: Subject, directions: int, tolerance: float, seed: int) -> Gr
         elements = _Elements(subject)
         kinks: set[int] = set()
         for i in range(directions):
-            # Operations must bear with gradients of either order in memory.
+            # Operations must accept gradients in either memory order.
             order: Any = "CF"[i % 2]
             _Search(subject, elements, terms, out.shape, order, tolerance, rng, kinks).examine()
         names = tuple(Kink(*elements.name(i)) for i in sorted(kinks))
         if elements.count == len(kinks) > 0:
             raise ValueError(
                 f"check_gradients: nothing could be checked: all {elements.count} elements are at "
-                f"kinks or at the border of the domain, the first at {names[0].index} of "
+                f"kinks or at the edge of the domain, the first at {names[0].index} of "
                 f"{names[0].input}; use inputs away from them, such as random ones"
             )
         return GradientReport(elements.count, names)
@@ -207,12 +207,12 @@ class _Search:
             )
 
     def _compare(self, elements: Array, direction: Array) -> tuple[float, bool]:
-        """Return the error of the slope along a direction or 0, and whether a kink may cause it."""
+        """Return the gradient's error along a direction, or 0, and whether a kink may cause it."""
         measured = self._measure(elements, direction)
         terms = self.gradient[elements] * direction
         allowed = self.tolerance * (np.abs(terms).sum() + abs(measured.value)) + 8 * measured.noise
         allowed += float((self.rounding[elements] * np.abs(direction)).sum())
-        if not measured.error <= allowed:  # no step is accurate: kinks, or the domain's border
+        if not measured.error <= allowed:  # no step is accurate: kinks, or the edge of the domain
             return math.inf, True
         discrepancy = abs(float(terms.sum()) - measured.value)
         if discrepancy <= allowed + measured.error:
@@ -236,7 +236,7 @@ class _Search:
         name, index = self.elements.name(i)
         shape = self.subject.leaves[name].shape
         raise CheckError(
-            f"check_gradients: the gradient by {name}, of shape {shape}, is wrong at index {index} "
+            f"check_gradients: the gradient of {name}, of shape {shape}, is wrong at index {index} "
             "(of a randomly weighted sum of f's elements; expected from central differences)",
             expected=float(measured.value / unit[0]),
             found=float(self.gradient[i]),

@@ -1,4 +1,4 @@
-"""Memory layouts: copies of an array that lie in memory as another array does."""
+"""Copies of an array in the memory layout of another array."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def laid_out(values: Array, like: Array) -> Array:
 
     Args:
         values: The values.
-        like: An array that passes `has_own_elements`.
+        like: An array for which `has_own_elements` is true.
 
     Example:
         >>> import numpy as np
@@ -51,7 +51,7 @@ def laid_out(values: Array, like: Array) -> Array:
 
 
 class _LaidOut(Linear):
-    """The identity, whose result lies in memory as a given array does."""
+    """The identity, with its result in the memory layout of a given array."""
 
     def __init__(self, like: Array) -> None:
         self.like = like
@@ -67,7 +67,7 @@ class _LaidOut(Linear):
 
 
 def seen_as(tensor: Tensor, like: Array) -> Tensor:
-    """Return a Tensor that lies in memory as `like` does; gradients flow back to `tensor`."""
+    """Return a Tensor in the memory layout of `like`; gradients flow back to `tensor`."""
     if tensor.data.strides == like.strides and tensor.data.flags.aligned == like.flags.aligned:
         return tensor
     return apply(_LaidOut(like), tensor)

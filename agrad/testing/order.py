@@ -33,7 +33,7 @@ def measure_order(
 
     Args:
         f: A function without arguments that computes a scalar from the values of `params`.
-        params: The float64 leaves to differentiate by.
+        params: The float64 leaves to differentiate with respect to.
         update: Δ of each leaf that moves, of the leaf's shape.
         path: `segments` and `extrapolate` of `Tensor.average_backward`.
 

@@ -1,8 +1,9 @@
 """Compare float32 results with those of the same function in float64, which is checked itself.
 
-In float32, rounding hides most of a difference of two values. The difference between a result in
-float32 and the one in float64 is measured instead by the terms that are summed, and by how much the
-float64 result changes if its inputs change by as much as float32 rounds.
+Central differences say little in float32, where rounding hides most of a difference. So each
+float32 result is compared with its float64 counterpart. How far they may differ depends on the
+terms that are summed, and on how much the float64 result changes when its inputs change by a
+rounding error of float32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,8 @@ from agrad.testing.subject import Subject, swept_average
 __all__ = ["compare_averages", "compare_gradients", "signs"]
 
 _ULPS = 256
-"""How far rounding may take a result: in an element, other terms may cancel than in the largest."""
+"""The rounding error allowed in a result, in ulps of its terms, which cancel in some elements more.
+"""
 _EPS = float(np.finfo(np.float32).eps)
 _DRAWS = 3
 
@@ -63,7 +65,7 @@ def compare_averages(
 
     Args:
         single: The function.
-        double: The same one in float64.
+        double: The same function in float64.
         moves: Where float64 leaves move; the ends must be float32 numbers.
         weights: The weights of the function's elements.
 

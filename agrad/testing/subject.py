@@ -28,8 +28,8 @@ class Subject:
         owner: The name of the check, for error messages.
         f: A function of Tensors, a Module or an Operation.
         inputs: The arguments of f. Floating-point arrays and numbers become leaves, and so do
-            Tensors that require a gradient; other arguments are passed unchanged. f sees each in
-            the memory layout it has here, unless elements share memory.
+            Tensors that require a gradient; other arguments are passed unchanged. f receives each
+            in the memory layout it has here, unless its elements share memory.
 
     Attributes:
         leaves: The leaves by name: inputs and, for a Module, parameters.
@@ -63,8 +63,8 @@ class Subject:
                     self.leaves[f"parameter {name}"] = parameter
         if not self.leaves:
             raise ValueError(
-                f"{owner}: nothing to differentiate by; pass float64 or float32 arrays, or Tensors "
-                "with requires_grad=True"
+                f"{owner}: no input requires a gradient; pass float64 or float32 arrays, or "
+                "Tensors with requires_grad=True"
             )
         dtypes = [leaf.dtype for leaf in self.leaves.values()]
         self.dtype = np.result_type(*dtypes)
@@ -135,7 +135,7 @@ class Subject:
                 raise
             where = "; ".join(getattr(error, "__notes__", ["outside of any operation"]))
             raise CheckError(
-                f"{self.owner}: f changes an array in place, which the graph needs: {where}"
+                f"{self.owner}: f changes an array in place although the graph needs it: {where}"
             ) from error
         if not isinstance(out, Tensor):
             raise TypeError(f"{self.owner}: f returned a {type(out).__name__}, not a Tensor")
@@ -194,9 +194,9 @@ class Subject:
     def move(self, values: Sequence[Array]) -> None:
         """Set the values of the leaves; `restored` undoes this."""
         for leaf, array in zip(self.leaves.values(), values, strict=True):
-            values_in_order = np.empty_like(leaf.data)  # of rows or of columns, as the leaf is
-            values_in_order[...] = array
-            leaf.data = values_in_order
+            own = np.empty_like(leaf.data)  # in the leaf's memory order
+            own[...] = array
+            leaf.data = own
 
     def gradients(self, loss: Tensor, cotangent: Array) -> list[Array]:
         """Return the gradient of ⟨cotangent, loss⟩ for each leaf, zeros if it has none."""

@@ -125,7 +125,7 @@ def test_words_become_columns_and_the_state_keeps_them() -> None:
         encoder.encode({"size": new["colour"], "colour": new["colour"]})
     with pytest.raises(ValueError, match=r"target must be one of .* got 'cost'"):
         TableEncoder(table, "cost")
-    with pytest.raises(ValueError, match=r"no column but the target"):
+    with pytest.raises(ValueError, match=r"no column besides the target"):
         TableEncoder({"a": table["size"]}, "a")
     with pytest.raises(ValueError, match=r"'a' is not an encoded column"):
         TableEncoder.from_state({"a": {"mean": 0.0}})

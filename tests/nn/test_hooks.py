@@ -78,7 +78,7 @@ def test_a_gradient_of_another_dtype_or_shape() -> None:
     np.testing.assert_array_equal(x.grad, np.full((4, 3), 2))
     y = x.reshape(4, 3)
     handle = y.register_hook(lambda grad: grad[0])
-    with pytest.raises(ValueError, match=r"of shape \(3,\) in the place of one of shape \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"of shape \(3,\) for one of shape \(4, 3\)"):
         y.sum().backward()
     handle.remove()
     x.zero_grad()

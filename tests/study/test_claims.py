@@ -316,7 +316,7 @@ def test_the_report_leaves_out_claims_that_lack_runs(tmp_path):
     results.save(tmp_path / "results.json")
     write_report(tmp_path / "results.json")
     text = (tmp_path / "report.html").read_text()
-    assert "Left out, for some of their runs are missing: 3." in text
+    assert "Left out, because some of their runs are missing: 3." in text
     assert not (tmp_path / "claim-3.png").exists()
     page = claims_page([(results, "there")])
     assert f"| 3 | {CLAIMS['3'].text} |  | not run yet |  |" in page

@@ -101,7 +101,7 @@ class Expression:
         return total
 
     def average_gradients(self, moves: Mapping[str, Array]) -> dict[str, Array]:
-        """Return the factorized average gradient by each leaf; without moves, the gradient."""
+        """Return the factorized average gradient of each leaf; without moves, the gradient."""
         gradients = {}
         for name, start in self.leaves().items():
             gradients[name] = np.zeros_like(start)

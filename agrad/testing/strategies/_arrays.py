@@ -132,7 +132,7 @@ def arrays(
 ) -> st.SearchStrategy[Array]:
     """Draw arrays of any memory layout with elements of all magnitudes.
 
-    They shrink to contiguous arrays of few zeros.
+    They shrink to small, contiguous arrays of zeros.
 
     Args:
         shape: A shape, or a strategy for shapes; `shapes()` by default.

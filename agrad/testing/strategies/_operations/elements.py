@@ -117,7 +117,7 @@ def standardized(draw: st.DrawFn) -> Case:
     )
 
 
-# Functions that NumPy has too, and what brings all real numbers that occur into their domains.
+# Functions that NumPy has too, each with a map of the drawn numbers into its domain.
 ELEMENTARY: dict[str, Any] = {
     **dict.fromkeys(["tan", "arcsin", "arccos", "arctanh"], (REAL, lambda x: 0.03 * x)),
     **dict.fromkeys(["arctan", "sinh", "cosh", "arcsinh"], (REAL, lambda x: 0.3 * x)),
@@ -138,7 +138,7 @@ def elementary_function(draw: st.DrawFn) -> Case:
 
 
 def remainder(x: Any, y: Any) -> Tensor:
-    """The quotient that is rounded down is -1 for all numbers that occur."""
+    """Return x modulo y for operands whose floored quotient is always -1, away from its jumps."""
     return f.remainder(f.negative(x), f.add(y, 300))
 
 

@@ -21,7 +21,7 @@ def regular(x: Any) -> Any:
 
 
 def matrices(function: Any, reference: Any, columns: bool = False) -> Cases:
-    """Draw cases of a function of positive definite matrices, and of right-hand sides if wanted."""
+    """Draw cases of a function of positive definite matrices and right-hand sides, if `columns`."""
 
     @st.composite
     def cases(draw: st.DrawFn) -> Case:

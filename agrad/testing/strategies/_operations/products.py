@@ -33,7 +33,7 @@ def dense(draw: st.DrawFn) -> Case:
 
 
 def multiplied(*functions: Callable[..., Any]) -> Cases:
-    """Draw cases of products defined as by matmul; for up to two axes this includes dot."""
+    """Draw cases of products that follow matmul's rules; up to two axes, so does dot."""
 
     @st.composite
     def cases(draw: st.DrawFn) -> Case:
