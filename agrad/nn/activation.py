@@ -218,7 +218,7 @@ class PReLU(Module):
     """Scale negative elements by a learned weight; see `agrad.nn.functional.prelu`.
 
     Args:
-        num_parameters: 1, or the number of channels, for a weight of each.
+        num_parameters: 1, or the number of channels for one weight per channel.
         init: The initial weight.
 
     Attributes:

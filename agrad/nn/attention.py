@@ -32,9 +32,9 @@ class MultiheadAttention(Module):
     Attributes:
         in_proj_weight: (3 E, E), the projections of queries, keys and values; None if kdim or vdim
             differs from E.
-        q_proj_weight: (E, E), then; else None.
-        k_proj_weight: (E, kdim), then; else None.
-        v_proj_weight: (E, vdim), then; else None.
+        q_proj_weight: (E, E) if `in_proj_weight` is None; else None.
+        k_proj_weight: (E, kdim), likewise.
+        v_proj_weight: (E, vdim), likewise.
         in_proj_bias: (3 E,), initially zeros; or None.
         out_proj: the projection of the outputs, a `Linear`.
         bias_k: (1, 1, E), the appended key; or None.
@@ -121,13 +121,13 @@ class MultiheadAttention(Module):
             query: (L, N, E); (N, L, E) if `batch_first`; or (L, E) for a single sequence.
             key: likewise, of length S in place of L, and kdim in place of E.
             value: likewise, of length S and vdim.
-            key_padding_mask: (N, S), or (S,) for a single sequence. Booleans: true where a key is
-                to be ignored. Floats: added to the scores.
+            key_padding_mask: (N, S), or (S,) for a single sequence. Booleans: true where a key must
+                be ignored. Floats: added to the scores.
             need_weights: whether to return the weights.
             attn_mask: (L, S), or (N H, L, S) for each head of each sequence. Booleans: true where a
                 query may not attend to a key. Floats: added to the scores.
             average_attn_weights: whether the weights are averaged over the heads.
-            is_causal: whether query i attends to keys 0 to i alone.
+            is_causal: whether query i attends only to keys 0 to i.
 
         Returns:
             The outputs, of the shape of `query`, and None or the weights: (N, L, S), (N, H, L, S)
@@ -189,7 +189,7 @@ class MultiheadAttention(Module):
         return tuple(map(F.linear, (q, k, v), weights, biases))
 
     def _appended(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Return keys and values with those appended, and how many these are."""
+        """Return keys and values with the appended ones at the end, and how many were appended."""
         before = k.shape[self._time]
         if self.bias_k is not None and self.bias_v is not None:
             count = k.shape[1 - self._time]
@@ -210,7 +210,7 @@ class MultiheadAttention(Module):
     def _masks(
         self, q: Tensor, length: int, appended: int, padding_mask: Any, attn_mask: Any
     ) -> list[Tensor]:
-        """Return the masks in shapes that broadcast to (N, H, L, S), none of what was appended."""
+        """Return masks that broadcast to (N, H, L, S), in which appended keys are never masked."""
         count, heads, queries = q.shape[:3]
         masks = []
         if padding_mask is not None:

@@ -202,7 +202,7 @@ class ParameterList(_Container):
     """A list of parameters, which are named "0", "1" and so on.
 
     Args:
-        values: The parameters. Of other Tensors, arrays and sequences, new parameters are made.
+        values: The parameters. Other Tensors, arrays and sequences are copied into new parameters.
 
     Raises:
         TypeError: A value is neither float32 nor float64.
@@ -218,7 +218,7 @@ class ParameterList(_Container):
         self.extend(values)
 
     def append(self, value: Any) -> Self:
-        """Append a parameter, or a new one made of `value`.
+        """Append a parameter, or a new one with the values of `value`.
 
         Raises:
             TypeError: `value` is neither float32 nor float64.
@@ -226,7 +226,7 @@ class ParameterList(_Container):
         return self.extend([value])
 
     def extend(self, values: Iterable[Any]) -> Self:
-        """Append parameters, or new ones made of the values.
+        """Append parameters, or new ones with the given values.
 
         Raises:
             TypeError: A value is neither float32 nor float64; nothing was appended.

@@ -23,7 +23,7 @@ __all__ = [
 
 
 class _Convolution(Module):
-    """The common part of all convolutions: options for each axis, a weight and a bias."""
+    """The common base of all convolutions: options for each axis, a weight and a bias."""
 
     axes: int
     function: Callable[..., Tensor]

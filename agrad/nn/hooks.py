@@ -1,4 +1,4 @@
-"""Backward hooks of modules: what they see of one call."""
+"""Backward hooks of modules: the gradients that they see of one call."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,7 +26,7 @@ class WatchedCall:
 
     Args:
         module: the module.
-        hooks: its hooks, which later changes do not affect.
+        hooks: its hooks; hooks that are added or removed later do not count.
 
     Raises:
         CaptureError: the call is being captured.
@@ -53,7 +53,7 @@ class WatchedCall:
         self._shapes = {i: x.shape for i, x in wanted.items()}
         if len({x.dtype for x in wanted.values()}) > 1:
             raise TypeError(f"{self._name} needs inputs of one dtype")
-        # One Tensor, so that the gradients of all are known at one time.
+        # As a single Tensor, all inputs get their gradients at the same time.
         joined = _joined(list(wanted.values()))
         joined.register_hook(self._entered)
         parts = self._parts(joined)
@@ -69,7 +69,7 @@ class WatchedCall:
             raise TypeError(f"{self._name} needs a Tensor or a tuple of Tensors, got {kinds}")
         if len(outputs) > 1 and not self._shapes:
             raise TypeError(
-                f"{self._name} needs an input that requires a gradient, for two outputs"
+                f"{self._name} needs an input that requires a gradient, or a single output"
             )
         self._outputs = len(outputs)
         copies = []
@@ -112,7 +112,7 @@ class WatchedCall:
         return {i: grads[i] for i in known}
 
     def _parts(self, joined: Any) -> dict[int, Any]:
-        """Return the parts of what `_joined` has made, by the numbers of the inputs."""
+        """Split what `_joined` returned into its parts, by the numbers of the inputs."""
         if len(self._shapes) == 1:
             return dict.fromkeys(self._shapes, joined)
         ends = [*accumulate((int(np.prod(shape)) for shape in self._shapes.values()), initial=0)]

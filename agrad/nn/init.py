@@ -180,7 +180,7 @@ def trunc_normal_(
             f"trunc_normal_: [{a}, {b}] is too far from mean={mean} for std={std}; move it closer"
         )
     quantiles = generator().uniform(low, high, tensor.shape)
-    # The quantiles 0 and 1 are infinite.
+    # The inverse CDF is infinite at 0 and 1.
     quantiles = np.clip(quantiles, np.finfo(float).tiny, 1 - np.finfo(float).epsneg)
     values = np.fromiter(map(normal.inv_cdf, quantiles.flat), float, quantiles.size)
     return _fill(tensor, values.reshape(tensor.shape).clip(a, b))

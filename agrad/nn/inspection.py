@@ -19,7 +19,7 @@ class LayerSummary:
 
     Attributes:
         name: the module's name in the model; "" for the model itself.
-        kind: its class.
+        kind: the name of its class.
         output: the shape of its output, or the shapes of several.
         parameters: the number of its own parameters, without those of its children.
     """

@@ -1,4 +1,4 @@
-"""Dense layers, normalization of layers and groups, dropout, layers that change shapes."""
+"""Dense layers, layer and group normalization, dropout, and layers that change shapes."""
 
 import math
 from collections.abc import Sequence
@@ -173,7 +173,7 @@ class GroupNorm(Module):
     """Normalize each group of an example's channels to mean 0 and variance 1; scale and shift.
 
     Args:
-        num_groups: In how many groups of equal size the channels are divided.
+        num_groups: The number of equal groups into which the channels are divided.
         num_channels: C, the length of the input's second axis.
         eps: A small number added to the variance.
         affine: Whether to scale the channels.

@@ -180,7 +180,7 @@ class KLDivLoss(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class GaussianNLLLoss(FunctionModule):
-    """The likelihood of normal distributions; see `agrad.nn.functional.gaussian_nll_loss`.
+    """The negative log-likelihood of normals; see `agrad.nn.functional.gaussian_nll_loss`.
 
     Example:
         >>> from agrad import nn
@@ -196,7 +196,7 @@ class GaussianNLLLoss(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class PoissonNLLLoss(FunctionModule):
-    """The likelihood of Poisson distributions; see `agrad.nn.functional.poisson_nll_loss`.
+    """The negative log-likelihood of counts; see `agrad.nn.functional.poisson_nll_loss`.
 
     Example:
         >>> from agrad import nn
@@ -213,7 +213,7 @@ class PoissonNLLLoss(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class HingeEmbeddingLoss(FunctionModule):
-    """A hinge for distances of pairs; see `agrad.nn.functional.hinge_embedding_loss`.
+    """The hinge loss of distances of pairs; see `agrad.nn.functional.hinge_embedding_loss`.
 
     Example:
         >>> from agrad import nn
@@ -228,7 +228,7 @@ class HingeEmbeddingLoss(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class CosineEmbeddingLoss(FunctionModule):
-    """A hinge for angles of pairs; see `agrad.nn.functional.cosine_embedding_loss`.
+    """The hinge loss of angles of pairs; see `agrad.nn.functional.cosine_embedding_loss`.
 
     Example:
         >>> from agrad import nn
@@ -243,7 +243,7 @@ class CosineEmbeddingLoss(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class TripletMarginLoss(FunctionModule):
-    """A hinge for distances in triplets; see `agrad.nn.functional.triplet_margin_loss`.
+    """The hinge loss of distances in triplets; see `agrad.nn.functional.triplet_margin_loss`.
 
     Example:
         >>> from agrad import nn
@@ -262,7 +262,7 @@ class TripletMarginLoss(FunctionModule):
 
 @dataclass(eq=False, repr=False)
 class CTCLoss(FunctionModule):
-    """The likelihood of labels without an alignment; see `agrad.nn.functional.ctc_loss`.
+    """The negative log-likelihood of unaligned labels; see `agrad.nn.functional.ctc_loss`.
 
     Example:
         >>> from agrad import nn
@@ -309,5 +309,5 @@ class PairwiseDistance(FunctionModule):
 
 
 def _constant(weight: ArrayLike | Tensor | None) -> Tensor | None:
-    """Return weights as a Tensor, which a captured loss takes as they are."""
+    """Return weights as a Tensor, because a captured loss would refuse to freeze an array."""
     return None if weight is None else as_tensor(weight)

@@ -13,7 +13,7 @@ __all__ = ["evaluating"]
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Put a model into evaluation mode inside the block, without gradients and warnings."""
+    """Put a model into evaluation mode inside the block, without gradients or NumPy's warnings."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

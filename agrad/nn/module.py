@@ -152,7 +152,7 @@ class Module:
         return RemovableHandle(self, "_forward_hooks").add(hook)
 
     def register_full_backward_hook(self, hook: BackwardHook) -> RemovableHandle:
-        """Call a function with the gradients of every later call; it may replace the inputs'.
+        """Call a function with each later call's gradients; it may replace those of the inputs.
 
         Backward passes call it once the gradients of the call's inputs are known. A module with
         such a hook cannot be captured (pass `capture=False` to `fit` or `train`), and
@@ -161,8 +161,8 @@ class Module:
         Args:
             hook: Called with the module, the gradients of its inputs by position, and those of its
                 outputs, two tuples of arrays. An input that requires no gradient has None, as has
-                an output that was not used. What the hook returns, unless None, takes the place of
-                the inputs' gradients: such a tuple, or for a single input its gradient.
+                an output that was not used. A result other than None replaces the gradients of the
+                inputs: a tuple of them, or a single gradient for a single input.
 
         Returns:
             A handle whose `remove` removes the hook for later calls; it can be used in a `with`

@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(eq=False, repr=False)
 class _Pool(FunctionModule):
-    """The common part of all pooling: its windows, which by default lie side by side."""
+    """The common base of pooling layers: their windows, which by default lie side by side."""
 
     kernel_size: int | Sequence[int]
     stride: int | Sequence[int] | None = None
@@ -110,9 +110,9 @@ class MaxPool3d(_MaxPool):
 
 @dataclass(eq=False, repr=False)
 class MaxUnpool1d(_MaxUnpool):
-    """Puts the elements of a pooled sequence back; see `agrad.nn.functional.max_unpool1d`.
+    """Put the elements of a pooled sequence back; see `agrad.nn.functional.max_unpool1d`.
 
-    It takes the pooled sequence and the indices, and perhaps the `output_size`.
+    Call it with the pooled sequence and the indices, and perhaps an `output_size`.
 
     Example:
         >>> from agrad import nn
@@ -126,9 +126,9 @@ class MaxUnpool1d(_MaxUnpool):
 
 @dataclass(eq=False, repr=False)
 class MaxUnpool2d(_MaxUnpool):
-    """Puts the elements of a pooled image back; see `agrad.nn.functional.max_unpool2d`.
+    """Put the elements of a pooled image back; see `agrad.nn.functional.max_unpool2d`.
 
-    It takes the pooled image and the indices, and perhaps the `output_size`.
+    Call it with the pooled image and the indices, and perhaps an `output_size`.
 
     Example:
         >>> from agrad import nn
@@ -143,9 +143,9 @@ class MaxUnpool2d(_MaxUnpool):
 
 @dataclass(eq=False, repr=False)
 class MaxUnpool3d(_MaxUnpool):
-    """Puts the elements of a pooled volume back; see `agrad.nn.functional.max_unpool3d`.
+    """Put the elements of a pooled volume back; see `agrad.nn.functional.max_unpool3d`.
 
-    It takes the pooled volume and the indices, and perhaps the `output_size`.
+    Call it with the pooled volume and the indices, and perhaps an `output_size`.
 
     Example:
         >>> from agrad import nn

@@ -73,7 +73,7 @@ class _Recurrent(Module):
         raise TypeError(f"{type(self).__name__}: the layer defines no operation")
 
     def _run(self, input: Any, hx: Any, lengths: Any) -> tuple[Tensor, list[Tensor]]:
-        """Return the output, and for each kind of state the last ones."""
+        """Return the output, and the last states of each kind."""
         x = as_tensor(input)
         single = x.ndim == 2
         self._require_input(x)
@@ -198,11 +198,12 @@ class RNN(_Recurrent):
         batch_first: whether sequences have the shape (N, L, E) rather than (L, N, E).
         dropout: the probability with which an element of the output of a layer other than the last
             is set to zero in training.
-        bidirectional: whether each layer also goes backwards; its output is then that of both
-            directions, joined.
+        bidirectional: whether each layer also runs backwards; its output then joins those of both
+            directions.
 
     Attributes:
-        weight_ih_l0: (H, E), of layer 0; W_ih. Of later layers, E is H times the directions.
+        weight_ih_l0: (H, E), W_ih of layer 0. In later layers, E is H times the number of
+            directions.
         weight_hh_l0: (H, H); W_hh.
         bias_ih_l0, bias_hh_l0: (H,).
         weight_ih_l0_reverse, ...: the same of the other direction.
@@ -275,8 +276,8 @@ class GRU(_Recurrent):
     The arguments are those of `RNN`, without `nonlinearity`.
 
     Attributes:
-        weight_ih_l0: (3 H, E), of layer 0; the rows are those of r, z and n. Of later layers, E is
-            H times the directions.
+        weight_ih_l0: (3 H, E), of layer 0; the rows are those of r, z and n. In later layers, E is
+            H times the number of directions.
         weight_hh_l0: (3 H, H).
         bias_ih_l0, bias_hh_l0: (3 H,).
         weight_ih_l0_reverse, ...: the same of the other direction.
@@ -315,8 +316,8 @@ class LSTM(_Recurrent):
     The arguments are those of `RNN`, without `nonlinearity`.
 
     Attributes:
-        weight_ih_l0: (4 H, E), of layer 0; the rows are those of i, f, g and o. Of later layers, E
-            is H times the directions.
+        weight_ih_l0: (4 H, E), of layer 0; the rows are those of i, f, g and o. In later layers, E
+            is H times the number of directions.
         weight_hh_l0: (4 H, H).
         bias_ih_l0, bias_hh_l0: (4 H,).
         weight_ih_l0_reverse, ...: the same of the other direction.

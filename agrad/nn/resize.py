@@ -53,7 +53,7 @@ class Upsample(FunctionModule):
 
 
 class _Pad(Module):
-    """Pads the last axes."""
+    """The common base of padding layers, which pad the last axes."""
 
     axes: ClassVar[int]
     mode: ClassVar[str] = "constant"

@@ -72,7 +72,7 @@ class PositionalEncoding(Module):
         self.register_buffer("pe", values.astype(np.float32), persistent=False)
 
     def forward(self, input: Any) -> Tensor:
-        """Return an output of the input's shape: (L, N, E) or (N, L, E), or (L, E) for one.
+        """Return an output of the input's shape: (L, N, E), (N, L, E) or (L, E).
 
         Raises:
             ValueError: the input has another shape, or is longer than `max_len`.
@@ -96,7 +96,7 @@ class PositionalEncoding(Module):
 
 
 class _Layer(Module):
-    """What the layers of encoders and decoders have in common: the feed-forward block."""
+    """The common base of encoder and decoder layers: the feed-forward block."""
 
     self_attn: MultiheadAttention
     linear1: Linear
@@ -119,7 +119,7 @@ class _Layer(Module):
         return self.linear2(self.dropout(self.activation(self.linear1(x))))
 
     def _added(self, x: Tensor, norm: LayerNorm, dropout: Dropout, block: Any) -> Tensor:
-        """Return x plus the block's result; the normalization is of its input, or of the sum."""
+        """Return x plus the block's result; either the block's input or the sum is normalized."""
         if self.norm_first:
             first: Tensor = x + dropout(block(norm(x)))
             return first
@@ -288,8 +288,8 @@ class TransformerDecoderLayer(_Layer):
             memory_mask: that of the attention to the memory.
             tgt_key_padding_mask: `key_padding_mask` of the attention to the target itself.
             memory_key_padding_mask: that of the attention to the memory.
-            tgt_is_causal: whether element i of the target attends to its elements 0 to i alone.
-            memory_is_causal: whether it attends to elements 0 to i of the memory alone.
+            tgt_is_causal: whether element i of the target attends only to its elements 0 to i.
+            memory_is_causal: whether it attends only to elements 0 to i of the memory.
         """
 
         def attend_to_itself(x: Tensor) -> Tensor:
@@ -319,7 +319,7 @@ class TransformerEncoder(Module):
     """Encoder layers, one after the other.
 
     Args:
-        encoder_layer: a `TransformerEncoderLayer`, of which each layer is a copy with the same
+        encoder_layer: a `TransformerEncoderLayer`; each layer is a copy of it, with the same
             initial weights.
         num_layers: the number of layers.
         norm: a normalization of the last layer's output, or None.
@@ -363,7 +363,7 @@ class TransformerDecoder(Module):
     """Decoder layers, one after the other.
 
     Args:
-        decoder_layer: a `TransformerDecoderLayer`, of which each layer is a copy with the same
+        decoder_layer: a `TransformerDecoderLayer`; each layer is a copy of it, with the same
             initial weights.
         num_layers: the number of layers.
         norm: a normalization of the last layer's output, or None.

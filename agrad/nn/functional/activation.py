@@ -234,7 +234,7 @@ def prelu(input: Any, weight: Any) -> Tensor:
             f"of shape {x.shape}; got {weight.shape}"
         )
     positive = relu(x)
-    # Of the two terms, one is exactly 0, and at 0 the slope is the weight, as in PyTorch.
+    # One of the two terms is exactly 0. At 0 the slope is the weight, as in PyTorch.
     slopes = weight.reshape((-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else ())
     out: Tensor = positive + slopes * (x - positive)
     return out
@@ -257,7 +257,7 @@ def glu(input: Any, dim: int = -1) -> Tensor:
     axis = normalize_axis_index(dim, x.ndim, "glu: dim")
     if x.shape[axis] % 2:
         raise ValueError(
-            f"glu: axis {axis} of an input of shape {x.shape} has an odd length, and no halves"
+            f"glu: axis {axis} of input, of shape {x.shape}, has an odd length and cannot be halved"
         )
     a, b = split(x, 2, axis)
     return a * sigmoid(b)

@@ -33,7 +33,7 @@ def scaled_dot_product_attention(
         attn_mask: broadcasts to (..., L, S). Booleans: true where a query may attend to a key.
             Floats: added to the scores, and may require a gradient.
         dropout_p: the probability with which a weight is set to zero, whatever the mode.
-        is_causal: whether query i attends to keys 0 to i alone.
+        is_causal: whether query i attends only to keys 0 to i.
         scale: the factor of the scores; 1/√E by default.
 
     Returns:
@@ -66,8 +66,8 @@ def scaled_dot_product_attention(
     )
     if value.ndim < 2 or value.shape[-2] != key.shape[-2]:
         raise ValueError(
-            "scaled_dot_product_attention: value must have shape (..., S, V) with as many S as "
-            f"key, of shape {key.shape}; got {value.shape}"
+            "scaled_dot_product_attention: value must have shape (..., S, V) with the S of key, "
+            f"of shape {key.shape}; got {value.shape}"
         )
     out: Tensor = dropout(weights, dropout_p) @ value
     return out
@@ -88,16 +88,18 @@ def attention_weights(
         operation: its name for errors.
         query: (..., L, E).
         key: (..., S, E).
-        masks: arrays that broadcast to (..., L, S), boolean or to be added to the scores.
-        allows: whether a boolean mask is true where a query may attend, rather than where not.
-        is_causal: whether query i attends to keys 0 to i alone.
+        masks: arrays that broadcast to (..., L, S): booleans, or floats that are added to the
+            scores.
+        allows: whether a boolean mask is true where a query may attend, rather than where it may
+            not.
+        is_causal: whether query i attends only to keys 0 to i.
         scale: the factor of the scores; 1/√E by default.
     """
     q, k = floating(operation, "query", query), floating(operation, "key", key)
     if q.ndim < 2 or k.ndim < 2 or q.shape[-1] != k.shape[-1] or q.shape[-1] == 0:
         raise ValueError(
-            f"{operation}: query must have shape (..., L, E) and key (..., S, E) with one E of at "
-            f"least 1, got {q.shape} and {k.shape}"
+            f"{operation}: query must have shape (..., L, E) and key (..., S, E) with equal E of "
+            f"at least 1, got {q.shape} and {k.shape}"
         )
     scores = (q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)) @ k.mT
     excluding = []

@@ -73,8 +73,8 @@ def conv2d(
         weight: (out_channels, C / groups, kernel height, kernel width).
         bias: (out_channels,).
         stride: the distance between windows.
-        padding: zeros on either side; "valid" for none, "same" to keep the size, with odd zeros
-            below and on the right.
+        padding: zeros on either side; "valid" for none, "same" to keep the size, with an odd zero
+            below or on the right.
         dilation: the distance between a window's elements.
         groups: how many groups of channels to convolve separately.
 
@@ -112,8 +112,8 @@ def conv3d(
         weight: (out_channels, C / groups, kernel depth, kernel height, kernel width).
         bias: (out_channels,).
         stride: the distance between windows.
-        padding: zeros on either side; "valid" for none, "same" to keep the size, with odd zeros
-            behind.
+        padding: zeros on either side; "valid" for none, "same" to keep the size, with an odd zero
+            at the end of an axis.
         dilation: the distance between a window's elements.
         groups: how many groups of channels to convolve separately.
 
@@ -143,8 +143,8 @@ def conv_transpose1d(
 ) -> Tensor:
     """Return the sum of windows, each `weight` times an element of a sequence, plus `bias`.
 
-    It is the transpose of the linear map of `conv1d` with the same options, the map that `conv1d`
-    applies to gradients on the way back.
+    It is the transpose of the linear map of `conv1d` with the same options: the map that the
+    backward pass of `conv1d` applies to gradients.
 
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.

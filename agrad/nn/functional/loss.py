@@ -161,7 +161,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
         input: an array.
         target: an array of the same shape.
         reduction: "mean", "sum", or "none".
-        delta: where the square goes over into a line; positive.
+        delta: the difference at which the square turns into a line; positive.
 
     Source: Huber, "Robust Estimation of a Location Parameter", 1964.
 
@@ -203,7 +203,7 @@ def binary_cross_entropy(
 ) -> Tensor:
     """Return the cross entropy between `target` and `input`, both probabilities.
 
-    No logarithm is below -100, as in PyTorch. For a network's output take
+    No logarithm is below -100, as in PyTorch. For a network's output use
     `binary_cross_entropy_with_logits`, which is accurate everywhere.
 
     Args:
@@ -281,8 +281,7 @@ def gaussian_nll_loss(
         input: the means, of any shape.
         target: an array of the same shape.
         var: the variances: of the same shape, with a last axis of length one, without the last
-            axis, or a number. Where one is below `eps`, eps takes its place and it gets no
-            gradient.
+            axis, or a number. Variances below `eps` are replaced by eps and get no gradient.
         full: whether to add the constant log(2π) / 2.
         eps: the least variance; positive.
         reduction: "mean" (over all elements), "sum", or "none".
@@ -329,7 +328,7 @@ def poisson_nll_loss(
     """Return the negative log-likelihood of counts under Poisson distributions.
 
     Args:
-        input: the logarithms of the means, or the means without `log_input`; of any shape.
+        input: the logarithms of the means or, without `log_input`, the means; of any shape.
         target: the counts, of the same shape.
         log_input: whether `input` holds logarithms.
         full: whether to add Stirling's approximation of log(target!), for targets above 1. A
@@ -363,8 +362,8 @@ def hinge_embedding_loss(
 
     Args:
         input: distances x, of any shape.
-        target: 1 for what belongs together and -1 for what does not, of the same shape.
-        margin: the distance beyond which the latter costs nothing.
+        target: 1 for pairs that belong together and -1 for pairs that do not, of the same shape.
+        margin: the distance beyond which a pair of the latter kind costs nothing.
         reduction: "mean" (over all elements), "sum", or "none".
 
     Raises:
@@ -386,7 +385,7 @@ def hinge_embedding_loss(
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """Return the cosines of the angles between vectors along the axis `dim`.
 
-    A vector's length counts as `eps` at least. Shapes broadcast.
+    Norms below `eps` count as `eps`. Shapes broadcast.
 
     Raises:
         ValueError: the shapes do not match, or `dim` is out of range.
@@ -410,7 +409,7 @@ def cosine_embedding_loss(
         input1: vectors (N, D), or one (D,).
         input2: vectors of the same shape.
         target: 1 for pairs that should be alike and -1 for others, (N,) or a number.
-        margin: the cosine, -1 to 1, below which the latter cost nothing.
+        margin: the cosine, -1 to 1, below which pairs of the latter kind cost nothing.
         reduction: "mean", "sum", or "none".
 
     Raises:
@@ -469,11 +468,11 @@ def triplet_margin_loss(
         anchor: vectors (N, D), or one (D,).
         positive: vectors of the same shape that should be nearer than the negative ones.
         negative: vectors of the same shape.
-        margin: by how much they should be nearer.
+        margin: by how much the positive vectors should be nearer.
         p: the norm, see `pairwise_distance`.
         eps: a small number added to each difference.
-        swap: whether the distance of the positive and the negative one counts where it is less
-            than that of the anchor and the negative one.
+        swap: whether the distance from the positive to the negative vector counts where it is less
+            than the distance from the anchor to the negative one.
         reduction: "mean", "sum", or "none".
 
     Source: Balntas et al., "Learning Shallow Convolutional Feature Descriptors with Triplet
@@ -507,21 +506,22 @@ def ctc_loss(
     reduction: str = "mean",
     zero_infinity: bool = False,
 ) -> Tensor:
-    """Return the negative log-likelihood of labels that may lie anywhere, in their order.
+    """Return the negative log-likelihood of label sequences, summed over all alignments.
 
-    The gradient is that of the function of `log_probs`. PyTorch's assumes that a log_softmax comes
-    before; behind one the two are the same. Higher derivatives are not supported.
+    The gradient is the derivative with respect to `log_probs`. PyTorch's gradient assumes that they
+    come from log_softmax; if they do, the two agree. Higher derivatives are not supported.
 
     Args:
-        log_probs: log-probabilities (T, N, C) of C classes at T times in N sequences, or (T, C).
-        targets: the classes: (N, S), or those of all sequences one after another; of one sequence
-            (S,). Constants, none of them the blank.
-        input_lengths: how many times count, (N,) or a number.
-        target_lengths: how many classes count, (N,) or a number.
+        log_probs: log-probabilities (T, N, C) of C classes at T times in N sequences, or (T, C) for
+            a single sequence.
+        targets: the classes: (N, S), or those of all sequences concatenated; (S,) for a single
+            sequence. Constants, none of them the blank.
+        input_lengths: the number of times in each sequence, (N,) or a number.
+        target_lengths: the number of classes in each sequence, (N,) or a number.
         blank: the class that stands for no label.
         reduction: "mean" of the losses, each divided by its number of labels; "sum", or "none".
-        zero_infinity: whether a sequence too short for its labels costs nothing, rather than
-            infinitely much.
+        zero_infinity: whether a sequence too short for its labels has the loss 0, rather than
+            infinity.
 
     Source: Graves et al., "Connectionist Temporal Classification", 2006.
 
@@ -634,7 +634,7 @@ def binary_cross_entropy_with_logits(
 
 
 def _error(name: str, input: Any, target: Any, reduction: str) -> Tensor:
-    """Return the differences of two arrays of one shape."""
+    """Return the differences of two arrays of equal shape."""
     input, target = as_tensors(input, target)
     _check_reduction(name, reduction)
     _check_shape(name, "target", target.shape, input.shape)
@@ -668,7 +668,7 @@ def _whole(name: str, argument: str, value: Any, logs: Tensor) -> Tensor:
 
 
 def _padded(name: str, labels: Tensor, lengths: Tensor) -> Tensor:
-    """Return classes one after another as a row for each sequence."""
+    """Split concatenated classes into a row for each sequence."""
     counts = lengths.tolist()
     if min(counts, default=0) < 0 or builtins.sum(counts) != labels.shape[0]:
         raise ValueError(

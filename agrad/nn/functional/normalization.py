@@ -173,7 +173,7 @@ def group_norm(
 
     Args:
         input: (N, C, ...), float32 or float64.
-        num_groups: in how many groups of equal size the channels are divided.
+        num_groups: the number of equal groups into which the channels are divided.
         weight: the scales of the channels, (C,).
         bias: the shifts of the channels, (C,).
         eps: added to the variance.
@@ -207,7 +207,7 @@ def group_norm(
 
 
 def _require_channels(operation: str, x: Tensor, **given: Any) -> None:
-    """Raise a ValueError unless x has channels, and each value one element for each of them."""
+    """Raise a ValueError unless x has channels and each value has one element per channel."""
     if x.ndim < 2:
         raise ValueError(f"{operation}: input must have shape (N, C, ...), got {x.shape}")
     for name, value in given.items():
@@ -350,9 +350,9 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> T
 def dropout(input: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Set each element to zero with probability `p` and divide the others by 1 - p.
 
-    Each call draws the mask on the input's device, as `agrad.seed` determines; an average backward
-    pass runs the recorded graph again with the same mask. With `p` = 0, and outside training, the
-    result is the input itself, except that integers and booleans become float32.
+    Each call draws a mask from agrad's generator, on the input's device. An average backward pass
+    runs the recorded graph again with the same mask. With `p` = 0, and outside training, the result
+    is the input itself, except that integers and booleans become float32.
 
     Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
 
@@ -441,7 +441,7 @@ def _dropped(
 def _normalized(
     operation: str, x: Tensor, normalized_shape: int | Sequence[int], **given: Tensor | None
 ) -> tuple[int, ...]:
-    """Return the lengths of the last axes, which are those of x and the shape of all else."""
+    """Return the lengths to normalize over, after checking x and the other tensors for them."""
     lengths = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not lengths or x.shape[-len(lengths) :] != lengths:
         raise ValueError(

@@ -111,8 +111,8 @@ def max_pool3d(
 
     Like `max_pool1d`, for an input (N, C, D, H, W) or (C, D, H, W); options are a number for all
     axes, or three: of the depth, the vertical and the horizontal axis. Indices count the elements
-    of a volume plane by plane, and row by row. It pools each plane first, and the results along the
-    depth; an average goes through both.
+    of a volume plane by plane, and row by row. It pools each plane first, then the results along
+    the depth. Average gradients pass through both stages.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -254,7 +254,7 @@ def avg_pool2d(
 
     Like `avg_pool1d`, for an input (N, C, H, W) or (C, H, W); kernel_size, stride and padding are a
     number for both axes, or a pair, the vertical one first. A `divisor_override` divides the sums
-    in place of the number of elements.
+    instead of the number of elements.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -297,7 +297,7 @@ def adaptive_avg_pool1d(input: Any, output_size: int | Sequence[int]) -> Tensor:
 
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
-        output_size: how many windows; 1 for the mean of the whole sequence.
+        output_size: the number of windows; 1 for the mean of the whole sequence.
 
     Returns:
         (N, C, output_size).
@@ -381,7 +381,7 @@ def _max_pool(
 
 
 def _indices_in_volumes(x: Array, planes: MaxPool, depth: MaxPool) -> Array:
-    """Return where in its flattened volume the largest element of each window is."""
+    """Return the index of each window's largest element in its flattened volume."""
     count, channels, length, *size = x.shape
     images = x.reshape(count, channels * length, *size)
     pooled = planes.forward(images)
@@ -518,7 +518,7 @@ def _pool(operation: str, axes: int, input: Any, planes: _Pool, depth: _Pool | N
 
 
 def _in_stages(x: Tensor, planes: _Pool, depth: _Pool) -> Tensor:
-    """Pool each plane of volumes, and the results along the depth."""
+    """Pool each plane of volumes, then the results along the depth."""
     count, channels, length, height, width = x.shape
     pooled = apply(planes, x.reshape(count, channels * length, height, width))
     size = pooled.shape[2:]

@@ -95,7 +95,8 @@ def interpolate(
     Args:
         input: (N, C, L), (N, C, H, W) or (N, C, D, H, W), float32 or float64.
         size: the new lengths of the axes after the channels; a number for all of them.
-        scale_factor: by which the lengths are multiplied, in place of `size`; rounded down.
+        scale_factor: the factor of the lengths, instead of `size`; the new lengths are rounded
+            down.
         mode: "nearest" for the nearest element; "linear" for a sequence, "bilinear" for an image,
             or "trilinear" for a volume, to interpolate between neighbours.
         align_corners: whether interpolation keeps the first and the last element in their places;
@@ -142,8 +143,8 @@ def interpolate(
         steps = tuple(1 / factor for factor in given)
         if min(lengths) < 1:
             raise ValueError(
-                f"interpolate: scale_factor {scale_factor!r} leaves nothing of an input of shape "
-                f"{x.shape}"
+                f"interpolate: scale_factor {scale_factor!r} leaves no elements of an input of "
+                f"shape {x.shape}"
             )
     return apply(Resize(lengths, mode != "nearest", bool(align_corners), steps), x)
 

@@ -23,8 +23,8 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
         input: ids of any shape, integers from 0 to V - 1; a constant.
         weight: (V, D), floating-point.
         padding_idx: the id of padding, negative to count from V. Its row is treated as a constant
-            and gets no gradient. If an update moves it all the same, its average gradient accounts
-            for that.
+            and gets no gradient. If an update moves it anyway, its average gradient accounts for
+            that.
 
     Returns:
         (*input.shape, D).

@@ -28,7 +28,7 @@ def per_axis(operation: str, name: str, value: Any, axes: int, least: int = 1) -
 
 
 def two_axes(values: tuple[Any, ...], single: Any) -> tuple[Any, ...]:
-    """Return at least two values: `single` before a single one, that of a sequence's axis."""
+    """Return two values or more: a single value, for a sequence's only axis, follows `single`."""
     return (single, *values) if len(values) == 1 else values
 
 
@@ -47,7 +47,7 @@ def activated(input: Any) -> Tensor:
 
 
 def batched(operation: str, axes: int, input: Any, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a function of a batch to a batch or to a single example."""
+    """Apply a function of batches to a batch or, as a batch of one, to a single example."""
     x = floating(operation, "input", input)
     if x.ndim == axes + 2:
         return function(x)
