@@ -2,9 +2,9 @@
 
     python benchmarks/accuracy.py
 
-writes results/accuracy/map.json. Plain networks of 16 units a layer and their loss on 16 examples
-take a step in a random direction. The estimates are compared with the integral: the errors are
-relative to its length, and medians over the seeds. A few minutes on one core.
+writes results/accuracy/map.json. Plain networks with 16 units per layer take a step in a random
+direction; their loss is over 16 examples. The estimates are compared with the integral. Errors are
+relative to its length, and are medians over the seeds. Takes a few minutes on one core.
 """
 
 import json
@@ -31,7 +31,7 @@ FILE = Path(__file__).parents[1] / "results" / "accuracy" / "map.json"
 
 
 class Network:
-    """A plain network with a squared error, and a direction of the length of its weights."""
+    """A plain network with a squared error, and a direction as long as its vector of weights."""
 
     def __init__(self, activation: str, depth: int, seed: int) -> None:
         rng = np.random.default_rng(seed)
@@ -86,7 +86,7 @@ class Network:
         return {k: float(np.linalg.norm(v - integral) / size) for k, v in estimates.items()}
 
     def integral(self, step: float) -> Any:
-        """Return the average gradient: by Gauss if it is smooth, or by many small pieces."""
+        """Return the average gradient, by Gauss-Legendre if smooth, else by many small pieces."""
         if self.function is ag.tanh:
             updates = {w: step * d for w, d in zip(self.weights, self.directions)}
             found = average_over_nodes(self.loss, self.weights, updates, NODES)
@@ -111,7 +111,7 @@ def measure(activation: str, depth: int, seeds: tuple[int, ...] = SEEDS) -> dict
 
 
 def main() -> None:
-    """Measure, and write the file."""
+    """Measure the errors and write the file."""
     content = {
         "steps": STEPS,
         "depths": DEPTHS,

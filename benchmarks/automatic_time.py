@@ -1,19 +1,19 @@
-"""Time the automatic rate and Adam, with and without its search, to the loss where Adam ends.
+"""Time the automatic rate and Adam, with and without its search, to Adam's final loss.
 
     python benchmarks/automatic_time.py --out results/speed/automatic-time/results.json
 
-The networks have 30 hidden layers of 64, the data are MNIST, and batches have 128 examples for 320
-iterations or 1,024 for 240. Adam and cautious Adam run at five rates, `AverageGradient` around
-cautious Adam with its automatic rate from 1e-4; its trainings also run on 3/4 and on half of the
-iterations. Every step decays to 0 over the last 40 % of its own training. All runs of a seed start
-from the same weights, get the same batches, and take turns of a few iterations, with one thread.
+The networks have 30 hidden layers of 64 units and learn MNIST, in 320 iterations with batches of
+128 or in 240 with batches of 1,024. Adam and cautious Adam run at five rates, `AverageGradient`
+around cautious Adam with its automatic rate from 1e-4; its trainings also run on 3/4 and on half of
+the iterations. All rates decay to 0 over the last 40 % of a training. All runs of a seed start from
+the same weights, get the same batches, and take turns of a few iterations, with one thread.
 
 A final loss is the mean over the last 5 % of the iterations. A rule's best rate has the lowest
 median final loss over the seeds. The target of a seed is Adam's final loss at its best rate; a run
 arrives with the first 5 % of consecutive iterations whose mean is at most the target. Its seconds
-are those of its steps until then. The time of a step is the mean over all, and over those after the
-first sixteen, each of which an automatic rate measures. About 10 minutes. Needs the extras `demo`
-and `bench`.
+are those of its steps until then. The time of a step is the mean over all steps, and over those
+after the first sixteen, all of which an automatic rate measures. Takes about 10 minutes. Needs the
+extras `demo` and `bench`.
 """
 
 import argparse
@@ -31,13 +31,13 @@ SHARES = (1.0, 0.75, 0.5)
 TURN = 10
 FIRST = 16
 SETTINGS = {128: 320, 1024: 240}
-"""The iterations by batch size."""
+"""The number of iterations for each batch size."""
 
 Name = tuple[str, float]
 
 
 def contestants(activation: str, batch_size: int, images: Any, labels: Any, seed: int) -> Any:
-    """Return runs and their iterations by method, and by rate or share of the iterations."""
+    """Return runs and their iterations by method, and by rate or share of iterations."""
     from rates.methods import AUTO, METHODS, START, decay
 
     import agrad
@@ -67,7 +67,7 @@ def contestants(activation: str, batch_size: int, images: Any, labels: Any, seed
 
 
 def race(runs: dict[Name, tuple[Run, int]]) -> None:
-    """Run all to their ends, in turns."""
+    """Run all methods to their ends, in turns."""
     names = list(runs)
     for i in range(max(steps for _, steps in runs.values()) // TURN):
         for name in names[i % len(names) :] + names[: i % len(names)]:

@@ -1,14 +1,14 @@
-"""Time convolutions, forward and backward: agrad's beside PyTorch's (oneDNN), and a roofline.
+"""Time convolutions, forward and backward, in agrad and PyTorch (oneDNN), against a roofline.
 
     python benchmarks/conv.py --threads 1 --out results/speed/conv/threads-1.json
 
 The contestants, in float32, take turns (see `race`). Except for volumes, three further contestants
 show where agrad's time goes: its kernels for the output, the gradient of the input and the gradient
-of the weight. The roofline is the least time that this machine needs: for the multiplications and
-additions at the rate of the BLAS in a large matrix product, or for reading and writing each array
-once per pass at the rate of a copy in memory, whichever is longer. Both rates are measured in the
-same run. The rate of the BLAS is not an upper bound on the processor's. Needs the extras `demo` and
-`bench`.
+of the weight. The roofline is the least time that this machine needs. It is the longer of two
+times: that of the multiplications and additions, at the rate of the BLAS in a large matrix product;
+and that of reading and writing each array once per pass, at the rate of a copy in memory. Both
+rates are measured in the same run. The BLAS may not reach the processor's peak. Needs the extras
+`demo` and `bench`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from agrad.study.runs import machine
 
 
 class Shape(NamedTuple):
-    """A convolution whose output has the size of its input: shapes of input and weight, padding."""
+    """A convolution that keeps the size of its input: shapes of input and weight, padding."""
 
     input: tuple[int, ...]
     weight: tuple[int, ...]

@@ -1,12 +1,13 @@
-"""Measure time and memory of the deep convolutional networks' training step, beside PyTorch.
+"""Measure time and memory of a training step of deep convolutional networks, beside PyTorch's.
 
     python benchmarks/conv_step.py --threads 1 --out results/speed/conv-step/threads-1.json
 
 The networks are those of the studies: 12 convolutions of 32 channels, on images of 28 x 28 pixels
-or on texts of 200 words. agrad's and PyTorch's start from the same weights and get the same batch.
-To measure time, all take turns in one process (see `race`). To measure memory, each has a process
-of its own, on Linux. A step on a small batch first loads everything that is loaded once; the figure
-is how far the resident set then rises during a few steps. Needs the extras `demo` and `bench`.
+or on texts of 200 words. agrad's and PyTorch's networks start from the same weights and get the
+same batch. To measure time, all take turns in one process (see `race`). To measure memory, each
+runs in its own process, on Linux. First, a step on a small batch loads everything that is loaded
+once. The figure is the rise of the resident set during the next few steps. Needs the extras `demo`
+and `bench`.
 """
 
 import argparse

@@ -2,12 +2,12 @@
 
     python benchmarks/deeplift.py --out results/attribution/captum.json
 
-On random dense networks with ReLU and tanh, the factorized average should be DeepLift's rescale
-rule, and on those with tanh alone the integrated one IntegratedGradients: the figures are the
-largest differences of two attributions, relative to the largest attribution of the network. On
-networks with a product, a softmax and max pooling, the figures say by how much the attributions of
-an example miss the change of its output, at most, relative to the largest change. All in float64.
-Needs the extra `bench`, and beside it:
+On random dense networks with ReLU and tanh, the factorized average should equal DeepLift's rescale
+rule. On those with tanh alone, the integrated average should equal IntegratedGradients. The figures
+are the largest differences of two attributions, relative to the largest attribution of the network.
+On networks with a product, a softmax or max pooling, the figures are the largest gaps between an
+example's attributions and the change of its output, relative to the largest change. Everything is
+in float64. Needs the extra `bench`, and also:
 
     pip install captum
 """
@@ -28,7 +28,7 @@ import agrad as ag
 
 Array = np.ndarray
 Build = Callable[[Any], Any]
-"""Makes a network of the modules of torch.nn or agrad.nn, which have the same names."""
+"""Builds a network from torch.nn or agrad.nn, whose modules have the same names."""
 
 INPUTS, OUTPUTS, EXAMPLES = 8, 3, 5
 
@@ -68,7 +68,7 @@ def pooling(nn: Any) -> Any:
 
 
 def pooling_after_relu(nn: Any) -> Any:
-    """Return one in which elements that pooling selects may stay at 0."""
+    """Return a network in which elements that pooling selects may stay at 0."""
     return nn.Sequential(
         nn.Conv1d(1, 4, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(12, OUTPUTS)
     )
@@ -113,7 +113,7 @@ def difference(ours: Array, theirs: Array) -> float:
 
 
 def main() -> None:
-    """Print the figures, and write them where the command line says."""
+    """Print the figures, and write them to the file that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", type=int, default=100, help="dense networks of each sort")
     parser.add_argument("--out", type=Path, help="JSON file")

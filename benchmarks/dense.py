@@ -1,12 +1,12 @@
-"""Race the training step of the deep dense network at all widths, batches and numbers of threads.
+"""Race training steps of the deep dense network, for all widths, batch sizes and thread counts.
 
     python benchmarks/dense.py --out results/speed/dense
 
-Each cell has a process of its own (benchmarks/dense_step.py), because threads are fixed when
-libraries are loaded, and a file of its own. A cell whose file exists is not run again, so an
-interrupted command resumes at the cell it was running; to repeat a cell, remove its file. The
-command ends by making the table and the figure (benchmarks/dense_report.py). ReLU is raced at width
-64 only. torch.compile, which takes up to a minute, is raced at width 64, and at 512 with batches of
+Each cell has its own process (benchmarks/dense_step.py), because libraries fix their threads when
+they are loaded, and its own file. A cell whose file exists is not run again, so an interrupted
+command resumes at the cell it was running; to repeat a cell, remove its file. The command ends by
+making the table and the figure (benchmarks/dense_report.py). ReLU is raced at width 64 only.
+torch.compile, which takes up to a minute, is raced at width 64, and at 512 with batches of
 128. All 30 cells take about 40 minutes on two cores; two of them (`--widths 64 512 --batch-sizes
 128 --threads 1 --activations tanh`) take about 4.
 """
@@ -29,7 +29,7 @@ WIDTHS, BATCH_SIZES, THREADS, ACTIVATIONS = (
 
 
 class Cell(NamedTuple):
-    """The options of one race, which has a process of its own."""
+    """The options of one race, which runs in its own process."""
 
     threads: int
     activation: str
@@ -60,7 +60,7 @@ class Cell(NamedTuple):
 
 
 def cells(options: argparse.Namespace) -> Iterator[Cell]:
-    """Yield the cells of the options, ReLU at width 64 only."""
+    """Yield the cells that the options name, ReLU at width 64 only."""
     for values in product(
         options.threads, options.activations, options.widths, options.batch_sizes
     ):

@@ -2,7 +2,8 @@
 
     python benchmarks/dense_report.py results/speed/dense
 
-Writes table.md and times.png beside the files of the cells (benchmarks/dense.py), from these alone.
+Writes table.md and times.png beside the files of the cells (benchmarks/dense.py). Reads nothing
+else.
 """
 
 import argparse
@@ -55,7 +56,7 @@ RATIOS = {
     "Adam captured / PyTorch Adam": ("agrad Adam, captured", "PyTorch Adam"),
 }
 
-# How many times the products of a plain step a step has, and the name of its bytes in the files.
+# A step's products over those of a plain step, and the name of its bytes in the files.
 FLOORS = {
     PLAIN: (1.0, "RMSprop"),
     AVERAGE: (2.0, "average gradient on RMSprop"),

@@ -1,15 +1,15 @@
-"""Time a training step of the deep dense network: agrad's beside other frameworks'.
+"""Time a training step of the deep dense network in agrad and in other frameworks.
 
     python benchmarks/dense_step.py --width 64 --batch-size 128 --threads 1 --out cell.json
 
 The contestants start from the same weights on the same batch: agrad as recorded and captured,
 PyTorch eager, JAX jitted, MyGrad, with --compile also torch.compile (up to a minute more), and the
 least a step can cost (benchmarks/floor.py). They must begin with the same loss. A step is what a
-user of the framework would write, without the checks of `agrad.train`. benchmarks/race.py says how
-the figures are taken, and benchmarks/peers.py what each peer does. Steps are timed two at a time,
-so that `every=2` is measured as a whole; the time given to the race decides how many there are.
-benchmarks/dense.py runs this script for all widths, batches and threads. Needs the extras `demo`
-and `bench`.
+user of the framework would write, without the checks of `agrad.train`. benchmarks/race.py describes
+how the figures are measured, benchmarks/peers.py what each peer does. Steps are timed two at a
+time, so that a pair with `every=2` counts as a whole. Their number depends on the time given to the
+race. benchmarks/dense.py runs this script for all widths, batches and threads. Needs the extras
+`demo` and `bench`.
 """
 
 import argparse

@@ -5,15 +5,14 @@
 
 The phases are those of trace_calls.py, and a network of two dense layers: recorded, captured, and
 replayed, with a sweep and an average sweep after each. Modules of `agrad/core` and `agrad/tracing`
-count; operations, kernels and NumPy's functions are what the engine runs, not the engine.
+count; operations, kernels and NumPy's functions do not: the engine runs them.
 
-For each module there are three numbers: its lines that are not blank; those of them that are code,
-neither docstring nor comment; and the lines of code in functions that the phases call. The module
-of the Tensor has NumPy's whole interface, of which the phases call a small part, so only that part
-of it counts.
+For each module there are three numbers: its non-blank lines; its lines of code, without docstrings
+and comments; and the lines of code in functions that the phases call. The module of the Tensor has
+NumPy's whole interface, of which the phases call a small part, so only that part of it counts.
 
-With --since, it counts what each later commit has added to the lines of these modules that are not
-blank, less what it has removed: the account of the features that have come to the engine.
+With --since, it counts the non-blank lines that each later commit has added to these modules, less
+those that it has removed: the cost of each feature of the engine.
 """
 
 import argparse
@@ -51,7 +50,7 @@ def network_phases() -> list[Callable[[], Any]]:
         loss.average_backward(update, retain_graph=True)
         loss.backward()
 
-    # A captured function is recorded at its first call, and replayed at the others.
+    # The first call records a captured function, and the later ones replay it.
     return [lambda: sweeps(model), lambda: sweeps(forward), lambda: sweeps(forward)]
 
 
@@ -74,7 +73,7 @@ def called_code(run: Iterable[Callable[[], Any]]) -> dict[str, set[CodeType]]:
 
 
 def lines_of(path: Path) -> tuple[set[int], set[int]]:
-    """Return the numbers of a file's lines that are not blank, and of those that are code."""
+    """Return the numbers of a file's non-blank lines, and of its lines of code."""
     text = path.read_text(encoding="utf-8")
     lines = {n for n, line in enumerate(text.splitlines(), 1) if line.strip()}
     docstrings = {
@@ -102,7 +101,7 @@ def lines_in(functions: Iterable[CodeType]) -> set[int]:
 
 
 def growth(log: str) -> dict[str, int]:
-    """Return by how many lines that are not blank each commit of a log with patches has grown."""
+    """Return how many non-blank lines each commit adds, from a log with patches."""
     found: dict[str, int] = {}
     for line in log.splitlines():
         if line.startswith("commit "):
@@ -114,7 +113,7 @@ def growth(log: str) -> dict[str, int]:
 
 
 def print_growth(since: str, names: Iterable[str]) -> None:
-    """Print what each commit since another has added to these files."""
+    """Print the lines that each commit after `since` has added to these files."""
     command = ["git", "log", "--no-merges", "--reverse", "--format=commit %h %s", "--patch"]
     command += [f"{since}..HEAD", "--", *names]
     folder = Path(__file__).parent.parent

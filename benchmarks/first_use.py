@@ -1,4 +1,4 @@
-"""Measure what a new user waits for: the import, and the first demo on a fresh machine.
+"""Measure how long a new user waits: for the import, and for the first demo on a fresh machine.
 
     python benchmarks/first_use.py --out results/speed/first-use/results.json
 
@@ -30,14 +30,14 @@ def import_seconds(processes: int) -> list[float]:
 
 
 def slowest_imports(count: int) -> dict[str, int]:
-    """Return the modules that take the most time of their own, with their microseconds."""
+    """Return the modules that take the most time themselves, with their microseconds."""
     command = [sys.executable, "-X", "importtime", "-c", "import agrad"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     return dict(slowest(printed)[:count])
 
 
 def slowest(printed: str) -> list[tuple[str, int]]:
-    """Return the modules in the output of -X importtime, the slowest of its own first."""
+    """Return the modules in the output of -X importtime, in descending order of their own time."""
     lines = re.findall(r"import time: +(\d+) \| +\d+ \| +(\S+)", printed)
     return sorted(((name, int(own)) for own, name in lines), key=lambda entry: -entry[1])
 

@@ -1,12 +1,12 @@
-"""The least a training step of the deep dense network can cost: products and memory traffic.
+"""A lower bound on the cost of a training step of the deep dense network: products and memory.
 
 Two contestants of the race measure it. *GEMMs alone* runs the matrix products of a plain step
 through NumPy; no framework on the same BLAS can be faster. *Bytes alone* is one copy in memory that
-reads and writes as many bytes as a plain step must move, as counted below. Its arrays are together
-as large as those of a step, so that caches serve the copy as they serve a step. A step that
+reads and writes as many bytes as a plain step must move, as counted below. Its arrays have the
+total size of a step's arrays, so that caches help the copy as much as the step. A step that
 computes and then moves takes the sum of the two times; a step that overlaps them perfectly takes
-the larger. A step with the average gradient has twice the products of a plain step, and with
-every=2 one and a half times as many on average.
+the larger. A step with the average gradient has twice the products of a plain step; with every=2,
+it has one and a half times as many on average.
 """
 
 from collections.abc import Sequence
@@ -54,8 +54,8 @@ def copy_steps(size: int) -> Contestants:
 def step_bytes(weights: Sequence[Shape], examples: int) -> dict[str, int]:
     """Return the bytes that a step must read and write, by method, in float32.
 
-    The count assumes a step that makes one pass per layer forward and one back, and leaves the
-    gradients for its user to see. Each pass reads or writes every array that outlives it once.
+    The count assumes a step that makes one pass per layer forward and one back, and that leaves the
+    gradients in memory for the user. Each pass reads or writes every array that outlives it once.
     Bias, activation and derivative then cost nothing beside the product, and a layer's derivative
     is taken in the pass of the layer above, which reads that layer's output anyway.
 

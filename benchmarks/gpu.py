@@ -5,9 +5,9 @@
 Needs a checkout with agrad installed from it (`pip install -e ".[test,cuda13x]"`), a build of
 PyTorch for CUDA, `compute-sanitizer` on the PATH, and MNIST in the folder named by AGRAD_DATA; no
 network. A part that lacks something says so in the results, and the other parts still run. The file
-is rewritten after each figure, so whatever is killed does not cost the figures before it. A command
-that runs past its limit is killed with all processes that it has started, so that none of them
-computes beside the parts that follow.
+is rewritten after each figure, so a kill loses no earlier figure. A command that runs past its
+limit is killed with all processes that it has started, so that none of them disturbs the following
+parts.
 
 Parts: `kernels`, which compiles all kernels in parallel, so that no other part has to; `tests`, the
 suite marked gpu; `sanitizer`, compute-sanitizer's four tools on every operation; `step`, the dense
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def make(name: str, deadline: float, out: Path, content: dict[str, Any]) -> bool:
-    """Make a part, whose figures are in the file as soon as they are known; return its success."""
+    """Run a part, write each figure to the file as soon as it is known, and return the success."""
     import cupy
 
     print(f"-- {name}", flush=True)
@@ -125,7 +125,7 @@ def run(
         except subprocess.TimeoutExpired:
             late = True
             kill(process)
-            said, _ = process.communicate()  # what it has said before, too
+            said, _ = process.communicate()  # includes the output before the limit
     outcome = {"exit_code": process.returncode, "output": said.splitlines()[-20:]}
     print("\n".join(outcome["output"]), flush=True)
     if late:
@@ -137,7 +137,7 @@ def run(
 def ended(
     command: list[str], environment: dict[str, str] | None
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Start a command in a process group of its own, none of which outlives the block."""
+    """Start a command in its own process group, and end all of the group with the block."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -156,7 +156,7 @@ def ended(
 
 
 def kill(process: "subprocess.Popen[str]") -> None:
-    """Kill all processes that are left of a group."""
+    """Kill all remaining processes of a group."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

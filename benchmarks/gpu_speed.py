@@ -1,4 +1,4 @@
-"""The parts of gpu.py that take times: of training steps, convolutions and single kernels.
+"""The parts of gpu.py that measure time: of training steps, convolutions and single kernels.
 
 Steps are timed by the clock, with the GPU synchronized before and after; kernels by CUDA events.
 """
@@ -87,7 +87,7 @@ def _steps(width: int, batch_size: int) -> dict[str, Callable[[], object]]:
 
 
 def _own_steps(width: int, inputs: Any, labels: Any) -> dict[str, Callable[[], object]]:
-    """Return agrad's steps, eager and as graphs, each with a network of its own."""
+    """Return agrad's steps, eager and as graphs, each with its own network."""
 
     def rmsprop(params: Any) -> optim.RMSprop:
         return optim.RMSprop(params, lr=1e-4, alpha=0.9)
@@ -252,7 +252,7 @@ def roofline(deadline: float, out: Path, note: Note) -> None:
         rate = arrays * x.nbytes / median
         note(name, {"seconds": median, "bytes_per_second": rate, "of_copy": rate / copying})
         print(f"  {name:<36} {rate / 1e9:6.0f} GB/s, {rate / copying:.2f} of a copy", flush=True)
-    # At the size of a step's layers, the launch and the small number of blocks decide.
+    # At the size of a step's layers, launch time and the small number of blocks dominate.
     for shape in ((128, 64), (1024, 64), (1024, 1024)):
         for name, _, function in _dense_kernels(*(_normal(prod(shape)).reshape(shape),) * 5):
             median = seconds(function)
@@ -298,7 +298,7 @@ def _hot_kernels(x: Any) -> Iterator[tuple[str, float, Callable[[], object]]]:
 def _dense_kernels(
     x: Any, y: Any, z: Any, u: Any, v: Any
 ) -> Iterator[tuple[str, float, Callable[[], object]]]:
-    """Yield the same as `_hot_kernels`, for the kernels of matrices."""
+    """Yield the same as `_hot_kernels`, for matrix kernels."""
     own = kernels(x)
     bias, classes = x[0].copy(), np.zeros_like(x, np.int64, shape=len(x))
     yield "add_bias", 2, lambda: own.dense.add_bias(z, bias)

@@ -1,13 +1,13 @@
-"""Compare small libraries of automatic differentiation: the time of a step, and the size of code.
+"""Compare small automatic differentiation libraries: the time of a step and the size of the code.
 
     python benchmarks/libraries.py --out libraries.json
 
 Each library trains the same dense ReLU network on the same batch by gradient descent on the mean
-squared error. The tiny network has 41 parameters and a batch of 4, so that the time is that of the
-calls; the other has 30 hidden layers of 64 units and a batch of 128. micrograd computes number by
-number, so it takes part in the first alone. Times are CPU times of one thread, from races as
+squared error. The tiny network has 41 parameters and a batch of 4, so that calls dominate the time;
+the other has 30 hidden layers of 64 units and a batch of 128. micrograd computes number by number,
+so it takes part in the first race only. Times are CPU times of one thread, from races as
 benchmarks/race.py describes them. Sizes are those of the installed packages. Libraries that are not
-installed are left out. Needs the extra `bench`, and beside it:
+installed are left out. Needs the extra `bench`, and also:
 
     pip install autograd micrograd tinygrad
 """
@@ -30,7 +30,7 @@ Step = Callable[[], float]
 
 
 def size_of(package: str) -> int:
-    """Return the lines of Python of an installed package that are not blank, tests left out."""
+    """Return the number of non-blank lines of Python in an installed package, without tests."""
     folders = [*importlib.util.find_spec(package).submodule_search_locations]
     if package == "agrad":  # an editable installation keeps its kernels elsewhere
         folders += importlib.util.find_spec("agrad.kernels").submodule_search_locations
@@ -200,7 +200,7 @@ def mygrad_steps(network: Network) -> Contestants:
 
 
 def autograd_steps(network: Network) -> Contestants:
-    """Return autograd's step; its optimizers are examples, so this one is by hand too."""
+    """Return autograd's step; its optimizers are only examples, so this one is written out too."""
     import autograd
     import autograd.numpy as np
 

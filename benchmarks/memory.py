@@ -1,9 +1,9 @@
-"""What a training step keeps between steps, and holds at its peak, in units of the parameters.
+"""The memory kept between training steps, and at the peak of a step, in units of the parameters.
 
     python benchmarks/memory.py
 
-Counted by tracemalloc: parameters, gradients, what the optimizer keeps, and activations, in
-float32, for a network of 30 hidden layers with tanh on images of 784 pixels, in batches of 128.
+tracemalloc counts parameters, gradients, the optimizer's state, and activations, in float32, for a
+network of 30 hidden layers with tanh on images of 784 pixels, in batches of 128.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Time single operations, forward and backward: agrad's beside PyTorch's, JAX's and MyGrad's.
+"""Time single operations, forward and backward, in agrad, PyTorch, JAX and MyGrad.
 
     python benchmarks/operations.py --threads 1 --out results/speed/operations/threads-1.json
 
 Float32; PyTorch is eager, JAX is jitted with both passes in one function. MyGrad takes part in the
-operations that it has. benchmarks/race.py says how the figures are taken. Needs the extras `demo`
-and `bench`.
+operations that it has. benchmarks/race.py describes how the figures are measured. Needs the extras
+`demo` and `bench`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The deep dense network's training step in other frameworks, on the same weights and batch.
 
 Each function returns contestants: by name, a callable that makes one step and waits until it is
-done. They use what each framework offers for speed. JAX compiles the whole step, optimizer
+done. They use the fastest means that each framework offers. JAX compiles the whole step, optimizer
 included, and reuses the memory of the arrays it updates. PyTorch compiles the loss and the
 optimizer's step separately.
 """

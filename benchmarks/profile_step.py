@@ -4,10 +4,10 @@
 
 First the script times the unchanged step by phases and counts its page faults: memory that went
 back to the system after one step and returns in the next. Then it times every operation, fused
-dense step and optimizer kernel of the same step on its own, which itself takes time; the rest of
-each phase is Python. Finally it times the floor, the matrix products of a plain step alone. All
-figures are medians over the steps, in seconds of processor time of the main thread, which other
-programs hardly disturb. Needs the extra `demo`.
+dense step and optimizer kernel of the same step separately, which adds overhead; the rest of each
+phase is Python. Finally it times the floor: the matrix products of a plain step alone. All figures
+are medians over the steps, in processor seconds of the main thread, which other programs hardly
+affect. Needs the extra `demo`.
 """
 
 import argparse
@@ -121,7 +121,7 @@ def step_phases(options: argparse.Namespace, model: Any, images: Any, labels: An
         loss = F.cross_entropy(forward(images), labels)
 
     if average:
-        # After a backward pass of the caller's it would sweep the graph once more.
+        # After a backward pass by the caller, `step` would sweep the graph once more.
         return {"forward": run_forward, "backward and optimizer": lambda: optimizer.step(loss)}
     return {
         "forward": run_forward,

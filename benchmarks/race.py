@@ -1,14 +1,14 @@
-"""Threads, turns and figures: the parts that all races share.
+"""Threads, turns and figures: what all races share.
 
 The contestants of a race share one process and the same cores, and take turns: each round times a
 few steps of each, in an order that rotates. Before each turn the race waits until all threads
-sleep, because those of a BLAS look for more work for a tenth of a second, on the cores that the
-next contestant needs. A contestant's time is the median over the rounds of each round's median. A
-ratio is taken within a round, so that it compares what the machine did at nearly the same time, and
-reported as its median and quartiles.
+sleep: a BLAS's threads spin for a tenth of a second after their work, on the cores that the next
+contestant needs. A contestant's time is the median over the rounds of each round's median. Ratios
+are taken within a round, so that they compare times under nearly the same conditions, and reported
+as median and quartiles.
 
-This module imports no library that computes. Libraries create their threads when they are loaded,
-which must happen after `pin`; `refuse_other_threads` checks that it did.
+This module imports no numerical library. Libraries create their threads when they are loaded, which
+must happen after `pin`; `refuse_other_threads` checks that it did.
 """
 
 import json
@@ -95,7 +95,7 @@ def plan(contestants: Contestants, seconds: float) -> tuple[int, int]:
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
-    """Return the median, the first quartile and the third."""
+    """Return the median, the first and the third quartile."""
     low, middle, high = quantiles(values, n=4, method="inclusive")
     return [middle, low, high]
 

@@ -1,12 +1,12 @@
-"""What a training step costs on two ranks of MPI, beside one process.
+"""Compare the cost of a training step on two ranks of MPI with that in one process.
 
 mpiexec -n 2 python benchmarks/scaling.py
 
-First the two constants of the model in docs/distributed.md: what an exchange costs, and what each
-byte costs that a rank sends. Then a line for each method, width and batch, in milliseconds: steps
-of rank 0 alone on the whole batch, while the other ranks wait, steps of rank 0 alone on its share,
-steps of all ranks, and what the model says of these; and how many times as fast the ranks are. They
-take turns. A figure is the shortest time, since of others it is unknown what else the machine did.
+First come the two constants of the model in docs/distributed.md: the cost of an exchange, and of
+each byte that a rank sends. Then follows a line for each method, width and batch, in milliseconds:
+steps of rank 0 alone on the whole batch, while the other ranks wait; steps of rank 0 alone on its
+share; steps of all ranks; the model's prediction for these; and the speedup. They take turns. A
+figure is the shortest time, since other work of the machine can only lengthen it.
 """
 
 import argparse
@@ -25,11 +25,11 @@ from agrad.study.networks import dense_network
 from agrad.train import CapturedStep, capture_step
 
 EXCHANGES = {"adam": (3, 1), "average": (8, 3)}
-"""How many numbers and how many gradients a step exchanges; `average` verifies each step once."""
+"""The numbers and the gradients that a step exchanges; `average` verifies each step once."""
 
 
 def shortest(ranks: Ranks, seconds: float, *actions: Callable[[], object]) -> list[float]:
-    """Return the seconds of the fastest call of each action, called in turns for so long."""
+    """Return the seconds of each action's fastest call; they are called in turns for `seconds`."""
     best = [float("inf")] * len(actions)
     end = time.monotonic() + seconds
     while not ranks.largest("whether the time is over", time.monotonic() > end):
@@ -41,7 +41,7 @@ def shortest(ranks: Ranks, seconds: float, *actions: Callable[[], object]) -> li
 
 
 def constants(ranks: Ranks, seconds: float) -> tuple[float, float]:
-    """Return the seconds of an exchange of numbers, and those for each byte that a rank sends."""
+    """Return the seconds of an exchange of numbers, and of each byte that a rank sends."""
     sizes = 1_000, 500_000
     flats = [Flat([ag.tensor(np.zeros(size, np.float32))]) for size in sizes]
     sums = []
@@ -50,7 +50,7 @@ def constants(ranks: Ranks, seconds: float) -> tuple[float, float]:
         grad = flat.buffer().views[0]
         grad[...] = 0
         sums.append(partial(ranks.summed, flat.tensors, {flat.tensors[0]: grad}))
-    # Each alone: after a long action, ranks are not ready at the same moment.
+    # Each is timed alone: after a long action, ranks are not ready at the same moment.
     number = partial(ranks.largest, "a number", 0)
     small, short, long = (shortest(ranks, seconds, action)[0] for action in (number, *sums))
     sent = 2 * (ranks.size - 1) / ranks.size * 4 * (sizes[1] - sizes[0])

@@ -1,14 +1,14 @@
-"""Time a training step of an LSTM and of attention: agrad's beside PyTorch's eager one.
+"""Time a training step of an LSTM and of attention, in agrad and in eager PyTorch.
 
     python benchmarks/sequence_step.py --width 64 --threads 1 --out cell.json
 
-A step computes one batch of 32 sequences of 100 vectors: the mean square of the difference between
-the layer's outputs and given ones, its gradient, and Adam's update. The layers are an LSTM and
-multi-head self-attention with four heads, both of the given width. agrad's steps are those of
-`train_step` (recorded) and of `capture_step` (captured, as `fit` does by default); all start from
-the same weights, and must begin with the same loss. benchmarks/race.py says how the figures are
-taken. On a machine that does other work, --cpu compares CPU time in the place of time: that of all
-threads of the process. Needs the extra `bench`.
+A step takes a batch of 32 sequences of 100 vectors. It computes the mean squared error of the
+layer's outputs, its gradient, and Adam's update. The layers are an LSTM and multi-head
+self-attention with four heads, both of the given width. agrad's steps are those of `train_step`
+(recorded) and of `capture_step` (captured, as `fit` does by default); all start from the same
+weights, and must begin with the same loss. benchmarks/race.py describes how the figures are
+measured. On a busy machine, --cpu compares the CPU time of all threads of the process instead.
+Needs the extra `bench`.
 """
 
 import argparse

@@ -41,7 +41,7 @@ class Arrival(NamedTuple):
 
 
 class Run:
-    """A training that can be continued, with the loss and the seconds of each step so far."""
+    """A training that can be continued, with the losses and seconds of its steps so far."""
 
     def __init__(self, step: Step, batches: Iterable) -> None:
         self.step = step
@@ -54,7 +54,7 @@ class Run:
     ) -> None:
         """Make `iterations` steps, or fewer if the run arrives.
 
-        From the first loss on that is not finite, all losses are infinite.
+        After the first loss that is not finite, all losses count as infinite.
         """
         for images, labels in islice(self.batches, iterations):
             if arrived(self.losses):
@@ -196,7 +196,7 @@ def best_rates(losses: dict[str, dict[float, list[float]]]) -> Rates:
 
 
 def summary(races: Sequence[dict[str, Arrival]]) -> dict[str, dict[str, list[float]]]:
-    """Return the median, least and most that each method took, over the seeds."""
+    """Return the median, the least and the most of each method's figures over the seeds."""
 
     def spread(values: Sequence[float]) -> list[float]:
         return [median(values), min(values), max(values)]

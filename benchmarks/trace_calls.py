@@ -8,9 +8,9 @@ x and w both require gradients, and w moves. Every phase runs before it is trace
 so that nothing is compiled or imported; graphs and results are kept, so that nothing is freed.
 
 The counts are of calls of Python functions in agrad's own files, `agrad/` and `kernels/`, as
-`sys.setprofile` reports them: each resumption of a generator is a call. A move is a call or return
-in one of these files whose predecessor, within one phase, was in another. Frames of Python and of
-libraries do not count.
+`sys.setprofile` reports them: each resumption of a generator is a call. A move is a call or a
+return in one of these files that follows one in another file, within a phase. Frames of Python
+itself and of libraries do not count.
 """
 
 import gc
@@ -48,7 +48,7 @@ def trace(phase: Callable[[], None]) -> list[tuple[str, str]]:
         if event in ("call", "return"):
             seen.append((event, frame.f_code.co_filename))
 
-    # A garbage collection would call the finalizers of earlier objects.
+    # A garbage collection during the phase would call the finalizers of earlier objects.
     gc.collect()
     gc.disable()
     sys.setprofile(record)

@@ -1,14 +1,14 @@
-"""Train the eight examples in agrad and in PyTorch, over five seeds, and compare what they reach.
+"""Train the eight examples in agrad and in PyTorch, over five seeds, and compare the results.
 
     python benchmarks/twins.py --out results/examples
     python benchmarks/twins.py --only vae finetune --seeds 3
 
-Each program is that of a file in examples/, on a short horizon and with one fixed optimizer, Adam:
-PyTorch has none of the average gradient. Layers, losses and optimizers have the same names and
-arguments in both, so one text serves both, and `Agrad` and `Torch` say what differs. Data, order of
-batches and augmentations are the same in both; initial weights, dropout and codes come from the
-library's own generator, seeded alike. An interval is that of the mean at 95% (Student's t). Needs
-the extras `demo`, `bench` and `sklearn`; the reviews are those of AGRAD_DATA.
+Each program is a shortened one of examples/, with Adam as the optimizer, because PyTorch has no
+average gradient. Layers, losses and optimizers have the same names and arguments in both, so one
+program serves both; `Agrad` and `Torch` hold the differences. Data, batch order and augmentations
+are the same in both. Initial weights, dropout and codes come from each library's own generator,
+seeded alike. Intervals are 95% intervals of the mean (Student's t). Needs the extras `demo`,
+`bench` and `sklearn`; the reviews are those of AGRAD_DATA.
 """
 
 import argparse
@@ -36,7 +36,7 @@ LIBRARIES = ("agrad", "PyTorch")
 
 
 class Agrad:
-    """What the programs need that agrad names in its own way."""
+    """The functions that the programs need and that differ between the libraries: agrad's."""
 
     nn, optim, F, tensor, seed = ag.nn, ag.optim, ag.nn.functional, staticmethod(ag.tensor), ag.seed
     exp, randn_like, no_grad = staticmethod(ag.exp), staticmethod(ag.randn_like), ag.no_grad
@@ -79,7 +79,7 @@ class _Positions(torch.nn.Module):
 
 
 class Torch:
-    """The same for PyTorch."""
+    """The same functions of PyTorch."""
 
     nn, optim, F, seed = torch.nn, torch.optim, torch.nn.functional, torch.manual_seed
     exp, randn_like, no_grad = torch.exp, torch.randn_like, torch.no_grad
@@ -132,7 +132,7 @@ def fit(lib: Library, model: Any, optimizer: Any, batches: Iterable[Any], loss: 
 
 
 def outputs(lib: Library, model: Any, inputs: np.ndarray) -> np.ndarray:
-    """Return what the model makes of the inputs in evaluation mode."""
+    """Return the model's outputs in evaluation mode."""
     model.eval()
     with lib.no_grad():
         parts = [model(lib.tensor(part)) for part in np.array_split(inputs, len(inputs) // 500 + 1)]
@@ -370,7 +370,7 @@ PROGRAMS = {
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Return the mean, and half the length of its interval at 95%."""
+    """Return the mean, and half the length of its 95% interval."""
     half = stats.t.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5
     return mean(values), float(half)
 
@@ -401,7 +401,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for one JSON file of each program")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    # PyTorch says that its fast path for padded sequences is not for this encoder.
+    # PyTorch warns that this encoder cannot use its fast path for padded sequences.
     warnings.filterwarnings("ignore", "enable_nested_tensor")
     for name in options.only:
         found = compared(name, options.seeds)

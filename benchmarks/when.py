@@ -1,13 +1,13 @@
-"""For which networks the average gradient pays: small ones, by Adam and by AverageGradient.
+"""Train small networks with Adam and AverageGradient, to see where the average gradient pays off.
 
 python benchmarks/when.py                    # everything, and the table in docs/when.md
 python benchmarks/when.py --methods auto     # this method again, beside the others as they were
 python benchmarks/when.py --table            # the table alone, from the results
 
 Each method runs at five rates, the automatic one from a single start; all rates decay alike. The
-loss of a run is the median of its last tenth of steps, on the batches it trains on. Of the rates,
-the best is that whose median over the seeds is lowest. "longer" is cautious Adam at its best rate,
-with as many more steps as those of AverageGradient take longer.
+loss of a run is the median over its last tenth of steps, on the training batches. The best rate has
+the lowest median over the seeds. "longer" is cautious Adam at its best rate, with more steps: as
+many as take the time of AverageGradient's.
 """
 
 import argparse
@@ -181,12 +181,12 @@ def best(rows: Sequence[Row], task: str, method: str) -> list[Row]:
 
 
 def finite(row: Row, name: str = "loss") -> float:
-    """Return a number of a run, infinite if it failed."""
+    """Return a number of a run, infinity if the run failed."""
     return float("inf") if row[name] is None else row[name]
 
 
 def measure(tasks: Sequence[Task], methods: Sequence[str], rows: list[Row]) -> None:
-    """Replace the runs of these tasks and methods by new ones."""
+    """Run these tasks and methods again, and replace their results."""
     for task in tasks:
         for method in methods:
             rows[:] = [row for row in rows if (row["task"], row["method"]) != (task.name, method)]

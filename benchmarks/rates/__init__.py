@@ -1,1 +1,1 @@
-"""The suite of learning rates: many small tasks, and every method that sets a rate, on each."""
+"""The suite of learning rates: many small tasks, each with every method that sets a rate."""

@@ -3,10 +3,11 @@
     python -m benchmarks.rates --processes 2
     python -m benchmarks.rates --report
 
-The first command runs the cells that the results file lacks, a task, method, rate, number of steps
-and seed each, and the second writes a report beside that file. Both commands can be interrupted or
-killed and given again. Every task first gets one seed of the automatic rate and of Adam's grid,
-then one seed of the other methods, then the other seeds. Needs the extras `demo` and `bench`.
+The first command runs the cells that the results file lacks: a cell is a task, a method, a rate, a
+number of steps and a seed. The second writes a report beside that file. Both commands can be
+interrupted or killed and given again. Every task first gets one seed of the automatic rate and of
+Adam's grid, then one seed of the other methods, then the other seeds. Needs the extras `demo` and
+`bench`.
 """
 
 import argparse
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def show_estimate(cells: Sequence[Cell]) -> None:
-    """Print the seconds of each task and method, and the hours of all, on one core."""
+    """Print the seconds of each task and method on one core, and the total hours."""
     found = estimate(cells)
     for kind in (0, 1):
         sums: dict[str, float] = {}

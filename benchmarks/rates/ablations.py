@@ -1,13 +1,13 @@
-"""Compare the parts of the average gradient's step with what could stand in their place.
+"""Compare the parts of the average gradient's step with alternatives.
 
     python -m benchmarks.rates.ablations --processes 2
     python -m benchmarks.rates.ablations --table
 
-The networks have 30 hidden layers of 64, the data are MNIST, a run makes 320 steps on batches of
-128 unless it says otherwise. Seeds are paired: the same weights, the same batches. The default is
-`AverageGradient` around cautious Adam with its automatic rate, and each option is changed alone.
-Estimators and fractions are compared at fixed rates, the best of three each, with every step
-measured, since an automatic rate would hide what they do. Both commands can be interrupted and
+The networks have 30 hidden layers of 64 units and learn MNIST. A run makes 320 steps on batches of
+128, unless stated otherwise. Seeds are paired: the same weights, the same batches. The default is
+`AverageGradient` around cautious Adam with its automatic rate; each ablation changes one option.
+Estimators and fractions are compared at fixed rates, each at the best of three, and every step is
+measured, because an automatic rate would hide their effects. Both commands can be interrupted and
 given again. Needs the extras `demo` and `bench`.
 """
 
@@ -29,7 +29,7 @@ BATCH_SIZES = {32: 640, 512: 240, 2048: 160}
 ADAM = "Adam"
 GRIDS = ADAM, "cautious Adam"
 GRID = (3e-4, 1e-3, 3e-3, 1e-2)
-"""The rates of Adam and cautious Adam: of the suite's, those that train such a network."""
+"""The rates of Adam and cautious Adam: those of the suite at which such a network trains."""
 
 
 def task(activation: str, batch_size: int = BATCH_SIZE) -> Task:
@@ -59,7 +59,7 @@ def cells(seeds: list[int]) -> list[Cell]:
 def table(rows: list[Row]) -> Iterator[str]:
     """Yield a Markdown table: the median final loss, and the seeds on which the default is better.
 
-    A method with a grid is given by the rate whose median is the lowest.
+    A method with a grid is shown at the rate with the lowest median.
     """
     runs: dict[tuple[str, str], dict[float | None, dict[int, float]]] = {}
     for row in rows:

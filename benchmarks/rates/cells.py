@@ -1,8 +1,8 @@
 """The cells of the suite: single runs, their order, and the file that holds their results.
 
-A results file has one JSON object a line. A line with a `machine` describes where the following
-lines were made; any other line is the result of a cell. A line is written at once when its cell
-ends, so that a kill loses the cells in progress alone. Numbers have four digits.
+A results file has one JSON object per line. A line with a `machine` describes the machine that made
+the following lines; any other line is the result of a cell. Each line is written as soon as its
+cell ends, so that a kill loses only the cells in progress. Numbers have four digits.
 """
 
 import json
@@ -63,7 +63,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What identifies the cell in a results file."""
+        """The values that identify the cell in a results file."""
         return (self.task.name, self.steps, self.method, self.rate, self.seed)
 
     def run(self) -> Row:
@@ -81,7 +81,7 @@ class Cell:
         method, data = (METHODS | ABLATIONS)[self.method], self.task.data()
         agrad.seed(self.seed)
         model = self.task.network(data)
-        # Not the first ones: some sets are sorted by their labels.
+        # Random examples, because some sets are sorted by their labels.
         some = np.random.default_rng(0).permutation(len(data.train[1]))[:EXAMPLES]
         initial = self._evaluated(model, [part[some] for part in data.train]).loss
         model.train()
@@ -128,10 +128,10 @@ class Cell:
 
 
 class Watch:
-    """Sees the automatic rate from outside, step by step.
+    """Watches the automatic rate from outside, step by step.
 
-    It counts the steps that changed no parameter at all, and takes the length of each step, the RMS
-    over all coordinates, over that of a typical weight, the median over the weights.
+    It counts the steps that changed no parameter at all. It divides the length of each step, the
+    RMS over all coordinates, by that of a typical weight, the median over the weights.
     """
 
     def __init__(self, optimizer: Any, model: Any) -> None:
@@ -176,8 +176,8 @@ def summary(losses: Sequence[float], used: Sequence[float] = ()) -> Row:
 
     Args:
         losses: of each step, on its batch.
-        used: the losses of the last 5 % of the steps' batches with the weights to use, if those are
-            not the weights to train.
+        used: the losses on the batches of the last 5 % of the steps with the weights to use, if
+            these differ from the weights to train.
     """
     values, size = np.array(losses), _tail(len(losses))
     values[len(values) - len(used) :] = used
@@ -196,7 +196,7 @@ def _tail(steps: int) -> int:
 
 
 def _rounded(value: Any) -> Any:
-    """Return the value with four digits in its floats, and None for those that are not finite."""
+    """Return the value with its floats rounded to four digits, None where they are not finite."""
     if isinstance(value, list):
         return [_rounded(part) for part in value]
     if isinstance(value, float):
@@ -210,8 +210,8 @@ def _rounded(value: Any) -> Any:
 def plan(tasks: Iterable[Task], methods: Iterable[str], seeds: Iterable[int]) -> list[Cell]:
     """Return all cells in the order of running.
 
-    First come the automatic rate and Adam's grid with the first seed, then the other methods and
-    the other initial rates with it, then the other seeds, each in this order.
+    The automatic rate and Adam's grid with the first seed come first. The other methods and initial
+    rates with that seed follow, and then the other seeds, each in the same order.
     """
     tasks, methods, seeds = list(tasks), list(methods), list(seeds)
     first = [name for name in methods if name in (AUTO, "Adam")]
@@ -330,13 +330,13 @@ def _add(file: Any, entry: Row) -> None:
 
 
 def _complete(path: Path) -> bytes:
-    """Return the file's complete lines; a kill may have left a part of one more."""
+    """Return the file's complete lines; a kill may have left a partial one at the end."""
     content = path.read_bytes()
     return content[: content.rfind(b"\n") + 1]
 
 
 def _prepare() -> None:
-    """Compute in one thread, and end with the process that started this one."""
+    """Compute in one thread, and end when the process that started this one ends."""
     require("threadpoolctl").threadpool_limits(1)
     Thread(target=_end_with, args=[parent_process()], daemon=True).start()
 

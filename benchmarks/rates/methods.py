@@ -23,9 +23,9 @@ from agrad.train.loop import decay_factor
 __all__ = ["ABLATIONS", "AUTO", "METHODS", "RATES", "START", "STARTS", "Method", "Peer", "decay"]
 
 # Half-decades. Adam's rates for networks lie around 1e-3: lower for deep ones, higher for shallow
-# and linear ones, for large batches, and where a decay follows, as it does here. Below 1e-4 none of
-# the tasks has the steps to arrive, and a step of 1e-1 is as large as a weight. The grid was chosen
-# before any curve was seen; the report counts how often a best rate lies at its edge.
+# and linear ones, for large batches, and where a decay follows, as it does here. Below 1e-4 no task
+# has enough steps to converge, and a step of 1e-1 is as large as a weight. The grid was chosen
+# before any curve was seen. The report counts how often the best rate lies at its edge.
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 START = 1e-4
 STARTS = (1e-6, 1e-5, 1e-3, 1e-2)
@@ -34,7 +34,7 @@ AUTO = "auto"
 
 
 def decay(step: int, steps: int) -> float:
-    """Return the factor on the rate of a step, 1 to `steps`, as `train` decays automatic rates."""
+    """Return the factor of the rate at a step, 1 to `steps`, as `train` decays automatic rates."""
     return decay_factor(step, steps, DECAY)
 
 
@@ -75,7 +75,7 @@ class Peer:
         self._twins = [torch.nn.Parameter(torch.from_numpy(array)) for array in self._arrays]
         self.optimizer = make(self._twins)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
-        # Schedule-Free's weights to train are not those to use.
+        # Schedule-Free trains other weights than those to use.
         self._has_modes = hasattr(self.optimizer, "eval")
         if self._has_modes:
             self.optimizer.train()
@@ -170,7 +170,7 @@ METHODS = {
 }
 
 
-# -- what could stand in the place of parts of the average gradient's step -------------------------
+# -- alternatives to parts of the average gradient's step ------------------------------------------
 
 FIXED = (1e-3, 2e-3, 4e-3)
 
@@ -188,7 +188,7 @@ class Twice(Own):
 class Estimated(Own):
     """Steps by another estimate of the average gradient, or by other fractions.
 
-    They are not captured, since the estimates sweep the recorded operations at other points.
+    They are not captured, since the estimates sweep the recorded graph at other points.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class Estimate(Losses):
     weights: Sequence[float]
 
     def averages(self, ends: Any, retain_graph: bool) -> dict[Any, Any]:
-        """Return the weighted mean of gradients at shares of the way.
+        """Return the weighted mean of gradients at points on the way.
 
         Raises:
             NonFiniteError: a loss at the end is not finite.
@@ -273,7 +273,7 @@ class Curved(Losses):
         self._losses = losses
 
     def averages(self, ends: Any, retain_graph: bool) -> dict[Any, Any]:
-        """Return the estimate; the Hessian is that of the start."""
+        """Return the estimate, with the Hessian at the start."""
         (program,), (loss,) = self._programs, self._losses
         if not np.isfinite(self.value_at(ends)):
             raise NonFiniteError("the loss at the end is not finite")
@@ -287,7 +287,7 @@ class Curved(Losses):
 
 
 def implicit(proposals: Any, own: Any, averages: Any, granularity: str) -> Any:
-    """Scale the updates by 1/(1 - (ĝ - p)/g), the fraction of a step that is linearly implicit."""
+    """Scale the updates by 1/(1 - (ĝ - p)/g), the fraction of a linearly implicit step."""
     for (_, g, delta), p, average in zip(proposals, own, averages):
         rise = (average - p) * delta.array
         fall = -g * delta.array
@@ -342,4 +342,4 @@ ABLATIONS = {
     ),
     "half the batch, Adam": Method(own(optim.Adam), FIXED),
 }
-"""What the ablations compare with the default configuration and with Adam."""
+"""The methods that the ablations compare with the default configuration and with Adam."""

@@ -1,7 +1,8 @@
-"""The report of the suite: tables, bars and curves, from nothing but the results file.
+"""The report of the suite: tables, bars and curves, made from the results file alone.
 
-Losses of a task, method and rate are medians over the seeds. A method with a grid is given by its
-best rate, on the seeds that all its rates have. Losses below 1 % of the initial one count as equal.
+Losses of a task, method and rate are medians over the seeds. A method with a grid is shown at its
+best rate, over the seeds that all its rates have. Losses below 1 % of the initial one count as
+equal.
 """
 
 import math
@@ -27,7 +28,7 @@ NO_DECAY = f"{AUTO}, no decay"
 PEERS = [name for name, method in METHODS.items() if method.rates == (None,)]
 GRIDS = [name for name, method in METHODS.items() if len(method.rates) > 1]
 EQUAL = 0.01
-# How long steps may be on average, over the median RMS of the weights.
+# The allowed mean length of steps, relative to the median RMS of the weights.
 BOUND = 0.1
 ROUNDING = 1e-3  # of a quotient of results, which have four digits
 
@@ -50,7 +51,7 @@ def _number(value: float | None) -> float:
 
 @dataclass(frozen=True)
 class Best:
-    """A method's best rate, its loss and the seeds that it was chosen on."""
+    """A method's best rate, its loss, and the seeds on which it was chosen."""
 
     rate: float | None
     loss: float
@@ -80,7 +81,7 @@ class Line:
         Args:
             method: its name.
             measure: the loss of a row.
-            also: another method, which the seeds must have too.
+            also: another method that must have run with the same seeds.
         """
         groups = [
             {row["seed"]: row for row in self.of(name, rate)}
@@ -140,7 +141,7 @@ def lines(cells: Iterable[Cell], rows: Iterable[Row]) -> list[Line]:
 def ranks(found: Sequence[Line], names: Sequence[str]) -> dict[str, list[float]]:
     """Return each method's ranks on the lines that have all of them.
 
-    They are ranks by the loss that counts; equal losses share one.
+    Ranks are by the loss that counts; equal losses share a rank.
     """
     ranked: dict[str, list[float]] = {name: [] for name in names}
     for line in found:
@@ -159,7 +160,7 @@ def ranks(found: Sequence[Line], names: Sequence[str]) -> dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Bar:
-    """Something that must hold of the automatic rate, and what was found."""
+    """A condition that the automatic rate must meet, and the finding."""
 
     text: str
     found: float | None
@@ -168,7 +169,7 @@ class Bar:
 
     @property
     def outcome(self) -> str:
-        """In a word, whether the bar holds so far."""
+        """Whether the condition holds so far, in a word."""
         return "not run" if self.found is None else "holds" if self.holds else "fails"
 
 
@@ -179,14 +180,14 @@ def at_most(
     of: Callable[..., float],
     rounding: float = 0.0,
 ) -> Bar:
-    """Return a bar on a statistic of values, such as their maximum."""
+    """Return a bar for a statistic of values, such as their maximum."""
     found = of(values) if values else None
     holds = found is not None and found <= limit * (1 + rounding)
     return Bar(f"{text}: at most {limit:g}", found, holds, len(values))
 
 
 def bars(found: Sequence[Line]) -> list[Bar]:
-    """Return the bars on the automatic rate, computed from the runs that have been made."""
+    """Return the bars for the automatic rate, computed from the runs so far."""
     runs = [(line, row) for line in found for row in line.rows if row["method"] == AUTO]
     constant = [(line, row) for line in found for row in line.rows if row["method"] == NO_DECAY]
     both = [row for _, row in runs + constant]
@@ -320,9 +321,9 @@ def rank_table(found: Sequence[Line]) -> Table:
 
 
 def safety_table(found: Sequence[Line]) -> Table:
-    """Return what the automatic rate did at its worst, over the seeds and starts of a line.
+    """Return the worst behaviour of the automatic rate, over the seeds and starts of a line.
 
-    Adam's final over its lowest loss says how much of that quotient is noise.
+    Adam's ratio of final to lowest loss shows how much of that ratio is noise.
     """
     head = ["task", "steps", "runs", "final over lowest", "without decay", "Adam's at its best"]
     table = [[*head, "failed", "zero steps", "least rate", "largest rate", "share of the weights"]]
@@ -392,7 +393,7 @@ def arrival(row: Row, loss: float) -> float:
 
 
 def missing_table(missing: Sequence[Cell]) -> Table:
-    """Return how many cells of each task and number of steps are missing, by method."""
+    """Return the number of missing cells for each task and number of steps, by method."""
     table = [["task", "steps", "missing"]]
 
     def where(cell: Cell) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 """The tasks of the suite: data, a network, a loss, a batch size and the numbers of steps.
 
-A task is the same in every run. A run's seed decides its initial weights and the order of its
-batches alone, so that methods are compared from the same start on the same batches.
+A task is the same in every run. A run's seed determines only its initial weights and the order of
+its batches, so that all methods start alike and see the same batches.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from agrad.study.networks import dense_network, image_network, text_network
 
 __all__ = ["TASKS", "Data", "Task"]
 
-# Enough to tell an accuracy to about a percent; a larger set would cost as much as the training.
+# Enough to measure an accuracy to about a percent; a larger set would cost as much as training.
 HELD_OUT = 1000
 RANDOM_LABELS = 0.3
 VOCABULARY, WORDS = 2000, 100
@@ -46,8 +46,8 @@ class Task:
         batch_size: the examples of a step.
         horizons: the numbers of steps of a run, one or two.
         loss_function: the loss; mean squared errors make it a regression.
-        noisy: whether noise was added to the targets to train on. Then a low training loss may be
-            memory, and the validation loss counts.
+        noisy: whether noise was added to the targets to train on. Then a low training loss may mean
+            memorization, and the validation loss counts.
         starts: whether the automatic rate also runs from other initial rates.
     """
 
@@ -98,10 +98,10 @@ def friedman() -> Data:
 
 
 def housing() -> Data:
-    """Return a regression like that of Californian house prices, which would be a download.
+    """Return a regression like that of Californian house prices, which would need a download.
 
-    Like those it has heavy tails in most inputs, a target that depends on a place, noise that grows
-    with the target, and a highest value at which targets are cut off.
+    Like those prices, it has heavy tails in most inputs, a target that depends on a location, noise
+    that grows with the target, and a value at which targets are capped.
     """
     rng = np.random.default_rng(0)
     income, rooms, population, occupancy = np.exp(rng.normal(0, (0.5, 0.4, 1.0, 0.7), (5000, 4))).T
@@ -126,7 +126,7 @@ def linear(noise: float) -> Data:
 
 
 def badly_scaled() -> Data:
-    """Return a nonlinear regression whose inputs' scales reach from 0.01 to 100."""
+    """Return a nonlinear regression whose inputs have scales from 0.01 to 100."""
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((3000, 10))
     targets = np.tanh(inputs @ rng.standard_normal(10)) + 0.3 * inputs[:, 0] * inputs[:, 9]
@@ -275,7 +275,8 @@ TASKS = [
         (300,),
     ),
     Task(
-        # Narrow: a network that can learn the random labels by heart is better the worse it learns.
+        # Narrow, since a network that can memorize random labels validates better the less it
+        # learns.
         "digits with random labels, 1x16 ReLU, batch 128",
         partial(images, "digits", RANDOM_LABELS),
         partial(dense, depth=1, width=16, activation="relu"),

@@ -155,7 +155,7 @@ class Hinge(Linear):
 
 @pytest.mark.parametrize("fault", [Factor(), Rounded(), Forgotten()])
 def test_wrong_gradients_fail(fault: Operation) -> None:
-    with pytest.raises(CheckError, match="by input 0, of shape") as caught:
+    with pytest.raises(CheckError, match="of input 0, of shape") as caught:
         check_gradients(fault, X)
     error = caught.value
     # A weight is from ½ to 1 in magnitude.
@@ -966,12 +966,12 @@ class Remembering(Linear):
 @pytest.mark.parametrize(
     ("f", "message"),
     [
-        (lambda x, y: apply(NaiveQuotient(), x) + y, "by input 0.*scaled to 1e-12"),
+        (lambda x, y: apply(NaiveQuotient(), x) + y, "of input 0.*scaled to 1e-12"),
         (lambda x, y: apply(WrongKind(), x) + y, "not complete"),
         (lambda x, y: apply(NeverANumber(), x) + y, "not complete"),
-        (lambda x, y: apply(Unguarded(), x) + y, "by input 0.*update of 0"),
+        (lambda x, y: apply(Unguarded(), x) + y, "of input 0.*update of 0"),
         (lambda x, y: apply(Ends(), x, y), "power shown here"),
-        (lambda x, y: apply(Doubled(), y) + x, "by input 1.*update of 0"),
+        (lambda x, y: apply(Doubled(), y) + x, "of input 1.*update of 0"),
         (lambda x, y: apply(Skewed(), x) + y, r"at index \(0, [01]\).*all Linear"),
         (lambda x, y: apply(Remembering(), x) + y, "run again"),
     ],
