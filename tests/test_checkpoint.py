@@ -170,7 +170,7 @@ def test_settings_and_metrics_come_back(tmp_path: Path) -> None:
     assert_equal(ag.load(path)["model"], parts["model"].state_dict())
 
 
-def test_of_nothing_nothing_is_made(tmp_path: Path) -> None:
+def test_a_folder_without_checkpoints_has_no_latest(tmp_path: Path) -> None:
     with Checkpoints(tmp_path / "a" / "run") as checkpoints:
         assert checkpoints.latest() is None
         assert checkpoints.best is None
@@ -249,7 +249,7 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
 # -- refusals --------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_of_one_run_at_a_time(tmp_path: Path) -> None:
+def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(FolderInUseError, match=f"another run writes to '{tmp_path}'; wait"):
             Checkpoints(tmp_path)
@@ -374,7 +374,7 @@ def test_what_differs_is_named_and_nothing_changes(
 
 
 @pytest.mark.parametrize("wrong", ["first", "second", "third", "fourth", "random"])
-def test_whatever_does_not_fit_every_part_is_put_back(wrong: str, tmp_path: Path) -> None:
+def test_every_part_is_restored_when_any_does_not_fit(wrong: str, tmp_path: Path) -> None:
     layers = {name: nn.Linear(2, 2) for name in ("first", "second", "third", "fourth")}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, layers)
@@ -392,7 +392,7 @@ def test_whatever_does_not_fit_every_part_is_put_back(wrong: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_another_number_of_blas_threads_is_told(
+def test_a_different_number_of_blas_threads_is_reported(
     tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Not every BLAS has two threads, so the number is given.
@@ -509,7 +509,7 @@ def test_the_one_before_a_damaged_one_is_used(tmp_path: Path) -> None:
     assert_equal(state(parts), state(expected))
 
 
-def test_a_file_under_another_name_is_damaged(two: tuple[Path, Path]) -> None:
+def test_a_file_under_another_name_counts_as_damaged(two: tuple[Path, Path]) -> None:
     older, newer = two
     older.replace(newer)
     with (

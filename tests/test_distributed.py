@@ -97,7 +97,7 @@ def test_gradients_of_other_parameters_on_a_rank_are_refused(outcome):
     assert "rank 1 differs from rank 0 in which parameters have a gradient" in found["leaves"]
 
 
-def test_what_cannot_be_right_is_refused(outcome):
+def test_invalid_trainings_are_refused(outcome):
     ranks, found, _ = outcome
     refusals = found["errors"]
     for name in ("gradient", "no loss"):

@@ -40,9 +40,7 @@ def test_a_reference_to_the_generator_stays_valid() -> None:
     before=st.lists(st.sampled_from(sorted(DRAWS))),
     after=st.lists(st.sampled_from(sorted(DRAWS)), min_size=1),
 )
-def test_a_state_that_went_through_json_goes_on_as_before(
-    before: list[str], after: list[str]
-) -> None:
+def test_a_state_saved_as_json_continues_as_before(before: list[str], after: list[str]) -> None:
     for name in before:
         DRAWS[name]()
     state = json.loads(json.dumps(get_state()))
@@ -80,7 +78,7 @@ def test_threads_without_a_seed_differ() -> None:
 
 
 @pytest.mark.parametrize(("n", "error"), [(-1, ValueError), (0.5, TypeError), ("0", TypeError)])
-def test_seed_refuses_what_is_no_seed(n: object, error: type[Exception]) -> None:
+def test_seed_refuses_invalid_seeds(n: object, error: type[Exception]) -> None:
     before = get_state()
     with pytest.raises(error, match="seed: n must"):
         ag.seed(n)  # type: ignore[arg-type]
@@ -105,7 +103,7 @@ def test_seed_refuses_what_is_no_seed(n: object, error: type[Exception]) -> None
     ],
     ids=repr,
 )
-def test_set_state_refuses_what_is_no_state_and_changes_nothing(state: object) -> None:
+def test_set_state_refuses_invalid_states_and_changes_nothing(state: object) -> None:
     before = get_state()
     with pytest.raises(ValueError, match="set_state: not a state"):
         set_state(state)  # type: ignore[arg-type]

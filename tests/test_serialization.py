@@ -237,7 +237,7 @@ def test_an_outline_that_does_not_fit_the_arrays_is_corrupt(scratch: Path, outli
     ["", "3", "[]", "{}", '{"state": {"x": "a"}}', '{"sha256": "", "state": {}}', "[" * 100_000],
     ids=lambda sealed: sealed[:20],
 )
-def test_an_entry_that_is_none_is_corrupt(scratch: Path, sealed: str) -> None:
+def test_an_invalid_entry_is_corrupt(scratch: Path, sealed: str) -> None:
     safetensors.numpy.save_file({"a": np.ones(2)}, scratch, metadata={"agrad": sealed})
     with pytest.raises(CorruptDataError):
         ag.load(scratch)
@@ -332,7 +332,7 @@ def test_a_symbolic_link_is_followed_and_the_mode_is_as_by_open(tmp_path: Path) 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o666, 0o400, 0o777])
-def test_a_replaced_file_passes_its_permissions_on(
+def test_a_replaced_file_passes_on_its_permissions(
     tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state"
@@ -359,7 +359,7 @@ def test_a_replaced_file_passes_its_permissions_on(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
-def test_a_replaced_file_passes_its_owner_and_group_on(
+def test_a_replaced_file_passes_on_its_owner_and_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state"
@@ -394,7 +394,7 @@ def test_a_pipe_or_a_device_is_not_replaced(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_of_two_writers_at_once_one_wins_whole(tmp_path: Path) -> None:
+def test_one_of_two_simultaneous_writers_wins_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     contents = [bytes([writer]) * 50_000 for writer in range(4)]
     together = threading.Barrier(len(contents))

@@ -78,7 +78,7 @@ def test_contestants_must_begin_with_the_same_loss() -> None:
         dense_step.refuse_other_losses(steps | {"c": lambda: 2.4})
 
 
-def test_bytes_that_must_move_by_hand() -> None:
+def test_the_bytes_of_a_step_are_those_counted_by_hand() -> None:
     # 5 examples of 3 numbers, 2 hidden units, 1 logit: 11 parameters.
     parameters = 6 + 2 + 2 + 1
     forward = (15 + 8 + 10) + (10 + 3 + 5)
@@ -107,9 +107,7 @@ def test_cells_of_the_whole_race() -> None:
     assert compiled == {(64, 32), (64, 128), (64, 512), (512, 128)}
 
 
-def test_a_race_goes_on_where_it_was_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_race_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
 
     def run(command: list[str], check: bool) -> None:
@@ -189,7 +187,7 @@ def run_of(losses: list[float]) -> time_to_loss.Run:
     return time_to_loss.Run(lambda images, labels: next(remaining), cycle([(None, None)]))
 
 
-def test_a_run_goes_on_until_it_arrives() -> None:
+def test_a_run_continues_until_it_arrives() -> None:
     run = run_of([3.0, 2.0, 1.0, 0.5])
     arrived = lambda losses: losses[-1:] == [1.0]  # noqa: E731
     run.advance(2, arrived)
@@ -286,7 +284,7 @@ commit 34 Remove it
     assert engine_lines.growth(log) == {"12 Add a line": 1, "34 Remove it": -1}
 
 
-def test_a_phase_is_traced_in_the_files_of_agrad_alone() -> None:
+def test_only_files_of_agrad_are_traced() -> None:
     run = trace_calls.phases()
     for phase in run.values():
         phase()

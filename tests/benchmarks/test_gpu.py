@@ -34,7 +34,7 @@ def is_alive(process: int) -> bool:
     return state != "Z"
 
 
-def test_what_a_command_says_and_its_exit_code() -> None:
+def test_the_output_and_the_exit_code_of_a_command() -> None:
     words = "import os; print(os.environ['WORD']); raise SystemExit(3)"
     outcome = gpu.run([sys.executable, "-c", words], soon(), 60, {"WORD": "said"})
     assert outcome == {"exit_code": 3, "output": ["said"], "failed": "see output"}

@@ -280,7 +280,7 @@ def test_the_cost_of_a_cell_is_measured() -> None:
 # -- the results file ------------------------------------------------------------------------------
 
 
-def test_an_interrupted_suite_loses_the_cell_in_progress_alone(
+def test_an_interrupted_suite_loses_only_the_cell_in_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "folder" / "results.jsonl"
@@ -349,7 +349,7 @@ def line_of(rows: list[dict[str, Any]], task: Task = TINY) -> Line:
     return Line(task, 20, rows)
 
 
-def test_the_best_rate_is_that_of_the_seeds_that_have_all() -> None:
+def test_the_best_rate_is_chosen_on_seeds_that_have_all_rates() -> None:
     rows = [*grid(0.5), *grid(0.7, seed=1), *grid(0.1, seed=2)[1:], row_of(AUTO, 1e-4, 0.3)]
     best = line_of(rows).best("Adam")
     assert best is not None
@@ -446,7 +446,7 @@ def test_the_page_says_what_was_not_run() -> None:
     assert all(len(counts) == 1 for counts in widths.values())
 
 
-def test_the_report_lies_beside_the_results(tmp_path: Path) -> None:
+def test_the_report_is_written_beside_the_results(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     wanted = plan([NOISY], METHODS, [0])
     with pytest.raises(SystemExit, match="has no rows of these cells"):

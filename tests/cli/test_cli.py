@@ -371,7 +371,7 @@ def test_a_missing_package(package):
     assert one_line(result, package, 'pip install "agrad[demo]"')
 
 
-def test_nothing_that_may_be_missing_is_imported_before_it_is_told():
+def test_optional_packages_are_imported_only_when_needed():
     code = f"import sys; sys.modules.update(dict.fromkeys({PACKAGES}))\n" + MAIN
     result = subprocess.run([sys.executable, "-c", code, "demo"], capture_output=True, text=True)
     assert one_line(result, *PACKAGES, 'pip install "agrad[demo]"')
@@ -538,7 +538,7 @@ def tiny(monkeypatch):
     return design
 
 
-def test_a_study_goes_on_where_it_stopped_and_takes_more_seeds(tmp_path, monkeypatch):
+def test_a_study_resumes_and_takes_more_seeds(tmp_path, monkeypatch):
     design = tiny(monkeypatch)
     path = tmp_path / "results.json"
 
@@ -565,7 +565,7 @@ def test_a_study_goes_on_where_it_stopped_and_takes_more_seeds(tmp_path, monkeyp
     assert "choose another folder" in str(result.exception)
 
 
-def test_without_dask_more_workers_are_one(tmp_path, monkeypatch):
+def test_without_dask_there_is_one_worker(tmp_path, monkeypatch):
     tiny(monkeypatch)
     monkeypatch.setattr("agrad.study.pool.find_spec", lambda name: None)
     words = ("study", "11", "--quick", "--seeds", "1", "--workers", "2", "--out", tmp_path)
@@ -581,7 +581,7 @@ def test_every_claim_gets_a_few_seeds_before_any_gets_all():
 
 
 @needs_signals
-def test_an_interrupted_study_keeps_its_runs_and_goes_on(tmp_path):
+def test_an_interrupted_study_keeps_its_runs_and_resumes(tmp_path):
     process = start("study", "11", "--quick", "--out", tmp_path)
     results = tmp_path / "results.json"
     wait_for(results.exists, process)

@@ -38,13 +38,13 @@ def warnings_about(folder: Path) -> list[str]:
     return [line for line in lines if line.startswith(f"WARNING  {root}")]
 
 
-def test_a_folder_of_ones_own_is_no_reason_to_warn(cache: Path) -> None:
+def test_a_private_folder_gives_no_warning(cache: Path) -> None:
     assert warnings_about(cache) == []
 
 
 @pytest.mark.parametrize("height", [0, 1, 2])
 @pytest.mark.parametrize("mode", [0o777, 0o757, 0o733])
-def test_a_folder_that_everybody_can_write_is_told(cache: Path, height: int, mode: int) -> None:
+def test_a_world_writable_folder_is_reported(cache: Path, height: int, mode: int) -> None:
     path = (cache, *cache.parents)[height]
     path.chmod(mode)
     (line,) = warnings_about(cache)
@@ -59,7 +59,7 @@ def test_the_sticky_bit_guards_what_is_there_but_not_what_is_added(cache: Path) 
     assert len(warnings_about(cache)) == 1
 
 
-def test_a_group_is_told_unless_nobody_else_is_in_it(
+def test_a_group_is_reported_unless_it_has_no_other_members(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import grp
@@ -85,7 +85,7 @@ def test_a_group_is_told_unless_nobody_else_is_in_it(
     assert len(warnings_about(cache)) == 1
 
 
-def test_a_folder_of_somebody_else_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_another_user_is_reported(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     found = warnings_about(cache)
     if os.getuid():
@@ -95,7 +95,7 @@ def test_a_folder_of_somebody_else_is_told(cache: Path, monkeypatch: pytest.Monk
         assert found == []
 
 
-def test_no_folder_for_the_cache_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_cache_folder_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agrad.cli.doctor.cache_folder", lambda: None)
     result = invoke("doctor")
     assert "kernels  cached nowhere" in result.output

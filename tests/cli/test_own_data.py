@@ -275,13 +275,13 @@ def test_data_that_do_not_fit_are_named(words: list[str], message: str, tmp_path
         (["--data", "nowhere.csv"], "nor a file or folder"),
     ],
 )
-def test_words_that_do_not_fit(words: list[str], message: str, tmp_path: Path) -> None:
+def test_options_that_do_not_fit(words: list[str], message: str, tmp_path: Path) -> None:
     result = invoke("train", *words, "--out", tmp_path / "run")
     assert result.exit_code == 2
     assert message in " ".join(result.output.split())
 
 
-def test_what_is_no_run_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_finished_run_is_named(tmp_path: Path) -> None:
     data = table(tmp_path / "a.csv")
     (tmp_path / "empty").mkdir()
     assert one_line(fail("predict", tmp_path / "empty", data), "holds no run that has ended")

@@ -106,7 +106,7 @@ def test_a_resumed_convolutional_run_is_the_run(tmp_path: Path) -> None:
         (getattr(signal, "SIGKILL", None), 10),
     ],
 )
-def test_a_stopped_run_goes_on(number: signal.Signals, every: int, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes(number: signal.Signals, every: int, tmp_path: Path) -> None:
     out, whole = tmp_path / "run", tmp_path / "whole"
     process = start(
         "train", *TINY, "--iterations", "1000000", "--checkpoint-every", every, "--out", out
@@ -168,7 +168,7 @@ def files_limited_to(size: int) -> Iterator[None]:
         (25_000, "loss.png"),
     ],
 )
-def test_a_run_on_a_full_disk_says_so_and_goes_on(
+def test_a_run_on_a_full_disk_says_so_and_resumes(
     limit: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if name == "loss.png":  # the one that is drawn takes less than a checkpoint
@@ -217,7 +217,7 @@ def test_no_space_on_the_device() -> None:
     metrics.close()
 
 
-def test_a_damaged_checkpoint_is_told_and_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_reported_and_skipped(tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(out, "--iterations", 25, "--checkpoint-every", 10)
     expected = outcome(out)
@@ -252,7 +252,9 @@ def test_where_all_checkpoints_are_damaged_they_are_named(tmp_path: Path) -> Non
         (["--checkpoint-every", "0"], "--checkpoint-every"),
     ],
 )
-def test_words_that_do_not_go_with_resume(words: list[str], message: str, tmp_path: Path) -> None:
+def test_options_that_cannot_be_combined_with_resume(
+    words: list[str], message: str, tmp_path: Path
+) -> None:
     result = invoke("train", "--resume", tmp_path, *words)
     assert result.exit_code == 2
     assert message in result.output
@@ -267,7 +269,7 @@ def test_a_folder_without_a_run(name: str, tmp_path: Path) -> None:
     assert one_line(result, f"'{tmp_path / name}' holds no run", "--out")
 
 
-def test_a_run_with_another_number_of_threads_is_told(tmp_path: Path) -> None:
+def test_a_different_number_of_threads_is_reported(tmp_path: Path) -> None:
     train(tmp_path, "--iterations", 3)
     path = tmp_path / "checkpoints" / "00000003.safetensors"
     state = ag.load(path)
@@ -286,7 +288,7 @@ def test_fewer_iterations_than_made(tmp_path: Path) -> None:
     assert one_line(result, "the run has 3 iterations")
 
 
-def test_a_folder_with_checkpoints_alone_is_of_a_run(tmp_path: Path) -> None:
+def test_a_folder_with_only_checkpoints_counts_as_a_run(tmp_path: Path) -> None:
     train(tmp_path, "--iterations", 3)
     for path in tmp_path.iterdir():
         if path.is_file():
@@ -338,7 +340,7 @@ def test_a_checkpoint_of_something_else_is_refused(change: Any, wrong: str, tmp_
 
 
 @needs_signals
-def test_of_two_runs_on_one_folder_the_second_is_refused(tmp_path: Path) -> None:
+def test_the_second_of_two_runs_in_one_folder_is_refused(tmp_path: Path) -> None:
     process = start("train", *TINY, "--iterations", "1000000", "--out", tmp_path)
     wait_for(lambda: lines(tmp_path / "metrics.jsonl"), process)
     try:

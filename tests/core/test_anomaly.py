@@ -80,7 +80,7 @@ def test_an_operand_without_elements_has_no_range() -> None:
     assert message.endswith("operands: float32[0, 2]")
 
 
-def test_an_infinity_that_was_given_is_no_operations_fault() -> None:
+def test_an_infinite_operand_is_not_the_fault_of_the_operation() -> None:
     scores = leaf(1.0, 2.0, 3.0)
     with ag.detect_anomaly():
         masked = ag.where(np.array([True, True, False]), scores, -np.inf)
@@ -111,7 +111,7 @@ def test_backward_names_the_operation_and_the_lines_that_recorded_it() -> None:
     assert note.rstrip().endswith("return apply(arithmetic.Sqrt(), x)")
 
 
-def test_a_graph_from_before_is_looked_through_without_its_lines() -> None:
+def test_an_earlier_graph_is_checked_without_its_lines() -> None:
     loss = apply(BadBackward(), leaf(1.0, 2.0)).sum()
     with (
         pytest.raises(AnomalyError, match="the backward pass of BadBackward") as info,
@@ -131,7 +131,7 @@ class Careless(Linear):
         return grad, np.full_like(grad, np.nan)
 
 
-def test_a_gradient_that_nobody_wants_may_be_anything() -> None:
+def test_an_unneeded_gradient_may_be_anything() -> None:
     x, y = leaf(-2.0, 3.0), ag.tensor([2.0, 2.0])
     with ag.detect_anomaly():
         apply(Careless(), x, y).sum().backward()
@@ -150,7 +150,7 @@ class Silent(Linear):
         return (None,)
 
 
-def test_an_input_without_a_gradient_is_passed_over() -> None:
+def test_an_input_without_a_gradient_is_skipped() -> None:
     x, y = leaf(1.0, 2.0), leaf(3.0, 4.0)
     with ag.detect_anomaly():
         (apply(Silent(), x) * y).sum().backward()
@@ -195,7 +195,7 @@ def test_an_optimizer_may_still_propose_too_much() -> None:
 # -- where it holds --------------------------------------------------------------------------------
 
 
-def test_outside_nothing_is_looked_at_and_inside_warnings_are_silent() -> None:
+def test_outside_nothing_is_checked_and_inside_warnings_are_silent() -> None:
     zero = ag.tensor([0.0])
     with pytest.warns(RuntimeWarning, match="divide by zero"):
         assert np.isneginf(ag.log(zero).data)
@@ -205,7 +205,7 @@ def test_outside_nothing_is_looked_at_and_inside_warnings_are_silent() -> None:
         ag.log(zero)
 
 
-def test_it_nests_and_is_of_its_thread() -> None:
+def test_it_nests_and_holds_for_its_thread_only() -> None:
     zero = ag.tensor([0.0])
     found: list[Any] = []
     with ag.detect_anomaly():

@@ -535,7 +535,7 @@ def test_a_segment_that_lies_in_a_kink_is_complete() -> None:
 # -- examples ------------------------------------------------------------------------------------
 
 
-def test_the_average_of_a_product_is_no_product_of_averages() -> None:
+def test_the_average_of_a_product_is_not_the_product_of_averages() -> None:
     w1, w2 = (ag.tensor(np.array(0.0), requires_grad=True) for _ in range(2))
 
     def f() -> ag.Tensor:
@@ -623,7 +623,7 @@ def test_a_linear_model_gives_the_gradient_for_any_update() -> None:
         np.testing.assert_allclose(leaf.average_grad, leaf.grad, rtol=1e-14)
 
 
-def test_leaves_that_stay_put_get_their_average_too() -> None:
+def test_leaves_that_do_not_move_get_an_average_too() -> None:
     x, y = (ag.tensor(np.array([1.0, 2.0]), requires_grad=True) for _ in range(2))
     (x * y).sum().average_backward({x: [2.0, 2.0]})
     np.testing.assert_array_equal(y.average_grad, [2, 3])
@@ -724,7 +724,7 @@ def test_a_nan_beside_a_finite_value_raises(outside: Any, path: Any, dtype: Any)
     assert still.average_grad is None
 
 
-def test_an_infinite_slope_is_no_nan() -> None:
+def test_an_infinite_slope_is_not_nan() -> None:
     x = ag.tensor([0.0], requires_grad=True)
     with np.errstate(divide="ignore"):
         np.sqrt(x).sum().average_backward({x: [0.0]})
@@ -815,7 +815,7 @@ def test_average_gradient_across_kinks(step: float, dtype: type) -> None:
     assert np.linalg.norm(flat(average) - true) < 3e-3 * np.linalg.norm(true)
 
 
-def test_average_gradient_warns_of_what_it_misses() -> None:
+def test_average_gradient_warns_of_its_error() -> None:
     x = ag.tensor(np.linspace(-1, 1, 101), requires_grad=True)
 
     def f() -> ag.Tensor:
@@ -852,7 +852,7 @@ def test_average_gradient_whose_parts_cancel() -> None:
     np.testing.assert_allclose(average, 0, atol=1e-12)
 
 
-def test_average_gradient_of_what_stays_put() -> None:
+def test_average_gradient_of_leaves_that_do_not_move() -> None:
     x, y = (ag.tensor(np.array(value), requires_grad=True) for value in (2.0, 3.0))
     average = ag.average_gradient(lambda: x * y, [x, y], {x: 2.0})
     np.testing.assert_allclose([average[x], average[y]], [3, 3], rtol=1e-15)
@@ -873,7 +873,7 @@ def test_each_parameter_that_the_loss_does_not_depend_on_is_named() -> None:
             ag.average_gradient(lambda: (x * x).sum(), params, {})
 
 
-def test_average_gradient_leaves_what_other_graphs_need_protected() -> None:
+def test_average_gradient_keeps_arrays_of_other_graphs_protected() -> None:
     x = ag.tensor(np.array([1.0, 2.0]), requires_grad=True)
     first = (x * x).sum()
     ag.average_gradient(lambda: (x * x).sum(), [x], {x: [1.0, 1.0]})

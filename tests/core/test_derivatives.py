@@ -261,7 +261,7 @@ def test_grad_is_backward_without_accumulation() -> None:
         np.testing.assert_array_equal(gradient.data, tensor.grad)
 
 
-def test_gradients_by_results_and_of_several_outputs() -> None:
+def test_gradients_of_several_outputs_with_respect_to_results() -> None:
     x = leaf([1.0, 2.0])
     y = x * x
     z = y * x
@@ -272,7 +272,7 @@ def test_gradients_by_results_and_of_several_outputs() -> None:
     assert itself.data.tolist() == [3.0, 4.0]
 
 
-def test_only_what_lies_between_is_swept() -> None:
+def test_only_nodes_between_outputs_and_inputs_are_swept() -> None:
     class Wall(Tanh):
         def backward(self, *_: Any) -> Any:
             raise AssertionError("no gradient is wanted through this")
@@ -450,7 +450,7 @@ def test_an_operation_without_a_recorded_backward_is_named() -> None:
     assert ag.grad(loss, x)[0].data == np.cosh(1.0)
 
 
-def test_a_subclass_with_a_backward_of_its_own_says_anew_what_is_recorded() -> None:
+def test_a_subclass_with_its_own_backward_declares_again_whether_it_is_recordable() -> None:
     class Steeper(Tanh):
         def backward(self, grad: Array, *_: Any) -> Any:
             return (2 * grad,)

@@ -34,7 +34,7 @@ def test_adopted_leaves_have_their_values_in_one_array() -> None:
     assert all((tensor.data == 7).all() for tensor in tensors)
 
 
-def test_a_leaf_that_is_given_values_brings_them_along() -> None:
+def test_new_values_of_a_leaf_are_copied_into_its_part() -> None:
     tensors = leaves()
     flat = Flat(tensors)
     flat.adopt()
@@ -87,7 +87,7 @@ HOLDERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("held", HOLDERS)
-def test_a_buffer_is_handed_out_again_when_nobody_has_any_of_it(held: str) -> None:
+def test_a_buffer_is_lent_again_when_no_part_of_it_is_referenced(held: str) -> None:
     flat = Flat(leaves())
     flat.adopt()
     buffer = flat.buffer()
@@ -117,7 +117,7 @@ def test_the_parts_of_the_values_and_of_the_last_buffer_are_known() -> None:
     assert flat.whole(list(buffer.views)) is None
 
 
-def test_gradients_of_a_run_have_one_place_if_the_leaves_lie_in_its_order() -> None:
+def test_gradients_of_a_run_have_one_destination_if_its_leaves_are_in_order() -> None:
     tensors = leaves()
     flat, other = Flat(tensors[1:]), Flat(tensors[:1])
     assert flat.adopt().size == 5
@@ -134,7 +134,7 @@ def test_gradients_of_a_run_have_one_place_if_the_leaves_lie_in_its_order() -> N
     assert GradientPlaces(dict(enumerate(leaves())), {4: [0, 1]}).arrays(5) == [None] * 5
 
 
-def test_parts_are_joined_only_if_they_lie_one_behind_the_other() -> None:
+def test_only_adjacent_parts_are_joined() -> None:
     base = np.arange(12, dtype=np.float32)
     first, second, third = base[1:5].reshape(2, 2), base[5:7], base[7:11].reshape(2, 2)
     whole = joined([first, second, third])
@@ -155,7 +155,7 @@ def test_scratch_is_the_same_each_time_and_never_lent() -> None:
     assert len(places) == 4
 
 
-def test_gathering_copies_what_is_not_in_its_place() -> None:
+def test_gathering_copies_arrays_that_are_not_in_place() -> None:
     flat = Flat([leaves()[0], leaves()[0]])
     flat.adopt()
     buffer = flat.buffer()
@@ -252,7 +252,7 @@ def test_a_gradient_in_the_place_of_another_is_used() -> None:
 
 
 @pytest.mark.parametrize("average", [False, True])
-def test_gradients_that_somebody_holds_are_not_written_over(average: bool) -> None:
+def test_gradients_in_use_are_not_overwritten(average: bool) -> None:
     model = network()
     optimizer: Any = optim.RMSprop(model.parameters(), lr=0.01)
     if average:
@@ -269,7 +269,7 @@ def test_gradients_that_somebody_holds_are_not_written_over(average: bool) -> No
 
 
 @pytest.mark.parametrize("average", [False, True])
-def test_in_the_long_run_no_gradient_is_copied_into_its_place(
+def test_after_the_first_steps_no_gradient_is_copied(
     average: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies = 0
@@ -326,7 +326,7 @@ def test_gradients_kept_from_many_steps_all_stay(captured: bool, average: bool) 
 
 
 @pytest.mark.parametrize("average", [False, True])
-def test_in_the_long_run_no_memory_is_taken(average: bool) -> None:
+def test_after_the_first_steps_no_memory_is_allocated(average: bool) -> None:
     """Not even where some gradients are kept for a while."""
     model = network()
     optimizer: Any = optim.RMSprop(model.parameters(), lr=0.01)
@@ -409,7 +409,7 @@ def test_the_first_average_after_plain_steps(stacks: bool) -> None:
     assert_alike(results[1], results[0], stacks)
 
 
-def test_a_copy_of_a_model_is_on_its_own() -> None:
+def test_a_copy_of_a_model_is_independent() -> None:
     model = network()
     train(model, optim.RMSprop(model.parameters()), 2, captured=True)
     twin = copy.deepcopy(model)

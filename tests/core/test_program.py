@@ -375,7 +375,7 @@ def test_an_average_sweep_runs_again_only_what_moves(captured: bool) -> None:
     assert (moving.runs, still.runs) == (1 + 3, 1)
 
 
-def test_nothing_is_recorded_without_a_need() -> None:
+def test_nothing_is_recorded_unless_needed() -> None:
     result = ag.tensor([1.0]) * ag.tensor([2.0])
     assert not result.requires_grad
     assert result.is_leaf
@@ -724,7 +724,7 @@ def test_what_shares_memory_with_a_changed_tensor(alias: Any, pinned_meanwhile: 
     np.testing.assert_array_equal(w.grad, [3, 4])
 
 
-def test_a_view_of_a_needed_array_dies_after_it_without_complaint() -> None:
+def test_a_view_of_a_needed_array_dies_after_it_without_an_error() -> None:
     x, w = ag.tensor(np.ones((2, 2))), weights(1, 2)
     view = x.T
     first = (w * view).sum()

@@ -71,7 +71,7 @@ def test_a_new_tensor_is_a_copy() -> None:
     np.testing.assert_array_equal(again.data, [0, 1, 2])
 
 
-def test_what_a_tensor_says_of_itself() -> None:
+def test_the_attributes_of_a_tensor() -> None:
     tensor = ag.tensor(np.zeros((2, 3)), requires_grad=True)
     assert (tensor.shape, tensor.ndim, tensor.size, len(tensor)) == ((2, 3), 2, 6, 2)
     assert tensor.dtype == np.float64
@@ -453,7 +453,7 @@ def weak(value: Any, x: Array) -> Any:
 
 @every_operator
 @pytest.mark.parametrize("left", DTYPES, ids=str)
-def test_promotion_is_numpys_but_for_its_scalars_which_are_weak(
+def test_promotion_is_numpys_except_that_scalars_are_weak(
     operator: Callable[[Any, Any], Any], left: Any
 ) -> None:
     x = np.array([1, 0, 1]).astype(left)
@@ -762,7 +762,7 @@ def test_an_array_on_the_left_records_too(name: str) -> None:
     ],
     ids=["pinv", "hypot", "reduce", "out=", "median"],
 )
-def test_what_is_not_differentiated_raises_and_says_so(call: Any) -> None:
+def test_functions_without_a_derivative_raise(call: Any) -> None:
     with pytest.raises(TypeError, match=r"np\.|out"):
         call(ag.tensor(x2, requires_grad=True))
 

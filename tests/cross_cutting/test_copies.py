@@ -107,7 +107,7 @@ def assert_equal(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
 
 @each_optimizer
 @each_way
-def test_a_copy_of_a_training_goes_on_by_itself_bit_for_bit(
+def test_a_copied_training_continues_independently_bit_for_bit(
     way: Callable[[Any], Any], make: Callable[[Params], optim.Optimizer]
 ) -> None:
     original = Training(make)

@@ -31,7 +31,7 @@ def test_a_fault_that_does_not_fit_once_is_refused(source: str, count: int) -> N
         mutant.plant(source)
 
 
-def test_every_fault_was_found_and_stands_on_the_page() -> None:
+def test_every_fault_was_found_and_is_on_the_page() -> None:
     results = known_results()
     tried = [(result.file, result.old, result.new) for result in results]
     new = [m.fault for m in MUTANTS if (m.file, m.old, m.new) not in tried]

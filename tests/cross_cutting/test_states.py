@@ -54,7 +54,7 @@ def advance(parts: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("other", [False, True])
-def test_a_lying_state_is_refused_or_taken_up_as_it_is(name: str, other: bool) -> None:
+def test_a_false_state_is_refused_or_loaded_as_given(name: str, other: bool) -> None:
     """Whether nothing but the lie differs from what the part has, or everything does."""
     parts = make_parts()
     assert [*parts] == PARTS

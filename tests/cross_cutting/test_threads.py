@@ -94,7 +94,7 @@ def test_threads_train_as_if_alone(
         assert_equal(found, expected, *map(str, run))
 
 
-def test_a_switch_in_one_thread_is_none_in_another() -> None:
+def test_a_switch_in_one_thread_does_not_affect_another() -> None:
     inside, done = threading.Barrier(2), threading.Barrier(2)
 
     def records_nothing() -> bool:

@@ -105,14 +105,14 @@ def test_a_saved_state_resumes_with_the_very_next_batch(
     assert resumed.state_dict() == batches.state_dict()
 
 
-def test_a_loop_ends_with_the_epoch_also_when_resumed() -> None:
+def test_a_loop_ends_with_the_epoch_even_when_resumed() -> None:
     batches = Batches(np.arange(6), batch_size=2, shuffle=False)
     next(iter(batches))
     assert rows(batches) == [[2, 3], [4, 5]]
     assert rows(batches) == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_orders_differ_between_epochs_and_seeds_and_heed_nothing_else() -> None:
+def test_orders_depend_on_the_epoch_and_the_seed_alone() -> None:
     def orders(seed: int | None) -> list[list[list[int]]]:
         batches = Batches(np.arange(50), batch_size=50, seed=seed)
         np.random.seed(0)  # noqa: NPY002
@@ -126,7 +126,7 @@ def test_orders_differ_between_epochs_and_seeds_and_heed_nothing_else() -> None:
     assert orders(0) == found[:3]
 
 
-def test_the_package_seed_decides_where_none_is_given() -> None:
+def test_the_package_seed_is_the_default() -> None:
     orders = []
     for seed in (3, 4, 3):
         ag.seed(seed)

@@ -98,7 +98,7 @@ def test_without_agrad_data_the_cache_folder_keeps_the_files(
     assert path.read_bytes() == b"content"
 
 
-def test_a_file_found_is_used_as_it_is(root: Path) -> None:
+def test_an_existing_file_is_used_unchecked(root: Path) -> None:
     (root / "made").mkdir(parents=True)
     (root / "made" / "file").write_bytes(b"packed another way")
     assert fetch("made/file", "0" * 32, []).read_bytes() == b"packed another way"

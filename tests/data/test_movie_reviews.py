@@ -90,7 +90,7 @@ def test_reviews_come_in_the_order_of_labels_and_ids(path: Path) -> None:
         assert texts(corpus) == EXPECTED
 
 
-def test_what_is_no_review_is_passed_over(path: Path) -> None:
+def test_other_files_are_skipped(path: Path) -> None:
     others = [
         member("aclImdb/train/", type=tarfile.DIRTYPE),
         member("aclImdb/train/unsup/0_0.txt", b"\xff not UTF-8"),
@@ -251,7 +251,7 @@ def test_the_archive_is_read_once_whatever_the_arguments(
             np.testing.assert_array_equal(array, other)
 
 
-def test_another_archive_is_read_anew(root: Path) -> None:
+def test_another_archive_is_read_again(root: Path) -> None:
     first = imdb()[0]
     reviews = {**REVIEWS, "aclImdb/train/pos/1_7.txt": "bad"}
     (root / "imdb" / "aclImdb_v1.tar.gz").write_bytes(gzip.compress(whole(reviews=reviews)))
@@ -260,7 +260,7 @@ def test_another_archive_is_read_anew(root: Path) -> None:
     assert len(cached(root)) == 2
 
 
-def test_a_damaged_cache_is_made_anew(root: Path) -> None:
+def test_a_damaged_cache_is_rebuilt(root: Path) -> None:
     expected = imdb()[0]
     (cache,) = cached(root)
     content = cache.read_bytes()
@@ -287,7 +287,7 @@ def test_a_damaged_cache_is_made_anew(root: Path) -> None:
         (("extra",), 1),
     ],
 )
-def test_a_whole_file_of_something_else_is_made_anew(
+def test_a_cache_with_other_content_is_rebuilt(
     root: Path, part: tuple[str, ...], value: Any
 ) -> None:
     expected = imdb()[0]

@@ -145,7 +145,7 @@ def test_options_that_do_not_fit_are_named(data: Any, options: Any, message: str
         Batches(*data, batch_size=2, **options)
 
 
-def test_masks_and_fractions_are_no_indices_and_lists_no_examples() -> None:
+def test_masks_and_fractions_and_lists_are_refused() -> None:
     with pytest.raises(TypeError, match="Subset: indices must be integers, got bool"):
         Subset(Noisy(), np.arange(3) < 2)
     with pytest.raises(TypeError, match="Subset: indices must be integers, got float64"):
@@ -156,7 +156,7 @@ def test_masks_and_fractions_are_no_indices_and_lists_no_examples() -> None:
         collate([[np.ones(2), 1]])
 
 
-def test_prefetch_takes_batches_alone() -> None:
+def test_prefetch_takes_only_batches() -> None:
     with pytest.raises(TypeError, match="Prefetch: batches must be Batches, got a list"):
         Prefetch([])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Prefetch: size must be at least 1, got 0"):

@@ -43,7 +43,7 @@ def test_columns_of_other_shapes_are_named() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"PK\x03\x04 cut off"])
-def test_a_file_that_is_no_npz_is_named(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_npz_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(ValueError, match=r"read_npz: .*a\.npz' (is not|cannot be read)"):
         read_npz(tmp_path / "a.npz")
@@ -90,7 +90,7 @@ def test_a_parquet_file_is_the_same_table(tmp_path: Path) -> None:
         ("a.txt", "a\n1\n", r"must end with .csv, .tsv or .parquet"),
     ],
 )
-def test_a_file_that_is_no_table_is_named(
+def test_a_file_that_is_not_a_table_is_named(
     name: str, text: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):

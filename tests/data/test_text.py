@@ -100,7 +100,7 @@ def test_a_vocabulary_is_its_words(tmp_path_factory: Any, words: list[str]) -> N
     assert restored.decode(restored.encode(words)) == words
 
 
-def test_tokens_that_read_as_padding_or_unknown_are_these() -> None:
+def test_tokens_written_like_padding_or_unknown_get_their_ids() -> None:
     vocabulary = Vocabulary.build([["<pad>", "<unk>", "<unk>", "a"]])
     assert vocabulary.words == ["a"]
     np.testing.assert_array_equal(vocabulary.encode(["<unk>", "a", "<pad>"]), [1, 2, 0])
@@ -127,7 +127,7 @@ def test_rows_are_the_sequences_cut_or_padded(
         assert not kept[len(part) :].any()
 
 
-def test_another_padding_fills_the_rows_up() -> None:
+def test_another_padding_id_fills_the_rows() -> None:
     ids, mask = pad_sequences([[0], [0, 1]], padding_id=7)
     np.testing.assert_array_equal(ids, [[0, 7], [0, 1]])
     np.testing.assert_array_equal(mask, [[True, False], [True, True]])

@@ -201,7 +201,7 @@ def test_a_step_waits_once() -> None:
     assert [what for what in noted if what != "set"] == ["tolist"]
 
 
-def test_dropout_draws_anew_in_each_step(launches: list[Any], others: list[Any]) -> None:
+def test_dropout_draws_new_masks_in_each_step(launches: list[Any], others: list[Any]) -> None:
     def steps(step: Any, model: Any, optimizer: Any) -> Losses:
         same = batches(1) * 8  # only masks differ, at a rate of next to nothing
         return [step(*batch) for batch in same]
@@ -301,7 +301,7 @@ def test_a_share_that_changes_after_the_first_step(others: list[Any]) -> None:
     both(steps, Late, lambda p: optim.SGD(p, lr=0.02, momentum=0.9, dampening=0.5))
 
 
-def test_a_rule_of_ones_own(launches: list[Any]) -> None:
+def test_a_users_own_rule(launches: list[Any]) -> None:
     @dataclass(frozen=True)
     class Fading(optim.Rule):
         """Gradient descent at a rate that falls as 1 / √steps."""
@@ -334,7 +334,7 @@ def test_shapes_take_turns(launches: list[Any], others: list[Any]) -> None:
     assert len(others) == 2
 
 
-def test_the_loss_may_be_another(launches: list[Any]) -> None:
+def test_another_loss_function_can_be_used(launches: list[Any]) -> None:
     def steps(step: Any, model: Any, optimizer: Any) -> Losses:
         targets = move(np.ones((32, 10), np.float32), "cuda")
         return [step(x, targets) for x, _ in batches(5)]
@@ -506,7 +506,7 @@ def test_launches_take_no_memory() -> None:
     assert taken[1] == taken[2]
 
 
-def test_all_is_gone_with_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_is_freed_with_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     gc.collect()  # what other tests have left
     pools = noted(monkeypatch, fake_memory.MemoryPool, "free_all_blocks")
     model = dense().to("cuda")
@@ -589,7 +589,7 @@ def test_updates_are_cut_where_the_loss_at_their_end_is_infinite(
     assert (len(launches), len(others)) == (3, 2)  # the first step and the one that is cut
 
 
-def test_a_step_that_no_graph_can_have_is_made_as_it_is(launches: list[Any]) -> None:
+def test_a_step_that_cannot_be_recorded_runs_eagerly(launches: list[Any]) -> None:
     class Sums(nn.Module):
         def __init__(self) -> None:
             self.weight = nn.Parameter(np.full((64, 10), 0.01, np.float32))
@@ -602,7 +602,7 @@ def test_a_step_that_no_graph_can_have_is_made_as_it_is(launches: list[Any]) -> 
     assert not launches
 
 
-def test_a_step_that_cannot_be_rehearsed_is_made_as_it_is(launches: list[Any]) -> None:
+def test_a_step_that_cannot_be_rehearsed_runs_eagerly(launches: list[Any]) -> None:
     """After a part of it has been made, as if it had not."""
 
     class Mixed(nn.Module):

@@ -123,7 +123,7 @@ def test_an_alias_lives_exactly_as_long_as_a_view_of_it(library: str) -> None:
     assert array.shape == (16,)
 
 
-def test_buffers_on_the_device_are_lent_again_when_nobody_has_any_of_them() -> None:
+def test_buffers_on_the_device_are_lent_again_when_no_part_is_referenced() -> None:
     flat = Flat([on_gpu(np.ones((3, 2), np.float32)), on_gpu(np.ones(4, np.float32))])
     kept, roots = [], []
     for _ in range(3):
@@ -192,7 +192,7 @@ def test_to_a_device_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("convert", [ag.Tensor.numpy, np.asarray, np.array])
-def test_no_array_of_numpys_unasked(convert: Callable[..., Any]) -> None:
+def test_no_implicit_conversion_to_numpy(convert: Callable[..., Any]) -> None:
     with pytest.raises(TypeError, match=r"on cuda:0; use \.cpu\(\)\.numpy\(\)"):
         convert(on_gpu([1.0]))
 
@@ -904,7 +904,7 @@ def test_a_study_is_made_where_its_option_says(
 
 
 @pytest.mark.parametrize("words", [["train"], ["study", "3"]])
-def test_no_device_no_work(
+def test_nothing_runs_without_a_device(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)

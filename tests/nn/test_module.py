@@ -141,7 +141,7 @@ def test_a_module_without_forward_says_so() -> None:
         nn.Module()(1)
 
 
-def test_no_order_of_init_is_asked_for() -> None:
+def test_init_may_assign_in_any_order() -> None:
     class Late(nn.Module):
         def __init__(self) -> None:
             self.weight = nn.Parameter([1.0])
@@ -422,7 +422,7 @@ def test_names_that_are_refused(name: str) -> None:
         nn.Sequential({name: nn.Identity()})
 
 
-def test_what_is_no_module_is_refused() -> None:
+def test_anything_but_a_module_is_refused() -> None:
     with pytest.raises(TypeError, match="Sequential: '1' is a builtin_function"):
         nn.Sequential(nn.Identity(), math.sin)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"Sequential.0: is a Module, and a float cannot"):

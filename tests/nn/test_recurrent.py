@@ -185,7 +185,7 @@ def composed(module: Any, x: Any, kind: str) -> Any:
 
 
 @KINDS
-def test_gradients_and_averages_are_those_of_the_operations_it_is_made_of(kind: str) -> None:
+def test_gradients_and_averages_are_those_of_the_composed_operations(kind: str) -> None:
     ag.seed(0)
     rng = np.random.default_rng(0)
     module = getattr(nn, kind)(3, 4).to("float64")
@@ -257,7 +257,7 @@ def test_a_sequence_of_no_elements_keeps_the_first_states(kind: str) -> None:
         np.testing.assert_array_equal(state.data[:, 0], h[:, 0])
 
 
-def test_dropout_is_between_layers_alone() -> None:
+def test_dropout_is_only_between_layers() -> None:
     ag.seed(0)
     x = np.ones((5, 2, 3), np.float32)
     one, two = nn.LSTM(3, 4, dropout=0.5), nn.LSTM(3, 4, 2, dropout=0.5)
@@ -366,6 +366,6 @@ def test_a_captured_cell_is_the_same_bit_for_bit(kind: str) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_a_cell_is_named(make: Any, message: str) -> None:
+def test_wrong_arguments_of_a_cell_are_named(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

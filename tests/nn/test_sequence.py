@@ -50,7 +50,7 @@ def test_embedding_is_pytorchs(
     np.testing.assert_allclose(weight.grad, known_weight.grad.numpy(), rtol=0, atol=tolerance)
 
 
-def test_the_sums_of_an_often_named_row_are_the_same_in_every_run() -> None:
+def test_the_sums_of_a_repeated_row_are_the_same_in_every_run() -> None:
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 3, (64, 200))
     cotangent = rng.normal(size=(64, 200, 8)).astype(np.float32)
@@ -131,7 +131,7 @@ def test_the_layer_refuses(arguments: Any) -> None:
 
 
 @POOLS
-def test_what_the_mask_leaves_out_is_of_no_effect(pool: Any) -> None:
+def test_elements_outside_the_mask_have_no_effect(pool: Any) -> None:
     rng = np.random.default_rng(1)
     values, mask = rng.normal(size=(4, 3, 9)), random_mask(rng, (4, 9))
     step = rng.normal(size=values.shape)

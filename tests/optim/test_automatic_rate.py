@@ -70,7 +70,7 @@ def test_weights_of_zero_do_not_bound_the_rate():
 
 
 @given(st.floats(1e-8, 1e-1), st.sampled_from([0.0, 0.3]), measured_steps, measured_steps)
-def test_a_saved_rate_goes_on_as_it_would_have(start, weight, before, after):
+def test_a_saved_rate_resumes(start, weight, before, after):
     rate, again = AutomaticRate(start, weight), AutomaticRate(1.0, 1.0)
     lr = [start, *run(rate, start, before)][-1]
     again.load_state_dict(rate.state_dict())

@@ -371,7 +371,7 @@ def test_the_curvature_is_a_least_squares_fit(smoothing, dtype):
         np.testing.assert_allclose(result, expected, rtol=rtol, atol=rtol * np.abs(p).max())
 
 
-def test_what_tells_nothing_leaves_the_curvature():
+def test_steps_without_information_leave_the_curvature():
     """No slope at all, no update, or an average that is not finite."""
     p, delta = np.array([0.0, 1.0, 1.0, 1.0]), np.array([2.0, 0.0, 2.0, 2.0])
     average = np.array([0.0, 3.0, np.nan, np.inf])
@@ -385,7 +385,7 @@ def test_what_tells_nothing_leaves_the_curvature():
     np.testing.assert_array_equal(fresh, 0)
 
 
-def test_memory_for_measuring_alone_is_given_back():
+def test_memory_used_only_for_measuring_is_released():
     def kept(every):
         """The memory allocated after a measured step, in units of the parameters."""
         tracemalloc.start()
@@ -529,7 +529,7 @@ def test_granularities_agree_on_a_single_number():
 
 
 @each_granularity
-def test_empty_parameters_are_no_trouble(granularity):
+def test_empty_parameters_are_allowed(granularity):
     empty = [ag.tensor(np.zeros(shape), requires_grad=True) for shape in ((0, 3), (3, 0), (0,))]
     theta = scalar([1.0, 2.0])
     base = optim.Adam([*empty, theta])
@@ -736,7 +736,7 @@ def test_a_parameter_without_a_gradient_stays():
 
 
 @each_granularity
-def test_what_had_no_gradient_when_measured_makes_its_whole_update(granularity):
+def test_parameters_without_a_measured_gradient_make_their_whole_update(granularity):
     measured, late = scalar([1.0, 2.0]), scalar([1.0, 2.0])
     base = optim.SGD([measured, late], lr=0.75)
     optimizer = optim.AverageGradient(base, every=2, granularity=granularity)
@@ -1018,7 +1018,7 @@ def test_the_share_used_is_that_of_what_the_probe_promises(granularity, coeffici
         assert optimizer.fraction is None
 
 
-def test_a_probe_is_swept_for_the_rows_alone():
+def test_only_the_rows_of_a_probe_are_swept():
     """The whole batch's graph is freed by its own sweep, before anything is measured."""
     net = Net()
     optimizer = optim.AverageGradient(optim.SGD(net.params, lr=0.1))
@@ -1159,9 +1159,7 @@ MOVED_BY_OTHERS = {
 @each_granularity
 @pytest.mark.parametrize("options", [{}, {"every": 2}], ids=str)
 @pytest.mark.parametrize("make_base", MOVED_BY_OTHERS.values(), ids=list(MOVED_BY_OTHERS))
-def test_what_the_loss_does_not_depend_on_moves_as_by_the_rule_alone(
-    make_base, options, granularity
-):
+def test_coordinates_without_effect_on_the_loss_follow_the_rule(make_base, options, granularity):
     """Momentum and decay go on where the gradient is 0."""
     ends = []
     for averaged in False, True:
@@ -1275,7 +1273,7 @@ def test_parameters_stay_where_no_step_is_finite(granularity):
 
 
 @each_granularity
-def test_a_proposal_that_is_no_number_is_not_made(granularity):
+def test_a_proposal_with_nan_is_not_made(granularity):
     theta = scalar([1.0, 1.0])
     base = optim.RMSprop([theta], eps=0.0)
     optimizer = optim.AverageGradient(base, granularity=granularity)

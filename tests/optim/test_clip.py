@@ -86,7 +86,7 @@ def test_clips_one_tensor_and_any_iterable(pack, clip):
 
 
 @each_clip
-def test_refuses_used_up_iterators_and_what_is_no_tensor(clip):
+def test_refuses_used_up_iterators_and_other_types(clip):
     model = nn.Linear(2, 2)
     parameters = model.parameters()
     optim.SGD(parameters)

@@ -27,7 +27,7 @@ def test_ema_is_the_weighted_mean_of_all_updates(dtype):
             np.testing.assert_allclose(param.data, expected, rtol=0, atol=20 * np.finfo(dtype).eps)
 
 
-def test_ema_puts_the_weights_back_also_after_an_error():
+def test_ema_puts_the_weights_back_even_after_an_error():
     param = x()
     ema = optim.EMA([param])
     ema.update()

@@ -129,7 +129,7 @@ each_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=list(MAKERS))
 @each_maker
 @settings(max_examples=20)
 @given(partition=partitions())
-def test_groups_of_equal_options_are_no_groups(make, partition):
+def test_groups_with_equal_options_train_like_one(make, partition):
     grouped = trained(make, list(enumerate(partition)), own={})
     assert_equal(grouped, trained(make, range(4)))
 
@@ -287,7 +287,7 @@ def test_a_setting_that_one_group_refuses_changes_none():
     assert optimizer.momentum == 0.9
 
 
-def test_a_rule_of_ones_own_has_groups():
+def test_a_users_own_rule_has_groups():
     optimizer = optim.RuleOptimizer(
         halves(leaves(), {"momentum": 0.5}), lr=0.1, rule=SGDRule(0.0, 0.0, 0.0, False)
     )
@@ -335,7 +335,7 @@ def test_a_parameter_may_be_frozen_and_trained_again(rule, options, own):
     assert_equal([p.data for p in params], [p.data for p in others])
 
 
-def test_a_gradient_of_a_frozen_parameter_is_none():
+def test_a_gradient_of_a_frozen_parameter_does_not_count():
     param, frozen = x(), x()
     optimizer = optim.SGD([param, frozen], lr=1.0)
     param.grad = frozen.grad = np.ones(2, np.float32)
@@ -406,7 +406,7 @@ def test_an_automatic_rate_over_groups_resumes_bit_for_bit(tmp_path):
 
 @pytest.mark.parametrize("way", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
 @each_rule
-def test_copies_go_on_by_themselves(rule, options, own, way):
+def test_copies_continue_independently(rule, options, own, way):
     optimizer = rule(halves(leaves(), own), **options)
     run(optimizer, steps=3)
     twin = way(optimizer)

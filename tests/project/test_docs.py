@@ -36,7 +36,7 @@ def test_every_divided_difference_is_in_the_reference() -> None:
     assert sorted(listed) == sorted([*divided_difference.__all__, *activations])
 
 
-def test_every_theorem_stands_beside_its_code_and_its_tests() -> None:
+def test_every_theorem_has_links_to_its_code_and_its_tests() -> None:
     """Within its section, or with the theorem after it: the links lead to source and to tests."""
     found = 0
     for name, text in PAGES.items():

@@ -44,7 +44,7 @@ def defined_names(tree: ast.Module) -> Iterator[str]:
             yield from (value for value in values if isinstance(value, str))
 
 
-def test_none_reads_another_modules_underscored_attributes() -> None:
+def test_no_module_reads_underscored_attributes_of_another() -> None:
     foreign = []
     for module, tree in trees().items():
         own = set(defined_names(tree))
@@ -68,7 +68,7 @@ def imports_from() -> Iterator[tuple[str, ast.ImportFrom, str]]:
                 yield from ((module, node, alias.name) for alias in node.names)
 
 
-def test_none_imports_another_modules_underscored_names() -> None:
+def test_no_module_imports_underscored_names_of_another() -> None:
     foreign = [
         f"{module}, line {node.lineno}: {name}"
         for module, node, name in imports_from()
@@ -77,7 +77,7 @@ def test_none_imports_another_modules_underscored_names() -> None:
     assert not foreign
 
 
-def test_none_imports_a_star() -> None:
+def test_no_module_imports_a_star() -> None:
     assert not [module for module, _, name in imports_from() if name == "*"]
 
 

@@ -94,7 +94,7 @@ def test_a_job_that_fails_raises_its_error(cluster):
         list(results_of([Sleep(-1)], cluster))
 
 
-def test_a_killed_worker_costs_its_runs_alone(cluster):
+def test_a_killed_worker_loses_only_its_runs(cluster):
     jobs = [Sleep(i, 0.2) for i in range(8)]
     runs = results_of(jobs, cluster)
     first = list(islice(runs, 2))

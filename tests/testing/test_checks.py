@@ -184,7 +184,7 @@ def test_swapped_gradients_fail() -> None:
         check_gradients(Swapped(), X, Y)
 
 
-def test_a_gradient_that_is_no_number_fails() -> None:
+def test_a_gradient_with_nan_fails() -> None:
     with pytest.raises(CheckError) as caught:
         check_gradients(NotANumber(), X)
     assert caught.value.index == (0, 3)
@@ -226,7 +226,7 @@ def test_kinks_farther_away_do_no_harm(near: float) -> None:
     assert check_gradients(abs, x).kinks == ()
 
 
-def test_kinks_hide_no_wrong_gradient() -> None:
+def test_kinks_do_not_hide_a_wrong_gradient() -> None:
     x = X.copy()
     x[2, 1] = x[1, 1] = 0
     with pytest.raises(CheckError) as caught:
@@ -302,7 +302,7 @@ class Sloped(Linear):
     factor=st.sampled_from([0.0, 0.99, 1.01, -1.0]),
     size=st.sampled_from([1e-8, 1e-3, 1.0]),
 )
-def test_rounding_of_a_linear_function_is_taken_for_no_kink(
+def test_rounding_of_a_linear_function_is_not_taken_for_a_kink(
     seed: int, place: int, factor: float, size: float
 ) -> None:
     x = size * np.random.default_rng(seed).normal(size=(3, 4))
@@ -486,7 +486,7 @@ CONSTANT = {
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("f", CONSTANT.values(), ids=CONSTANT)
-def test_what_is_constant_by_cancellation_passes(f: Any, dtype: str) -> None:
+def test_functions_that_are_constant_by_cancellation_pass(f: Any, dtype: str) -> None:
     for seed in range(3):
         rng = np.random.default_rng(seed)
         x = rng.normal(size=(3, 3)).astype(dtype)
@@ -869,7 +869,7 @@ def test_the_order_of_models_is_two_or_they_are_exact(model: Model, seed: int) -
 
 
 @pytest.mark.parametrize("near", [1e-3, 1e-8, 0.0, -1e-8])
-def test_kinks_on_the_path_are_no_error(near: float) -> None:
+def test_kinks_on_the_path_are_not_errors(near: float) -> None:
     """They are crossed first or last thing on the path, where quadrature would not see them."""
     x = X.copy()
     x[2, 1] = -near

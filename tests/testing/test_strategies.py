@@ -148,7 +148,7 @@ def test_a_case_names_its_function_and_arguments(case: ags.Case) -> None:
         assert f"{option}=" in text.partition(" at\n")[0]
 
 
-def test_a_user_s_own_operation_makes_cases() -> None:
+def test_a_users_own_operation_makes_cases() -> None:
     cases = ags.elementwise(lambda x, y: ag.tanh(x) * y, None, ags.REAL, ags.POSITIVE)
     case = find(cases, lambda case: case.inputs[0].size > 1)
     assert repr(case).startswith("f(x0, x1) at\nx0 = array(")
@@ -194,7 +194,7 @@ def test_smooth_programs_have_no_kinks(program: ags.Program) -> None:
     assert all(instruction.smooth for instruction, _ in program.steps)
 
 
-def test_programs_take_a_user_s_own_operation() -> None:
+def test_programs_take_a_users_own_operation() -> None:
     cube = ags.Instruction("cube", lambda x: x * x * x, lambda x: x**3)
     own = ags.programs(instructions=[*ags.INSTRUCTIONS, cube])
     program = find(own, lambda p: any(i is cube for i, _ in p.steps))
@@ -269,7 +269,7 @@ def test_a_seed_draws_the_same_again(strategy: Any) -> None:
 
 
 @every_strategy
-def test_the_printed_blob_brings_a_failure_back(strategy: Any) -> None:
+def test_the_printed_blob_reproduces_a_failure(strategy: Any) -> None:
     failures = []
 
     def fail(drawn: Any) -> None:

@@ -828,7 +828,7 @@ OPTIMIZERS = [
         "",
         "line search: what the loss does not depend on stays where it is",
         "average_gradient",
-        "depend",
+        "depend or follow_the_rule",
     ),
     Mutant(
         OPTIMIZER,
@@ -1159,7 +1159,7 @@ JOINED = [
         "return self.use is None",
         "a buffer of gradients handed out while somebody has a part of it",
         "flat",
-        "handed_out or holds",
+        "lent_again or not_overwritten",
     ),
     Mutant(
         FLAT,
@@ -1461,7 +1461,7 @@ GUARDS = [
         '        self.lr = state["lr"]\n        if not saved.keys() <= known.keys():',
         "a refused state leaves its learning rate behind",
         "states",
-        "lying",
+        "false_state",
     ),
     Mutant(
         "agrad/optim/block.py",
@@ -1493,7 +1493,7 @@ GUARDS = [
         "total = kept + d * d",
         "elements that the measured examples lack counted as flat",
         "average_gradient",
-        "tells_nothing",
+        "without_information",
     ),
     Mutant(
         "kernels/cpu/optimizer.py",
@@ -1501,7 +1501,7 @@ GUARDS = [
         "total > 0",
         "a curvature that is not a number kept for ever",
         "average_gradient",
-        "not_finite_is_not_kept or tells_nothing",
+        "not_finite_is_not_kept or without_information",
     ),
     Mutant(
         "agrad/optim/average_gradient.py",
@@ -1534,7 +1534,7 @@ GUARDS = [
         '        self.base.load_state_dict(state["base"])\n',
         "the base rule's state loaded before the rest is looked at",
         "states",
-        "lying",
+        "false_state",
     ),
     Mutant(
         "agrad/optim/average_gradient.py",
@@ -1860,7 +1860,7 @@ LAYERS = [
         "slopes[:, :, 1] *= _mean([self._after(record, cell=True)",
         "LSTM: the forget gate's factor is the cell state after the step",
         "recurrent",
-        "operations_it_is_made_of",
+        "composed_operations",
     ),
     Mutant(
         RECURRENT,
@@ -1868,7 +1868,7 @@ LAYERS = [
         "new = _slopes(kernels(z).activation.tanh, z, new_sums, n)",
         "GRU: the shares of the old and the new state swapped in the gradient",
         "recurrent",
-        "operations_it_is_made_of",
+        "composed_operations",
     ),
     Mutant(
         RECURRENT,
@@ -1900,7 +1900,7 @@ LAYERS = [
         "weight = ends[0][0].weight",
         "recurrent layers: an average with the weight at the start",
         "recurrent",
-        "operations_it_is_made_of",
+        "composed_operations",
     ),
     Mutant(
         RECURRENT,

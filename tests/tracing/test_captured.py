@@ -340,7 +340,9 @@ changes = st.fixed_dictionaries(
 
 
 @given(st.lists(changes, min_size=2, max_size=6), st.integers(0, 2**32 - 1))
-def test_what_decided_the_recording_may_change_at_every_call(calls: list[Any], seed: int) -> None:
+def test_the_conditions_of_a_recording_may_change_at_every_call(
+    calls: list[Any], seed: int
+) -> None:
     def outcome(captured: bool) -> list[Any]:
         ag.seed(seed)
         model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Tanh())
@@ -487,7 +489,7 @@ def test_average_gradients_are_bit_identical(options: dict[str, Any]) -> None:
         assert_same(results[0], other)
 
 
-def test_what_is_computed_without_gradients_is_a_constant_of_the_graph() -> None:
+def test_values_computed_without_gradients_are_constants_of_the_graph() -> None:
     weight = ag.tensor(np.array([1.0, 2.0]), requires_grad=True)
 
     def function(x: ag.Tensor) -> ag.Tensor:
@@ -590,7 +592,7 @@ REFUSED: dict[str, tuple[Callable[[ag.Tensor], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_a_replay_would_not_do_is_refused(case: str) -> None:
+def test_actions_that_a_replay_would_not_repeat_are_refused(case: str) -> None:
     function, message = REFUSED[case]
     captured = ag.capture(function)
     for _ in range(2):
@@ -690,7 +692,7 @@ def test_a_loss_with_class_weights_can_be_captured() -> None:
             assert_same([captured(x, y).data], [module(x, y).data])
 
 
-def test_a_view_that_a_captured_function_returns_is_freed_without_a_complaint() -> None:
+def test_a_view_that_a_captured_function_returns_is_freed_without_an_error() -> None:
     """With warnings as errors, an exception in a destructor fails the test."""
     captured = ag.capture(lambda x: x.reshape(2, 2))
     x = ag.tensor(np.ones(4), requires_grad=True)
@@ -820,7 +822,7 @@ def test_other_layers_stay_single(case: str) -> None:
     assert not has_stacks(captured)
 
 
-def test_frozen_layers_are_no_part_of_a_run() -> None:
+def test_frozen_layers_do_not_join_a_run() -> None:
     model = network(4, 6, 5, 6, 5, 3)
     model[0].weight.requires_grad = model[4].bias.requires_grad = False
     captured = ag.capture(model)
@@ -828,7 +830,7 @@ def test_frozen_layers_are_no_part_of_a_run() -> None:
     assert kinds(captured) == ["DenseStep", "DenseStep", "DenseStep", "StackStep"]
 
 
-def test_a_frozen_layer_gets_no_gradient_and_is_no_part_of_the_run_above_it() -> None:
+def test_a_frozen_layer_gets_no_gradient_and_does_not_join_the_run_above_it() -> None:
     model = network(4, 6, 5, 3)
     model[0].weight.requires_grad = model[0].bias.requires_grad = False
     captured = ag.capture(model)
@@ -968,7 +970,7 @@ def gradients_along(captured: Callable[..., ag.Tensor], model: nn.Module, **opti
 
 
 @pytest.mark.parametrize("where", ["one array", "two arrays", "another order", "other strides"])
-def test_runs_give_the_same_wherever_parameters_lie(where: str) -> None:
+def test_the_place_of_parameters_does_not_change_the_results_of_runs(where: str) -> None:
     model = network(4, 9, 8, 3)
     expected = gradients_along(ag.capture(model), model)
     parameters = list(model.parameters())

@@ -272,7 +272,7 @@ def test_without_validation_a_patience_watches_the_training_loss() -> None:
     assert run(model, adam(model), points()).best_epoch is None
 
 
-def test_a_metric_of_ones_own_is_a_function_of_outputs_and_targets() -> None:
+def test_a_users_own_metric_is_a_function_of_outputs_and_targets() -> None:
     def wrong(outputs: Any, targets: Any) -> int:
         return int((outputs.argmax(1) != targets).sum())
 
@@ -364,7 +364,9 @@ def pieces(kind: str) -> tuple[nn.Module, Any, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", ["automatic", "cycle", "plateau", "batches"])
-def test_a_training_that_died_again_and_again_is_the_training(kind: str, tmp_path: Path) -> None:
+def test_a_training_that_died_repeatedly_equals_an_undisturbed_one(
+    kind: str, tmp_path: Path
+) -> None:
     whole, optimizer, options = pieces(kind)
     expected = run(whole, optimizer, points(), batch_size=16, **options)
     for death in (3, 4, 6, 9, 12, 14, 99):  # 4 and 12 end an epoch
@@ -556,7 +558,7 @@ def test_a_loss_that_returns_nothing_is_named() -> None:
         run(model, adam(model), points(), loss=lambda out, y: None)
 
 
-def test_a_metric_that_is_no_number_is_named() -> None:
+def test_a_metric_that_is_not_a_number_is_named() -> None:
     model = network()
     options = {"validation": points(), "monitor": "m", "mode": "max"}
     for metric, error, message in [

@@ -51,7 +51,7 @@ def test_every_rule_learns(rule, average):
     assert steps[-1].loss < steps[0].loss
 
 
-def test_a_step_is_what_one_writes_by_hand():
+def test_a_step_equals_one_written_by_hand():
     inputs, labels = examples(8)
     losses, weights = [], []
     for by_hand in (True, False):
@@ -181,7 +181,7 @@ def test_the_step_falls_to_0_at_the_end(make, decay, factors):
     assert optimizer.scale == 1.0
 
 
-def test_a_loop_that_is_left_takes_its_decay_along():
+def test_the_decay_continues_after_a_loop_is_left():
     model = network()
     optimizer = fixed(model)
     batches = Batches(*examples(16), batch_size=8, seed=0)
@@ -193,7 +193,7 @@ def test_a_loop_that_is_left_takes_its_decay_along():
     np.testing.assert_allclose(rates, 0.1 * np.arange(6, 0, -1) / 10)
 
 
-def test_a_schedule_of_one_s_own_is_not_decayed():
+def test_a_users_own_schedule_is_not_decayed():
     model = network()
     optimizer = automatic(model)
     optim.StepLR(optimizer, step_size=5)
@@ -205,7 +205,7 @@ def test_a_schedule_of_one_s_own_is_not_decayed():
         train(model, fixed(model), batches, 3, decay=1.5)
 
 
-def test_a_step_tells_its_fraction_and_its_cuts():
+def test_a_step_reports_its_fraction_and_its_cuts():
     model = network()
     optimizer = optim.AverageGradient(optim.SGD(model.parameters(), lr=30.0), every=2)
     batches = Batches(*examples(16), batch_size=8, seed=0)
@@ -237,7 +237,7 @@ def test_training_takes_no_batch_that_it_does_not_use():
     np.testing.assert_array_equal(next(batches.forever())[0], expected[2])
 
 
-def test_training_goes_on_where_a_loop_was_left():
+def test_training_continues_where_a_loop_was_left():
     inputs, labels = examples()
 
     def run(parts):
@@ -304,7 +304,7 @@ def test_an_overflow_is_an_error_without_warnings():
     assert not np.isfinite(evaluate(model, inputs, labels).loss)
 
 
-def test_the_steps_of_a_run_that_goes_on_count_from_where_it_stood():
+def test_the_steps_of_a_resumed_run_count_from_its_last_one():
     model = network()
     batches = Batches(*examples(), batch_size=8, seed=0)
     steps = train(model, optim.SGD(model.parameters(), lr=0.1), batches, 5, start=3)
@@ -334,7 +334,7 @@ def test_a_gradient_that_is_not_finite_is_named_and_changes_nothing(average):
     assert model.weight.grad is None
 
 
-def test_the_cause_is_looked_for_under_the_same_dropout_masks():
+def test_the_cause_is_searched_with_the_same_dropout_masks():
     class Fragile(nn.Module):
         """A quarter of its masks divides by zero."""
 

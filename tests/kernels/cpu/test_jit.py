@@ -86,7 +86,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
-def test_a_damaged_cache_is_compiled_anew(
+def test_a_damaged_cache_is_compiled_again(
     cache: Path, kind: str, damage: Callable[[bytes], bytes]
 ) -> None:
     files = list(cache.glob(f"*.{kind}"))
