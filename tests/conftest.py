@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-# A first call may compile a kernel, so no example has a deadline. In CI a failure must be one that
-# the commit made, hence the fixed examples; a developer's runs look for new ones.
+# A first call may compile a kernel, so examples have no deadline. In CI the commit alone may cause
+# a failure, so examples are fixed; a developer's runs look for new ones.
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
-# Of a planted fault (mutation.py) it is enough that a test fails: no smaller example is looked for.
+# A planted fault (mutation.py) only has to make a test fail, so examples are not shrunk.
 settings.register_profile(
     "mutation", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate]
 )
@@ -42,14 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude present objects from garbage collections, of which some tests make many."""
+    """Exclude present objects from garbage collections, since some tests collect often."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def data_path() -> Path:
-    """The folder of data sets; a test that asks for it is skipped where AGRAD_DATA names none."""
+    """The folder of data sets; tests that need it are skipped unless AGRAD_DATA names one."""
     path = os.environ.get("AGRAD_DATA")
     if not path or not Path(path).is_dir():
         pytest.skip("AGRAD_DATA names no folder of data sets")
@@ -58,6 +58,6 @@ def data_path() -> Path:
 
 @pytest.fixture(scope="session")
 def doctest_flags(pytestconfig: pytest.Config) -> int:
-    """The options of all examples, in docstrings and pages."""
+    """The doctest options of all examples, in docstrings and pages."""
     names = pytestconfig.getini("doctest_optionflags")
     return sum(doctest.OPTIONFLAGS_BY_NAME[name] for name in names)

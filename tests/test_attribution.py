@@ -72,7 +72,7 @@ def test_sums_are_the_changes_of_the_outputs_and_swapping_changes_the_sign(case:
 
 def chord(kind: str, first: Any, last: Any) -> Any:
     """Return the slope of an activation's chord."""
-    if kind == "tanh":  # of short chords, where digits cancel, the derivative in the middle
+    if kind == "tanh":  # for short chords, where digits cancel, the derivative in the middle
         far = np.abs(last - first) > 1e-6
         middle = 1 - np.tanh((first + last) / 2) ** 2
         return np.divide(np.tanh(last) - np.tanh(first), last - first, out=middle, where=far)
@@ -138,7 +138,7 @@ def test_a_convolutional_module_in_float32(method: Any) -> None:
     model.eval()
     with ag.no_grad():
         change = (model(x) - model(0 * x)).data[:, 2]
-    # Sums of 64 float32 numbers below 1; or the tolerance of the quadrature, for all six together.
+    # Sums of 64 float32 numbers below 1, or the quadrature's tolerance for all six together.
     tolerance = 1e-6 if method == "factorized" else 3e-3
     np.testing.assert_allclose(found.sum((1, 2, 3)), change, atol=tolerance)
 

@@ -55,7 +55,7 @@ def data(count: int = 30) -> tuple[Any, Any]:
 
 
 def make_parts(rule: str = "adam", around: str = "plain", seed: int = 0) -> dict[str, Any]:
-    """Everything that has a state, with dropout and batch normalization in the network."""
+    """Return every part that has a state; the network has dropout and batch normalization."""
     ag.seed(seed)
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1),
@@ -83,7 +83,7 @@ def make_parts(rule: str = "adam", around: str = "plain", seed: int = 0) -> dict
 
 
 def steps(parts: dict[str, Any], last: int, start: int = 0) -> Iterator[int]:
-    """Train up to the iteration `last`, giving each."""
+    """Train up to the iteration `last`, and yield each iteration."""
     model, optimizer, batches = (parts[name] for name in ("model", "optimizer", "batches"))
     for step in train(model, optimizer, batches, last, start=start):
         parts["schedule"].step()
@@ -121,12 +121,12 @@ def names(folder: Path) -> list[str]:
 
 
 def small() -> dict[str, Any]:
-    """Parts with little in them."""
+    """Return parts with small states."""
     model = nn.Linear(2, 2)
     return {"model": model, "optimizer": optim.SGD(model.parameters(), lr=0.1, momentum=0.5)}
 
 
-# -- going on --------------------------------------------------------------------------------------
+# -- resuming --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("around", AROUND)
@@ -177,7 +177,7 @@ def test_a_folder_without_checkpoints_has_no_latest(tmp_path: Path) -> None:
     assert names(tmp_path / "a" / "run") == []
 
 
-# -- what stays ------------------------------------------------------------------------------------
+# -- files that are kept ---------------------------------------------------------------------------
 
 
 def test_the_last_and_the_best_stay(tmp_path: Path) -> None:
@@ -449,7 +449,7 @@ def test_another_version_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Path, Path]:
-    """Two checkpoints of a run, of different weights."""
+    """Two checkpoints of a run, with different weights."""
     parts = small()
     with Checkpoints(tmp_path) as checkpoints:
         older = checkpoints.save(1, parts)
@@ -514,7 +514,7 @@ def test_a_file_under_another_name_counts_as_damaged(two: tuple[Path, Path]) -> 
     older.replace(newer)
     with (
         Checkpoints(newer.parent) as checkpoints,
-        pytest.raises(CorruptDataError, match=r"are damaged: .*is not the checkpoint that"),
+        pytest.raises(CorruptDataError, match=r"are damaged: .*holds another checkpoint than"),
     ):
         checkpoints.latest()
 
@@ -534,12 +534,12 @@ def test_where_all_are_damaged_all_are_named_and_stay(two: tuple[Path, Path]) ->
 
 
 class Killed(BaseException):
-    """What ends the process; nothing runs after it."""
+    """Stands for the death of the process: nothing runs after it."""
 
 
 @contextmanager
 def failing_call(number: int, error: BaseException, for_ever: bool) -> Iterator[list[str]]:
-    """Make one call that changes the disk fail, or if `for_ever` all from that number on."""
+    """Make one call that changes the disk fail, or all calls from that number on if `for_ever`."""
     calls: list[str] = []
 
     def count(name: str) -> None:
@@ -555,7 +555,7 @@ def failing_call(number: int, error: BaseException, for_ever: bool) -> Iterator[
         return call
 
     class File:
-        """A file opened for writing whose calls are counted; half of a failed write is made."""
+        """A file opened for writing that counts calls; a failing write writes a half."""
 
         def __init__(self, file: Any) -> None:
             self.file = file

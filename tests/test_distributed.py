@@ -1,4 +1,4 @@
-"""Trainings over ranks on this machine: the numbers, the refusals, and ranks that die."""
+"""Training on several ranks of this machine: results, refusals, and ranks that die."""
 
 import json
 import os
@@ -20,7 +20,7 @@ pytest.importorskip("mpi4py", reason="mpi4py is not installed")
 PLACES = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 MPIEXEC = shutil.which("mpiexec", path=PLACES)
 TOOLS = Path(__file__).parent / "tools"
-# More ranks than cores, beside other tests: no rank keeps a core, or waits without leaving it.
+# There may be more ranks than cores: no rank is bound to a core, or keeps it while waiting.
 OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -60,7 +60,7 @@ def ended(process):
 
 @pytest.fixture(scope="module", params=[2, 4])
 def outcome(request, tmp_path_factory):
-    """The number of ranks, what `on_ranks.py` found with them, and how it ended."""
+    """The number of ranks, the results of `on_ranks.py` with them, and its exit."""
     path = tmp_path_factory.mktemp("ranks") / "results.json"
     result = ended(start(request.param, TOOLS / "on_ranks.py", path))
     assert path.exists(), result.stderr
@@ -70,7 +70,7 @@ def outcome(request, tmp_path_factory):
 def test_all_ranks_train_as_one_process_does(outcome):
     _, found, _ = outcome
     for method, compared in found["comparisons"].items():
-        # Sums in another order, some dozen roundings of numbers near 1 in 7 steps.
+        # Sums in another order: some dozen roundings of numbers near 1 in 7 steps.
         assert compared["distance"] < 2e-6 * compared["moved"], method
         assert compared["losses"] < 2e-6, method
         (cuts, rate), (all_cuts, all_rate) = compared["numbers"]
@@ -122,7 +122,7 @@ LONG = ("--iterations", "1000000", "--checkpoint-every", "4", "--decay", "0")
 
 
 def lead_and_follow(tmp_path, *words):
-    """A run of the command on two ranks that has saved checkpoints, and the ranks' processes."""
+    """Start the command on two ranks; return it after a checkpoint, with the ranks' processes."""
     before = {*(tmp_path / "run" / "checkpoints").glob("*.safetensors")}
     process = start(2, "-c", COMMAND, tmp_path, "train", *words)
 

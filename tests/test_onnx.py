@@ -1,4 +1,4 @@
-"""ONNX files, run by onnxruntime, against the models that they were exported from."""
+"""ONNX files, run by onnxruntime, against the models from which they were exported."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,8 +45,8 @@ def check(
 ) -> Any:
     """Export a model, and compare what the file and the model compute for batches of other sizes.
 
-    Values of size 1 go through a few sums of a few dozen terms: in float32, whose eps is 1e-7, 3e-6
-    of the largest element leaves a factor of about ten for another order of the terms.
+    Values of size 1 pass through a few sums of a few dozen terms. In float32, with an eps of 1e-7,
+    3e-6 of the largest element leaves a factor of about ten for another order of the terms.
     """
     args = args if isinstance(args, tuple) else (args,)
     axes = batch_axes if isinstance(batch_axes, tuple) else (batch_axes,) * len(args)
@@ -59,7 +59,7 @@ def check(
             x if axis is None else np.take(x, np.arange(count)[::-1] % x.shape[axis], axis)
             for x, axis in zip(args, axes)
         ]
-        # Other values too, of which there are as many as the examples.
+        # Other arguments may also have one value per example.
         inputs = [
             x
             if x is None or x.dtype.kind != "f"
@@ -79,7 +79,7 @@ def check(
 
 def layer(text: str) -> nn.Module:
     ag.seed(0)
-    module = make(nn, text).train()  # the file is of evaluation mode all the same
+    module = make(nn, text).train()  # the file uses evaluation mode anyway
     rng = np.random.default_rng(0)
     state = {  # positive, as running variances are
         name: np.asarray(np.abs(rng.normal(size=array.shape)) / 2, array.dtype)
@@ -119,7 +119,7 @@ def test_recurrent_layers_with_lengths(kind: str, tmp_path: Path) -> None:
 
 
 def test_attention_with_masks(tmp_path: Path) -> None:
-    """A query that may attend to nothing, in the second example, gets zeros from the values."""
+    """A query of the second example that may attend to nothing gets zeros."""
     padding = np.array([[False] * 4 + [True], [True] * 5])
     excluded = np.random.default_rng(0).random((5, 5)) < 0.2
     model = Calls(

@@ -1,4 +1,4 @@
-"""States that go through a file come back the same; a file is whole or it is not there."""
+"""States saved to a file load unchanged; files are complete or do not exist."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def array_names(state: Any, *keys: str) -> list[str]:
 
 
 def assert_identical(found: Any, expected: Any) -> None:
-    """Types, order of keys, shapes and bits are the same, and dtypes up to their byte order."""
+    """Compare types, order of keys, shapes and bits, and dtypes up to their byte order."""
     assert type(found) is type(expected)
     if isinstance(expected, dict):
         assert list(found) == list(expected)
@@ -372,7 +372,7 @@ def test_a_replaced_file_passes_on_its_owner_and_group(
     assert asked == [(uid, -1), (-1, gid)]
     assert stat.S_IMODE(path.stat().st_mode) == 0o664
 
-    # A group that the process cannot pass on leaves no more to its own than to everybody.
+    # If the process cannot set the group, its own group gets no more rights than everybody.
     old = path.stat()
     other = os.stat_result([*old[:4], uid, gid + 1, *old[6:]])
 

@@ -1,4 +1,4 @@
-"""scikit-learn's estimators: its own checks of them, and its pipelines and searches."""
+"""scikit-learn's estimators: its own checks, pipelines and searches."""
 
 import io
 from typing import Any

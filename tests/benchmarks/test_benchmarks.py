@@ -1,4 +1,4 @@
-"""What the benchmarks compute of their timings, their threads, and what they run again."""
+"""The benchmarks: what they compute from timings, how they set threads, and how they resume."""
 
 import importlib.util
 import json
@@ -26,7 +26,7 @@ from source_tree import ROOT
 
 
 def test_threads_can_be_set_before_a_blas_is_loaded() -> None:
-    # Once it is loaded, its threads are there, whatever the environment says by then.
+    # A loaded BLAS has its threads, and ignores later changes of the environment.
     script = "import race, sys; sys.exit('numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT / "benchmarks", check=True)
 
@@ -298,7 +298,7 @@ def test_only_files_of_agrad_are_traced() -> None:
 
 
 def test_the_errors_of_estimates() -> None:
-    """Second and fourth order on a smooth network; nothing to miss in a single layer."""
+    """Second and fourth order on a smooth network; no error in a single layer."""
     single, deep = (accuracy.Network("tanh", depth, seed=0) for depth in (1, 3))
     assert single.errors(0.1)["factorized"] < 1e-14
     long, short = deep.errors(0.1), deep.errors(0.05)

@@ -1,4 +1,4 @@
-"""What benchmarks/gpu.py runs, kills and keeps, without a GPU."""
+"""How benchmarks/gpu.py runs and kills commands and keeps figures, without a GPU."""
 
 import json
 import os
@@ -50,13 +50,13 @@ print(child.pid, flush=True)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc")
 @pytest.mark.parametrize("last", ["time.sleep(60)", "raise SystemExit(1)"])
 def test_no_process_of_a_command_outlives_it(last: str) -> None:
-    """As one that compute-sanitizer has started would, which has the pipe of its output."""
+    """compute-sanitizer starts such a process, which holds the pipe of its output."""
     start = time.monotonic()
     command = [sys.executable, "-S", "-c", STARTS_ANOTHER + last]
     outcome = gpu.run(command, time.monotonic() + 2, 60)
     assert time.monotonic() - start < 30
     assert "not done after" in outcome["failed"]
-    (child,) = outcome["output"]  # what it has said before is kept
+    (child,) = outcome["output"]  # output before the kill is kept
     while is_alive(int(child)):  # a killed process takes a moment
         assert time.monotonic() - start < 30
         time.sleep(0.01)

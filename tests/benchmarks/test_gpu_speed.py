@@ -1,4 +1,4 @@
-"""What benchmarks/gpu.py calls exists: kernels run on NumPy's arrays, steps on the stand-in."""
+"""The calls of benchmarks/gpu.py: kernels run on NumPy's arrays, steps on the stand-in."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ LAYERS = ["activation", "dense", "gelu", "logistic", "normalization", "softmax"]
 @pytest.mark.parametrize("module", LAYERS)
 def test_every_kernel_of_a_layer_is_timed(module: str, x: np.ndarray) -> None:
     timed = {name for name, *_ in gpu_speed._hot_kernels(x)}
-    # It looks at labels alone.
+    # `first_outside` looks only at labels.
     assert kernels_of(getattr(cpu, module)) <= timed | {"first_outside"}
 
 

@@ -1,4 +1,4 @@
-"""The suite of learning rates: its tasks, its methods, how it resumes, and what it reports."""
+"""The suite of learning rates: tasks, methods, resumption and report."""
 
 import json
 import math
@@ -293,7 +293,7 @@ def test_an_interrupted_suite_loses_only_the_cell_in_progress(
     with path.open("ab") as file:
         file.write(b'{"task": "tin')  # as a kill may leave it
     assert load(path)[0] == [first]
-    # The rest in this process, which is sooner there than another one.
+    # The rest runs in this process, which starts faster than another one.
     monkeypatch.setattr(cells, "ProcessPoolExecutor", lambda n, *_: ThreadPoolExecutor(n))
     rest = list(run_cells(wanted, path))
     rows, machines = load(path)

@@ -1,4 +1,4 @@
-"""Figures of the commands, of which the tests look at few and draw each kind once."""
+"""Figures of the commands: tests look at few of them, so each kind is drawn once."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _drawn: dict[int, bytes] = {}
 
 @pytest.fixture(autouse=True)
 def each_kind_of_figure_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save the first drawing of each number of panels for all figures with as many."""
+    """Save the first figure of each number of panels in place of all figures with that number."""
 
     def png(figure: Any) -> bytes:
         panels = len(figure.axes)

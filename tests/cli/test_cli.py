@@ -1,4 +1,4 @@
-"""The command line: its words, its files, its exit codes, and what interrupts it."""
+"""The command line: arguments, files, exit codes and interrupts."""
 
 import gzip
 import json
@@ -404,7 +404,7 @@ def test_an_interrupted_training_saves_whole_steps(number, tmp_path):
 
 
 def require_whole(out, error=""):
-    """The folder holds a checkpoint of the last step in its metrics, and all files beside it."""
+    """Require a checkpoint of the last step in the metrics, and all other files of a run."""
     assert sorted(path.name for path in out.iterdir()) == FILES, error
     steps = lines(out / "metrics.jsonl")
     assert (out / "checkpoints" / f"{len(steps):08}.safetensors").exists(), error
@@ -464,7 +464,7 @@ def test_a_pipe_that_nobody_reads_loses_nothing(tmp_path):
 @pytest.mark.parametrize("number", STOPPING)
 @pytest.mark.parametrize("moment", ["load_data", "make_network", "Checkpoints"])
 def test_an_interrupt_before_the_first_step_leaves_no_folder(moment, number, tmp_path):
-    """It comes while data are read or the network is made, or later, when the folder is begun."""
+    """It comes while data are read, the network is made, or the folder is created."""
     prelude = f"""
 import os, sys
 from agrad.cli import main
@@ -527,7 +527,7 @@ def test_an_interrupted_demo_ends_in_one_line(tmp_path):
 
 
 def tiny(monkeypatch):
-    """Replace claim 11 by one that takes a second."""
+    """Replace claim 11 by a claim that takes a second."""
     cell = Experiment("digits", "tanh", "", 0.0, 0, 2, depth=2, width=8, evaluations=0)
     design = Trainings({"tiny": cell}, ("rmsprop", "average-rmsprop"), range(-6, -4), 1)
     monkeypatch.setitem(

@@ -1,4 +1,4 @@
-"""`agrad doctor`: where compiled kernels are cached, and who can write there."""
+"""`agrad doctor`: where compiled kernels are cached, and who else can write there."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for kernels that nobody else can write, nor the folders around it."""
+    """A folder for kernels; nobody else can write to it or to its parents."""
     root = tmp_path / "root"
     root.mkdir()
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(root / "cache"))
@@ -29,7 +29,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def warnings_about(folder: Path) -> list[str]:
-    """The doctor's warnings about a folder and those in it, whoever can write to those around."""
+    """Return the doctor's warnings about a folder and its contents, but not about its parents."""
     result = invoke("doctor")
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()

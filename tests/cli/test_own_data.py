@@ -21,7 +21,7 @@ SMALL = ("--depth", "2", "--width", "16", "--batch-size", "32", "--lr", "0.01")
 
 
 def table(path: Path, rows: int = 200, seed: int = 0) -> Path:
-    """A table whose price and kind follow from its length and colour."""
+    """Write a table whose price and kind follow from its length and colour."""
     random = np.random.default_rng(seed)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -164,7 +164,7 @@ CONV = ("--model", "conv", "--depth", 1, "--width", 16, "--activation", "relu")
 
 
 def reviews(path: Path, count: int = 60, seed: int = 0) -> Path:
-    """A table whose label follows from a word of its text, and whose stars follow the label."""
+    """Write a table whose label follows from a word of its text, and its stars from the label."""
     random = np.random.default_rng(seed)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)

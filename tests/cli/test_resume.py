@@ -1,4 +1,4 @@
-"""`agrad train --resume`: a run continues as if nothing had stopped it, whatever did."""
+"""`agrad train --resume`: whatever stops a run, it continues as if nothing had."""
 
 import errno
 import json
@@ -25,7 +25,7 @@ from source_tree import ROOT
 from agrad.cli.run_folder import JSONLines
 from agrad.study import figures
 
-# Without a decay, the first steps of a run do not depend on how long it is.
+# Without a decay, the first steps of a run do not depend on its length.
 TINY = ("--depth", "2", "--width", "8", "--batch-size", "64", "--decay", "0")
 EVERY_RULE = ["adam", "adamw", "muon", "rmsprop", "sgd"]
 
@@ -43,7 +43,7 @@ def resume(out: Path, *words: object) -> Any:
 
 
 def outcome(out: Path) -> dict[str, Any]:
-    """Everything of a run that does not depend on the clock."""
+    """Return everything about a run that does not depend on the clock."""
     metrics = [json.loads(line) for line in lines(out / "metrics.jsonl")]
     for line in metrics:
         line.pop("seconds", None)

@@ -1,4 +1,4 @@
-"""The error of the average gradient, to leading order: smooth graphs, and kinks."""
+"""The error of the average gradient to leading order, on smooth graphs and at kinks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -36,7 +36,7 @@ class Jet:
 
 
 def constants(nodes: Sequence[Jet], leaves: int) -> Array:
-    """The constant of the error for each leaf; the nodes in order, the leaves first."""
+    """Return the constant of the error for each leaf; the nodes are in order, the leaves first."""
     sums = {node: np.zeros(4) for node in nodes}
     sums[nodes[-1]][0] = 1.0
     for node in reversed(nodes):
@@ -52,7 +52,7 @@ def constants(nodes: Sequence[Jet], leaves: int) -> Array:
 
 
 def random_graph(seed: int) -> Callable[[Sequence[Any]], list[Any]]:
-    """A function that computes a random graph on three leaves and returns its nodes in order."""
+    """Return a function that computes a random graph of three leaves, and its nodes."""
     rng = np.random.default_rng(seed)
     choices = [(rng.choice(["add", "multiply", "tanh"]), rng.random()) for _ in range(8)]
 
@@ -73,7 +73,7 @@ def random_graph(seed: int) -> Callable[[Sequence[Any]], list[Any]]:
 
 
 def average_of(loss: Callable[[], ag.Tensor], step: dict[ag.Tensor, Any]) -> Array:
-    """The factorized average of all leaves, as one vector."""
+    """Return the factorized average of all leaves as one vector."""
     for leaf in step:
         leaf.zero_grad()
     loss().average_backward(step)
@@ -154,7 +154,7 @@ def relu(x: ag.Tensor) -> ag.Tensor:
 def kink_errors(
     loss: Callable[..., ag.Tensor], start: Sequence[float], step: Sequence[float]
 ) -> dict[str, float]:
-    """The error of each rule, with the integral from 500 midpoints."""
+    """Return the error of each rule; 500 midpoints give the integral."""
     leaves = [ag.tensor(np.array(x), requires_grad=True) for x in start]
 
     def at(t: float) -> Array:
@@ -186,7 +186,8 @@ def test_two_crossings_on_one_path_cost_a_constant() -> None:
     def loss(w1: ag.Tensor, w2: ag.Tensor) -> ag.Tensor:
         return relu(relu(w1) + w2)
 
-    # The inner unit crosses at 1/2, the outer one at 3/5; its chord from -0.7 to 0.8 at 7/15.
+    # The inner unit crosses zero at 1/2, the outer one at 3/5, and its chord from -0.7 to 0.8 at
+    # 7/15.
     expected = np.hypot(8 / 15 / 2 - 2 / 5, 8 / 15 - 2 / 5)
     for s in (0.4, 1e-3):
         found = kink_errors(loss, [-0.5 * s, -0.7 * s], [s, s])["average"]

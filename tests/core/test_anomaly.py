@@ -1,4 +1,4 @@
-"""`detect_anomaly`: the first operation that gives NaN or an infinity, in each of the passes."""
+"""`detect_anomaly` names the first operation that gives NaN or an infinity, in any pass."""
 
 import threading
 from typing import Any
@@ -28,7 +28,7 @@ class BadBackward(Linear):
 
 
 class BadAverage(Elementwise):
-    """The identity, whose divided difference alone is bad."""
+    """The identity, with an infinite divided difference for negative a."""
 
     def forward(self, x: Any) -> Any:
         return x.copy()
@@ -122,7 +122,7 @@ def test_an_earlier_graph_is_checked_without_its_lines() -> None:
 
 
 class Careless(Linear):
-    """The sum of two inputs, with a gradient of the second that makes no sense."""
+    """The sum of two inputs, with a NaN gradient of the second."""
 
     def forward(self, x: Any, y: Any) -> Any:
         return x + y
@@ -141,7 +141,7 @@ def test_an_unneeded_gradient_may_be_anything() -> None:
 
 
 class Silent(Linear):
-    """The identity, which says of its input that it has no gradient."""
+    """The identity, whose backward pass returns None for its input."""
 
     def forward(self, x: Any) -> Any:
         return x.copy()

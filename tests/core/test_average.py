@@ -1,9 +1,9 @@
 """The average backward pass: of every operation, and of random whole graphs.
 
-Completeness, ⟨ĝ, Δ⟩ = change of the loss, is necessary and proves little. It is one equation for
-any number of elements: a ĝ that puts all of the change on one element is complete, and so is the
-naive quotient (f(b) - f(a)) / (b - a), which for a small step is nothing but rounding. So what ĝ is
-gets tested too: against quadrature of the gradient, against float64, against the gradient for tiny
+Completeness, ⟨ĝ, Δ⟩ = change of the loss, is necessary but proves little. It is one equation for
+any number of elements: a ĝ that puts all of the change on one element is complete. So is the naive
+quotient (f(b) - f(a)) / (b - a), which for a small step is pure rounding error. So the tests also
+check ĝ itself: against quadrature of the gradient, against float64, against the gradient for tiny
 steps, by its symmetry in start and end, and by the order at which it approaches the true average.
 """
 
@@ -50,7 +50,7 @@ several = settings(max_examples=10)
 few = settings(max_examples=6)
 both_dtypes = st.sampled_from([np.float32, np.float64])
 sizes = st.floats(-12, 1).map(lambda exponent: 10.0**exponent)
-"""Of updates: log-uniform from 1e-12 to 10."""
+"""The sizes of updates: log-uniform from 1e-12 to 10."""
 
 KINKED = (
     *(activation.ReLU, activation.LeakyReLU, activation.ELU, activation.SELU, activation.Softsign),
@@ -68,7 +68,7 @@ class Step:
         rng = np.random.default_rng(seed)
         self.case = case
         self.starts = [x.astype(dtype) for x in case.inputs]
-        # What the sum of start and update is rounded to, so that start and end are what they seem.
+        # The rounded sum of start and update, so that the update is exactly the step between them.
         self.ends = [
             domain.step(x, (size * rng.uniform(-1, 1, x.shape)).astype(dtype))
             for x, domain in zip(self.starts, case.domains, strict=True)
@@ -123,7 +123,8 @@ def assert_close(results: Sequence[Array], references: Sequence[Array], toleranc
 def test_operation_is_complete(name: str, data: Any, size: float, seed: int, dtype: Any) -> None:
     """To 1e-12 in float64 and 64 eps in float32, relative to a sum of absolute terms.
 
-    They are |cotangent · y| of the values that are subtracted, and |ĝ · x|: the end is rounded.
+    The terms are |cotangent · y| of the values that are subtracted, and |ĝ · x|, as the end is
+    rounded.
     """
     step = Step(data.draw(operations(name)), size, seed, dtype)
     leaves = [ag.tensor(x, requires_grad=True) for x in step.starts]
@@ -148,10 +149,10 @@ def test_operation_is_complete(name: str, data: Any, size: float, seed: int, dty
 @several
 @given(data=st.data(), size=sizes, seed=seeds)
 def test_operation_agrees_with_quadrature(name: str, data: Any, size: float, seed: int) -> None:
-    """With one operation that is not linear, ĝ is the average gradient itself, not only near it.
+    """With a single nonlinear operation, ĝ is the average gradient itself, not an approximation.
 
-    Quadrature of a step function errs by the weight of a node, 0.024 of 64, for each jump. Eight
-    nodes are exact for products, and for short steps where nothing jumps.
+    Quadrature of a step function is off by the weight of a node, 0.024 with 64 nodes, for each
+    jump. Eight nodes are exact for products, and suffice for short steps without jumps.
     """
     step = Step(data.draw(operations(name)), size, seed)
     curved = [op for op in step.operations() if not isinstance(op, Linear)]
@@ -176,7 +177,7 @@ def test_operation_agrees_with_quadrature(name: str, data: Any, size: float, see
 
 
 def averages_as(operation: Operation, kinds: tuple[type[Operation], ...]) -> bool:
-    """Whether the operation's averaged Jacobian is that of its kind."""
+    """Return whether the operation inherits the averaged Jacobian of its kind."""
     return type(operation).average_backward in [kind.average_backward for kind in kinds]
 
 
@@ -225,9 +226,9 @@ def test_linear_operations_give_the_gradient_for_any_step(
 @few
 @given(data=st.data(), size=sizes, seed=seeds)
 def test_float32_average_agrees_with_float64(name: str, data: Any, size: float, seed: int) -> None:
-    """Within 64 times what rounding start, end and cotangent alone may change: see test_gradients.
+    """Within 64 times the effect of rounding start, end and cotangent: see test_gradients.
 
-    The naive quotient errs by eps / size here.
+    The naive quotient is off by eps / size here.
     """
     step = Step(data.draw(operations(name)), size, seed, np.float32)
     results = step.average(step.starts, step.ends)
@@ -261,7 +262,7 @@ def test_operation_passes_the_check(name: str, data: Any, size: float, seed: int
 @pytest.mark.parametrize("factors", [5, 6, 16])
 @pytest.mark.parametrize("operation", ["prod", "einsum"])
 def test_products_of_many_factors_are_averaged_exactly(operation: str, factors: int) -> None:
-    """A polynomial of that degree takes more nodes than two, and weights that are not equal."""
+    """A polynomial of that degree takes more than two nodes, and unequal weights."""
     rng = np.random.default_rng(0)
     x = ag.tensor(rng.uniform(0.5, 1.5, factors), requires_grad=True)
     subscripts = ",".join(["i"] * factors) + "->"
@@ -292,8 +293,8 @@ def test_random_graphs_are_complete(
 ) -> None:
     """To 1e-12 in float64 and 256 eps in float32, relative to a sum of absolute terms.
 
-    They are |ĝ v| of all values v of the graph, at start and end: each was rounded, and what its
-    rounding does to the loss, ĝ says. Probes, zeros added to each value, tell ĝ there.
+    The terms are |ĝ v| for all values v of the graph, at start and end: each was rounded, and its ĝ
+    tells how its rounding error changes the loss. Probes, zeros added to each value, give that ĝ.
     """
     leaves = program.leaves(dtype)
     moves = data.draw(updates(leaves))
@@ -354,7 +355,7 @@ def error(
 
 
 def test_random_graphs_have_the_order_promised() -> None:
-    """Most have: a few may still be far from the limit, or have errors that change sign."""
+    """Most graphs do: a few may still be far from the limit, or have errors that change sign."""
     orders: dict[str, list[float]] = {"one segment": [], "extrapolated": []}
 
     @settings(max_examples=25, derandomize=True, database=None)
@@ -377,7 +378,7 @@ def test_random_graphs_have_the_order_promised() -> None:
 
 @pytest.mark.parametrize("name", [i.name for i in INSTRUCTIONS if i.smooth])
 def test_each_instruction_has_the_order_promised(name: str) -> None:
-    """Between curved functions: its inputs move on curves, and the gradient of its output moves."""
+    """Between curved functions: inputs move on curves, and the output's gradient moves."""
     instruction = next(i for i in INSTRUCTIONS if i.name == name)
     rng = np.random.default_rng(1)
     leaves = [ag.tensor(rng.uniform(-1, 1, (3, 3)), requires_grad=True) for _ in range(2)]
@@ -446,7 +447,7 @@ def test_a_composition_errs_by_the_square_of_the_step(name: str) -> None:
 
 @pytest.mark.parametrize("normalized", [False, True], ids=["plain", "layer_norm"])
 def test_a_classifier_has_the_order_promised(normalized: bool) -> None:
-    """Its loss, and the normalization, are averaged by corrected quadratures."""
+    """Corrected quadratures average its loss and its normalization."""
     rng = np.random.default_rng(0)
     w1, w2 = (ag.tensor(rng.normal(size=shape), requires_grad=True) for shape in ((5, 4), (4, 3)))
     x, labels = rng.normal(size=(6, 5)), rng.integers(0, 3, 6)
@@ -461,7 +462,7 @@ def test_a_classifier_has_the_order_promised(normalized: bool) -> None:
 
 
 class Turned(Multilinear):
-    """x₀ x₁. Its average has p p₀ / |d| more than the Jacobian at the midpoint, p orthogonal to d.
+    """x₀ x₁. Its average adds p p₀ / |d| to the Jacobian at the midpoint, with p orthogonal to d.
 
     That is complete, symmetric and consistent, but has a kink where start and end are equal.
     """
@@ -518,7 +519,7 @@ def test_elu_has_second_order_though_its_second_derivative_jumps() -> None:
 
 
 def test_a_segment_that_lies_in_a_kink_is_complete() -> None:
-    """What backward returns there is a conservative field, so its integral is complete as well."""
+    """The field that backward returns there is conservative, so its integral is complete."""
     u, v = (ag.tensor(np.array([0.5, -1.0]), requires_grad=True) for _ in range(2))
     updates = {u: np.array([1.0, 2.0]), v: np.array([1.0, 2.0])}
 
@@ -569,7 +570,7 @@ def norm(arrays: Sequence[Array]) -> float:
 
 
 def test_six_tanh_layers(network: Any) -> None:
-    """The design's table: errors against quadrature, and completeness, for an update halved."""
+    """The errors against quadrature, and completeness, as the update is halved."""
     f, weights, update = network
     errors: dict[str, list[float]] = {"gradient": [], "factorized": [], "extrapolated": []}
     for halvings in range(5):
@@ -678,7 +679,7 @@ def test_where_nothing_moves_it_is_the_gradient_bit_for_bit(
 
 
 class Unkind(Operation):
-    """A function that never said what its averaged Jacobian is."""
+    """A function without an averaged Jacobian."""
 
     def forward(self, x: Array) -> Array:
         return x * x
@@ -809,7 +810,7 @@ def test_average_gradient_across_kinks(step: float, dtype: type) -> None:
     def flat(grads: dict[ag.Tensor, Array]) -> Array:
         return np.concatenate([grads[p].ravel() for p in params]).astype(np.float64)
 
-    # Within 5e-4 of what 1500 nodes give: a jump counts for about a node's weight.
+    # Within 5e-4 of the result with 1500 nodes: a jump costs about the weight of a node.
     true = flat(average_over_nodes(f, params, update, nodes=400))
     average = ag.average_gradient(f, params, update)
     assert np.linalg.norm(flat(average) - true) < 3e-3 * np.linalg.norm(true)
@@ -829,7 +830,7 @@ def test_average_gradient_warns_of_its_error() -> None:
     gap = abs((average[x] * update[x]).sum() - (f().item() - start))
     assert f"an incompleteness of {gap:.1e}" in str(caught[0].message)
     assert caught[0].filename == __file__
-    with pytest.warns(UserWarning, match="the result has an incompleteness .* leave nodes"):
+    with pytest.warns(UserWarning, match="the result has an incompleteness .* leave out nodes"):
         ag.average_gradient(f, [x], update, nodes=2)
 
 

@@ -1,4 +1,4 @@
-"""Gradients with graphs of their own: higher derivatives, against PyTorch and by properties."""
+"""Gradients that have graphs: higher derivatives, against PyTorch and by their properties."""
 
 from collections.abc import Callable
 from typing import Any
@@ -74,7 +74,7 @@ every_network = pytest.mark.parametrize("network", NETWORKS, ids=lambda f: f.__n
 
 
 class Ours:
-    """The functions that both have, agrad's."""
+    """agrad's versions of the functions that both libraries have."""
 
     tanh = staticmethod(ag.tanh)
 
@@ -163,7 +163,7 @@ def test_a_gradient_whose_choices_change_has_no_average() -> None:
 
 
 def test_a_layer_in_float32() -> None:
-    """Within 400 units of rounding: some hundred terms are summed in each of two sweeps."""
+    """Within 400 ulps: each of two sweeps sums some hundred terms."""
     arrays, results = drawn(2), []
     for dtype in (np.float32, np.float64):
         tensors = [leaf(array, dtype) for array in arrays]
@@ -208,7 +208,7 @@ def test_hvp_is_the_difference_quotient_of_gradients(seed: int, network: Any) ->
         for a, b, c, d in zip(*[gradients(h) for h in (1e-3, -1e-3, 2e-3, -2e-3)])
     ]
     products = ag.hvp(loss, tensors, vectors)
-    # The quotient's error is that of its fifth derivative, h⁴ = 1e-12 at a scale of 1/10.
+    # The error of the quotient is of fourth order in h, 1e-12 at a scale of 1/10.
     largest = max(np.abs(d).max() for d in differences)
     for product, difference in zip(products, differences):
         assert np.abs(product.data - difference).max() <= 1e-6 * largest
@@ -382,7 +382,7 @@ def test_power_depends_on_its_exponent_at_zero() -> None:
     assert slope.data.tolist() == [0.0, 0.0]
     by_x, by_y = ag.grad(slope.sum(), [x, y])
     assert by_x.data.tolist() == [0.0, 0.0]
-    # ∂/∂y of y·x^(y-1) is 1/x; where x is 0 as well, it does not exist.
+    # At y = 0, ∂/∂y of y·x^(y-1) is 1/x; where x is 0 as well, it does not exist.
     assert by_y.data[0] == 0.5
 
 

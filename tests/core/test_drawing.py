@@ -104,7 +104,7 @@ def test_the_leaves_shares_sum_to_the_change() -> None:
 
 
 def test_a_node_whose_gradient_vanishes_has_no_share() -> None:
-    """Max pooling's loser, and what came before it, get no λ from the sweep, or zeros."""
+    """An element that max pooling does not choose, and its nodes, get no λ or zeros."""
     w = ag.tensor([1.0, 5.0], requires_grad=True)
     first, second = np.tanh(w[:1]), w[1:]
     dot = np.maximum(first, second).sum().draw([("w", w)], {w: [0.5, 0.5]}).dot

@@ -1,4 +1,4 @@
-"""Leaves side by side in one array: their values stay theirs, and nothing is written over."""
+"""Leaves side by side in one array: they keep their values, and nothing in use is overwritten."""
 
 import copy
 from collections import deque
@@ -203,7 +203,7 @@ def test_a_rule_gives_the_same_in_parts(rule: str, monkeypatch: pytest.MonkeyPat
         model = network()
         results.append(train(model, RULES[rule](model.parameters()), 4))
     for whole, parts in zip(*results):
-        # The last elements of a part are not computed in a vector, with other fused operations.
+        # The last elements of a part do not fill a vector, and other operations are fused there.
         np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-7)
 
 
@@ -327,7 +327,7 @@ def test_gradients_kept_from_many_steps_all_stay(captured: bool, average: bool) 
 
 @pytest.mark.parametrize("average", [False, True])
 def test_after_the_first_steps_no_memory_is_allocated(average: bool) -> None:
-    """Not even where some gradients are kept for a while."""
+    """This holds even if some gradients are kept for a while."""
     model = network()
     optimizer: Any = optim.RMSprop(model.parameters(), lr=0.01)
     optimizer = optim.AverageGradient(optimizer, every=2) if average else optimizer
@@ -363,7 +363,7 @@ def test_gradients_accumulate_over_captured_calls() -> None:
 
 
 def assert_alike(left: list[Any], right: list[Any], stacks: bool) -> None:
-    """Compare arrays bit for bit, or, for stacks of layers, up to some roundings."""
+    """Compare arrays bit for bit or, for stacks of layers, up to a few roundings."""
     for one, other in zip(left, right):
         tolerance = 1e-5 * np.abs(other).max() if stacks else 0
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
@@ -394,7 +394,7 @@ def test_a_weight_of_two_layers_gets_both_gradients(stacks: bool) -> None:
 
 
 def test_the_first_average_after_plain_steps(stacks: bool) -> None:
-    """The input of an activation is not kept by then, and is computed again."""
+    """By then the input of an activation is no longer kept, and is computed again."""
     results = []
     for captured in False, True:
         model = network()

@@ -1,4 +1,4 @@
-"""The ledger of a loss: what each parameter promised, and what it delivered."""
+"""The ledger of a loss: what each update promised, and what it delivered."""
 
 import xml.etree.ElementTree as ElementTree
 from typing import Any

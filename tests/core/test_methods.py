@@ -1,4 +1,4 @@
-"""Methods that apply an operation or change the shape: what the functions of their names give."""
+"""Methods that apply an operation or change the shape give the results of the functions."""
 
 from collections.abc import Callable
 from typing import Any

@@ -34,7 +34,7 @@ class Kindless(Operation):
 
 
 class Failing(Kindless):
-    """Breaks on the way back."""
+    """Fails in the backward pass."""
 
     def backward(self, grad, needs, out, x):
         raise RuntimeError("on the way back")
@@ -48,7 +48,7 @@ def weights(*values: float, dtype: Any = np.float64) -> ag.Tensor:
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Only reference counts free anything: a cycle stays, and is seen."""
+    """Disable the collector: reference counts alone free memory, so a cycle shows."""
     gc.collect()
     gc.disable()
     yield
@@ -109,7 +109,7 @@ def test_unequal_paths_from_one_value() -> None:
 @pytest.mark.parametrize("sum_first", [False, True])
 @pytest.mark.parametrize("captured", [False, True])
 def test_adding_up_gradients_changes_none_of_them(sum_first: bool, captured: bool) -> None:
-    """A sum hands one array to both of its operands, of which one gets more from elsewhere."""
+    """A sum passes one array to both operands, and one of them receives another gradient."""
     x, y = weights(1, 2), weights(3, 4)
 
     def function(x: ag.Tensor, y: ag.Tensor) -> ag.Tensor:
@@ -168,7 +168,7 @@ SOURCES: dict[str, Callable[..., Array]] = {
 
 
 class Aliasing(Operation):
-    """A sum whose gradients are arrays of any values and any owner, as `sources` names them."""
+    """A sum whose gradients are the arrays that `sources` names, of any value and any owner."""
 
     def __init__(self, sources: Iterable[str]) -> None:
         self.sources = list(sources)
@@ -204,7 +204,7 @@ WAYS: dict[str, Callable[[ag.Tensor], ag.Tensor]] = {
 def test_gradients_share_no_memory_whatever_an_operation_returns(
     average: bool, captured: bool, numbers: tuple[int, int], way: str
 ) -> None:
-    """Whoever changes one `.grad` in place, as clipping does, changes no other array."""
+    """Changing one `.grad` in place, as clipping does, changes no other array."""
     for sources in product(SOURCES, repeat=2):
         leaves = [weights(1, 2, 4), weights(2, 2, 4)]
         operation = Aliasing(sources)
@@ -250,7 +250,7 @@ def test_mixed_precision_gradients_have_the_leaf_s_dtype() -> None:
 
 
 class Counting(Kindless):
-    """Remembers what was needed of it."""
+    """Notes which gradients were needed."""
 
     def __init__(self) -> None:
         self.needs: list[tuple[bool, ...]] = []
@@ -264,7 +264,7 @@ class Counting(Kindless):
 
 
 class Strict(Counting):
-    """Takes nothing but arrays: NumPy's arithmetic gives scalars where 0-d arrays are meant."""
+    """Accepts only arrays: NumPy's arithmetic returns scalars in place of 0-d arrays."""
 
     def forward(self, x, y):
         assert type(x) is type(y) is np.ndarray
@@ -302,7 +302,7 @@ def test_constants_get_no_gradient() -> None:
 
 
 class Misshapen(Kindless):
-    """Gives ones of some shape for its input's gradient."""
+    """Returns ones of a given shape as the gradient of its input."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -329,7 +329,7 @@ def test_a_gradient_may_have_any_shape_that_its_input_broadcasts_to(shape: Any) 
 
 
 class Typed(Kindless):
-    """Takes gradients of its output's dtype alone."""
+    """Accepts only gradients of its output's dtype."""
 
     def backward(self, grad, needs, out, x):
         assert grad.dtype == out.dtype
@@ -347,7 +347,7 @@ def test_a_cotangent_is_converted_to_the_tensors_dtype(cotangent: Any, dtype: An
 
 
 class Counted(Operation):
-    """2x, which counts how often it runs."""
+    """2x; it counts how often it runs."""
 
     runs = 0
 
@@ -525,7 +525,7 @@ def seconds_of_a_chain(length: int) -> float:
 def test_deep_graphs_need_no_recursion_and_linear_time() -> None:
     seconds_of_a_chain(400)
     short = seconds_of_a_chain(4000)
-    # Ten times as long in ten times the time; a quadratic step would take a hundred times.
+    # A chain ten times as long takes ten times as long; quadratic time would be a hundred times.
     assert seconds_of_a_chain(40_000) < 30 * short
 
 
@@ -566,7 +566,7 @@ def test_a_needed_array_cannot_be_changed_in_place(change: Any) -> None:
 
 
 def test_a_graph_may_outlive_the_names_of_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the interpreter's exit Python sets them to None, one after the other."""
+    """At the interpreter's exit, Python sets the names to None, one after the other."""
     x = weights(1, 2)
     loss = (x * x).sum()
     with monkeypatch.context() as exiting:
@@ -596,7 +596,7 @@ def test_data_plus_equals_raises_and_keeps_the_values() -> None:
 
 
 class Shared:
-    """An array by NumPy's protocol, on memory that its owner may change."""
+    """An array by NumPy's protocol, whose memory its owner may change."""
 
     def __init__(self, array: Array) -> None:
         self.__array_interface__ = array.__array_interface__
@@ -711,7 +711,7 @@ ALIASES: dict[str, Callable[[ag.Tensor], ag.Tensor]] = {
 @pytest.mark.parametrize("alias", ALIASES.values(), ids=ALIASES)
 @pytest.mark.parametrize("pinned_meanwhile", [False, True])
 def test_what_shares_memory_with_a_changed_tensor(alias: Any, pinned_meanwhile: bool) -> None:
-    """A view of which the graph does not know the source must not let the source change it."""
+    """A change of the source must not reach a view whose source the graph does not know."""
     w, x = weights(1, 2), weights(3, 4)
     other = (x * x).sum() if pinned_meanwhile else None
     constant = alias(x)

@@ -1,4 +1,4 @@
-"""`dim` and `keepdim` in the place of `axis` and `keepdims`."""
+"""`dim` and `keepdim` as names of `axis` and `keepdims`."""
 
 from typing import Any
 

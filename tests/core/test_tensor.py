@@ -1,4 +1,4 @@
-"""Tensor: construction, promotion, NumPy's functions on it, indexing, and its looks."""
+"""Tensor: construction, promotion, NumPy's functions, indexing, and its repr."""
 
 import re
 import warnings
@@ -444,7 +444,7 @@ def numpy_says(operator: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
 
 
 def weak(value: Any, x: Array) -> Any:
-    """Return a NumPy scalar as Python's number, unless it is of a higher kind than x."""
+    """Return a NumPy scalar as a Python number, unless it is of a higher kind than x."""
     kinds = {"b": 0, "i": 1, "u": 1, "f": 2}
     if isinstance(value, np.generic) and kinds[value.dtype.kind] <= kinds[x.dtype.kind]:
         return value.item()
@@ -940,7 +940,7 @@ CONSTANTS: dict[str, Callable[[ag.Tensor, Array], ag.Tensor]] = {
 
 @pytest.mark.parametrize("use", [*CONSTANTS])
 def test_constants_of_an_operation_may_change_after_its_use(use: str) -> None:
-    """Buffers are refilled while a graph lives, so an operation must own what it holds."""
+    """Buffers may be refilled while a graph lives, so an operation must own its constants."""
     grads = []
     for change in (False, True):
         x = ag.tensor(np.array([-2.0, 0.5, 3.0]), requires_grad=True)

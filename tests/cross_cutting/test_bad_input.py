@@ -1,6 +1,6 @@
-"""Wrong input: each error names the operation, the argument and its fault.
+"""Wrong input: each error names the operation, the argument and the fault.
 
-Nothing may have changed when it is raised: gradients are what they were, and graphs still sweep.
+An error changes nothing: gradients stay as they were, and graphs can still be swept.
 """
 
 import math
@@ -302,7 +302,7 @@ OPERATIONS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
 
 
 def refusal(call: Callable[[], Any], expected: type[Exception]) -> str:
-    """Return the message of the error that `call` raises, which itself is gone by then.
+    """Return the message of the error that `call` raises, and drop the error.
 
     Its traceback would keep the frames of the failed call, and the pins on its inputs, alive.
     """
@@ -336,7 +336,7 @@ def test_operation_refuses(name: str) -> None:
 
 
 class Graph:
-    """A loss that must still sweep after each refusal."""
+    """A loss that can still be swept after each refusal."""
 
     def __init__(self) -> None:
         self.x = ag.tensor(np.array([1.0, 2.0]), requires_grad=True)
@@ -496,7 +496,7 @@ def test_sweep_refuses(name: str) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_not_finite_passes_through(value: float) -> None:
-    """Sweeps are arithmetic: a NaN comes out where it came from, and nowhere else."""
+    """Sweeps are arithmetic: a NaN reaches the elements that it depends on, and no others."""
     x = ag.tensor(np.array([1.0, value]), requires_grad=True)
     y = ag.tensor(np.array([1.0, 2.0]), requires_grad=True)
     (x * y).sum().backward()

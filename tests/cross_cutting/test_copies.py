@@ -1,4 +1,4 @@
-"""Copied and pickled models and optimizers train on as the originals do, and apart from them."""
+"""Copied and pickled models and optimizers train like the originals, and independently of them."""
 
 import copy
 import multiprocessing
@@ -46,7 +46,7 @@ each_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=list(O
 
 
 class Net(nn.Module):
-    """Each kind of layer that holds arrays, a frozen parameter, and one that gets no gradient."""
+    """A network with each kind of layer that holds arrays, a frozen and an unused parameter."""
 
     def __init__(self) -> None:
         self.embedding = nn.Embedding(7, 4, padding_idx=0)
@@ -158,7 +158,7 @@ def test_a_captured_step_is_copied_with_its_parts(way: Callable[[Any], Any]) -> 
 
 
 class Named(ag.Tensor):
-    """A Tensor with attributes of its own."""
+    """A Tensor with further attributes."""
 
     __slots__ = ("name",)
 
@@ -228,7 +228,7 @@ def test_a_training_goes_to_a_spawned_process_and_back() -> None:
 def test_a_training_goes_through_joblib(
     make: Callable[[Params], optim.Optimizer], tmp_path: Any
 ) -> None:
-    """Which maps large arrays into the workers' memory, where they are read-only."""
+    """joblib maps large arrays into the workers' memory, where they are read-only."""
     joblib = pytest.importorskip("joblib")
     training = Training(make)
     training.run(2)

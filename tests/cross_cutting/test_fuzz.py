@@ -1,4 +1,4 @@
-"""Loaders refuse damaged files by a clear error, or what they return is valid: see fuzz.py."""
+"""Loaders refuse damaged files with a clear error, or return valid results: see fuzz.py."""
 
 import tracemalloc
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The faults of the mutation check fit the present source, and the suite has found every one."""
+"""The planted faults fit the present source, and the suite has found every one."""
 
 import ast
 from functools import cache
@@ -19,7 +19,7 @@ def test_the_fault_can_be_planted(mutant: Mutant) -> None:
 
 @cache
 def source_and_code(file: str) -> tuple[str, str]:
-    """Return the text of a source file, and what Python makes of it."""
+    """Return the text of a source file and its compiled code."""
     source = (ROOT / file).read_text(encoding="utf-8")
     return source, ast.dump(ast.parse(source))
 

@@ -1,4 +1,4 @@
-"""Whatever is done with Tensors in whatever order, against the naive engine."""
+"""Any sequence of actions on Tensors, compared with the naive engine."""
 
 import tempfile
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from agrad import optim
 from agrad.backend import Array
 from agrad.errors import FreedGraphError
 
-# Within it the naive engine's quadrature is exact.
+# Up to this magnitude the naive engine's quadrature is exact.
 LARGEST = 5.0
-# The naive engine recurses into shared values again and again.
+# The naive engine recurses into a shared value once for each use.
 LARGEST_GRAPH = 60
 
 UNARY: dict[str, Callable[..., ag.Tensor]] = {
@@ -50,13 +50,13 @@ def must_raise(error: type[Exception], action: Callable[[], Any]) -> None:
 
 
 class Machine(RuleBasedStateMachine):
-    """Tensors beside the expressions that they should equal.
+    """Tensors, each with the expression that it should equal.
 
     Attributes:
         leaves: by name, those that require a gradient and those that do not.
-        values: results that are alive, each beside its expression.
-        present: by name, the expression of a leaf's present array; made again when it changes.
-        grads: what `.grad` should be, where it is not None; likewise `average_grads`.
+        values: results that are alive, each with its expression.
+        present: by name, the expression of a leaf's present array; a new one after each change.
+        grads: the expected `.grad` where it is not None; likewise `average_grads`.
     """
 
     @initialize(arrays=st.lists(matrices, min_size=3, max_size=3), frozen=st.booleans())
@@ -132,7 +132,7 @@ class Machine(RuleBasedStateMachine):
 
     @staticmethod
     def _freed(expression: Expression, retain: bool) -> bool:
-        """Return whether the graph was freed; free it, unless it is to be retained."""
+        """Return whether the graph was already freed; free it unless `retain`."""
         freed = any(node.freed for node in expression.nodes())
         if not freed and not retain:
             for node in expression.nodes():
@@ -182,7 +182,7 @@ class Machine(RuleBasedStateMachine):
     # -- steps -------------------------------------------------------------------------------------
 
     def _set(self, values: dict[str, Array]) -> None:
-        """Note new values of leaves, kept small, which is itself an edit by `writable`."""
+        """Note new values of leaves; large ones are halved in place, which itself is an edit."""
         for name, array in values.items():
             if np.abs(array).max() > 1:
                 array = array / 2
@@ -221,7 +221,7 @@ class Machine(RuleBasedStateMachine):
     # -- changes in place --------------------------------------------------------------------------
 
     def _needed(self, expression: Expression) -> bool:
-        """Return whether a graph that is alive needs the very array of `expression`."""
+        """Return whether a living graph needs the array of `expression` itself."""
         nodes = [node for _, alive in self.values for node in alive.nodes() if not node.freed]
         return any(expression is node or expression in node.operands for node in nodes)
 

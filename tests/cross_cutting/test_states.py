@@ -1,4 +1,4 @@
-"""States that do not tell the truth are refused, and nothing has changed; see also fuzz.py."""
+"""False states are refused, and nothing changes; see also fuzz.py."""
 
 from pathlib import Path
 from random import Random
@@ -16,7 +16,7 @@ from agrad.errors import CorruptDataError
 
 
 def make_parts(seed: int = 0, epochs: int = 1) -> dict[str, Any]:
-    """One of each that has a state, after some steps."""
+    """One of each kind of part that has a state, after some steps."""
     ag.seed(seed)
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     base = optim.Adam(model.parameters(), lr=0.1 * (1 + seed))
@@ -55,7 +55,7 @@ def advance(parts: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("other", [False, True])
 def test_a_false_state_is_refused_or_loaded_as_given(name: str, other: bool) -> None:
-    """Whether nothing but the lie differs from what the part has, or everything does."""
+    """Whether the state is otherwise the part's own or that of another part."""
     parts = make_parts()
     assert [*parts] == PARTS
     part = parts[name]
@@ -153,7 +153,7 @@ def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
     state = ag.load(path)
     del state["other"]
     ag.save(path, state)
-    with pytest.raises(CorruptDataError, match="is not the checkpoint that"):
+    with pytest.raises(CorruptDataError, match="holds another checkpoint than"):
         _read(path).restore(parts)
 
 

@@ -1,4 +1,4 @@
-"""Threads train their own models as if alone, and lose no gradient of a shared one."""
+"""Threads train their own models as if alone, and lose no gradient of a shared model."""
 
 import sys
 import threading

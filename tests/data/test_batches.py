@@ -164,7 +164,7 @@ def test_arguments_that_make_no_batches_are_named(
 
 
 class Labelled:
-    """A column of pandas: indexed by labels, here those of the places in reverse order."""
+    """Like a column of pandas: indexed by labels, here the positions in reverse order."""
 
     iloc = None
 

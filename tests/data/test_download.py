@@ -1,4 +1,4 @@
-"""Downloads: once, whole, from the next mirror, and named where they fail."""
+"""Downloads: done once, complete, from the next mirror if necessary, and with clear errors."""
 
 import hashlib
 import http.server
@@ -22,7 +22,7 @@ from agrad.data.download import DownloadError, fetch
 
 @dataclass
 class Server:
-    """Publishes files on this machine, and misbehaves as told."""
+    """Publishes files on this machine, and misbehaves on request."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The IMDb reviews: from archives made here, whole and hostile, and from the published data."""
+"""The IMDb reviews: from archives made here, valid and hostile, and from the published data."""
 
 import gzip
 import re
@@ -44,7 +44,7 @@ def member(name: str, content: bytes | str = b"", **fields: Any) -> tuple[tarfil
 
 
 def tar_of(*members: tuple[tarfile.TarInfo, bytes], format: int = tarfile.GNU_FORMAT) -> bytes:
-    """Return an archive in which sizes, names and kinds are just what the members say."""
+    """Return an archive with exactly the sizes, names and kinds of the members."""
     parts = []
     for info, content in members:
         parts += [info.tobuf(format), content, bytes(-len(content) % 512)]
@@ -194,7 +194,7 @@ def test_a_damaged_gzip_file_is_corrupt_or_gives_the_same(path: Path, data: Any)
 
 @given(data=st.data())
 def test_a_damaged_tar_file_is_corrupt_or_has_all_reviews(path: Path, data: Any) -> None:
-    # Only gzip's checksum protects the contents, and it is recomputed here.
+    # Only gzip's checksum protects the contents, and the test recomputes it.
     try:
         corpus = read(path, damaged(data, whole()))
     except CorruptDataError:
@@ -351,7 +351,7 @@ def test_wrong_arguments_are_named(
 
 @pytest.fixture(scope="session")
 def published(data_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the archive alone, so that nothing is written beside the original."""
+    """A folder with only the archive, so that nothing is written beside the original."""
     archive = data_path / "imdb" / "aclImdb_v1.tar.gz"
     if not archive.exists():
         pytest.skip("AGRAD_DATA has no IMDb reviews")

@@ -1,4 +1,4 @@
-"""Data sets as objects: their parts, splits and batches, with and without a thread."""
+"""Data sets as objects: subsets, splits and batches, with and without a thread."""
 
 import itertools
 import threading
@@ -22,7 +22,7 @@ from agrad.data import (
 
 
 class Noisy:
-    """Examples that draw: a number with noise, and the number."""
+    """Examples that draw random numbers: a number with noise, and the number."""
 
     def __init__(self, count: int = 7) -> None:
         self.count = count
@@ -214,7 +214,7 @@ def test_parts_of_several_arrays_are_batched_each() -> None:
     with pytest.raises(ValueError, match=r"collate: part 0\['a'\] of the examples has the shapes"):
         collate([({"a": np.ones(2)}, 1), ({"a": np.ones(3)}, 1)])
     for other in ({"b": 1}, 1, (np.ones(2),)):
-        with pytest.raises(ValueError, match="part 0 of the examples must have the same parts"):
+        with pytest.raises(ValueError, match="part 0 must have the same parts in all"):
             collate([({"a": 1}, 1), (other, 1)])
 
 

@@ -38,7 +38,7 @@ def test_columns_of_other_shapes_are_named() -> None:
     table = {"a": np.ones(2), "b": np.ones(2), "y": np.ones(2)}
     encoder = TableEncoder(table, "y")
     for wrong in np.ones(3), np.ones((2, 2)):
-        with pytest.raises(ValueError, match=r"encode: the columns must have one axis .*'a': \(2,"):
+        with pytest.raises(ValueError, match=r"encode: columns must have one axis .*'a': \(2,"):
             encoder.encode(table | {"b": wrong})
 
 
@@ -138,7 +138,7 @@ def test_words_that_are_numbers_in_a_new_table_keep_their_values() -> None:
 
 @pytest.mark.parametrize("word", ["1234567", "1234568", "0.12345678", "-3"])
 def test_a_number_of_any_length_is_the_word_that_it_was(word: str) -> None:
-    """A column with other words in training, and numbers alone in a new table."""
+    """A column has other words in training, and only numbers in a new table."""
     trained = {"code": np.array(["abc", word, "1234560"], object), "y": np.zeros(3)}
     encoder = TableEncoder(trained, "y")
     found = encoder.encode({"code": np.array([float(word)])})

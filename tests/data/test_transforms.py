@@ -24,7 +24,7 @@ DTYPES = st.sampled_from(["float32", "float64", "uint8"])
 
 
 def images(shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
-    """Images whose pixels all differ, as far as the dtype goes."""
+    """Return images whose pixels all differ, as far as the dtype allows."""
     return (np.arange(np.prod(shape)).reshape(shape) + 1).astype(dtype)
 
 

@@ -1,4 +1,4 @@
-"""New Tensors: values against NumPy's, dtypes, devices, seeds, and what a capture takes."""
+"""New Tensors: values against NumPy's, dtypes, devices, seeds, and use in captured functions."""
 
 from typing import Any
 

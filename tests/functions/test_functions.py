@@ -155,7 +155,7 @@ def test_values_and_gradients_are_pytorchs(name: str, seed: int, dtype: Any) -> 
 @settings(max_examples=30)
 @given(seed=seeds, length=st.integers(1, 6))
 def test_the_average_of_a_sort_is_its_mean_jacobian(seed: int, length: int) -> None:
-    """Against the mean of the permutations at many points of the segment; ranks may cross often."""
+    """Compare with the mean permutation over many points of the segment; ranks may cross often."""
     rng = np.random.default_rng(seed)
     start, update, weights = rng.normal(size=(3, 2, length))
     x = ag.tensor(start, requires_grad=True)
@@ -251,7 +251,7 @@ def test_decompositions_have_no_average() -> None:
 @settings(max_examples=10)
 @given(seed=seeds, shape=st.sampled_from([(3, 3), (2, 4, 2), (2, 2, 3)]))
 def test_decompositions_agree_with_central_differences(seed: int, shape: Any) -> None:
-    """They have no entry among the cases of operations, which all have an average."""
+    """They are not among the cases of operations, which all have averages."""
     rng = np.random.default_rng(seed)
     array = rng.normal(size=shape)
     array[..., range(2), range(2)] += [3, 6]  # so that no two values are close
@@ -286,7 +286,7 @@ MATRICES: dict[str, Callable[[Any], Any]] = {
 @settings(max_examples=10)
 @given(seed=seeds)
 def test_averages_of_long_steps_are_complete(name: str, seed: int) -> None:
-    """To 1e-10, also where the step is as large as the matrix and not symmetric."""
+    """To 1e-10, even for a step as large as the matrix and not symmetric."""
     rng = np.random.default_rng(seed)
     start, update = rng.normal(size=(2, 2, 4, 4)) + 6 * np.eye(4)
     x = ag.tensor(start, requires_grad=True)

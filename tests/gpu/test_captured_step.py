@@ -1,4 +1,4 @@
-"""Captured training steps: on a GPU as one CUDA graph, here on a stand-in that can fail."""
+"""Captured training steps: one CUDA graph on a GPU, here on a stand-in that can fail."""
 
 import gc
 import warnings
@@ -34,7 +34,7 @@ def cupy() -> Iterator[Any]:
 
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The graphs that have been launched, one after the other."""
+    """The graphs launched, in order."""
     return noted(monkeypatch, fake_graphs.Graph, "launch")
 
 
@@ -115,7 +115,7 @@ def both(
     make_optimizer: Callable[[Any], Any],
     **options: Any,
 ) -> None:
-    """Run `steps` with steps as they are, and with captured ones, and compare all that is left."""
+    """Run `steps` with ordinary and with captured steps, and compare the final states."""
     states = []
     for captured in (False, True):
         model = make_model().to("cuda")
@@ -144,7 +144,7 @@ def test_a_captured_step_does_what_a_step_does(
     def steps(step: Any, model: Any, optimizer: Any) -> Losses:
         return [step(*batch) for batch in batches(12)]
 
-    # Of those with the average gradient every other step measures, after the first four here.
+    # With the average gradient, every other step measures, here after the first four.
     monkeypatch.setattr(average_gradient, "_CLIMB", 4)
     kinds = 2 if "average" in name else 1
     both(steps, make_model, OPTIMIZERS[name])
@@ -214,7 +214,7 @@ def test_dropout_draws_new_masks_in_each_step(launches: list[Any], others: list[
 
 
 def test_the_rate_is_followed(others: list[Any]) -> None:
-    """Set by hand, by a schedule, and by itself."""
+    """The rate is set by hand, by a schedule, and by the optimizer itself."""
 
     def steps(step: Any, model: Any, optimizer: Any) -> Losses:
         schedule = optim.CosineAnnealingLR(optimizer, 12)
@@ -233,7 +233,7 @@ def test_the_rate_is_followed(others: list[Any]) -> None:
 
 @pytest.mark.parametrize("averaged", [False, True])
 def test_groups_are_followed(averaged: bool, launches: list[Any]) -> None:
-    """Their rates, which are fed, and their options, each of which has a graph."""
+    """Rates are fed to the graph; each set of options has its own graph."""
 
     def steps(step: Any, model: Any, optimizer: Any) -> Losses:
         schedule = optim.StepLR(optimizer, 3)
@@ -281,7 +281,7 @@ def test_an_added_group_is_recorded(launches: list[Any]) -> None:
 
 
 def test_a_share_that_changes_after_the_first_step(others: list[Any]) -> None:
-    """SGD's dampening, of parameters some of which make their first step later."""
+    """SGD's dampening, where some parameters take their first step later."""
 
     class Late(nn.Module):
         def __init__(self) -> None:
@@ -372,7 +372,7 @@ def test_lists_are_put_beside_the_inputs(launches: list[Any]) -> None:
     ("make_optimizer", "most"), [(optim.RMSprop, 173), (average, 639)], ids=["RMSprop", "average"]
 )
 def test_how_many_launches_a_graph_has(make_optimizer: Any, most: int, launches: list[Any]) -> None:
-    """Which is what a step of small layers takes time for; docs/gpu.md says the numbers."""
+    """Launches dominate the time of a step of small layers; docs/gpu.md gives the numbers."""
     ag.seed(0)
     model = dense_network(784, 10, width=64).to("cuda")
     step = capture_step(model, make_optimizer(model.parameters()))
@@ -457,7 +457,7 @@ def test_other_uses_of_the_parameters_in_between(launches: list[Any], others: li
 
 
 def test_a_gradient_taken_in_between_stays_what_it_was() -> None:
-    """A graph writes into memory of its own."""
+    """A graph writes into its own memory."""
     model = dense().to("cuda")
     optimizer = optim.RMSprop(model.parameters())
     step = capture_step(model, optimizer)
@@ -536,7 +536,7 @@ def ready(make_optimizer: Any, make_model: Any = dense) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize("make_optimizer", [optim.Adam, average])
 @pytest.mark.parametrize("warm", [1, 4])
 def test_a_wrong_label_changes_nothing(make_optimizer: Any, warm: int) -> None:
-    """In the step that records, and in one that launches."""
+    """This holds in the step that records and in one that launches."""
     model = network().to("cuda")
     optimizer = make_optimizer(model.parameters())
     step = capture_step(model, optimizer)
@@ -548,7 +548,7 @@ def test_a_wrong_label_changes_nothing(make_optimizer: Any, warm: int) -> None:
     wrong[3] = 10
     with pytest.raises(ValueError, match="target has class 10, outside 0 to 9"):
         step(x, wrong)
-    # Batch normalization has seen the batch, as in any step that fails after it.
+    # Batch normalization has already seen the batch, as in any step that fails later.
     for name in list(before[0]):
         if "running" in name or "tracked" in name:
             del before[0][name]
@@ -603,7 +603,7 @@ def test_a_step_that_cannot_be_recorded_runs_eagerly(launches: list[Any]) -> Non
 
 
 def test_a_step_that_cannot_be_rehearsed_runs_eagerly(launches: list[Any]) -> None:
-    """After a part of it has been made, as if it had not."""
+    """A part of it has run by then, and leaves no trace."""
 
     class Mixed(nn.Module):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Tensors on a device, and what happens where there is none: on a stand-in for CuPy."""
+"""Tensors on a device, and errors without one, on a stand-in for CuPy."""
 
 import inspect
 import json
@@ -60,7 +60,7 @@ def on_gpu(values: Any, **options: Any) -> ag.Tensor:
 @settings(max_examples=10)
 @given(data=st.data())
 def test_an_operation_stays_on_its_device(name: str, data: Any) -> None:
-    """All of it is computed from and by the device's arrays, and to the same bits."""
+    """Everything is computed on the device's arrays, and to the same bits."""
     case = data.draw(drawn(name))
     expected = results(case, "cpu")
     for result, known in zip(results(case, "cuda"), expected, strict=True):
@@ -85,14 +85,14 @@ def test_decompositions_stay_on_their_device(function: Any) -> None:
 
 
 def test_a_view_refers_to_the_array_that_owns_its_memory() -> None:
-    """As CuPy's do: buffers that nobody refers to are handed out again."""
+    """CuPy's views do the same, so that buffers without references can be lent again."""
     array = ag.tensor(np.arange(6.0)).to("cuda").data
     assert array.base is None
     assert array[1:].base is array[1:].reshape(1, 5)[0].base is array
 
 
 def arrays_in_an_alias() -> dict[str, Callable[[], Any]]:
-    """Return what makes an array of each library."""
+    """Return a function for each library that makes an array."""
     made: dict[str, Callable[[], Any]] = {
         "NumPy": lambda: np.arange(16, dtype=np.float32),
         "the stand-in": lambda: on_gpu(np.arange(16, dtype=np.float32)).data,
@@ -285,7 +285,7 @@ def test_another_device_than_the_current_one(cupy: Any) -> None:
 
 
 def test_what_a_graph_needs_is_not_changed_in_place() -> None:
-    """NumPy's flag is not there to refuse it: agrad's own ways must copy."""
+    """CuPy has no flag like NumPy's that would refuse it, so agrad's own changes must copy."""
     x = on_gpu([3.0], requires_grad=True)
     loss = (x * x).sum()
     recorded = x.data
@@ -346,7 +346,7 @@ def test_masks_are_drawn_on_the_device_as_the_seed_says() -> None:
 
 
 class Noted:
-    """Decisions that are put off: what feeds arrays, and the conditions that have to hold."""
+    """Notes deferred decisions: the numbers that feed arrays, and the conditions that must hold."""
 
     def __init__(self) -> None:
         self.makers: list[Callable[[], float]] = []
@@ -407,7 +407,7 @@ CHECKS: dict[str, tuple[str, Callable[..., ag.Tensor], Any, Any]] = {
 def test_checks_of_values_can_be_put_off(
     message: str, use: Callable[..., ag.Tensor], good: Any, bad: Any
 ) -> None:
-    """What has to hold is noted in place of an error; both sweeps go on, and wait for nothing."""
+    """Conditions are noted instead of raising; both sweeps continue without waiting."""
     x, update = on_gpu(ROWS, requires_grad=True), on_gpu(ROWS[::-1]).data
     with pytest.raises(ValueError, match=message):
         use(x, on_gpu(bad))
@@ -426,7 +426,7 @@ def test_checks_of_values_can_be_put_off(
 
 
 def test_batch_norm_counts_batches_on_the_device() -> None:
-    """With `momentum=None`, where the count decides."""
+    """With `momentum=None`, where the count matters."""
     rows = np.random.default_rng(0).normal(size=(3, 300)).astype(np.float32)
     batches, means, looks = [on_gpu(rows * k) for k in (1, 2, 4)], [], []
     for block in nullcontext(), deferring(Noted()):
@@ -488,7 +488,7 @@ def test_initial_values_are_the_same_everywhere(name: str) -> None:
 
 
 def trained(make_optimizer: Callable[[Any], Any], device: str) -> tuple[list[float], Any, Any]:
-    """Return the losses of some steps, the final state, and the optimizer's."""
+    """Return the losses of some steps, the final state, and the optimizer's state."""
     model = network().to(device)
     optimizer = make_optimizer(model.parameters())
     ema = optim.EMA(model.parameters(), decay=0.9)
@@ -504,7 +504,7 @@ def trained(make_optimizer: Callable[[Any], Any], device: str) -> tuple[list[flo
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_is_the_same_everywhere(name: str) -> None:
-    """Wholly on the device: its arrays would refuse anything else."""
+    """Training stays on the device: its arrays would refuse anything else."""
     losses, state, _ = trained(OPTIMIZERS[name], "cpu")
     others, moved, moments = trained(OPTIMIZERS[name], "cuda")
     assert others == losses
@@ -531,10 +531,10 @@ def on_a_probe(params: Any) -> optim.AverageGradient:
 def test_what_waits_for_the_gpu_in_a_step(
     make_optimizer: Callable[..., Any], expected: list[str], capture: bool
 ) -> None:
-    """Labels, the loss, whether gradients are finite.
+    """A step waits for the labels, the loss, and the finiteness of the gradients.
 
-    With the average gradient labels and loss of the probe, too; then whether the loss at the end of
-    the update is finite, two sums, and whether the verified step is right.
+    With the average gradient, it also waits for the labels and loss of the probe, the finiteness of
+    the loss at the end of the update, two sums, and the check of the verified step.
     """
     model = nn.Sequential(network(), nn.Unflatten(1, (1, 10)), nn.AvgPool1d(2), nn.Flatten())
     model.to("cuda")
@@ -628,7 +628,7 @@ def test_an_optimizer_made_before_the_move_says_so() -> None:
 
 
 def test_states_go_to_a_file_and_back(tmp_path: Path) -> None:
-    """What was saved on a device can be loaded on the CPU, and the other way round."""
+    """A state saved on a device can be loaded on the CPU, and vice versa."""
     make = OPTIMIZERS["average by row"]
     _, weights, moments = trained(make, "cuda")
     ag.save(tmp_path / "state", {"model": weights, "optimizer": moments, "x": on_gpu([1.0])})
@@ -690,7 +690,7 @@ def test_without_a_gpu(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Fails(Operation):
-    """Raises where other operations compute."""
+    """Raises an error instead of computing."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -733,7 +733,7 @@ def test_a_lost_gpu_is_explained(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 class CUBLASError(RuntimeError):
-    """As CuPy's: it is made of a status."""
+    """Like CuPy's error, constructed from a status."""
 
     def __init__(self, status: int) -> None:
         super().__init__({3: "CUBLAS_STATUS_ALLOC_FAILED"}.get(status, "CUBLAS_STATUS_OTHER"))
@@ -759,11 +759,11 @@ def test_errors_of_cublas_are_explained(cupy: Any, monkeypatch: pytest.MonkeyPat
 
 
 class DynamicLibNotFoundError(RuntimeError):
-    """As cuda.pathfinder's."""
+    """Like the error of cuda.pathfinder."""
 
 
 def errors_of_missing_files() -> Iterator[Exception]:
-    """What CuPy 14 raises without NVRTC, without cuBLAS, and without the headers."""
+    """Yield CuPy 14's errors without NVRTC, without cuBLAS, and without the headers."""
     yield DynamicLibNotFoundError('Failure finding "libnvrtc.so.13"')
     error = ImportError('Failure finding "libcublasLt.so.13"')
     error.__cause__ = DynamicLibNotFoundError()
@@ -842,7 +842,7 @@ def invoke(*words: object) -> Any:
 def test_agrad_train_on_a_device(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Only the CPU has kernels for whole stacks of layers, and they round otherwise.
+    # Only the CPU has kernels for stacks of layers, and these round differently.
     monkeypatch.setattr("agrad.tracing.dense._LARGEST_WEIGHT", 0)
     states = []
     for device in ("cpu", "cuda"):

@@ -1,4 +1,4 @@
-"""The stand-in's streams and CUDA graphs: what a device would punish makes a test on it fail."""
+"""The stand-in's streams and CUDA graphs: misuse that would fail on a device fails on it too."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -28,7 +28,7 @@ def cupy() -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def no_capture_is_left_open() -> Iterator[None]:
-    """After a failure the tests that follow could tell nothing."""
+    """Otherwise the tests after a failure would be meaningless."""
     yield
     if fake_graphs._capturing is not None:
         with suppress(RuntimeError):
@@ -45,7 +45,7 @@ class Recording:
         self.products = kernels(on_gpu(0)).product.Recordable()
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
-        """Return the graph of a call, and what the call returned."""
+        """Return the graph of a call, and the result of the call."""
         with self.cuda.using_allocator(self.pool.malloc):
             return self.without_pool(function, *arguments)
 
@@ -151,7 +151,7 @@ def record_of(graph: Any) -> Any:
 
 
 def test_layouts_are_those_of_a_call(record: Recording) -> None:
-    """So that sums are added up in the same order."""
+    """Sums are then added in the same order."""
     x = on_gpu(np.arange(6).reshape(2, 3))
     _, y = record(lambda: np.exp(x.T))
     assert y.host.strides == np.exp(x.T).host.strides
@@ -160,7 +160,7 @@ def test_layouts_are_those_of_a_call(record: Recording) -> None:
 
 @pytest.mark.parametrize("on_device", [False, True])
 def test_kernels_are_recorded(record: Recording, on_device: bool) -> None:
-    """With what they change in place, what they return, and numbers that lie on the device."""
+    """They may change arrays in place, return arrays, and read numbers on the device."""
     rng = np.random.default_rng(0)
     grad, average, square = (rng.random(5).astype(np.float32) for _ in range(3))
     delta = np.empty(5, np.float32)
@@ -426,7 +426,7 @@ def test_what_only_a_cycle_holds_is_lost(record: Recording) -> None:
 
 
 def test_a_graph_has_to_write_before_it_reads(record: Recording) -> None:
-    """What it left in its own memory the last time is not there any more."""
+    """Its own memory no longer holds the values of the last launch."""
     x = on_gpu([1, 2])
 
     def step() -> Any:
@@ -444,7 +444,7 @@ def test_a_graph_has_to_write_before_it_reads(record: Recording) -> None:
 
 
 def test_a_state_made_in_the_capture_may_lie_where_others_did(record: Recording) -> None:
-    """A launch begins by computing what lay there before."""
+    """A launch first computes the values that were there before."""
     x = on_gpu([1, 2])
 
     def step() -> Any:
@@ -461,7 +461,7 @@ def test_a_state_made_in_the_capture_may_lie_where_others_did(record: Recording)
 
 
 def test_a_pool_of_its_own_is_needed(record: Recording) -> None:
-    """In a pool that serves others a graph writes where they have their arrays."""
+    """In a shared pool, a graph would write over the arrays of others."""
     x, before = on_gpu([1, 2]), on_gpu([3, 4])
     graph, y = record.without_pool(lambda: x * 2 + 1)
     after = on_gpu([3, 4])
@@ -503,7 +503,7 @@ def test_empty_arrays_are_not_filled() -> None:
 
 
 def test_like_an_array_there_is_no_single_number() -> None:
-    """CuPy takes the shape () for none given."""
+    """CuPy treats the shape () as no shape."""
     x = on_gpu([1, 2])
     for array in (
         *(np.zeros_like(x, shape=()), np.ones_like(x, shape=()), np.empty_like(x, shape=())),

@@ -29,7 +29,7 @@ else:
 
 
 def perturbed(drawn: Drawn, rng: np.random.Generator) -> Drawn:
-    """Return the case at inputs that differ by what rounding them may change."""
+    """Return the case with its inputs perturbed by as much as rounding may change them."""
     eps = np.finfo(drawn.cotangent.dtype).eps
     inputs = [x + x * eps * rng.choice([-1, 1], x.shape).astype(x.dtype) for x in drawn.inputs]
     return drawn._replace(inputs=inputs)
@@ -39,7 +39,7 @@ def perturbed(drawn: Drawn, rng: np.random.Generator) -> Drawn:
 @settings(max_examples=settings.default.max_examples // 10)
 @given(data=st.data())
 def test_an_operation_agrees_with_the_cpu(name: str, data: Any) -> None:
-    """Values, gradients and average gradients: within 32 times what rounding the inputs changes.
+    """Values and both gradients agree within 32 times the effect of rounding the inputs.
 
     That is the largest change of an element under four random perturbations of the inputs by an
     eps, and an eps of the largest element.
@@ -87,7 +87,7 @@ def test_average_gradients_are_complete(dtype: str, tolerance: float) -> None:
 
 @pytest.mark.parametrize("average", [False, True])
 def test_a_captured_model_trains_as_one_that_is_not(average: bool) -> None:
-    """Its kernels for dense layers give the same bits; products are cuBLAS's, the same for both."""
+    """Its kernels for dense layers give the same bits; cuBLAS computes the products of both."""
     losses = []
     for capture in (False, True):
         model, (images, labels) = network("float32"), batch("float32")
@@ -116,7 +116,7 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.filterwarnings("error")  # that no graph can have the step
 def test_steps_by_a_graph_train_as_others(name: str, convolutional: bool) -> None:
-    """Other only in the rounding of products and of Adam's corrections."""
+    """They differ only in the rounding of products and of Adam's corrections."""
     losses = []
     for captured in (False, True):
         model, (images, labels) = network("float32"), batch("float32")
@@ -153,7 +153,7 @@ def test_a_graph_leaves_wrong_labels_to_an_ordinary_step() -> None:
 
 
 def test_memory_does_not_grow() -> None:
-    """The pool holds as much after many steps as after the first; benchmarks/gpu.py takes more."""
+    """The pool holds as much after many steps as after the first; see also benchmarks/gpu.py."""
     import cupy
 
     model, (images, labels) = network("float32"), batch("float32")

@@ -196,8 +196,8 @@ LAYERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("stacked", [False, True])
 @pytest.mark.parametrize("kind", ["Encoder", "Decoder"])
 def test_transformer_layers(kind: str, stacked: bool, name: str, dtype: str) -> None:
-    # Of the stacks drawn from seed 0, one is so ill-conditioned that PyTorch's own gradients in
-    # single precision are half of what is allowed from those in double precision.
+    # With seed 0, one stack is so ill-conditioned that PyTorch's own gradients in single precision
+    # use half of the tolerance.
     rng = np.random.default_rng(1)
     options = SMALL | LAYERS[name]
     layers = [getattr(nn, f"Transformer{kind}Layer")(6, 2, **options)]
@@ -227,7 +227,7 @@ def test_transformer_layers(kind: str, stacked: bool, name: str, dtype: str) -> 
     grads = {name: p.grad for name, p in module.named_parameters()}
     pairs += [(grads[name], p.grad) for name, p in theirs.named_parameters()]
     compare(pairs, dtype)
-    # The hint alone does what the mask does.
+    # The hint alone has the effect of the mask.
     masks[0] = None
     again = module(*leaves, *masks, **{"is_causal" if kind == "Encoder" else "tgt_is_causal": True})
     np.testing.assert_array_equal(again.data, out.data)

@@ -252,10 +252,10 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def compare_windows(
     family: str, axes: int, inputs: tuple[Array, ...], options: dict[str, Any]
 ) -> None:
-    """Compare a family's function for `axes` axes with PyTorch's, the inputs in some layout.
+    """Compare the function for `axes` axes with PyTorch's, for inputs in some layout.
 
-    Sums of a few dozen products, in any order: 1e-12 of the largest element leaves a factor of a
-    hundred above what float64's eps explains, and 1e-5 above float32's.
+    These are sums of a few dozen products, in any order: 1e-12 of the largest element leaves a
+    factor of a hundred above float64's eps, and so does 1e-5 for float32.
     """
     tolerance = 1e-12 if inputs[0].dtype == np.float64 else 1e-5
     with warnings.catch_warnings():
@@ -289,7 +289,7 @@ def test_transposed_convolution(dtype: Any, data: Any, drawn: Any) -> None:
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make a tile some rows of these images, or some of the smaller images."""
+    """Let a tile hold some rows of these images, or some of the smaller images."""
     monkeypatch.setattr(planes, "_BUFFER_BYTES", 2**14)
     planes.layout.cache_clear()
     yield
@@ -422,7 +422,7 @@ def test_adaptive_avg_pool(dtype: Any, data: Any, drawn: Any) -> None:
 
 
 def test_max_pool_shares_overlapping_windows_exactly() -> None:
-    """Each window's leader changes where its lines cross; what it passes back accumulates."""
+    """The largest element of a window changes where lines cross; the shares accumulate."""
     start, end = np.array([[[0.0, 1.0, 0.0]]]), np.array([[[2.0, 0.0, 0.5]]])
     x = ag.tensor(start, requires_grad=True)
     (F.max_pool1d(x, 2, stride=1) * np.array([1.0, 10.0])).sum().average_backward({x: end - start})

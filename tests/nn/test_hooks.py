@@ -17,7 +17,7 @@ X, Z = RANDOM.standard_normal((2, 4, 3))
 
 
 def both(program: Callable[[Any, Any], list[Any]]) -> None:
-    """Compare what a program of hooks sees and returns in agrad and in PyTorch."""
+    """Compare what a program's hooks see and what it returns, in agrad and in PyTorch."""
     found, expected = program(ag, ag.tensor), program(torch, torch.tensor)
     assert len(found) == len(expected)
     for one, other in zip(found, expected):

@@ -1,4 +1,4 @@
-"""Initial values: their distributions, their seed, and what they refuse."""
+"""Initial values: distributions, seeds and refusals."""
 
 import math
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def empty(*shape: int, dtype: Any = np.float64) -> nn.Parameter:
 
 
 def assert_distributed(values: Any, cdf: Callable[[float], float]) -> None:
-    """Kolmogorov and Smirnov's test; by chance it fails for one seed in 1000 (and ours is fixed).
+    """Run the Kolmogorov-Smirnov test; it fails for one seed in 1000, but the seed is fixed.
 
     With 100,000 values, a scale that is 3 % off fails.
     """

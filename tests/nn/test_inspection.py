@@ -1,4 +1,4 @@
-"""What a person sees of a model: hooks, the printed tree, the summary, tables in notebooks."""
+"""Inspection of models: hooks, the printed tree, the summary, tables in notebooks."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Layers and losses: their values and gradients against PyTorch's, their seed, what they refuse."""
+"""Layers and losses: values and gradients against PyTorch's, seeds and refusals."""
 
 import math
 import warnings
@@ -23,9 +23,9 @@ from agrad import nn, optim
 from agrad.random import seed
 from agrad.serialization import load, save
 
-# What PyTorch's text says that agrad's modules have no counterpart for.
+# Options in PyTorch's repr that agrad's modules do not have.
 FOREIGN_TEXT = [", inplace=False", ", threshold=20.0"]
-# PyTorch's texts leave out options of these, or add modules that agrad's do not have.
+# PyTorch's repr leaves out options of these, or adds modules that agrad's do not have.
 OWN_TEXT = {
     *("CosineSimilarity", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d", "MultiheadAttention"),
     *("PairwiseDistance", "TransformerDecoder", "TransformerEncoder", "TransformerEncoderLayer"),
@@ -64,8 +64,8 @@ def test_layers_are_pytorchs(text: str, dtype: str) -> None:
     known_y.backward(torch.from_numpy(cotangent))
 
     # Sums of a dozen terms of size 1 in another order, and a few ulps of exp and tanh: 1e-12 leaves
-    # a factor of some hundred above what float64's eps of 2e-16 explains, and 1e-5 for float32's
-    # 1e-7. Terms cancel, so that differences count relative to the largest element.
+    # a factor of a few hundred above float64's eps of 2e-16, and 1e-5 above float32's 1e-7. Terms
+    # cancel, so differences are relative to the largest element.
     tolerance = 1e-12 if dtype == "float64" else 1e-5
     if any(name in text for name in ("RNN", "GRU", "LSTM", "Transformer")):
         tolerance *= 10  # a dozen steps or layers in a row, whose errors add up
@@ -135,7 +135,7 @@ def test_layers_take_arrays_as_they_take_tensors(text: str) -> None:
 
 
 def test_linear_starts_as_pytorchs() -> None:
-    # Each is U(±1/√fan_in): the largest of 20,000 and of 200 draws is near the bound of 0.1.
+    # Both are U(±1/√fan_in): the largest of 20,000 and of 200 draws is near the bound of 0.1.
     seed(0)
     module = nn.Linear(100, 200)
     assert module.weight.shape == (200, 100)
@@ -189,7 +189,7 @@ def test_without_running_statistics_the_batch_s_own_serve_in_both_modes(training
 
 
 def test_average_gradient_trains_convolutions_with_batch_norm_and_dropout() -> None:
-    """Replays keep masks and statistics: the loss at the end of each update is the one foretold."""
+    """Replays keep masks and statistics: the loss at the end of each update is as predicted."""
     seed(0)
     model = nn.Sequential(
         *(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),

@@ -1,4 +1,4 @@
-"""Losses beside PyTorch's: values, gradients, averages, captures, limits and wrong input."""
+"""Losses against PyTorch's: values, gradients, averages, captures, limits and wrong input."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ T = torch.nn.functional
 
 
 class Loss(NamedTuple):
-    """A loss: its name in `functional`, its module's, its arguments from a generator, options."""
+    """A loss: its names in `functional` and as a module, its drawn arguments, and its options."""
 
     name: str
     module: str
@@ -59,7 +59,7 @@ LOSSES = [
     Loss(
         "poisson_nll_loss",
         "PoissonNLLLoss",
-        # Of a target of 0 PyTorch's gradient is NaN.
+        # PyTorch's gradient is NaN for a target of 0.
         lambda r: [share(r), np.maximum(r.poisson(2.0, (4, 3)), 1.0)],
         {"log_input": False, "full": True},
     ),
@@ -168,7 +168,7 @@ def test_batchmean_is_the_divergence() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_average_of_huber_for_close_ends(dtype: Any) -> None:
-    """The mean of the clipped difference, to a few ulps however close the ends are."""
+    """It is the mean of the clipped difference, to a few ulps however close the ends are."""
     x = np.array([-3.0, -0.7, 0.1, 0.7, 2.0, -1.0], dtype)
     steps = [(x * 4 * np.finfo(dtype).eps).astype(dtype), np.array([5, 0.1, 0, -2, 1e-3, 2], dtype)]
     for step in steps:
@@ -231,7 +231,7 @@ def test_distances_and_similarities_are_pytorchs(p: float) -> None:
     blank=st.sampled_from([0, 2]),
 )
 def test_ctc_is_pytorchs(seed: int, dtype: Any, reduction: str, joined: bool, blank: int) -> None:
-    """Behind a log_softmax to 1e-4 in float32 and 1e-10 in float64; complete to 1e-10."""
+    """After a log_softmax, to 1e-4 in float32 and 1e-10 in float64; complete to 1e-10."""
     rng = np.random.default_rng(seed)
     times, count, most = rng.integers(1, 9), rng.integers(1, 4), rng.integers(1, 4)
     x = rng.normal(size=(times, count, 4)).astype(dtype)

@@ -1,4 +1,4 @@
-"""Modules and lists of modules: what they own, list, save and refuse."""
+"""Modules and lists of modules: ownership, listings, states and refusals."""
 
 import copy
 import gc
@@ -21,8 +21,8 @@ from agrad.train import capture_step
 # -- random models ---------------------------------------------------------------------------------
 
 Spec = list[dict[str, tuple[str, Any]]]
-"""A module for each entry: its attributes by name. A child is one of the entries before it, and a
-parameter one of a few, so both come to be shared. The last module is the whole model."""
+"""A module for each entry: its attributes by name. Children are earlier entries, and parameters
+come from a small pool, so that both can be shared. The last module is the whole model."""
 
 ATTRIBUTES = st.sampled_from("abcde")
 

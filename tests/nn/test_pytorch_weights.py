@@ -1,4 +1,4 @@
-"""Weights go to and come from PyTorch by name, in safetensors files: every layer that both have."""
+"""Exchange of weights with PyTorch by name, in safetensors files, for every common layer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -69,7 +69,7 @@ def require_equal(ours: Any, theirs: Any, inputs: tuple[Any, ...]) -> None:
     with ag.no_grad(), torch.no_grad():
         found = first(ours(*inputs)).data
         known = first(theirs(*map(torch.from_numpy, inputs))).numpy()
-    # Relative to the largest element, as terms cancel; a factor of a hundred above float32's eps.
+    # Relative to the largest element, because terms cancel: a hundred times float32's eps.
     np.testing.assert_allclose(found, known, rtol=0, atol=1e-5 * np.abs(known).max())
 
 
@@ -95,7 +95,7 @@ def exchange(build: Callable[[Any], Any], inputs: tuple[Any, ...], folder: Path)
     require_equal(other, theirs, inputs)
 
 
-# PyTorch warns that even kernels cost it a copy.
+# PyTorch warns that even kernels need a copy.
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("text", IN_PYTORCH)
 def test_layers_exchange_weights(text: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Recurrent layers: against PyTorch's, and their averages."""
+"""Recurrent layers against PyTorch's, and their averages."""
 
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ def compare(pairs: list[tuple[Any, Any]], tolerance: float) -> None:
     for array, known in pairs:
         expected = known.detach().numpy()
         assert (array.shape, array.dtype) == (expected.shape, expected.dtype)
-        # Terms of size one may cancel to less, but not their rounding.
+        # Terms of size one may cancel, but their rounding errors do not.
         atol = tolerance * np.abs(expected).max(initial=0.01)
         np.testing.assert_allclose(array, expected, rtol=0, atol=atol)
 
@@ -162,7 +162,7 @@ def test_a_layer_starts_and_reads_as_pytorchs(kind: str) -> None:
 
 
 def composed(module: Any, x: Any, kind: str) -> Any:
-    """Return the output by operations on one step after the other."""
+    """Return the output, computed by operations step by step."""
     size = module.hidden_size
     h = c = ag.tensor(np.zeros((x.shape[1], size)))
     outs = []

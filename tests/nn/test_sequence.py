@@ -1,4 +1,4 @@
-"""Embedding and global pooling: as in PyTorch, and past neither mask nor padding."""
+"""Embedding and global pooling against PyTorch's, with masks and padding."""
 
 from typing import Any
 
@@ -62,7 +62,7 @@ def test_the_sums_of_a_repeated_row_are_the_same_in_every_run() -> None:
     assert grads[0].tobytes() == grads[1].tobytes() == grads[2].tobytes()
     exact = np.zeros((3, 8))
     np.add.at(exact, ids, cotangent)
-    # Random walks of 4,000 steps of size 1 round by about the root of that each.
+    # In random walks of 4,000 steps of size 1, each step rounds a number of about √4000.
     np.testing.assert_allclose(grads[0], exact, rtol=0, atol=4000 * np.finfo(np.float32).eps)
 
 

@@ -1,4 +1,4 @@
-"""Comparisons in a graph: an average pass finds their outcomes unchanged, or raises."""
+"""Comparisons in a graph: an average pass raises unless their outcomes stay the same."""
 
 import warnings
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Divided differences that are a few calls of NumPy, against mpmath, and their limits."""
+"""Divided differences computed by a few calls of NumPy, against mpmath, and their limits."""
 
 import math
 from collections.abc import Callable
@@ -52,9 +52,9 @@ def test_every_formula_is_tested() -> None:
 @pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_within_ulps_of_the_exact_quotient(name: str, dtype: Any) -> None:
-    """To 1 ulp in float32, and 4 in float64; the rounding of √2 x makes more of erf's tails.
+    """To 1 ulp in float32 and 4 in float64; more in erf's tails, because √2 x is rounded.
 
-    The sine of the distance in tan's is that of a rounded one.
+    The formula for tan takes the sine of a rounded distance.
     """
     a, b = ends(name, dtype)
     found = Elementary(name).divided_difference(a, b)

@@ -1,4 +1,4 @@
-"""The forward and backward of every operation, at random inputs of every layout."""
+"""Forward and backward of every operation, at random inputs of every layout."""
 
 import importlib
 import inspect
@@ -34,7 +34,7 @@ from agrad.testing.strategies import (
 )
 
 WITHOUT_AVERAGE = {matrix.Eigh, matrix.SingularValues}
-"""Tested in test_functions: cases have averages."""
+"""Operations without averages, which test_functions covers."""
 
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
 few = settings(max_examples=10)
@@ -107,7 +107,7 @@ def test_backward_agrees_with_central_differences(name: str, data: Any, seed: in
     def laid_out(*tensors: ag.Tensor) -> ag.Tensor:
         return case(*with_layouts(tensors, drawn))
 
-    # Points are away from kinks, so that none may be left out.
+    # Points are away from kinks, so that no element may be left out.
     report = check_gradients(laid_out, *case.inputs, directions=1, tolerance=1e-8, seed=seed)
     assert not report.kinks
 
@@ -115,7 +115,7 @@ def test_backward_agrees_with_central_differences(name: str, data: Any, seed: in
 NOT_RECORDED: set[type[Operation]] = {
     *(ctc.PathLikelihood, matrix.Eigh, matrix.SingularValues),
 }
-"""The operations without higher derivatives, whose backward pass cannot be recorded."""
+"""The operations whose backward pass cannot be recorded, so that they lack higher derivatives."""
 
 
 @pytest.mark.parametrize("operation", list(concrete_operations()), ids=lambda op: op.__qualname__)
@@ -157,7 +157,7 @@ def test_recorded_backward_is_backward_and_has_a_gradient(name: str, data: Any, 
     found = recorded_gradients(case, leaves, cotangent)
     for gradient, expected in zip(found, pull_back(case, case.inputs, cotangent), strict=True):
         assert (gradient.shape, gradient.dtype) == (expected.shape, expected.dtype)
-        # Recorded in other operations, it rounds elsewhere.
+        # The recorded backward pass consists of other operations, which round differently.
         atol = 1e-12 * np.abs(expected).max(initial=1.0)
         np.testing.assert_allclose(gradient.data, expected, rtol=1e-11, atol=atol)
 
@@ -190,7 +190,7 @@ def test_recorded_backward_has_complete_averages_and_a_recorded_backward(
     total = ag.stack([(g * rng.normal(size=g.shape)).sum() for g in gradients]).sum()
     updates = {cotangent: rng.normal(size=out.shape)}
     for leaf, domain in zip(leaves, case.domains, strict=True):
-        # Not past the next element or kink, where a choice would change.
+        # The step stays short of the next element or kink, where a choice would change.
         step = 0.004 * rng.choice([-1.0, 1.0], leaf.shape)
         updates[leaf] = domain.step(leaf.data, step) - leaf.data
     slopes = ag.grad(total, list(updates), create_graph=True, allow_unused=True)
@@ -219,11 +219,11 @@ def test_gradients_of_models(model: Model, seed: int) -> None:
 @few
 @given(data=st.data(), seed=seeds)
 def test_float32_agrees_with_float64(name: str, data: Any, seed: int) -> None:
-    """Values and gradients agree within 32 times what rounding the inputs alone may change.
+    """Values and gradients agree within 32 times the effect of rounding the inputs.
 
-    What rounding may change is measured: the largest change of an element, in float64, under four
-    random perturbations of the inputs and the cotangent by one eps of float32; and an eps of the
-    largest element, which the operation's own roundings may cost.
+    That effect is measured: it is the largest change of an element, in float64, under four random
+    perturbations of the inputs and the cotangent by one eps of float32. An eps of the largest
+    element is added for the operation's own rounding.
     """
     case = data.draw(operations(name))
     inputs = [array.astype(np.float32) for array in case.inputs]
@@ -379,8 +379,8 @@ def test_forward_agrees_with_numpy(name: str, data: Any, dtype: Any) -> None:
     expected = np.asarray(case.reference(*inputs, **case.options))
     result = evaluate(case, inputs, [data.draw(layouts) for _ in inputs])
     assert (result.shape, result.dtype) == (expected.shape, expected.dtype)
-    # The same sums in another order, or the same function by another formula: a few ulps of the
-    # largest element, or where terms cancel, of what their absolute values give.
+    # The sums have another order, or the function another formula: a few ulps of the largest
+    # element or, where terms cancel, of the result for their absolute values.
     terms = np.asarray(case.reference(*map(np.abs, inputs), **case.options))
     scale = np.abs(expected).max(initial=0) + np.abs(terms).max(initial=0)
     np.testing.assert_allclose(result, expected, rtol=0, atol=8 * np.finfo(dtype).eps * scale)

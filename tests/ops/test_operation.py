@@ -1,4 +1,4 @@
-"""What an operation requires of its inputs' values, and when the engine asks."""
+"""An operation's requirements on its inputs' values, and when the engine checks them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +13,7 @@ from agrad.ops.operation import Linear, Requirement
 
 
 class Checked(Linear):
-    """x, of which no element may be negative, and then none above a limit."""
+    """x; it requires that no element is negative, and then that none exceeds a limit."""
 
     def __init__(self, limit: float) -> None:
         self.limit = limit

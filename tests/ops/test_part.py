@@ -1,4 +1,4 @@
-"""The first rows of a batch see what the whole batch saw."""
+"""The first rows of a batch use the masks and statistics of the whole batch."""
 
 import numpy as np
 import pytest

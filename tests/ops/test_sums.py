@@ -1,4 +1,4 @@
-"""Sums over many rows: as accurate as sums in pairs, and NumPy's where there are few."""
+"""Sums over many rows are as accurate as pairwise sums; sums over few rows are NumPy's."""
 
 import math
 from collections.abc import Callable

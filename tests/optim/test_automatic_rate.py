@@ -1,4 +1,4 @@
-"""The automatic rate: its rule, its limits, and trainings that nobody watches."""
+"""The automatic rate: its rule, its limits, and whole trainings with it."""
 
 import math
 from itertools import pairwise
@@ -45,7 +45,7 @@ def test_the_rate_stays_within_its_limits(start, weight, steps):
 
 @given(st.floats(0, 1), st.sampled_from([0.79, 0.8]))
 def test_the_rate_moves_by_the_share(used, first):
-    """By 2.5 times as much until a share is below its target."""
+    """It moves 2.5 times as fast until a share is below its target."""
     rate = AutomaticRate(1e-2, 1e6)
     rate.after(1e-2, first, 1e-2, 1e6, 1)  # far away: no limit is near
     (lr,) = run(rate, 1e-2, [(used, 1.0, 0.0, 1)])
@@ -54,7 +54,7 @@ def test_the_rate_moves_by_the_share(used, first):
 
 
 def test_the_distance_limits_the_rate():
-    """0.3 / √2 after two updates of length 1 at a rate of 1, the first of which has gone 0.3."""
+    """To 0.3 / √2, after two updates of length 1 at a rate of 1, the first of which moved 0.3."""
     rate = AutomaticRate(1e-3, 0.0)
     assert rate.after(1e-3, 1.0, 1e-3, 0.0, 1) == 1e-3
     assert rate.after(0.5, 1.0, 0.5, 0.3, 1) == pytest.approx(0.3 / math.sqrt(2), rel=1e-12)
@@ -98,7 +98,7 @@ def test_refuses_a_state_and_changes_nothing(change, message):
 
 
 def test_the_optimizer_gives_the_rate_what_it_measures():
-    """Lengths over all coordinates: of the proposal, and of the way from the start."""
+    """It passes lengths over all coordinates: of the proposal, and of the way from the start."""
     theta, phi = (ag.tensor(v, requires_grad=True) for v in (np.ones((2, 2)), np.ones(2)))
     optimizer = optim.AverageGradient(optim.SGD([theta, phi], lr=1e-3), lr="auto", every=1)
     rate, lr = AutomaticRate(1e-3, 1.0), 1e-3
@@ -147,7 +147,7 @@ def problem(name, seed):
     [("clean labels", 1), ("clean labels", 64), ("noisy labels", 1), ("noisy regression", 1)],
 )
 def test_a_training_to_the_end_does_not_unlearn(name, batch_size):
-    """Until the loss is near 0, with noise that no step can fit, and with batches of one."""
+    """Train until the loss is near 0, with noise that no step can fit, and with batches of one."""
     x, y, model, loss_function = problem(name, seed=0)
     optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=1e-4), lr="auto")
     batches = Batches(x, y, batch_size=batch_size, seed=0)

@@ -1,4 +1,4 @@
-"""AverageGradient: its line search, its options, and what it does where the loss ends."""
+"""AverageGradient: its line search, its options, and its handling of infinite losses."""
 
 import itertools
 import math
@@ -40,7 +40,7 @@ each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lamb
 
 
 class Net:
-    """A small tanh network with a regression loss, another batch each step."""
+    """A small tanh network with a regression loss and a new batch in each step."""
 
     def __init__(self, dtype=np.float64):
         rng = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def scalar(value, dtype=np.float64):
 
 
 def magnitudes(dtype):
-    """Zeros, and numbers of both signs over most of the exponents."""
+    """Draw zeros, and numbers of both signs over most exponents."""
     largest = 2.0**40 if dtype == np.float32 else 2.0**300
     numbers = st.floats(-largest, largest, width=32 if dtype == np.float32 else 64)
     return numbers.map(lambda v: v if abs(v) > 1 / largest else 0.0)
@@ -92,13 +92,13 @@ def problems(draw):
     g, own, average, delta = (
         draw(hnp.arrays(dtype, shape, elements=magnitudes(dtype))) for _ in range(4)
     )
-    # Without a probe, the loss that is measured is the loss itself.
+    # Without a probe, the measured loss is the loss itself.
     own = g if draw(st.booleans()) else own
     return g, own, average, delta
 
 
 def minimum_on_grid(slope, curvature):
-    """The least t·slope + t²·curvature over a fine grid of [0, 1], exactly."""
+    """Return the exact minimum of t·slope + t²·curvature over a fine grid of [0, 1]."""
     points = [Fraction(k, 64) for k in range(65)]
     return min(t * slope + t * t * curvature for t in points)
 
@@ -209,7 +209,7 @@ def test_each_coordinate_of_a_quadratic_lands_on_its_minimum(dtype):
     theta = ag.tensor(np.array([1.0, -2.0, 3.0, -4.0], dtype), requires_grad=True)
     optimizer = optim.AverageGradient(optim.SGD([theta], lr=0.5))
     optimizer.step((theta * theta * h).sum() * 0.5)
-    # lr·h < 1 falls short of the minimum and goes the whole way; the others would overshoot.
+    # A step with lr·h < 1 falls short of the minimum and is made whole; the others would overshoot.
     expected = np.array([1.0 - 0.05, -1.0, 0.0, 0.0])
     np.testing.assert_allclose(theta.data, expected, atol=8 * np.finfo(dtype).eps)
 
@@ -349,7 +349,7 @@ def test_only_a_verified_step_is_safe(loss, start, base, granularity, ends):
 @each_dtype
 @pytest.mark.parametrize("smoothing", [0.0, 0.5, 0.9])
 def test_the_curvature_is_a_least_squares_fit(smoothing, dtype):
-    """Of ĝ - p = sΔ, in which each further step halves (or the like) the weight of the others."""
+    """It fits ĝ - p = sΔ; each step multiplies the weight of earlier ones by `smoothing`."""
     rng = np.random.default_rng(0)
     size, steps = 5, 8
     curvature, weight = np.zeros((2, size), dtype)
@@ -372,7 +372,7 @@ def test_the_curvature_is_a_least_squares_fit(smoothing, dtype):
 
 
 def test_steps_without_information_leave_the_curvature():
-    """No slope at all, no update, or an average that is not finite."""
+    """Such steps have no slope, no update, or an average that is not finite."""
     p, delta = np.array([0.0, 1.0, 1.0, 1.0]), np.array([2.0, 0.0, 2.0, 2.0])
     average = np.array([0.0, 3.0, np.nan, np.inf])
     curvature, weight = np.full(4, 0.5), np.full(4, 8.0)
@@ -387,7 +387,7 @@ def test_steps_without_information_leave_the_curvature():
 
 def test_memory_used_only_for_measuring_is_released():
     def kept(every):
-        """The memory allocated after a measured step, in units of the parameters."""
+        """Return the memory allocated after a measured step, in units of the parameters."""
         tracemalloc.start()
         try:
             model = nn.Linear(300, 300)
@@ -406,7 +406,7 @@ def test_memory_used_only_for_measuring_is_released():
 
 
 def test_a_parabola_is_measured_once():
-    """Its curvature does not change, so that the steps between measurements find its vertex too."""
+    """Its curvature is constant, so the steps between measurements find its vertex too."""
     theta = scalar([3.0, -2.0])
     optimizer = optim.AverageGradient(optim.SGD([theta], lr=20.0), every=100, smoothing=0.5)
     for start in ([3.0, -2.0], [1.0, 5.0], [-4.0, 0.5]):
@@ -429,7 +429,7 @@ def test_a_curvature_that_is_not_finite_is_not_kept():
 
 
 def by_definition(net, base, steps, granularity="element", every=1, smoothing=0.0):
-    """The optimizer as its docstring has it, without its kernels."""
+    """Run the optimizer as its docstring defines it, without its kernels."""
     curvatures, weights = dict.fromkeys(net.params, 0.0), dict.fromkeys(net.params, 0.0)
     for step in range(steps):
         base.zero_grad()
@@ -523,8 +523,8 @@ def test_granularities_agree_on_a_single_number():
             optimizer.zero_grad()
             optimizer.step(np.tanh(theta) * theta)
         ends.append(theta.item())
-    # Single elements are searched by the sign of the update, groups by products with it; and of
-    # the curvature times the update, the sum with the slope keeps fewer digits.
+    # The search of elements uses the sign of the update, that of groups products with it. Also, the
+    # slope plus the curvature times the update keeps fewer digits.
     np.testing.assert_allclose(ends, ends[0], rtol=128 * np.finfo(np.float64).eps)
 
 
@@ -560,7 +560,7 @@ def test_the_fraction_is_the_share_of_the_promised_fall_that_was_used(granularit
     net.train(optimizer, 1, start=3)
 
     def promised(moved):
-        """How far the loss would fall by the slopes of the groups in which it falls."""
+        """Return by how much the loss would fall, by the slopes of the groups in which it falls."""
         slopes = [p.grad * (q.data - b) for p, q, b in zip(net.params, moved.params, before)]
         if granularity == "row":
             slopes = [part.sum(axis=tuple(range(1, part.ndim))) for part in slopes]
@@ -586,7 +586,7 @@ def test_the_rate_warms_itself_up(base, every):
         )
         losses = net.train(optimizer, 600)
         assert (5e-3 if every == 1 else 1e-3) < optimizer.lr < 10
-        # Measured once in four steps, a rate climbs a fourth as fast.
+        # A rate that is measured every fourth step climbs a fourth as fast.
         assert np.mean(losses[-50:]) < at_its_best_rate or start == 1e-6 or every > 1
         assert np.mean(losses[-50:]) < 0.1 * losses[0]
 
@@ -789,7 +789,7 @@ def test_resumes_bit_for_bit_from_a_saved_state(make_base, dtype, options, tmp_p
 
 @each_granularity
 def test_resumes_where_parameters_of_one_count_have_a_curvature_and_have_none(granularity):
-    """They have made as many steps, but only one of them in the step that measured."""
+    """Both have made the same number of steps, but only one of them took the step that measured."""
 
     def problem():
         first, second = scalar([1.0, 2.0]), scalar([1.0, 2.0])
@@ -861,7 +861,7 @@ def test_a_linear_loss_goes_the_whole_way_in_any_number_of_parts(count, by_hand,
 
 
 def parts_of(net, step):
-    """Three losses whose sum is a batch's, the last two with their first layer in common."""
+    """Return three losses that sum to a batch's; the last two share their first layer."""
     w1, b1, w2, b2, w3, b3 = net.params
     rng = np.random.default_rng([2, step])
     parts = []
@@ -985,7 +985,7 @@ def test_a_probe_of_the_whole_batch_changes_nothing(make_base, granularity, give
 
 @given(hnp.arrays(np.float64, (2, 3), elements=st.floats(-4, 4, width=16)))
 def test_the_slope_is_the_batch_s_and_the_curvature_the_probe_s(coefficients):
-    """On a quadratic with separate coordinates, t minimizes p + q with p and q from two losses."""
+    """On a separable quadratic, t minimizes the sum of slope and curvature terms of two losses."""
     slopes, curvatures = coefficients[0], np.abs(coefficients[1])
     theta = scalar(np.zeros(3))
     optimizer = optim.AverageGradient(optim.SGD([theta], lr=1.0), verify=False)
@@ -1019,7 +1019,7 @@ def test_the_share_used_is_that_of_what_the_probe_promises(granularity, coeffici
 
 
 def test_only_the_rows_of_a_probe_are_swept():
-    """The whole batch's graph is freed by its own sweep, before anything is measured."""
+    """The sweep of the whole batch frees its graph before anything is measured."""
     net = Net()
     optimizer = optim.AverageGradient(optim.SGD(net.params, lr=0.1))
     loss, probe = net.loss(0), net.loss(1)
@@ -1044,7 +1044,7 @@ def test_only_the_rows_of_a_probe_are_swept():
 
 
 def layer_losses(rng, dtype, rows):
-    """A random dense network's losses on `rows` examples and on the first of them."""
+    """Return a random dense network's losses on `rows` examples and on the first of them."""
     sizes = [3, *rng.integers(1, 6, rng.integers(1, 4)), 2]
     params = [
         ag.tensor(rng.normal(size=shape).astype(dtype), requires_grad=True)
@@ -1116,7 +1116,7 @@ def test_decoupled_decay_comes_first_and_is_not_verified(make_base, seed, rate):
 
 
 def rising(lr, **options):
-    """A step on x² - x + 16x²(1-x)² from 0, which raises the loss from 0 to 0.75 at its end."""
+    """A step on x² - x + 16x²(1-x)² from 0 to where the loss has risen from 0 to 0.75."""
     x = scalar(0.0)
     optimizer = optim.AverageGradient(optim.SGD([x], lr=lr), granularity="model", **options)
     optimizer.step(x * x - x + 16 * (x * (1 - x)) ** 2)
@@ -1135,7 +1135,7 @@ def test_a_step_that_raises_the_loss_is_cut():
 
 
 def test_a_step_that_no_cut_saves_changes_nothing():
-    """Every step that lowers the batch's loss raises that of the probe."""
+    """Each step that lowers the batch's loss raises the probe's."""
     x = scalar(1.0)
     optimizer = optim.AverageGradient(optim.SGD([x], lr=1.0))
     optimizer.step(x * 1.0, x * -1.0)
@@ -1160,7 +1160,7 @@ MOVED_BY_OTHERS = {
 @pytest.mark.parametrize("options", [{}, {"every": 2}], ids=str)
 @pytest.mark.parametrize("make_base", MOVED_BY_OTHERS.values(), ids=list(MOVED_BY_OTHERS))
 def test_coordinates_without_effect_on_the_loss_follow_the_rule(make_base, options, granularity):
-    """Momentum and decay go on where the gradient is 0."""
+    """Momentum and decay continue where the gradient is 0."""
     ends = []
     for averaged in False, True:
         own, dead = scalar([[1.0, 2.0]]), scalar([[0.5, -0.25]])
@@ -1283,7 +1283,7 @@ def test_a_proposal_with_nan_is_not_made(granularity):
 
 @each_granularity
 def test_warns_of_an_average_gradient_that_is_not_finite(granularity):
-    """The end of sqrt's operand is outside its domain, and `where` hides it from the loss."""
+    """The operand of sqrt ends outside its domain, and `where` hides that from the loss."""
     theta, other = scalar([5.0, 1.0]), scalar([3.0])
     optimizer = optim.AverageGradient(optim.SGD([theta, other], lr=1.0), granularity=granularity)
     hidden = ag.where(np.array([True, False]), np.sqrt(theta), 0.0)

@@ -1,4 +1,4 @@
-"""Averaged weights: by their definition, put back, saved and resumed."""
+"""Averaged weights: their definition, restoration of the weights, states and resumption."""
 
 import numpy as np
 import pytest
@@ -91,7 +91,7 @@ def test_ema_refuses():
 
 
 def normalizing(momentum=0.5):
-    """A network with running statistics, and a function that makes a step in training."""
+    """Return a network with running statistics, and a function that makes a training step."""
     ag.seed(0)
     model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, momentum=momentum))
     optimizer = optim.SGD(model.parameters(), lr=0.1)

@@ -1,4 +1,4 @@
-"""Parameter groups, against PyTorch, against optimizers of their own, and against no groups."""
+"""Parameter groups, compared with PyTorch, with separate optimizers, and with no groups."""
 
 import copy
 import inspect
@@ -45,7 +45,7 @@ def assert_equal(ours, theirs):
 @each_dtype
 @each_rule
 def test_gives_pytorchs_numbers(rule, options, own, dtype, monkeypatch):
-    """While rates, options and the groups themselves change."""
+    """Rates, options and the groups themselves change meanwhile."""
     muon = rule is optim.Muon
     shapes = [(5, 7), (7, 3), (3, 4), (2, 2)] if muon else SHAPES
     options = {name: value for name, value in options.items() if name != "rmsprop"}
@@ -97,7 +97,7 @@ def partitions(draw):
 
 
 def trained(make, partition, own=None):
-    """Train four leaves in groups; return them in their order."""
+    """Train four leaves in groups, and return them in their original order."""
     params = leaves(np.float32)
     options = own or {}
     optimizer = make(

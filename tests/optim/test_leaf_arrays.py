@@ -1,4 +1,4 @@
-"""Arrays kept for leaves, whatever the layout of these."""
+"""Arrays kept for leaves, in any layout of the leaves."""
 
 import copy
 import pickle

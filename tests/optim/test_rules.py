@@ -1,4 +1,4 @@
-"""Base rules, against their definitions and PyTorch."""
+"""Base rules against their definitions and PyTorch."""
 
 import inspect
 import math
@@ -17,9 +17,9 @@ from agrad import optim
 from agrad.errors import NonFiniteError
 from agrad.optim.muon import orthogonalize
 
-# float64: each of 100 steps rounds a few times, and a step of 1e-2 of the weights carries an error
-# on almost unchanged. float32: the same in its eps of 6e-8, where rules that divide by √v of a
-# gradient near zero enlarge a relative error of the gradient to one of the step.
+# float64: each of 100 steps rounds a few times, and a step of 1e-2 of the weights hardly changes an
+# earlier error. float32: the same with its eps of 6e-8; rules that divide by √v of a gradient near
+# zero turn a relative error of the gradient into one of the step.
 TOLERANCE = {np.float64: 5e-14, np.float32: 1e-5}
 
 RULES = [
@@ -84,7 +84,7 @@ def assert_close(actual, expected, dtype):
 
 
 def unopposed(direction, g, cautious):
-    """A direction whose negative is the step, without what goes up the slope g."""
+    """Return a direction, the negative step, without the elements that go up the slope g."""
     return np.where(direction * g < 0, 0, direction) if cautious else direction
 
 
@@ -181,7 +181,7 @@ def test_follows_the_published_rule(rule, options, dtype):
 @each_of(RULES)
 def test_gives_pytorchs_numbers(rule, options, dtype, monkeypatch):
     shapes = [shape for shape in SHAPES if len(shape) == 2] if rule is optim.Muon else SHAPES
-    # PyTorch orthogonalizes in bfloat16, whatever the parameters are.
+    # PyTorch orthogonalizes in bfloat16, whatever the dtype of the parameters.
     monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     theirs = [torch.tensor(start, requires_grad=True) for start in starts(dtype, shapes)]
     optimizer = getattr(torch.optim, rule.__name__)(theirs, lr=0.01, **options)
@@ -217,7 +217,7 @@ gradients = hnp.arrays(
 @settings(max_examples=15)
 @given(grads=st.lists(gradients, min_size=2, max_size=5))
 def test_a_cautious_step_never_goes_up_the_slope(rule, options, grads):
-    """Otherwise it is the step that is not cautious, to the bit, as are the states."""
+    """The other elements, and the states, equal those without `cautious` bit for bit."""
     cautious, plain = (
         rule(
             [ag.tensor(np.ones((3, 4), np.float32), requires_grad=True)],
@@ -247,7 +247,7 @@ def test_decoupled_decay_is_not_cautious():
 
 @dataclass(frozen=True)
 class Masked(optim.Rule):
-    """Another rule, without what goes up the slope."""
+    """Another rule, without the elements of its step that go up the slope."""
 
     rule: optim.Rule
 
@@ -329,7 +329,7 @@ def assert_same_state(found, expected):
 @each_rule
 @pytest.mark.parametrize("order", [list, reversed, sorted], ids=["saved", "reversed", "sorted"])
 def test_each_of_many_parameters_gets_its_own_state_back(rule, options, order):
-    """Parameter 10 comes after parameter 2, whatever order a file has them in."""
+    """Parameter 10 comes after parameter 2, in whatever order a file stores them."""
     shapes = [(2, 2)] * 12
     optimizer = rule(leaves(shapes=shapes), lr=0.02, **options)
     run(optimizer, steps=4)  # some make more of them than others

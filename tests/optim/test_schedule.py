@@ -9,12 +9,12 @@ from agrad import optim
 
 
 def fixed_momentum(library):
-    """PyTorch's cycle also changes the momentum unless told not to; it fails after its end."""
+    """Return options that keep PyTorch's cycle from changing the momentum, too."""
     return {} if library is optim else {"cycle_momentum": False}
 
 
 def schedules(library, optimizer):
-    """Every schedule, made from one library's classes with its arguments."""
+    """Return every schedule, made from one library's classes with its arguments."""
     return {
         "step": lambda: library.StepLR(optimizer, 3, 0.5),
         "step default": lambda: library.StepLR(optimizer, step_size=10),
@@ -53,7 +53,7 @@ def test_schedules_give_pytorchs_numbers(name):
     their_schedule = schedules(torch.optim.lr_scheduler, theirs)[name]()
     our_schedule = schedules(optim, ours)[name]()
     for _ in range(getattr(our_schedule, "total_steps", 30)):
-        # PyTorch multiplies from step to step and rounds each time.
+        # PyTorch multiplies from step to step, and rounds each time.
         assert ours.rate == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12, abs=1e-15)
         our_schedule.step()
         if their_schedule.last_epoch + 1 < getattr(their_schedule, "total_steps", 31):

@@ -1,4 +1,4 @@
-"""The check of pages in a browser: what it calls a fault, and what the browser tells it."""
+"""The check of pages in a browser: the faults that it reports, and what the browser finds."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pages of the documentation: their examples, each page one session, and what they list."""
+"""The pages of the documentation: their examples, one session per page, their links and lists."""
 
 import doctest
 import re
@@ -29,7 +29,7 @@ def test_linked_files_exist(name: str) -> None:
 
 
 def test_every_divided_difference_is_in_the_reference() -> None:
-    # Listed by hand, as Sphinx takes none of these objects for a function.
+    # The page lists them by hand, since Sphinx does not recognize these objects as functions.
     listed = re.findall(r"autofunction:: (\w+)", PAGES["reference/divided_difference.md"])
     families = (name for family in (gelu, logistic, piecewise) for name in family.__all__)
     activations = [name for name in families if name.endswith("_divided_difference")]
@@ -37,7 +37,7 @@ def test_every_divided_difference_is_in_the_reference() -> None:
 
 
 def test_every_theorem_has_links_to_its_code_and_its_tests() -> None:
-    """Within its section, or with the theorem after it: the links lead to source and to tests."""
+    """Its section, or that of the next theorem, links to the source and to tests."""
     found = 0
     for name, text in PAGES.items():
         for section in re.split(r"^## ", text, flags=re.MULTILINE):

@@ -133,7 +133,7 @@ def tiny() -> Any:
 
 
 def test_the_idea_takes_sixty_lines() -> None:
-    """Lines of code up to the printed example, without docstrings, comments and empty lines."""
+    """Lines of code up to the printed example, without docstrings, comments or blank lines."""
     source = (
         (ROOT / "examples" / "tiny.py").read_text(encoding="utf-8").partition("\nif __name__")[0]
     )

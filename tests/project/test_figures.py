@@ -1,4 +1,4 @@
-"""The figures of the documentation are those that their script makes."""
+"""The figures of the documentation agree with their script."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def test_every_figure_is_drawn_and_shown(drawn: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.svg")), ids=lambda path: path.stem)
 def test_the_files_are_what_the_script_draws(path: Path, drawn: dict[str, Any]) -> None:
-    """Up to two of 320 pixels: the digits of float32 depend on the processor."""
+    """Up to two of 320 pixels may differ: the last digits of float32 depend on the processor."""
     kept, made = path.read_text(encoding="utf-8"), drawn[path.stem]().svg()
     assert NUMBER.sub("", kept) == NUMBER.sub("", made)
     places = [[float(number) for number in NUMBER.findall(text)] for text in (kept, made)]
@@ -38,7 +38,7 @@ def test_the_files_are_what_the_script_draws(path: Path, drawn: dict[str, Any]) 
 
 
 def test_the_numbers_of_the_figures(drawn: dict[str, Any]) -> None:
-    """The points that an optimizer chose lie where the page says."""
+    """The points that an optimizer reaches are where the page says."""
     make = runpy.run_path(str(FOLDER / "make.py"))
     losses = {}
     hessian = np.array([[1.0, 0.93], [0.93, 2.2]])

@@ -1,4 +1,4 @@
-"""The names that users see, as the README and PyTorch's habits have them."""
+"""The public names, as the README and PyTorch's conventions have them."""
 
 import subprocess
 import sys

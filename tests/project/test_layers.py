@@ -8,8 +8,8 @@ from functools import cache
 import pytest
 from source_tree import MODULES, ROOT
 
-# From the bottom of the architecture to its top: each imports only what stands before it. The empty
-# name is the package itself, agrad/__init__.py, which gathers the names that users see.
+# From the bottom of the architecture to its top: each layer imports only earlier ones. The empty
+# name is the package itself, agrad/__init__.py, which collects the public names.
 LAYERS = [
     *("errors", "kernels", "random", "gpu.cuda", "gpu.deferred", "backend", "ops", "core"),
     *("functions", "linalg", "tracing", "nn", "attribution", "distributed", "optim"),
@@ -28,7 +28,7 @@ def layer(module: str) -> str:
 
 @cache
 def imported_modules(module: str) -> list[str]:
-    """Return the modules of agrad that `module` imports anywhere, for annotations alone too."""
+    """Return the modules of agrad that `module` imports, even if only for annotations."""
     file, found = MODULES[module], list[str]()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -80,13 +80,13 @@ def test_contributing_lists_the_layers_in_order() -> None:
     assert names == [name or "agrad" for name in LAYERS]
 
 
-# They apply the rules, and ask or put off what the rules are given.
+# These apply the rules, and compute or defer the rules' numbers.
 APPLYING_RULES = {f"agrad.optim.{name}" for name in ("optimizer", "average_gradient", "clip")}
 MATHEMATICS = ("agrad.ops", "agrad.functions", "agrad.nn", "agrad.optim")
 
 
 def test_no_operation_layer_or_rule_defers() -> None:
-    """Operations state what they require; the engine asks at once or puts it off."""
+    """Operations state their requirements; the engine checks them at once or defers the check."""
     modules = [name for name in MODULES if name.startswith(MATHEMATICS)]
     deferring = {name for name in modules if "agrad.gpu.deferred" in imported_modules(name)}
     assert deferring <= APPLYING_RULES

@@ -1,4 +1,4 @@
-"""What modules may see of one another."""
+"""What modules may use of one another."""
 
 import ast
 import importlib.util
@@ -8,7 +8,7 @@ from functools import cache
 from source_tree import MODULES
 
 OWN = {"self", "cls", "super()"}
-LIBRARY = "cupy._core"  # only there does CuPy say whether it computes in TF32
+LIBRARY = "cupy._core"  # CuPy's only place that tells whether it computes in TF32
 
 
 NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}  # public, in spite of their names
@@ -25,7 +25,7 @@ def is_private(name: str) -> bool:
 
 
 def can_be_imported(name: str) -> bool:
-    """Whether a test may import it: `__main__` runs the command, and kernels take CuPy for good."""
+    """Whether a test may import it: `__main__` runs the command, and GPU kernels need CuPy."""
     return name != "agrad.__main__" and not name.startswith("agrad.kernels.gpu")
 
 

@@ -1,4 +1,4 @@
-"""No file's content is ever run or unpickled: nothing in the source tree could do it."""
+"""No file's content is ever run or unpickled: the source tree contains no means to do so."""
 
 import ast
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ FILES = [
     for path in sorted(folder.rglob("*.py"))
 ]
 UNPICKLING = {"cloudpickle", "copyreg", "dbm", "dill", "joblib", "marshal", "pickle", "shelve"}
-# Or would, in another version or with an old file.
+# Some of these unpickle only in another version or for an old file.
 PICKLES_BY_DEFAULT = {"np.load", "numpy.load", "torch.load", "cupy.load"}
 RUNNING = {"__import__", "compile", "eval", "exec", "execfile"}
 
 
 def dangers(tree: ast.AST) -> Iterator[str]:
-    """Yield what could turn bytes into code: imports, builtins and options of calls."""
+    """Yield everything that could turn bytes into code: imports, builtins and options of calls."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name.partition(".")[0] for alias in node.names]

@@ -1,4 +1,4 @@
-"""The notebooks run, print what their files hold, and lead to pages that exist."""
+"""The notebooks run, reproduce their stored outputs, and link to pages that exist."""
 
 import re
 from copy import deepcopy

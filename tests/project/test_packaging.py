@@ -32,7 +32,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout, so that nothing built before is found and nothing built is left."""
+    """A copy of the checkout, without earlier builds; builds do not touch the original."""
     unwanted = (".*", "__pycache__", "*.egg-info", "build", "dist")
     copy = tmp_path_factory.mktemp("source") / "checkout"
     return shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*unwanted))
@@ -47,7 +47,7 @@ def built(checkout: Path) -> Path:
 
 @pytest.fixture
 def python(tmp_path: Path) -> Path:
-    """The Python of a new environment that finds this one's packages after its own."""
+    """The Python of a new environment, which finds the packages of this one after its own."""
     venv.create(tmp_path / "venv", symlinks=os.name != "nt")
     base = {"base": tmp_path / "venv", "platbase": tmp_path / "venv"}
     packages = Path(sysconfig.get_path("purelib", "venv", base))
@@ -140,7 +140,7 @@ print(json.dumps([time.perf_counter() - start, sorted(sys.modules)]))
 
 
 def test_the_extra_docs_has_all_that_documented_modules_import() -> None:
-    """The documented build of the pages works after `pip install "agrad[docs]"` alone."""
+    """Building the pages as documented needs nothing but `pip install "agrad[docs]"`."""
     pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
     modules = sorted(set(re.findall(r"^\.\. automodule:: (\S+)", pages, re.MULTILINE)))
     assert "agrad.testing.strategies" in modules

@@ -1,4 +1,4 @@
-"""README's Python runs as it stands."""
+"""The README's Python code runs unchanged."""
 
 import re
 

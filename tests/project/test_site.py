@@ -1,4 +1,4 @@
-"""The check of a built site, on small sites with a fault each."""
+"""The check of a built site, on small sites with one fault each."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The claims on made-up results: their runs, findings and reports."""
+"""The claims, with made-up results: their runs, findings and reports."""
 
 import json
 import math
@@ -28,13 +28,13 @@ MACHINE = {"processor": "abacus", "cores": 2}
 
 
 def falling(to, after=1.0):
-    """A curve that falls from 2 to `to` in a share of its points, and stays there."""
+    """Return a curve that falls from 2 to `to` in a share of its points, and stays there."""
     fall = round(POINTS * after)
     return [2 + (to - 2) * min(1, (i + 1) / fall) for i in range(POINTS)]
 
 
 def training(job, after=1.0):
-    """A result whose loss is least at a rate of 1e-3."""
+    """Return a result whose loss is lowest at a rate of 1e-3."""
     loss = 0.5 + 0.1 * abs(math.log10(job.lr) + 3)
     return {
         "curve": falling(loss, after),
@@ -46,7 +46,7 @@ def training(job, after=1.0):
 
 
 def outcome(job):
-    """Made-up results: with the average gradient the loss falls four times as fast."""
+    """Return a made-up result: with the average gradient the loss falls four times as fast."""
     if isinstance(job, Experiment):
         return training(job, 0.25 if job.method.startswith("average") else 1.0)
     if isinstance(job, Race):
@@ -70,7 +70,7 @@ def outcome(job):
 
 
 def filled(names, quick=True, seeds=3, outcome=outcome):
-    """Return results with all jobs of claims done."""
+    """Return results that contain all jobs of the claims."""
     results = Results(Settings(tuple(names), quick, seeds))
     for name in names:
         design = design_of(CLAIMS[name], results.settings)
@@ -94,7 +94,7 @@ def one(method="adam", steps=range(-7, -4)):
 
 
 def tuned(design, best):
-    """Return the best rate, and all rates tried, if the loss is least at one rate."""
+    """Return the best rate and all rates tried, if the loss is lowest at the rate `best`."""
 
     def made_up(job):
         distance = abs(math.log10(job.lr) - math.log10(best))
@@ -193,7 +193,7 @@ def test_gains_by_hand():
         (falling(0.5, 0.25), falling(0.5)),  # a gain of 4
         (lost, falling(0.5)),  # of 0
         (falling(0.5), [2.2] * POINTS),  # the baseline is not better than a guess
-        (lost, lost),  # which tells nothing
+        (lost, lost),  # is left out
     ]
     for seed, curves in enumerate(pairs):
         for method, made in zip(design.methods, curves):

@@ -1,4 +1,4 @@
-"""Estimates of the average gradient where their errors are known."""
+"""Estimates of the average gradient, in cases with known errors."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def update():
 
 
 def hessian(update):
-    """Return the matrix by central differences of gradients."""
+    """Return the Hessian by central differences of gradients."""
     rows = []
     for unit in np.eye(update.vector.size):
         parts = np.split(unit, np.cumsum([u.size for u in update.updates])[:-1])

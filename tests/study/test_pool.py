@@ -1,4 +1,4 @@
-"""Jobs in this process and on clusters, with workers and schedulers that die."""
+"""Jobs in this process and on clusters whose workers and schedulers die."""
 
 import os
 import signal
@@ -17,13 +17,13 @@ from agrad.study.runs import Experiment
 
 distributed = pytest.importorskip("distributed")
 
-# dask closes its sockets when it is collected.
+# dask closes its sockets only when it is garbage-collected.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
 @dataclass(frozen=True)
 class Sleep:
-    """A job that says in which process it ran, and when."""
+    """A job that reports in which process and when it ran."""
 
     name: int
     seconds: float = 0.0
@@ -41,7 +41,7 @@ class Sleep:
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two workers that import this module, as those of a study import agrad."""
+    """Two workers that import this module, like a study's workers import agrad."""
     with connected(2) as client:
         folder = os.path.dirname(__file__)
         client.run(lambda: sys.path.insert(0, folder) if folder not in sys.path else None)
@@ -50,7 +50,7 @@ def cluster():
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
-    """Make this module known to pickle by its name: the test runner imports it by its path."""
+    """Let pickle find this module by its name, although the test runner imports it by its path."""
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Sleep.__module__])
 
 

@@ -1,4 +1,4 @@
-"""Statistics against SciPy's, and what findings say of a claim."""
+"""Statistics against SciPy's, and the verdicts of findings on a claim."""
 
 import math
 

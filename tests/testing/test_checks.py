@@ -1,4 +1,4 @@
-"""The checks of agrad.testing: they pass right derivatives, and name wrong ones."""
+"""The checks of agrad.testing pass correct derivatives and name wrong ones."""
 
 import math
 import subprocess
@@ -60,7 +60,7 @@ class Square(Smooth):
     ],
 )
 def test_slopes_are_exact_to_most_digits(phi: Any, expected: float, precision: float) -> None:
-    """Steps alone, without extrapolation, would cost half of the digits."""
+    """Without extrapolation, steps alone would lose half of the digits."""
     found = slope(phi, 1.0)
     assert found.value == pytest.approx(expected, rel=precision)
     assert abs(found.value - expected) <= 10 * max(found.error, found.noise)
@@ -235,7 +235,7 @@ def test_kinks_do_not_hide_a_wrong_gradient() -> None:
 
 
 def test_kinks_that_cancel_are_told_apart() -> None:
-    """Of x = (0, 0) both elements have kinks; in some directions the sum of both has none."""
+    """At x = (0, 0) both elements have kinks; in some directions their sum has none."""
     weights = ag.tensor(np.array([1.0, -1.0, 0.0]))
     inputs = np.array([0.0, 0.0, 1.0])
     report = check_gradients(lambda x: (abs(x) * weights).sum() + F.relu(x).sum(), inputs)
@@ -243,7 +243,7 @@ def test_kinks_that_cancel_are_told_apart() -> None:
 
 
 class Bent(Linear):
-    """x + ½ jump |x|, with a gradient at 0 that is off by 1 from the slopes' mean."""
+    """x + ½ jump |x|, whose gradient at 0 is off by 1 from the mean of the slopes."""
 
     def __init__(self, jump: float) -> None:
         self.jump = jump
@@ -314,7 +314,7 @@ def test_rounding_of_a_linear_function_is_not_taken_for_a_kink(
 def test_ties_and_borders_are_kinks() -> None:
     report = check_gradients(lambda x: F.max_pool1d(x, 3), np.array([[1.0, 1.0, 0.0]]))
     assert report.kinks == (Kink("input 0", (0, 0)), Kink("input 0", (0, 1)))
-    # The gradient of equal elements is shared: what central differences give, too.
+    # Equal elements share the gradient, which agrees with central differences.
     assert check_gradients(ag.max, np.array([1.0, 1.0, 0.0])).kinks == ()
     assert check_gradients(ag.log, np.array([1e-9, 1.0])).kinks == (Kink("input 0", (0,)),)
 
@@ -506,7 +506,7 @@ def test_a_wrong_gradient_beside_terms_that_cancel_is_found(f: Any, factor: floa
 
 
 class Centred(Linear):
-    """Rows less their means; the part of the gradient that cancels is wrong by a factor."""
+    """Rows minus their means; the part of the gradient that cancels is wrong by a factor."""
 
     def __init__(self, factor: float) -> None:
         self.factor = factor
@@ -606,7 +606,7 @@ def test_averages_are_checked_in_the_layout_of_the_leaves() -> None:
 
 
 class Single(Square):
-    """x², wrong by a thousandth in float32 alone, in one of its three passes."""
+    """x², wrong by a thousandth only in float32, in one of its three passes."""
 
     def __init__(self, fault: str, factor: float = 1.001) -> None:
         self.fault, self.factor = fault, factor
@@ -870,7 +870,7 @@ def test_the_order_of_models_is_two_or_they_are_exact(model: Model, seed: int) -
 
 @pytest.mark.parametrize("near", [1e-3, 1e-8, 0.0, -1e-8])
 def test_kinks_on_the_path_are_not_errors(near: float) -> None:
-    """They are crossed first or last thing on the path, where quadrature would not see them."""
+    """The path crosses them right at its start or end, where quadrature would not see them."""
     x = X.copy()
     x[2, 1] = -near
     moving = leaf(x)
@@ -916,7 +916,7 @@ class WrongKind(Linear, Square):
 
 
 class Ends(Multilinear):
-    """Complete, but one factor at the start and the other at the end: right to first order."""
+    """Complete, but with one factor at the start and one at the end: right to first order."""
 
     def forward(self, x, y):
         return x * y
@@ -929,7 +929,7 @@ class Ends(Multilinear):
 
 
 class Doubled(Square):
-    """Complete for any update but 0."""
+    """Complete for any update except 0."""
 
     def average_backward(self, grad, needs, start, end):
         x0, x1 = start.inputs[0], end.inputs[0]
@@ -937,7 +937,7 @@ class Doubled(Square):
 
 
 class Skewed(Linear):
-    """2x, whose average has a part across the update: complete, and the gradient where it is 0."""
+    """2x; its average has a part orthogonal to the update: complete, and the gradient for Δ = 0."""
 
     def forward(self, x):
         return 2 * x
@@ -953,7 +953,7 @@ class Skewed(Linear):
 
 
 class Remembering(Linear):
-    """The first input's mean, kept, times x."""
+    """x times the mean of the first input that it saw."""
 
     def forward(self, x):
         self.mean = getattr(self, "mean", x.mean())

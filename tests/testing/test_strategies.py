@@ -1,4 +1,4 @@
-"""The strategies of agrad.testing: what they draw, how it shrinks, and that it comes again."""
+"""The strategies of agrad.testing: what they draw, how it shrinks, and its reproduction."""
 
 import re
 from collections.abc import Callable
@@ -107,7 +107,7 @@ UFUNCS = [ag.add, ag.subtract, ag.multiply, ag.maximum, ag.minimum]
 @settings(max_examples=20)
 @given(data=st.data(), dtype=st.sampled_from([np.float32, np.float64]))
 def test_functions_agree_with_numpy_at_all_magnitudes(function: Any, data: Any, dtype: Any) -> None:
-    """Bit for bit, NaN and the sign of zeros included, in any layout."""
+    """They agree bit for bit, including NaN and the sign of zeros, in any layout."""
     x, y = (
         data.draw(ags.arrays(shape, dtype, nan=True, infinity=True))
         for shape in data.draw(ags.broadcastable(2))
@@ -158,7 +158,7 @@ def test_a_users_own_operation_makes_cases() -> None:
 @settings(max_examples=30)
 @given(program=ags.programs(min_steps=4))
 def test_a_program_s_text_runs(program: ags.Program) -> None:
-    """The text of a program, read as Python, computes what the program does."""
+    """A program's text, run as Python, computes the same as the program."""
     functions: dict[str, Any] = {i.name: i.function for i in ags.INSTRUCTIONS}
     values: dict[str, Any] = {}
     *lines, last = repr(program).splitlines()
@@ -248,7 +248,7 @@ every_strategy = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=ST
 
 
 def draws(strategy: Any, number: int) -> list[str]:
-    """Return the texts of what a seed draws."""
+    """Return the reprs of what a seed draws."""
     seen = []
 
     @seed(number)
@@ -282,7 +282,7 @@ def test_the_printed_blob_reproduces_a_failure(strategy: Any) -> None:
         database=None,
         print_blob=True,
         derandomize=False,
-        phases=[Phase.generate],  # not shrunk, it is the longer to bring back
+        phases=[Phase.generate],  # unshrunk failures are longer to reproduce
     )
     with pytest.raises(KeyError) as caught:
         options(given(drawn=strategy)(fail))()

@@ -1,7 +1,7 @@
-"""Captured functions: bit for bit what the function gives, and refused where they could not be.
+"""Captured functions give the function's results bit for bit, or are refused.
 
-Runs of dense layers add up products in another order than single ones; what bits they may change is
-tested at the end. Everything else is tested without them.
+Runs of dense layers sum products in another order than single layers. The tests at the end cover
+them; all others run without them.
 """
 
 import copy
@@ -96,7 +96,7 @@ def no_stacks() -> Iterator[None]:
 def trained(
     model: nn.Module, inputs: Any, make_optimizer: Callable[[Any], Any], captured: bool
 ) -> list[Any]:
-    """Return the losses of a training, and what the model has become."""
+    """Return the losses of a training, and the final state of the model."""
     optimizer = make_optimizer(model.parameters())
     schedule = optim.StepLR(optimizer, step_size=2, gamma=0.5)
     forward = ag.capture(model) if captured else model
@@ -134,7 +134,7 @@ def test_training_is_bit_identical(kind: str, optimizer: str) -> None:
 
 LINEAR, NO_BIAS, TANH, RELU = ("linear", 0, True), ("linear", 0, False), ("tanh", 0), ("relu", 0)
 
-# Steps, each on a value counted back from the last, and the result, counted back too.
+# Steps, each on a value counted back from the last, and the result, also counted back.
 DENSE: dict[str, tuple[list[Any], int]] = {
     "a layer": ([LINEAR, TANH], 0),
     "two layers": ([LINEAR, TANH, LINEAR, RELU], 0),
@@ -194,7 +194,7 @@ def test_programs_of_dense_layers_are_bit_identical(
 def assert_captured_alike(
     steps: list[Any], result: int, shape: Any, dtypes: Sequence[Any], wanted: Sequence[bool]
 ) -> None:
-    """Compare values and gradients of both kinds with and without capture, call after call."""
+    """Compare values and both gradients with and without capture, call after call."""
     rng = np.random.default_rng(0)
     argument, *layers = dtypes
     sizes = zip((shape, (3, 3), (3,), (3, 3), (3,)), (argument, *np.repeat(layers, 2)), wanted)
@@ -254,7 +254,7 @@ def has_stacks(captured: Captured) -> bool:
 
 
 def assert_close(left: list[Any], right: list[Any]) -> None:
-    """Compare arrays up to some roundings of their largest elements."""
+    """Compare arrays up to a few roundings of their largest elements."""
     assert len(left) == len(right)
     for a, b in zip(left, right):
         scale = float(np.abs(b).max(initial=0))
@@ -461,7 +461,7 @@ def test_calls_have_graphs_of_their_own() -> None:
         (f(first) + second).sum().backward()
         results.append(weight.grad)
     assert results[1] == results[2]
-    # Each call sums its own shares of the gradient first, which rounds otherwise.
+    # Each call first sums its own shares of the gradient, which rounds differently.
     np.testing.assert_allclose(results[0], results[1], rtol=4 * np.finfo(np.float32).eps)
     loss = captured([1.0]).sum()
     loss.backward()
@@ -475,7 +475,7 @@ def test_average_gradients_are_bit_identical(options: dict[str, Any]) -> None:
     ag.seed(3)
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 5), nn.Softmax(1))
     x = RANDOM.normal(size=(3, 4)).astype(np.float32)
-    # The first layer stays: what does not move is not averaged.
+    # The first layer does not move, so it is not averaged.
     updates = {p: 0.1 * np.ones_like(p.data) for p in model[2].parameters()}
     results = []
     for forward in model, ag.capture(model):
@@ -602,7 +602,7 @@ def test_actions_that_a_replay_would_not_repeat_are_refused(case: str) -> None:
 
 
 def test_arguments_without_a_gradient_may_be_compared() -> None:
-    """Masks come out of each call's ids."""
+    """Masks are computed from the ids of each call."""
 
     @ag.capture
     def function(ids: ag.Tensor, scores: ag.Tensor) -> ag.Tensor:
@@ -626,7 +626,7 @@ every_operation = pytest.mark.parametrize("name", OPERATIONS)
 @settings(max_examples=10)
 @given(data=st.data())
 def test_an_input_that_is_an_array_is_refused(name: str, data: Any) -> None:
-    """A replay would freeze it, whichever operation takes it."""
+    """A replay would freeze the array, whichever operation takes it."""
     case = data.draw(operations(name))
     frozen = data.draw(st.sets(st.integers(0, len(case.inputs) - 1), min_size=1))
 
@@ -845,7 +845,7 @@ def test_a_weight_that_is_also_used_outside_its_run_gets_both_gradients() -> Non
         model = network(4, 6, 5, 3)
         optimizer = optim.AverageGradient(optim.SGD(model.parameters(), lr=0.1))
         weight = model[2].weight
-        # Above the run, so that the sweep comes to it first.
+        # This use is above the run, so that the sweep reaches it first.
         forward = capture(lambda x: ((model(x) ** 2).sum() * weight).sum())  # noqa: B023
         for _ in range(3):
             optimizer.zero_grad()
@@ -866,7 +866,7 @@ def test_runs_of_layers_train_like_single_ones(optimizer: str) -> None:
 
 
 def test_the_first_call_gives_what_later_calls_give() -> None:
-    """Though the recording computes layer by layer."""
+    """This holds although the recording computes layer by layer."""
     model = network(4, 9, 8, 3)
     x = RANDOM.normal(size=(20, 4)).astype(np.float32)
     updates = {p: 0.1 * np.ones_like(p.data) for p in model.parameters()}
@@ -954,7 +954,7 @@ def test_average_gradients_of_runs_are_complete() -> None:
 
 
 def gradients_along(captured: Callable[..., ag.Tensor], model: nn.Module, **options: Any) -> Any:
-    """Return loss, value at the end of an update, and both gradients, from three calls."""
+    """Return the loss, the value at the end of an update, and both gradients, from three calls."""
     x = np.random.default_rng(7).normal(size=(20, 4)).astype(np.float32)
     results: list[list[Any]] = []
     for _ in range(3):
@@ -1008,7 +1008,7 @@ def test_runs_inside_detect_anomaly_are_the_function_itself() -> None:
 
 
 def test_steps_with_a_probe_use_runs_and_continue_from_a_copy() -> None:
-    """Batch and probe alike; a copy captures again, and its steps have the same bits."""
+    """Both batch and probe use them; a copy captures again, and its steps have the same bits."""
     batches = np.random.default_rng(3).normal(size=(6, 20, 4)).astype(np.float32)
     labels = np.arange(20) % 3
 

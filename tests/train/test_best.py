@@ -1,4 +1,4 @@
-"""The best weights, and the epochs since they were found."""
+"""The best weights, and the number of epochs since then."""
 
 import math
 

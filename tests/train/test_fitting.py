@@ -1,4 +1,4 @@
-"""`fit`: what it trains on, measures, stops at, keeps and resumes."""
+"""`fit`: training data, metrics, early stopping, the best weights and resumption."""
 
 import math
 import sys
@@ -20,7 +20,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def points(count: int = 60, seed: int = 0) -> Arrays:
-    """Points of the plane, and whether their coordinates have the same sign."""
+    """Return points of the plane, and whether their coordinates have the same sign."""
     x = np.random.default_rng(seed).standard_normal((count, 2)).astype(np.float32)
     return x, (x[:, 0] * x[:, 1] > 0).astype(np.int64)
 
@@ -91,7 +91,7 @@ def test_arrays_batches_and_lists_of_batches_are_the_same_data() -> None:
 
 
 class Product(nn.Module):
-    """Two networks of one coordinate each, whose product the head sees."""
+    """Two networks of one coordinate each, and a head on their product."""
 
     def __init__(self) -> None:
         ag.seed(0)
@@ -350,7 +350,7 @@ class DiesAfter(Callback):
 
 
 def pieces(kind: str) -> tuple[nn.Module, Any, dict[str, Any]]:
-    """A training of each kind: what `fit` takes."""
+    """Return the arguments of `fit` for a training of each kind."""
     model = network(0.3)
     optimizer = automatic(model) if kind == "automatic" else adam(model)
     options: dict[str, Any] = {"validation": points(30, seed=1), "epochs": 5, "patience": 3}
@@ -387,7 +387,7 @@ def test_a_training_that_died_repeatedly_equals_an_undisturbed_one(
     for name in expected.steps:
         np.testing.assert_array_equal(history.steps[name], expected.steps[name], err_msg=name)
     assert history.best_epoch == expected.best_epoch
-    # A training that has ended is read from its checkpoint, and its best score is there.
+    # A finished training is read from its checkpoint, including its best score.
     model, optimizer, options = pieces(kind)
     again = run(model, optimizer, points(), checkpoints=tmp_path, batch_size=16, **options)
     assert same(model.state_dict(), whole.state_dict())

@@ -1,4 +1,4 @@
-"""The history's texts, table and plot."""
+"""The history's text, table and plot."""
 
 import numpy as np
 import pytest

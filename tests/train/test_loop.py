@@ -1,4 +1,4 @@
-"""The training loop: single steps, many steps, evaluation, and what it does with NaN."""
+"""The training loop: single steps, many steps, evaluation, and NaN."""
 
 import math
 from itertools import islice, pairwise
@@ -24,7 +24,7 @@ RULES = {
 
 
 def examples(count=40, dtype=np.float32):
-    """Noisy points around the four unit vectors, and which of them."""
+    """Return noisy points around the four unit vectors, and the numbers of these vectors."""
     random = np.random.default_rng(0)
     labels = np.arange(count) % 4
     noise = 0.1 * random.standard_normal((count, 4))
@@ -73,7 +73,7 @@ def test_a_step_equals_one_written_by_hand():
 
 
 def with_draws():
-    """A network whose results for an example depend on draws and on the batch."""
+    """Return a network whose results for an example depend on draws and on the batch."""
     ag.seed(0)
     return nn.Sequential(
         *(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 4))
@@ -87,7 +87,7 @@ def measured_on(size, model, **options):
 
 @pytest.mark.parametrize("captured", [False, True])
 def test_a_step_is_measured_on_the_first_examples_as_they_are_in_the_batch(captured):
-    """With fixed masks and statistics in place of dropout and batch normalization."""
+    """The reference has fixed masks and statistics in place of dropout and batch normalization."""
     inputs, labels = examples(24)
     weights = []
     for by_hand in (False, True):
@@ -336,7 +336,7 @@ def test_a_gradient_that_is_not_finite_is_named_and_changes_nothing(average):
 
 def test_the_cause_is_searched_with_the_same_dropout_masks():
     class Fragile(nn.Module):
-        """A quarter of its masks divides by zero."""
+        """A quarter of its dropout masks lead to a division by zero."""
 
         def __init__(self):
             self.dropout = nn.Dropout(0.5)
@@ -409,7 +409,7 @@ def test_evaluation_of_known_logits():
 @pytest.mark.parametrize("batch_size", [1, 2, 1000])
 @pytest.mark.parametrize("shares", [False, True])
 def test_evaluation_of_several_labels_for_each_example(batch_size, shares):
-    """Such as the next word at each position: the loss is that of training, over all labels."""
+    """For example the next word at each position: the loss of training, over all labels."""
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(5, 3, 4)), rng.integers(3, size=(5, 4))
     if shares:
@@ -431,7 +431,7 @@ def test_evaluation_without_a_label_that_counts_is_nan():
 
 
 def line(count=12, outputs=1):
-    """A linear regression: the inputs, the targets, and a model with wrong weights."""
+    """Return a linear regression: inputs, targets, and a model with wrong weights."""
     ag.seed(0)
     inputs = np.random.default_rng(0).normal(size=(count, 2)).astype("float32")
     targets = inputs @ np.array([[1.0, -2.0]] * outputs, "float32").T + 3.0

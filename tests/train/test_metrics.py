@@ -22,7 +22,7 @@ def measured(outputs: Any, targets: Any, loss: Any = F.cross_entropy) -> dict[st
 
 
 def auc_by_pairs(scores: Any, positive: Any) -> float:
-    """The share of pairs of a positive and a negative that the scores put in order."""
+    """Return the share of pairs of a positive and a negative that the scores order correctly."""
     ahead = scores[positive][:, None] - scores[~positive]
     return float(np.mean((ahead > 0) + 0.5 * (ahead == 0)))
 

@@ -1,4 +1,4 @@
-"""The rows of a batch that ranks compute, and what they weigh in its loss."""
+"""The rows of a batch that each rank computes, and their weights in its loss."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ weights = st.lists(st.integers(0, 3), min_size=1, max_size=12).filter(any)
 
 
 def mean(losses, counts):
-    """The mean of the rows' losses; of those without a label it does not matter what."""
+    """Return the mean of the rows' losses; losses of rows without a label do not matter."""
     return np.average(losses, weights=counts) if counts.any() else 1.0
 
 

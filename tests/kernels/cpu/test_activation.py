@@ -32,7 +32,7 @@ def test_digits(name: str, dtype: type) -> None:
         }[name]
         expected = np.array([exact(mpmath.mpf(float(value))) for value in x], np.longdouble)
     if name == "silu_backward":
-        # It goes through zero at -1.28, by a difference of numbers around 0.2.
+        # The derivative is zero at -1.28, as a difference of numbers around 0.2.
         actual, least = kernels.silu_backward(np.ones_like(x), x), 0.2
     else:
         actual, least = getattr(kernels, name)(x), 0.0

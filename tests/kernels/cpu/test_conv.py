@@ -1,4 +1,4 @@
-"""What the kernels of convolution promise beyond their numbers, which test_functional compares."""
+"""Properties of the convolution kernels other than their values, which test_functional compares."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def test_threads_are_as_many_as_the_blas_has() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_convolution_in_threads(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outputs are the same to the last bit; sums over the batch differ by rounding at most."""
+    """Outputs are identical bit for bit; sums over the batch differ only by rounding."""
     alone = gradients(dtype)
     monkeypatch.setattr(threads, "blas_threads", lambda: 3)
     monkeypatch.setattr(threads, "_LEAST_PRODUCTS", 1)
@@ -70,7 +70,7 @@ np.savez(sys.argv[2], *gradients())
 
 
 def test_the_blas_of_another_library_does_not_count() -> None:
-    """SciPy's is loaded after the limit has been set, and is not held to it."""
+    """SciPy's BLAS is loaded after the limit has been set, and ignores it."""
     pytest.importorskip("sklearn")
     code = """
 from threadpoolctl import threadpool_info, threadpool_limits

@@ -1,4 +1,4 @@
-"""The kernels of dense layers: the activations against exact ones, and the joined passes."""
+"""The kernels of dense layers: activations against exact values, and the fused passes."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def values(dtype: type, size: int = 20_000) -> NDArray[Any]:
 
 
 def neighbours(a: NDArray[Any]) -> NDArray[Any]:
-    """Return second ends, near to the first ones and far, some of them the same."""
+    """Return other ends, near the given ones, far from them, or equal to them."""
     near = a * (1 + 10 ** RANDOM.uniform(-8, 0, a.size))
     far = RANDOM.permutation(a)
     choice = RANDOM.integers(3, size=a.size)
@@ -53,7 +53,7 @@ EXACT_SLOPES = {"relu": exact_slope_of_relu, "tanh": exact_slope_of_tanh}
 def test_tanh_is_within_3_ulps(dtype: type) -> None:
     x = values(dtype)
     with mpmath.workdps(40):
-        # Float64 alone needs more digits than NumPy has.
+        # Only float64 needs more digits than NumPy has.
         exact = np.tanh(x.astype(np.float64))
         if dtype == np.float64:
             exact = np.array([float(mpmath.tanh(mpmath.mpf(float(value)))) for value in x])
@@ -80,7 +80,7 @@ def test_nan_stays(name: str, dtype: type) -> None:
 @REALS
 @ACTIVATIONS
 def test_averaged_slopes_are_those_of_the_divided_differences(name: str, dtype: type) -> None:
-    """Within 8 ulps: where NumPy has no more digits than float64, the exact ones are off too."""
+    """Within 8 ulps: if NumPy has no more digits than float64, the exact values are off too."""
     a = values(dtype)
     a = a[np.abs(a) < 1e6]
     b = neighbours(a)
@@ -131,7 +131,7 @@ def test_joined_passes_give_what_single_ones_do(
 
 @REALS
 def test_sums_of_many_rows_are_accurate(dtype: type) -> None:
-    """256 rows at a time: some 400 roundings a number here, not 40,000."""
+    """Sums of 256 rows at a time round each number some 400 times here, not 40,000 times."""
     rows = RANDOM.random((40_000, 3)).astype(dtype)
     exact = rows.astype(np.longdouble).sum(axis=0)
     relative = np.abs(dense.sum_rows(rows) - exact) / exact

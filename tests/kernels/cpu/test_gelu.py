@@ -1,4 +1,4 @@
-"""GELU's value and derivative in float32, which have formulas of their own."""
+"""GELU's value and derivative in float32, which have separate formulas."""
 
 import math
 

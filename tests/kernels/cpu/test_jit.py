@@ -59,7 +59,7 @@ def double(x: Any, out: Any) -> None:
 
 
 def doubled() -> float:
-    """Load or compile a kernel as a new process would, and call it."""
+    """Load or compile a kernel like a new process, and call it."""
     out = np.empty(1)
     jit.kernel("const real[:], real[:]")(double)(np.ones(1), out)
     return float(out[0])

@@ -1,4 +1,4 @@
-"""Normalization of rows as kernels: their digits and their averages."""
+"""The kernels that normalize rows: their accuracy and their averages."""
 
 from typing import Any
 
@@ -77,13 +77,13 @@ def test_values_and_gradients(shape: tuple[int, int], offset: float, dtype: type
         normalization.layer_norm(x, weight, bias, EPS),
         *normalization.layer_norm_backward(grad, x, weight, EPS),
     ]
-    # The mean is in double precision: in float64 alone its last digit shows, divided by deviations
+    # The mean is in double precision: its last digit shows only in float64, divided by deviations
     # that may be small.
     digits = 16 if dtype == np.float32 else 16 + 100 * offset
     for result, reference in zip(results, expected, strict=True):
         assert result.dtype == dtype
         least = np.abs(reference).max()
-        # Two elements are 1 and -1 whatever they are: the gradient is all cancellation.
+        # Two elements always become 1 and -1: the gradient is pure cancellation.
         least = max(least, 1.0)
         np.testing.assert_allclose(
             result, reference.astype(dtype), rtol=0, atol=digits * np.finfo(dtype).eps * least
@@ -120,8 +120,8 @@ def test_completeness(
     wide_start, wide_end, *wide = (x.astype(np.longdouble) for x in (start, end, *weights))
     products = [x_grad * (wide_end - wide_start), weight_grad * (wide[1] - wide[0])]
     change = grad * (normalized(wide_end) * wide[1] - normalized(wide_start) * wide[0])
-    # Each element of a gradient is rounded once. In float64 the means are too, and what they leave
-    # of a row may be divided by the least deviation.
+    # Each element of a gradient is rounded once. In float64 so are the means, and the rest of a row
+    # may be divided by the smallest deviation.
     limit = 4 * (sum(np.abs(product).sum() for product in products) + np.abs(change).sum())
     if dtype == np.float64:
         steps = (
@@ -150,7 +150,7 @@ def test_the_average_is_that_along_the_segment() -> None:
 @pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-6])
 @pytest.mark.parametrize("size", [0.0, 1e-15, 1e-12, 1e-9])
 def test_a_tiny_step_of_an_almost_constant_row_has_the_gradient(size: float, spread: float) -> None:
-    """Rounding of the values, divided by such a step, would swamp it."""
+    """The rounding error of the values, divided by such a step, would swamp the gradient."""
     rng = np.random.default_rng(0)
     x = ag.tensor(7 + spread * rng.normal(size=(20, 5)), requires_grad=True)
     weights = rng.normal(size=(20, 5))

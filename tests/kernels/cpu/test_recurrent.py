@@ -1,4 +1,4 @@
-"""A step of an LSTM as a kernel: against its definition in NumPy, and far out."""
+"""A step of an LSTM as a kernel: against its definition in NumPy, and at extreme values."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy of classes as kernels: their digits and their averages."""
+"""The kernels of softmax and of cross-entropy with classes: their accuracy and their averages."""
 
 import math
 from typing import Any
@@ -76,8 +76,8 @@ def test_softmax_of_rows(shape: tuple[int, int], dtype: type, masked: bool) -> N
     p = np.exp(wide - wide.max(axis=1, keepdims=True, initial=-math.inf))
     p /= p.sum(axis=1, keepdims=True)
     assert out.dtype == dtype
-    # An exponential is right to an ulp, the sum of a row and its reciprocal each to half of one,
-    # and rounding the difference from the largest moves it by half an ulp of up to 30.
+    # An exponential is accurate to an ulp, the sum of a row and its reciprocal to half an ulp each.
+    # Rounding the difference from the largest element adds half an ulp of up to 30.
     eps = np.finfo(dtype).eps
     np.testing.assert_allclose(out, p.astype(dtype), rtol=18 * eps, atol=np.finfo(dtype).tiny)
 
@@ -86,7 +86,7 @@ def test_softmax_of_rows(shape: tuple[int, int], dtype: type, masked: bool) -> N
     expected = pulled - out * pulled.sum(axis=1, keepdims=True)
     x_grad = softmax.softmax_backward(grad, out)
     assert x_grad.dtype == dtype
-    # A difference of gradients is right to an ulp of the larger one.
+    # A difference of gradients is accurate to an ulp of the larger one.
     scale = np.abs(out) * np.abs(grad).max(axis=1, keepdims=True, initial=0)
     assert np.all(np.abs(x_grad - expected) <= 2 * eps * scale)
 
@@ -128,7 +128,7 @@ def test_two_threads_share_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 def examples(
     shape: tuple[int, int], seed: int, dtype: type, size: float = 1.0
 ) -> tuple[Array, Array, Array, Array]:
-    """Logits at the start and at the end, classes of which some are to be ignored, weights."""
+    """Return logits at the start and at the end, classes, some of them ignored, and weights."""
     rng = np.random.default_rng(seed)
     start = (size * rng.normal(size=shape)).astype(dtype)
     end = (start + 10 ** rng.uniform(-6, 1) * rng.normal(size=shape)).astype(dtype)
@@ -175,7 +175,7 @@ def test_losses_and_gradients(
     actual = softmax.cross_entropy(*arguments)
     assert actual.dtype == dtype
     assert actual.shape == np.shape(expected)
-    # Each loss is rounded once, after sums in double precision; the sum of all once an example.
+    # Each loss is rounded once, after sums in double precision; their sum once per example.
     digits = 2 if reduction == "none" else 8
     np.testing.assert_allclose(actual, expected.astype(dtype), rtol=digits * eps, atol=16 * 2**-52)
 
@@ -213,7 +213,7 @@ def test_the_average_is_that_along_the_segment(shape: tuple[int, int]) -> None:
     actual = softmax.cross_entropy_average_backward(
         np.ones(()), start, end, classes, None, IGNORED, "sum"
     )
-    # Lobatto's quadrature with four nodes leaves a sixth derivative's share of steps of 1/4.
+    # Lobatto's quadrature with four nodes has an error of sixth order in steps of 1/4.
     np.testing.assert_allclose(actual, average(start, end, classes), atol=1e-5)
 
 
@@ -227,7 +227,7 @@ def test_completeness(shape: tuple[int, int], seed: int, dtype: type, size: floa
     products = x_grad.astype(np.float64) * (end.astype(np.float64) - start)
     with np.errstate(invalid="ignore"):
         changes = losses_of(end, classes, weight)[0] - losses_of(start, classes, weight)[0]
-    # Rounded are each element of the gradient, and the logarithms of softmax at both ends.
+    # Each element of the gradient is rounded, and so are the logarithms of softmax at both ends.
     scale = np.abs(products).sum(axis=1) + np.abs(start).max(axis=1) + np.abs(end).max(axis=1)
     scale += 1 + 2 * math.log(shape[1])
     limit = 16 * np.finfo(dtype).eps * scale * weight.max()

@@ -1,4 +1,4 @@
-"""Stacks of dense layers: exact where float32 is, and else as near as rounding allows."""
+"""Stacks of dense layers: exact where float32 is exact, otherwise within rounding."""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ def split(arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any]]:
 def reference(
     names: Sequence[str | None], grad: NDArray[Any], start: Arrays, end: Arrays, moved: int
 ) -> Results:
-    """Compute the same layer by layer in double precision."""
+    """Compute the same results layer by layer, in double precision."""
     start, end = ([array.astype(np.float64) for array in arrays] for arrays in (start, end))
     passes = []
     for x, *parameters in start, end:
@@ -106,7 +106,7 @@ seeds = st.integers(0, 2**32 - 1)
 @example([64, 64, 64, 64], 300, True, 0)
 @example([33, 7, 17], 300, True, 0)
 def test_sums_of_integers_are_exact(widths: list[int], rows: int, average: bool, seed: int) -> None:
-    """Whatever the widths and the number of rows; midpoints of integers are exact too."""
+    """This holds for all widths and numbers of rows; midpoints of integers are exact too."""
     rng = np.random.default_rng(seed)
     names = [None if average else ("relu", None)[i % 2] for i in range(len(widths) - 1)]
     start, end = (made(rng, rows, widths, integers=True) for _ in range(2))
@@ -125,14 +125,14 @@ def test_sums_of_integers_are_exact(widths: list[int], rows: int, average: bool,
 def test_results_are_as_near_as_rounding_allows(
     widths: list[int], rows: int, name: str | None, step: float, seed: int
 ) -> None:
-    """Within some roundings of the sums of absolute values.
+    """Results agree within a few roundings of the sums of absolute values.
 
     A sum of n terms is off by √n ulps or so of the sum of their absolute values, at most by n / 2.
     Slopes are at most 1, so the same stack of absolute values without activations bounds it.
     """
     rng = np.random.default_rng(seed)
     names = [name] * (len(widths) - 1)
-    # Integers for ReLU: rounding would decide on which side of the kink a value near it lies.
+    # ReLU gets integers: otherwise rounding would decide on which side of the kink a value lies.
     start, moves = (made(rng, rows, widths, integers=name == "relu") for _ in range(2))
     end = [
         a + np.float32(np.ceil(step) if name == "relu" else step) * b for a, b in zip(start, moves)
@@ -152,7 +152,7 @@ def assert_near(ours: Results, exact: Results, bounds: Results) -> None:
 
 
 def test_extreme_values_stay_in_their_rows() -> None:
-    """Rows that fill up a tile repeat the last one, so nothing else overflows."""
+    """Padding rows of a tile repeat its last row, so they overflow only if that row does."""
     rng = np.random.default_rng(0)
     start = made(rng, 5, [6, 7, 3])
     stack = Stack([6, 7, 3], ["relu", "tanh"])
@@ -181,7 +181,7 @@ def flat(results: Results) -> Arrays:
 
 
 def test_threads_take_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outputs are the same to the last bit; sums over the batch differ by rounding at most."""
+    """Outputs are identical bit for bit; sums over the batch differ only by rounding."""
     rng = np.random.default_rng(0)
     widths, names = [20, 17, 9], ["tanh", "relu"]
     start, end = (made(rng, 100, widths) for _ in range(2))
@@ -213,7 +213,7 @@ test_stack.test_sums_of_integers_are_exact()
 
 @pytest.mark.slow
 def test_blocks_as_tall_as_on_another_machine(tmp_path: Path) -> None:
-    """With AVX-512 12 rows, elsewhere 6: this processor computes both, the other one slowly."""
+    """12 rows with AVX-512, 6 elsewhere: this processor can compute both, one of them slowly."""
     folder = str(Path(__file__).parent)
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", OTHER_MACHINE, folder], env=environment, check=True)

@@ -1,7 +1,7 @@
 """The kernels for the GPU against those for the CPU: on the host everywhere, on a GPU with -m gpu.
 
-On the host the launchers run on NumPy arrays and the CUDA sources as C++ (see host_cuda.py), so
-that shapes, indices, barriers and formulas are tested; what a GPU alone can show is not.
+On the host the launchers run on NumPy arrays and the CUDA sources as C++ (see host_cuda.py). This
+tests shapes, indices, barriers and formulas, but not what only a GPU can show.
 """
 
 import ctypes
@@ -33,7 +33,7 @@ dtypes = st.sampled_from(DTYPES)
 
 
 class OnNumpy:
-    """The GPU's kernels with NumPy arrays in and out; what they change in place changes."""
+    """The GPU's kernels with NumPy arrays in and out; changes in place reach those arrays."""
 
     def __init__(self, cupy: Any, modules: dict[str, ModuleType]) -> None:
         self.cupy = cupy
@@ -92,7 +92,7 @@ def gpu(request: pytest.FixtureRequest) -> OnNumpy:
 
 
 def assert_ulps(actual: Any, expected: Any, ulps: float, least: float = 0.0) -> None:
-    """Compare within ulps of the expected value, or of `least` where that is more."""
+    """Compare within ulps of the expected value, or of `least` if that is larger."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
@@ -110,7 +110,7 @@ def assert_ulps(actual: Any, expected: Any, ulps: float, least: float = 0.0) -> 
 
 
 def integers(rng: np.random.Generator, shape: tuple[int, ...], dtype: type, most: int) -> Array:
-    """Sums and products of a few of these are exact, in whatever order they are taken."""
+    """Return integers so small that sums and products of a few are exact in any order."""
     return rng.integers(-most, most + 1, shape).astype(dtype)
 
 
@@ -133,7 +133,7 @@ def test_names_and_signatures_are_the_cpus(host: OnNumpy, module: str) -> None:
 def parameters_of(value: Any) -> Any:
     """Return the names of a function's parameters; of an activation, those of its methods.
 
-    Of NumPy's own functions only the first ones are meant.
+    For NumPy's own functions, compare only the first parameters.
     """
     if isinstance(value, np.ufunc):
         return [*(f"x{i + 1}" for i in range(value.nin)), "out"]
@@ -210,9 +210,9 @@ def test_divided_differences_are_the_cpus(case: Case, dtype: type, gpu: OnNumpy)
     b = a * (1 + rng.choice([-1, 1], 700) * 10 ** rng.uniform(-16, 1, 700))
     a, b = np.concatenate([special, [a, b]], axis=1).astype(dtype)
     theirs = dataclasses.replace(case, kernels=gpu)
-    # The CPU's are within their ulps; float32 adds one here, and float64 as many and the 5 by which
-    # a device's erfc may be off. Where the result goes through zero without a factor that does, 1
-    # is its scale.
+    # The CPU's values are within their ulps. float32 adds one ulp here; float64 adds as many, and
+    # the 5 ulps of a device's erfc. Where the result passes through zero without a factor that
+    # does, its scale is 1.
     through_zero = case.name in ("silu", "gelu", "sin", "cos")
     with np.errstate(all="ignore"):
         ulps = case.ulps + 1 if dtype == np.float32 else 16
@@ -295,7 +295,7 @@ def test_powers(name: str, shapes: tuple[Any, Any], dtype: type, gpu: OnNumpy) -
         arrays = [np.asarray(x * dtype(sign)) for x, sign in zip((a, b, other), signs)]
         with np.errstate(all="ignore"):
             expected = getattr(cpu.power, name)(*arrays)
-        # Of powers taken for float64, two logarithms and an exponential are off.
+        # For float64, two logarithms and an exponential are off.
         ulps = 1 if dtype == np.float32 else 24
         assert_ulps(getattr(gpu.power, name)(*arrays), expected, ulps)
     mixed = getattr(gpu.power, name)(a, b, other.astype(np.float64))
@@ -309,12 +309,12 @@ TABLES = [(0, 3), (3, 0), (1, 1), (5, 17), (128, 16), (129, 33), (300, 5), (1650
 
 
 def ends_of(activation: Any, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """Return a, f(a), b, f(b), by the activation's own f."""
+    """Return a, f(a), b, f(b) for the activation's own f."""
     return a, activation.forward(a), b, activation.forward(b)
 
 
 def table_problem(shape: tuple[int, int], dtype: type) -> list[Array]:
-    """A gradient, two ends, equal here and there, and a bias."""
+    """Return a gradient, two ends that are equal in places, and a bias."""
     rng = np.random.default_rng(shape)
     grad, a, b = 2 * rng.normal(size=(3, *shape)).astype(dtype)
     a.flat[::3], b.flat[::5] = 0, a.flat[::5]
@@ -322,7 +322,7 @@ def table_problem(shape: tuple[int, int], dtype: type) -> list[Array]:
 
 
 def assert_sums(actual: Array, expected: Array, rows: Array) -> None:
-    """Of some thousand numbers around 1, in any order, an ulp of the sum of their sizes is off."""
+    """Compare sums of some thousand numbers in any order, within 4 eps of the sum of magnitudes."""
     scale = np.abs(rows).sum(axis=0) + np.finfo(rows.dtype).tiny
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype
@@ -344,7 +344,7 @@ def test_sums_and_biases_of_rows(dtype: type, shape: tuple[int, int], gpu: OnNum
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["relu", "tanh"])
 def test_activations(name: str, dtype: type, shape: tuple[int, int], gpu: OnNumpy) -> None:
-    """ReLU has the CPU's bits; of tanh the CPU's may be off by 3 ulps, and a device's by 2."""
+    """ReLU gives the CPU's bits; the CPU's tanh may be off by 3 ulps, and a device's by 2."""
     ours, theirs = getattr(gpu.activation, name), getattr(cpu.activation, name)
     grad, a, b, _ = table_problem(shape, dtype)
     exact = name == "relu"
@@ -364,7 +364,7 @@ def test_activations(name: str, dtype: type, shape: tuple[int, int], gpu: OnNump
 def test_a_bias_with_an_activation_is_one_without(
     name: str, dtype: type, shape: tuple[int, int], gpu: OnNumpy
 ) -> None:
-    """To the same bits, as captured steps repeat recorded ones. Gradients of biases have places."""
+    """The bits are the same, as captured steps repeat recorded ones."""
     activation = getattr(gpu.activation, name)
     grad, a, b, bias = table_problem(shape, dtype)
     room = np.full_like(bias, 7)
@@ -388,7 +388,7 @@ def test_a_bias_with_an_activation_is_one_without(
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_tanh_and_its_mean_slope_from_values(dtype: type, host: OnNumpy) -> None:
-    """The mean slope has the factors 1 + |tanh| of both ends, which are a device's to an ulp."""
+    """The mean slope has the factors 1 + |tanh| of both ends, each accurate to an ulp."""
     case = next(case for case in CASES if case.name == "tanh")
     case = dataclasses.replace(case, kernels=host, ulps=8)
 
@@ -421,7 +421,7 @@ def test_activations_of_what_is_not_finite(name: str, dtype: type, gpu: OnNumpy)
 
 @st.composite
 def lines(draw: st.DrawFn) -> tuple[Array, Array]:
-    """Rows of lines from small integers to small integers: many meet, and many are equal."""
+    """Draw rows of lines between small integers: many of them meet, and many are equal."""
     shape = draw(st.sampled_from([(0, 3), (1, 1), (5, 2), (300, 3), (2, 3, 17), (3, 0)]))
     rng = np.random.default_rng(draw(seeds))
     dtype = draw(dtypes)
@@ -454,7 +454,7 @@ def test_average_shares(gpu: OnNumpy) -> None:
     @given(lines())
     def property(drawn: tuple[Array, Array]) -> None:
         expected = cpu.selection.average_shares(*drawn)
-        # Sums of a few times of crossing, each right to an ulp or two.
+        # Sums of a few crossing times, each accurate to an ulp or two.
         assert_ulps(gpu.selection.average_shares(*drawn), expected, 8, least=1.0)
 
     property()
@@ -487,7 +487,7 @@ def test_rows_of_an_embedding(gpu: OnNumpy) -> None:
 
 @st.composite
 def classified(draw: st.DrawFn) -> tuple[Any, ...]:
-    """Logits at the start and at the end, and what else `cross_entropy` takes."""
+    """Draw logits at the start and at the end, and the other arguments of `cross_entropy`."""
     rows = draw(st.sampled_from([0, 1, 5, 12]))
     n = draw(st.sampled_from([1, 3, 10, 64, 65, 257, 700]))
     rng, dtype = np.random.default_rng(draw(seeds)), draw(dtypes)
@@ -510,16 +510,16 @@ def test_cross_entropy(gpu: OnNumpy) -> None:
         if reduction == "mean" and rows == 0:
             return  # without examples it is not defined, and NumPy, but not CuPy, warns
         expected = cpu.softmax.cross_entropy(start, *rest)
-        # The CPU's exponentials are right to an ulp, and its logarithms.
+        # The CPU's exponentials and logarithms are accurate to an ulp.
         assert_ulps(gpu.softmax.cross_entropy(start, *rest), expected, 8, least=1.0)
         grad = np.linspace(1, 2, rows if reduction == "none" else 1).astype(start.dtype)
         expected = cpu.softmax.cross_entropy_backward(grad, start, *rest)
         result = gpu.softmax.cross_entropy_backward(grad, start, *rest)
-        # A probability near 1, less 1, has no digits but the first ones.
+        # A probability near 1, minus 1, has only a few digits.
         assert_ulps(result, expected, 16, least=1.0)
         expected = cpu.softmax.cross_entropy_average_backward(grad, start, end, *rest)
         result = gpu.softmax.cross_entropy_average_backward(grad, start, end, *rest)
-        # The correction is a small quotient of what the rounding of the logarithms leaves.
+        # The correction is a small quotient of the rounding errors of the logarithms.
         assert_ulps(result, expected, 256, least=1.0)
         expected = cpu.softmax.average_softmax(start, end)
         assert_ulps(gpu.softmax.average_softmax(start, end), expected, 256, least=1.0)
@@ -561,7 +561,7 @@ def test_averaged_softmax_of_long_moves(n: int, dtype: type, gpu: OnNumpy) -> No
 def test_classes_outside_touch_nothing(
     dtype: type, weighted: bool, kernels: str, gpu: OnNumpy
 ) -> None:
-    """Whoever looks for them may do so after the step: the other examples get what they got."""
+    """Such classes may be found after the step: the other examples keep their results."""
     softmax = (gpu if kernels == "gpu" else cpu).softmax
     rng = np.random.default_rng(0)
     start, end = rng.normal(size=(2, 9, 5)).astype(dtype)
@@ -621,7 +621,7 @@ def test_layer_norm(dtype: type, weighted: bool, shape: tuple[int, int], gpu: On
         *theirs.layer_norm_backward(grad, start, weight, 1e-5),
         *theirs.layer_norm_average_backward(grad, start, end, weight, end_weight, 1e-5),
     ]
-    # Differences from means, of rows of two with a small variance too.
+    # Differences from means, even for rows of two elements with a small variance.
     for result, reference in zip(results, expected, strict=True):
         assert_ulps(result, reference, 64, least=np.abs(reference).max(initial=1.0))
 
@@ -631,13 +631,13 @@ def test_layer_norm(dtype: type, weighted: bool, shape: tuple[int, int], gpu: On
 
 @st.composite
 def convolutions(draw: st.DrawFn) -> tuple[Any, ...]:
-    """x, weight, bias, the size of the output and how windows lie."""
+    """Draw x, weight, bias, the size of the output and the geometry of windows."""
     pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
     kernel, stride, dilation = draw(pair), draw(pair), draw(pair)
     before, after = (draw(st.tuples(st.integers(0, 4), st.integers(0, 4))) for _ in range(2))
     groups = draw(st.integers(1, 3))
     size = draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
-    # The least length that has this many windows, or more, beyond the last window.
+    # The smallest length that has this many windows, or a longer one that extends past the last.
     spare = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
     spans = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(size, stride, kernel, dilation)]
     lengths = [max(1, span - b - a + rest) for span, b, a, rest in zip(spans, before, after, spare)]
@@ -652,7 +652,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Any, ...]:
 def check_convolution(
     gpu: OnNumpy, x: Array, weight: Array, bias: Array | None, size: Any, geometry: Any
 ) -> None:
-    """All is integer and small, so that sums are exact in any order."""
+    """Check one with small integers, whose sums are exact in any order."""
     expected = cpu.conv.convolve(x, weight, bias, size, geometry)
     np.testing.assert_array_equal(gpu.conv.convolve(x, weight, bias, size, geometry), expected)
     grad = np.arange(expected.size, dtype=x.dtype).reshape(expected.shape) % 11 - 5
@@ -687,7 +687,7 @@ def test_convolution_of_images_that_do_not_fit_at_once(
 
 @st.composite
 def poolings(draw: st.DrawFn) -> tuple[Any, ...]:
-    """x, the gradient of the output and how windows lie, some of them in the padding alone."""
+    """Draw x, the gradient of the output, and windows, some of them only in padding."""
     pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
     kernel, stride, dilation = draw(pair), draw(pair), draw(pair)
     padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
@@ -713,7 +713,7 @@ def test_pooling_of_the_largest(gpu: OnNumpy) -> None:
         expected = pool.max_gradient(grad, x, window)
         np.testing.assert_array_equal(pool_there.max_gradient(grad, x, window), expected)
         expected = pool.average_max_gradient(grad, x, end, window)
-        # Up to nine windows' parts of at most 5, added in another order.
+        # Parts of up to nine windows, each at most 5, are added in another order.
         result = pool_there.average_max_gradient(grad, x, end, window)
         assert_ulps(result, expected, 8, least=45.0)
 
@@ -722,7 +722,7 @@ def test_pooling_of_the_largest(gpu: OnNumpy) -> None:
 
 @st.composite
 def spans(draw: st.DrawFn, length: int) -> Array:
-    """Starts and stops of windows along an axis, both ascending; some windows may be empty."""
+    """Draw ascending starts and stops of windows along an axis; some windows may be empty."""
     count = draw(st.integers(1, 5))
     ends = draw(st.lists(st.integers(0, length), min_size=2 * count, max_size=2 * count))
     starts, stops = sorted(ends[:count]), sorted(ends[count:])
@@ -798,7 +798,7 @@ def test_updates(name: str, dtype: type, size: int, gpu: OnNumpy) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", UPDATES)
 def test_updates_by_numbers_on_the_device(name: str, dtype: type, gpu: OnNumpy) -> None:
-    """To the same bits as by the host's numbers."""
+    """The bits are those that the host's numbers give."""
     kernel = name.partition(",")[0]
     states, numbers = UPDATES[name]
     parameters = parameters_of(getattr(cpu.optimizer, kernel))[-len(numbers) :]
@@ -816,7 +816,7 @@ def test_updates_by_numbers_on_the_device(name: str, dtype: type, gpu: OnNumpy) 
 def test_numbers_on_the_device_are_read_when_the_kernel_runs(
     host: OnNumpy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A launch that is made again has what lies at the address then, as in a CUDA graph."""
+    """A repeated launch reads the present value at the address, as in a CUDA graph."""
     optimizer, dtype = host.modules["optimizer"], np.dtype(np.float64)
     delta, grad, square_average, rate = np.zeros(3), np.ones(3), np.ones(3), host.cupy.array(0.5)
     optimizer.rmsprop(delta, grad, square_average, rate, 0.5, 0.0)
@@ -935,7 +935,7 @@ def test_all_finite(value: float, gpu: OnNumpy) -> None:
 
 
 def scrambled(host_cupy: host_cuda.HostCupy, counter: Array, key: int) -> Array:
-    """Return what philox.cuh makes of a counter, four words, and a key."""
+    """Return the result of philox.cuh for a counter, four words, and a key."""
     words = counter.astype(np.uint32)
     host_cupy.libraries["float"].scramble(ctypes.c_void_p(words.ctypes.data), ctypes.c_uint64(key))
     return words
@@ -956,7 +956,7 @@ def scrambled(host_cupy: host_cuda.HostCupy, counter: Array, key: int) -> Array:
 def test_known_answers_of_philox(
     counter: str, key: int, expected: str, host_cupy: host_cuda.HostCupy
 ) -> None:
-    """Those that its authors publish with Random123."""
+    """The answers that its authors publish with Random123."""
     given, answer = (np.array([int(word, 16) for word in w.split()]) for w in (counter, expected))
     np.testing.assert_array_equal(scrambled(host_cupy, given, key), answer)
 
@@ -964,7 +964,7 @@ def test_known_answers_of_philox(
 def test_uniform_numbers_are_the_words_of_philox(
     host: OnNumpy, host_cupy: host_cuda.HostCupy
 ) -> None:
-    """The upper 24 bits of each, four for a counter."""
+    """The numbers are the upper 24 bits of the words, four for each counter."""
     key = 0x123456789ABCDEF0
     words = [scrambled(host_cupy, np.array([block, 0, 0, 0]), key) for block in range(700)]
     numbers = host.random.uniform((5, 560), key)
@@ -1005,7 +1005,7 @@ def test_uniform_numbers_are_uniform(gpu: OnNumpy) -> None:
 
 
 def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
-    """Results of every kernel, at sizes of several blocks."""
+    """Yield the results of every kernel, at sizes of several blocks."""
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 30, 30))
     wide = rng.normal(size=(400, 50))
@@ -1079,7 +1079,7 @@ def one_of_each(gpu: OnNumpy) -> Iterator[Any]:
 
 
 def sums_of_each(gpu: OnNumpy) -> Iterator[Any]:
-    """Results of the kernels that sum over a block: their grid is part of their result."""
+    """Yield the results of kernels that sum over a block: these depend on the grid."""
     arrays = search_problem(9000, np.float64)
     yield gpu.optimizer.search_elements(*(x.copy() for x in arrays))
     shares, fractions = np.empty((3, 2)), np.empty(2)
@@ -1105,7 +1105,8 @@ def test_the_order_of_threads_and_blocks_does_not_matter(
     monkeypatch.setattr(host_cupy, "backward", True)
     for actual, value in zip([*one_of_each(host), *sums_of_each(host)], expected, strict=True):
         np.testing.assert_array_equal(actual, value)
-    # Also where a block continues with the next piece: nothing may be written that is still read.
+    # This includes blocks that continue with the next piece: they must not write what is still
+    # read.
     monkeypatch.setattr(host_cupy, "largest_grid", 2)
     for actual, value in zip(one_of_each(host), expected):
         np.testing.assert_array_equal(actual, value)

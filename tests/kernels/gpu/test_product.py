@@ -1,7 +1,7 @@
 """Products that a CUDA graph can record: on the host everywhere, on a GPU with -m gpu.
 
 On the host they call a library with cuBLAS's prototypes (fake_cublas.cpp) on NumPy's memory, which
-shows layouts, sizes and the order of calls. That a device records them, a GPU alone can show.
+shows layouts, sizes and the order of calls. Only a GPU can show that a device records them.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ from agrad.testing.strategies import seeds
 Array = NDArray[Any]
 DTYPES = [np.float32, np.float64]
 MAJOR = 99
-"""Of the library's version: none that a real one has, which may be there too."""
+"""The version of the library, which no real one has, since a real one may be loaded too."""
 
 
 class DeviceArray(np.ndarray):
@@ -39,7 +39,7 @@ class DeviceArray(np.ndarray):
 
 
 class CUBLASError(RuntimeError):
-    """As CuPy's: it is made of a status, whose name is its message."""
+    """Like CuPy's error, constructed from a status, whose name is its message."""
 
     def __init__(self, status: int) -> None:
         super().__init__({13: "CUBLAS_STATUS_EXECUTION_FAILED"}[status])
@@ -47,7 +47,7 @@ class CUBLASError(RuntimeError):
 
 
 class HostCupy(host_cuda.HostCupy):
-    """NumPy under CuPy's name, with what a `Recordable` asks CuPy for."""
+    """NumPy under CuPy's name, with the attributes that a `Recordable` uses."""
 
     def __init__(self, library: Path) -> None:
         super().__init__({})
@@ -72,7 +72,7 @@ class HostCupy(host_cuda.HostCupy):
         return found if isinstance(found, type) or not callable(found) else on_device(found)
 
     def empty(self, shape: Any, dtype: Any = np.float64) -> Any:
-        """New memory holds anything; here a number that shows where nothing was written."""
+        """Return new memory filled with a number that shows where nothing was written."""
         return np.full(shape, 123, dtype).view(DeviceArray)
 
     def ascontiguousarray(self, array: Any) -> Any:
@@ -100,7 +100,7 @@ class Host:
         return self.cupy.array(values, dtype)
 
     def calls(self) -> list[str]:
-        """Return the calls since it was last asked for."""
+        """Return the calls since the last request."""
         return self.library.take_calls().decode().splitlines()
 
 
@@ -167,7 +167,7 @@ def operands(draw: st.DrawFn, shape: tuple[int, ...], dtype: type) -> Operand:
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[Operand, Operand]:
-    """Two arrays of one dtype whose shapes fit: of one axis, of two or more, some of them empty."""
+    """Draw two arrays of one dtype whose shapes fit, with one axis or more, some of them empty."""
     shapes, _ = draw(
         mutually_broadcastable_shapes(
             signature=np.matmul.signature, max_dims=3, min_side=0, max_side=4
@@ -180,7 +180,7 @@ def problems(draw: st.DrawFn) -> tuple[Operand, Operand]:
 
 @pytest.fixture(scope="module", params=["host", pytest.param("device", marks=pytest.mark.gpu)])
 def recorder(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """What calls a function where products are recorded, and gives its result on the host."""
+    """Return a function that records products and returns their result on the host."""
     if request.param == "host":
         host = request.getfixturevalue("module")
         return lambda compute: run(host.cupy, host.product, nullcontext(), compute)
@@ -196,7 +196,7 @@ def run(cupy: Any, product: Any, stream: Any, compute: Callable[..., Any]) -> An
 
 
 def test_products(recorder: Callable[..., Any]) -> None:
-    """Of integers so small that every order of a sum gives the same."""
+    """The integers are so small that sums are the same in any order."""
 
     @given(problems())
     def property(drawn: tuple[Operand, Operand]) -> None:
@@ -244,7 +244,7 @@ def test_the_result_may_take_a_factors_place(recorder: Callable[..., Any], dtype
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_graph_computes_them_again(dtype: type) -> None:
-    """With other values at the same places; within rounding what CuPy's own products are."""
+    """With new values at the same addresses, results agree with CuPy's products within rounding."""
     cupy = pytest.importorskip("cupy")
     from agrad.kernels.gpu import product
 
@@ -305,13 +305,13 @@ def test_what_cublas_can_take_is_not_copied(name: str, dtype: type, host: Host) 
         left, right = host.calls()
     assert host.cupy.copies == 0
     assert factors(left)[1] == expected
-    # A column on the right is what a row is on the left.
+    # A column on the right corresponds to a row on the left.
     turned = {"row": (0, 1, None), "column": (0, 8, None)}
     assert factors(right)[0] == turned.get(name, expected)
 
 
 def factors(call: str) -> list[tuple[int, int, int | None]]:
-    """Return of each factor, as cuBLAS was given them, (operation, leading, step)."""
+    """Return (operation, leading, step) of each factor as passed to cuBLAS."""
     name, _, arguments = call.removesuffix(")").partition("(")
     transa, transb, _, _, _, *rest = map(int, arguments.split(", "))
     if "StridedBatched" in name:
@@ -357,7 +357,7 @@ def test_a_copy_is_made_before_a_factor_is_repeated(host: Host) -> None:
 
 
 def test_order_of_calls(host: Host) -> None:
-    """The workspace is set after the stream, which takes it away, and at each entry."""
+    """The workspace is set at each entry, after the stream, which resets it."""
     recordable = host.product.Recordable()
     assert host.calls() == ["cublasCreate_v2()", "cublasSetMathMode(0)"]
     x = host.cupy.ones((2, 3), np.float32)
@@ -436,7 +436,7 @@ def test_a_product_that_cublas_refuses(name: str, dtype: type, host: Host) -> No
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_results_may_lie_apart(dtype: type, host: Host) -> None:
-    """As the gradients of the weights of equal layers do, each with a bias behind it."""
+    """The weight gradients of equal layers do, each followed by a bias."""
     rng = np.random.default_rng(0)
     x, y = (
         rng.integers(-9, 9, shape).astype(dtype).view(DeviceArray)

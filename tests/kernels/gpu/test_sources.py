@@ -1,4 +1,4 @@
-"""Each CUDA source compiles for each architecture that agrad means to run on; no GPU is needed."""
+"""Each CUDA source compiles for each architecture that agrad supports; no GPU is needed."""
 
 import ctypes
 import importlib.util
@@ -13,7 +13,7 @@ import pytest
 # Each architecture once: no source asks which one it is compiled for, see below.
 TARGETS = [("float", "sm_80"), ("double", "sm_90"), ("float", "sm_120")]
 CUPYS_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
-"""What CuPy 14 adds to those of a RawModule."""
+"""The options that CuPy 14 adds to those of a RawModule."""
 
 
 class Compiler:
@@ -23,7 +23,7 @@ class Compiler:
         self.library = ctypes.CDLL(str(library))
 
     def compile(self, text: str, options: tuple[str, ...]) -> tuple[int, str]:
-        """Return the size of the machine code, and what the compiler has to say."""
+        """Return the size of the machine code, and the compiler's log."""
         program = ctypes.c_void_p()
         at = ctypes.byref(program)
         self.check(self.library.nvrtcCreateProgram(at, text.encode(), None, 0, None, None))
