@@ -69,7 +69,7 @@ def layer_norm_average_backward(
     end_weight: cupy.ndarray | None,
     eps: float,
 ) -> tuple[cupy.ndarray, cupy.ndarray, cupy.ndarray]:
-    """Return the gradients by the Jacobian averaged while x and weight move straight to their ends.
+    """Return the gradients through the Jacobian averaged while x and weight move straight.
 
     The Jacobian of the normalized rows is averaged by quadrature, then changed along the step to be
     complete. For their product with the weight it is the Jacobian at the midpoint of the two.

@@ -129,7 +129,7 @@ def cross_entropy_average_backward(
     ignored: int,
     reduction: str,
 ) -> cupy.ndarray:
-    """Return the gradient by the Jacobian averaged while x moves straight from start to end.
+    """Return the gradient of x through the Jacobian averaged from `start` to `end`.
 
     It is the gradient with `average_softmax` in place of the softmax.
 

@@ -1,4 +1,4 @@
-"""What functions and methods of CuPy take, as of 14.2: compared with CuPy where it is installed."""
+"""The signatures of CuPy's functions and methods, as of 14.2; tests compare them with CuPy."""
 
 import inspect
 

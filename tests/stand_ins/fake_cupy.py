@@ -1,9 +1,9 @@
-"""A CuPy without a GPU, to see on any machine that what belongs on a device stays there.
+"""A CuPy without a GPU, which shows on any machine that arrays stay on their device.
 
-Its arrays hold NumPy's and let nothing out that CuPy's would not: no conversion unasked, no flag
-for writing, no mixing with arrays of the host, no function that CuPy lacks and no argument that its
-functions do not have (`cupy_signatures`). The kernels behind it are those for the CPU. Streams, and
-graphs of what is done on them, are in `fake_graphs`, the memory in `fake_memory`.
+Its arrays hold NumPy arrays and allow only what CuPy's arrays allow: no implicit conversion, no
+writable flag, no mixing with host arrays, no function that CuPy lacks, and no argument that its
+functions lack (`cupy_signatures`). The CPU kernels do the work. Streams and graphs are in
+`fake_graphs`, the memory in `fake_memory`.
 """
 
 import inspect
@@ -34,7 +34,7 @@ _JOINING = {"concatenate", "stack"}
 _CHANGING = {"put_along_axis"}
 _PRODUCTS = {"dot", "einsum", "matmul", "tensordot"}
 _PLAIN_ARGUMENTS = {"pad", "split"}
-"""Functions of which CuPy takes other arguments than arrays as NumPy's arrays."""
+"""Functions for which CuPy accepts NumPy arrays as arguments other than the array."""
 
 _BOUND = {name: signature(text) for name, text in SIGNATURES.items()}
 _BOUND_METHODS = {name: signature(text) for name, text in METHODS.items()}
@@ -42,7 +42,7 @@ _accepted: set[Any] = set()
 
 
 def _require_accepted(signatures: Any, name: str, args: Any, options: Any) -> None:
-    """Raise a TypeError unless CuPy's function takes so many arguments, and options so named."""
+    """Raise a TypeError unless CuPy's function accepts the arguments and options."""
     form = signatures is _BOUND, name, len(args), *options
     if form not in _accepted:  # binding takes longer than most of the calls
         signatures[name].bind(*args, **options)
@@ -78,7 +78,7 @@ def _owner(host: Any) -> "ndarray":
 
 
 class MemoryPointer:
-    """What an array has as `data`: where it lies, and what keeps its memory."""
+    """The `data` of an array: its address, and a reference that keeps its memory alive."""
 
     def __init__(self, owner: "ndarray") -> None:
         self.owner = owner
@@ -90,9 +90,10 @@ class MemoryPointer:
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array of the host's that is taken for one on the device that is current.
+    """A host array that stands for an array on the current device.
 
-    As CuPy's it can also be made with a shape, a dtype and other memory: then all of that.
+    Like CuPy's, it can also be constructed from a shape, a dtype and existing memory, all of which
+    it uses.
     """
 
     def __init__(self, host: Any, dtype: Any = None, memptr: MemoryPointer | None = None) -> None:
@@ -103,7 +104,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         self.device = Device()
         own = memptr is None and self.host.base is None
         self.base = None if own or memptr is not None else _owner(self.host.base)
-        """The array whose memory a view is of, which lives as long as the view does."""
+        """The array that owns the memory of a view, and lives as long as the view."""
         _OWNERS[id(self.host)] = self
         if own:
             memory_of(self.host).belong_to(self)
@@ -111,7 +112,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def data(self) -> MemoryPointer:
-        """The memory, kept by whoever has this."""
+        """The memory; the pointer keeps it alive."""
         return self._memory or MemoryPointer(self)
 
     shape = property(lambda self: self.host.shape)
@@ -214,7 +215,7 @@ for _name in METHODS.keys() - vars(ndarray).keys():
 
 
 def _called(name: str, function: Any, args: Any, options: Any) -> Any:
-    """Return what a function of NumPy's gives, with what CuPy's has to do for it."""
+    """Return the result of a NumPy function, and imitate the effects of CuPy's."""
     arguments, options = _taken(tuple(args)), _taken(options)
     if name in _ALLOCATING:
         array = _given(function(*arguments, **options))
@@ -231,7 +232,7 @@ def _called(name: str, function: Any, args: Any, options: Any) -> Any:
 
 
 def _taken(value: Any) -> Any:
-    """Return what NumPy is to be called with, and refuse an array of the host."""
+    """Return a value as an argument for NumPy, and refuse a host array."""
     return mapped(ndarray | np.ndarray, _host_of, value)
 
 
@@ -242,12 +243,12 @@ def _host_of(array: Any) -> np.ndarray:
 
 
 def _given(result: Any) -> Any:
-    """Return what NumPy gave as CuPy would: also a single number as an array."""
+    """Return NumPy's result as CuPy would, with arrays even for single numbers."""
     return mapped(np.ndarray | np.generic, _owner, result)
 
 
 def _index(index: Any) -> Any:
-    """Return an index for the host's array; CuPy copies those of the host to the device.
+    """Return an index for the host array; CuPy copies indices from the host to the device.
 
     With an ellipsis a single element is a view too, as CuPy's are.
     """
@@ -269,7 +270,7 @@ def _set(array: np.ndarray, index: tuple[Any, ...], value: Any) -> None:
 
 
 def _wrapped(array: np.ndarray, index: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return an index as CuPy reads it: its arrays wrap around where they are out of range."""
+    """Return an index as CuPy reads it: arrays out of range wrap around."""
     axis, parts = 0, []
     spans = [_span(part) for part in index]
     for part, span in zip(index, spans):
@@ -281,7 +282,7 @@ def _wrapped(array: np.ndarray, index: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _span(part: Any) -> int:
-    """Return how many axes a part of an index is for."""
+    """Return the number of axes that a part of an index covers."""
     if part is None or part is Ellipsis:
         return 0
     return part.ndim if isinstance(part, np.ndarray) and part.dtype.kind == "b" else 1
@@ -312,7 +313,7 @@ def _launch(kernel: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
 def _call(
     kernel: Callable[..., Any], numbers: frozenset[int], *arguments: Any, **options: Any
 ) -> Any:
-    """Call a kernel for the CPU, with numbers where the GPU's may find them on the device."""
+    """Call a CPU kernel, with numbers where a GPU kernel may read them on the device."""
     given = [
         argument.item() if i in numbers and _is_single(argument) else argument
         for i, argument in enumerate(arguments)
@@ -328,7 +329,7 @@ def _is_single(argument: Any) -> bool:
 def _numbers_of(kernel: Callable[..., Any]) -> frozenset[int]:
     """Return which arguments of a kernel are numbers if they have no axes.
 
-    What Numba compiles takes no such arrays; other kernels say what they take.
+    Compiled kernels take no arrays without axes; the annotations of other kernels tell.
     """
     if not isinstance(kernel, FunctionType | Kernel):
         return frozenset()
@@ -337,7 +338,7 @@ def _numbers_of(kernel: Callable[..., Any]) -> frozenset[int]:
 
 
 def _left(result: Any) -> Any:
-    """Return what a kernel gives; the GPU's leave single numbers on the device."""
+    """Return a kernel's result; GPU kernels leave single numbers on the device."""
     if isinstance(result, tuple):
         return tuple(map(_left, result))
     return np.asarray(result) if isinstance(result, bool | int | float) else result
@@ -356,7 +357,7 @@ class Stack:
         self.size = self._own.size
 
     def forward(self, x: Any, parameters: Any, keep: bool, spare: Any = None) -> Any:
-        """Compute into memory given, as those for the CPU look at where values lie in it."""
+        """Compute into given memory: the CPU kernels look at the alignment of values in it."""
         lanes = kernels.cpu.stack.LANES
         rows, more = -(-len(x) // lanes) * lanes, lanes * (lanes + 1)
         after = np.empty_like(x, shape=(rows * (self._inputs + self._units) + more,))
@@ -394,7 +395,7 @@ _RANDOM = SimpleNamespace(uniform=_uniform)
 _GPU = SimpleNamespace(
     **vars(kernels.cpu) | {"product": _PRODUCT, "random": _RANDOM, "stack": _STACK}
 )
-"""The kernels for the CPU, and what those for GPUs have beyond."""
+"""The CPU kernels, and those that only GPUs have."""
 
 
 def _asarray(array: Any) -> ndarray:
@@ -420,7 +421,7 @@ class RawModule:
 
 
 def make() -> SimpleNamespace:
-    """Return what stands for the module `cupy`, with two GPUs."""
+    """Return a replacement for the module `cupy`, with two GPUs."""
     runtime = SimpleNamespace(
         CUDARuntimeError=fake_graphs.CUDARuntimeError,
         deviceSynchronize=fake_graphs.synchronize_device,

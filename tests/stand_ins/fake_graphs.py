@@ -1,9 +1,9 @@
 """Streams of an imaginary device, and CUDA graphs of the work on them.
 
-Whatever computes goes through `perform`: on a stream that captures it is recorded in place of being
-done, by the memory that it reads and writes. A launch does it on that memory, with what is there by
-then. What a device or CuPy refuses meanwhile is refused, and what it would make of memory that has
-changed hands is made of it.
+All work goes through `perform`. A capturing stream records a call, with the memory that it reads
+and writes, instead of running it. A launch runs the recorded calls on the present contents of that
+memory. Whatever a device or CuPy refuses during a capture is refused here, and memory that was
+reused meanwhile is spoiled, as on a device.
 """
 
 import gc
@@ -28,7 +28,7 @@ _noted: list[str] | None = None
 
 @contextmanager
 def waits() -> Iterator[list[str]]:
-    """Note inside the block for what Python waits for the device, or copies to it."""
+    """Note, inside the block, why Python waits for the device or copies to it."""
     global _noted
     _noted = []
     try:
@@ -43,7 +43,7 @@ def _note(what: str) -> None:
 
 
 def look(what: str) -> None:
-    """Note that the host waits for what the device computes; that spoils a capture.
+    """Note that the host waits for the device, which invalidates a capture.
 
     Raises:
         CUDARuntimeError: the current stream captures.
@@ -68,7 +68,7 @@ def copy_from_host(what: str) -> None:
 
 
 def call_library(name: str) -> None:
-    """Refuse a library of NVIDIA's where CuPy does.
+    """Refuse to call a library of NVIDIA where CuPy refuses.
 
     Raises:
         NotImplementedError: the current stream captures.
@@ -107,7 +107,7 @@ class Stream:
         _current.streams.pop()
 
     def synchronize(self) -> None:
-        """Wait for what was issued on the stream."""
+        """Wait for the work on the stream."""
         with self:
             look("synchronize")
 
@@ -144,7 +144,7 @@ _DEFAULT = Stream()
 
 
 class _Current(threading.local):
-    """The default stream, and those that this thread made current, the last of which is."""
+    """The default stream, then those that this thread made current; the last one is current."""
 
     def __init__(self) -> None:
         self.streams = [_DEFAULT]
@@ -160,11 +160,11 @@ def get_current_stream() -> Stream:
 
 
 def _capture() -> "Capture | None":
-    """Return what records the work on the current stream, None if it is to be done.
+    """Return the capture that records the work on the current stream, or None if it runs at once.
 
     Raises:
-        CUDARuntimeError: it is the default stream, which would have to wait for one that captures;
-            or what has been recorded is invalid.
+        CUDARuntimeError: the default stream is current and would have to wait for a capturing
+            stream; or the capture is invalid.
     """
     stream = get_current_stream()
     if _capturing is None or stream not in (_DEFAULT, _capturing.stream):
@@ -186,13 +186,14 @@ def perform(
     options: dict[str, Any] | None = None,
     changes: bool = False,
 ) -> Any:
-    """Return what a function gives of arrays of the device: computed, or to be by a launch.
+    """Return a function's results on device arrays: computed now, or by a later launch.
 
     Args:
-        function: returns arrays or numbers of NumPy's, lists or tuples of them, or what holds none.
-        arguments: in which all arrays are the device's; in lists, tuples and dicts too.
+        function: returns NumPy arrays or numbers, lists or tuples of them, or values without any.
+        arguments: its arguments; all arrays in them, including those in lists, tuples and dicts,
+            are the device's.
         options: arguments by name.
-        changes: whether it may change the arrays that it is given.
+        changes: whether it may change its arguments in place.
     """
     capture = _capture()
     if capture is None:
@@ -204,7 +205,7 @@ _VALUES = np.ndarray | np.generic
 
 
 def mapped(kind: Any, change: Callable[[Any], Any], value: Any) -> Any:
-    """Return `value` with every object of that kind changed, in lists, tuples and dicts too."""
+    """Return `value` with every object of that kind changed, including those in containers."""
     if isinstance(value, kind):
         return change(value)
     if type(value) in (list, tuple):
@@ -218,12 +219,12 @@ def mapped(kind: Any, change: Callable[[Any], Any], value: Any) -> Any:
 
 
 class Capture:
-    """What a stream has recorded.
+    """The recording of a stream.
 
     Attributes:
-        calls: each of which does again what was asked for.
-        memories: that they read and write, by the ids of their roots.
-        workspaces: weak references to what has to be there beside them.
+        calls: the recorded calls, which run the requested work.
+        memories: the memory that they read and write, by the ids of the roots.
+        workspaces: weak references to workspaces that must exist at a launch.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -240,7 +241,7 @@ class Capture:
         options: dict[str, Any],
         changes: bool,
     ) -> Any:
-        """Note a call, and return arrays as it would: views if it gives views, others unfilled."""
+        """Record a call, and return arrays like its results: views, or unfilled arrays."""
         trial = Trial()
         with np.errstate(all="ignore"):
             result = function(*trial.copied(arguments), **trial.copied(options))
@@ -252,12 +253,12 @@ class Capture:
         return result
 
     def spoiled(self, message: str) -> CUDARuntimeError:
-        """Return an error, after which what was recorded is invalid."""
+        """Invalidate the recording and return an error."""
         self._invalid = True
         return CUDARuntimeError(message)
 
     def require_valid(self) -> None:
-        """Raise if there has been such an error."""
+        """Raise an error if the recording is invalid."""
         if self._invalid:
             raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated: by a previous error")
 
@@ -268,7 +269,7 @@ def _compute(
     options: dict[str, Any],
     outputs: list[np.ndarray | None],
 ) -> None:
-    """Call a function and put what it returns where its results are looked for."""
+    """Call a function and write its results to the recorded outputs."""
     values: list[Any] = []
     mapped(_VALUES, values.append, function(*arguments, **options))
     for output, value in zip(outputs, values, strict=True):
@@ -277,14 +278,13 @@ def _compute(
 
 
 class Trial:
-    """Copies of all memory that a call is given, to see what it returns without its effects.
+    """Copies of all memory of a call's arguments, which reveal its results without its effects.
 
-    They have zeros, which anything takes as numbers and as indices: what the values will be is not
-    known yet.
+    They hold zeros, which are valid numbers and indices, because the values are not known yet.
 
     Attributes:
-        memories: those that the call is given and those that it makes, by the ids of their roots.
-        outputs: the arrays of the device that it returns; None for views of what it is given.
+        memories: the memory of the arguments and of new arrays, by the ids of the roots.
+        outputs: the device arrays that the call returns; None for views of arguments.
     """
 
     def __init__(self) -> None:
@@ -293,12 +293,12 @@ class Trial:
         self._made: set[int] = set()
         self._copies: dict[int, np.ndarray] = {}
         self._aliases: dict[int, np.ndarray] = {}
-        """Arrays on all of the memory of others, by the ids of these: of whom results are views."""
+        """Arrays over the whole memory of a root, by the root's id; results are views of them."""
         self._originals: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         """Copies and originals, by the copies' ids."""
 
     def copied(self, value: Any) -> Any:
-        """Return the argument to call with in place of `value`."""
+        """Return a copy of `value` for the trial call."""
         return mapped(np.ndarray, self._copy, value)
 
     def _copy(self, array: np.ndarray) -> np.ndarray:
@@ -312,7 +312,7 @@ class Trial:
         return self._pair(placed(array, root, self._copies[id(root)]), array)
 
     def original(self, value: np.ndarray | np.generic) -> np.ndarray:
-        """Return what stands on the device for an array among the copies, or a new one."""
+        """Return the device array that corresponds to a trial result, or a new one."""
         result = np.asarray(value)
         root = root_of(result)
         if id(root) not in self._originals:
@@ -326,7 +326,7 @@ class Trial:
         return array
 
     def _make(self, root: np.ndarray) -> None:
-        """Take memory for what the call has made, with nothing in it yet."""
+        """Allocate unfilled memory for an array that the call has created."""
         memory = memory_of(np.empty_like(root))
         memory.spoil()
         self.memories[id(memory.root)] = memory
@@ -339,16 +339,16 @@ class Trial:
 
 
 class Graph:
-    """What was recorded, to be done on the same memory at each launch."""
+    """Recorded work that each launch runs on the same memory."""
 
     def __init__(self, capture: Capture) -> None:
         self._recorded = capture
 
     def launch(self, stream: Stream | None = None) -> None:
-        """Do it all in its order.
+        """Run all calls in their order.
 
         Raises:
-            CUDARuntimeError: a stream captures, or the memory is gone.
+            CUDARuntimeError: a stream is capturing, or memory has been returned.
         """
         recorded = self._recorded
         if _capturing is not None:
@@ -365,7 +365,7 @@ class Graph:
 
 
 class Recordable:
-    """As that of `agrad.kernels.gpu.product`: lets products in its `with` blocks be recorded."""
+    """Like that of `agrad.kernels.gpu.product`: its `with` blocks record products."""
 
     def __enter__(self) -> "Recordable":
         _entered.recordables.append((self, get_current_stream()))
@@ -376,7 +376,7 @@ class Recordable:
 
 
 class _Entered(threading.local):
-    """Those entered by this thread, with their streams."""
+    """The blocks that this thread has entered, with their streams."""
 
     def __init__(self) -> None:
         self.recordables: list[tuple[Recordable, Stream]] = []
@@ -386,7 +386,7 @@ _entered = _Entered()
 
 
 def matmul(x1: np.ndarray, x2: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Multiply as that of `agrad.kernels.gpu.product`, in a kernel's place."""
+    """Multiply like `agrad.kernels.gpu.product.matmul`, as a kernel."""
     if not _entered.recordables:
         call_library("cuBLAS")
         return np.matmul(x1, x2, out=out)

@@ -1,7 +1,7 @@
-"""The memory of a device that is not there: which pool it is of, when it is free, who may have it.
+"""The memory of an imaginary device: its pools, when it is free, and who may reuse it.
 
-CuPy's pools hand out again what nobody refers to any more. NumPy's arrays never lie where others
-have lain; so what a device would do to memory that has changed hands is done to it on purpose.
+CuPy's pools reuse memory without references. The stand-in never reuses NumPy's memory, so it spoils
+the contents of memory that a device might have reused.
 """
 
 import threading
@@ -18,10 +18,10 @@ class MemoryPool:
     """A pool of memory, known by the arrays that are made while it is in use."""
 
     def malloc(self, size: int) -> Any:
-        """Stand for what `using_allocator` is given; no array of NumPy's is made by it."""
+        """Only identifies the pool for `using_allocator`; NumPy allocates the arrays."""
 
     def free_all_blocks(self) -> None:
-        """Give back free memory; note the rest as `left`."""
+        """Return free memory; note the rest as `left`."""
         own = [memory for memory in _known.values() if memory.pool() is self]
         self.left = [memory for memory in own if memory.freed is None]
         for memory in own:
@@ -30,14 +30,14 @@ class MemoryPool:
 
 
 class _Gone:
-    """What no weak reference to finds."""
+    """An object whose weak references are dead at once."""
 
 
 _DEFAULT = MemoryPool()
 
 
 class _Current(threading.local):
-    """The default pool, and those that this thread allocates from, the last of which is used."""
+    """The default pool, then those that this thread has selected; the last one is used."""
 
     def __init__(self) -> None:
         self.pools = [_DEFAULT]
@@ -49,7 +49,7 @@ _clock = count()
 
 @contextmanager
 def using_allocator(allocator: Any) -> Iterator[None]:
-    """Make arrays inside the `with` block in the pool whose method `malloc` is given."""
+    """Allocate the arrays of the `with` block in the pool whose method `malloc` is given."""
     _current.pools.append(allocator.__self__)
     try:
         yield
@@ -62,13 +62,13 @@ def get_default_memory_pool() -> MemoryPool:
 
 
 class Memory:
-    """The memory of an array of NumPy's, its root, that owns it for itself and its views.
+    """The memory of a NumPy array, the root, which owns it for itself and its views.
 
     Attributes:
         root: that array.
-        pool: a weak reference to the pool it is of.
-        taken: when that was.
-        freed: when the owner on the device was gone, None while it exists.
+        pool: a weak reference to its pool.
+        taken: when it was allocated.
+        freed: when the owner on the device died; None while it lives.
     """
 
     def __init__(self, root: np.ndarray) -> None:
@@ -86,7 +86,7 @@ class Memory:
         self.freed = next(_clock)
 
     def spoil(self) -> None:
-        """Put into it what nobody would take for a result."""
+        """Fill it with values that cannot be mistaken for results."""
         kind = self.root.dtype.kind
         integer = np.iinfo(self.root.dtype).max if kind in "iu" else None
         self.root.fill({"b": False, "i": integer, "u": integer}.get(kind, np.nan))
@@ -96,14 +96,14 @@ _known: WeakValueDictionary[int, Memory] = WeakValueDictionary()
 
 
 def root_of(array: np.ndarray) -> np.ndarray:
-    """Return the array whose memory `array` is a view of, or itself; also through a memoryview."""
+    """Return the array that owns the memory of `array`, also through a memoryview."""
     while array.base is not None:
         array = array.base.obj if isinstance(array.base, memoryview) else array.base
     return array
 
 
 def memory_of(array: np.ndarray) -> Memory:
-    """Return the memory in which an array lies; of a new one, in the pool that is in use."""
+    """Return the memory of an array; new memory belongs to the current pool."""
     root = root_of(array)
     memory = _known.get(id(root))
     if memory is None:
@@ -112,7 +112,7 @@ def memory_of(array: np.ndarray) -> Memory:
 
 
 def placed(array: np.ndarray, root: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the array that lies in the memory of `other` as this one lies in that of `root`."""
+    """Return the array at the same place in the memory of `other` as `array` in that of `root`."""
     offset = _address(array) - _address(root)
     memory = other.ravel(order="K").view(np.uint8)
     return np.ndarray(array.shape, array.dtype, memory, offset, array.strides)
@@ -123,10 +123,10 @@ def _address(array: np.ndarray) -> int:
 
 
 def hand_on(used: list[Memory]) -> bool:
-    """Give to others all of some memory that is free; return whether it is still there at all.
+    """Spoil the memory among `used` that is free; return whether its pools still hold it.
 
-    What was in it is gone. As those who use it do so still, they may write where others have their
-    arrays by now: all that were made in the same pool since it was free.
+    Its contents are lost. Since the caller still writes to it, the arrays that were allocated in
+    the same pool since it became free may be overwritten, so they are spoiled too.
     """
     freed: dict[MemoryPool, int] = {}
     for memory in used:

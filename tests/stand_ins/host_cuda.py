@@ -1,6 +1,6 @@
 """agrad.kernels.gpu on NumPy arrays: its launchers and CUDA sources, the latter compiled as C++.
 
-What takes CuPy's place is NumPy with a `RawModule` whose kernels run on the host, see host_cuda.h.
+NumPy replaces CuPy, with a `RawModule` whose kernels run on the host, see host_cuda.h.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ REALS = ("float", "double")
 
 
 class HostCupy(ModuleType):
-    """NumPy under CuPy's name, with kernels from the libraries compiled of the CUDA sources."""
+    """NumPy under CuPy's name, with kernels from libraries compiled from the CUDA sources."""
 
     def __init__(self, libraries: dict[str, ctypes.CDLL]) -> None:
         super().__init__("cupy")
@@ -53,7 +53,7 @@ class HostCupy(ModuleType):
 
     @staticmethod
     def empty(shape: Any, dtype: Any = np.float64) -> np.ndarray:
-        """New memory holds anything; here a number that shows where nothing was written."""
+        """Return new memory filled with a number that shows where nothing was written."""
         return np.full(shape, 12345, dtype)
 
     def RawModule(self, *, code: str, options: tuple[str, ...]) -> "HostModule":
@@ -68,7 +68,7 @@ class Located(np.ndarray):
 
 
 class HostModule:
-    """What CuPy's RawModule is to agrad."""
+    """The interface of CuPy's RawModule that agrad uses."""
 
     def __init__(self, cupy: HostCupy, library: ctypes.CDLL, real: str) -> None:
         self.cupy = cupy
@@ -90,7 +90,7 @@ class HostModule:
                 guarded.append(Guarded(array))
                 return np.array(guarded[-1].address)
 
-            # A kernel is given where each argument lies; an array's argument is its address.
+            # A kernel receives a pointer to each argument; the argument of an array is its address.
             passed = []
             for value in arguments:
                 if is_pointer(value):
@@ -108,15 +108,15 @@ class HostModule:
         return run
 
     def type_of(self, value: Any) -> str:
-        """Return the C type that stands for an argument, `const` aside."""
+        """Return the C type of an argument, without `const`."""
         name = "struct" if value.dtype.names else self.types[value.dtype]
         return f"{name}*" if is_pointer(value) else name
 
 
 class Guarded:
-    """A copy of an array amid numbers that no kernel may change, and none should read.
+    """A copy of an array surrounded by numbers that no kernel may change, and none should read.
 
-    The latter are NaN where they can be, and show in what was computed of them.
+    The numbers are NaN if possible, and show in results that depend on them.
     """
 
     MARGIN = 64
@@ -135,7 +135,7 @@ class Guarded:
         return slice(self.MARGIN, self.MARGIN + self.array.size)
 
     def copy_back(self) -> None:
-        """Check the memory around the copy, and take over its contents."""
+        """Check the memory around the copy, and copy its contents back."""
         np.testing.assert_array_equal(np.delete(self.room, self.where), self.margins)
         if self.array.flags.writeable:
             self.array.reshape(-1)[...] = self.inside
@@ -149,7 +149,7 @@ TYPES = {"bool": "?", "double": "f8", "int64": "i8"}
 
 
 def parameters_of(library: ctypes.CDLL, kernel: str) -> list[str]:
-    """Return the types of a kernel's parameters, `const` aside."""
+    """Return the types of a kernel's parameters, without `const`."""
     parameters = library[f"parameters_of_{kernel}"]
     parameters.restype = ctypes.c_char_p
     return parameters().decode().replace("const ", "").split(", ")
@@ -161,18 +161,18 @@ def is_pointer(value: Any) -> bool:
 
 
 def is_number_elsewhere(value: Any) -> bool:
-    """Return whether a structure is a number by the address where it lies."""
+    """Return whether a structure holds the address of a number."""
     return "at" in (value.dtype.names or ()) and value["at"] != 0
 
 
 def number_at(value: np.ndarray) -> np.ndarray:
-    """Return the number that a structure has the address of."""
+    """Return the number at the address that a structure holds."""
     room = ctypes.c_char * value.dtype["value"].itemsize
     return np.frombuffer(room.from_address(int(value["at"])), value.dtype["value"])
 
 
 def compiler() -> str:
-    """Return the path of a C++ compiler, or skip the test that asks."""
+    """Return the path of a C++ compiler, or skip the test."""
     found = shutil.which("g++") or shutil.which("clang++")
     if found is None:
         pytest.skip("no C++ compiler: neither g++ nor clang++ is on the path")
@@ -180,7 +180,7 @@ def compiler() -> str:
 
 
 def kernels() -> list[str]:
-    """Return the names of all kernels, those that macros define among them."""
+    """Return the names of all kernels, including those that macros define."""
     includes = "\n".join(f'#include "{name}"' for name in SOURCES)
     options = ["-E", "-P", "-xc++", "-D__global__=__global__", f"-I{FOLDER}", "-"]
     text = subprocess.run(
@@ -213,7 +213,7 @@ def build(folder: Path) -> dict[str, ctypes.CDLL]:
 
 
 def import_over(cupy: ModuleType) -> dict[str, ModuleType]:
-    """Import agrad.kernels.gpu with a module in CuPy's place, and leave no trace of it."""
+    """Import agrad.kernels.gpu with a module in CuPy's place, and restore sys.modules."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "cupy", cupy)
         importlib.import_module("agrad.kernels.gpu")

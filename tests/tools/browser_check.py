@@ -2,10 +2,9 @@
 
 python tests/tools/browser_check.py docs/_build [--pictures FOLDER] [--page start.html]
 
-Each page is opened at 380 and 1280 pixels, light and dark, without a network. It is at fault if it
-scrolls sideways, shows TeX in place of a formula, cuts off a formula in a text, has an error of
-MathJax, or has ink too close in brightness to its paper. With `--pictures`, what was seen
-is kept as PNG files. Needs Chromium.
+Each page is opened at 380 and 1280 pixels, light and dark, without a network. Faults are sideways
+scrolling, TeX in place of a formula, a formula cut off in a text, an error of MathJax, and ink too
+close in brightness to its paper. `--pictures` keeps screenshots as PNG files. Needs Chromium.
 """
 
 import argparse
@@ -24,7 +23,7 @@ WIDTHS, SCHEMES = (380, 1280), ("light", "dark")
 VIEWS = [(width, scheme) for width in WIDTHS for scheme in SCHEMES]
 HEIGHT = 2400
 
-# A window of Chromium has at least 500 pixels; a frame has as few as wanted.
+# A window of Chromium has at least 500 pixels; a frame can have fewer.
 FRAME = (
     '<iframe src="{page}" data-scheme="{scheme}" '
     'style="width: {width}px; height: {height}px; border: 0; display: block"></iframe>'

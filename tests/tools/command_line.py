@@ -1,4 +1,4 @@
-"""The command `agrad` run in this process or as one of its own, and what it left behind."""
+"""Run the command `agrad` in this process or another, and inspect its results."""
 
 import io
 import os
@@ -21,12 +21,12 @@ needs_signals = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals"
 
 
 def invoke(*words):
-    """The command in this process, for its words; exit codes are those of a real process."""
+    """Run the command in this process; exit codes are those of a real process."""
     return CliRunner().invoke(cli.app, list(map(str, words)))
 
 
 def fail(*words, **environment):
-    """The command in this process, with the message and the exit code of its failure."""
+    """Run the command in this process, which must fail; return its message and exit code."""
     out, error = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
         patch.setattr(sys, "argv", ["agrad", *map(str, words)])
@@ -37,14 +37,14 @@ def fail(*words, **environment):
 
 
 def run(*words, code=MAIN, **environment):
-    """The command as a process of its own."""
+    """Run the command as another process."""
     process = start(*words, code=code, **environment)
     output, error = process.communicate(timeout=120)
     return subprocess.CompletedProcess(words, process.returncode, output, error)
 
 
 def start(*words, code=MAIN, terminal=None, **environment):
-    """The command as a process that runs, in a session of its own."""
+    """Start the command as another process, in its own session."""
     words, environment = tuple(map(str, words)), {**os.environ, **environment}
     if os.name != "nt":
         import forked
@@ -73,7 +73,7 @@ def lines(path):
 
 
 def one_line(result, *words):
-    """Whether the command failed with code 1 and one line that says so."""
+    """Return whether the command failed with code 1 and one line that has all the words."""
     assert result.returncode == 1, result
     (line,) = result.stderr.splitlines()
     assert line.startswith("agrad: ")

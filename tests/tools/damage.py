@@ -1,4 +1,4 @@
-"""Damage to files and states: bytes changed blindly, and values that lie."""
+"""Damage to files and states: random changes of bytes, and false values."""
 
 import math
 import struct
@@ -12,7 +12,7 @@ __all__ = ["EXTREMES", "comparable", "damaged", "lying"]
 
 _POWERS = (8, 9, 15, 16, 24, 31, 32, 40, 53, 62, 63, 64)
 EXTREMES = sorted({0, 3, 7, 100} | {2**power + near for power in _POWERS for near in (-1, 0, 1)})
-"""Integers at which counts, offsets and products of them overflow or are taken for others."""
+"""Integers at which counts, offsets and their products overflow or are mistaken for others."""
 
 _STRANGE: list[Any] = [
     *(None, True, False, -1, -(2**31), -(2**63), 0.5, -0.0, 1e308, math.nan, math.inf),
@@ -22,14 +22,14 @@ _STRANGE: list[Any] = [
 
 
 def damaged(rng: Random, content: bytes) -> bytes:
-    """Return other bytes, which a few blind changes made of `content`."""
+    """Return `content` after a few random changes, which differs from it."""
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         content = rng.choice(_CHANGES)(rng, content)
     return content
 
 
 def lying(rng: Random, value: Any) -> Any:
-    """Return a copy of nested dicts and lists in which one thing is missing, moved or another."""
+    """Return a copy of nested dicts and lists in which one value is missing, moved or replaced."""
     if isinstance(value, dict) and value and rng.random() < 0.95:
         changed: Any = dict(value)
         key = rng.choice(list(value))
@@ -60,7 +60,7 @@ def lying(rng: Random, value: Any) -> Any:
 
 
 def comparable(value: Any) -> Any:
-    """Return nested states to be compared by ==: integers as the floats that they may become."""
+    """Return nested states for comparison by ==, with integers as floats, which they may become."""
     if isinstance(value, dict):
         return {key: comparable(item) for key, item in value.items()}
     if isinstance(value, np.ndarray) and (value.ndim or value.dtype.kind == "f"):

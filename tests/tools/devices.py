@@ -1,4 +1,4 @@
-"""How a case of an operation runs on a device, and all that comes of it."""
+"""Run a case of an operation on a device, and collect all results."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from agrad.testing.strategies import Case, operations, seeds
 
 
 class Drawn(NamedTuple):
-    """A case of an operation, and what its sweeps need beside it."""
+    """A case of an operation, and the other inputs of its sweeps."""
 
     case: Case
     inputs: list[Array]

@@ -1,11 +1,11 @@
-"""A training run that is killed again and again, beside one that is left alone.
+"""Kill a training run repeatedly, and compare it with an undisturbed one.
 
 python tests/tools/faults.py --kills 200
 
-Each life of the run is a process of `agrad train`, forked from this one to spare it the imports,
-and ended by SIGKILL at a random moment; the next continues with --resume. After each kill the
-script checks the folder as the next life will find it. Kills lose nothing that the kernel has been
-given, so this does not test power failures.
+Each life of the run is a process of `agrad train`, forked from this one to skip the imports and
+ended by SIGKILL at a random moment. The next life continues with --resume. After each kill the
+script checks the folder that the next life will find. A kill loses nothing that the kernel already
+has, so this does not test power failures.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def killed_life(seconds: float, saves: int, *words: str) -> int:
 
 
 def leftovers(folder: Path) -> int:
-    """Return how many files a killed process was writing."""
+    """Return the number of files that a killed process was writing."""
     return len(list(folder.rglob(".agrad-*")))
 
 
@@ -95,7 +95,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def seconds_of_ten_iterations(folder: Path) -> float:
-    """Return how long a short run takes here and now, its imports aside."""
+    """Return the seconds of a short run on this machine now, without its imports."""
     words = (*WORDS, *OFTEN, "--iterations", "10", "--out")
     assert agrad_here(*words, str(folder / "imports")) == 0
     start = time.monotonic()
@@ -106,8 +106,8 @@ def seconds_of_ten_iterations(folder: Path) -> float:
 def run(folder: Path, kills: int, seed: int) -> str:
     """Kill a run `kills` times, finish it, compare it with an undisturbed one; return the figures.
 
-    Every second life ends at any moment, its start included. The others first save a checkpoint,
-    however long that takes on a busy machine, so that the run continues. After that no life is
+    Every second life ends at any moment, even during its start. The others first save a checkpoint,
+    however long that takes on a busy machine, so that the run progresses. After that no life is
     longer than a run of ten iterations.
 
     Raises:

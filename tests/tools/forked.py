@@ -1,8 +1,8 @@
-"""Processes of the command `agrad` that have its imports and its kernels from the start.
+"""Processes of the command `agrad` that start with its imports and kernels loaded.
 
-A server, a process of its own, runs the command twice and then forks for each process that a test
-asks for. What runs there is a Python like any other: it has arguments, an environment, a session
-and buffered output of its own, and Python ends it as it ends every program.
+A server process runs the command twice, and then forks once for each process that a test requests.
+A fork behaves like a separate Python: it has its own arguments, environment, session and buffered
+output, and Python ends it like any program.
 """
 
 import array
@@ -28,19 +28,19 @@ _WARM_UP = ("train --depth 1 --width 8 --iterations 2", "demo --iterations 1")
 
 
 class Process:
-    """A process of the server; its methods are those of `subprocess.Popen` that tests use.
+    """A process of the server, with the methods of `subprocess.Popen` that tests use.
 
     Args:
-        code: What it runs in the place of a script.
+        code: The code that it runs in place of a script.
         words: The arguments in its `sys.argv`.
         environment: Its environment variables, all of them.
         terminal: The terminal that it belongs to and prints to; None for pipes.
 
     Attributes:
-        pid: Its number, which is its session's and its group's too.
-        stdout: What it prints; read to the end before the process is let go.
+        pid: Its number, which is also that of its session and its group.
+        stdout: Its output, which must be read to the end before the process is released.
         stderr: Likewise.
-        returncode: As `subprocess.Popen` has it, after `poll`, `wait` or `communicate`.
+        returncode: As in `subprocess.Popen`, after `poll`, `wait` or `communicate`.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class Process:
         return code
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Return the rest of the output once nobody holds it any more, and wait.
+        """Return the rest of the output once no process has it open, and wait.
 
         Raises:
-            TimeoutExpired: Somebody does; the process and its children are killed.
+            TimeoutExpired: A process still has it open; the process and its children are killed.
         """
         texts = {}
 
@@ -141,7 +141,7 @@ def _server() -> socket.socket:
 
 
 def serve(connection: socket.socket) -> str:
-    """Fork a process for each request; return in such a process alone, with the code to run."""
+    """Fork a process for each request; return only in the forks, with the code to run."""
     ignored = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     while True:
         message, ends, _, _ = socket.recv_fds(connection, 1 << 16, 3)
@@ -186,7 +186,7 @@ def serve(connection: socket.socket) -> str:
 
 
 def warm_up() -> None:
-    """Import and compile what the command needs, and draw a figure."""
+    """Import and compile everything that the command needs, and draw a figure."""
     from agrad.cli.app import app
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,13 +1,13 @@
-"""Damaged and hostile files for every loader: a million of each, and what must hold of them all.
+"""Damaged and hostile files for every loader, a million of each, and the properties required.
 
     python tests/tools/fuzz.py weights --keep                 # a million, into the page's table
     python tests/tools/fuzz.py weights --start 417 --cases 1  # a single one again
 
-A case is a function of the loader and its number. The loader either refuses the file, by agrad's
-own error, or accepts it, and then what it returns is valid. Anything else is a finding: another
-exception, more than a second of processor time, or memory beyond `MEMORY`. Of a finding the number
-is told, which makes it again. What was run with --keep, at once or in pieces, is in
-results/reliability/fuzz/results.json, from which docs/reliability.md has its table. Needs Linux.
+A case depends only on the loader and its number. The loader must either refuse the file with
+agrad's own error, or accept it and return a valid result. Anything else is a finding: another
+exception, more than a second of processor time, or more memory than `MEMORY`. A finding names the
+number, which reproduces it. Cases run with --keep, at once or in pieces, go to
+results/reliability/fuzz/results.json, the source of the table in docs/reliability.md. Needs Linux.
 """
 
 import argparse
@@ -29,9 +29,9 @@ from source_tree import ROOT
 
 RESULTS = ROOT / "results" / "reliability" / "fuzz" / "results.json"
 SECONDS = 1.0
-"""What a case may take of the processor."""
+"""The processor time of a case, at most."""
 MEMORY = 2**28
-"""What a case may allocate; the largest file has 2**16 bytes, or unzips to 2**20."""
+"""The memory of a case, at most; the largest file has 2**16 bytes, or unzips to 2**20."""
 
 
 class Finding(Exception):
@@ -45,7 +45,7 @@ class _TooSlow(BaseException):
 def try_case(loader: Loader, path: Path, number: int) -> bool:
     """Return whether the loader accepts the file of that number, or raise a Finding.
 
-    It takes a `watch` to stop one that is too slow.
+    Only inside `watch` is a slow case stopped.
     """
     content = loader.make(Random(number))
     path.write_bytes(content)
@@ -95,11 +95,11 @@ class Piece:
     seconds: float
     slowest_case_seconds: float
     memory_growth_bytes: int
-    """Of the process, from the first thousandth of the cases to the last."""
+    """The growth of the process, from the first thousandth of the cases to the last."""
 
 
 def run(name: str, start: int, cases: int) -> Piece:
-    """Try `cases` cases, under a limit to what the process may allocate."""
+    """Try `cases` cases, with limited memory for the process."""
     accepted, slowest, settled = 0, 0.0, 0
     limit = _pages_of_process() * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -131,7 +131,7 @@ def known_pieces() -> list[Piece]:
 
 
 def keep(piece: Piece) -> None:
-    """Put the piece into the results, in the place of those that it overlaps."""
+    """Add the piece to the results, replacing pieces that it overlaps."""
     stop = piece.start + piece.cases
     others = [
         other
@@ -147,7 +147,7 @@ def keep(piece: Piece) -> None:
 
 
 def table() -> list[list[str]]:
-    """Return the rows of the page's table, its head first."""
+    """Return the rows of the page's table, starting with the head."""
     rows = [["loader", "cases", "refused", "accepted", "s", "slowest case, ms", "growth, MB"]]
     for name in LOADERS:
         pieces = [piece for piece in known_pieces() if piece.loader == name]

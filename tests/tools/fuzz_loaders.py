@@ -1,4 +1,4 @@
-"""What reads files, damaged and hostile files for each, and what must hold of what it accepts.
+"""The functions that read files, damaged and hostile files for each, and checks of their results.
 
 For fuzz.py, which tries them by the million.
 """
@@ -33,12 +33,12 @@ from agrad.serialization import _digest
 __all__ = ["FILE", "LOADERS", "Loader"]
 
 FILE = "00000007.safetensors"
-"""What each file is called: a checkpoint's name tells its iteration."""
+"""The name of each file: a checkpoint's name tells its iteration."""
 
 
 @dataclass(frozen=True)
 class Loader:
-    """What reads a file, how files for it are made, and what it may return."""
+    """A function that reads a file, one that makes damaged files, and a check of results."""
 
     make: Callable[[Random], bytes]
     load: Callable[[Path], Any]
@@ -78,10 +78,10 @@ _NAMES = ["BOOL", "U8", "F8_E4M3", "BF16", "F16", "I32", "F64", "U64", "C64", "F
 
 
 def damaged_safetensors(rng: Random, files: list[bytes]) -> bytes:
-    """Damage the bytes of the file, of its header, of its outline or of its data, or let them lie.
+    """Damage the file, its header, its outline or its data, or put false values into them.
 
-    The checksum is that of what has become of it, as by a forger, but where the bytes are blindly
-    damaged.
+    The checksum is recomputed, as a forger would, except where bytes of the whole file are damaged
+    at random.
     """
     content = rng.choice(files)
     kind = rng.randrange(6)
@@ -111,19 +111,19 @@ def damaged_safetensors(rng: Random, files: list[bytes]) -> bytes:
 
 
 def forged(header: dict[str, Any], data: bytes) -> bytes:
-    """Return the file with the checksum that it should have, if it can be read far enough."""
+    """Return the file with a recomputed checksum, if enough of it can be read."""
     try:
         arrays = safetensors.numpy.load(packed(json.dumps(header).encode(), data))
         outline = json.loads(header["__metadata__"]["agrad"])["state"]
         sealed = {"sha256": _digest(outline, arrays), "state": outline}
         header["__metadata__"]["agrad"] = json.dumps(sealed)
-    except Exception:  # of whatever kind: the loader is what must tell it
+    except Exception:  # of any kind: the loader must report it
         pass
     return packed(json.dumps(header).encode(), data)
 
 
 def require_state(state: Any, content: bytes) -> None:
-    """A dict of arrays and plain values, the arrays of no more bytes than the file."""
+    """Require a dict of arrays and plain values; the arrays have at most the bytes of the file."""
     assert type(state) is dict
     assert _bytes_of(state) <= len(content)
 
@@ -148,7 +148,7 @@ def _bytes_of(value: Any) -> int:
 
 @cache
 def parts() -> dict[str, Any]:
-    """The saved and restored state; made when first needed, since it takes compiled kernels."""
+    """Return the parts to save and restore; made on demand, since that needs compiled kernels."""
     ag.seed(0)
     model = nn.Linear(2, 1)
     optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.1), every=2)
@@ -185,7 +185,7 @@ def initial_states() -> dict[str, Any]:
 
 
 def restore(path: Path) -> Any:
-    """Read a checkpoint and take it up; where that fails, nothing has changed."""
+    """Read and restore a checkpoint; if that fails, require that nothing has changed."""
     checkpoint, before = _read(path), initial_states()
     try:
         with warnings.catch_warnings():
@@ -198,7 +198,7 @@ def restore(path: Path) -> Any:
 
 
 def require_restored(checkpoint: Any, content: bytes) -> None:
-    """The parts have the very states that the file holds; they go back to where they were."""
+    """Require that the parts have the states of the file, and put them back."""
     assert checkpoint.iteration == 7
     assert type(checkpoint.settings) is type(checkpoint.metrics) is dict
     found = states()
@@ -238,7 +238,7 @@ def rezipped(rng: Random, content: bytes, damage: bool) -> bytes:
 
 
 def require_pixels(array: Any, content: bytes) -> None:
-    """The very array that the file holds by its own header."""
+    """Require the array that the file holds according to its header."""
     assert (array.shape, array.dtype) == (SHAPE, np.uint8)
     assert gzip.decompress(content) == _IDX[:16] + array.tobytes()
 
@@ -282,7 +282,7 @@ _HEADERS = {name: header_of(name, len(text or b"")) for name, text in _MEMBERS.i
 
 
 def damaged_archive(rng: Random) -> bytes:
-    """Damage the zipped file, the archive, or what one header says, its checksum being right."""
+    """Damage the zipped file, the archive, or one header, whose checksum stays correct."""
     kind = rng.randrange(4)
     blocks = [
         (_HEADERS[name], (text or b"") + bytes(-len(text or b"") % 512))
@@ -335,7 +335,7 @@ def lying_header(rng: Random, header: bytes) -> bytes:
 
 
 def require_reviews(corpus: Any, content: bytes) -> None:
-    """The words of the reviews that a plain walk along the archive finds, and nothing unsafe."""
+    """Require the words of the reviews that a simple reader finds, and nothing unsafe."""
     require_corpus(corpus, content)
     archive, texts = gzip.decompress(content), {}
     while archive[:512].strip(b"\0"):
@@ -357,7 +357,7 @@ def require_reviews(corpus: Any, content: bytes) -> None:
 
 
 def require_corpus(corpus: Any, content: bytes) -> None:
-    """As many reviews as there should be, of words that there are."""
+    """Require the expected number of reviews, whose words all exist."""
     assert corpus.keys() == {"words", "train", "test"}
     words = corpus["words"]
     assert all(type(word) is str for word in words)

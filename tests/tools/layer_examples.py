@@ -1,6 +1,6 @@
 """Example layers with inputs for them: at least one of every layer of `agrad.nn` but the losses.
 
-Tests of what holds for all layers take them from here: `tests/nn/test_layers.py`,
+Tests of properties of all layers use them: `tests/nn/test_layers.py`,
 `tests/nn/test_pytorch_weights.py` and `tests/test_onnx.py`.
 """
 
@@ -24,7 +24,7 @@ class Inputs(NamedTuple):
     batch_axis: int | None = 0
 
 
-# The shape of the one input; its first axis is that of the batch.
+# The shape of the only input, whose first axis is the batch.
 _BATCHES: dict[str, tuple[int, ...]] = {
     "Linear(5, 3)": (4, 5),
     "Linear(5, 3, bias=False)": (2, 4, 5),
@@ -163,7 +163,7 @@ _BATCHES: dict[str, tuple[int, ...]] = {
     "PositionalEncoding(8, batch_first=True).eval()": (2, 5, 8),
 }
 
-# The shape of the one input, which has no axis of a batch, or mixes its examples.
+# The shape of the only input, which has no batch axis or mixes its examples.
 _SINGLE: dict[str, tuple[int, ...]] = {
     "GLU(dim=0)": (4, 5),
     "Softmax(dim=0)": (4, 5),
@@ -202,13 +202,13 @@ LAYERS: dict[str, Inputs] = {
 """The inputs of each layer; a layer is the text that makes it, with the names of `agrad.nn`."""
 
 CONTAINERS = {"Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList"}
-"""What holds layers or weights, and computes nothing itself."""
+"""Containers of layers or weights, which compute nothing themselves."""
 
 WITHOUT_PYTORCH = {"GlobalAvgPool1d", "GlobalMaxPool1d", "PositionalEncoding"}
 """Layers that PyTorch does not have."""
 
 IN_PYTORCH = [text for text in LAYERS if text.partition("(")[0] not in WITHOUT_PYTORCH]
-"""Those of `LAYERS` that PyTorch has, too."""
+"""The entries of `LAYERS` that PyTorch has too."""
 
 
 def layers_of_nn() -> set[str]:

@@ -1,6 +1,6 @@
-"""The faults that mutation.py plants: what the derivative and averaging code could get wrong.
+"""The faults that mutation.py plants: likely errors of derivatives, averages and their engine.
 
-Each names the tests that are likely to find it, so that they are run first; any test may.
+Each names the tests that are likely to find it, which run first; any test may find it.
 """
 
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ __all__ = ["MUTANTS", "Mutant"]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault: in `file`, the text `new` in the place of `old`, which is there exactly once."""
+    """A fault: in `file`, the text `new` replaces `old`, which occurs exactly once."""
 
     file: str
     old: str
     new: str
     fault: str
     tests: str
-    """Names of files of tests, without the prefix "test_"."""
+    """Names of test files, without the prefix "test_"."""
     only: str = ""
-    """pytest's -k: which of their tests."""
+    """The argument of pytest's -k that selects their tests."""
 
     def plant(self, source: str) -> str:
         """Return the source with the fault.
 
         Raises:
-            ValueError: `old` is not there exactly once.
+            ValueError: `old` does not occur exactly once.
         """
         if (count := source.count(self.old)) != 1:
             raise ValueError(

@@ -3,12 +3,11 @@
     python tests/tools/mutation.py                 # all of them, some minutes
     python tests/tools/mutation.py --new           # those that have no result yet
 
-The checkout itself is never changed. Each mutant has a fresh copy, in which the tests are run that
-it names; if it survives them, all of their files; if it survives these too, the whole suite except
-its slow and its packaging tests. The tests that fail then have to pass without the fault.
-Hypothesis' examples are the fixed ones of CI, so that a result is one that others get too. The
-results are in results/reliability/mutation/results.json, from which docs/reliability.md has its
-table.
+The checkout itself never changes. Each mutant gets a fresh copy. First the tests that it names run
+there; if it survives, all tests of their files; if it still survives, the whole suite except slow
+and packaging tests. The tests that fail must then pass without the fault. Hypothesis uses the fixed
+examples of CI, so that results can be reproduced. They go to
+results/reliability/mutation/results.json, the source of the table in docs/reliability.md.
 """
 
 import argparse
@@ -33,14 +32,14 @@ from source_tree import ROOT
 
 RESULTS = ROOT / "results" / "reliability" / "mutation" / "results.json"
 SECONDS = 300
-"""After which a run of tests is stopped. A fault that keeps one from ending has been found."""
+"""The limit of a test run, in seconds. A fault that exceeds it counts as found."""
 _WHOLE_SUITE = ("tests", "--ignore=tests/project/test_packaging.py")
 _PASSED, _FAILED, _INTERRUPTED, _NOTHING_TO_RUN = 0, 1, 2, 5
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a mutant: by which test it was killed, None where it survived."""
+    """The fate of a mutant: the test that killed it, or None if it survived."""
 
     file: str
     old: str
@@ -50,14 +49,14 @@ class Result:
     seconds: float
 
     def is_of(self, mutant: Mutant) -> bool:
-        """Whether it is the result of this very change."""
+        """Return whether it is the result of the same change."""
         return (self.file, self.old, self.new) == (mutant.file, mutant.old, mutant.new)
 
 
 def copy_of(tree: Path, name: str) -> Path:
-    """Copy a source tree, and what Numba and Python have compiled of it, to beside the first copy.
+    """Copy a source tree, with all that Numba and Python have compiled, beside the first copy.
 
-    Times are copied too, so that what was compiled stays valid where nothing changes.
+    Times are copied too, so that compiled files stay valid unless their source changes.
     """
     unwanted = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "results")
     copy = shutil.copytree(tree, _scratch() / name, symlinks=True, ignore=unwanted)
@@ -72,7 +71,7 @@ def _scratch() -> Path:
 
 
 def failing_test(tree: Path, *selection: str) -> str | None:
-    """Return the first of the tests that fails in a tree, None if all pass or there are none."""
+    """Return the first test that fails in a tree; None if all pass or there are none."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rfE", *selection]
     options = ["-p", "no:cacheprovider", "--hypothesis-profile=mutation"]
     try:
@@ -91,7 +90,7 @@ def failing_test(tree: Path, *selection: str) -> str | None:
         return None
     if run.returncode < 0:
         return f"a crash, signal {-run.returncode}"
-    # A fixture that fails is an error of the test that asks for it; other errors name no test.
+    # A failing fixture is an error of the test that uses it; other errors name no test.
     failed = re.findall(r"^(?:FAILED|ERROR) tests/(\S+::.*?)(?: - .*)?$", run.stdout, re.MULTILINE)
     # Workers that are stopped at the first failure end the run as an interrupted one.
     if run.returncode not in (_FAILED, _INTERRUPTED) or not failed:
@@ -100,13 +99,13 @@ def failing_test(tree: Path, *selection: str) -> str | None:
 
 
 def files_named(name: str) -> list[str]:
-    """Return the files of tests of that name, whatever their folders."""
+    """Return the test files of that name, in any folder."""
     files = sorted((ROOT / "tests").rglob(f"test_{name}.py"))
     return [file.relative_to(ROOT).as_posix() for file in files]
 
 
 def selections(mutant: Mutant) -> Iterator[tuple[str, ...]]:
-    """Yield the tests to run, the likeliest to kill first."""
+    """Yield the tests to run, starting with those most likely to kill."""
     files = tuple(file for name in mutant.tests.split() for file in files_named(name))
     if mutant.only:
         yield (*files, "-k", mutant.only)
@@ -127,7 +126,7 @@ def pristine() -> Path:
 
 
 def require_sound(results: list[Result]) -> None:
-    """Raise a RuntimeError unless the tests that killed pass where no fault has been planted."""
+    """Raise a RuntimeError unless the tests that killed mutants pass without a fault."""
     killers = {
         f"tests/{result.killed_by}" for result in results if "::" in (result.killed_by or "")
     }
@@ -168,7 +167,7 @@ def save(results: list[Result]) -> None:
 
 
 def block(results: list[Result]) -> str:
-    """Return what the page says of the results."""
+    """Return the text of the page about the results."""
     killed = [result for result in results if result.killed_by]
     rows = [["file", "fault", "killed by", "s"]]
     rows += [

@@ -1,4 +1,4 @@
-"""A second engine to compare agrad with: slow, small, and plainly right.
+"""A second engine to compare agrad with: slow, small and obviously correct.
 
 A value is an expression: a leaf, or a function of expressions. Everything follows from the
 definitions by recursion, in float64. A gradient is found one element of a leaf at a time: the
@@ -43,13 +43,13 @@ FUNCTIONS = {
 
 @dataclass(eq=False)
 class Expression:
-    """A leaf's values at some time, or a function of other expressions.
+    """A leaf's values at one time, or a function of other expressions.
 
     Attributes:
-        value: what it was when it was recorded.
-        name: of a leaf that a gradient is wanted for.
-        function: None for a leaf, and for what was computed without recording.
-        operands: of the function.
+        value: the value when it was recorded.
+        name: the name of a leaf that requires a gradient.
+        function: the function; None for leaves and for values computed without recording.
+        operands: the arguments of the function.
         freed: whether a sweep has freed it.
     """
 
@@ -64,7 +64,7 @@ class Expression:
         return self.name is not None or self.function is not None
 
     def nodes(self) -> Iterator["Expression"]:
-        """Yield every recorded function of the graph, this one first; one may come often."""
+        """Yield every recorded function of the graph, this one first, perhaps repeatedly."""
         if self.function is not None:
             yield self
             for operand in self.operands:
@@ -113,7 +113,7 @@ class Expression:
 
 
 def apply(name: str, *operands: Expression) -> Expression:
-    """Compute a function of expressions, and record it if a gradient is wanted."""
+    """Compute a function of expressions, and record it if a gradient is required."""
     function = FUNCTIONS[name]
     value = np.asarray(function.value(*[operand.value for operand in operands]))
     if any(operand.wants_gradient for operand in operands):
@@ -140,7 +140,7 @@ class Adam:
 
 
 def searched_step(loss: Expression, lr: float) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return gradients, and the steps that AverageGradient makes of plain gradient descent's."""
+    """Return gradients, and the steps of AverageGradient around plain gradient descent."""
     gradients = loss.average_gradients({})
     proposal = {name: -lr * gradient for name, gradient in gradients.items()}
     averages = loss.average_gradients(proposal)

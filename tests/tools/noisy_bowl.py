@@ -25,7 +25,7 @@ def bowl(step, i, shape):
 
 
 def gradient(step, i, theta):
-    """A noisy, bumpy bowl: what a rule gets back depends on where it has gone."""
+    """Return the gradient of a noisy, bumpy bowl, which depends on where a rule has moved."""
     curvature, noise = bowl(step, i, theta.shape)
     return np.asarray(theta * curvature + np.sin(3 * theta) + noise).astype(theta.dtype)
 
@@ -37,7 +37,7 @@ def leaves(dtype=np.float64, shapes=SHAPES):
 def run(optimizer, steps=STEPS, start=0):
     for step in range(start, start + steps):
         for i, param in enumerate(optimizer.params):
-            # Every seventh step, one parameter goes without.
+            # In every seventh step, one parameter has no gradient.
             param.grad = None if (step + i) % 7 == 3 else gradient(step, i, param.data)
         optimizer.step()
     return [param.data for param in optimizer.params]

@@ -1,4 +1,4 @@
-"""Run the notebooks in docs/notebooks, and compare what they print with what they hold.
+"""Run the notebooks in docs/notebooks, and compare their outputs with the stored ones.
 
 python tests/tools/notebooks.py            # says where they differ
 python tests/tools/notebooks.py --write    # stores what they print now
@@ -22,7 +22,7 @@ NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def run(path: Path) -> tuple[Any, Any]:
-    """Return a notebook as its file has it, and after its cells have run in a fresh kernel.
+    """Return a notebook as stored, and after running its cells in a fresh kernel.
 
     Raises:
         nbclient.exceptions.CellExecutionError: A cell raises an error.
@@ -37,7 +37,7 @@ def run(path: Path) -> tuple[Any, Any]:
         coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     )
-    # One thread computes the same everywhere, and none waits by spinning.
+    # One thread computes the same everywhere, and no thread spins while it waits.
     client.execute(env=os.environ | {"OMP_NUM_THREADS": "1"})
     made.metadata = held.metadata  # without the version of the kernel's Python
     return held, made
@@ -46,8 +46,8 @@ def run(path: Path) -> tuple[Any, Any]:
 def differences(held: Any, made: Any) -> list[str]:
     """Return how the outputs of a run differ from those that the notebook holds, a line for each.
 
-    Words must be the same, numbers within 2 % and one unit of their last digit: other processors
-    round otherwise. Pictures are not compared, but must be in the same places.
+    Words must be equal, numbers within 2 % plus one unit of their last digit, because processors
+    round differently. Pictures are not compared, but must be in the same places.
     """
     wrong = []
     for number, (before, after) in enumerate(zip(held.cells, made.cells)):

@@ -1,7 +1,7 @@
-"""What tests/test_distributed.py lets mpiexec run on several ranks.
+"""The program that tests/test_distributed.py runs on several ranks by mpiexec.
 
-python on_ranks.py RESULTS: train in many ways, write a JSON file of what came of it, and at last
-fail on the last rank alone.
+python on_ranks.py RESULTS: train in many ways, write a JSON file of the results, and finally fail
+on the last rank alone.
 """
 
 import json
@@ -63,7 +63,7 @@ def trained(ranks: Ranks | None, method: str, capture: bool, *extra: nn.Module) 
 
 
 def compared(ranks: Ranks, method: str, capture: bool) -> dict[str, Any]:
-    """Return how far a training over the ranks is from one of this process alone."""
+    """Return the distance between a training over the ranks and one in this process alone."""
     one, all_, again = (trained(given, method, capture) for given in (None, ranks, ranks))
     return {
         "distance": float(abs(one[0] - all_[0]).max()),
@@ -75,7 +75,7 @@ def compared(ranks: Ranks, method: str, capture: bool) -> dict[str, Any]:
 
 
 def first_mean(ranks: Ranks) -> float:
-    """Return by how much the running mean after one step differs from that of one process."""
+    """Return the difference of the running mean after one step from that of one process."""
     means = []
     for given in (None, ranks):
         made = parts("adam", nn.BatchNorm1d(8))
@@ -90,7 +90,7 @@ def first_mean(ranks: Ranks) -> float:
 
 
 def summed_in_an_own_loop(ranks: Ranks) -> float:
-    """Return how far a loop with a summed loss is from one process's."""
+    """Return the distance between a loop with a summed loss and that of one process."""
     weights = []
     for given in (None, ranks):
         made = parts("average")
@@ -151,7 +151,7 @@ def leaves(ranks: Ranks) -> str:
 
 
 def one_sided(ranks: Ranks) -> list[list[float]]:
-    """Return weights by one process and by all, where the end is infinite on the last rank only."""
+    """Return weights by one process and by all, if the end is infinite only on the last rank."""
     found = []
     for given in (None, ranks):
         w = ag.tensor([1.0], requires_grad=True)

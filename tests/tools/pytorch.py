@@ -1,4 +1,4 @@
-"""PyTorch, where it is installed, and the mark of tests that compare with it."""
+"""PyTorch, if it is installed, and the mark of tests that compare with it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What must hold of every model that reads sequences of ids: one place for its data and loops."""
+"""Properties of every model that reads sequences of ids, with their data and loops."""
 
 import copy
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from agrad.ops.part import noting_calls, part_of
 from agrad.train import capture_step
 
 IDS = np.random.default_rng(3).integers(1, 9, (12, 7))
-"""Twelve sequences of ids below 9; every other one ends with two of the padding, 0."""
+"""Twelve sequences of ids below 9; every other one ends with two ids of padding, 0."""
 IDS[:, 5:] *= np.arange(12)[:, None] % 2
 LABELS = np.arange(12) % 3
 

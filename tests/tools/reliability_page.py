@@ -9,14 +9,14 @@ PAGE = ROOT / "docs" / "reliability.md"
 
 
 def read_block(name: str) -> str:
-    """Return what stands between the comments that mark the block of that name."""
+    """Return the text between the comments that mark the block of that name."""
     found = re.search(_block(name), PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert found, f"{PAGE} has no block {name}"
     return found[2].removeprefix("\n")
 
 
 def write_block(name: str, text: str) -> None:
-    """Put `text` in the place of what the block of that name has."""
+    """Replace the text of the block of that name."""
     read_block(name)
     page = PAGE.read_text(encoding="utf-8")
     changed = re.sub(_block(name), lambda m: f"{m[1]}\n{text}{m[3]}", page, flags=re.DOTALL)

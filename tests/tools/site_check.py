@@ -1,4 +1,4 @@
-"""Check a built site: it works without a network, and its links lead somewhere.
+"""Check a built site: it works without a network, and its links have targets.
 
 python tests/tools/site_check.py docs/_build
 """
@@ -15,7 +15,7 @@ CODE = (".py", ".cpp", ".cu", ".h")
 
 
 class Page(HTMLParser):
-    """What a page loads, where it links to, and the places in it that others may link to."""
+    """The files that a page loads, its links, and its anchors."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

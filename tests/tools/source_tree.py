@@ -1,4 +1,4 @@
-"""The modules of the checkout under the names they are installed by."""
+"""The modules of the checkout, under their installed names."""
 
 from pathlib import Path
 
