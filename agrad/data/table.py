@@ -101,7 +101,7 @@ def _column(entries: Sequence[Any]) -> NDArray[Any]:
 
 
 def _number(word: str) -> float:
-    """Return the number that a word spells; Python also reads 1_000, but tables do not mean it."""
+    """Return the number that a word spells; 1_000, which Python reads, is a word in a table."""
     if "_" in word:
         raise ValueError(f"not a number: {word}")
     return float(word)

@@ -21,8 +21,7 @@ from agrad.testing.subject import Subject, swept_average
 __all__ = ["compare_averages", "compare_gradients", "signs"]
 
 _ULPS = 256
-"""The rounding error allowed in a result, in ulps of its terms, which cancel in some elements more.
-"""
+"""The rounding error allowed in a result, in ulps of its terms, which may cancel."""
 _EPS = float(np.finfo(np.float32).eps)
 _DRAWS = 3
 
