@@ -25,7 +25,7 @@ from .jit import Array, Number, at_the_place_of, inline, kernel
 __all__ = ["relu", "tanh"]
 
 
-# In single precision: with float64 they are exact, and float32 is not promoted by them.
+# Constants in single precision are exact in float64, and do not promote float32.
 _ZERO, _HALF, _ONE, _TWO, _FOUR, _LARGE = map(np.float32, (0, 0.5, 1, 2, 4, 1e38))
 
 # Formulas -----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a dense layer computes besides its products, in one pass over memory each.
+"""The operations of a dense layer besides its products, each in one pass over memory.
 
 If ReLU or tanh follows the layer, the loops of `activation` add the bias and sum its gradient.
 """

@@ -22,7 +22,7 @@ for tanh's relatives sigmoid, softplus, SiLU and GELU and for powers, and 6 for 
 passes through zero without a factor that does, the docstring names the scale that the error is
 relative to. float32 is evaluated in double precision and rounded once; ReLU and tanh are evaluated
 in single. NaN gives NaN. An infinite end gives the limit if there is one, otherwise NaN. At a kink,
-a = b gives what ordinary backward takes.
+a = b gives the slope of the ordinary backward pass.
 
 Every function takes arrays a and b of one shape and one dtype, float32 or float64, with any
 strides, then the constants of f as numbers; it returns a new array of that shape and dtype.

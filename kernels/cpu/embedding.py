@@ -1,4 +1,4 @@
-"""Rows added to the rows of a table, any of which may be named more than once."""
+"""Rows added to the rows of a table, each of which may be named repeatedly."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -69,7 +69,7 @@ def expm1(x: float) -> float:
     return (power - 1) + power * rest
 
 
-# In single precision: for float32 results, as a vector register then holds twice as many numbers.
+# The same in single precision, where a vector register holds twice as many numbers.
 
 _LOG2_E_32 = np.float32(_LOG2_E)
 _LN2_HIGH_32 = np.float32(
@@ -77,7 +77,6 @@ _LN2_HIGH_32 = np.float32(
 )  # 16 bits, so that n * _LN2_HIGH_32 is exact
 _LN2_LOW_32 = np.float32(float.fromhex("0x1.7f7d1cf79abcap-20"))
 _SHIFT_32 = np.float32(1.5 * 2**23)
-_ONE_32 = np.float32(1)
 _ZERO_32 = np.float32(0)
 _LOWEST_32 = np.float32(-174)
 _LEAST_NORMAL_32 = np.float32(-87)
@@ -134,7 +133,7 @@ def exponentials(values: Array) -> None:
 
 
 class Precision(NamedTuple):
-    """What a formula for either precision is built from.
+    """The building blocks of a formula in one of the precisions.
 
     Attributes:
         split_exp: x from `lowest` to 0 ↦ n and e^r - 1.

@@ -45,7 +45,7 @@ Result = TypeVar("Result")
 # Fused multiply-adds are welcome; the other flags of fastmath break NaN, inf or compensated sums.
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
-# One lock for all kernels, as they share inline functions, which are to be compiled once. (Numba
+# One lock for all kernels, because they share inline functions, which must be compiled once. (Numba
 # compiles one function at a time anyway.)
 _COMPILING = threading.Lock()
 
@@ -85,7 +85,7 @@ class Kernel(Generic[*Arguments, Result]):
     """A function as `kernel` returns it.
 
     Attributes:
-        compiled: The compiled function. Calling it directly spares the Python call of the kernel.
+        compiled: The compiled function. Calling it directly skips the Python call of the kernel.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Kernel(Generic[*Arguments, Result]):
 
     @functools.cached_property
     def compiled(self) -> Callable[[*Arguments], Result]:
-        """The compiled function, to be called without the Python call of the kernel around."""
+        """The compiled function, whose call skips the kernel's Python call."""
         with _COMPILING:  # another thread may have been first
             known: Callable[[*Arguments], Result] | None = vars(self).get("compiled")
             return known or _compile(self.__wrapped__, self._signature, self._reassociate)
@@ -129,7 +129,7 @@ class inline(Generic[*Arguments, Result]):
 
     @property
     def _numba_type_(self) -> "Type":
-        """What Numba asks of an unknown global in a kernel."""
+        """The attribute that Numba looks up for an unknown global of a kernel."""
         kind: Type = self._dispatcher._numba_type_
         return kind
 

@@ -1,8 +1,8 @@
 """Rows normalized to mean 0 and variance 1, scaled and shifted; in double precision, rounded once.
 
-Let c be a row minus its mean, and d its step minus the step's mean. On the way the row is c + t d,
-and its variance is a polynomial in t. A gradient averaged on the way therefore needs the same sums
-as the gradient at one point: the products of c, d and the incoming gradient.
+Let c be a row minus its mean, and d its step minus the step's mean. Along the segment,
+the row is c + t d, and its variance is a polynomial in t. So a gradient averaged along the segment
+needs the same sums as the gradient at a point: products of c, d and the incoming gradient.
 """
 
 import math
@@ -64,7 +64,7 @@ def layer_norm_average_backward(
     end_weight: Array | None,
     eps: float,
 ) -> tuple[Array, Array, Array]:
-    """Return the gradients by the Jacobian averaged while x and weight move straight to their ends.
+    """Return the gradients through the Jacobian averaged along the segment of x and weight.
 
     The Jacobian of the normalized rows is averaged by quadrature, then changed along d to be
     complete: J̄ d is the change of the normalized rows. For their product with the weight it is the
@@ -170,7 +170,7 @@ def _layer_norm_backward(
         along = real(inverse * inverse * gc / n)
         for j in range(n):
             c = _centred(x[row, j], mean, rest)
-            # The product from memory: a fused one would differ from the one that was summed.
+            # Read the product from memory: a fused one would differ from the summed one.
             x_grad[row, j] = scale * ((x_grad[row, j] - common) - along * c)
             weight_sum[j] += grad[row, j] * (scale * c)
             bias_sum[j] += grad[row, j]

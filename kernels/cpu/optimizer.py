@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from .jit import Array, called, inline, kernel
 
-# Elements worked on at a time, each with a partial sum of its own: a single sum would be a chain of
-# additions, each waiting for the one before, and would keep LLVM from vectorizing the loop.
+# Elements processed at a time, each with its own partial sum: a single sum would be a chain of
+# additions, each waiting for the previous one, and would keep LLVM from vectorizing the loop.
 _LANES = 64
 
 
@@ -31,8 +31,8 @@ def add_scaled(out: NDArray[Any], x: NDArray[Any], factor: float) -> None:
 def leave_out_opposed(delta: Array, grad: Array) -> None:
     """Set the elements of `delta` that go up the slope to 0.
 
-    A pass of its own, so that the other elements keep the bits that they have without it. It goes
-    by the signs alone, as a product could underflow; minimum and maximum are vectorized.
+    This is a separate pass, so that the other elements keep their bits. It depends only on signs,
+    as a product could underflow; minimum and maximum are vectorized.
     """
     zero = delta.dtype.type(0)
     for i in range(delta.size):
@@ -175,8 +175,8 @@ def sum_of_squares(values: Array) -> float:
 def best_fraction(slope: float, curvature: float, one: float) -> float:
     """The t in [0, 1] that minimizes t · slope + t² · curvature; 0 if that is not finite.
 
-    If both are 0, every t does: the update, which has other reasons, goes the whole way. `one` has
-    the type of the others, which a literal would make float64.
+    If both are 0, any t does, and it is 1: the update, which has other reasons, is made in full.
+    `one` has the type of the others, which a literal would make float64.
     """
     zero = one - one
     whole = one if -math.inf < slope + curvature < 0 else zero

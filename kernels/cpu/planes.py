@@ -1,6 +1,6 @@
 """Planes of images laid out so that each tap of a kernel reads one contiguous run.
 
-A plane is laid out with its padding, and with a stride its pixels are separated by their remainder.
+A plane is laid out with its padding; with a stride, its pixels are grouped by their remainder.
 Whatever the geometry, the pixels that a tap reads for all pixels of the output, row by row, then
 form one run with a stride of 1, which starts at an offset of the tap's own. Laid-out rows are
 longer than the output's; what a run reads between the end of a row and the next start is unused.
@@ -23,7 +23,7 @@ from .microkernel import VECTOR_BYTES
 __all__ = ["Geometry", "layout"]
 
 _BUFFER_BYTES = 2**20
-"""About what the second-level cache of a core holds."""
+"""About the size of a core's second-level cache."""
 
 
 class Geometry(NamedTuple):
@@ -31,7 +31,7 @@ class Geometry(NamedTuple):
 
     stride: tuple[int, int]
     before: tuple[int, int]
-    """Zeros before the image or, if negative, pixels skipped. The size of the output implies how
+    """Zeros before the image or, if negative, pixels skipped. The size of the output determines how
     many zeros follow the image."""
     dilation: tuple[int, int]
     groups: int

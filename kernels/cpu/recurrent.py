@@ -19,7 +19,7 @@ def lstm_step(projected: Array, sums: Array, before: Array, hidden: Array, cell:
     """Add `projected` to the sums, in place, and write the states after the step.
 
     Args:
-        projected: (N, 4 H), float32 or float64, as all others.
+        projected: (N, 4 H), float32 or float64, like all others.
         sums: (N, 4 H).
         before: (N, H), the cell state before the step.
         hidden: (N, H), written: o tanh c.
@@ -40,11 +40,11 @@ def lstm_step_backward(
     """Write the gradient of the sums, and replace that of the cell state by the one before.
 
     Args:
-        sums: (N, 4 H), float32 or float64, as all others.
+        sums: (N, 4 H), float32 or float64, like all others.
         before: (N, H), the cell state before the step.
         cell: (N, H), that after it.
         grad: (N, H), the gradient of the hidden state.
-        cell_grad: (N, H), that of the cell state, apart from the part by the hidden state.
+        cell_grad: (N, H), that of the cell state, without the part through the hidden state.
         sums_grad: (N, 4 H), written.
 
     Example:

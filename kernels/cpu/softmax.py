@@ -34,7 +34,7 @@ _LOBATTO = (0.5 - math.sqrt(0.05), 0.5 + math.sqrt(0.05))
 """The inner nodes of Lobatto's quadrature with four nodes; they weigh 5/12, the ends 1/12."""
 
 _SLIGHT = 1 / 1024
-"""Up to it 1 + u may stand for e^u: they differ by u²/2, and the quadrature errs by about u."""
+"""Up to it, 1 + u may replace e^u: they differ by u²/2, and the quadrature is off by about u."""
 
 
 def softmax(x: Array, masked: bool) -> Array:
@@ -131,7 +131,7 @@ def cross_entropy_average_backward(
     ignored: int,
     reduction: str,
 ) -> Array:
-    """Return the gradient by the Jacobian averaged while x moves straight from start to end.
+    """Return the gradient of x through the Jacobian averaged along the segment.
 
     It is the gradient with `average_softmax` in place of the softmax.
 
@@ -158,10 +158,10 @@ def cross_entropy_average_backward(
 def average_softmax(start: Array, end: Array) -> Array:
     """Return the softmax of rows, averaged while they move straight from start to end.
 
-    Lobatto's quadrature, which includes the ends, gives it nearly. Completeness requires it to be
-    orthogonal to the step d of log softmax. Multiplying by e^(-βd), with the β for which it is,
-    keeps it positive and symmetric in start and end. Where all these factors are close to 1, they
-    are linear in d.
+    Lobatto's quadrature, which includes the ends, approximates it. Completeness requires the
+    average to be orthogonal to the step d of log softmax. Multiplying it by e^(-βd), with the β
+    that achieves this, keeps it positive and symmetric in start and end. Where all these factors
+    are close to 1, linear ones replace them.
 
     Args:
         start: (N, C), float32 or float64.
@@ -211,7 +211,8 @@ def _softmax_rows(x: Array, lowest: float, out: Array) -> None:
                 top = max(top, rows[i, j])
             for j in range(n):
                 powers[i, j] = rows[i, j] - top
-        # Of the whole block, as the last elements of short rows would fill no vector register.
+        # Over the whole block, since the last elements of short rows would not fill a vector
+        # register.
         exponentials(powers.reshape(-1))
         for i in range(len(rows)):
             total = 0.0
@@ -319,7 +320,7 @@ def _average_softmax(start: Array, end: Array, out: Array) -> None:
 
 @inline
 def _weight_of(label: np.int64, n: int, weight: Array, ignored: int) -> float:
-    """A class out of range counts as ignored: checking for it is up to the caller."""
+    """A class out of range counts as ignored: the caller must check for it."""
     if label == ignored or not 0 <= label < n:
         return 0.0
     return np.float64(weight[label]) if weight.size else 1.0
@@ -523,8 +524,8 @@ def _tilt(p: Array, step: Array) -> None:
 
     For steps up and for steps down, the mean is the difference of two positive sums. The difference
     of their logarithms is nearly linear in β, so Newton's method needs few iterations. Adding the
-    rounding error to both sums changes no solution, and gives one where all steps seem to go the
-    same way.
+    rounding error to both sums does not change the solution, and gives one where all steps seem to
+    go the same way.
     """
     logs, work = np.empty(p.size), np.empty(p.size)
     least = math.log(np.finfo(p.dtype).eps)

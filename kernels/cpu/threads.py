@@ -14,7 +14,7 @@ __all__ = ["blas_threads", "in_parallel"]
 Result = TypeVar("Result")
 
 _LEAST_PRODUCTS = 2_000_000
-"""Of a thread: fewer take no longer to compute than to hand over."""
+"""The fewest products worth a thread: fewer take no longer to compute than to hand over."""
 
 
 def in_parallel(work: Callable[[slice], Result], count: int, products: int) -> list[Result]:
@@ -52,7 +52,7 @@ def _blas_libraries() -> list[Any]:
     from threadpoolctl import ThreadpoolController
 
     libraries: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
-    # SciPy brings a BLAS of its own, which does not know of limits set before it was loaded.
+    # SciPy has its own BLAS, which ignores limits that were set before it was loaded.
     site = Path(np.__file__).parent.parent
     folders = {site / "numpy", site / "numpy.libs"}
     own = [library for library in libraries if folders & {*Path(library.filepath).parents}]
