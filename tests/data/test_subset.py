@@ -152,7 +152,7 @@ def test_masks_and_fractions_and_lists_are_refused() -> None:
         Subset(Noisy(), [1.5])
     with pytest.raises(TypeError, match="random_split: data has a list; convert it"):
         random_split(([1, 2], np.ones(2)), [1, 1])
-    with pytest.raises(ValueError, match=r"collate: part 0 of an example is a list .* a tuple"):
+    with pytest.raises(ValueError, match=r"collate: part 0 of an example is a list, .* a tuple"):
         collate([[np.ones(2), 1]])
 
 
