@@ -1040,8 +1040,8 @@ KERNELS = [
     ),
     Mutant(
         POOLING,
-        "x_grad[plane, row, column] += grad[plane, i, j]",
-        "x_grad[plane, row, column] = grad[plane, i, j]",
+        "flat_grad[row_places[j]] += grad[plane, i, j]",
+        "flat_grad[row_places[j]] = grad[plane, i, j]",
         "max pooling: overlapping windows assign, not add",
         "gradients",
         "max_pool",
