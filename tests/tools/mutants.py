@@ -1344,6 +1344,22 @@ GUARDS = [
     ),
     Mutant(
         SUMS,
+        "return sums.reshape(*x.shape[:-1], 1) if keepdims",
+        "return sums.reshape(x.shape[:-1]) if keepdims",
+        "sums of short rows lose the axis that is to be kept",
+        "sums",
+        "short_rows",
+    ),
+    Mutant(
+        SUMS,
+        "and axes in ((x.ndim - 1,), (-1,))",
+        "and axes in ((x.ndim - 1,), (-1,), (0,))",
+        "sums over another axis taken for those of rows",
+        "sums",
+        "any_axes",
+    ),
+    Mutant(
+        SUMS,
         "if lead < 0 or any(n not in (1, m) for n, m in zip(like.shape, grad.shape[lead:])):",
         "if False:",
         "sweep: a gradient of a wrong shape not refused",
