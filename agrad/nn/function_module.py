@@ -40,6 +40,8 @@ class FunctionModule(Module):
 
     def forward(self, *inputs: Any) -> Tensor:
         """Apply the function to the inputs, with the options of the module."""
+        if not _names(type(self)):
+            return self.function(*inputs)
         return self.function(*inputs, **self._options())
 
     def extra_repr(self) -> str:

@@ -42,7 +42,7 @@ def floating(operation: str, name: str, value: Any) -> Tensor:
 
 def activated(input: Any) -> Tensor:
     """Return the input of a function of each element: integers and booleans become float32."""
-    x = as_tensor(input)
+    x = input if isinstance(input, Tensor) else as_tensor(input)
     return x if x.dtype.kind == "f" else x.astype(np.float32)
 
 
