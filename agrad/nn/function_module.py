@@ -40,8 +40,6 @@ class FunctionModule(Module):
 
     def forward(self, *inputs: Any) -> Tensor:
         """Apply the function to the inputs, with the options of the module."""
-        if not _names(type(self)):
-            return self.function(*inputs)
         return self.function(*inputs, **self._options())
 
     def extra_repr(self) -> str:
@@ -49,7 +47,8 @@ class FunctionModule(Module):
 
     def _options(self) -> dict[str, Any]:
         kind: Any = type(self)
-        return {name: getattr(self, name) for name in _names(kind)}
+        names = _names(kind)
+        return {name: getattr(self, name) for name in names} if names else {}
 
 
 @cache
