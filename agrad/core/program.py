@@ -87,7 +87,8 @@ def topological_order(root: Node) -> dict[Node, bool]:
         FreedGraphError: the buffers of a node that the gradient reaches have been freed.
     """
     seen = {root: True}  # a dict keeps the order, so that sums are the same in every run
-    stack, choices = [root], list[Any]()
+    stack: list[Node] = [root]
+    choices: list[Node] = []
     while stack:
         node = stack.pop()
         if node.out is None:
@@ -369,7 +370,7 @@ class Program:
         return self.run(inputs, self.recorded)
 
     def _by_leaf(self, grads: Values) -> LeafArrays:
-        found = LeafArrays()
+        found: LeafArrays = {}
         for leaf, slots in self.leaves.items():
             for slot in reversed(slots):
                 grad = grads[slot]

@@ -431,7 +431,7 @@ class Tensor(Methods["Tensor"]):
     def is_writable(self) -> bool:
         """Return whether the array may be changed in place: no graph needs its values."""
         if isinstance(self._data, np.ndarray):
-            return bool(self._data.flags.writeable)
+            return self._data.flags.writeable
         # CuPy has no such flag: the array must not be pinned, nor a view of one that may be.
         pin = self._pin() if self._pin is not None else None
         return not self._is_view() and (pin is None or not pin.holds(self._data))
