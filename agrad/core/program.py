@@ -13,7 +13,7 @@ So the ordinary gradient is the average gradient whose end is its start.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,7 +87,8 @@ def topological_order(root: Node) -> dict[Node, bool]:
         FreedGraphError: the buffers of a node that the gradient reaches have been freed.
     """
     seen = {root: True}  # a dict keeps the order, so that sums are the same in every run
-    stack, choices = [root], list[Any]()
+    stack: list[Node] = [root]
+    choices: list[Node] = []
     while stack:
         node = stack.pop()
         if node.out is None:
@@ -107,7 +108,7 @@ def topological_order(root: Node) -> dict[Node, bool]:
         if node not in seen and node.out is not None:
             seen[node] = False
             choices += [parent for parent in node.parents if type(parent) is Node]
-    return dict(sorted(seen.items(), key=lambda item: item[0].depth))
+    return {node: seen[node] for node in sorted(seen, key=attrgetter("depth"))}
 
 
 def compute(operation: Operation, arrays: tuple[Array, ...]) -> tuple[Operation, Array]:
@@ -369,10 +370,12 @@ class Program:
         return self.run(inputs, self.recorded)
 
     def _by_leaf(self, grads: Values) -> LeafArrays:
-        found = LeafArrays()
+        found: LeafArrays = {}
         for leaf, slots in self.leaves.items():
-            for grad in (grads[slot] for slot in reversed(slots) if grads[slot] is not None):
-                found[leaf] = as_array(found[leaf] + grad) if leaf in found else grad
+            for slot in reversed(slots):
+                grad = grads[slot]
+                if grad is not None:
+                    found[leaf] = as_array(found[leaf] + grad) if leaf in found else grad
         return found
 
     def starts(self) -> LeafArrays:

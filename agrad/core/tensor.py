@@ -116,6 +116,8 @@ class Pin:
 
     def holds(self, array: Array) -> bool:
         """Return whether the array is one of the pinned ones."""
+        if len(self.arrays) == 1:
+            return self.arrays[0] is array
         if self._ids is None:
             # Identities are safe, since the pin keeps the arrays alive; a large model has too many
             # to scan.
@@ -430,7 +432,7 @@ class Tensor(Methods["Tensor"]):
     def is_writable(self) -> bool:
         """Return whether the array may be changed in place: no graph needs its values."""
         if isinstance(self._data, np.ndarray):
-            return bool(self._data.flags.writeable)
+            return self._data.flags.writeable
         # CuPy has no such flag: the array must not be pinned, nor a view of one that may be.
         pin = self._pin() if self._pin is not None else None
         return not self._is_view() and (pin is None or not pin.holds(self._data))
@@ -1228,7 +1230,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     if capturing is not None:
         traced: Tensor = capturing.record(operation, inputs)
         return traced
-    # A loop in place of comprehensions, each of which is a call: this runs for every operation.
+    # Loops in place of comprehensions, each of which is a call: this runs for every operation.
     tensors, wanted = [], False
     for value in inputs:
         if isinstance(value, Tensor):
@@ -1236,19 +1238,23 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
             wanted = wanted or value._requires_grad
     recording = (wanted or _remembers(operation, tensors)) and grad_enabled.get()
     arrays: list[Array] = []
+    parents: list[Any] = []
     for value in inputs:
         if not isinstance(value, Tensor):
             arrays.append(_operand(value, tensors, recording, common))
-        elif recording and value.node is None and is_stray_view(value):
-            arrays.append(value._data.copy())
-        else:
+            parents.append(None)
+        elif value.node is not None:
             arrays.append(value._data)
+            parents.append(value.node)
+        else:
+            arrays.append(value._data.copy() if recording and value._is_view() else value._data)
+            parents.append(value if value._requires_grad else None)
     if not recording:
         return Tensor._wrap(compute(operation, tuple(arrays))[1])
 
     # Pinned before use, so that a view of an input is read-only from the start.
     pins = pinned(tensors) if operation.differentiable else []
-    return record(operation, tuple(arrays), tuple(sources(inputs)), pins)
+    return record(operation, tuple(arrays), tuple(parents), pins)
 
 
 def _remembers(operation: Operation, tensors: list[Tensor]) -> bool:
@@ -1353,13 +1359,13 @@ def record(
     result = Tensor._wrap(out)
     # Even if it is a view: if it is writable, only this operation uses its memory.
     if result.is_writable():
-        pins = [*pins, pin_together([result])]
+        pins = [*pins, _pin(result)]
     result.node = node = Node(operation, arrays, out, parents, pins)
     result._requires_grad = node.differentiable
     if node.differentiable:
         require_gradients(operation, out)
     if recorded_at.get() is not None:
-        remember(result.node)
+        remember(node)
     return result
 
 
@@ -1382,8 +1388,20 @@ def pinned(tensors: Sequence[Tensor]) -> list[Pin]:
             if pin is not None and pin not in pins and pin.holds(tensor._data):
                 pins.append(pin)
         elif not is_stray_view(tensor):
-            pins.append(pin_together([tensor]))
+            pins.append(_pin(tensor))
     return pins
+
+
+def is_stray_view(tensor: Tensor) -> bool:
+    """Whether the array is a view of memory outside any graph, which no pin can protect."""
+    return tensor.node is None and tensor._is_view()
+
+
+def _pin(tensor: Tensor) -> Pin:
+    """Return a new pin on a tensor's array, which is not read-only yet."""
+    pin = Pin((tensor._data,))
+    tensor._pin = weakref.ref(pin)
+    return pin
 
 
 def pin_together(tensors: Sequence[Tensor]) -> Pin:
@@ -1393,11 +1411,6 @@ def pin_together(tensors: Sequence[Tensor]) -> Pin:
     for tensor in tensors:
         tensor._pin = reference
     return pin
-
-
-def is_stray_view(tensor: Tensor) -> bool:
-    """Whether the array is a view of memory outside any graph, which no pin can protect."""
-    return tensor.node is None and tensor._is_view()
 
 
 def _one_dtype(values: Sequence[Any]) -> np.dtype[Any] | None:

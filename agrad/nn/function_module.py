@@ -47,7 +47,8 @@ class FunctionModule(Module):
 
     def _options(self) -> dict[str, Any]:
         kind: Any = type(self)
-        return {name: getattr(self, name) for name in _names(kind)}
+        names = _names(kind)
+        return {name: getattr(self, name) for name in names} if names else {}
 
 
 @cache

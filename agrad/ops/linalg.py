@@ -25,9 +25,10 @@ class Affine(Multilinear):
     """x Wᵀ + b for inputs (..., n), weight (m, n) and, optionally, bias (m,)."""
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        out: Array = kernels(x).product.matmul(_as_matrix(x), weight.T)
-        if bias is not None and out.dtype == bias.dtype in (np.float32, np.float64):
-            kernels(out).dense.add_bias(out, bias)
+        library = kernels(x)
+        out: Array = library.product.matmul(_as_matrix(x), weight.T)
+        if bias is not None and out.dtype == bias.dtype and out.dtype.char in "fd":
+            library.dense.add_bias(out, bias)
         elif bias is not None:
             out = out + bias
         return out if x.ndim == 2 else out.reshape(*x.shape[:-1], len(weight))
@@ -41,15 +42,15 @@ class Affine(Multilinear):
         weight: Array,
         bias: Array | None = None,
     ) -> Gradients:
-        rows = _as_matrix(grad)
-        matmul = kernels(rows).product.matmul
+        rows, library = _as_matrix(grad), kernels(grad)
+        matmul = library.product.matmul
         x_grad = matmul(rows, weight) if needs[0] else None
         if x_grad is not None and x.ndim != 2:
             x_grad = x_grad.reshape(x.shape)
         weight_grad = matmul(rows.T, _as_matrix(x)) if needs[1] else None
         if bias is None:
             return x_grad, weight_grad
-        bias_grad = kernels(rows).dense.sum_rows(rows) if needs[2] else None
+        bias_grad = library.dense.sum_rows(rows) if needs[2] else None
         return x_grad, weight_grad, bias_grad
 
     def recorded_backward(

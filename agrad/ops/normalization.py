@@ -28,7 +28,8 @@ class Normalize(Operation):
         self.eps = float(owned(eps))
 
     def forward(self, x: Array, weight: Array | None = None, bias: Array | None = None) -> Array:
-        dtype = np.result_type(*(array for array in (x, weight, bias) if array is not None))
+        arrays = [array for array in (x, weight, bias) if array is not None]
+        dtype = x.dtype if len({array.dtype for array in arrays}) == 1 else np.result_type(*arrays)
         arguments = self._rows(x, dtype), _row(weight, dtype), _row(bias, dtype), self.eps
         return self._restored(kernels(x).normalization.layer_norm(*arguments), x)
 
@@ -81,6 +82,8 @@ class Normalize(Operation):
 
     def _rows(self, x: Array, dtype: np.dtype[Any]) -> Array:
         """Return an array like x with the normalized axes as rows."""
+        if x.ndim == 2 and self.axis == (-1,) and x.dtype is dtype:
+            return x
         moved = self._moved(x)
         lengths = moved.shape[-len(self.axis) :]
         rows = math.prod(moved.shape[: x.ndim - len(lengths)])

@@ -48,6 +48,8 @@ class Reduction(Operation):
         """Return the axes as a tuple of non-negative ints, or raise an AxisError."""
         if self.axis is None:
             return tuple(range(x.ndim))
+        if type(self.axis) is int and -x.ndim <= self.axis < x.ndim:
+            return (self.axis % x.ndim,)
         return np.lib.array_utils.normalize_axis_tuple(self.axis, x.ndim, type(self).__name__)
 
     def count(self, x: Array) -> int:
@@ -56,8 +58,10 @@ class Reduction(Operation):
 
     def restore(self, reduced: Array, x: Array) -> Array:
         """Return `reduced` with the reduced axes of `x` restored, with length one."""
-        axes = self.axes(x)
-        return reduced.reshape([1 if i in axes else n for i, n in enumerate(x.shape)])
+        lengths = list(x.shape)
+        for axis in self.axes(x):
+            lengths[axis] = 1
+        return reduced.reshape(lengths)
 
     def rows(self, x: Array) -> Array:
         """Return `x` with the reduced axes last and merged into one."""

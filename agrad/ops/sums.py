@@ -3,9 +3,10 @@
 NumPy adds up a contiguous axis in pairs, but rows one by one, so that the rounding error of a sum
 over other axes grows with the number of rows: in single precision, a million of them leave two or
 three digits. Here each block of rows is summed, then their sums, and so on. Few rows are left to
-NumPy.
+NumPy, unless the BLAS is faster.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -15,6 +16,7 @@ from agrad.backend import Array
 __all__ = ["mean", "sum_over", "unbroadcast", "variance"]
 
 _ROWS = 128  # in a block
+_SHORT = 256  # for a row
 
 
 def sum_over(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool = False) -> Array:
@@ -29,6 +31,10 @@ def sum_over(x: Array, axis: int | tuple[int, ...] | None, keepdims: bool = Fals
     while _rows(x, axes) > _ROWS:
         slowest = max((a for a in axes if x.shape[a] > 1), key=lambda a: abs(x.strides[a]))
         x = _in_blocks(x, slowest % x.ndim)
+    if _in_short_rows(x, axes):
+        length = x.shape[-1]
+        sums: Array = np.matmul(x.reshape(-1, length), _ones(length, x.dtype.char))
+        return sums.reshape(*x.shape[:-1], 1) if keepdims else sums.reshape(x.shape[:-1])
     out: Array = x.sum(axis=axes, keepdims=keepdims)
     return out
 
@@ -81,12 +87,35 @@ def unbroadcast(grad: Array, like: Array) -> Array:
     return grad if grad.dtype == like.dtype else grad.astype(like.dtype)
 
 
+def _in_short_rows(x: Array, axes: tuple[int, ...]) -> bool:
+    """Return whether the sums are of rows so short that the BLAS is faster, and as exact.
+
+    NumPy's sum takes 0.1 µs for each row. The BLAS adds a row up in a fixed number of parts: of
+    short rows, few elements each.
+    """
+    return (
+        type(x) is np.ndarray
+        and x.ndim > 1
+        and axes in ((x.ndim - 1,), (-1,))
+        and 1 < x.shape[-1] <= _SHORT
+        and x.dtype.char in "fd"
+        and x.flags.c_contiguous
+    )
+
+
+@functools.cache
+def _ones(count: int, dtype: str) -> Array:
+    ones = np.ones(count, dtype)
+    ones.setflags(write=False)
+    return ones
+
+
 def _rows(x: Array, axes: tuple[int, ...]) -> int:
     """Return how many numbers or partial sums NumPy would add one by one."""
     count: int = math.prod([x.shape[a] for a in axes])
     if count <= _ROWS or not isinstance(x, np.ndarray) or x.dtype.kind != "f":
         return 1
-    if len(axes) == x.ndim and x.flags.c_contiguous:
+    if x.flags.c_contiguous and (len(axes) == x.ndim or axes in ((x.ndim - 1,), (-1,))):
         return 1
     in_pairs, step = 1, x.itemsize
     for a in sorted(range(x.ndim), key=lambda a: abs(x.strides[a])):

@@ -14,7 +14,7 @@ import numpy as np
 
 from agrad.backend import Array, device_of, kernels, move, same_device
 from agrad.core.flat import Buffer, Flat
-from agrad.core.tensor import GradOf, Tensor
+from agrad.core.tensor import GradOf, Tensor, gradients_of
 from agrad.distributed import Ranks
 from agrad.errors import DeviceError, NonFiniteError
 from agrad.gpu.deferred import after, each_fed, holds, number
@@ -214,6 +214,7 @@ class Optimizer(ABC):
         """Raise a ValueError unless the gradients come from backward passes of all the losses."""
         roots = {loss.node for loss in losses}
         found = set()
+        grad_of: GradOf | None = None
         for i, param in enumerate(self.params):
             if param.grad is None or not param.requires_grad:
                 continue
@@ -221,7 +222,10 @@ class Optimizer(ABC):
                 raise ValueError(
                     f"{self.name}.step: the gradients are those of the last step; call zero_grad()"
                 )
-            sources = {root and root() for root in param.grad_of or (None,)}
+            if grad_of is not None and param.grad_of is grad_of:
+                continue  # checked: one sweep gives all its gradients the same tuple
+            grad_of = param.grad_of
+            sources = {root and root() for root in grad_of or (None,)}
             if not sources <= roots:
                 what = "this loss" if len(losses) == 1 else "these losses"
                 raise ValueError(
@@ -239,7 +243,10 @@ class Optimizer(ABC):
 
     def has_gradients(self) -> bool:
         """Return whether a parameter that is not frozen has a gradient."""
-        return any(param.grad is not None and param.requires_grad for param in self.params)
+        for param, grad in zip(self.params, gradients_of(self.params)):
+            if grad is not None and param.requires_grad:
+                return True
+        return False
 
     def require_gradients(self) -> None:
         """Raise a ValueError unless a parameter has a gradient, after the losses' sweeps."""
@@ -248,8 +255,8 @@ class Optimizer(ABC):
 
     def mark_gradients(self) -> None:
         """Note that a step has used the gradients."""
-        for param in self.params:
-            if param.grad is not None:
+        for param, grad in zip(self.params, gradients_of(self.params)):
+            if grad is not None:
                 param.grad_of = _USED
 
     # -- what a recorded step needs ----------------------------------------------------------------
@@ -560,6 +567,8 @@ class RuleOptimizer(Optimizer):
                     f"{self.name}: parameter {self.number_of(param)} is {data.dtype}, its state "
                     f"{state.dtype}; make the optimizer after the model has been converted"
                 )
+            if type(grad) is type(state) is type(data) is np.ndarray:
+                continue
             for name, array in (("grad", grad), ("state", state)):
                 if not same_device(array, data):
                     raise DeviceError(

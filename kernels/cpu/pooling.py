@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .jit import Array, inline, kernel
 from .selection import first_leader, next_leader
+from .threads import in_parallel
 
 __all__ = [
     "Window",
@@ -40,8 +41,13 @@ def max_pool(x: Array, size: tuple[int, int], window: Window) -> Array:
         >>> max_pool(x, (1, 3), Window((1, 2), (1, 1), (0, 0), (1, 1)))
         array([[[3., 3., 2.]]])
     """
+    x, numbers = np.ascontiguousarray(x), _numbers(window)
     out = np.empty((len(x), *size), x.dtype)
-    _max_pool(np.ascontiguousarray(x), out, *_numbers(window))
+
+    def work(planes: slice) -> None:
+        _max_pool(x[planes], out[planes], *numbers)
+
+    in_parallel(work, len(x), _products(out, window))
     return out
 
 
@@ -53,9 +59,13 @@ def max_gradient(grad: Array, x: Array, window: Window) -> Array:
         >>> max_gradient(np.ones((1, 1, 3)), x, Window((1, 2), (1, 1), (0, 0), (1, 1)))
         array([[[0., 2., 1., 0.]]])
     """
+    grad, x, numbers = np.ascontiguousarray(grad), np.ascontiguousarray(x), _numbers(window)
     x_grad = np.zeros(x.shape, x.dtype)
-    arrays = np.ascontiguousarray(grad), np.ascontiguousarray(x), x_grad
-    _max_gradient(*arrays, *_numbers(window))
+
+    def work(planes: slice) -> None:
+        _max_gradient(grad[planes], x[planes], x_grad[planes], *numbers)
+
+    in_parallel(work, len(x), _products(grad, window))
     return x_grad
 
 
@@ -115,7 +125,19 @@ def _numbers(window: Window) -> tuple[int, ...]:
     return tuple(number for pair in window for number in pair)
 
 
+def _products(out: Array, window: Window) -> int:
+    """Return how many multiplications take as long as finding the maxima."""
+    return out.size * math.prod(window.kernel) * _PRODUCTS
+
+
 _WINDOW = ", int64" * 8
+_NOWHERE = -1
+_PRODUCTS = 16
+"""Multiplications that take as long as the steps of one tap; see `in_parallel`."""
+
+
+# The maxima of a row of windows are kept together, and a tap is taken for all of them at a time:
+# loops over one window are too short to vectorize. Literal strides let LLVM vectorize the reads.
 
 
 @kernel("const real[:, :, :], real[:, :, :]" + _WINDOW)
@@ -133,17 +155,21 @@ def _max_pool(
 ) -> None:
     planes, height, width = x.shape
     _, rows, columns = out.shape
+    inside = _inside(columns, kernel_x, stride_x, pad_x, step_x, width)
     for plane in range(planes):
         for i in range(rows):
             top, bottom = _span(i * stride_y - pad_y, kernel_y, step_y, height)
-            for j in range(columns):
-                left, right = _span(j * stride_x - pad_x, kernel_x, step_x, width)
-                largest = x.dtype.type(-math.inf)
-                for y in range(top, bottom, step_y):
-                    for k in range(left, right, step_x):
-                        value = x[plane, y, k]
-                        largest = value if value > largest or value != value else largest
-                out[plane, i, j] = largest
+            out[plane, i] = -math.inf
+            for y in range(top, bottom, step_y):
+                for tap in range(kernel_x):
+                    first, stop, left = inside[tap, 0], inside[tap, 1], inside[tap, 2]
+                    values, largest = x[plane, y, left:], out[plane, i, first:stop]
+                    if stride_x == 1:
+                        _raise(largest, values, 1)
+                    elif stride_x == 2:
+                        _raise(largest, values, 2)
+                    else:
+                        _raise(largest, values, stride_x)
 
 
 @kernel("const real[:, :, :], const real[:, :, :], real[:, :, :]" + _WINDOW)
@@ -162,21 +188,67 @@ def _max_gradient(
 ) -> None:
     planes, height, width = x.shape
     _, rows, columns = grad.shape
+    inside = _inside(columns, kernel_x, stride_x, pad_x, step_x, width)
+    row, row_places = np.empty(columns, x.dtype), np.empty(columns, np.int64)
     for plane in range(planes):
+        flat_grad = x_grad[plane].reshape(-1)
         for i in range(rows):
             top, bottom = _span(i * stride_y - pad_y, kernel_y, step_y, height)
+            row[:] = -math.inf
+            row_places[:] = _NOWHERE
+            for y in range(top, bottom, step_y):
+                for tap in range(kernel_x):
+                    first, stop, left = inside[tap, 0], inside[tap, 1], inside[tap, 2]
+                    values, place = x[plane, y, left:], y * width + left
+                    largest, places = row[first:stop], row_places[first:stop]
+                    if stride_x == 1:
+                        _raise_with_places(largest, places, values, 1, place)
+                    elif stride_x == 2:
+                        _raise_with_places(largest, places, values, 2, place)
+                    else:
+                        _raise_with_places(largest, places, values, stride_x, place)
             for j in range(columns):
-                left, right = _span(j * stride_x - pad_x, kernel_x, step_x, width)
-                if top >= bottom or left >= right:
-                    continue
-                row, column = top, left
-                largest = x[plane, top, left]
-                for y in range(top, bottom, step_y):
-                    for k in range(left, right, step_x):
-                        value = x[plane, y, k]
-                        if value > largest or value != value:
-                            row, column, largest = y, k, value
-                x_grad[plane, row, column] += grad[plane, i, j]
+                if row_places[j] != _NOWHERE:
+                    flat_grad[row_places[j]] += grad[plane, i, j]
+
+
+@inline
+def _raise(largest: Array, values: Array, stride: int) -> None:
+    """Raise the maximum of each window to the value that a tap reads, if that is larger."""
+    for j in range(largest.size):
+        value = values[j * stride]
+        # Without `or`, which would branch.
+        larger = (value > largest[j]) | (value != value)
+        largest[j] = value if larger else largest[j]
+
+
+@inline
+def _raise_with_places(
+    largest: Array, places: NDArray[np.int64], values: Array, stride: int, place: int
+) -> None:
+    """Do what `_raise` does, and note where the maxima are; the first value is at `place`."""
+    for j in range(largest.size):
+        value = values[j * stride]
+        larger = (value > largest[j]) | (value != value) | (places[j] == _NOWHERE)
+        largest[j] = value if larger else largest[j]
+        places[j] = place + j * stride if larger else places[j]
+
+
+@inline
+def _inside(
+    windows: int, kernel: int, stride: int, padding: int, step: int, length: int
+) -> NDArray[np.int64]:
+    """Return for each tap the first and the stop of the windows in which it is not in the padding.
+
+    The third number is where it reads in the first of them.
+    """
+    inside = np.empty((kernel, 3), np.int64)
+    for tap in range(kernel):
+        place = tap * step - padding
+        first = min(max(0, (stride - 1 - place) // stride), windows)
+        stop = max(first, min(windows, (length - 1 - place) // stride + 1))
+        inside[tap] = first, stop, first * stride + place
+    return inside
 
 
 @kernel("const real[:, :, :], const real[:, :, :], const real[:, :, :], real[:, :, :]" + _WINDOW)

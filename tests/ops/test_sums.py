@@ -52,6 +52,23 @@ def test_results_of_many_rows(name: str) -> None:
     np.testing.assert_allclose(function().data, np.broadcast_to(expected, 4), rtol=5e-6)
 
 
+@given(st.integers(1, 300), st.sampled_from([np.float32, np.float64]), st.booleans(), seeds)
+def test_sums_of_short_rows_are_as_exact_as_sums_in_pairs(
+    length: int, dtype: type, keepdims: bool, seed: int
+) -> None:
+    """Of n positive numbers: each of log2(n) levels rounds by half an ulp, and few ulps add up."""
+    x = np.random.default_rng(seed).random((3, 2, length)).astype(dtype)
+    for axis in (-1, 2, (2,)):
+        sums = sum_over(x, axis, keepdims)
+        exact = np.array([math.fsum(row) for row in x.reshape(6, length)])
+        assert sums.dtype == dtype
+        assert sums.shape == ((3, 2, 1) if keepdims else (3, 2))
+        np.testing.assert_allclose(sums.ravel(), exact, rtol=4 * np.finfo(dtype).eps)
+    whole = ag.tensor(x, requires_grad=True)
+    whole.sum(-1, keepdims=keepdims).sum().backward()
+    np.testing.assert_array_equal(whole.grad, np.ones_like(x))
+
+
 GRADIENTS: dict[str, Callable[[ag.Tensor, Array], ag.Tensor]] = {
     "add": lambda b, g: (b + g) * g,
     "subtract": lambda b, g: (g + b) * g,

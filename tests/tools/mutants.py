@@ -1040,8 +1040,8 @@ KERNELS = [
     ),
     Mutant(
         POOLING,
-        "x_grad[plane, row, column] += grad[plane, i, j]",
-        "x_grad[plane, row, column] = grad[plane, i, j]",
+        "flat_grad[row_places[j]] += grad[plane, i, j]",
+        "flat_grad[row_places[j]] = grad[plane, i, j]",
         "max pooling: overlapping windows assign, not add",
         "gradients",
         "max_pool",
@@ -1341,6 +1341,22 @@ GUARDS = [
         "average sweep: what does not move is run again",
         "program",
         "only_what_moves",
+    ),
+    Mutant(
+        SUMS,
+        "return sums.reshape(*x.shape[:-1], 1) if keepdims",
+        "return sums.reshape(x.shape[:-1]) if keepdims",
+        "sums of short rows lose the axis that is to be kept",
+        "sums",
+        "short_rows",
+    ),
+    Mutant(
+        SUMS,
+        "and axes in ((x.ndim - 1,), (-1,))",
+        "and axes in ((x.ndim - 1,), (-1,), (0,))",
+        "sums over another axis taken for those of rows",
+        "sums",
+        "any_axes",
     ),
     Mutant(
         SUMS,

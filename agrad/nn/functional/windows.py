@@ -35,14 +35,14 @@ def two_axes(values: tuple[Any, ...], single: Any) -> tuple[Any, ...]:
 def floating(operation: str, name: str, value: Any) -> Tensor:
     """Return a Tensor of float32 or float64."""
     tensor = as_tensor(value)
-    if tensor.dtype not in (np.float32, np.float64):
+    if tensor.dtype.char not in "fd":
         raise TypeError(f"{operation}: {name} must be float32 or float64, not {tensor.dtype}")
     return tensor
 
 
 def activated(input: Any) -> Tensor:
     """Return the input of a function of each element: integers and booleans become float32."""
-    x = as_tensor(input)
+    x = input if isinstance(input, Tensor) else as_tensor(input)
     return x if x.dtype.kind == "f" else x.astype(np.float32)
 
 
