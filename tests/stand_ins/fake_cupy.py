@@ -232,7 +232,7 @@ def _called(name: str, function: Any, args: Any, options: Any) -> Any:
 
 def _taken(value: Any) -> Any:
     """Return what NumPy is to be called with, and refuse an array of the host."""
-    return mapped(ndarray | np.ndarray, _host_of, value)
+    return mapped((ndarray, np.ndarray), _host_of, value)
 
 
 def _host_of(array: Any) -> np.ndarray:
@@ -243,7 +243,7 @@ def _host_of(array: Any) -> np.ndarray:
 
 def _given(result: Any) -> Any:
     """Return what NumPy gave as CuPy would: also a single number as an array."""
-    return mapped(np.ndarray | np.generic, _owner, result)
+    return mapped((np.ndarray, np.generic), _owner, result)
 
 
 def _index(index: Any) -> Any:
