@@ -14,7 +14,7 @@ from agrad.ops.quadrature import gauss_legendre
 from agrad.testing.audit import audit
 from agrad.testing.subject import swept_average
 
-__all__ = ["largest", "length", "measure_order"]
+__all__ = ["largest", "length", "measure_order", "measure_orders"]
 
 HALVINGS = 30
 NODES = 12
@@ -50,26 +50,43 @@ def measure_order(
         >>> round(measure_order(lambda: ag.tanh(x @ x).sum(), [x], update), 1)
         2.0
     """
+    (order,) = measure_orders(f, params, update, [path])
+    return order
+
+
+def measure_orders(
+    f: Callable[[], Tensor],
+    params: Sequence[Tensor],
+    update: Updates,
+    paths: Sequence[Mapping[str, Any]],
+) -> list[float | None]:
+    """Return what `measure_order` does for each path, with one quadrature for all of them."""
     scale = max(audit("measure_order", f()).largest, 1.0)
     moves = {leaf: np.asarray(delta, dtype=float) for leaf, delta in update.items()}
-    errors: list[float] = []
+    errors: list[list[float]] = [[] for _ in paths]
+    measuring = list(zip(paths, errors))
     converged = False
     for _ in range(HALVINGS):
         average = _smooth_average(f, params, moves, 1e-8 * scale)
+        if average is None and converged:
+            break
         if average is not None:
             converged = True
-            _, found = swept_average(f(), params, moves, **path)
-            errors.append(norm([found[leaf] - average[leaf] for leaf in params]))
-        if (errors and errors[-1] < 1e-12 * scale) or (converged and average is None):
-            break
+            for path, found in measuring:
+                _, factorized = swept_average(f(), params, moves, **path)
+                found.append(norm([factorized[leaf] - average[leaf] for leaf in params]))
+            measuring = [pair for pair in measuring if not pair[1][-1] < 1e-12 * scale]
         moves = {leaf: delta / 2 for leaf, delta in moves.items()}
         # With shorter updates, rounding would hide the points next to the ends of the path.
-        if length(moves) < 1e-3:
+        if not measuring or length(moves) < 1e-3:
             break
     if not converged:
-        return None
-    clear = [error for error in errors if error > 1e-11 * scale]
-    return math.log2(clear[-3] / clear[-1]) / 2 if len(clear) >= 3 else math.inf
+        return [None for _ in paths]
+    return [_exponent([error for error in found if error > 1e-11 * scale]) for found in errors]
+
+
+def _exponent(errors: Sequence[float]) -> float:
+    return math.log2(errors[-3] / errors[-1]) / 2 if len(errors) >= 3 else math.inf
 
 
 def _smooth_average(

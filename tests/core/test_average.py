@@ -29,6 +29,7 @@ from agrad.ops import activation, arithmetic, pooling, reduction
 from agrad.ops.loss import Huber
 from agrad.ops.operation import Elementwise, Linear, Multilinear, Operation, Selection
 from agrad.testing import check_average_gradients, measure_order
+from agrad.testing.order import measure_orders
 from agrad.testing.strategies import (
     INSTRUCTIONS,
     OPERATIONS,
@@ -152,7 +153,8 @@ def test_operation_agrees_with_quadrature(name: str, data: Any, size: float, see
     """With a single nonlinear operation, ĝ is the average gradient itself, not an approximation.
 
     Quadrature of a step function is off by the weight of a node, 0.024 with 64 nodes, for each
-    jump. Eight nodes are exact for products, and suffice for short steps without jumps.
+    jump. Eight nodes are exact for products, and for short steps without jumps: domains keep inputs
+    0.3 from the nearest pole, so eight nodes err by less than 1e-16 along a step of at most 0.05.
     """
     step = Step(data.draw(operations(name)), size, seed)
     curved = [op for op in step.operations() if not isinstance(op, Linear)]
@@ -166,7 +168,9 @@ def test_operation_agrees_with_quadrature(name: str, data: Any, size: float, see
             x + (end - x) * min(1, size_limit / size)
             for x, end in zip(step.starts, step.ends, strict=True)
         ]
-    elif all(averages_as(op, (Linear, Multilinear)) for op in curved):
+    elif all(averages_as(op, (Linear, Multilinear)) for op in curved) or (
+        size <= 0.05 and not kinked
+    ):
         nodes = 8
     leaves = [ag.tensor(x, requires_grad=True) for x in step.starts]
     updates = {leaf: end - leaf.data for leaf, end in zip(leaves, step.ends, strict=True)}
@@ -363,8 +367,9 @@ def test_random_graphs_have_the_order_promised() -> None:
     def measure(program: Program, data: Any) -> None:
         leaves = program.leaves()
         moves = data.draw(updates(leaves, smallest=0.4, largest=0.4))
-        for name, path in ("one segment", {}), ("extrapolated", {"extrapolate": True}):
-            order = measure_order(lambda: program(*leaves), leaves, moves, **path)
+        paths = [{}, {"extrapolate": True}]
+        measured = measure_orders(lambda: program(*leaves), leaves, moves, paths)
+        for name, order in zip(orders, measured, strict=True):
             assert order is not None
             orders[name].append(order)
 
@@ -391,8 +396,9 @@ def test_each_instruction_has_the_order_promised(name: str) -> None:
         out = instruction.function(*inputs)
         return (ag.tanh(out) * x * weights[: out.shape[0], : out.shape[1]]).sum()
 
-    assert measure_order(f, leaves, moves) >= 1.8
-    assert measure_order(f, leaves, moves, extrapolate=True) >= 3.5
+    order, extrapolated = measure_orders(f, leaves, moves, [{}, {"extrapolate": True}])
+    assert order >= 1.8
+    assert extrapolated >= 3.5
 
 
 # -- how near an averaged Jacobian is to the integral ----------------------------------------------

@@ -1,9 +1,11 @@
 """The examples run, and print what they promise."""
 
 import ast
+import io
 import re
-import subprocess
+import runpy
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,12 @@ EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 
 def output(name: str, *options: str) -> str:
-    return subprocess.check_output([sys.executable, ROOT / "examples" / name, *options], text=True)
+    """Return what an example prints, run as a script in this process, whose imports it shares."""
+    path = str(ROOT / "examples" / name)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(sys, "argv", [path, *options])
+        runpy.run_path(path, run_name="__main__")
+    return printed.getvalue()
 
 
 def test_each_has_a_test_here() -> None:

@@ -233,7 +233,7 @@ def _called(name: str, function: Any, args: Any, options: Any) -> Any:
 
 def _taken(value: Any) -> Any:
     """Return a value as an argument for NumPy, and refuse a host array."""
-    return mapped(ndarray | np.ndarray, _host_of, value)
+    return mapped((ndarray, np.ndarray), _host_of, value)
 
 
 def _host_of(array: Any) -> np.ndarray:
@@ -244,7 +244,7 @@ def _host_of(array: Any) -> np.ndarray:
 
 def _given(result: Any) -> Any:
     """Return NumPy's result as CuPy would, with arrays even for single numbers."""
-    return mapped(np.ndarray | np.generic, _owner, result)
+    return mapped((np.ndarray, np.generic), _owner, result)
 
 
 def _index(index: Any) -> Any:

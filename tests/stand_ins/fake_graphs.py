@@ -201,18 +201,19 @@ def perform(
     return capture.record(function, arguments, options or {}, changes)
 
 
-_VALUES = np.ndarray | np.generic
+_VALUES = np.ndarray, np.generic
 
 
 def mapped(kind: Any, change: Callable[[Any], Any], value: Any) -> Any:
     """Return `value` with every object of that kind changed, including those in containers."""
     if isinstance(value, kind):
         return change(value)
-    if type(value) in (list, tuple):
-        return type(value)(mapped(kind, change, part) for part in value)
-    if isinstance(value, tuple) and type(value).__module__.startswith("numpy.linalg"):
+    type_ = type(value)
+    if type_ is tuple or type_ is list:
+        return type_([mapped(kind, change, part) for part in value])
+    if isinstance(value, tuple) and type_.__module__.startswith("numpy.linalg"):
         # a named tuple; CuPy's has no names
-        return tuple(mapped(kind, change, part) for part in value)
+        return tuple([mapped(kind, change, part) for part in value])
     if isinstance(value, dict):
         return {key: mapped(kind, change, part) for key, part in value.items()}
     return value

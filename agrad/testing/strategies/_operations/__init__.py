@@ -34,6 +34,7 @@ OPERATIONS: dict[str, Entry] = {
 """Entries by name; a function may record more operations than the one of its entry."""
 
 
+@cache  # Hypothesis validates a strategy at its first draw
 def operations(*names: str) -> st.SearchStrategy[Case]:
     """Draw functions that record agrad's operations, with valid arguments.
 
@@ -60,7 +61,7 @@ def operations(*names: str) -> st.SearchStrategy[Case]:
     return st.sampled_from(names or [*OPERATIONS]).flatmap(_named_cases)
 
 
-@cache  # Hypothesis validates a strategy at its first draw
+@cache
 def _named_cases(name: str) -> st.SearchStrategy[Case]:
     def named(case: Case) -> Case:
         return case if case.name else replace(case, name=name)
