@@ -178,7 +178,7 @@ class Step:
 
     def pull(self, grad: Array, sweep: Sweep) -> None:
         """Pull the gradient of the result back to the inputs."""
-        _, _, start, end, program = sweep
+        grads, places, start, end, program = sweep
         operation, inputs, out = start.called[self], self.inputs(start), start.values[self.result]
         if end.values[self.result] is out:  # the step was not run again
             found = operation.backward(grad, self.needs, out, *inputs)
@@ -197,7 +197,10 @@ class Step:
                     # A leaf's gradient outlives the sweep, so it must own its memory.
                     if slot >= program.count and _shares(gradient, [*inputs, out, grad, *found]):
                         gradient = gradient.copy()
-                sweep.add(slot, gradient)
+                if type(gradient) is np.ndarray and grads[slot] is None is places[slot]:
+                    grads[slot] = gradient  # as `add` does; a call for each leaf takes longer
+                else:
+                    sweep.add(slot, gradient)
 
 
 class Sweep(NamedTuple):
@@ -248,11 +251,11 @@ class Program:
         self.count = len(recording)
         slot_of: dict[Any, int] = {node: i for i, (node, _, _) in enumerate(recording)}
         values, called = self.recorded = Run([node.out for node, _, _ in recording], {})
-        self.leaves: dict[Any, list[int]] = {}
+        self.leaves = known = dict[Any, list[int]]()
         self.steps: list[Step] = []
         for leaf, array in (leaves or {}).items():
             slot_of[leaf] = len(values)
-            self.leaves[leaf] = [len(values)]
+            known[leaf] = [len(values)]
             values.append(array)
         for node, operation, sources in recording:
             slots = []
@@ -263,7 +266,10 @@ class Program:
                     values.append(array)
                     if source is not None and type(source) is not Node:
                         slot_of[source] = slot
-                        self.leaves.setdefault(source, []).append(slot)
+                        if source in known:
+                            known[source].append(slot)
+                        else:
+                            known[source] = [slot]
                 slots.append(slot)
             step = Step(operation, slots, node.needs, len(self.steps))
             called[step] = node.operation

@@ -245,7 +245,7 @@ def _backward(
         largest = max(largest, widths[layer] * widths[layer + 1])
     middle, square = np.empty(largest, np.float32), np.empty(LANES * LANES, np.float32)
     grads = _aligned(np.empty((TILES * widest + 1) * LANES, np.float32))
-    other = _aligned(np.empty((TILES * widest + 1) * LANES, np.float32))
+    z_grads = _aligned(np.empty((TILES * widest + 1) * LANES, np.float32))
     lanes = _aligned(np.empty((widest + 1) * LANES, np.float32))
     edge = _aligned(np.empty((widest + 1) * LANES, np.float32))
     panel = _aligned(np.empty((TILES * LANES + 1) * LANES, np.float32))
@@ -264,14 +264,15 @@ def _backward(
             above, weight = above - tiles * m * LANES, weight - m - n * m
             lanes[: m * LANES] = 0
             for t in range(begin, end):
-                part = grads[(t - begin) * m * LANES : (t - begin + 1) * m * LANES]
+                part = slice((t - begin) * m * LANES, (t - begin + 1) * m * LANES)
                 here = slice(place + t * m * LANES, place + (t + 1) * m * LANES)
+                to_z = z_grads[part], lanes
                 if layer < moved:
-                    _slope(part, after[here], kinds[layer], lanes)
+                    _slope(grads[part], after[here], kinds[layer], *to_z)
                 else:
                     there = slice(above + t * m * LANES, above + (t + 1) * m * LANES)
                     ends = end_before[there], end_after[here]
-                    _mean_slope(part, before[there], after[here], *ends, kinds[layer], lanes)
+                    _mean_slope(grads[part], before[there], after[here], *ends, kinds[layer], *to_z)
             lane_sums(lanes, m, sums)
             bias -= m
             for i in range(m):
@@ -287,7 +288,7 @@ def _backward(
                     transpose(panel, source, LANES, target, LANES)
                 # Rounding grows with the terms of a sum: sums over some tiles are added up.
                 own = gradient[weight + k : weight + n * m]
-                product = grads, _address(grads), LANES, 1, m * LANES, _address(panel)
+                product = z_grads, _address(z_grads), LANES, 1, m * LANES, _address(panel)
                 counts = LANES, end - begin
                 if k + LANES <= n:
                     into = _address(own)
@@ -310,13 +311,12 @@ def _backward(
                     midpoints(factors, _address(end_parameters[weight:]), n * m, middle)
                     factors = _address(middle)
                 for t in range(begin, end):
-                    source = _address(grads[(t - begin) * m * LANES :])
-                    target = _address(other[(t - begin) * n * LANES :])
+                    source = _address(z_grads[(t - begin) * m * LANES :])
+                    target = _address(grads[(t - begin) * n * LANES :])
                     _product(
                         *(grads, factors, 1, n, 0, source, m, 1),
                         *(_address(zeros), 0, target, LANES, n, tall),
                     )
-                grads, other = other, grads
             place = below
         if x_grad.size > 0:
             n = widths[0]
@@ -413,34 +413,41 @@ def _activate(z: Array, kind: int, out: Array) -> None:
 
 
 @called
-def _slope(grad: Array, out: Array, kind: int, sums: Array) -> None:
-    """Multiply a gradient by the derivative, in place, and add it to the sums."""
+def _slope(grad: Array, out: Array, kind: int, z_grad: Array, sums: Array) -> None:
+    """Multiply a gradient by the derivative, and add the result to the sums.
+
+    In place, LLVM would not vectorize ReLU, whose store it makes a conditional one.
+    """
     if kind == _TANH:
-        for i in range(grad.size):
-            grad[i] = _tanh_backward(grad[i], out[i])
-            sums[i] += grad[i]
+        for i in range(z_grad.size):
+            z_grad[i] = _tanh_backward(grad[i], out[i])
     elif kind == _RELU:
-        for i in range(grad.size):
-            grad[i] = _relu_backward(grad[i], out[i])
-            sums[i] += grad[i]
+        for i in range(z_grad.size):
+            z_grad[i] = _relu_backward(grad[i], out[i])
     else:
-        for i in range(grad.size):
-            sums[i] += grad[i]
+        for i in range(z_grad.size):
+            z_grad[i] = grad[i]
+    _add(sums, z_grad)
 
 
 @called
 def _mean_slope(
-    grad: Array, a: Array, f_a: Array, b: Array, f_b: Array, kind: int, sums: Array
+    grad: Array, a: Array, f_a: Array, b: Array, f_b: Array, kind: int, z_grad: Array, sums: Array
 ) -> None:
-    """Multiply a gradient by the divided difference, in place, and add it to the sums."""
+    """Multiply a gradient by the divided difference, and add the result to the sums."""
     if kind == _TANH:
-        for i in range(grad.size):
-            grad[i] = _tanh_average(grad[i], a[i], f_a[i], b[i], f_b[i])
-            sums[i] += grad[i]
+        for i in range(z_grad.size):
+            z_grad[i] = _tanh_average(grad[i], a[i], f_a[i], b[i], f_b[i])
     elif kind == _RELU:
-        for i in range(grad.size):
-            grad[i] = _relu_average(grad[i], a[i], f_a[i], b[i], f_b[i])
-            sums[i] += grad[i]
+        for i in range(z_grad.size):
+            z_grad[i] = _relu_average(grad[i], a[i], f_a[i], b[i], f_b[i])
     else:
-        for i in range(grad.size):
-            sums[i] += grad[i]
+        for i in range(z_grad.size):
+            z_grad[i] = grad[i]
+    _add(sums, z_grad)
+
+
+@called
+def _add(sums: Array, vector: Array) -> None:
+    for i in range(vector.size):
+        sums[i] += vector[i]

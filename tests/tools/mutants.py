@@ -510,6 +510,14 @@ OPERATIONS = [
 SWEEPS = [
     Mutant(
         PROGRAM,
+        "grads[slot] is None is places[slot]",
+        "places[slot] is None",
+        "the last gradient of a value that one operation uses twice, in place of their sum",
+        "program",
+        "twice",
+    ),
+    Mutant(
+        PROGRAM,
         "gradient = np.add(known, gradient, out=place)",
         "pass",
         "sweep: the last of several gradients in place of their sum",
@@ -712,7 +720,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         STEPS,
-        "whole = one if -math.inf < slope + curvature < 0 else zero",
+        "whole = one if (end < 0) & (end > -math.inf) else zero",
         "whole = one if slope < 0 else zero",
         "line search: the slope at the start decides, not the value at the end",
         "average_gradient",
@@ -728,8 +736,8 @@ OPTIMIZERS = [
     ),
     Mutant(
         STEPS,
-        "used[i] += s * promise",
-        "used[i] += t * promise",
+        "used[i] += shares[i] * promise",
+        "used[i] += average[i] * promise",
         "automatic rate: the share that the whole batch's slope would use",
         "average_gradient",
         "probe_promises",
@@ -824,7 +832,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         STEPS,
-        "whole = one if slope == 0 and curvature == 0 else whole",
+        "whole = one if (slope == 0) & (curvature == 0) else whole",
         "",
         "line search: what the loss does not depend on stays where it is",
         "average_gradient",
@@ -1128,6 +1136,22 @@ JOINED = [
         "parameters that lie apart taken for one array",
         "flat",
         "joined",
+    ),
+    Mutant(
+        STACK,
+        "product = z_grads, _address(z_grads)",
+        "product = grads, _address(grads)",
+        "a stack of layers: gradients of weights without the slope of the activation",
+        "stack",
+        "near",
+    ),
+    Mutant(
+        STACK,
+        "_relu_backward(grad[i], out[i])",
+        "_relu_backward(grad[i], grad[i])",
+        "a stack of layers: ReLU's slope by the sign of the gradient",
+        "stack",
+        "exact",
     ),
     Mutant(
         STACK,
