@@ -2,8 +2,10 @@
 
 import warnings
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from functools import partial
 from operator import is_
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from agrad.optim import Optimizer
 from agrad.tracing.captured import Captured, Plan
 
 __all__ = ["RecordedStep"]
+
+_Made = TypeVar("_Made")
 
 _GRAPHS = 8  # at most: each has its own memory
 
@@ -48,29 +52,34 @@ class RecordedStep:
         self._buffers = list(model.buffers())  # searching for them takes longer than a launch
         self._recorder: Recorder | None = None
         self._recordings: dict[Hashable, _Recording | None] = {}
-        self._recordable = True
+        self._refused = set[Hashable]()
 
     def __call__(self, inputs: Any, targets: Any) -> float | None:
         """Make the step on a batch and return its loss; None if the caller must make it.
 
         The caller makes the step on the CPU, inside `detect_anomaly`, for the first batch of each
-        combination of shapes and options, whenever a condition of the step fails, and always if
-        the step cannot be recorded. Weights and states are then as they were before the call.
+        combination of shapes and options, whenever a condition of the step fails, and always for
+        a combination with which the step cannot be recorded. Weights and states are then as they
+        were before the call.
 
         Raises:
             DeviceError: inputs and targets are on different devices, or the GPU fails.
         """
         names, several = unpacked(inputs)
         x, *others = [as_tensor(array).data for array in several]
-        if device_of(x) == "cpu" or recorded_at.get() is not None or not self._recordable:
+        if device_of(x) == "cpu" or recorded_at.get() is not None:
             return None
         others = [beside("capture_step", "inputs", other, like=x) for other in others]
         arguments = [x, *others, beside("capture_step", "targets", plain(targets), like=x)]
         key = (names, *((a.shape, a.dtype) for a in arguments), self._optimizer.options())
         if key not in self._recordings:
             if len(self._recordings) == _GRAPHS:
-                del self._recordings[next(iter(self._recordings))]
+                oldest = next(iter(self._recordings))
+                del self._recordings[oldest]
+                self._refused.discard(oldest)
             self._recordings[key] = None
+            return None
+        if key in self._refused:
             return None
         self._optimizer.zero_grad()
         draws = random.get_state()
@@ -98,26 +107,41 @@ class RecordedStep:
 
         try:
             if self._recorder is None:
-                self._recorder = Recorder(arguments[0])
-            graph = Graph(body, arguments, changing, flats, self._recorder)
-            conclude = graph.rehearse()
+                self._recorder = self._tried(partial(Recorder, arguments[0]))
+            parts = body, arguments, changing, flats, self._recorder
+            graph = self._tried(partial(Graph, *parts))
+            conclude = self._tried(graph.rehearse)
             if conclude is not None:
                 plans = [forward.last for forward in self._forwards if forward.last is not None]
                 recording = _Recording(graph, plans, [*changing, *reading])
-                graph.record()
+                self._tried(graph.record)
                 self._recordings[key] = recording
         except (MemoryError, OSError, RuntimeError, TypeError) as error:
-            self._recordable = False
+            self._refused.add(key)
             warnings.warn(
-                "capture_step: the step cannot be recorded as a CUDA graph and will be launched "
-                f"one operation at a time: {error}",
+                "capture_step: the step cannot be recorded as a CUDA graph with such a batch, and "
+                f"will be launched one operation at a time: {error}",
                 RuntimeWarning,
                 stacklevel=4,
             )
+        if self._recorder is not None:
+            self._recorder.pool.free_all_blocks()
         if conclude is None:
             return None
         self._optimizer.zero_grad()
         return conclude()
+
+    def _tried(self, make: Callable[[], _Made]) -> _Made:
+        """Return what a function makes; if memory lacks, try once more without other graphs."""
+        draws = random.get_state()
+        with suppress(MemoryError):
+            return make()
+        random.set_state(draws)
+        self._recordings = dict.fromkeys(self._recordings)
+        if self._recorder is not None:
+            self._recorder.pool.free_all_blocks()
+        cuda.free_memory()
+        return make()
 
     def _changing(self) -> list[Array]:
         """Return the arrays that a step changes: parameters, states and the model's buffers."""

@@ -21,6 +21,9 @@ Some formulas depend on it: they need the rounding error of a product, which fus
 series, where fusing pays, the sources say `fma`.
 """
 
+_SHORT = 128
+"""The most elements of a short row; the same as in `reduction.cuh`."""
+
 _MOST_BLOCKS = 65535
 """Along either axis of the grid: CUDA's limit for the second. Kernels loop over the rest."""
 
@@ -28,6 +31,14 @@ _MOST_BLOCKS = 65535
 def over(elements: int, rows: int = 1) -> tuple[int, int]:
     """Return the grid for a kernel that loops over elements along x and over rows along y."""
     return min(-(-elements // THREADS), _MOST_BLOCKS), min(rows, _MOST_BLOCKS)
+
+
+def over_rows(rows: int, n: int) -> tuple[int, int]:
+    """Return the grid for a kernel with a team of threads to each row of n elements.
+
+    A short row takes a warp, of which a block has eight: see `team_of` in reduction.cuh.
+    """
+    return over(1, -(-rows // 8) if n <= _SHORT else rows)
 
 
 class Kernel:

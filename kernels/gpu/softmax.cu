@@ -1,4 +1,4 @@
-// Cross-entropy of the softmax of rows, one block to a row; all in double precision.
+// Cross-entropy of the softmax of rows, one team of threads to a row; all in double precision.
 
 #include "exponential.cuh"
 #include "grid.cuh"
@@ -16,14 +16,14 @@ struct Logits {
 
     __device__ double power(int64 j) const { return exponential::exp_of(at(j) - top); }
 
-    // Called by all threads of a block.
+    // Called by all threads of a team.
     __device__ void prepare(int64 n) {
         double most = -INF;
         FOR_COLUMNS(j, n) most = larger(most, at(j));
-        top = shared_max(most);
+        top = row_max(most, n);
         double sum = 0;
         FOR_COLUMNS(j, n) sum += power(j);
-        total = shared_sum(sum);
+        total = row_sum(sum, n);
     }
 
     __device__ double softmax(int64 j) const { return power(j) / total; }
@@ -38,10 +38,10 @@ __device__ inline Logits logits(const real* x, int64 row, int64 n) {
 // `weights` are the examples'; 0 leaves one out. A class out of range has the probability 0.
 extern "C" __global__ void cross_entropy(const real* x, const int64* classes, const double* weights,
                                          double* losses, int64 rows, int64 n) {
-    FOR_ROWS(row, rows) {
+    FOR_TEAM_ROWS(row, rows, n) {
         Logits example = logits(x, row, n);
         example.prepare(n);
-        if (threadIdx.x != 0) continue;
+        if (threadIdx.x % team_of(n) != 0) continue;
         double weight = weights[row];
         int64 label = classes[row];
         double likelihood = 0 <= label && label < n ? example.log_softmax(label) : -INF;
@@ -53,7 +53,7 @@ extern "C" __global__ void cross_entropy(const real* x, const int64* classes, co
 extern "C" __global__ void cross_entropy_backward(const real* x, const int64* classes,
                                                   const double* factors, real* x_grad, int64 rows,
                                                   int64 n) {
-    FOR_ROWS(row, rows) {
+    FOR_TEAM_ROWS(row, rows, n) {
         Logits example = logits(x, row, n);
         example.prepare(n);
         double factor = factors[row];
@@ -78,7 +78,7 @@ struct Move {
 };
 
 // Multiply probabilities by e^(-beta step), with the beta for which their mean step is 0. See
-// `_tilt` in kernels/cpu/softmax.py. Called by all threads of a block.
+// `_tilt` in kernels/cpu/softmax.py. Called by all threads of a team.
 __device__ inline void tilt(real* p, const Move& move, int64 n, double eps) {
     double beta = 0, low = -INF, high = INF;
     for (int k = 0; k < 100; ++k) {
@@ -89,8 +89,8 @@ __device__ inline void tilt(real* p, const Move& move, int64 n, double eps) {
             if (p[j] > 0 && d > 0) top_up = larger(top_up, power(j, d));
             if (p[j] > 0 && d < 0) top_down = larger(top_down, power(j, d));
         }
-        top_up = shared_max(top_up);
-        top_down = shared_max(top_down);
+        top_up = row_max(top_up, n);
+        top_down = row_max(top_down, n);
         double up = 0, down = 0, up_slope = 0, down_slope = 0;
         FOR_COLUMNS(j, n) {
             double d = move.step(j);
@@ -105,10 +105,10 @@ __device__ inline void tilt(real* p, const Move& move, int64 n, double eps) {
                 down_slope -= share * d;
             }
         }
-        up = shared_sum(up) + exponential::exp_of(log(eps) - top_up);
-        down = shared_sum(down) + exponential::exp_of(log(eps) - top_down);
-        up_slope = shared_sum(up_slope);
-        down_slope = shared_sum(down_slope);
+        up = row_sum(up, n) + exponential::exp_of(log(eps) - top_up);
+        down = row_sum(down, n) + exponential::exp_of(log(eps) - top_down);
+        up_slope = row_sum(up_slope, n);
+        down_slope = row_sum(down_slope, n);
         double gap = (top_down - top_up) + log(down / up);
         if (fabs(gap) <= 1e-15 * (fabs(top_up) + fabs(top_down) + 10)) break;
         double next = beta - gap / (up_slope / up + down_slope / down);
@@ -120,17 +120,17 @@ __device__ inline void tilt(real* p, const Move& move, int64 n, double eps) {
     FOR_COLUMNS(j, n) {
         if (p[j] > 0) top = larger(top, log((double)p[j]) - beta * move.step(j));
     }
-    top = shared_max(top);
+    top = row_max(top, n);
     auto tilted = [&](int64 j) {
         return p[j] > 0 ? exponential::exp_of(log((double)p[j]) - beta * move.step(j) - top) : 0;
     };
     FOR_COLUMNS(j, n) total += tilted(j);
-    total = shared_sum(total);
+    total = row_sum(total, n);
     FOR_COLUMNS(j, n) p[j] = tilted(j) / total;
 }
 
 // Write the softmax averaged from one row to another to p. See `average_softmax` in softmax.py.
-// Called by all threads of a block.
+// Called by all threads of a team.
 __device__ inline void average(const real* start, const real* end, real* p, int64 n) {
     constexpr double eps = sizeof(real) == 4 ? 0x1p-23 : 0x1p-52;
     constexpr double inner = 0.223606797749979;  // sqrt(0.05): Lobatto's nodes are 0.5 +- this
@@ -143,11 +143,11 @@ __device__ inline void average(const real* start, const real* end, real* p, int6
     for (int k = 0; k < 2; ++k) {
         double most = -INF, sum = 0;
         FOR_COLUMNS(j, n) most = larger(most, move.y(j) + nodes[k] * move.step(j));
-        tops[k] = shared_max(most);
+        tops[k] = row_max(most, n);
         FOR_COLUMNS(j, n) {
             sum += exponential::exp_of(move.y(j) + nodes[k] * move.step(j) - tops[k]);
         }
-        totals[k] = shared_sum(sum);
+        totals[k] = row_sum(sum, n);
     }
     double drift = 0, level = 0, spread = 0, farthest = 0;
     FOR_COLUMNS(j, n) {
@@ -160,15 +160,15 @@ __device__ inline void average(const real* start, const real* end, real* p, int6
         drift += p[j] * d;
         level += p[j] * (2 * y + d);
     }
-    drift = shared_sum(drift);
-    level = shared_sum(level);
+    drift = row_sum(drift, n);
+    level = row_sum(level, n);
     FOR_COLUMNS(j, n) {
         double d = move.step(j);
         spread += p[j] * (d - drift) * d;
         farthest = larger(farthest, fabs(d - drift));
     }
-    spread = shared_sum(spread);
-    farthest = shared_max(farthest);
+    spread = row_sum(spread, n);
+    farthest = row_max(farthest, n);
     // A drift that the rounding of the loss can explain says nothing against the quadrature.
     double slope = fabs(drift) > 4 * eps * (1 - level) ? drift / spread : 0;
     if (fabs(slope) * farthest > slight) {
@@ -180,14 +180,14 @@ __device__ inline void average(const real* start, const real* end, real* p, int6
 
 extern "C" __global__ void average_softmax(const real* start, const real* end, real* out,
                                            int64 rows, int64 n) {
-    FOR_ROWS(row, rows) average(start + row * n, end + row * n, out + row * n, n);
+    FOR_TEAM_ROWS(row, rows, n) average(start + row * n, end + row * n, out + row * n, n);
 }
 
 extern "C" __global__ void cross_entropy_average_backward(const real* start, const real* end,
                                                           const int64* classes,
                                                           const double* factors, real* x_grad,
                                                           int64 rows, int64 n) {
-    FOR_ROWS(row, rows) {
+    FOR_TEAM_ROWS(row, rows, n) {
         // The probabilities, for now in the memory of the gradient.
         real* p = x_grad + row * n;
         average(start + row * n, end + row * n, p, n);

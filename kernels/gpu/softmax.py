@@ -1,4 +1,4 @@
-"""The cross-entropy of softmax with classes, its gradient and its average; one block to a row.
+"""The cross-entropy of softmax with classes, its gradient and average; a warp or block to a row.
 
 Checking for classes out of range is up to the caller, see `first_outside`, and may be done later:
 such a class makes the results meaningless, but nothing beyond the arrays is read or written.
@@ -6,7 +6,7 @@ such a class makes the results meaningless, but nothing beyond the arrays is rea
 
 import cupy
 
-from .launch import Kernel, over
+from .launch import Kernel, over_rows
 
 __all__ = [
     "average_softmax",
@@ -56,7 +56,7 @@ def cross_entropy(
     rows, n = x.shape
     weights = _weights(classes, weight, ignored)
     losses = cupy.empty(rows)
-    _cross_entropy(over(1, rows), cupy.ascontiguousarray(x), classes, weights, losses, rows, n)
+    _cross_entropy(over_rows(rows, n), cupy.ascontiguousarray(x), classes, weights, losses, rows, n)
     if reduction != "none":
         losses = losses.sum() / weights.sum() if reduction == "mean" else losses.sum()
     return losses.astype(x.dtype)
@@ -81,7 +81,7 @@ def cross_entropy_backward(
     x_grad = cupy.empty(x.shape, x.dtype)
     factors = _factors(grad, classes, weight, ignored, reduction)
     x = cupy.ascontiguousarray(x)
-    _cross_entropy_backward(over(1, rows), x, classes, factors, x_grad, rows, n)
+    _cross_entropy_backward(over_rows(rows, n), x, classes, factors, x_grad, rows, n)
     return x_grad
 
 
@@ -110,7 +110,7 @@ def cross_entropy_average_backward(
     x_grad = cupy.empty(start.shape, start.dtype)
     factors = _factors(grad, classes, weight, ignored, reduction)
     ends = map(cupy.ascontiguousarray, (start, end))
-    _cross_entropy_average_backward(over(1, rows), *ends, classes, factors, x_grad, rows, n)
+    _cross_entropy_average_backward(over_rows(rows, n), *ends, classes, factors, x_grad, rows, n)
     return x_grad
 
 
@@ -135,7 +135,7 @@ def average_softmax(start: cupy.ndarray, end: cupy.ndarray) -> cupy.ndarray:
     rows, n = start.shape
     out = cupy.empty(start.shape, start.dtype)
     ends = map(cupy.ascontiguousarray, (start, end))
-    _average_softmax(over(1, rows), *ends, out, rows, n)
+    _average_softmax(over_rows(rows, n), *ends, out, rows, n)
     return out
 
 
