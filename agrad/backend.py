@@ -20,6 +20,7 @@ from agrad.random import generator
 
 __all__ = [
     "Array",
+    "address",
     "alias",
     "as_array",
     "beside",
@@ -163,6 +164,18 @@ def set_writable(arrays: Iterable[Array], writable: bool) -> None:
     for array in arrays:
         if isinstance(array, np.ndarray):
             array.setflags(write=writable)
+
+
+def address(array: Array) -> int:
+    """Return where in the memory of its device an array begins.
+
+    Example:
+        >>> values = np.zeros(2)
+        >>> address(values[1:]) - address(values)
+        8
+    """
+    place: int = array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+    return place
 
 
 def alias(array: Array) -> Array:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agrad.backend import Array, alias
+from agrad.backend import Array, address, alias
 from agrad.core.tensor import Home, Tensor, all_writable, arrays_of
 
 __all__ = ["Buffer", "Flat", "GradientPlaces", "Memory", "joined"]
@@ -285,11 +285,11 @@ def _run_of(homes: Sequence[Home | None]) -> tuple[weakref.ref[Flat], slice] | N
 def joined(arrays: Sequence[Array]) -> Array | None:
     """Return one view of all the arrays; None unless they are adjacent parts of one array."""
     base = arrays[0].base
-    if type(base) is not np.ndarray or base.ndim != 1 or not base.flags.c_contiguous:
+    if type(base) is not type(arrays[0]) or base.ndim != 1 or not base.flags.c_contiguous:
         return None
-    stop = first = arrays[0].ctypes.data - base.ctypes.data
+    stop = first = address(arrays[0]) - address(base)
     for array in arrays:
-        place = array.ctypes.data - base.ctypes.data
+        place = address(array) - address(base)
         alike = array.base is base and array.dtype == base.dtype and array.flags.c_contiguous
         if not alike or place != stop:
             return None

@@ -25,10 +25,17 @@ Actions = list[tuple[Action, tuple[Any, ...]]]
 
 
 class Recorder:
-    """Shared by graphs that never run at the same time: a stream, cuBLAS, and copies of arrays."""
+    """Shared by graphs that never run at the same time.
+
+    Attributes:
+        stream: the stream on which they are rehearsed and recorded.
+        pool: the memory in which they are rehearsed.
+        products: what lets cuBLAS' products be recorded.
+    """
 
     def __init__(self, like: Array) -> None:
         self.stream = cuda.new_stream()
+        self.pool = cuda.new_pool()
         self.products = kernels(like).product.Recordable()
         self._copied: list[Array] = []
         self._copies: list[Array] = []
@@ -44,9 +51,9 @@ class Recorder:
 class Graph:
     """A function of arrays, and the graph of its launches.
 
-    The function is called twice. `rehearse` computes, which compiles kernels and fills the pool;
-    `record` computes nothing. Everything the function needs from the host is deferred until a run
-    has ended: the graph is a `Deferral`, see `agrad.gpu.deferred`.
+    The function is called twice. `rehearse` computes, which compiles kernels, in memory that can be
+    given back after `record`, which computes nothing. Everything the function needs from the host
+    is deferred until a run has ended: the graph is a `Deferral`, see `agrad.gpu.deferred`.
 
     The graph shares neither its pool nor the buffers of a `Flat` with other graphs. If it did, an
     earlier graph could overwrite results of this one that a third must read.
@@ -75,7 +82,7 @@ class Graph:
         self._graph: Any = None
         self._numbers: Array | None = None
         self._copies = recorder.copies_of(changing)
-        with self._own_memory():
+        with self._computing_in(self._pool, self._buffers):
             self._arguments = [array.copy() for array in arguments]
 
     def __del__(self) -> None:
@@ -85,12 +92,12 @@ class Graph:
         pool.free_all_blocks()
 
     @contextmanager
-    def _own_memory(self) -> Iterator[None]:
-        """Compute on the recorder's stream and in the graph's memory inside the block."""
+    def _computing_in(self, pool: Any, memories: dict[Flat, list[Memory]]) -> Iterator[None]:
+        """Compute on the recorder's stream, in a pool and in buffers, inside the block."""
         with ExitStack() as stack:
-            stack.enter_context(cuda.computing_on(self._recorder.stream, self._pool))
+            stack.enter_context(cuda.computing_on(self._recorder.stream, pool))
             stack.enter_context(self._recorder.products)
-            for flat, buffers in self._buffers.items():
+            for flat, buffers in memories.items():
                 stack.enter_context(flat.with_buffers(buffers))
             yield
 
@@ -102,12 +109,13 @@ class Graph:
         The conclusion performs the deferred actions and returns the function's result. It is
         None if a condition failed. In that case, as after an error, nothing has changed.
         """
-        with self._own_memory():
+        with self._computing_in(self._recorder.pool, {flat: [] for flat in self._buffers}):
             try:
                 self._call()
             except BaseException:
                 self._restore()
                 raise
+            self._count = len(self._feeds)
             return self._outcome()
 
     def record(self) -> None:
@@ -115,10 +123,11 @@ class Graph:
 
         Raises:
             RuntimeError, TypeError: the function does something that a CUDA graph cannot do.
+            MemoryError: the GPU is out of memory; `record` may be called again.
         """
         like = self._arguments[0]
-        with self._own_memory():
-            self._numbers = np.empty_like(like, shape=(len(self._feeds),), dtype=np.float64)
+        with self._computing_in(self._pool, self._buffers):
+            self._numbers = np.empty_like(like, shape=(self._count,), dtype=np.float64)
             self._graph = cuda.record(self._recorder.stream, self._call)
 
     def run(self, arguments: Sequence[Array]) -> float | None:

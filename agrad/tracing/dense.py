@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, kernels
+from agrad.backend import Array, is_array, kernels
+from agrad.backend import joined as joined_arrays
 from agrad.core.flat import joined
 from agrad.core.program import Program, Run, Step, Sweep, Values
 from agrad.kernels.cpu import stack
@@ -110,7 +111,7 @@ class StackStep(Step):
         self.layers = len(layers)
         widths = [values[slot].shape[1] for slot in (slots[0], *[step.result for step in layers])]
         names = [layer.name if isinstance(layer, DenseStep) else None for layer in layers]
-        self.stack = stack.Stack(widths, names)
+        self.stack: stack.Stack = kernels(values[slots[0]]).stack.Stack(widths, names)
         self._wholes: list[tuple[tuple[Array, ...], Array]] = []
         """The parameters of the last runs, and the arrays that they are parts of."""
 
@@ -143,12 +144,14 @@ class StackStep(Step):
         to_x, *to_parameters = self.slots
         whole = places[self.between]
         fresh = whole is None or any(grads[slot] is not None for slot in to_parameters)
-        gradient = np.empty(self.stack.size, np.float32) if fresh else whole
+        gradient = np.empty_like(x, shape=(self.stack.size,)) if fresh else whole
         x_grad = None
         if self.needs[0]:
             x_grad = places[to_x] if grads[to_x] is None else None
-            x_grad = np.empty(x.shape, np.float32) if x_grad is None else x_grad
-        self.stack.backward(np.ascontiguousarray(grad), here, there, moved, gradient, x_grad)
+            x_grad = np.empty_like(x, order="C") if x_grad is None else x_grad
+        self.stack.backward(
+            np.ascontiguousarray(grad, like=grad), here, there, moved, gradient, x_grad
+        )
         if fresh:
             stop = 0
             for slot, parameter in zip(to_parameters, parameters):
@@ -183,18 +186,20 @@ class StackStep(Step):
         """Return the results of the last layer, and store the pass in the run."""
         x, *parameters = inputs
         whole = self._whole(parameters)
-        out, passed = self.stack.forward(np.ascontiguousarray(x), whole, keep, spare)
+        out, passed = self.stack.forward(np.ascontiguousarray(x, like=x), whole, keep, spare)
         run.values[self.between] = _Kept(passed)
         return out
 
     def _whole(self, parameters: list[Array]) -> Array:
         """Return the parameters as one array: a view if they are adjacent, else a copy."""
-        for known, whole in self._wholes:
+        for i, (known, whole) in enumerate(self._wholes):
             if all(map(is_, parameters, known)):
+                if i > 0:  # the other one goes if there is a third
+                    self._wholes = self._wholes[::-1]
                 return whole
         found = joined(parameters)
         if found is None:
-            return np.concatenate([parameter.ravel() for parameter in parameters])
+            return joined_arrays(np.concatenate, [parameter.ravel() for parameter in parameters], 0)
         # The parameters at the start of a sweep and those at its end alternate.
         self._wholes = [(tuple(parameters), found), *self._wholes[:1]]
         return found
@@ -290,7 +295,7 @@ def _fits_a_stack(step: Step, values: Values) -> bool:
         return False
     arrays = [values[slot] for slot in (*step.slots, step.result)]
     return (
-        all(type(array) is np.ndarray and array.dtype == np.float32 for array in arrays)
+        all(is_array(array) and array.dtype == np.float32 for array in arrays)
         and arrays[0].ndim == 2
         and all(array.size > 0 for array in arrays)
         and arrays[1].size <= _LARGEST_WEIGHT

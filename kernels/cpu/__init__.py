@@ -20,6 +20,7 @@ from . import (
     recurrent,
     selection,
     softmax,
+    stack,
 )
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "recurrent",
     "selection",
     "softmax",
+    "stack",
 ]

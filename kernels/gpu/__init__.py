@@ -29,6 +29,7 @@ from . import (
     recurrent,
     selection,
     softmax,
+    stack,
 )
 
 __all__ = [
@@ -49,4 +50,5 @@ __all__ = [
     "recurrent",
     "selection",
     "softmax",
+    "stack",
 ]

@@ -2,9 +2,12 @@
 
 import cupy
 
-from .launch import Kernel, over
+from .launch import THREADS, Kernel, over
 
 __all__ = ["add_rows"]
+
+_WIDTH = 32
+"""The columns of a block; the same as in embedding.cu."""
 
 _add_runs = Kernel(
     "embedding.cu",
@@ -28,4 +31,5 @@ def add_rows(indices: cupy.ndarray, rows: cupy.ndarray, skipped: int, table: cup
     count, width = rows.shape
     order = cupy.argsort(indices, kind="stable")
     sizes = count, width, len(table)
-    _add_runs(over(width, count), indices[order], order, rows, table, *sizes, skipped)
+    grid = over(-(-width // _WIDTH) * THREADS, count)
+    _add_runs(grid, indices[order], order, rows, table, *sizes, skipped)

@@ -12,6 +12,3 @@ using int64 = long long;
          i += (int64)gridDim.x * blockDim.x)
 
 #define FOR_ROWS(i, count) for (int64 i = blockIdx.y; i < (count); i += gridDim.y)
-
-// For kernels with one row to a block.
-#define FOR_COLUMNS(j, n) for (int64 j = threadIdx.x; j < (n); j += blockDim.x)

@@ -21,6 +21,12 @@ Some formulas depend on it: they need the rounding error of a product, which fus
 series, where fusing pays, the sources say `fma`.
 """
 
+_SUMMED = 16
+"""Elements that a thread sums before the tree over its block, which costs about as much."""
+
+_SHORT = 128
+"""The most elements of a short row; the same as in `reduction.cuh`."""
+
 _MOST_BLOCKS = 65535
 """Along either axis of the grid: CUDA's limit for the second. Kernels loop over the rest."""
 
@@ -28,6 +34,19 @@ _MOST_BLOCKS = 65535
 def over(elements: int, rows: int = 1) -> tuple[int, int]:
     """Return the grid for a kernel that loops over elements along x and over rows along y."""
     return min(-(-elements // THREADS), _MOST_BLOCKS), min(rows, _MOST_BLOCKS)
+
+
+def over_rows(rows: int, n: int) -> tuple[int, int]:
+    """Return the grid for a kernel with a team of threads to each row of n elements.
+
+    A short row takes a warp, of which a block has eight: see `team_of` in reduction.cuh.
+    """
+    return over(1, -(-rows // 8) if n <= _SHORT else rows)
+
+
+def summing(elements: int, rows: int = 1) -> tuple[int, int]:
+    """Return the grid for a kernel that sums elements, with a sum for each block."""
+    return over(-(-elements // _SUMMED), rows)
 
 
 class Kernel:
@@ -40,13 +59,15 @@ class Kernel:
             takes a C-contiguous array of exactly that type, `real` being float32 for all of a
             call's arrays or float64 for all. Numbers are converted. A `Number` (float64) or a `Key`
             (int64) may also be an array without axes, which is read when the kernel runs.
+
+    A kernel without such an array is compiled with those for float32.
     """
 
     def __init__(self, source: str, name: str, parameters: str) -> None:
         self.source = source
         self.name = name
         types = [parameter.removeprefix("const ") for parameter in parameters.split(", ")]
-        self._deciding = types.index("real*")
+        self._deciding = types.index("real*") if "real*" in types else None
         # Computed once, as launches dominate a step of a deep network of small layers.
         self._forms = {real: [_form(name, type_, real) for type_ in types] for real in _REALS}
         self._functions: dict[np.dtype[Any], Any] = {}
@@ -57,7 +78,7 @@ class Kernel:
         Raises:
             TypeError: An array has another dtype or layout than the kernel takes.
         """
-        real = arguments[self._deciding].dtype
+        real = _REALS[0] if self._deciding is None else arguments[self._deciding].dtype
         if real not in self._forms:
             raise TypeError(f"{self.name}: arrays are float32 or float64, not {real}")
         passed = []

@@ -1,24 +1,24 @@
-// Rows normalized to mean 0 and variance 1, one block to a row; see kernels/cpu/normalization.py.
+// Rows normalized to mean 0 and variance 1, one team of threads to a row; see kernels/cpu/normalization.py.
 
 #include "grid.cuh"
 #include "reduction.cuh"
 
-// This and the functions below are called by all threads of a block.
+// This and the functions below are called by all threads of a team.
 __device__ inline double mean_of(const real* x, int64 n) {
     double sum = 0;
     FOR_COLUMNS(j, n) sum += x[j];
-    return shared_sum(sum) / n;
+    return row_sum(sum, n) / n;
 }
 
 __device__ inline double variance_of(const real* x, int64 n, double mean) {
     double sum = 0;
     FOR_COLUMNS(j, n) sum += (x[j] - mean) * (x[j] - mean);
-    return shared_sum(sum) / n;
+    return row_sum(sum, n) / n;
 }
 
 extern "C" __global__ void layer_norm(const real* x, const real* weight, const real* bias,
                                       real* out, int64 rows, int64 n, double eps) {
-    FOR_ROWS(row, rows) {
+    FOR_TEAM_ROWS(row, rows, n) {
         const real* values = x + row * n;
         double mean = mean_of(values, n);
         double scale = 1 / sqrt(variance_of(values, n, mean) + eps);
@@ -32,7 +32,7 @@ extern "C" __global__ void layer_norm(const real* x, const real* weight, const r
 extern "C" __global__ void layer_norm_backward(const real* grad, const real* x, const real* weight,
                                                real* x_grad, real* normalized, int64 rows, int64 n,
                                                double eps) {
-    FOR_ROWS(row, rows) {
+    FOR_TEAM_ROWS(row, rows, n) {
         const real *values = x + row * n, *grads = grad + row * n;
         double mean = mean_of(values, n);
         double scale = 1 / sqrt(variance_of(values, n, mean) + eps);
@@ -42,8 +42,8 @@ extern "C" __global__ void layer_norm_backward(const real* grad, const real* x, 
             g1 += g;
             gc += g * (values[j] - mean);
         }
-        g1 = shared_sum(g1) / n;
-        gc = shared_sum(gc) / n;
+        g1 = row_sum(g1, n) / n;
+        gc = row_sum(gc, n) / n;
         FOR_COLUMNS(j, n) {
             double g = (double)grads[j] * weight[j], c = values[j] - mean;
             x_grad[row * n + j] = scale * (g - g1 - scale * scale * gc * c);
@@ -61,11 +61,11 @@ extern "C" __global__ void layer_norm_average_backward(const real* grad, const r
     constexpr double root = 0.3872983346207417;  // sqrt(0.15)
     constexpr double positions[] = {0.5 - root, 0.5, 0.5 + root};
     constexpr double parts[] = {5.0 / 18, 8.0 / 18, 5.0 / 18};
-    FOR_ROWS(row, rows) {
+    FOR_TEAM_ROWS(row, rows, n) {
         const real *from = start + row * n, *to = end + row * n, *grads = grad + row * n;
         double mean = mean_of(from, n), drift = 0;
         FOR_COLUMNS(j, n) drift += (double)to[j] - (double)from[j];
-        drift = shared_sum(drift) / n;
+        drift = row_sum(drift, n) / n;
         auto centred = [&](int64 j) { return from[j] - mean; };
         auto step = [&](int64 j) { return (double)to[j] - (double)from[j] - drift; };
         auto product = [&](int64 j) {
@@ -81,12 +81,12 @@ extern "C" __global__ void layer_norm_average_backward(const real* grad, const r
             gc += g * c;
             gd += g * d;
         }
-        cc = shared_sum(cc) / n;
-        cd = shared_sum(cd) / n;
-        dd = shared_sum(dd) / n;
-        g1 = shared_sum(g1) / n;
-        gc = shared_sum(gc) / n;
-        gd = shared_sum(gd) / n;
+        cc = row_sum(cc, n) / n;
+        cd = row_sum(cd, n) / n;
+        dd = row_sum(dd, n) / n;
+        g1 = row_sum(g1, n) / n;
+        gc = row_sum(gc, n) / n;
+        gd = row_sum(gd, n) / n;
         double along_g = 0, along_c = 0, along_d = 0;
         for (int k = 0; k < 3; ++k) {
             double t = positions[k];

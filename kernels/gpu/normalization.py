@@ -1,8 +1,8 @@
-"""Rows normalized to mean 0 and variance 1, scaled and shifted; one block to a row."""
+"""Rows normalized to mean 0 and variance 1, scaled and shifted; a warp or a block to a row."""
 
 import cupy
 
-from .launch import Kernel, over
+from .launch import Kernel, over_rows
 
 __all__ = ["layer_norm", "layer_norm_average_backward", "layer_norm_backward"]
 
@@ -36,7 +36,7 @@ def layer_norm(
     out = cupy.empty(x.shape, x.dtype)
     bias = cupy.zeros(n, x.dtype) if bias is None else cupy.ascontiguousarray(bias)
     x, weight = cupy.ascontiguousarray(x), _or_ones(weight, x)
-    _layer_norm(over(1, rows), x, weight, bias, out, rows, n, eps)
+    _layer_norm(over_rows(rows, n), x, weight, bias, out, rows, n, eps)
     return out
 
 
@@ -57,7 +57,7 @@ def layer_norm_backward(
     grad, x = map(cupy.ascontiguousarray, (grad, x))
     x_grad, normalized = (cupy.empty(x.shape, x.dtype) for _ in range(2))
     arrays = grad, x, _or_ones(weight, x), x_grad, normalized
-    _layer_norm_backward(over(1, rows), *arrays, rows, n, eps)
+    _layer_norm_backward(over_rows(rows, n), *arrays, rows, n, eps)
     return x_grad, _column_sums(grad * normalized), _column_sums(grad)
 
 
@@ -85,7 +85,7 @@ def layer_norm_average_backward(
     weights = (_or_ones(weight, start) for weight in (start_weight, end_weight))
     x_grad, normalized = (cupy.empty(start.shape, start.dtype) for _ in range(2))
     arrays = grad, start, end, *weights, x_grad, normalized
-    _layer_norm_average_backward(over(1, rows), *arrays, rows, n, eps)
+    _layer_norm_average_backward(over_rows(rows, n), *arrays, rows, n, eps)
     return x_grad, _column_sums(grad * normalized), _column_sums(grad)
 
 

@@ -11,7 +11,7 @@ the kernel runs.
 
 import cupy
 
-from .launch import Kernel, over
+from .launch import Kernel, over, summing
 
 __all__ = [
     "adam",
@@ -29,9 +29,6 @@ __all__ = [
     "shorten_elements",
     "sum_of_squares",
 ]
-
-_SUMMED = 16
-"""Elements that a thread sums before the tree over its block, which costs about as much."""
 
 
 def _update(name: str, parameters: str) -> Kernel:
@@ -204,7 +201,7 @@ def sum_of_squares(values: cupy.ndarray) -> cupy.ndarray:
         >>> float(sum_of_squares(cupy.array([3.0, -4.0])))
         25.0
     """
-    grid = _summing(values.size)
+    grid = summing(values.size)
     sums = cupy.empty(grid[0])
     _sum_of_squares(grid, values, sums, values.size)
     return sums.sum()
@@ -275,7 +272,7 @@ def search_elements(
         >>> float(used), float(usable)
         (3.0, 4.0)
     """
-    grid = _summing(delta.size)
+    grid = summing(delta.size)
     sums = cupy.empty((2, grid[0]))
     _search_elements(grid, grad, own_grad, average_grad, delta, sums, delta.size)
     used, usable = sums.sum(axis=1)
@@ -301,7 +298,7 @@ def loss_shares(
         array([-5.,  7., -5.])
     """
     rows, columns = delta.shape
-    grid = _summing(columns, rows)
+    grid = summing(columns, rows)
     sums = cupy.empty((3, rows, grid[0]))
     _loss_shares(grid, grad, own_grad, average_grad, delta, sums, rows, columns)
     cupy.sum(sums, axis=2, out=shares)
@@ -321,12 +318,8 @@ def search_groups(
         >>> fractions, float(used), float(usable)
         (array([0.5]), 1.0, 2.0)
     """
-    grid = _summing(fractions.size)
+    grid = summing(fractions.size)
     sums = cupy.empty((2, grid[0]))
     _search_groups(grid, shares, fractions, sums, fractions.size)
     used, usable = sums.sum(axis=1)
     return used, usable
-
-
-def _summing(elements: int, rows: int = 1) -> tuple[int, int]:
-    return over(-(-elements // _SUMMED), rows)

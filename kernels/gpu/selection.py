@@ -4,7 +4,7 @@ import math
 
 import cupy
 
-from .launch import Kernel, over
+from .launch import Kernel, over_rows
 
 __all__ = ["average_shares"]
 
@@ -27,5 +27,6 @@ def average_shares(start: cupy.ndarray, end: cupy.ndarray) -> cupy.ndarray:
     shares = cupy.zeros(start.shape, start.dtype)
     rows = math.prod(start.shape[:-1]) if start.size else 0
     arrays = map(cupy.ascontiguousarray, (start, end))
-    _average_shares(over(rows), *arrays, shares, rows, start.shape[-1])
+    size = start.shape[-1]
+    _average_shares(over_rows(rows, size), *arrays, shares, rows, size)
     return shares

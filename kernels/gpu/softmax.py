@@ -1,6 +1,6 @@
 """Softmax over rows, and the cross-entropy with classes, its gradient and its average.
 
-The cross-entropy has one block to a row.
+The cross-entropy has one warp to a short row, and one block to a long one.
 
 Checking for classes out of range is up to the caller, see `first_outside`, and may be done later:
 such a class makes the results meaningless, but nothing beyond the arrays is read or written.
@@ -8,7 +8,7 @@ such a class makes the results meaningless, but nothing beyond the arrays is rea
 
 import cupy
 
-from .launch import Kernel, over
+from .launch import Kernel, over_rows, summing
 
 __all__ = [
     "average_softmax",
@@ -23,18 +23,33 @@ __all__ = [
 _average_softmax = Kernel(
     "softmax.cu", "average_softmax", "const real*, const real*, real*, int64, int64"
 )
-_EXAMPLES = "const int64*, const double*"
-_cross_entropy = Kernel(
-    "softmax.cu", "cross_entropy", f"const real*, {_EXAMPLES}, double*, int64, int64"
+_first_outside = Kernel("softmax.cu", "first_outside", "const int64*, int64*, int64, int64, int64")
+_example_weights = Kernel(
+    "softmax.cu",
+    "example_weights",
+    "const int64*, const real*, double*, double*, int64, int64, int64, bool",
 )
+_cross_entropy = Kernel(
+    "softmax.cu",
+    "cross_entropy",
+    "const real*, const int64*, const double*, double*, int64, int64",
+)
+_sum_losses = Kernel("softmax.cu", "sum_losses", "const double*, double*, int64")
+_total_loss = Kernel(
+    "softmax.cu", "total_loss", "const double*, const double*, real*, int64, int64, bool"
+)
+_FACTORS = "const int64*, const double*, const double*, const real*"
+_SIZES = "int64, int64, int64, int64"
 _cross_entropy_backward = Kernel(
-    "softmax.cu", "cross_entropy_backward", f"const real*, {_EXAMPLES}, real*, int64, int64"
+    "softmax.cu", "cross_entropy_backward", f"const real*, {_FACTORS}, real*, {_SIZES}"
 )
 _cross_entropy_average_backward = Kernel(
     "softmax.cu",
     "cross_entropy_average_backward",
-    f"const real*, const real*, {_EXAMPLES}, real*, int64, int64",
+    f"const real*, const real*, {_FACTORS}, real*, {_SIZES}",
 )
+_REDUCTIONS = "none", "sum", "mean"
+"""In the order of their numbers in softmax.cu."""
 
 
 def softmax(x: cupy.ndarray, masked: bool) -> cupy.ndarray:
@@ -89,12 +104,19 @@ def cross_entropy(
         array([0.6931, 0.6931, 0.    ])
     """
     rows, n = x.shape
-    weights = _weights(classes, weight, ignored)
+    weights, sums = _weights(x, classes, weight, ignored)
     losses = cupy.empty(rows)
-    _cross_entropy(over(1, rows), cupy.ascontiguousarray(x), classes, weights, losses, rows, n)
-    if reduction != "none":
-        losses = losses.sum() / weights.sum() if reduction == "mean" else losses.sum()
-    return losses.astype(x.dtype)
+    _cross_entropy(over_rows(rows, n), cupy.ascontiguousarray(x), classes, weights, losses, rows, n)
+    if reduction == "none":
+        return losses.astype(x.dtype)
+    grid = summing(rows)
+    if grid[0] > 1:
+        parts = cupy.empty(grid[0])
+        _sum_losses(grid, losses, parts, rows)
+        losses = parts
+    loss = cupy.empty(1, x.dtype)
+    _total_loss((1, 1), losses, sums, loss, losses.size, sums.size, reduction == "mean")
+    return loss.reshape(())
 
 
 def cross_entropy_backward(
@@ -114,9 +136,10 @@ def cross_entropy_backward(
     """
     rows, n = x.shape
     x_grad = cupy.empty(x.shape, x.dtype)
-    factors = _factors(grad, classes, weight, ignored, reduction)
-    x = cupy.ascontiguousarray(x)
-    _cross_entropy_backward(over(1, rows), x, classes, factors, x_grad, rows, n)
+    weights, sums = _weights(x, classes, weight, ignored)
+    arrays = map(cupy.ascontiguousarray, (x, classes, weights, sums, grad))
+    sizes = rows, n, sums.size, _REDUCTIONS.index(reduction)
+    _cross_entropy_backward(over_rows(rows, n), *arrays, x_grad, *sizes)
     return x_grad
 
 
@@ -143,9 +166,10 @@ def cross_entropy_average_backward(
     """
     rows, n = start.shape
     x_grad = cupy.empty(start.shape, start.dtype)
-    factors = _factors(grad, classes, weight, ignored, reduction)
-    ends = map(cupy.ascontiguousarray, (start, end))
-    _cross_entropy_average_backward(over(1, rows), *ends, classes, factors, x_grad, rows, n)
+    weights, sums = _weights(start, classes, weight, ignored)
+    arrays = map(cupy.ascontiguousarray, (start, end, classes, weights, sums, grad))
+    sizes = rows, n, sums.size, _REDUCTIONS.index(reduction)
+    _cross_entropy_average_backward(over_rows(rows, n), *arrays, x_grad, *sizes)
     return x_grad
 
 
@@ -170,7 +194,7 @@ def average_softmax(start: cupy.ndarray, end: cupy.ndarray) -> cupy.ndarray:
     rows, n = start.shape
     out = cupy.empty(start.shape, start.dtype)
     ends = map(cupy.ascontiguousarray, (start, end))
-    _average_softmax(over(1, rows), *ends, out, rows, n)
+    _average_softmax(over_rows(rows, n), *ends, out, rows, n)
     return out
 
 
@@ -185,30 +209,23 @@ def first_outside(classes: cupy.ndarray, count: int, ignored: int) -> cupy.ndarr
     """
     if classes.size == 0:
         return cupy.full((), -1)
-    # As uint64 a negative number is larger than any class and any place.
-    outside = (classes.view(cupy.uint64) >= count) & (classes != ignored)
-    places = cupy.where(outside, cupy.arange(classes.size), -1)
+    grid = summing(classes.size)
+    places = cupy.empty(grid[0], cupy.int64)
+    _first_outside(grid, classes, places, classes.size, count, ignored)
+    if places.size == 1:
+        return places.reshape(())
+    # As uint64 the mark of no place is larger than any place.
     return places.view(cupy.uint64).min().view(cupy.int64)
 
 
-def _weights(classes: cupy.ndarray, weight: cupy.ndarray | None, ignored: int) -> cupy.ndarray:
-    """Return the examples' weights, 0 for examples to leave out."""
-    kept = classes != ignored
-    if weight is None:
-        return kept.astype(cupy.float64)
-    return weight[cupy.clip(classes, 0, len(weight) - 1)].astype(cupy.float64) * kept
-
-
-def _factors(
-    grad: cupy.ndarray,
-    classes: cupy.ndarray,
-    weight: cupy.ndarray | None,
-    ignored: int,
-    reduction: str,
-) -> cupy.ndarray:
-    """Return the factor of the gradient of each example's own loss."""
-    weights = _weights(classes, weight, ignored)
-    scale = grad.astype(cupy.float64)
-    if reduction == "mean":
-        scale = scale / cupy.maximum(weights.sum(), cupy.finfo(cupy.float64).tiny)
-    return weights * scale
+def _weights(
+    x: cupy.ndarray, classes: cupy.ndarray, weight: cupy.ndarray | None, ignored: int
+) -> tuple[cupy.ndarray, cupy.ndarray]:
+    """Return the examples' weights, 0 for examples to leave out, and the parts of their sum."""
+    rows, n = x.shape
+    grid = summing(rows)
+    weights, sums = cupy.empty(rows), cupy.empty(grid[0])
+    known = x[:0] if weight is None else cupy.ascontiguousarray(weight)
+    sizes = rows, n, ignored, weight is not None
+    _example_weights(grid, classes, known, weights, sums, *sizes)
+    return weights, sums

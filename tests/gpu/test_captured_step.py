@@ -1,10 +1,12 @@
 """Captured training steps: one CUDA graph on a GPU, here on a stand-in that can fail."""
 
 import gc
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import fake_cupy
@@ -20,9 +22,13 @@ from agrad import nn, optim
 from agrad.backend import kernels, move
 from agrad.data import Batches, digits
 from agrad.errors import NonFiniteError
+from agrad.gpu import cuda
+from agrad.gpu.deferred import is_deferring
 from agrad.ops import pooling
 from agrad.optim import average_gradient
 from agrad.study.networks import dense_network
+from agrad.tracing import dense as dense_layers
+from agrad.tracing.dense import StackStep
 from agrad.train import CapturedStep, capture_step, train, train_step
 
 
@@ -30,6 +36,17 @@ from agrad.train import CapturedStep, capture_step, train, train_step
 def cupy() -> Iterator[Any]:
     with fake_cupy.installed() as module:
         yield module
+
+
+@pytest.fixture(autouse=True)
+def layers_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stacks of layers round otherwise than the eager steps that others are compared with."""
+    monkeypatch.setattr(dense_layers, "_LARGEST_WEIGHT", 0)
+
+
+@pytest.fixture
+def in_stacks(layers_one_by_one: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense_layers, "_LARGEST_WEIGHT", 60_000)
 
 
 @pytest.fixture
@@ -151,6 +168,28 @@ def test_a_captured_step_does_what_a_step_does(
     assert len(others) == kinds
     assert len(launches) == 12 - 2 * kinds  # a step of each kind is eager, and one recorded
     assert len(set(map(id, launches))) == kinds
+
+
+@pytest.mark.usefixtures("in_stacks")
+@pytest.mark.parametrize("name", ["RMSprop", "average", "average on a probe", "in groups"])
+def test_stacks_of_layers_are_the_cpus(name: str, launches: list[Any]) -> None:
+    makes: dict[str, Callable[[Any], Any]] = {
+        "RMSprop": lambda p: optim.RMSprop(p, lr=1e-3),
+        "average": average,
+        "average on a probe": lambda p: average(p, probe_size=8),
+        "in groups": lambda p: optim.AdamW(in_groups(p), lr=0.01),
+    }
+    states = []
+    for device in ("cpu", "cuda"):
+        model = dense().to(device)
+        optimizer = makes[name](model.parameters())
+        step = capture_step(model, optimizer)
+        losses = [step(*batch) for batch in batches(6, device)]
+        states.append([losses, *state_of(model, optimizer)])
+        program = step._step.models.on_batch.last.program
+        assert [type(s) for s in program.steps if s.needs[0] or len(s.slots) > 2] == [StackStep]
+    assert_same(states)
+    assert len(launches) == 4
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -368,8 +407,9 @@ def test_lists_are_put_beside_the_inputs(launches: list[Any]) -> None:
     assert len(launches) == 3
 
 
+@pytest.mark.usefixtures("in_stacks")
 @pytest.mark.parametrize(
-    ("make_optimizer", "most"), [(optim.RMSprop, 173), (average, 639)], ids=["RMSprop", "average"]
+    ("make_optimizer", "most"), [(optim.RMSprop, 19), (average, 56)], ids=["RMSprop", "average"]
 )
 def test_how_many_launches_a_graph_has(make_optimizer: Any, most: int, launches: list[Any]) -> None:
     """Launches dominate the time of a step of small layers; docs/gpu.md gives the numbers."""
@@ -506,18 +546,30 @@ def test_launches_take_no_memory() -> None:
     assert taken[1] == taken[2]
 
 
-def test_everything_is_freed_with_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("largest", [0, 60_000])
+def test_everything_is_freed_with_the_step(largest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers one by one, and in stacks."""
+    monkeypatch.setattr(dense_layers, "_LARGEST_WEIGHT", largest)
     gc.collect()  # what other tests have left
-    pools = noted(monkeypatch, fake_memory.MemoryPool, "free_all_blocks")
+    freed = noted(monkeypatch, fake_memory.MemoryPool, "free_all_blocks")
+    used, computing_on = [], cuda.computing_on
+    monkeypatch.setattr(
+        cuda, "computing_on", lambda stream, pool: used.append(pool) or computing_on(stream, pool)
+    )
     model = dense().to("cuda")
     step = capture_step(model, average(model.parameters()))
     for batch in batches(4):
         step(*batch)
+    recorded, rehearsed, recorded_again = used
+    assert recorded is recorded_again is not rehearsed
+    assert freed == [rehearsed]
+    assert sum(memory.root.nbytes for memory in rehearsed.left) < 100  # cached numbers
     reference = weakref.ref(step)
     del step
     gc.collect()
     assert reference() is None
-    assert [pool.left for pool in pools] == [[]]
+    assert freed == [rehearsed, recorded]
+    assert recorded.left == []
 
 
 # -- what fails ------------------------------------------------------------------------------------
@@ -616,6 +668,112 @@ def test_a_step_that_cannot_be_rehearsed_runs_eagerly(launches: list[Any]) -> No
     messages = falls_back(Mixed)
     assert "float64 and float32 cannot be recorded" in str(messages[0])
     assert not launches
+
+
+def test_a_step_over_ranks_is_made_as_it_is(
+    launches: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CapturedStep, "_eager", lambda self, *batch: 0.0)
+    model = dense().to("cuda")
+    optimizer = optim.Adam(model.parameters())
+    optimizer.ranks = SimpleNamespace()
+    step = capture_step(model, optimizer)
+    with pytest.warns(RuntimeWarning, match="it waits for other ranks") as noted:
+        assert [step(*batch) for batch in batches(3)] == [0, 0, 0]
+    assert [warning.filename for warning in noted] == [__file__]
+    assert not launches
+
+
+def test_a_step_that_cannot_be_recorded_is_one_of_its_shapes(launches: list[Any]) -> None:
+    def loss(logits: Any, target: Any) -> ag.Tensor:
+        if len(target) == 8:
+            float(target.sum())
+        return F.cross_entropy(logits, target)
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        small, large = batches(5, size=8), batches(5, size=32)
+        return [step(*batch) for pair in zip(small, large) for batch in pair]
+
+    def adam(params: Any) -> optim.Optimizer:
+        return optim.Adam(params, lr=1e-3)
+
+    with pytest.warns(RuntimeWarning, match="on such a batch .* float while capturing") as noted:
+        both(steps, dense, adam, loss_function=loss)
+    assert len(noted) == 1
+    assert len(launches) == 3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("when", ["rehearsal", "recording"])
+def test_where_memory_lacks_others_graphs_give_theirs(
+    when: str, cupy: Any, launches: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed = noted(monkeypatch, fake_memory.MemoryPool, "free_all_blocks")
+    failed = []
+
+    def loss(logits: Any, target: Any) -> ag.Tensor:
+        capturing = fake_graphs._capturing is not None
+        now = is_deferring() and capturing == (when == "recording")
+        if now and len(target) == 32 and not failed:
+            failed.append(None)
+            raise cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 512 bytes")
+        return F.cross_entropy(logits, target)
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        small, large = batches(4, size=8), batches(4, size=32)
+        return [step(*batch) for batch in [*small, *large, *small]]
+
+    both(steps, with_dropout, lambda p: optim.Adam(p, lr=1e-3), loss_function=loss)
+    assert failed
+    assert fake_memory.get_default_memory_pool() in freed
+    assert len(launches) == 2 + 2 + 3  # that of small batches was recorded again
+    assert len(set(map(id, launches))) == 3
+
+
+def test_graphs_without_room_beside_each_other_are_not_recorded_in_turn(
+    cupy: Any, launches: list[Any]
+) -> None:
+    attempts = []
+
+    def loss(logits: Any, target: Any) -> ag.Tensor:
+        if fake_graphs._capturing is not None:
+            attempts.append(len(target))
+            if len(attempts) % 2:  # until all others have been freed
+                raise cupy.cuda.memory.OutOfMemoryError("Out of memory allocating 512 bytes")
+        return F.cross_entropy(logits, target)
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        small, large = batches(5, size=8), batches(5, size=32)
+        return [step(*batch) for pair in zip(small, large) for batch in pair]
+
+    with pytest.warns(RuntimeWarning, match="lacks memory for it beside others") as noted:
+        both(steps, dense, lambda p: optim.Adam(p, lr=1e-3), loss_function=loss)
+    assert [warning.filename for warning in noted] == [__file__]
+    assert attempts == [8, 8, 32, 32, 8, 8, 32, 32]
+    assert len(launches) == 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_another_thread_computes_while_a_step_is_recorded(launches: list[Any]) -> None:
+    seen = []
+
+    def compute() -> None:
+        x = move(np.arange(4.0), "cuda")
+        seen.append((x @ x).item())
+
+    def loss(logits: Any, target: Any) -> ag.Tensor:
+        if fake_graphs._capturing is not None:
+            thread = threading.Thread(target=compute)
+            thread.start()
+            thread.join()
+        return F.cross_entropy(logits, target)
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        return [step(*batch) for batch in batches(4)]
+
+    both(steps, dense, lambda p: optim.Adam(p, lr=1e-3), loss_function=loss)
+    assert seen == [14.0]
+    assert len(launches) == 2
 
 
 def falls_back(make_model: Any) -> list[Warning]:

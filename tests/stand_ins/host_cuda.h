@@ -1,5 +1,7 @@
 // CUDA C on the host: one block after the other, its threads as fibers that take turns at barriers.
 //
+// The threads of a warp exchange values together, each waiting for all others of it.
+//
 // What a GPU would leave to chance is an order here, forth or back, that the caller chooses: what
 // differs between the two misses a barrier.
 
@@ -47,7 +49,9 @@ namespace host {
 constexpr int MOST_THREADS = 1024;
 constexpr int STACK_BYTES = 1 << 16;
 
-enum State { UNMADE, MADE, WAITING, DONE };
+constexpr unsigned WARP_THREADS = 32;
+
+enum State { UNMADE, MADE, WAITING, EXCHANGING, DONE };
 
 struct Fiber {
     ucontext_t start;
@@ -68,6 +72,19 @@ inline void leave(State state) {
 }
 
 inline void wait() { leave(WAITING); }
+
+static double exchanged[MOST_THREADS];
+
+// Returns the value of another thread of the warp. All of them give theirs before any goes on.
+template <typename T>
+inline T exchange(T value, unsigned from) {
+    static_assert(sizeof(T) <= sizeof(double));
+    std::memcpy(&exchanged[threadIdx.x], &value, sizeof value);
+    leave(EXCHANGING);
+    std::memcpy(&value, &exchanged[from], sizeof value);
+    leave(EXCHANGING);
+    return value;
+}
 
 // A fiber runs the thread of its number in all blocks of all kernels.
 inline void run_bodies() {
@@ -92,25 +109,41 @@ inline void resume(Fiber& fiber) {
     _longjmp(fiber.place, 1);
 }
 
-// Runs the threads of a block; false if some end while others wait for them.
+// Whether a thread of a warp exchanges values while another does not.
+inline bool exchange_lacks_threads(unsigned count) {
+    for (unsigned i = 0; i < count; ++i) {
+        const State first = fibers[i / WARP_THREADS * WARP_THREADS].state;
+        if ((fibers[i].state == EXCHANGING) != (first == EXCHANGING)) return true;
+    }
+    return false;
+}
+
+// Runs the threads of a block; false if some end, or do other things, while others wait for them.
 inline bool run_block(bool backward) {
     const unsigned count = blockDim.x;
+    static bool goes_on[MOST_THREADS];
     for (unsigned i = 0; i < count; ++i) {
         if (fibers[i].state == UNMADE) make(fibers[i]);
+        goes_on[i] = true;
     }
-    for (unsigned done = 0; done < count;) {
-        done = 0;
+    for (;;) {
+        unsigned done = 0, waiting = 0;
         for (unsigned i = 0; i < count; ++i) {
             threadIdx.x = backward ? count - 1 - i : i;
-            resume(fibers[threadIdx.x]);
-            done += fibers[threadIdx.x].state == DONE;
+            Fiber& fiber = fibers[threadIdx.x];
+            if (goes_on[threadIdx.x]) resume(fiber);
+            done += fiber.state == DONE;
+            waiting += fiber.state == WAITING;
         }
-        if (0 < done && done < count) {
+        if (done == count) return true;
+        if ((done > 0 && done + waiting == count) || exchange_lacks_threads(count)) {
             for (unsigned i = 0; i < count; ++i) fibers[i].state = UNMADE;
             return false;
         }
+        for (unsigned i = 0; i < count; ++i) {
+            goes_on[i] = waiting == count || fibers[i].state == EXCHANGING;
+        }
     }
-    return true;
 }
 
 template <typename T>
@@ -168,6 +201,18 @@ struct Launch<kernel> {
 }  // namespace
 
 inline void __syncthreads() { host::wait(); }
+
+template <typename T>
+inline T __shfl_sync(unsigned, T value, unsigned lane) {
+    return host::exchange(value, threadIdx.x / host::WARP_THREADS * host::WARP_THREADS + lane);
+}
+
+// A lane beyond the last gets its own value.
+template <typename T>
+inline T __shfl_down_sync(unsigned, T value, unsigned lanes) {
+    const bool inside = threadIdx.x % host::WARP_THREADS + lanes < host::WARP_THREADS;
+    return host::exchange(value, threadIdx.x + (inside ? lanes : 0));
+}
 
 // What Python calls of a kernel.
 #define LAUNCH_FROM_PYTHON(kernel)                                                        \

@@ -10,6 +10,7 @@ import doctest
 import inspect
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any
@@ -460,6 +461,34 @@ def test_average_shares(gpu: OnNumpy) -> None:
     property()
 
 
+@pytest.mark.parametrize("shape", [(1, 5000), (20, 128), (3, 129), (9, 40)], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_average_shares_of_long_rows(dtype: type, shape: tuple[int, int], gpu: OnNumpy) -> None:
+    """With ties at the start, at the end and of times, and with a row of NaN."""
+    rng = np.random.default_rng(0)
+    start, end = rng.normal(size=(2, *shape)).astype(dtype)
+    start[0, 7::13], end[0, 7::13] = 3, 0.5  # leading lines that are equal all the way
+    end[0, 5::11] = 7
+    start[0, 5:30:11] = 2.5
+    start[1:2, 3] = math.nan
+    expected = cpu.selection.average_shares(start, end)
+    assert_ulps(gpu.selection.average_shares(start, end), expected, 8, least=1.0)
+    with np.errstate(invalid="ignore"):
+        assert np.allclose(expected[:1].sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("count", [2047, 2048, 2049, 5000])
+def test_a_row_of_an_embedding_that_is_named_often(count: int, gpu: OnNumpy) -> None:
+    rng = np.random.default_rng(0)
+    indices = np.where(rng.random(count + 40) < 0.95, 3, rng.integers(0, 5, count + 40))
+    indices[:count] = 3
+    rows = rng.normal(size=(len(indices), 40)).astype(np.float32)
+    table, expected = np.ones((5, 40), np.float32), np.ones((5, 40), np.float32)
+    cpu.embedding.add_rows(indices, rows, -1, expected)
+    gpu.embedding.add_rows(indices, rows, -1, table)
+    np.testing.assert_array_equal(table, expected)
+
+
 def test_rows_of_an_embedding(gpu: OnNumpy) -> None:
     @settings(max_examples=12)
     @given(
@@ -482,6 +511,83 @@ def test_rows_of_an_embedding(gpu: OnNumpy) -> None:
     property()
 
 
+# Stacks -------------------------------------------------------------------------------------------
+
+STACKS = {
+    (7, 5): ["tanh"],
+    (3, 64, 64, 64, 2): ["tanh", "relu", None, None],
+    (70, 33, 33, 130, 1): ["relu", "tanh", "tanh", "relu"],
+}
+
+
+def of_stack(
+    side: Any, cupy: Any, widths: tuple[int, ...], x: Array, ends: list[Array], moved: int
+) -> list[Array]:
+    """Return the results of both passes, and the gradients of parameters and inputs."""
+    stack = side.Stack(widths, STACKS[widths])
+    x = cupy.asarray(x)
+    outs, passes = zip(*(stack.forward(x, cupy.asarray(end), True) for end in ends))
+    grad = cupy.sin(outs[0] + cupy.ones_like(outs[0]))
+    gradient, x_grad = cupy.empty(stack.size, np.float32), cupy.empty(x.shape, np.float32)
+    stack.backward(grad, *passes, moved, gradient, x_grad)
+    alone = cupy.empty(stack.size, np.float32)
+    stack.backward(grad, *passes, moved, alone)
+    out, lean = stack.forward(x, cupy.asarray(ends[0]))
+    assert lean.values.before.size == 0
+    for one, other in (alone, gradient), (out, outs[0]):
+        np.testing.assert_array_equal(cupy.asnumpy(one), cupy.asnumpy(other))
+    return [cupy.asnumpy(array) for array in (*outs, gradient, x_grad)]
+
+
+@pytest.mark.parametrize("rows", [1, 8, 19])
+@pytest.mark.parametrize("widths", STACKS, ids=str)
+def test_stacks_of_layers(widths: tuple[int, ...], rows: int, gpu: OnNumpy) -> None:
+    """Gradients are means from the first layer on that has moved, whichever it is."""
+    rng, layers = np.random.default_rng(0), len(widths) - 1
+    sizes = [n * m + m for n, m in itertools.pairwise(widths)]
+    start = rng.normal(scale=0.3, size=sum(sizes)).astype(np.float32)
+    update = rng.normal(scale=0.1, size=start.size).astype(np.float32)
+    x = rng.normal(size=(rows, widths[0])).astype(np.float32)
+    host = host_cuda.HostCupy({})
+    for moved in range(layers + 1):
+        end = start.copy()
+        end[sum(sizes[:moved]) :] += update[sum(sizes[:moved]) :]
+        ends = [start, end]
+        expected = of_stack(cpu.stack, host, widths, x, ends, moved)
+        found = of_stack(gpu.modules["stack"], gpu.cupy, widths, x, ends, moved)
+        for ours, theirs in zip(found, expected):
+            # Sums of up to 130 products, whose terms may cancel.
+            assert_ulps(ours, theirs, 64, least=float(abs(theirs).max()))
+
+
+def test_how_many_launches_a_stack_takes(host: OnNumpy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which docs/gpu.md counts in the graph of a step."""
+    module, counts = host.modules["stack"], Counter[str]()
+
+    def counted(name: str) -> None:
+        function = getattr(module, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            counts[name] += 1
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    for name in ("_forward", "_backward", "_bias_gradients", "matmul", "midpoint"):
+        counted(name)
+    widths = 5, 4, 4, 4, 2
+    stack = module.Stack(widths, ["tanh", "tanh", "tanh", None])
+    parameters, x = np.ones(stack.size, np.float32), np.ones((3, 5), np.float32)
+    out, here = stack.forward(x, parameters, True)
+    _, there = stack.forward(x, parameters.copy(), True)
+    gradient = np.empty_like(parameters)
+    stack.backward(out, here, here, 4, gradient)
+    # The two layers of one shape share a product.
+    assert counts == {"_forward": 2, "_backward": 1, "_bias_gradients": 1, "matmul": 3}
+    stack.backward(out, here, there, 0, gradient)
+    assert counts["midpoint"] == 1
+
+
 # Softmax ------------------------------------------------------------------------------------------
 
 
@@ -499,6 +605,29 @@ def classified(draw: st.DrawFn) -> tuple[Any, ...]:
     weight = draw(st.none() | st.just(rng.uniform(0.5, 2, n).astype(dtype)))
     ends = [x.astype(dtype) for x in (start, start + step)]
     return *ends, classes, weight, -1, draw(st.sampled_from(["none", "sum", "mean"]))
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_cross_entropy_of_many_examples(reduction: str, gpu: OnNumpy) -> None:
+    """Sums over examples are taken in parts, one for each block."""
+    rng = np.random.default_rng(0)
+    start, end = rng.normal(size=(2, 8300, 2))
+    classes, weight = rng.integers(-1, 2, 8300), np.array([0.5, 2.0])
+    rest = classes, weight, -1, reduction
+    grad = np.linspace(1, 2, 8300 if reduction == "none" else 1)
+    for name, inputs in {
+        "cross_entropy": (start,),
+        "cross_entropy_backward": (grad, start),
+        "cross_entropy_average_backward": (grad, start, end),
+    }.items():
+        expected = getattr(cpu.softmax, name)(*inputs, *rest)
+        # Sums of thousands of terms, in another order.
+        ulps = 1024 if "average" in name else 64
+        assert_ulps(getattr(gpu.softmax, name)(*inputs, *rest), expected, ulps, least=1.0)
+    classes[[4500, 8200]] = 2, -7
+    assert gpu.softmax.first_outside(classes, 2, -1) == 4500
+    classes[4500] = 0
+    assert gpu.softmax.first_outside(classes, 2, -1) == 8200
 
 
 def test_cross_entropy(gpu: OnNumpy) -> None:
@@ -601,7 +730,9 @@ def test_the_first_class_outside(gpu: OnNumpy) -> None:
 # Normalization ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 2), (70, 10), (3, 257), (2, 700)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(0, 3), (1, 1), (5, 2), (70, 10), (9, 128), (3, 257), (2, 700)], ids=str
+)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_layer_norm(dtype: type, weighted: bool, shape: tuple[int, int], gpu: OnNumpy) -> None:
