@@ -18,7 +18,7 @@ from agrad.gpu import cuda
 from agrad.gpu.deferred import after, fed, holds, values
 from agrad.ops.choice import noting_changes
 from agrad.optim.arguments import require_integer, require_share
-from agrad.optim.automatic_rate import AutomaticRate
+from agrad.optim.automatic_rate import CLIMB, AutomaticRate
 from agrad.optim.group import ParameterGroup
 from agrad.optim.leaf_arrays import LeafArrays, values_of, zero
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, search, shorten
@@ -43,10 +43,6 @@ _ROUNDING = 64  # units
 _CUT = 1 / 4
 _CUTS = 8
 
-# An automatic rate starts low. Each of the first steps is measured, so that the rate climbs in time
-# for a short training too.
-_CLIMB = 16
-
 
 class AverageGradient(Optimizer):
     """Shorten a base rule's updates where the average gradient says they stop reducing the loss.
@@ -68,7 +64,7 @@ class AverageGradient(Optimizer):
     measured on is computed after it, and the step is cut to a quarter while that loss has risen by
     more than rounding explains; after eight cuts it is left out. A measured step therefore costs
     one forward and one backward pass of the batch, and of the probe three and two; without a probe,
-    three and two of the batch.
+    three and two of the batch. Until an automatic rate is confirmed, it costs one forward more.
 
     `step` needs the loss, or the losses, and frees their graphs. If no parameter has a gradient, it
     runs the backward passes. Otherwise the base rule proposes from the existing gradients, which
@@ -303,17 +299,12 @@ class AverageGradient(Optimizer):
         self, graphs: Losses, proposals: list[Proposal], decays: list[Array | None]
     ) -> None:
         """Cut the updates until the loss they were measured on has not risen, to zero at worst."""
-
-        def loss_after(updates: list[list[Array | None]]) -> Any:
-            flats = [flat for flat, _, _ in proposals]
-            with noting_changes(), np.errstate(all="ignore"), cuda.failures_explained():
-                return graphs.value_at(partial(_ends, flats, updates))
-
+        flats = [flat for flat, _, _ in proposals]
         decayed = any(decay is not None for decay in decays)
-        start = loss_after([decays]) if decayed else graphs.value
+        start = _value_at(graphs, flats, [decays]) if decayed else graphs.value
         limit = start + _ROUNDING * np.finfo(start.dtype).eps * abs(start)
         for _ in range(_CUTS):
-            end = loss_after([decays, [delta.array for _, _, delta in proposals]])
+            end = _value_at(graphs, flats, [decays, [delta.array for _, _, delta in proposals]])
             if holds(end <= limit):
                 return
             self.cuts += 1
@@ -329,7 +320,7 @@ class AverageGradient(Optimizer):
         checks: list[Check] = []
         for param in self.params:
             param.average_grad = None
-        lengths = self._lengths(proposals) if self.automatic else ()
+        way = self._way(rows or graphs, proposals) if self.automatic else ()
         own_slopes = [slope for _, slope, _ in proposals]
         if rows is not None:
             grads = rows.gradients()
@@ -341,7 +332,7 @@ class AverageGradient(Optimizer):
         proposed = usable / cut if cut > 0 else math.inf
         # One wait for all numbers of a GPU.
         reports, numbers = [check for check, _ in checks], [number for _, number in checks]
-        after(partial(self._conclude, reports), used, proposed, *lengths, *numbers)
+        after(partial(self._conclude, reports), used, proposed, *way, *numbers)
 
     def _blend(
         self, proposals: list[Proposal], own_slopes: list[Array], averages: list[Array]
@@ -352,18 +343,25 @@ class AverageGradient(Optimizer):
             kernel = kernels(average).optimizer.blend_curvature
             kernel(own, average, delta.array, *kept, self.smoothing)
 
-    def _lengths(self, proposals: list[Proposal]) -> tuple[Any, Any]:
-        """Return the sums of squares of the proposed update and of the distance covered so far."""
+    def _way(self, graphs: Losses, proposals: list[Proposal]) -> tuple[Any, ...]:
+        """Return the squared lengths of the proposed update and of the way from the start.
+
+        The other two numbers are the losses at both ends of that way, until it is confirmed.
+        """
         if self._rate is None:
             self._rate = AutomaticRate(self.base.lr, _typical_length(self.params))
-        update = way = 0.0
+        update = way = start_loss = loss = 0.0
         for flat, _, delta in proposals:
             square = kernels(delta.array).optimizer.sum_of_squares
             update += square(delta.array)
             start = self._origins.of(flat)
             gone = np.subtract(flat.adopt(), start, out=flat.scratch("end").array)
             way += square(gone)
-        return update, way
+        if not self._rate.confirmed:
+            flats = [flat for flat, _, _ in proposals]
+            back = [self._origins.of(flat) - flat.adopt() for flat in flats]
+            start_loss, loss = _value_at(graphs, flats, [back]), graphs.value
+        return update, way, start_loss, loss
 
     def _conclude(
         self,
@@ -373,15 +371,16 @@ class AverageGradient(Optimizer):
         *numbers: float,
     ) -> None:
         """Store the results of a measured step: the share used, and the rate."""
-        squares, others = numbers[: 2 * self.automatic], numbers[2 * self.automatic :]
+        way, others = numbers[: 4 * self.automatic], numbers[4 * self.automatic :]
         for report, number in zip(reports, others, strict=True):
             report(number)
         self.fraction = used / proposed if proposed > 0 else None
         if self._rate is not None:
             size = sum(param.size for param in self.params)
-            length, distance = (math.sqrt(square / size) for square in squares)
-            rate = self._rate.after(self.lr, self.fraction, length, distance, self._interval)
-            self.base.lr = rate
+            length, distance = (math.sqrt(square / size) for square in way[:2])
+            self.base.lr = self._rate.after(
+                self.lr, self.fraction, length, distance, (way[2], way[3]), self._interval
+            )
 
     def _count(self) -> None:
         """Count a step; after a measured one, decide when to measure again."""
@@ -393,7 +392,9 @@ class AverageGradient(Optimizer):
     @property
     def _interval(self) -> int:
         """The number of steps from a measured step to the next, unless that one is cut."""
-        return 1 if self.automatic and self._steps < _CLIMB else self.every
+        # An automatic rate starts low. That each of its first steps is measured lets it climb in
+        # time for a short training too.
+        return 1 if self.automatic and self._steps < CLIMB else self.every
 
     def _averages(
         self, graphs: Losses, proposals: list[Proposal], checks: list[Check]
@@ -481,7 +482,8 @@ class AverageGradient(Optimizer):
     def options(self) -> Hashable:
         """Return everything the next step depends on, except arrays and fed numbers."""
         own = self.granularity, self.smoothing, self._smooths, self.verify
-        return self.base.options(), own, self._measures, self._scales
+        votes = self._rate is None or not self._rate.confirmed
+        return self.base.options(), own, self._measures and votes, self._measures, self._scales
 
     @property
     def _measures(self) -> bool:
@@ -595,6 +597,12 @@ def _typical_length(params: Iterable[Tensor]) -> float:
 def _gathered(flat: Flat, grads: Mapping[Tensor, Array]) -> Array:
     """Return one array with the gradient of each leaf, zeros for those without one."""
     return flat.gather([grads[p] if p in grads else np.zeros_like(p.data) for p in flat.tensors])
+
+
+def _value_at(graphs: Losses, flats: list[Flat], updates: list[list[Array | None]]) -> Any:
+    """Return the sum of the losses after updates, whose comparisons and overflows warn nobody."""
+    with noting_changes(), np.errstate(all="ignore"), cuda.failures_explained():
+        return graphs.value_at(partial(_ends, flats, updates))
 
 
 def _ends(

@@ -162,7 +162,7 @@ def test_a_captured_step_does_what_a_step_does(
         return [step(*batch) for batch in batches(12)]
 
     # With the average gradient, every other step measures, here after the first four.
-    monkeypatch.setattr(average_gradient, "_CLIMB", 4)
+    monkeypatch.setattr(average_gradient, "CLIMB", 4)
     kinds = 2 if "average" in name else 1
     both(steps, make_model, OPTIMIZERS[name])
     assert len(others) == kinds

@@ -16,15 +16,17 @@ from agrad.optim.automatic_rate import AutomaticRate
 from agrad.train import evaluate, train
 
 lengths = st.floats(0, 1e6) | st.sampled_from([0.0, math.inf, 1e30, 1e-30])
+losses = st.tuples(*2 * [st.floats(-10, 10) | st.sampled_from([0.0, 1e300, math.inf, math.nan])])
 measured_steps = st.lists(
-    st.tuples(st.none() | st.floats(0, 1), lengths, lengths, st.integers(1, 3)), max_size=30
+    st.tuples(st.none() | st.floats(0, 1), lengths, lengths, losses, st.integers(1, 3)),
+    max_size=40,
 )
 
 
 def run(rate, lr, steps):
-    """Yield the rate after each measured step: share, length at a rate of 1, distance, steps."""
-    for used, unit, distance, count in steps:
-        lr = rate.after(lr, used, lr * unit, min(distance, 1e100), count)
+    """Yield the rate after each step: share, length at a rate of 1, distance, losses, steps."""
+    for used, unit, distance, ends, count in steps:
+        lr = rate.after(lr, used, lr * unit, min(distance, 1e100), ends, count)
         yield lr
 
 
@@ -32,7 +34,18 @@ def run(rate, lr, steps):
 def test_the_rate_stays_within_its_limits(start, weight, steps):
     rate = AutomaticRate(start, weight)
     farthest, squares, count = 0.01 * weight, 0.0, 0
-    for lr, (_, unit, distance, stands_for) in zip(run(rate, start, steps), steps):
+    votes, confirmed, square_change, start_loss = [], False, 0.0, 0.0
+    for lr, (_, unit, distance, (first, last), stands_for) in zip(run(rate, start, steps), steps):
+        if not confirmed:
+            votes += [np.sign(first - last)] if first < last or first > last else []
+            confirmed = sum(votes) >= 3 * math.sqrt(len(votes)) > 0
+            if abs(first - last) < 1e150:
+                square_change = 0.9 * square_change + 0.1 * (first - last) ** 2
+                start_loss = 0.9 * start_loss + 0.1 * abs(first)
+        longest = 0.1
+        if not confirmed and len(votes) >= 16:
+            change = math.sqrt(square_change) / start_loss if start_loss else 0.0
+            longest = min(max(0.025 * change, 0.001), 0.1)
         farthest = max(farthest, min(distance, 1e100))
         if math.isfinite(lr * unit):
             squares += stands_for * unit**2
@@ -40,15 +53,15 @@ def test_the_rate_stays_within_its_limits(start, weight, steps):
         assert lr >= 0.1 * start * (1 - 1e-12)
         if squares > 0 and lr > 0.1 * start * (1 + 1e-12):
             assert lr <= max(farthest / math.sqrt(squares), start) * (1 + 1e-9)
-            assert lr * math.sqrt(squares / count) <= 0.1 * weight * (1 + 1e-9)
+            assert lr * math.sqrt(squares / count) <= longest * weight * (1 + 1e-9)
 
 
 @given(st.floats(0, 1), st.sampled_from([0.79, 0.8]))
 def test_the_rate_moves_by_the_share(used, first):
     """It moves 2.5 times as fast until a share is below its target."""
     rate = AutomaticRate(1e-2, 1e6)
-    rate.after(1e-2, first, 1e-2, 1e6, 1)  # far away: no limit is near
-    (lr,) = run(rate, 1e-2, [(used, 1.0, 0.0, 1)])
+    rate.after(1e-2, first, 1e-2, 1e6, (0.0, 0.0), 1)  # far away: no limit is near
+    (lr,) = run(rate, 1e-2, [(used, 1.0, 0.0, (0.0, 0.0), 1)])
     gain = 2.5 if min(first, used) >= 0.8 else 1
     assert lr == pytest.approx(1e-2 * math.exp(gain * (used - 0.8)), rel=1e-12)
 
@@ -56,17 +69,44 @@ def test_the_rate_moves_by_the_share(used, first):
 def test_the_distance_limits_the_rate():
     """To 0.3 / √2, after two updates of length 1 at a rate of 1, the first of which moved 0.3."""
     rate = AutomaticRate(1e-3, 0.0)
-    assert rate.after(1e-3, 1.0, 1e-3, 0.0, 1) == 1e-3
-    assert rate.after(0.5, 1.0, 0.5, 0.3, 1) == pytest.approx(0.3 / math.sqrt(2), rel=1e-12)
+    assert rate.after(1e-3, 1.0, 1e-3, 0.0, (0.0, 0.0), 1) == 1e-3
+    lr = rate.after(0.5, 1.0, 0.5, 0.3, (0.0, 0.0), 1)
+    assert lr == pytest.approx(0.3 / math.sqrt(2), rel=1e-12)
 
 
 def test_the_rate_stays_where_nothing_was_promised():
-    assert AutomaticRate(1e-3, 1.0).after(1e-3, None, 0.0, 0.0, 1) == 1e-3
+    assert AutomaticRate(1e-3, 1.0).after(1e-3, None, 0.0, 0.0, (0.0, 0.0), 1) == 1e-3
 
 
 def test_weights_of_zero_do_not_bound_the_rate():
     rate = AutomaticRate(1e-3, 0.0)
-    assert rate.after(1e-3, 1.0, 1e-3, 1e3, 1) == pytest.approx(1e-3 * math.exp(0.5))
+    assert rate.after(1e-3, 1.0, 1e-3, 1e3, (0.0, 0.0), 1) == pytest.approx(1e-3 * math.exp(0.5))
+
+
+@pytest.mark.parametrize(("against", "in_favour"), [(0, 9), (1, 12), (3, 17), (9, 27)])
+def test_a_majority_confirms_the_way(against, in_favour):
+    """At the first majority of 3√n among n votes, and for good."""
+    rate = AutomaticRate(1e-3, 1.0)
+
+    def bounded(fall):
+        """Whether an update whose length is the rate is held to a thousandth of a weight."""
+        return rate.after(5e-3, 1.0, 5e-3, 1e3, (1.0, 1.0 - fall), 1) == pytest.approx(1e-3)
+
+    before = [bounded(fall) for fall in [-1e-3] * against + [1e-3] * (in_favour - 1)]
+    assert not any(before[:15])
+    assert all(before[15:])
+    assert not rate.confirmed
+    assert not bounded(1e-3)
+    assert rate.confirmed
+    assert not any(bounded(-1e-3) for _ in range(100))
+
+
+def test_changes_of_the_loss_widen_the_bound():
+    """To a fortieth of their root mean square, relative to the loss at the start."""
+    rate = AutomaticRate(1e-3, 1.0)
+    for i in range(400):
+        lr = rate.after(5e-2, 1.0, 5e-2, 1e3, (2.0, 2.0 + 0.4 * (-1) ** i), 1)
+    assert lr == pytest.approx(0.025 * 0.2)
 
 
 @given(st.floats(1e-8, 1e-1), st.sampled_from([0.0, 0.3]), measured_steps, measured_steps)
@@ -110,7 +150,8 @@ def test_the_optimizer_gives_the_rate_what_it_measures():
         grad = np.concatenate([4 * before[:4] ** 3, 6 * before[4:]])
         length = lr * math.sqrt((grad**2).mean())
         distance = math.sqrt(((before - 1) ** 2).mean())
-        lr = rate.after(lr, optimizer.fraction, length, distance, 1)
+        losses = 4.0 + 6, loss.item()
+        lr = rate.after(lr, optimizer.fraction, length, distance, losses, 1)
         assert optimizer.lr == pytest.approx(lr, rel=1e-12)
 
 
@@ -125,6 +166,18 @@ def test_the_rate_moves_only_after_measured_steps():
     assert rates[16::2] == rates[17::2]
     # The first sixteen steps are all measured.
     assert all(a != b for a, b in pairwise(rates[1:17]))
+
+
+def test_noise_does_not_raise_the_rate():
+    """Where each batch has a slope of its own, every update goes the whole way, and nowhere."""
+    rng = np.random.default_rng(0)
+    theta = ag.tensor(rng.normal(size=(40, 50)).astype(np.float32), requires_grad=True)
+    optimizer = optim.AverageGradient(optim.Adam([theta], lr=1e-4), lr="auto")
+    for _ in range(400):
+        optimizer.zero_grad()
+        optimizer.step((theta * rng.normal(size=theta.shape).astype(np.float32)).mean())
+        assert optimizer.fraction > 0.9
+    assert 1e-3 < optimizer.lr < 1e-2
 
 
 def problem(name, seed):
