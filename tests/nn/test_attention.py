@@ -291,8 +291,8 @@ X = np.ones((2, 3, 6), np.float32)
             ValueError,
             "not both",
         ),
-        (lambda: F.scaled_dot_product_attention(X, X[..., 1:], X), ValueError, "one E"),
-        (lambda: F.scaled_dot_product_attention(X, X, X[:, 1:]), ValueError, r"as key, .*2, 3, 6"),
+        (lambda: F.scaled_dot_product_attention(X, X[..., 1:], X), ValueError, "equal E"),
+        (lambda: F.scaled_dot_product_attention(X, X, X[:, 1:]), ValueError, r"of key, .*2, 3, 6"),
         (lambda: F.scaled_dot_product_attention(X, X, X, X[0]), ValueError, r"mask .*\(3, 6\)"),
         (
             lambda: F.scaled_dot_product_attention(X, X, X, np.ones((3, 3), int)),

@@ -310,7 +310,7 @@ def test_dropout_of_channels_keeps_or_drops_them_whole(kind: Any) -> None:
         (
             lambda: nn.GLU()(np.ones((2, 3))),
             ValueError,
-            r"glu: axis 1 .*\(2, 3\) has an odd length",
+            r"glu: axis 1 .*\(2, 3\), has an odd length",
         ),
         (lambda: nn.GLU(dim=2)(np.ones((2, 4))), ValueError, "glu: dim: axis 2"),
         (lambda: nn.PReLU(0), ValueError, "PReLU: num_parameters .*got 0"),
