@@ -35,7 +35,7 @@ extern "C" __global__ void add_runs(const int64* indices, const int64* order, co
                 __syncthreads();  // those before may still be read
                 parts[threadIdx.x] = part;
                 __syncthreads();
-                for (unsigned i = 0; i < LANES; ++i) total += parts[i * WIDTH + threadIdx.x % WIDTH];
+                for (unsigned i = threadIdx.x % WIDTH; i < THREADS; i += WIDTH) total += parts[i];
             }
             if (lane == 0 && inside) table[row * width + column] = total;
         }

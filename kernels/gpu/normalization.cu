@@ -1,4 +1,6 @@
-// Rows normalized to mean 0 and variance 1, one team of threads to a row; see kernels/cpu/normalization.py.
+// Rows normalized to mean 0 and variance 1, one team of threads to a row.
+//
+// kernels/cpu/normalization.py explains the formulas.
 
 #include "grid.cuh"
 #include "reduction.cuh"
