@@ -1,9 +1,7 @@
 """Settings of the whole suite: Hypothesis profiles and the available data sets."""
 
 import doctest
-import functools
 import gc
-import inspect
 import os
 import subprocess
 import sys
@@ -11,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
-from hypothesis.internal import reflection
 
 # A first call may compile a kernel, so examples have no deadline. In CI the commit alone may cause
 # a failure, so examples are fixed; a developer's runs look for new ones.
@@ -24,10 +21,6 @@ settings.register_profile(
 # Under compute-sanitizer, where everything takes many times as long.
 settings.register_profile("brief", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
-
-# Hypothesis digests a test's source, which it reads and tokenizes twice for each parameter.
-inspect.getsource = functools.cache(inspect.getsource)
-reflection._clean_source = functools.cache(reflection._clean_source)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
