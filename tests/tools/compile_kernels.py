@@ -6,8 +6,10 @@ Each module is compiled by one of two processes, since its kernels share functio
 softmax, which take the longest, come first.
 """
 
+import gc
 import importlib
 import inspect
+import pkgutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -21,10 +23,10 @@ PROCESSES = 2
 def compile_module(name: str) -> int:
     """Compile the kernels of a module and return how many there are."""
     module = importlib.import_module(f"{cpu.__name__}.{name}")
-    kernels = [
-        member
-        for member in vars(module).values()
-        if isinstance(member, Kernel | elementwise) and member.__module__ == module.__name__
+    kernels = [  # the loops of activations are not members of their module
+        each
+        for each in gc.get_objects()
+        if isinstance(each, Kernel | elementwise) and each.__module__ == module.__name__
     ]
     for kernel in kernels:
         if isinstance(kernel, elementwise):
@@ -35,7 +37,8 @@ def compile_module(name: str) -> int:
 
 
 def main() -> None:
-    modules = sorted({*cpu.__all__, "planes", "stack"}, key=lambda name: name != "softmax")
+    names = [module.name for module in pkgutil.iter_modules(cpu.__path__)]
+    modules = sorted(names, key=lambda name: name != "softmax")
     with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
         compiled = sum(pool.map(compile_module, modules))
     print(f"{compiled} kernels compiled")
