@@ -6,16 +6,18 @@
 // shared memory has one element more than is used, so that a warp's threads read from all banks.
 
 #include "activation.cuh"
-#include "dense.cuh"
 #include "grid.cuh"
 #include "reduction.cuh"
 
 namespace stack {
 
-constexpr unsigned ROWS = 8;                         // of a block; the same as in stack.py
-constexpr unsigned UNITS = 64;                       // whose sums it takes at a time
-constexpr unsigned SHARE = ROWS * UNITS / THREADS;   // rows of a thread, which has one unit
-constexpr unsigned TERMS = 32;                       // of the sums that it takes at a time
+constexpr unsigned ROWS = 8;                        // of a block; the same as in stack.py
+constexpr unsigned UNITS = 64;                      // whose sums it takes at a time
+constexpr unsigned SHARE = ROWS * UNITS / THREADS;  // rows of a thread, which has one unit
+constexpr unsigned TERMS = 32;                      // of the sums that it takes at a time
+
+constexpr unsigned WIDTH = 16;               // columns of a block that sums rows; as in stack.py
+constexpr unsigned LANES = THREADS / WIDTH;  // threads that share a column
 
 enum Kind { NONE, RELU, TANH };  // the same as ACTIVATIONS in kernels/cpu/stack.py
 
@@ -185,8 +187,8 @@ extern "C" __global__ void stack_backward(const real* grad, const real* paramete
 // The sums over rows of the gradients of the values before the activations: those of the biases.
 extern "C" __global__ void stack_bias_gradients(const real* z_grads, const int64* widths,
                                                 real* gradient, int64 layers, int64 rows) {
-    using dense::LANES;
-    using dense::WIDTH;
+    using stack::LANES;
+    using stack::WIDTH;
     __shared__ double partial[THREADS];
     const unsigned lane = threadIdx.x / WIDTH;
     FOR_ROWS(layer, layers) {

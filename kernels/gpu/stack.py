@@ -22,6 +22,9 @@ __all__ = ["ACTIVATIONS", "Pass", "Stack", "Values"]
 _ROWS = 8
 """Rows of a block; the same as in stack.cu."""
 
+_WIDTH = 16
+"""Columns of a block that sums rows; the same as in stack.cu."""
+
 _LAYOUT = "const int64*, const int64*"
 _forward = Kernel(
     "stack.cu",
@@ -137,7 +140,7 @@ class Stack:
             part = gradient[self._weights[first] : self._weights[first + count]]
             weights = part.reshape(count, -1)[:, : m * n].reshape(count, m, n)
             matmul(z_grad.swapaxes(1, 2), values, out=weights)
-        grid = over(-(-max(m for m, _ in self._shapes) // 16) * THREADS, layers)
+        grid = over(-(-max(m for m, _ in self._shapes) // _WIDTH) * THREADS, layers)
         _bias_gradients(grid, z_grads, self._widths, gradient, layers, rows)
 
     def _equal_layers(self) -> Iterator[tuple[int, int]]:
