@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from statistics import median
 from typing import Any, Literal
@@ -30,6 +30,9 @@ __all__ = ["AverageGradient"]
 
 Check = tuple[Callable[[float], None], Any]
 """Warns if need be, given a number; and that number, perhaps on a GPU."""
+
+Updates = Sequence[Sequence[Array | None]]
+"""Updates to add up, each a list with an array for each `Flat`, or None for no update."""
 
 # If the loss is not finite at the end of a proposal, the proposal is multiplied by this factor, at
 # most this many times, which spans more than the range of float32.
@@ -599,15 +602,13 @@ def _gathered(flat: Flat, grads: Mapping[Tensor, Array]) -> Array:
     return flat.gather([grads[p] if p in grads else np.zeros_like(p.data) for p in flat.tensors])
 
 
-def _value_at(graphs: Losses, flats: list[Flat], updates: list[list[Array | None]]) -> Any:
+def _value_at(graphs: Losses, flats: list[Flat], updates: Updates) -> Any:
     """Return the sum of the losses after updates, whose comparisons and overflows warn nobody."""
     with noting_changes(), np.errstate(all="ignore"), cuda.failures_explained():
         return graphs.value_at(partial(_ends, flats, updates))
 
 
-def _ends(
-    flats: list[Flat], updates: list[list[Array | None]], program: Program
-) -> dict[Tensor, Array]:
+def _ends(flats: list[Flat], updates: Updates, program: Program) -> dict[Tensor, Array]:
     """Return the recorded values plus the updates; some have no update for a `Flat`."""
     ends: dict[Tensor, Array] = {}
     starts = program.starts()

@@ -101,6 +101,13 @@ def test_a_majority_confirms_the_way(against, in_favour):
     assert not any(bounded(-1e-3) for _ in range(100))
 
 
+def test_equal_losses_are_no_vote():
+    rate = AutomaticRate(1e-3, 1.0)
+    for _ in range(30):
+        assert rate.after(5e-3, 1.0, 5e-3, 1e3, (1.0, 1.0), 1) > 5e-3
+    assert not rate.confirmed
+
+
 def test_changes_of_the_loss_widen_the_bound():
     """To a fortieth of their root mean square, relative to the loss at the start."""
     rate = AutomaticRate(1e-3, 1.0)
@@ -153,6 +160,7 @@ def test_the_optimizer_gives_the_rate_what_it_measures():
         losses = 4.0 + 6, loss.item()
         lr = rate.after(lr, optimizer.fraction, length, distance, losses, 1)
         assert optimizer.lr == pytest.approx(lr, rel=1e-12)
+    assert optimizer.state_dict()["rate"] == pytest.approx(rate.state_dict(), rel=1e-9)
 
 
 def test_the_rate_moves_only_after_measured_steps():

@@ -592,8 +592,8 @@ SWEEPS = [
 OPTIMIZERS = [
     Mutant(
         AUTOMATIC,
-        "            if used < _TARGET:\n",
-        "            if used < 0:\n",
+        "if used < _TARGET or self._waits:",
+        "if used < 0 or self._waits:",
         "the automatic rate moves for ever as fast as from its start",
         "automatic_rate",
         "moves_by_the_share",
@@ -631,6 +631,38 @@ OPTIMIZERS = [
         "limits",
     ),
     Mutant(
+        AUTOMATIC,
+        "self._votes_for += loss < start",
+        "self._votes_for += loss <= start",
+        "automatic rate: equal losses vote for the way",
+        "automatic_rate",
+        "no_vote",
+    ),
+    Mutant(
+        AUTOMATIC,
+        "if not self._waits:\n            return _BOUND",
+        "if True:\n            return _BOUND",
+        "automatic rate: no bound on a plateau",
+        "automatic_rate",
+        "noise_does_not",
+    ),
+    Mutant(
+        AUTOMATIC,
+        "_MAJORITY * math.sqrt(votes)",
+        "_MAJORITY",
+        "automatic rate: three votes confirm the way",
+        "automatic_rate",
+        "majority",
+    ),
+    Mutant(
+        OPTIMIZER,
+        "back = [self._origins.of(flat) - flat.adopt() for flat in flats]",
+        "back = [flat.adopt() - self._origins.of(flat) for flat in flats]",
+        "automatic rate: the loss beyond the parameters in place of that at their start",
+        "automatic_rate",
+        "what_it_measures",
+    ),
+    Mutant(
         OPTIMIZER,
         "own_slopes = [_gathered(flat, grads) for flat, _, _ in proposals]",
         "own_slopes = [slope for _, slope, _ in proposals]",
@@ -648,7 +680,7 @@ OPTIMIZERS = [
     ),
     Mutant(
         OPTIMIZER,
-        "start = loss_after([decays]) if decayed else graphs.value",
+        "start = _value_at(graphs, flats, [decays]) if decayed else graphs.value",
         "start = graphs.value",
         "verified steps: the loss before the decoupled decay is taken",
         "average_gradient",
