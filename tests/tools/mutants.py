@@ -1374,9 +1374,9 @@ GRAPHS = [
     ),
     Mutant(
         "kernels/gpu/selection.cu",
-        "if (lines.end(i) > b && passes_at(i) == soonest) highest",
-        "if (lines.end(i) > b) highest",
-        "maxima on the GPU: the highest of all lines, not of those that overtake first",
+        "share[i] += (next.time - time) / equals",
+        "share[i] += next.time / equals",
+        "maxima on the GPU: a later leader's share counted from the start",
         "kernels",
         "average_shares",
     ),
