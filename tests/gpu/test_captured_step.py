@@ -279,7 +279,7 @@ def test_groups_are_followed(averaged: bool, launches: list[Any]) -> None:
         schedule = optim.StepLR(optimizer, 3)
         first, second = optimizer.param_groups
         losses = []
-        for i, batch in enumerate(batches(20)):
+        for i, batch in enumerate(batches(26)):
             if i == 4:
                 second["lr"] = 0.001
             if i in (6, 11):  # there and back again

@@ -31,6 +31,7 @@ from agrad.data import Batches, digits
 from agrad.errors import DeviceError, DeviceLostError, DeviceMemoryError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import deferring
+from agrad.ops import sums
 from agrad.ops.operation import Operation
 from agrad.testing.strategies import OPERATIONS
 from agrad.train import evaluate, train, train_step
@@ -62,7 +63,9 @@ def on_gpu(values: Any, **options: Any) -> ag.Tensor:
 def test_an_operation_stays_on_its_device(name: str, data: Any) -> None:
     """Everything is computed on the device's arrays, and to the same bits."""
     case = data.draw(drawn(name))
-    expected = results(case, "cpu")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sums, "_SHORT", 0)  # the CPU sums short rows in another order
+        expected = results(case, "cpu")
     for result, known in zip(results(case, "cuda"), expected, strict=True):
         assert type(result) is fake_cupy.ndarray
         assert (result.shape, result.dtype) == (known.shape, known.dtype)
