@@ -27,9 +27,8 @@ class AutomaticRate:
     """Moves a learning rate from one measured step to the next.
 
     A step multiplies the rate by exp(k(τ - 0.8)), where τ is the share that it used of the fall its
-    update promised of the loss it was measured on. k is 2.5 in the first climb, which ends with a
-    share below 0.8, and then 1. Three limits hold, in which lengths are root mean squares over all
-    coordinates:
+    update promised of the loss it was measured on. k is 2.5 until a share is below 0.8, and then 1.
+    Three limits hold, in which lengths are root mean squares over all coordinates:
 
     - The rate is at most r / √(Σu²), but may be as high as at the start. r is the largest distance
       of the parameters from their start so far, at least 0.01 times the length of a typical weight;
@@ -42,10 +41,10 @@ class AutomaticRate:
     from the start as fast as others. So each measured step votes: for the way from the start to the
     present parameters if that way has lowered the loss of its examples, and against it if the way
     has raised it. On noise, votes are coin tosses. Among n of them, a majority of 3√n confirms the
-    way for good. If sixteen votes have not confirmed it, the first climb ends, and until it is
-    confirmed an update is at most 0.025·c times as long as a typical weight, or 0.001 times if that
-    is more. c is the relative change of the loss along the way: the root mean square of the
-    changes over the mean loss at the start, over some ten measured steps.
+    way for good. From the sixteenth vote on, and until the way is confirmed, an update is at most
+    0.025·c times as long as a typical weight, or 0.001 times if that is more. c is the relative
+    change of the loss along the way: the root mean square of the changes over the mean loss at the
+    start, over some ten measured steps.
 
     Args:
         lr: the rate at the start.
@@ -95,7 +94,7 @@ class AutomaticRate:
             self._vote(*losses)
         self._farthest = max(self._farthest, distance)
         if used is not None:
-            if used < _TARGET or self._waits:
+            if used < _TARGET:
                 self._gain = 1.0
             lr *= math.exp(self._gain * (used - _TARGET))
         root = math.sqrt(self._squares)

@@ -592,8 +592,8 @@ SWEEPS = [
 OPTIMIZERS = [
     Mutant(
         AUTOMATIC,
-        "if used < _TARGET or self._waits:",
-        "if used < 0 or self._waits:",
+        "            if used < _TARGET:\n",
+        "            if used < 0:\n",
         "the automatic rate moves for ever as fast as from its start",
         "automatic_rate",
         "moves_by_the_share",
