@@ -35,8 +35,8 @@ def perform(job: Job) -> Outcome:
 def connected(workers: int, scheduler: str | None = None) -> Iterator[Any]:
     """Yield a client of the scheduler at an address, or of a cluster of this machine's processes.
 
-    Yield None, which runs everything in this process, if there is no address and either one worker
-    suffices or `dask.distributed` is not installed.
+    Without an address, yield None if one worker suffices or `dask.distributed` is not installed.
+    Everything then runs in this process.
 
     Raises:
         ImportError: There is an address, and `dask.distributed` is not installed.

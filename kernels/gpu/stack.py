@@ -90,7 +90,7 @@ class Stack:
             x: the inputs.
             parameters: the weights and biases.
             keep: whether to keep the values before the activations.
-            spare: not used: CuPy's pool has memory at hand.
+            spare: unused, because CuPy's pool reuses memory itself.
         """
         rows, width = x.shape
         after = cupy.empty(rows * (width + self._units[-1]), x.dtype)

@@ -621,7 +621,7 @@ def test_cross_entropy_of_many_examples(reduction: str, gpu: OnNumpy) -> None:
         "cross_entropy_average_backward": (grad, start, end),
     }.items():
         expected = getattr(cpu.softmax, name)(*inputs, *rest)
-        # Sums of thousands of terms, in another order; of so many averages some cancel more.
+        # These are sums of thousands of terms in another order, and some of the averages cancel.
         ulps = 1024 if "average" in name else 64
         assert_ulps(getattr(gpu.softmax, name)(*inputs, *rest), expected, ulps, least=1.0)
     classes[[4500, 8200]] = 2, -7
