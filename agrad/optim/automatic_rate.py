@@ -112,14 +112,9 @@ class AutomaticRate:
             self._start_loss += _FORGETTING * (abs(start) - self._start_loss)
 
     @property
-    def _waits(self) -> bool:
-        """Whether the first steps have not confirmed the way from the start, nor any since."""
-        return not self.confirmed and self._votes_for + self._votes_against >= CLIMB
-
-    @property
     def _bound(self) -> float:
         """The length that an update may have, in typical weights."""
-        if not self._waits:
+        if self.confirmed or self._votes_for + self._votes_against < CLIMB:
             return _BOUND
         change = math.sqrt(self._square_change) / self._start_loss if self._start_loss else 0.0
         return min(max(_BOUND_BY_CHANGE * change, _LEAST_BOUND), _BOUND)

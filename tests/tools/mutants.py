@@ -640,8 +640,8 @@ OPTIMIZERS = [
     ),
     Mutant(
         AUTOMATIC,
-        "if not self._waits:\n            return _BOUND",
-        "if True:\n            return _BOUND",
+        "if self.confirmed or self._votes_for + self._votes_against < CLIMB:\n",
+        "if True:\n",
         "automatic rate: no bound on a plateau",
         "automatic_rate",
         "noise_does_not",
