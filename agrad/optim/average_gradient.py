@@ -17,7 +17,7 @@ from agrad.errors import NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import after, fed, holds, values
 from agrad.ops.choice import noting_changes
-from agrad.optim.arguments import require_integer, require_share
+from agrad.optim.arguments import require_integer, require_not_negative, require_share
 from agrad.optim.automatic_rate import CLIMB, AutomaticRate
 from agrad.optim.group import ParameterGroup
 from agrad.optim.leaf_arrays import LeafArrays, values_of, zero
@@ -45,6 +45,11 @@ _RETREATS = 64
 _ROUNDING = 64  # units
 _CUT = 1 / 4
 _CUTS = 8
+
+# A step that is not measured may be this many times as long as the last measured one. Where the
+# loss is nearly 0 and the rate high, an unusual batch can propose a hundred times that, and ruin
+# the network before another step is measured.
+_LONGER = 4
 
 
 class AverageGradient(Optimizer):
@@ -89,8 +94,9 @@ class AverageGradient(Optimizer):
             unit's or a channel's weights, or one element of a bias); each "tensor"; or the "model".
         every: measure only one step in this many, the step after each that was cut, and the first
             sixteen if the rate is automatic. The others find their fractions by the curvature that
-            earlier steps have measured, are not verified, and cost one forward and one backward
-            pass. By default 1, and 4 if the rate is automatic.
+            earlier steps have measured, are not verified, but cut where they are over four times as
+            long as the last measured step, and cost one forward and one backward pass. By default
+            1, and 4 if the rate is automatic.
         smoothing: the curvature (ĝᵢ - gᵢ)/Δᵢ is fitted to all measured steps; each further one
             multiplies the weight of those before by this number, at least 0 and below 1. With 0,
             measured steps use their own alone. By default 0, and 0.9 if the rate is automatic.
@@ -181,6 +187,7 @@ class AverageGradient(Optimizer):
         self._scale_source: float | Scheduled = 1.0
         self._steps = self._due = 0
         self._was_cut = False
+        self._square_length = math.inf
         self._warned = False
 
     # -- what the base rule provides ---------------------------------------------------------------
@@ -277,6 +284,7 @@ class AverageGradient(Optimizer):
         else:
             curvatures = [self._curvatures.of(flat) for flat, _, _ in proposals]
             shorten(proposals, curvatures, self.granularity)
+            self._limit(proposals)
         if self._scales:
             factor = fed(lambda: self.scale)
             arrays = [delta.array for _, _, delta in proposals]
@@ -297,6 +305,21 @@ class AverageGradient(Optimizer):
             if measured and self.every > 1:
                 flat.release()  # most of it would lie idle until the next measurement
         after(self._count)
+
+    def _limit(self, proposals: list[Proposal]) -> None:
+        """Cut updates that were not measured and are much longer than the last measured ones."""
+        square = np.maximum(_square_length(proposals), np.finfo(np.float64).tiny)
+        share = fed(lambda: _LONGER**2 * self._square_length) / square
+        if is_array(share) or share < 1:
+            factor = np.sqrt(np.minimum(share, 1.0))
+            for _, _, delta in proposals:
+                kernels(delta.array).optimizer.scale(delta.array, delta.array, factor)
+        after(self._note_limit, share)
+
+    def _note_limit(self, share: float) -> None:
+        if share < 1:
+            self.cuts += 1
+            self._was_cut = True
 
     def _verify(
         self, graphs: Losses, proposals: list[Proposal], decays: list[Array | None]
@@ -335,7 +358,8 @@ class AverageGradient(Optimizer):
         proposed = usable / cut if cut > 0 else math.inf
         # One wait for all numbers of a GPU.
         reports, numbers = [check for check, _ in checks], [number for _, number in checks]
-        after(partial(self._conclude, reports), used, proposed, *way, *numbers)
+        square = _square_length(proposals) if self.every > 1 else math.inf
+        after(partial(self._conclude, reports), square, used, proposed, *way, *numbers)
 
     def _blend(
         self, proposals: list[Proposal], own_slopes: list[Array], averages: list[Array]
@@ -353,30 +377,30 @@ class AverageGradient(Optimizer):
         """
         if self._rate is None:
             self._rate = AutomaticRate(self.base.lr, _typical_length(self.params))
-        update = way = start_loss = loss = 0.0
-        for flat, _, delta in proposals:
-            square = kernels(delta.array).optimizer.sum_of_squares
-            update += square(delta.array)
+        way = start_loss = loss = 0.0
+        for flat, _, _ in proposals:
             start = self._origins.of(flat)
             gone = np.subtract(flat.adopt(), start, out=flat.scratch("end").array)
-            way += square(gone)
+            way += kernels(gone).optimizer.sum_of_squares(gone)
         if not self._rate.confirmed:
             flats = [flat for flat, _, _ in proposals]
             back = [self._origins.of(flat) - flat.adopt() for flat in flats]
             start_loss, loss = _value_at(graphs, flats, [back]), graphs.value
-        return update, way, start_loss, loss
+        return _square_length(proposals), way, start_loss, loss
 
     def _conclude(
         self,
         reports: list[Callable[[float], None]],
+        square: float,
         used: float,
         proposed: float,
         *numbers: float,
     ) -> None:
-        """Store the results of a measured step: the share used, and the rate."""
+        """Store the results of a measured step: its length, the share used, and the rate."""
         way, others = numbers[: 4 * self.automatic], numbers[4 * self.automatic :]
         for report, number in zip(reports, others, strict=True):
             report(number)
+        self._square_length = square
         self.fraction = used / proposed if proposed > 0 else None
         if self._rate is not None:
             size = sum(param.size for param in self.params)
@@ -386,8 +410,8 @@ class AverageGradient(Optimizer):
             )
 
     def _count(self) -> None:
-        """Count a step; after a measured one, decide when to measure again."""
-        if self._measures:
+        """Count a step; after one that was measured or cut, decide when to measure again."""
+        if self._measures or self._was_cut:
             self._due = self._steps + (1 if self._was_cut else self._interval)
             self._was_cut = False
         self._steps += 1
@@ -525,6 +549,7 @@ class AverageGradient(Optimizer):
             "due": self._due,
             "cuts": self.cuts,
             "zero_steps": self.zero_steps,
+            "square_length": self._square_length,
             "curvatures": numbered(self._curvatures),
             "weights": numbered(self._weights),
         }
@@ -546,7 +571,7 @@ class AverageGradient(Optimizer):
         """
         name = type(self).__name__
         counts = "steps", "due", "cuts", "zero_steps"
-        always = {"base", *counts, "curvatures", "weights"}
+        always = {"base", *counts, "square_length", "curvatures", "weights"}
         names = require_dict(name, "the state", state).keys()
         if names - {"fraction"} not in (always, always | {"rate", "origins"}):
             raise ValueError(
@@ -554,6 +579,9 @@ class AverageGradient(Optimizer):
                 f"origins and rate if that is automatic, got {sorted(state)}"
             )
         steps, due, cuts, zero_steps = (require_count(name, key, state[key]) for key in counts)
+        square_length = state["square_length"]
+        if square_length != math.inf:
+            require_not_negative(f"{name}.load_state_dict", square_length=square_length)
         fraction = state.get("fraction")
         if "fraction" in state and not isinstance(fraction, float):
             raise TypeError(
@@ -567,7 +595,7 @@ class AverageGradient(Optimizer):
         )
         self.base.load_state_dict(state["base"])
         self._steps, self._due, self.cuts, self.zero_steps = steps, due, cuts, zero_steps
-        self.fraction = fraction
+        self._square_length, self.fraction = square_length, fraction
         self._rate = rate if self.automatic and "rate" in state else None
         self._origins.load(origins)
         self._curvatures.load(curvatures)
@@ -588,6 +616,12 @@ class AverageGradient(Optimizer):
                 require_array(name, f"the {what} of parameter {i}", saved[str(i)], param.data)
                 loaded[param] = move(saved[str(i)], param.device).copy()
         return loaded
+
+
+def _square_length(proposals: Iterable[Proposal]) -> Any:
+    """Return the sum of squares of all updates."""
+    arrays = [delta.array for _, _, delta in proposals]
+    return sum(kernels(array).optimizer.sum_of_squares(array) for array in arrays)
 
 
 def _typical_length(params: Iterable[Tensor]) -> float:

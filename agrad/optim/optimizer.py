@@ -49,7 +49,8 @@ class Optimizer(ABC):
         scale_source: the factor `scale`, or the schedule that gives it.
         fraction: the share of its update that the last measured step used; None before the first,
             and for optimizers that do not measure.
-        cuts: how often steps have been cut because they raised the loss.
+        cuts: how often steps have been cut, because they raised the loss or were much longer than
+            the last measured one.
         zero_steps: how many steps have changed nothing, after all cuts.
         ranks: the ranks that step together, as `Ranks.share` sets them; None for this process
             alone.

@@ -642,6 +642,21 @@ def test_updates_are_cut_where_the_loss_at_their_end_is_infinite(
     assert (len(launches), len(others)) == (3, 2)  # the first step and the one that is cut
 
 
+def test_a_step_much_longer_than_the_last_measured_one_is_cut(launches: list[Any]) -> None:
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        losses = []
+        for i, (x, y) in enumerate(batches(12)):
+            losses.append(step(1000 * x if i == 9 else x, y))
+        assert optimizer.cuts == 1
+        return losses
+
+    def make(params: Any) -> Any:
+        return optim.AverageGradient(optim.SGD(params, lr=1e-3), every=2)
+
+    both(steps, dense, make)
+    assert len(launches) == 8
+
+
 def test_a_step_that_cannot_be_recorded_runs_eagerly(launches: list[Any]) -> None:
     class Sums(nn.Module):
         def __init__(self) -> None:

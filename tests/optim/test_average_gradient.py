@@ -1237,6 +1237,57 @@ def test_the_step_after_one_that_was_cut_is_measured(granularity):
     assert optimizer.state_dict()["due"] == 9
 
 
+@each_granularity
+@given(
+    st.lists(st.floats(-3, 3).map(lambda power: 10**power), min_size=1, max_size=12),
+    st.integers(2, 5),
+)
+def test_a_step_that_is_not_measured_is_not_much_longer_than_the_last_that_was(
+    granularity, slopes, every
+):
+    theta = scalar([0.0, 0.0])
+    base = optim.SGD([theta], lr=1.0)
+    optimizer = optim.AverageGradient(base, granularity=granularity, every=every)
+    longest, due, cuts = math.inf, 0, 0
+    for i, slope in enumerate(slopes):
+        start = theta.data.copy()
+        optimizer.zero_grad()
+        optimizer.step((theta * [slope, -2 * slope]).sum())
+        step = np.linalg.norm(theta.data - start)
+        # Differences of values of up to 1e4 have an error of some 1e4 roundings.
+        whole, error = slope * math.sqrt(5), 1e5 * np.finfo(float).eps
+        if i == due:
+            longest, due = 4 * whole, i + every
+        elif whole > longest * (1 + 1e-9):
+            cuts, due = cuts + 1, i + 1
+        assert step == pytest.approx(min(whole, longest), rel=1e-9, abs=error)
+        assert (optimizer.cuts, optimizer.state_dict()["due"]) == (cuts, due)
+
+
+def test_a_batch_unlike_the_others_does_not_ruin_a_solved_network():
+    """Adam's mean squares are small then, so that its step for such a batch is a long one."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((256, 8))
+    y = np.tanh(x @ rng.standard_normal((8, 1)))
+    ag.seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 1)).to(np.float64)
+    base = optim.Adam(model.parameters(), lr=1e-3, cautious=True)
+    optimizer = optim.AverageGradient(base, every=4, smoothing=0.9)
+
+    def step(targets):
+        optimizer.zero_grad()
+        return optimizer.step(F.mse_loss(model(x), targets))
+
+    before = [step(y) for _ in range(3000)][-1]
+    while optimizer.probe_size is not None:  # until a step that does not measure
+        step(y)
+    optimizer.base.lr = 0.03
+    step(y + 1)
+    after = F.mse_loss(model(x), y).item()
+    assert optimizer.cuts >= 1
+    assert after < 10 * before
+
+
 class Cliff(Elementwise):
     """x where it is 1, and NaN elsewhere."""
 
@@ -1537,8 +1588,10 @@ def test_refuses_states_of_others():
     other.step((small * small).sum())
     with pytest.raises(ValueError, match=r"curvatures of parameter 0 must be float64\[4, 8\]"):
         optimizer.load_state_dict(other.state_dict())
-    expected = "expected base, curvatures, cuts, due, steps, weights, zero_steps"
+    expected = "expected base, curvatures, cuts, due, square_length, steps, weights, zero_steps"
     with pytest.raises(ValueError, match=expected):
         optimizer.load_state_dict(other.base.state_dict())
     with pytest.raises(TypeError, match="fraction must be a float, got 'half'"):
         other.load_state_dict(other.state_dict() | {"fraction": "half"})
+    with pytest.raises(ValueError, match="square_length must not be negative, got -1"):
+        other.load_state_dict(other.state_dict() | {"square_length": -1.0})
