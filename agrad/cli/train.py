@@ -598,8 +598,8 @@ def _train(
         except OSError as error:
             raise OSError(f"{error}; {go_on}") from error
     if optimizer.cuts:
-        times = f"{optimizer.cuts} times; {optimizer.zero_steps} steps were left out"
-        say(console, f"Steps that raised the loss were cut {times}")
+        left_out = f"{optimizer.zero_steps} steps were left out"
+        say(console, f"Steps were cut {optimizer.cuts} times; {left_out}")
     if best.epoch is not None:
         found = described(problem.evaluated(model, problem.validation))
         say(console, f"The weights are those of the best epoch, {best.epoch}: validation {found}")
