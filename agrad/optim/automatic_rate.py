@@ -17,6 +17,7 @@ _DISTANCE = 1.0
 _NEAR = 0.01
 _BOUND = 0.1
 _MAJORITY = 3.0
+_SHARE_FOR = 0.75
 _LEAST_BOUND = 0.001
 _BOUND_BY_CHANGE = 0.025
 _FORGETTING = 0.1
@@ -41,10 +42,11 @@ class AutomaticRate:
     from the start as fast as others. So each measured step votes: for the way from the start to the
     present parameters if that way has lowered the loss of its examples, and against it if the way
     has raised it. On noise, votes are coin tosses. Among n of them, a majority of 3√n confirms the
-    way for good. From the sixteenth vote on, and until the way is confirmed, an update is at most
-    0.025·c times as long as a typical weight, or 0.001 times if that is more. c is the relative
-    change of the loss along the way: the root mean square of the changes over the mean loss at the
-    start, over some ten measured steps.
+    way for good, if three quarters are for it: a way to the mean of the targets wins more than half
+    of them, too, and leads no further. From the sixteenth vote on, and until the way is confirmed,
+    an update is at most 0.025·c times as long as a typical weight, or 0.001 times if that is more.
+    c is the relative change of the loss along the way: the root mean square of the changes over the
+    mean loss at the start, over some ten measured steps.
 
     Args:
         lr: the rate at the start.
@@ -65,7 +67,9 @@ class AutomaticRate:
     def confirmed(self) -> bool:
         """Whether the votes have confirmed the way from the start. No more are counted then."""
         votes = self._votes_for + self._votes_against
-        return votes > 0 and self._votes_for - self._votes_against >= _MAJORITY * math.sqrt(votes)
+        majority = self._votes_for - self._votes_against
+        clear = self._votes_for >= _SHARE_FOR * votes
+        return votes > 0 and clear and majority >= _MAJORITY * math.sqrt(votes)
 
     def after(
         self,

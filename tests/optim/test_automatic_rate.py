@@ -38,7 +38,7 @@ def test_the_rate_stays_within_its_limits(start, weight, steps):
     for lr, (_, unit, distance, (first, last), stands_for) in zip(run(rate, start, steps), steps):
         if not confirmed:
             votes += [np.sign(first - last)] if first < last or first > last else []
-            confirmed = sum(votes) >= 3 * math.sqrt(len(votes)) > 0
+            confirmed = sum(votes) >= max(3 * math.sqrt(len(votes)), len(votes) / 2) > 0
             if abs(first - last) < 1e150:
                 square_change = 0.9 * square_change + 0.1 * (first - last) ** 2
                 start_loss = 0.9 * start_loss + 0.1 * abs(first)
@@ -83,9 +83,9 @@ def test_weights_of_zero_do_not_bound_the_rate():
     assert rate.after(1e-3, 1.0, 1e-3, 1e3, (0.0, 0.0), 1) == pytest.approx(1e-3 * math.exp(0.5))
 
 
-@pytest.mark.parametrize(("against", "in_favour"), [(0, 9), (1, 12), (3, 17), (9, 27)])
+@pytest.mark.parametrize(("against", "in_favour"), [(0, 9), (1, 12), (3, 17), (9, 27), (40, 120)])
 def test_a_majority_confirms_the_way(against, in_favour):
-    """At the first majority of 3√n among n votes, and for good."""
+    """At the first majority of 3√n among n votes of which three quarters are for it; for good."""
     rate = AutomaticRate(1e-3, 1.0)
 
     def bounded(fall):

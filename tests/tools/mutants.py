@@ -655,6 +655,14 @@ OPTIMIZERS = [
         "majority",
     ),
     Mutant(
+        AUTOMATIC,
+        "votes > 0 and clear and majority",
+        "votes > 0 and majority",
+        "automatic rate: a majority of many votes confirms a way that hardly helps",
+        "automatic_rate",
+        "majority",
+    ),
+    Mutant(
         OPTIMIZER,
         "back = [self._origins.of(flat) - flat.adopt() for flat in flats]",
         "back = [flat.adopt() - self._origins.of(flat) for flat in flats]",
