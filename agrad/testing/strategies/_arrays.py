@@ -1,6 +1,7 @@
 """Strategies for arrays: shape, dtype, memory layout and magnitude of the elements."""
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ dtypes = st.sampled_from([np.float32, np.float64])
 # -- shapes ----------------------------------------------------------------------------------------
 
 
+@cache
 def shapes(
     min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 4
 ) -> st.SearchStrategy[Shape]:
@@ -48,6 +50,7 @@ def shapes(
     )
 
 
+@cache
 def broadcastable(count: int) -> st.SearchStrategy[tuple[Shape, ...]]:
     """Draw tuples of `count` shapes that broadcast together, including empty and 0-d ones."""
     return hnp.mutually_broadcastable_shapes(
@@ -55,6 +58,7 @@ def broadcastable(count: int) -> st.SearchStrategy[tuple[Shape, ...]]:
     ).map(lambda drawn: drawn.input_shapes)
 
 
+@cache
 def axes(ndim: int) -> st.SearchStrategy[int | tuple[int, ...] | None]:
     """Draw `axis` arguments of a reduction: None, one axis counted from either end, or several."""
     if ndim == 0:

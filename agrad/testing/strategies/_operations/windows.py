@@ -1,6 +1,7 @@
 """Cases of convolution and pooling, and strategies for their options."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from agrad.testing.strategies._points import REAL, points
 __all__ = ["ENTRIES", "convolutions", "lengths", "poolings", "transposed_convolutions"]
 
 
+@cache
 def lengths(axes: int, least: int = 1, most: int = 2) -> st.SearchStrategy[tuple[int, ...]]:
     """Draw options of windows, a number for each axis."""
     return st.tuples(*[st.integers(least, most)] * axes)
