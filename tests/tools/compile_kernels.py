@@ -3,16 +3,18 @@
     python tests/tools/compile_kernels.py
 
 Each module is compiled by one of two processes, since its kernels share functions; those of the
-softmax, which take the longest, come first.
+softmax, which take the longest, come first. On Linux they are forks, which need not import Numba.
 """
 
 import gc
 import importlib
 import inspect
 import pkgutil
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+import numba  # noqa: F401  for the forks
 import numpy as np
 from agrad.kernels import cpu
 from agrad.kernels.cpu.jit import Kernel, elementwise
@@ -39,7 +41,8 @@ def compile_module(name: str) -> int:
 def main() -> None:
     names = [module.name for module in pkgutil.iter_modules(cpu.__path__)]
     modules = sorted(names, key=lambda name: name != "softmax")
-    with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
+    context = get_context("fork" if sys.platform == "linux" else "spawn")
+    with ProcessPoolExecutor(PROCESSES, context) as pool:
         compiled = sum(pool.map(compile_module, modules))
     print(f"{compiled} kernels compiled")
 
