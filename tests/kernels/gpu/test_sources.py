@@ -14,6 +14,10 @@ import pytest
 TARGETS = [("float", "sm_80"), ("double", "sm_90"), ("float", "sm_120")]
 CUPYS_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
 """The options that CuPy 14 adds to those of a RawModule."""
+OPTIMIZED = "sm_90"
+"""The architecture for which sources are optimized as CuPy does, which takes most of the time."""
+HARDLY_OPTIMIZED = ("--Ofast-compile=max",)
+"""The option for the other architectures; errors and warnings do not depend on it."""
 
 
 class Compiler:
@@ -75,15 +79,22 @@ def test_compiles(
     source: str, real: str, architecture: str, nvrtc: Compiler, launch: ModuleType
 ) -> None:
     options = (*launch.OPTIONS, *CUPYS_OPTIONS, f"-Dreal={real}", f"-arch={architecture}")
+    if architecture != OPTIMIZED:
+        options += HARDLY_OPTIMIZED
     size, log = nvrtc.compile(launch.text_of(source), options)
     assert size > 0, log
     assert not log.strip("\n\0"), log  # no warnings either
 
 
-def test_compiler_finds_faults(nvrtc: Compiler) -> None:
-    size, log = nvrtc.compile("__global__ void kernel(real* x) {}", ("-arch=sm_90",))
+@pytest.mark.parametrize("options", [(), HARDLY_OPTIMIZED])
+def test_compiler_finds_faults(options: tuple[str, ...], nvrtc: Compiler) -> None:
+    options = ("-arch=sm_90", *options)
+    size, log = nvrtc.compile("__global__ void kernel(real* x) {}", options)
     assert size == 0
     assert 'identifier "real" is undefined' in log
+    size, log = nvrtc.compile("__global__ void kernel() { int unused; }", options)
+    assert size > 0
+    assert '"unused" was declared but never referenced' in log
 
 
 def test_included_files_are_part_of_the_text_once(launch: ModuleType) -> None:
