@@ -625,8 +625,8 @@ every_operation = pytest.mark.parametrize("name", OPERATIONS)
 @every_operation
 @settings(max_examples=10)
 @given(data=st.data())
-def test_an_input_that_is_an_array_is_refused(name: str, data: Any) -> None:
-    """A replay would freeze the array, whichever operation takes it."""
+def test_an_array_is_refused_and_any_other_option_is_frozen(name: str, data: Any) -> None:
+    """A replay would freeze the array, whichever operation takes it, as an input or an option."""
     case = data.draw(operations(name))
     frozen = data.draw(st.sets(st.integers(0, len(case.inputs) - 1), min_size=1))
 
@@ -636,14 +636,6 @@ def test_an_input_that_is_an_array_is_refused(name: str, data: Any) -> None:
     with pytest.raises(CaptureError):
         ag.capture(function)(*case.inputs)
 
-
-@every_operation
-@settings(max_examples=10)
-@given(data=st.data())
-def test_an_option_that_is_an_array_is_refused_and_any_other_is_frozen(
-    name: str, data: Any
-) -> None:
-    case = data.draw(operations(name))
     captured = ag.capture(case)
     options = [*case.options.values()]
     arrays: Any = np.ndarray | np.bool
