@@ -43,9 +43,10 @@ def max_pool(x: Array, size: tuple[int, int], window: Window) -> Array:
     """
     x, numbers = np.ascontiguousarray(x), _numbers(window)
     out = np.empty((len(x), *size), x.dtype)
+    pool = _maxima_by_row if _go_by_row(out, window) else _maxima_by_window
 
     def work(planes: slice) -> None:
-        _max_pool(x[planes], out[planes], *numbers)
+        pool(x[planes], out[planes], *numbers)
 
     in_parallel(work, len(x), _products(out, window))
     return out
@@ -61,9 +62,10 @@ def max_gradient(grad: Array, x: Array, window: Window) -> Array:
     """
     grad, x, numbers = np.ascontiguousarray(grad), np.ascontiguousarray(x), _numbers(window)
     x_grad = np.zeros(x.shape, x.dtype)
+    pull = _gradient_by_row if _go_by_row(grad, window) else _gradient_by_window
 
     def work(planes: slice) -> None:
-        _max_gradient(grad[planes], x[planes], x_grad[planes], *numbers)
+        pull(grad[planes], x[planes], x_grad[planes], *numbers)
 
     in_parallel(work, len(x), _products(grad, window))
     return x_grad
@@ -125,6 +127,15 @@ def _numbers(window: Window) -> tuple[int, ...]:
     return tuple(number for pair in window for number in pair)
 
 
+def _go_by_row(out: Array, window: Window) -> bool:
+    """Return whether to find the maxima of a row of windows together, and not one by one.
+
+    Loops over one window are too short to vectorize. Those over a row of windows are vectorized if
+    LLVM knows the stride, and pay unless they are short too.
+    """
+    return window.stride[1] in _ROW_STRIDES and out.shape[2] >= _LEAST_COLUMNS
+
+
 def _products(out: Array, window: Window) -> int:
     """Return how many multiplications take as long as finding the maxima."""
     return out.size * math.prod(window.kernel) * _PRODUCTS
@@ -132,16 +143,80 @@ def _products(out: Array, window: Window) -> int:
 
 _WINDOW = ", int64" * 8
 _NOWHERE = -1
+_ROW_STRIDES = 1, 2
+"""The strides with which `_maxima_by_row` and `_gradient_by_row` read."""
+_LEAST_COLUMNS = 4
+"""The fewest windows in a row that pay to be taken together."""
 _PRODUCTS = 16
 """Multiplications that take as long as the steps of one tap; see `in_parallel`."""
 
 
-# The maxima of a row of windows are kept together, and a tap is taken for all of them at a time:
-# loops over one window are too short to vectorize. Literal strides let LLVM vectorize the reads.
+@kernel("const real[:, :, :], real[:, :, :]" + _WINDOW)
+def _maxima_by_window(
+    x: Array,
+    out: Array,
+    kernel_y: int,
+    kernel_x: int,
+    stride_y: int,
+    stride_x: int,
+    pad_y: int,
+    pad_x: int,
+    step_y: int,
+    step_x: int,
+) -> None:
+    planes, height, width = x.shape
+    _, rows, columns = out.shape
+    for plane in range(planes):
+        for i in range(rows):
+            top, bottom = _span(i * stride_y - pad_y, kernel_y, step_y, height)
+            for j in range(columns):
+                left, right = _span(j * stride_x - pad_x, kernel_x, step_x, width)
+                largest = x.dtype.type(-math.inf)
+                for y in range(top, bottom, step_y):
+                    for k in range(left, right, step_x):
+                        value = x[plane, y, k]
+                        largest = value if value > largest or value != value else largest
+                out[plane, i, j] = largest
+
+
+@kernel("const real[:, :, :], const real[:, :, :], real[:, :, :]" + _WINDOW)
+def _gradient_by_window(
+    grad: Array,
+    x: Array,
+    x_grad: Array,
+    kernel_y: int,
+    kernel_x: int,
+    stride_y: int,
+    stride_x: int,
+    pad_y: int,
+    pad_x: int,
+    step_y: int,
+    step_x: int,
+) -> None:
+    planes, height, width = x.shape
+    _, rows, columns = grad.shape
+    for plane in range(planes):
+        for i in range(rows):
+            top, bottom = _span(i * stride_y - pad_y, kernel_y, step_y, height)
+            for j in range(columns):
+                left, right = _span(j * stride_x - pad_x, kernel_x, step_x, width)
+                if top >= bottom or left >= right:
+                    continue
+                row, column = top, left
+                largest = x[plane, top, left]
+                for y in range(top, bottom, step_y):
+                    for k in range(left, right, step_x):
+                        value = x[plane, y, k]
+                        if value > largest or value != value:
+                            row, column, largest = y, k, value
+                x_grad[plane, row, column] += grad[plane, i, j]
+
+
+# A tap is taken for all windows of a row at a time. Literal strides let LLVM vectorize the reads.
 
 
 @kernel("const real[:, :, :], real[:, :, :]" + _WINDOW)
-def _max_pool(
+def _maxima_by_row(
     x: Array,
     out: Array,
     kernel_y: int,
@@ -166,14 +241,12 @@ def _max_pool(
                     values, largest = x[plane, y, left:], out[plane, i, first:stop]
                     if stride_x == 1:
                         _raise(largest, values, 1)
-                    elif stride_x == 2:
-                        _raise(largest, values, 2)
                     else:
-                        _raise(largest, values, stride_x)
+                        _raise(largest, values, 2)
 
 
 @kernel("const real[:, :, :], const real[:, :, :], real[:, :, :]" + _WINDOW)
-def _max_gradient(
+def _gradient_by_row(
     grad: Array,
     x: Array,
     x_grad: Array,
@@ -203,10 +276,8 @@ def _max_gradient(
                     largest, places = row[first:stop], row_places[first:stop]
                     if stride_x == 1:
                         _raise_with_places(largest, places, values, 1, place)
-                    elif stride_x == 2:
-                        _raise_with_places(largest, places, values, 2, place)
                     else:
-                        _raise_with_places(largest, places, values, stride_x, place)
+                        _raise_with_places(largest, places, values, 2, place)
             for j in range(columns):
                 if row_places[j] != _NOWHERE:
                     flat_grad[row_places[j]] += grad[plane, i, j]
