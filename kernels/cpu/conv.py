@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .jit import Array, kernel
-from .microkernel import FILTERS, VECTOR_BYTES, summed_products, weighted_sums, widest
+from .microkernel import FILTERS, summed_products, weighted_sums, widest
 from .planes import Geometry, layout
 from .threads import in_parallel
 
@@ -52,7 +52,7 @@ def convolve(
         for tile in where.tiles(images):
             rows = tile.rows.start, tile.rows.stop
             arrays = planes.of(tile), where.offsets, factors, initial, out[tile.images], sums
-            _convolve(*arrays, *rows, where.pitch, widest())
+            _convolve(*arrays, *rows, where.pitch, where.lanes, widest())
 
     in_parallel(work, len(x), out.size * where.taps)
     return out
@@ -76,7 +76,7 @@ def input_gradient(grad: Array, weight: Array, size: tuple[int, int], geometry: 
         before, dilation = (rows.before, columns.before), (rows.dilation, columns.dilation)
         return convolve(
             grad,
-            weight[:, :, rows.taps][:, :, :, columns.taps],
+            weight[:, :, rows.taps, columns.taps],
             None,
             (len(range(size[0])[rows.pixels]), len(range(size[1])[columns.pixels])),
             Geometry((1, 1), before, dilation, groups),
@@ -113,7 +113,8 @@ def weight_gradient(grad: Array, x: Array, kernel: tuple[int, int], geometry: Ge
         total = np.zeros((filters, taps.size), x.dtype)
         for tile in where.tiles(images):
             count = tile.images.stop - tile.images.start
-            _correlate(planes.of(tile), offsets, grads.of(tile), count, where.room, sums, total)
+            numbers = count, where.room, where.lanes
+            _correlate(planes.of(tile), offsets, grads.of(tile), *numbers, sums, total)
         return total
 
     totals = in_parallel(work, len(x), grad.size * where.taps)
@@ -125,7 +126,7 @@ class _Phase(NamedTuple):
     """Pixels of x one stride apart on an axis; their gradients form a convolution of their own."""
 
     pixels: slice
-    taps: list[int]
+    taps: slice
     """The taps that read any of these pixels, the last one first."""
     before: int
     dilation: int
@@ -136,16 +137,17 @@ def _phases(
 ) -> Iterator[_Phase]:
     """Yield the phases of an axis that some tap reads."""
     stride, before, dilation = (pair[axis] for pair in geometry[:3])
+    common = math.gcd(stride, dilation)
     for first in range(min(stride, size[axis])):
         # Tap i reads pixel p for the output's pixel (p + before - i · dilation) / stride.
         distances = [first + before - tap * dilation for tap in range(kernel[axis])]
-        taps = [tap for tap, distance in enumerate(distances) if distance % stride == 0][::-1]
+        taps = [tap for tap, distance in enumerate(distances) if distance % stride == 0]
         if taps:
             yield _Phase(
                 slice(first, None, stride),
-                taps,
-                -(distances[taps[0]] // stride),
-                dilation // math.gcd(stride, dilation),
+                slice(taps[-1], None, -(stride // common)),
+                -(distances[taps[-1]] // stride),
+                dilation // common,
             )
 
 
@@ -154,17 +156,19 @@ def _by_block(values: Array, groups: int) -> Array:
 
     The last block of a group is padded with zeros.
     """
-    filters, each = len(values) // groups, math.prod(values.shape[1:])
-    blocks = -(-filters // FILTERS)
-    padded = np.zeros((groups, blocks * FILTERS, each), values.dtype)
-    padded[:, :filters] = values.reshape(groups, filters, each)
-    by_block = padded.reshape(groups, blocks, FILTERS, each)
-    return np.ascontiguousarray(by_block.swapaxes(2, 3))
+    filters, *shape = values.shape
+    by_group = values.reshape(groups, filters // groups, *shape)
+    blocks = -(-by_group.shape[1] // FILTERS)
+    by_block = np.zeros((groups, blocks, *shape, FILTERS), values.dtype)
+    for f in range(FILTERS):
+        filter_of_blocks = by_group[:, f::FILTERS]
+        by_block[:, : filter_of_blocks.shape[1], ..., f] = filter_of_blocks
+    return by_block.reshape(groups, blocks, math.prod(shape), FILTERS)
 
 
 @kernel(
     "const real[:, :], const int64[:, :], const real[:, :, :, :], const real[:, :, :, :],"
-    "real[:, :, :, :], real[:], int64, int64, int64, int64"
+    "real[:, :, :, :], real[:], int64, int64, int64, int64, int64"
 )
 def _convolve(
     planes: Array,
@@ -176,12 +180,12 @@ def _convolve(
     first_row: int,
     stop_row: int,
     pitch: int,
+    lanes: int,
     widest: int,
 ) -> None:
     images, filters, _, width = out.shape
     groups, blocks, taps, _ = factors.shape
     filters //= groups
-    lanes = VECTOR_BYTES // sums.itemsize
     room = sums.size // FILTERS
     rows = stop_row - first_row
     vectors = ((rows - 1) * pitch + width + lanes - 1) // lanes
@@ -211,7 +215,8 @@ def _convolve(
 
 
 @kernel(
-    "const real[:, :], const int64[:, :, :], const real[:, :], int64, int64, real[:], real[:, :]"
+    "const real[:, :], const int64[:, :, :], const real[:, :], int64, int64, int64, real[:],"
+    "real[:, :]"
 )
 def _correlate(
     planes: Array,
@@ -219,12 +224,12 @@ def _correlate(
     grads: Array,
     images: int,
     room: int,
+    lanes: int,
     sums: Array,
     total: Array,
 ) -> None:
     groups, tiles, taps = offsets.shape
     filters = total.shape[0] // groups
-    lanes = VECTOR_BYTES // sums.itemsize
     for group in range(groups):
         for first in range(0, filters, FILTERS):
             several = min(FILTERS, filters - first)

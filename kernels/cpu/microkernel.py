@@ -5,7 +5,8 @@ to a sum of its own: FILTERS factors and up to `widest()` vectors for convolutio
 factors and one vector for a stack. LLVM does not find that form in loops over arrays, so it is
 written out here in LLVM code, vector by vector, and inlined into the kernels that call it.
 
-A vector has VECTOR_BYTES bytes on every machine; LLVM splits it if registers are shorter.
+A vector of a convolution is a register. One of a stack has VECTOR_BYTES bytes on every machine;
+LLVM splits it if registers are shorter.
 """
 
 import functools
@@ -15,7 +16,7 @@ from typing import Any
 
 from .jit import emitted
 
-__all__ = ["FILTERS", "VECTOR_BYTES", "summed_products", "weighted_sums", "widest"]
+__all__ = ["FILTERS", "register_bytes", "summed_products", "weighted_sums", "widest"]
 
 VECTOR_BYTES = 64
 
@@ -23,15 +24,25 @@ FILTERS = 4
 
 
 @functools.cache
+def register_bytes() -> int:
+    """Return the size of a vector register."""
+    from llvmlite.binding import get_host_cpu_features
+
+    features = get_host_cpu_features()
+    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
+
+
+@functools.cache
 def widest() -> int:
     """Return how many vectors FILTERS factors can multiply with all sums in registers.
 
-    AVX-512 has 32 registers of one vector: 24 sums, 6 vectors and a factor fill 31. On other
-    machines a vector takes two of 16 registers, or four of 32.
+    24 sums, 6 vectors and a factor fill 31 of the 32 registers of AVX-512 and NEON; 12 sums, 3
+    vectors and a factor fill the 16 of other machines.
     """
     from llvmlite.binding import get_host_cpu_features
 
-    return 6 if get_host_cpu_features().get("avx512f") else 1
+    features = get_host_cpu_features()
+    return 6 if features.get("avx512f") or features.get("neon") else 3
 
 
 @emitted
@@ -52,7 +63,7 @@ def weighted_sums(
 
     for f < FILTERS, k < taps and the positions p of `vectors` vectors, 1 to `widest()`.
     """
-    code = _Vectors(builder, planes)
+    code = _Vectors(builder, planes, register_bytes())
 
     def tile(count: int) -> None:
         def add(k: Any, sums: Sequence[Any]) -> list[Any]:
@@ -93,7 +104,7 @@ def summed_products(
 
     for f < `filters`, at most FILTERS, the images n and the positions p of `vectors` vectors.
     """
-    code = _Vectors(builder, grads)
+    code = _Vectors(builder, grads, register_bytes())
     last = builder.sub(filters, code.integer(1))
 
     def add_image(n: Any, sums: Sequence[Any]) -> list[Any]:

@@ -1,6 +1,7 @@
 """Planes of images laid out so that each tap of a kernel reads one contiguous run.
 
-A plane is laid out with its padding; with a stride, its pixels are grouped by their remainder.
+A plane is laid out with its padding; with a stride, its pixels are grouped by their remainder. The
+zeros between two rows are the padding of both.
 Whatever the geometry, the pixels that a tap reads for all pixels of the output, row by row, then
 form one run with a stride of 1, which starts at an offset of the tap's own. Laid-out rows are
 longer than the output's; what a run reads between the end of a row and the next start is unused.
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .jit import Array, inline, kernel
-from .microkernel import VECTOR_BYTES
+from .microkernel import register_bytes
 
 __all__ = ["Geometry", "layout"]
 
@@ -67,6 +68,17 @@ class Axis(NamedTuple):
         """How much longer than the output a run is."""
         return int(self.shift.max())
 
+    def shared(self, size: int, length: int) -> int:
+        """Return how many zeros after a row can be those before the next one.
+
+        Args:
+            size: the length of the output's rows.
+            length: that of the image's.
+        """
+        before = -(self.starts // self.stride)
+        after = size + self.excess + (self.starts - length) // self.stride
+        return max(0, min(self.excess, int(before.min()), int(after.min())))
+
 
 class Layout:
     """The place of each pixel of a tile, and the size of a tile."""
@@ -81,10 +93,10 @@ class Layout:
         filters: int = 0,
     ) -> None:
         channels = shape[0]
-        self.lanes = VECTOR_BYTES // itemsize
+        self.lanes = register_bytes() // itemsize
         self.height, self.width = size
         self.axes = rows, columns = tuple(map(Axis.of, kernel, *geometry[:3]))
-        self.pitch = self.width + columns.excess
+        self.pitch = self.width + columns.excess - columns.shared(self.width, shape[2])
         runs = len(rows.starts) * len(columns.starts)
         # A 1×1 kernel reads the planes in place if their last vector ends where they do.
         self.in_place = (

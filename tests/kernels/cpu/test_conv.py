@@ -62,8 +62,9 @@ NARROW = """
 import sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from agrad.kernels.cpu import conv, microkernel
+from agrad.kernels.cpu import conv, microkernel, planes
 microkernel.widest = conv.widest = lambda: 1
+microkernel.register_bytes = planes.register_bytes = lambda: 16
 from test_conv import gradients
 np.savez(sys.argv[2], *gradients())
 """
