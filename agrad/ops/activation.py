@@ -46,6 +46,7 @@ class Looped(Elementwise):
         function: computes it for dtypes that the kernels do not support.
     """
 
+    owns_gradients = True
     name: str
     function: Callable[..., Array]
 

@@ -24,6 +24,8 @@ Axes = int | Sequence[int]
 class Affine(Multilinear):
     """x Wᵀ + b for inputs (..., n), weight (m, n) and, optionally, bias (m,)."""
 
+    owns_gradients = True
+
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         library = kernels(x)
         out: Array = library.product.matmul(_as_matrix(x), weight.T)
