@@ -191,12 +191,12 @@ class Step:
             check_gradients(operation, node, self.needs, inputs, grad, found, average=moved)
         for slot, need, x, gradient in zip(self.slots, self.needs, inputs, found, strict=True):
             if need and gradient is not None:
-                if not operation.owns_gradients:
-                    if gradient.shape != x.shape or gradient.dtype != x.dtype:
-                        gradient = unbroadcast(gradient, x)
-                    # A leaf's gradient outlives the sweep, so it must own its memory.
-                    if slot >= program.count and _shares(gradient, [*inputs, out, grad, *found]):
-                        gradient = gradient.copy()
+                if gradient.shape != x.shape or gradient.dtype != x.dtype:
+                    gradient = unbroadcast(gradient, x)
+                # A leaf's gradient outlives the sweep, so its memory must be its own.
+                kept = slot >= program.count and not operation.owns_gradients
+                if kept and _shares(gradient, [*inputs, out, grad, *found]):
+                    gradient = gradient.copy()
                 if type(gradient) is np.ndarray and grads[slot] is None is places[slot]:
                     grads[slot] = gradient  # as `add` does; a call for each leaf takes longer
                 else:
@@ -403,8 +403,14 @@ class Program:
 
 
 def _shares(gradient: Array, arrays: Sequence[Any]) -> bool:
-    """Return whether a gradient occurs twice in the arrays, or may share memory with another."""
-    owned, known = isinstance(gradient, np.ndarray) and gradient.base is None, 0
+    """Return whether a gradient occurs twice in the arrays, or may share memory with another.
+
+    A read-only view counts as shared: it may be that of an element repeated.
+    """
+    on_host = isinstance(gradient, np.ndarray)
+    owned, known = on_host and gradient.base is None, 0
+    if on_host and not owned and not gradient.flags.writeable:
+        return True
     for array in arrays:
         if array is gradient:
             known += 1

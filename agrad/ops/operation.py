@@ -83,7 +83,7 @@ class Operation:
     """Whether it has gradients; if not, a graph keeps it for its outcome alone."""
 
     owns_gradients: bool = False
-    """Whether its gradients have the inputs' shapes and dtypes and share memory with nothing."""
+    """Whether its gradients have the inputs' shapes and share memory with nothing."""
 
     promotes: bool = True
     """Whether the inputs are numbers that are computed with together, so that scalars take the
