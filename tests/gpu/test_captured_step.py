@@ -6,6 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -655,6 +656,12 @@ def test_a_step_much_longer_than_the_last_measured_one_is_cut(launches: list[Any
 
     both(steps, dense, make)
     assert len(launches) == 8
+    losses = []
+    for device in ("cpu", "cuda"):
+        model = dense().to(device)
+        step = partial(train_step, model, make(model.parameters()))
+        losses.append([step(*batch) for batch in batches(9, device)])
+    np.testing.assert_allclose(*losses, rtol=1e-5)  # of rounding, over nine steps
 
 
 def test_a_step_that_cannot_be_recorded_runs_eagerly(launches: list[Any]) -> None:

@@ -1749,7 +1749,7 @@ GUARDS = [
         "np.sqrt(share)",
         "recorded steps lengthened to the longest one allowed",
         "captured_step",
-        "does_what_a_step_does",
+        "much_longer",
     ),
     Mutant(
         "kernels/cpu/optimizer.py",
