@@ -510,6 +510,22 @@ OPERATIONS = [
 SWEEPS = [
     Mutant(
         PROGRAM,
+        "if gradient.shape != x.shape or gradient.dtype != x.dtype:",
+        "if gradient.shape != x.shape:",
+        "a float32 leaf beside float64 inputs gets a float64 gradient",
+        "gradients",
+        "no_array_is_changed",
+    ),
+    Mutant(
+        PROGRAM,
+        "if on_host and not owned and not gradient.flags.writeable:",
+        "if False:",
+        "a leaf's gradient is a read-only view of one element",
+        "gradients",
+        "no_array_is_changed",
+    ),
+    Mutant(
+        PROGRAM,
         "grads[slot] is None is places[slot]",
         "places[slot] is None",
         "the last gradient of a value that one operation uses twice, in place of their sum",
