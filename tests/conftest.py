@@ -41,8 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
         subprocess.run([sys.executable, script], check=True, stdout=subprocess.DEVNULL)
 
 
-def pytest_collection_finish() -> None:
-    """Exclude present objects from garbage collections, since some tests collect often."""
+@pytest.fixture(scope="module", autouse=True)
+def few_objects_to_collect() -> None:
+    """Exclude what earlier modules have left from garbage collections; some tests collect often."""
     gc.collect()
     gc.freeze()
 
