@@ -75,18 +75,19 @@ class Line:
         """Return the rows of a method at a rate."""
         return [row for row in self.rows if (row["method"], row["rate"]) == (method, rate)]
 
-    def best(self, method: str, measure: Measure = final, also: str | None = None) -> Best | None:
+    def best(
+        self, method: str, measure: Measure = final, beside: Sequence[str] = ()
+    ) -> Best | None:
         """Return the best rate of a method, or None if no seed has all of its rates.
 
         Args:
             method: its name.
             measure: the loss of a row.
-            also: another method that must have run with the same seeds.
+            beside: other methods that must have run with the same seeds.
         """
         groups = [
             {row["seed"]: row for row in self.of(name, rate)}
-            for name in (method, also)
-            if name is not None
+            for name in (method, *beside)
             for rate in METHODS[name].rates
         ]
         seeds = frozenset.intersection(*map(frozenset, groups))
@@ -109,7 +110,7 @@ class Line:
 
     def ratio(self, measure: Measure) -> float | None:
         """Return the automatic rate's loss over that of Adam at its best, on the same seeds."""
-        own, adam = self.best(AUTO, measure, "Adam"), self.best("Adam", measure, AUTO)
+        own, adam = self.best(AUTO, measure, ["Adam"]), self.best("Adam", measure, [AUTO])
         return None if own is None or adam is None else self.over(own.loss, adam.loss)
 
     def seconds(self, method: str, rate: float | None) -> float:
@@ -139,13 +140,13 @@ def lines(cells: Iterable[Cell], rows: Iterable[Row]) -> list[Line]:
 
 
 def ranks(found: Sequence[Line], names: Sequence[str]) -> dict[str, list[float]]:
-    """Return each method's ranks on the lines that have all of them.
+    """Return each method's ranks on the lines that have all of them, on the same seeds.
 
     Ranks are by the loss that counts; equal losses share a rank.
     """
     ranked: dict[str, list[float]] = {name: [] for name in names}
     for line in found:
-        bests = _present(line.best(name, line.judged) for name in names)
+        bests = _present(line.best(name, line.judged, names) for name in names)
         if len(bests) < len(names):
             continue
         losses = [max(best.loss, line.equal) for best in bests]
@@ -370,7 +371,7 @@ def seconds_table(found: Sequence[Line]) -> Table:
     head = ["task", "steps", f"{AUTO}, a run", "Adam, a run", "Adam, its grid"]
     table = [[*head, f"{AUTO} to Adam's best loss", "over Adam's run", "over Adam's grid"]]
     for line in found:
-        adam, own = line.best("Adam", also=AUTO), line.best(AUTO, also="Adam")
+        adam, own = line.best("Adam", beside=[AUTO]), line.best(AUTO, beside=["Adam"])
         if adam is None or own is None:
             continue
         grid = sum(line.seconds("Adam", rate) for rate in METHODS["Adam"].rates)

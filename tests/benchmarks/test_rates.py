@@ -354,7 +354,7 @@ def test_the_best_rate_is_chosen_on_seeds_that_have_all_rates() -> None:
     best = line_of(rows).best("Adam")
     assert best is not None
     assert (best.rate, best.loss, best.seeds) == (1e-2, 0.6, {0, 1})
-    paired = line_of(rows).best("Adam", also=AUTO)
+    paired = line_of(rows).best("Adam", beside=[AUTO])
     assert paired is not None
     assert (paired.loss, paired.seeds) == (0.5, {0})
     assert line_of(rows).ratio(report.final) == pytest.approx(0.6)
@@ -380,7 +380,8 @@ def test_equal_losses_share_a_rank() -> None:
         row_of("Schedule-Free", None, 0.4),
     ]
     names = [AUTO, *report.PEERS]
-    assert ranks([line_of(rows), line_of(rows[1:])], names) == {
+    alone = row_of(AUTO, 1e-4, 2.0, seed=1)  # a seed that the others lack does not count
+    assert ranks([line_of([*rows, alone]), line_of(rows[1:])], names) == {
         AUTO: [1.5],
         "Prodigy": [1.5],
         "Schedule-Free": [3.0],
