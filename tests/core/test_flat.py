@@ -394,7 +394,7 @@ def test_a_weight_of_two_layers_gets_both_gradients(stacks: bool) -> None:
 
 
 def test_the_first_average_after_plain_steps(stacks: bool) -> None:
-    """The input of an activation is no longer kept by then, so the sweep computes it again."""
+    """Plain steps do not keep the input of an activation, so the sweep computes it again."""
     results = []
     for captured in False, True:
         model = network()
