@@ -3,7 +3,7 @@
 import functools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +39,11 @@ def in_parallel(work: Callable[[slice], Result], count: int, products: int) -> l
         return [work(slice(0, count))]
     slices = [slice(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
     others = [_pool(os.getpid()).submit(work, part) for part in slices[1:]]
-    return [work(slices[0]), *(other.result() for other in others)]
+    try:
+        first = work(slices[0])
+    finally:
+        wait(others)  # after an error too: they write to arrays that are used again
+    return [first, *(other.result() for other in others)]
 
 
 def blas_threads() -> int:

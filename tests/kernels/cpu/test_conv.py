@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,23 @@ def test_threads_take_parts_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts == [range(1), range(1, 3), range(3, 5)]
     assert threads.in_parallel(lambda part: part, 5, 100) == [slice(0, 5)]
     assert threads.in_parallel(lambda part: part, 0, 0) == [slice(0, 0)]
+
+
+def test_no_thread_outlives_an_error_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "blas_threads", lambda: 2)
+    failed, ended = Event(), Event()
+
+    def work(part: slice) -> None:
+        if part.start == 0:
+            failed.set()
+            raise KeyboardInterrupt
+        failed.wait()
+        sleep(0.01)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.in_parallel(work, 2, 2 * threads._LEAST_PRODUCTS)
+    assert ended.is_set()
 
 
 def test_threads_are_as_many_as_the_blas_has() -> None:
