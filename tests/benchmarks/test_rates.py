@@ -397,19 +397,21 @@ def outcomes(rows: list[dict[str, Any]], task: Task = NOISY) -> list[str]:
 def test_the_bars() -> None:
     peers = [row_of(name, None, 0.5) for name in report.PEERS]
     good = [*grid(0.4), row_of(AUTO, 1e-4, 0.3), row_of("auto, no decay", 1e-4, 0.3), *peers]
-    assert outcomes(good) == ["holds"] * 14
-    assert outcomes(good, TINY)[8:10] == ["not run"] * 2
+    assert outcomes(good) == ["holds"] * 15
+    assert outcomes(good, TINY)[9:11] == ["not run"] * 2
     training = [*grid(0.4), row_of(AUTO, 1e-4, 0.53), *good[-5:]]
-    assert outcomes(training, TINY)[6:8] == ["fails"] * 2
-    assert outcomes(grid(0.4))[:8] == ["not run"] * 8
+    assert outcomes(training, TINY)[6:9] == ["fails"] * 3
+    assert outcomes(grid(0.4))[:9] == ["not run"] * 9
+    equal = [*grid(1e-4), row_of(AUTO, 1e-4, 2e-4)]
+    assert outcomes(equal, TINY)[6:9] == ["fails", "not run", "holds"]
     for fails, changed in (
         ({0}, {"lowest": 0.19}),
         ({2}, {"rate_range": [0.9e-5, 1e-2]}),
         ({3}, {"largest_share": 0.101}),
         ({5}, {"zero_steps": 2}),
-        ({6}, {"validation_loss": [0.2, 0.39]}),
-        ({6, 7, 10, 11, 12, 13}, {"validation_loss": [0.2, 0.53]}),
-        ({8, 9}, {"final": 0.53, "lowest": 0.53}),
+        ({6, 7}, {"validation_loss": [0.2, 0.39]}),
+        ({6, 7, 8, 11, 12, 13, 14}, {"validation_loss": [0.2, 0.53]}),
+        ({9, 10}, {"final": 0.53, "lowest": 0.53}),
     ):
         bad = [*grid(0.4), row_of(AUTO, 1e-4, 0.3, **changed), *good[-5:]]
         found = outcomes(bad)
