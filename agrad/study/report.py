@@ -353,21 +353,21 @@ Each claim of the two abstracts has a study of its own. Its targets and analyses
 over the same grid by its final training loss, on seeds that are not scored; where the best rate is
 an end of the grid, the grid grows. Seeds are paired: the same initial weights, the same batches. A
 number is the median over the seeds, with the 95 % interval of a bootstrap. A run that ends above
-0.9 times the loss of a guess has failed; "failed" counts those of the method and of the baseline.
+0.9 times the loss of a guess has failed; "failed" counts the method's such runs : the baseline's.
 A method that does not reach the target has a gain of 0.
 
-A claim *holds* if the median is as claimed and the interval lies on its side, *partly* if only the
-latter is so, or if its findings disagree. The papers' own setting, the average gradient on RMSprop
-at a fixed rate, is a method of its own everywhere: `average-rmsprop`. Of the others,
-`probed-rmsprop` and `probed-adam` measure every second step, on 32 examples.
+A claim *holds* if the median is as claimed and the interval lies on the claimed side, *partly* if
+only the interval does, or if findings disagree. The papers' own setting, the average gradient on
+RMSprop at a fixed rate, is a method of its own everywhere: `average-rmsprop`. `probed-rmsprop` and
+`probed-adam` measure every second step, on 32 examples.
 """
 
 _QUICK = """\
-**Where the table says "quick", the figures are of {seeds} seeds, small networks and few rates: a
-first answer to a claim, which settles nothing.** With {seeds} seeds no sign test can have p below
-{least}. The full study (`agrad study all --out OUT`) begins with {full:,} runs, {factor:.0f} times
-the {runs:,} here, and most of them are larger; [the study](study.md) says how long they take, and
-how they run on many machines.
+**Where the table says "quick", the figures come from {seeds} seeds, small networks and few rates: a
+first answer that settles nothing.** With {seeds} seeds no sign test can have p below {least}. The
+full study (`agrad study all --out OUT`) begins with {full:,} runs, {factor:.1f} times the {runs:,}
+here, and most of them are larger; [the study](study.md) says how long they take and how to spread
+them over machines.
 """
 
 

@@ -325,7 +325,7 @@ def test_the_report_leaves_out_claims_that_lack_runs(tmp_path):
 
 def test_the_page_says_what_was_found_and_what_the_full_study_takes(everything):
     page = claims_page([(everything, "there")])
-    assert 'the table says "quick", the figures are of 3 seeds' in page
+    assert 'the table says "quick", the figures come from 3 seeds' in page
     for claim in CLAIMS.values():
         assert f"## {claim.name}. {claim.text}" in page
         assert f"![Claim {claim.name}: findings](there/claim-{claim.name}.png)" in page
