@@ -75,28 +75,32 @@ class Line:
         """Return the rows of a method at a rate."""
         return [row for row in self.rows if (row["method"], row["rate"]) == (method, rate)]
 
-    def best(
-        self, method: str, measure: Measure = final, beside: Sequence[str] = ()
-    ) -> Best | None:
-        """Return the best rate of a method, or None if no seed has all of its rates.
+    def best(self, method: str, measure: Measure = final) -> Best | None:
+        """Return the best rate of a method, or None if no seed has all of its rates."""
+        return next(iter(self.bests([method], measure)), None)
 
-        Args:
-            method: its name.
-            measure: the loss of a row.
-            beside: other methods that must have run with the same seeds.
+    def bests(self, methods: Sequence[str], measure: Measure = final) -> list[Best]:
+        """Return the best rate of each method, on the seeds that have all rates of all methods.
+
+        The list is empty if there is no such seed. `measure` gives the loss of a row.
         """
-        groups = [
-            {row["seed"]: row for row in self.of(name, rate)}
-            for name in (method, *beside)
-            for rate in METHODS[name].rates
-        ]
-        seeds = frozenset.intersection(*map(frozenset, groups))
+        runs = {
+            (method, rate): {row["seed"]: row for row in self.of(method, rate)}
+            for method in methods
+            for rate in METHODS[method].rates
+        }
+        seeds = frozenset.intersection(*map(frozenset, runs.values()))
         if not seeds:
-            return None
-        rates = METHODS[method].rates
-        losses = [median(measure(group[seed]) for seed in seeds) for group in groups[: len(rates)]]
-        loss = min(losses)
-        return Best(rates[losses.index(loss)], loss, seeds)
+            return []
+        found = []
+        for method in methods:
+            losses = {
+                rate: median(measure(runs[method, rate][seed]) for seed in seeds)
+                for rate in METHODS[method].rates
+            }
+            rate = min(losses, key=losses.__getitem__)
+            found.append(Best(rate, losses[rate], seeds))
+        return found
 
     def over(self, loss: float, other: float) -> float:
         """Return the ratio of two losses, 1 if both count as equal or are infinite."""
@@ -110,8 +114,8 @@ class Line:
 
     def ratio(self, measure: Measure) -> float | None:
         """Return the automatic rate's loss over that of Adam at its best, on the same seeds."""
-        own, adam = self.best(AUTO, measure, ["Adam"]), self.best("Adam", measure, [AUTO])
-        return None if own is None or adam is None else self.over(own.loss, adam.loss)
+        bests = self.bests([AUTO, "Adam"], measure)
+        return self.over(*(best.loss for best in bests)) if bests else None
 
     def seconds(self, method: str, rate: float | None) -> float:
         """Return the median seconds of a method's runs at a rate."""
@@ -146,8 +150,8 @@ def ranks(found: Sequence[Line], names: Sequence[str]) -> dict[str, list[float]]
     """
     ranked: dict[str, list[float]] = {name: [] for name in names}
     for line in found:
-        bests = _present(line.best(name, line.judged, names) for name in names)
-        if len(bests) < len(names):
+        bests = line.bests(names, line.judged)
+        if not bests:
             continue
         losses = [max(best.loss, line.equal) for best in bests]
         for name, loss in zip(names, losses):
@@ -373,9 +377,10 @@ def seconds_table(found: Sequence[Line]) -> Table:
     head = ["task", "steps", f"{AUTO}, a run", "Adam, a run", "Adam, its grid"]
     table = [[*head, f"{AUTO} to Adam's best loss", "over Adam's run", "over Adam's grid"]]
     for line in found:
-        adam, own = line.best("Adam", beside=[AUTO]), line.best(AUTO, beside=["Adam"])
-        if adam is None or own is None:
+        bests = line.bests(["Adam", AUTO])
+        if not bests:
             continue
+        adam = bests[0]
         grid = sum(line.seconds("Adam", rate) for rate in METHODS["Adam"].rates)
         run, once = line.seconds(AUTO, START), line.seconds("Adam", adam.rate)
         until = median(arrival(row, max(adam.loss, line.equal)) for row in line.of(AUTO, START))

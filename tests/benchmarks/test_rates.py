@@ -354,8 +354,7 @@ def test_the_best_rate_is_chosen_on_seeds_that_have_all_rates() -> None:
     best = line_of(rows).best("Adam")
     assert best is not None
     assert (best.rate, best.loss, best.seeds) == (1e-2, 0.6, {0, 1})
-    paired = line_of(rows).best("Adam", beside=[AUTO])
-    assert paired is not None
+    paired, _ = line_of(rows).bests(["Adam", AUTO])
     assert (paired.loss, paired.seeds) == (0.5, {0})
     assert line_of(rows).ratio(report.final) == pytest.approx(0.6)
     assert line_of(rows[:-1]).ratio(report.final) is None
