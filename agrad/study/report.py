@@ -353,7 +353,7 @@ Each claim of the two abstracts has a study of its own. Its targets and analyses
 over the same grid by its final training loss, on seeds that are not scored; where the best rate is
 an end of the grid, the grid grows. Seeds are paired: the same initial weights, the same batches. A
 number is the median over the seeds, with the 95 % interval of a bootstrap. A run that ends above
-0.9 times the loss of a guess has failed; "failed" counts the method's such runs : the baseline's.
+0.9 times the loss of a guess has failed; "failed" counts such runs of the method and the baseline.
 A method that does not reach the target has a gain of 0.
 
 A claim *holds* if the median is as claimed and the interval lies on the claimed side, *partly* if
