@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from agrad.data.download import require_file
 from agrad.serialization import atomic_write
@@ -48,6 +48,14 @@ def _settings_of(job: Any) -> dict[str, Any]:
     return found
 
 
+class _Row(NamedTuple):
+    """A job's result, the same in JSON, and the machine that made it."""
+
+    result: Result
+    text: str  # kept, since all rows are written after each run
+    machine: str
+
+
 class Results:
     """The results of jobs, by job.
 
@@ -55,25 +63,23 @@ class Results:
     the results arrive.
     """
 
-    def __init__(
-        self, settings: Settings, found: Mapping[str, tuple[Result, str]] | None = None
-    ) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._found = dict(found or {})
+        self._rows: dict[str, _Row] = {}
 
     def __contains__(self, job: Job) -> bool:
-        return key_of(job) in self._found
+        return key_of(job) in self._rows
 
     def __getitem__(self, job: Job) -> Result:
-        return self._found[key_of(job)][0]
+        return self._rows[key_of(job)].result
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._rows)
 
     @property
     def machines(self) -> list[str]:
         """The machines, each as one line."""
-        return sorted({where for _, where in self._found.values()})
+        return sorted({row.machine for row in self._rows.values()})
 
     def missing(self, jobs: Iterable[Job]) -> list[Job]:
         """Return the jobs without a result, each once, in their order."""
@@ -82,15 +88,18 @@ class Results:
     def add(self, job: Job, result: Result, where: Mapping[str, Any]) -> None:
         """Add the result of a job, and the facts about the machine that did it."""
         line = ", ".join(f"{name} {value}" for name, value in where.items())
-        self._found[key_of(job)] = (_finite(result, None, math.inf), line)
+        self._add(key_of(job), result, line)
+
+    def _add(self, key: str, result: Result, machine: str) -> None:
+        text = json.dumps(_finite(result, math.inf, None), allow_nan=False)
+        self._rows[key] = _Row(_finite(result, None, math.inf), text, machine)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the results as JSON, a line for each job, atomically."""
         machines = self.machines
         rows = ",\n".join(
-            f'{{"job": {key}, "machine": {machines.index(where)}, '
-            f'"result": {json.dumps(_finite(result, math.inf, None), allow_nan=False)}}}'
-            for key, (result, where) in sorted(self._found.items())
+            f'{{"job": {key}, "machine": {machines.index(row.machine)}, "result": {row.text}}}'
+            for key, row in sorted(self._rows.items())
         )
         head = (
             f'"settings": {json.dumps(asdict(self.settings))},\n"machines": {json.dumps(machines)}'
@@ -112,14 +121,11 @@ class Results:
             content = json.loads(text)
             settings = content["settings"]
             settings["claims"] = tuple(settings["claims"])
-            found = {
-                json.dumps(row["job"], sort_keys=True): (
-                    _finite(row["result"], None, math.inf),
-                    content["machines"][row["machine"]],
-                )
-                for row in content["rows"]
-            }
-            return cls(Settings(**settings), found)
+            results = cls(Settings(**settings))
+            for row in content["rows"]:
+                key = json.dumps(row["job"], sort_keys=True)
+                results._add(key, row["result"], content["machines"][row["machine"]])
+            return results
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Results.load: {os.fspath(path)!r} is not a complete file of results ({error!r}); "
