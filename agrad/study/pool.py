@@ -18,6 +18,12 @@ __all__ = ["LostError", "connected", "perform", "results_of"]
 _PATIENCE = 0.5
 """The seconds between looks at the scheduler while no job is done."""
 
+# Dask's workers return freed memory to the system at once, and every step fetches it again.
+_MEMORY = {
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
+}
+
 Outcome = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -45,14 +51,16 @@ def connected(workers: int, scheduler: str | None = None) -> Iterator[Any]:
     if scheduler is None and (workers == 1 or find_spec("distributed") is None):
         yield None
         return
-    distributed = require("distributed", "a study on several machines", "cluster")
+    dask, distributed = (
+        require(name, "a study on several machines", "cluster") for name in ("dask", "distributed")
+    )
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if scheduler is not None:
         with distributed.Client(scheduler, set_as_default=False) as client:
             yield client
         return
     with ExitStack() as stack:
-        with _interrupts_not_inherited():
+        with _interrupts_not_inherited(), dask.config.set(_MEMORY):
             cluster = distributed.LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,

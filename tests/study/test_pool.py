@@ -1,6 +1,7 @@
 """Jobs in this process and on clusters whose workers and schedulers die."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
@@ -75,6 +77,21 @@ def test_workers_train_as_this_process_does(cluster):
         assert machine == expected[1]
         for name in found.keys() - {"seconds_per_iteration"}:
             assert found[name] == expected[0][name]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators differ")
+def test_workers_keep_the_memory_that_a_step_frees(cluster):
+    assert cluster.submit(page_faults, pure=False).result() < 2000
+
+
+def page_faults() -> int:
+    """Return the page faults of a hundred temporary arrays of 1 MiB, 25,600 if each is returned."""
+    import resource  # of POSIX
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        np.ones(2**17)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def test_timed_jobs_come_last_and_alone(cluster):
