@@ -61,7 +61,7 @@ def study(
 ) -> None:
     """Run the studies of claims, and write a report.
 
-    CLAIM is a number from 1 to 12, ablations, or all.
+    CLAIM is a number from 1 to 12, ablations, variants, or all.
 
     Each run is written to results.json as soon as it ends. Runs that are already in the folder are
     not repeated, so an interrupted study continues where it stopped, and claims and seeds can be

@@ -128,24 +128,33 @@ class Trainings:
         baseline: str,
         claimed: Range,
         direction: Range = (1.0, math.inf),
-        label: str = "{cell}: {baseline} over {method}, iterations",
+        lr: float | None = None,
     ) -> list[Finding]:
         """Return, for each cell, how many times fewer iterations a method needs than a baseline.
 
-        The target of a seed is the final training loss of the baseline with that seed. A method
-        that does not reach it has a gain of 0. If the baseline does not train, the gain is
-        infinite. Seeds with which neither trains are left out.
+        Both train at the rate `lr`, or each at its best one. The target of a seed is the final
+        training loss of the baseline with that seed. A method that does not reach it has a gain of
+        0. If the baseline does not train, the gain is infinite. Seeds with which neither trains are
+        left out.
         """
         found = []
         for cell in self.cells:
             sides = [
-                [results[job] for job in self.scored(results, cell, name, seeds)]
+                [
+                    results[job]
+                    for job in (
+                        self.scored(results, cell, name, seeds)
+                        if lr is None
+                        else self.at(cell, name, lr, range(seeds))
+                    )
+                ]
                 for name in (method, baseline)
             ]
             pairs = zip(*sides)
             gains = [_gain(*pair) for pair in pairs if any(map(trains, pair))]
             failed = tuple(sum(not trains(run) for run in side) for side in sides)
-            what = label.format(cell=cell, method=method, baseline=baseline)
+            where = cell if lr is None else f"{cell} at {lr:g}"
+            what = f"{where}: {baseline} over {method}, iterations"
             found.append(
                 Finding(what, tuple(gains), claimed, direction, failed=(failed[0], failed[1]))
             )

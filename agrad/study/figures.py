@@ -38,10 +38,14 @@ class Style:
 # methods without the average gradient.
 STYLES = {
     "rmsprop": Style("RMSprop", "#7f7f7f", "--"),
+    "momentum-rmsprop": Style("RMSprop with momentum", "#000000", "--"),
     "adam": Style("Adam", "#0072b2", "--"),
     "cautious-adam": Style("cautious Adam", "#56b4e9", "--"),
     "average-rmsprop": Style("RMSprop + average gradient", "#e69f00"),
     "average-adam": Style("Adam + average gradient", "#d55e00"),
+    "average-momentum-rmsprop": Style("RMSprop with momentum + average gradient", "#009e73"),
+    "average-cautious-adam": Style("cautious Adam + average gradient", "#cc79a7"),
+    "verified-rmsprop": Style("RMSprop + average gradient, verified", "#f0e442"),
     "probed-rmsprop": Style("RMSprop + average gradient of 32, every second step", "#b8860b"),
     "probed-adam": Style("Adam + average gradient of 32, every second step", "#8b2500"),
     "average-adam-auto": Style("Adam + average gradient, auto rate", "#009e73"),

@@ -12,23 +12,28 @@ __all__ = ["METHODS", "make_optimizer"]
 Params = Iterable[Parameter]
 
 
-def _rmsprop(params: Params, lr: float) -> optim.RMSprop:
-    return optim.RMSprop(params, lr=lr, alpha=0.9)
+def _rmsprop(params: Params, lr: float, momentum: float = 0.0) -> optim.RMSprop:
+    return optim.RMSprop(params, lr=lr, alpha=0.9, momentum=momentum)
 
 
 # The papers' setting: measured on the whole batch, and not verified.
 _average = partial(optim.AverageGradient, probe_size=None, verify=False)
 # The quickest that the optimizer offers: every second step is measured, on few examples.
 _probed = partial(optim.AverageGradient, probe_size=32, every=2)
+_verified = partial(optim.AverageGradient, probe_size=None)
 _substituted = partial(ablations.Substituted, probe_size=None)
 _scaled = partial(ablations.ScaledBySquaredGradient, probe_size=None)
 
 METHODS: dict[str, Callable[[Params, float], optim.Optimizer]] = {
     "rmsprop": _rmsprop,
+    "momentum-rmsprop": lambda params, lr: _rmsprop(params, lr, momentum=0.9),
     "adam": lambda params, lr: optim.Adam(params, lr=lr),
     "cautious-adam": lambda params, lr: optim.Adam(params, lr=lr, cautious=True),
     "average-rmsprop": lambda params, lr: _average(_rmsprop(params, lr)),
     "average-adam": lambda params, lr: _average(optim.Adam(params, lr=lr)),
+    "average-momentum-rmsprop": lambda params, lr: _average(_rmsprop(params, lr, momentum=0.9)),
+    "average-cautious-adam": lambda params, lr: _average(optim.Adam(params, lr=lr, cautious=True)),
+    "verified-rmsprop": lambda params, lr: _verified(_rmsprop(params, lr)),
     "probed-rmsprop": lambda params, lr: _probed(_rmsprop(params, lr)),
     "probed-adam": lambda params, lr: _probed(optim.Adam(params, lr=lr)),
     "average-adam-auto": lambda params, lr: optim.AverageGradient(

@@ -198,7 +198,7 @@ def _introduction(results: Results, whole: Sequence[Claim], lacking: Sequence[st
     )
     missing = f"<p>Left out, because some of their runs are missing: {', '.join(lacking)}.</p>\n"
     rows = [
-        [f"{claim.name}. {claim.text}", verdict(found), _main(found)]
+        [f"{claim.name}. {claim.text}", verdict(found), _summary(found)]
         for claim in whole
         for found in [findings_of(claim, results)]
     ]
@@ -300,7 +300,7 @@ def claims_page(studies: Sequence[Study]) -> str:
     parts.append(_INTRODUCTION.strip())
     for results, _ in studies:
         parts += [
-            f"Made by `{results.settings.command} --out OUT`, beside other work.",
+            f"Made by `{results.settings.command} --out OUT`; timed studies with nothing beside them.",
             f"Machine: {'; '.join(results.machines)}.",
         ]
     rows = []
@@ -312,7 +312,7 @@ def claims_page(studies: Sequence[Study]) -> str:
         found = findings_of(claim, results)
         size = f"{'quick' if results.settings.quick else 'full'}, seeds: {results.settings.seeds}"
         link = f"[{claim.name}](#claim-{claim.name})"
-        rows.append([link, claim.text, size, f"**{verdict(found)}**", _main(found)])
+        rows.append([link, claim.text, size, f"**{verdict(found)}**", _summary(found)])
     head = ["claim", "the abstracts say", "study", "verdict", "findings"]
     parts.append(_markdown(head, rows))
     for name, (results, folder) in chosen.items():
@@ -321,7 +321,7 @@ def claims_page(studies: Sequence[Study]) -> str:
         one = replace(settings, claims=(name,)).command
         parts += [
             f"(claim-{name})=\n## {name}. {claim.text}",
-            f"**Verdict: {verdict(findings)}.** {_main(findings)}",
+            f"**Verdict: {verdict(findings)}.** {_summary(findings, named=True)}",
             f"*Measured.* {claim.measured}"
             + (f" In this quick study: {claim.quick}" if settings.quick else ""),
             f"*What differs from the papers.* {claim.differs}",
@@ -390,16 +390,19 @@ def _quick_words(results: Results) -> str:
     )
 
 
-def _main(findings: Sequence[Finding]) -> str:
-    """Return the counts of the outcomes, and the findings with the least and the largest median."""
+def _summary(findings: Sequence[Finding], named: bool = False) -> str:
+    """Return the counts of the outcomes, and the least and the largest median."""
     counts = {name: sum(f.outcome == name for f in findings) for name in _ORDER}
     text = ", ".join(f"{count} × {name}" for name, count in counts.items() if count)
     decided = sorted((f for f in findings if f.values), key=lambda f: f.median)
     if not decided:
         return text
     ends = decided[:1] if len(decided) == 1 else [decided[0], decided[-1]]
-    shown = "; ".join(f"{_number(f.median)} ({_between(f.interval)}) {f.what}" for f in ends)
-    return f"{text}. From least to most: {shown}." if len(ends) > 1 else f"{text}. {shown}."
+    shown = [f"{_number(f.median)} ({_between(f.interval)})" for f in ends]
+    if named:
+        shown = [f"{number}, {f.what}" for number, f in zip(shown, ends)]
+    spread = ("; to " if named else " to ").join(shown)
+    return f"{text}. {'From ' * (len(ends) > 1)}{spread}."
 
 
 _ORDER = ("holds", "partly", "does not hold", "undecided")

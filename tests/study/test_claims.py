@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from source_tree import ROOT
 
-from agrad.study.claims import CLAIMS, SEEDS, design_of, findings_of
+from agrad.study.claims import CLAIMS, SEEDS, design_of, findings_of, trainings_of
 from agrad.study.designs import TUNING, Races, Trainings, rate
 from agrad.study.estimates import DIAGONALS, ESTIMATES, Estimates
 from agrad.study.measures import POINTS
@@ -130,7 +130,8 @@ def test_tuning_seeds_are_not_scoring_seeds(quick):
         results = filled([claim.name], quick) if quick else Results(Settings((), quick, 9))
         design = claim.design(quick)
         first = {job.seed for job in design.jobs(results, 9) if isinstance(job, Experiment)}
-        assert not (first & {*range(TUNING)}) or quick or design.all_rates
+        all_rates = any(part.all_rates for part in trainings_of(design))
+        assert not (first & {*range(TUNING)}) or quick or all_rates
     design = one()
     results = Results(Settings((), True, 2))
     assert {job.seed for job in design.jobs(results, 2)} == {1000, 1001}
@@ -139,14 +140,16 @@ def test_tuning_seeds_are_not_scoring_seeds(quick):
 def test_all_methods_have_the_same_grid_and_the_same_seeds():
     for claim in CLAIMS.values():
         none = Results(Settings((claim.name,), False, 9))
-        of: dict[str, set[tuple[float, int]]] = {}
-        for job in claim.design(False).jobs(none, 9):
-            if isinstance(job, Experiment):
-                of.setdefault(f"{job.data} {job.network} {job.method}", set()).add(
-                    (job.lr, job.seed)
-                )
-        for network in {name.rpartition(" ")[0] for name in of}:
-            assert len({frozenset(v) for k, v in of.items() if k.startswith(network + " ")}) == 1
+        design = claim.design(False)
+        parts = (design.trainings,) if isinstance(design, Races) else trainings_of(design)
+        for part in parts:
+            of: dict[str, dict[str, set[tuple[float, int]]]] = {}
+            for job in part.jobs(none, 9):
+                methods = of.setdefault(f"{job.data} {job.network}", {})
+                methods.setdefault(job.method, set()).add((job.lr, job.seed))
+            for methods in of.values():
+                assert [*methods] == [*part.methods]
+                assert len({frozenset(tried) for tried in methods.values()}) == 1
 
 
 def test_the_full_study_has_what_the_abstracts_name():
@@ -202,6 +205,12 @@ def test_gains_by_hand():
     (finding,) = design.gains(results, 4, "adam", "rmsprop", (1.0, math.inf))
     assert finding.values == (4.0, 0.0, math.inf)
     assert finding.failed == (2, 2)
+    for method, made in zip(design.methods, (falling(0.5, 0.5), falling(0.6))):
+        (job,) = design.at("cell", method, 3e-3, [0])
+        results.add(job, {**training(job), "curve": made}, MACHINE)
+    (finding,) = design.gains(results, 1, "adam", "rmsprop", (1.0, math.inf), lr=3e-3)
+    assert finding.what == "cell at 0.003: rmsprop over adam, iterations"
+    assert finding.values == (POINTS / 47,)  # 2 - 1.5 i / 50 is at most 0.6 from i = 47 on
 
 
 def test_what_is_made_up_is_found(everything):
@@ -222,6 +231,8 @@ def test_what_is_made_up_is_found(everything):
     assert {f.outcome for f in shallow} == {"does not hold"}
     assert {f.median for f in found["12"] if "seconds" in f.what} == {2.0}
     assert {f.median for f in found["ablations"]} == {1.0}
+    # The verified method is as slow as all that do not begin with "average".
+    assert [f.median for f in found["variants"]] == [4.0] * 8 + [1.0] * 2 + [4.0] * 8
 
 
 def test_generalization_at_equal_epochs_loss_and_seconds(everything):
