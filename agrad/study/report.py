@@ -300,7 +300,8 @@ def claims_page(studies: Sequence[Study]) -> str:
     parts.append(_INTRODUCTION.strip())
     for results, _ in studies:
         parts += [
-            f"Made by `{results.settings.command} --out OUT`; timed studies with nothing beside them.",
+            f"Made by `{results.settings.command} --out OUT`. Timed studies had the machine to "
+            "themselves.",
             f"Machine: {'; '.join(results.machines)}.",
         ]
     rows = []
