@@ -148,7 +148,7 @@ _VARIANTS = (
     ("average-cautious-adam", "cautious-adam"),
     ("verified-rmsprop", "rmsprop"),
 )
-"""Other settings of the average gradient, each with its rule without it."""
+"""Settings other than the papers' and `VARIANT`, each with its base rule alone."""
 
 
 def _variants(quick: bool) -> Comparisons:
@@ -491,7 +491,7 @@ def _worse(design: Trainings, results: Results, seeds: int) -> Findings:
     ]
 
 
-def _settings(design: Comparisons, results: Results, seeds: int) -> Findings:
+def _other_settings(design: Comparisons, results: Results, seeds: int) -> Findings:
     tuned, same_rate = design.parts
     found = []
     for method, rule in _VARIANTS:
@@ -666,7 +666,7 @@ CLAIMS: dict[str, Claim] = {
             "RMSprop's best rate its steps overshoot little, so there is little to gain. At higher "
             "rates there is more.",
             _variants,
-            _settings,
+            _other_settings,
         ),
     )
 }
