@@ -147,7 +147,7 @@ def test_an_experiment_gives_the_same_run_twice(method, data):
     parameters = sum(p.size for p in dense_network(4, 4, depth=2, width=8).parameters())
     # The last are where it started, and the curvature and its weight.
     kept = "auto" in method or "probed" in method
-    buffers = ("adam" in method) + 1 + ("auto" in method) + 2 * kept
+    buffers = ("adam" in method or "momentum" in method) + 1 + ("auto" in method) + 2 * kept
     assert run.optimizer_state_bytes == 4 * buffers * parameters
 
 

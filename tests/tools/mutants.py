@@ -1930,8 +1930,8 @@ GUARDS = [
     ),
     Mutant(
         "agrad/study/results.py",
-        "in sorted(self._found.items())",
-        "in self._found.items()",
+        "in sorted(self._rows.items())",
+        "in self._rows.items()",
         "the study: the file depends on the order of arrival",
         "claims",
         "order_in_which",
@@ -1943,6 +1943,22 @@ GUARDS = [
         "the study: timed jobs at the same time",
         "pool",
         "timed",
+    ),
+    Mutant(
+        "agrad/study/pool.py",
+        'MALLOC_TRIM_THRESHOLD_": None,',
+        'MALLOC_TRIM_THRESHOLD_": 65536,',
+        "the study: workers return freed memory",
+        "pool",
+        "memory",
+    ),
+    Mutant(
+        "agrad/study/designs.py",
+        "else self.at(cell, name, lr, range(seeds))",
+        "else self.scored(results, cell, name, seeds)",
+        "the study: gains at the best rates in place of equal ones",
+        "claims",
+        "gains_by_hand",
     ),
     Mutant(
         "examples/tiny.py",
