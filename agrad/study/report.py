@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from agrad.serialization import atomic_write
@@ -21,10 +20,11 @@ from agrad.study.claims import (
     trainings_of,
     variant_findings_of,
 )
-from agrad.study.designs import Trainings, trains
+from agrad.study.designs import Trainings
 from agrad.study.figures import STYLES, curve_figure, finding_figure, png
 from agrad.study.results import Results, Settings
 from agrad.study.statistics import Finding, sign_test, verdict
+from agrad.study.tables import between, finding_table, number, tables_of
 
 __all__ = [
     "claims_page",
@@ -40,6 +40,9 @@ Rows = list[list[str]]
 
 _PANELS = 4
 """With more cells than this, a figure of their curves says less than a table."""
+
+_ROWS = 60
+"""Longer tables are in the report alone, not on the page of the documentation."""
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #ddd; --head: #888 }
@@ -114,77 +117,6 @@ def _claims(results: Results) -> tuple[list[Claim], list[str]]:
     return whole, [claim.name for claim in asked if claim not in whole]
 
 
-# -- tables ----------------------------------------------------------------------------------------
-
-_FINDING_HEAD = ["finding", "median", "95 % interval", "claimed", "sign test", "failed", "outcome"]
-
-
-def finding_rows(findings: Iterable[Finding]) -> Rows:
-    """Return a row for each finding, see `_FINDING_HEAD`."""
-    return [
-        [
-            finding.what,
-            _number(finding.median),
-            _between(finding.interval),
-            _claimed(finding),
-            f"p = {finding.p:.2g}" if finding.values else "",
-            f"{finding.failed[0]} : {finding.failed[1]}",
-            finding.outcome,
-        ]
-        for finding in findings
-    ]
-
-
-_TRAINING_HEAD = [
-    "network",
-    "method",
-    "best rate",
-    "final loss",
-    "quartiles",
-    "failed",
-    "ms a step",
-]
-
-
-def training_rows(design: Trainings, results: Results) -> Rows:
-    """Return a row for each cell and method at its best rate, see `_TRAINING_HEAD`."""
-    rows = []
-    seeds = results.settings.seeds
-    for cell in design.cells:
-        for method in design.methods:
-            runs = [results[job] for job in design.scored(results, cell, method, seeds)]
-            losses = sorted(run["curve"][-1] for run in runs)
-            last = len(losses) - 1
-            rows.append(
-                [
-                    cell,
-                    STYLES[method].label,
-                    f"{design.best(results, cell, method):g}",
-                    _number(median(losses)),
-                    _between((losses[round(last / 4)], losses[round(3 * last / 4)])),
-                    f"{sum(not trains(run) for run in runs)} of {len(runs)}",
-                    f"{1000 * median(run['seconds_per_iteration'] for run in runs):.1f}",
-                ]
-            )
-    return rows
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.3g}"
-
-
-def _between(ends: tuple[float, float]) -> str:
-    return f"{_number(ends[0])} to {_number(ends[1])}"
-
-
-def _claimed(finding: Finding) -> str:
-    low, high = finding.claimed
-    if math.isinf(high):
-        strict = low == finding.direction[0]
-        return f"{'above' if strict else 'at least'} {low:g}"
-    return f"at most {high:g}" if low <= 0 else f"{low:g} to {high:g}"
-
-
 # -- the web page ----------------------------------------------------------------------------------
 
 
@@ -228,14 +160,11 @@ def _chapter(
             f"{base64.b64encode(figure).decode()}'>"
             for figure in figures
         ),
-        table("Findings.", _FINDING_HEAD, finding_rows(findings)),
+        table(*finding_table("Findings.", findings)),
     ]
     if variant := variant_findings_of(claim, results):
-        parts.append(table(f"The variant {VARIANT}.", _FINDING_HEAD, finding_rows(variant)))
-    for design in trainings_of(design_of(claim, settings)):
-        rows = training_rows(design, results)
-        parts.append(table("Trainings at the best rate of each method.", _TRAINING_HEAD, rows))
-    return parts
+        parts.append(table(*finding_table(f"The variant {VARIANT}.", variant)))
+    return [*parts, *(table(*each) for each in tables_of(claim, results))]
 
 
 def _figures(claim: Claim, results: Results, findings: Sequence[Finding]) -> list[bytes]:
@@ -328,13 +257,14 @@ def claims_page(studies: Sequence[Study]) -> str:
             f"*What differs from the papers.* {claim.differs}",
             f"*Command.* `{one} --out OUT`. *File.* [results.json]({folder}/results.json).",
             f"![Claim {name}: findings]({folder}/claim-{name}.png)",
-            _markdown(_FINDING_HEAD, finding_rows(findings)),
         ]
+        shown = [finding_table("Findings.", findings)]
         if variant := variant_findings_of(claim, results):
-            parts += [
-                f"Beside it a variant, `{VARIANT}`, fixed on the tuning seeds:",
-                _markdown(_FINDING_HEAD, finding_rows(variant)),
-            ]
+            caption = f"Beside it a variant, `{VARIANT}`, fixed on the tuning seeds."
+            shown.append(finding_table(caption, variant))
+        shown += (each for each in tables_of(claim, results) if len(each.rows) <= _ROWS)
+        for caption, head, rows in shown:
+            parts += [caption, _markdown(head, rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -399,7 +329,7 @@ def _summary(findings: Sequence[Finding], named: bool = False) -> str:
     if not decided:
         return text
     ends = decided[:1] if len(decided) == 1 else [decided[0], decided[-1]]
-    shown = [f"{_number(f.median)} ({_between(f.interval)})" for f in ends]
+    shown = [f"{number(f.median)} ({between(f.interval)})" for f in ends]
     if named:
         shown = [f"{number}, {f.what}" for number, f in zip(shown, ends)]
     spread = ("; to " if named else " to ").join(shown)
@@ -427,7 +357,7 @@ def readme_rows(studies: Sequence[Study]) -> str:
         found = design.gains(results, results.settings.seeds, method, baseline, (1.0, math.inf))
         base = STYLES[method.removeprefix("average-")].label
         label = f"iterations: {STYLES[baseline].label} over average gradient on {base}"
-        rows.append([label, *(f"{_number(f.median)} ({_between(f.interval)})" for f in found)])
+        rows.append([label, *(f"{number(f.median)} ({between(f.interval)})" for f in found)])
     return _markdown(["ratio", "tanh", "ReLU"], rows)
 
 

@@ -23,6 +23,7 @@ from agrad.study.report import (
 from agrad.study.results import Results, Settings, key_of
 from agrad.study.runs import Experiment
 from agrad.study.statistics import verdict
+from agrad.study.tables import tables_of
 
 MACHINE = {"processor": "abacus", "cores": 2}
 
@@ -40,7 +41,7 @@ def training(job, after=1.0):
         "curve": falling(loss, after),
         "chance": 2.3026,
         "test_loss": [1.0 - 0.05 * i for i in range(job.evaluations)],
-        "test_accuracy": [0.9] * job.evaluations,
+        "test_accuracy": [0.5 + 0.04 * i for i in range(job.evaluations)],
         "seconds_per_iteration": 0.001,
     }
 
@@ -237,8 +238,56 @@ def test_what_is_made_up_is_found(everything):
 
 def test_generalization_at_equal_epochs_loss_and_seconds(everything):
     found = [f for f in findings_of(CLAIMS["4"], everything) if "digits, tanh" in f.what]
-    # A quarter of ten epochs is reached by the third evaluation, whose loss is 0.9.
-    assert [f.median for f in found] == [1.0, pytest.approx(0.55 / 0.9), 1.0]
+    # A quarter of ten epochs is reached by the third evaluation: loss 0.9, accuracy 58 %.
+    assert [f.median for f in found] == [
+        *(1.0, 0.0),
+        *(pytest.approx(0.55 / 0.9), pytest.approx(58 - 86)),
+        *(1.0, 0.0),
+    ]
+
+
+def test_a_training_loss_that_is_never_reached_counts_as_no_accuracy():
+    def stuck(job):
+        made = outcome(job)
+        return {**made, "curve": falling(1.0)} if job.method == "average-rmsprop" else made
+
+    found = findings_of(CLAIMS["4"], filled(["4"], outcome=stuck))
+    loss, points = [f for f in found if "digits, tanh" in f.what and "training loss" in f.what]
+    assert set(loss.values) == {0.0}
+    assert [*points.values] == [pytest.approx(-86)] * 3
+
+
+def test_the_page_has_test_losses_and_accuracies_epoch_by_epoch(everything):
+    chapter = claims_page([(everything, "there")]).partition("\n## 4. ")[2].partition("\n## ")[0]
+    assert "| network | method | epoch 1 | epoch 2 |" in chapter
+    assert "| digits, relu | Adam | 1 (50.0 %) | 0.95 (54.0 %) |" in chapter
+
+
+def test_tables_of_rates_estimates_and_races(everything):
+    rates = tables_of(CLAIMS["5"], everything)[1]
+    assert rates.head[2:] == [
+        "1e-05",
+        "3e-05",
+        "0.0001",
+        "0.0003",
+        "0.001",
+        "0.003",
+        "0.01",
+        "0.03",
+        "0.1",
+    ]
+    assert rates.rows[0][:4] == ["digits, tanh", "RMSprop", "0.7", "0.652"]
+    lost = filled(["5"], outcome=lambda job: {**outcome(job), "curve": [2.2] * POINTS})
+    assert tables_of(CLAIMS["5"], lost)[1].rows[0][2] == "2.2 (3)"
+    errors, changes, seconds, memory = tables_of(CLAIMS["2"], everything)
+    assert errors.head[:3] == ["network and update", "gradient", "average gradient"]
+    assert [row[1:3] for row in errors.rows] == [["0.2", "0.02"]] * 2
+    assert [row[1:3] for row in seconds.rows] == [["1e+03", "2e+03"]] * 2
+    assert [row[1:3] for row in memory.rows] == [["0.001", "0.002"]] * 2
+    assert len(changes.rows) == 2
+    (races,) = tables_of(CLAIMS["12"], everything)
+    assert races.rows[0][:2] == ["width 32, batch 32", "RMSprop"]
+    assert races.rows[0][2:] == ["0.0001", "0.5", "1", "0.0001", "0.001"]
 
 
 def test_breadth_by_hand():
@@ -315,7 +364,7 @@ def test_the_report_is_made_from_the_results_alone_byte_for_byte(tmp_path):
     text = written[0].read_text()
     assert "agrad study 3 12 --quick --seeds 2" in text
     assert "It settles nothing" in text
-    assert text.count("<table>") == text.count("<div class='scroll'>\n<table>") == 5
+    assert text.count("<table>") == text.count("<div class='scroll'>\n<table>") == 6
     assert "prefers-color-scheme: dark" in text
     assert text.count("data:image/png;base64,") == 3
     assert "Left out" not in text
@@ -346,7 +395,7 @@ def test_the_page_says_what_was_found_and_what_the_full_study_takes(everything):
         in page
     )
     # The quick studies of claims 7 and 11 do not train with the variant.
-    assert page.count("Beside it a variant, `average-adam`, fixed on the tuning seeds:") == 1
+    assert page.count("Beside it a variant, `average-adam`, fixed on the tuning seeds.") == 1
     chapter = page.partition("\n## 3. ")[2].partition("\n## ")[0]
     assert "| MNIST, tanh: rmsprop over average-adam, iterations | 4 |" in chapter
 

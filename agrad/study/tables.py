@@ -1,0 +1,188 @@
+"""The tables of the reports: rows of texts, made from the results of a claim."""
+
+import math
+from collections.abc import Iterable
+from statistics import median
+from typing import Any, NamedTuple
+
+from agrad.study.claims import Claim, design_of, trainings_of
+from agrad.study.designs import Judgements, Races, Trainings, rate, trains
+from agrad.study.estimates import DIAGONALS, ESTIMATES
+from agrad.study.figures import STYLES
+from agrad.study.results import Results
+from agrad.study.statistics import Finding
+
+__all__ = ["Table", "between", "finding_table", "number", "tables_of"]
+
+
+class Table(NamedTuple):
+    """A table: its rows are as long as its head."""
+
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+def finding_table(caption: str, findings: Iterable[Finding]) -> Table:
+    """Return a table with a row for each finding."""
+    head = ["finding", "median", "95 % interval", "claimed", "sign test", "failed", "outcome"]
+    rows = [
+        [
+            finding.what,
+            number(finding.median),
+            between(finding.interval),
+            _claimed(finding),
+            f"p = {finding.p:.2g}" if finding.values else "",
+            f"{finding.failed[0]} : {finding.failed[1]}",
+            finding.outcome,
+        ]
+        for finding in findings
+    ]
+    return Table(caption, head, rows)
+
+
+def tables_of(claim: Claim, results: Results) -> list[Table]:
+    """Return the tables of what was measured, given results that hold all jobs of the claim."""
+    design = design_of(claim, results.settings)
+    if isinstance(design, Judgements):
+        return _estimates(design, results)
+    if isinstance(design, Races):
+        return [_races(design, results)]
+    tables = []
+    for part in trainings_of(design):
+        tables.append(_trainings(part, results))
+        if part.all_rates:
+            tables.append(_rates(part, results))
+        if all(cell.evaluations for cell in part.cells.values()):
+            tables.append(_tests(part, results))
+    return tables
+
+
+def _trainings(design: Trainings, results: Results) -> Table:
+    head = ["network", "method", "best rate", "final loss", "quartiles", "failed", "ms a step"]
+    rows = []
+    for cell, method, runs in _scored(design, results):
+        losses = sorted(run["curve"][-1] for run in runs)
+        last = len(losses) - 1
+        rows.append(
+            [
+                cell,
+                STYLES[method].label,
+                f"{design.best(results, cell, method):g}",
+                number(median(losses)),
+                between((losses[round(last / 4)], losses[round(3 * last / 4)])),
+                f"{sum(not trains(run) for run in runs)} of {len(runs)}",
+                f"{1000 * median(run['seconds_per_iteration'] for run in runs):.1f}",
+            ]
+        )
+    return Table("Trainings at the best rate of each method.", head, rows)
+
+
+def _rates(design: Trainings, results: Results) -> Table:
+    """Return the median final loss at each rate of the grid, and how many runs failed."""
+    head = ["network", "method", *(f"{rate(step):g}" for step in design.steps)]
+    rows = []
+    for cell in design.cells:
+        for method in design.methods:
+            texts = []
+            for step in design.steps:
+                jobs = design.at(cell, method, rate(step), range(results.settings.seeds))
+                runs = [results[job] for job in jobs]
+                loss = number(median(run["curve"][-1] for run in runs))
+                failed = sum(not trains(run) for run in runs)
+                texts.append(f"{loss} ({failed})" if failed else loss)
+            rows.append([cell, STYLES[method].label, *texts])
+    return Table("Final loss at each rate, medians (runs that failed).", head, rows)
+
+
+def _tests(design: Trainings, results: Results) -> Table:
+    """Return the medians of the test loss and accuracy at each evaluation, one an epoch."""
+    rows = []
+    for cell, method, runs in _scored(design, results):
+        medians = [
+            [median(values) for values in zip(*(run[name] for run in runs))]
+            for name in ("test_loss", "test_accuracy")
+        ]
+        texts = [f"{number(loss)} ({100 * share:.1f} %)" for loss, share in zip(*medians)]
+        rows.append([cell, STYLES[method].label, *texts])
+    head = ["network", "method", *(f"epoch {i}" for i in range(1, len(rows[0]) - 1))]
+    return Table("Test loss (accuracy) of each method at its best rate, medians.", head, rows)
+
+
+def _scored(design: Trainings, results: Results) -> Iterable[tuple[str, str, list[dict[str, Any]]]]:
+    """Yield the scored runs of each cell and method."""
+    for cell in design.cells:
+        for method in design.methods:
+            jobs = design.scored(results, cell, method, results.settings.seeds)
+            yield cell, method, [results[job] for job in jobs]
+
+
+def _estimates(design: Judgements, results: Results) -> list[Table]:
+    """Return the medians of what was measured of each estimate."""
+    names = [*ESTIMATES, *DIAGONALS]
+    measures = [
+        ("vector", "Relative error of the vector, medians.", 1.0),
+        ("change", "Relative error of the predicted change of the loss, medians.", 1.0),
+    ]
+    if any(cell.timed for cell in design.cells.values()):
+        measures += [
+            ("seconds", "Milliseconds, medians.", 1e3),
+            ("peak_bytes", "Peak memory in MB, medians.", 1e-6),
+        ]
+    seeds = results.settings.seeds
+    return [
+        Table(
+            caption,
+            ["network and update", *names],
+            [
+                [
+                    cell,
+                    *(
+                        number(unit * median(design.medians(results, cell, seeds, name, what)))
+                        for name in names
+                    ),
+                ]
+                for cell in design.cells
+            ],
+        )
+        for what, caption, unit in measures
+    ]
+
+
+def _races(design: Races, results: Results) -> Table:
+    head = ["network", "method", "rate", "final loss", "ms a step", "state, MB", "peak, MB"]
+    rows = []
+    for cell in design.trainings.cells:
+        races = design.races(results, cell, results.settings.seeds)
+        for method, lr in races[0].rates:
+            runs = [results[race][method] for race in races]
+            rows.append(
+                [
+                    cell,
+                    STYLES[method].label,
+                    f"{lr:g}",
+                    number(median(run["curve"][-1] for run in runs)),
+                    f"{1e3 * median(run['seconds'] for run in runs):.3g}",
+                    f"{1e-6 * median(run['state_bytes'] for run in runs):.3g}",
+                    f"{1e-6 * median(run['peak_bytes'] for run in runs):.3g}",
+                ]
+            )
+    return Table("Races by turns, medians.", head, rows)
+
+
+def number(value: float) -> str:
+    """Return a number to three digits, a dash for NaN."""
+    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.3g}"
+
+
+def between(ends: tuple[float, float]) -> str:
+    """Return both ends of a range."""
+    return f"{number(ends[0])} to {number(ends[1])}"
+
+
+def _claimed(finding: Finding) -> str:
+    low, high = finding.claimed
+    if math.isinf(high):
+        strict = low == finding.direction[0]
+        return f"{'above' if strict else 'at least'} {low:g}"
+    return f"at most {high:g}" if low <= 0 else f"{low:g} to {high:g}"
