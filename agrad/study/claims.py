@@ -53,7 +53,7 @@ _GRID = {False: range(-10, -1), True: range(-7, -3)}  # 1e-5 to 1e-1, or 3e-4 to
 _NARROW = range(-8, -3)
 _TUNING_SEEDS = {False: 3, True: 1}
 _MORE = (1.0, math.inf)  # a ratio that is in favour of the average gradient
-_ABOVE_ZERO = (0.0, math.inf)  # a difference that is
+_ABOVE_ZERO = (0.0, math.inf)  # a difference in favour of it
 
 
 @dataclass(frozen=True)
@@ -339,10 +339,7 @@ def _generalization(design: Trainings, results: Results, seeds: int) -> Findings
     found = []
     for cell in design.cells:
         method, baseline = _PAIRS[0]
-        ours, theirs = (
-            [results[job] for job in design.scored(results, cell, name, seeds)]
-            for name in (method, baseline)
-        )
+        ours, theirs = (design.runs(results, cell, name, seeds) for name in (method, baseline))
         failed = (sum(not trains(r) for r in ours), sum(not trains(r) for r in theirs))
         for measure, pick in (("epochs", None), ("training loss", _by_loss), ("seconds", _by_time)):
             ratios, points = [], []

@@ -95,6 +95,13 @@ class Trainings:
         """Return the trainings of a method at its best rate, a scoring seed each."""
         return self.at(cell, method, self.best(results, cell, method), range(seeds))
 
+    def runs(
+        self, results: Results, cell: str, method: str, seeds: int, lr: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the results of a method's scored trainings, at the rate `lr` or its best one."""
+        chosen = self.best(results, cell, method) if lr is None else lr
+        return [results[job] for job in self.at(cell, method, chosen, range(seeds))]
+
     def tuning(
         self, results: Results, cell: str, method: str
     ) -> tuple[list[Experiment], float | None]:
@@ -139,17 +146,7 @@ class Trainings:
         """
         found = []
         for cell in self.cells:
-            sides = [
-                [
-                    results[job]
-                    for job in (
-                        self.scored(results, cell, name, seeds)
-                        if lr is None
-                        else self.at(cell, name, lr, range(seeds))
-                    )
-                ]
-                for name in (method, baseline)
-            ]
+            sides = [self.runs(results, cell, name, seeds, lr) for name in (method, baseline)]
             pairs = zip(*sides)
             gains = [_gain(*pair) for pair in pairs if any(map(trains, pair))]
             failed = tuple(sum(not trains(run) for run in side) for side in sides)

@@ -181,7 +181,7 @@ def _curves(design: Trainings, results: Results) -> dict[str, dict[str, list[Any
     seeds = results.settings.seeds
     return {
         cell: {
-            method: [results[job]["curve"] for job in design.scored(results, cell, method, seeds)]
+            method: [run["curve"] for run in design.runs(results, cell, method, seeds)]
             for method in design.methods
         }
         for cell in design.cells

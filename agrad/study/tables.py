@@ -86,8 +86,7 @@ def _rates(design: Trainings, results: Results) -> Table:
         for method in design.methods:
             texts = []
             for step in design.steps:
-                jobs = design.at(cell, method, rate(step), range(results.settings.seeds))
-                runs = [results[job] for job in jobs]
+                runs = design.runs(results, cell, method, results.settings.seeds, rate(step))
                 loss = number(median(run["curve"][-1] for run in runs))
                 failed = sum(not trains(run) for run in runs)
                 texts.append(f"{loss} ({failed})" if failed else loss)
@@ -113,8 +112,7 @@ def _scored(design: Trainings, results: Results) -> Iterable[tuple[str, str, lis
     """Yield the scored runs of each cell and method."""
     for cell in design.cells:
         for method in design.methods:
-            jobs = design.scored(results, cell, method, results.settings.seeds)
-            yield cell, method, [results[job] for job in jobs]
+            yield cell, method, design.runs(results, cell, method, results.settings.seeds)
 
 
 def _estimates(design: Judgements, results: Results) -> list[Table]:

@@ -82,7 +82,7 @@ class Line:
     def bests(self, methods: Sequence[str], measure: Measure = final) -> list[Best]:
         """Return the best rate of each method, on the seeds that have all rates of all methods.
 
-        The list is empty if there is no such seed. `measure` gives the loss of a row.
+        Return an empty list if there is no such seed. `measure` returns the loss of a row.
         """
         runs = {
             (method, rate): {row["seed"]: row for row in self.of(method, rate)}

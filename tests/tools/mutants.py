@@ -1954,8 +1954,8 @@ GUARDS = [
     ),
     Mutant(
         "agrad/study/designs.py",
-        "else self.at(cell, name, lr, range(seeds))",
-        "else self.scored(results, cell, name, seeds)",
+        "if lr is None else lr",
+        "if True else lr",
         "the study: gains at the best rates in place of equal ones",
         "claims",
         "gains_by_hand",
