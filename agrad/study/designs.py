@@ -10,13 +10,10 @@ from agrad.study.estimates import Estimates
 from agrad.study.measures import gain
 from agrad.study.races import Race
 from agrad.study.results import Results
-from agrad.study.runs import Experiment, Job
+from agrad.study.runs import TUNING, Experiment, Job
 from agrad.study.statistics import Finding, Range
 
 __all__ = ["Comparisons", "Design", "Judgements", "Races", "Trainings", "rate", "trains"]
-
-TUNING = 1000
-"""The first of the seeds by which rates are chosen; scoring seeds count from 0."""
 
 _EXTENSIONS = 3
 """How many rates may be added beyond either end of a grid."""

@@ -20,12 +20,15 @@ from agrad.kernels.cpu.threads import blas_threads
 from agrad.nn import Module
 from agrad.optim import Optimizer
 from agrad.study.data import DataSet, load_data
-from agrad.study.measures import curve
+from agrad.study.measures import POINTS, curve
 from agrad.study.methods import make_optimizer
 from agrad.study.networks import make_network
 from agrad.train import Step, evaluate, train
 
-__all__ = ["Experiment", "Job", "Run", "load_once", "machine", "rounded"]
+__all__ = ["TUNING", "Experiment", "Job", "Run", "load_once", "machine", "rounded"]
+
+TUNING = 1000
+"""The first of the seeds by which rates are chosen; scoring seeds count from 0."""
 
 load_once = cache(load_data)
 
@@ -135,11 +138,14 @@ class Experiment:
         )
 
     def result(self) -> dict[str, Any]:
-        """Return the curve of the training loss (see `curve`), the tests, and the costs."""
+        """Return the curve of the training loss (see `curve`), the tests, and the costs.
+
+        The curve of a tuning seed is its last point alone, since only that chooses a rate.
+        """
         data = load_once(self.data)
         run = self.run(data)
         return {
-            "curve": curve(run.train_loss),
+            "curve": curve(run.train_loss, POINTS if self.seed < TUNING else 1),
             "chance": rounded([math.log(data.classes)])[0],
             "test_loss": run.test_loss,
             "test_accuracy": run.test_accuracy,

@@ -13,6 +13,7 @@ from agrad import nn
 from agrad.study.data import DataSet
 from agrad.study.figures import STYLES, loss_figure, save_figure
 from agrad.study.measures import (
+    POINTS,
     Target,
     curve,
     final_loss,
@@ -30,7 +31,7 @@ from agrad.study.networks import (
     text_network,
 )
 from agrad.study.races import Race
-from agrad.study.runs import Experiment
+from agrad.study.runs import TUNING, Experiment
 from agrad.train import evaluate
 
 # -- measures --------------------------------------------------------------------------------------
@@ -186,6 +187,13 @@ def test_evaluations_at_equal_distances(data):
     assert whole.test_loss[:2] == half.test_loss
     assert len(set(whole.test_loss)) == 4
     assert replace(experiment, evaluations=0).run(data).test_loss == []
+
+
+def test_of_a_tuning_seed_only_the_final_loss_is_kept(data, monkeypatch):
+    monkeypatch.setattr("agrad.study.runs.load_once", lambda name: data)
+    for seed, points in ((0, POINTS), (TUNING - 1, POINTS), (TUNING, 1), (TUNING + 1, 1)):
+        job = Experiment("tiny", "tanh", "adam", 1e-2, seed, 9, evaluations=0, **TINY)
+        assert job.result()["curve"] == curve(job.run(data).train_loss)[-points:]
 
 
 def test_a_race_trains_as_runs_do_whoever_takes_part(data, monkeypatch):

@@ -1905,7 +1905,7 @@ GUARDS = [
         "extends",
     ),
     Mutant(
-        "agrad/study/designs.py",
+        "agrad/study/runs.py",
         "TUNING = 1000",
         "TUNING = 0",
         "the study: rates are chosen on scoring seeds",
