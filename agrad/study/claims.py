@@ -12,8 +12,8 @@ from itertools import chain
 from typing import Any
 
 from agrad.study.designs import (
-    Comparisons,
     Design,
+    Designs,
     Judgements,
     Races,
     Trainings,
@@ -96,9 +96,8 @@ def design_of(claim: Claim, settings: Settings) -> Any:
 
 def trainings_of(design: Design) -> tuple[Trainings, ...]:
     """Return the designs of trainings in a design, whose curves can be drawn."""
-    if isinstance(design, Comparisons):
-        return design.parts
-    return (design,) if isinstance(design, Trainings) else ()
+    parts = design.parts if isinstance(design, Designs) else (design,)
+    return tuple(part for part in parts if isinstance(part, Trainings))
 
 
 def findings_of(claim: Claim, results: Results) -> Findings:
@@ -152,10 +151,10 @@ _VARIANTS = (
 """Settings other than the papers' and `VARIANT`, each with its base rule alone."""
 
 
-def _variants(quick: bool) -> Comparisons:
+def _variants(quick: bool) -> Designs:
     data = ("mnist",) if quick else ("mnist", "fashion-mnist")
     methods = tuple(dict.fromkeys(("rmsprop", *chain(*_VARIANTS))))
-    return Comparisons(
+    return Designs(
         (
             _deep_dense(quick, data, methods=methods),
             _deep_dense(quick, data, methods=_PAIR, all_rates=True),
@@ -193,7 +192,7 @@ def _convolutions(quick: bool, cells: dict[str, Experiment]) -> Trainings:
     return _trainings(quick, cells, steps=_NARROW)
 
 
-def _epochs(quick: bool) -> Trainings:
+def _epochs(quick: bool) -> Designs:
     epochs = 10
     data = ("digits",) if quick else ("mnist", "fashion-mnist")
     size = (
@@ -208,9 +207,10 @@ def _epochs(quick: bool) -> Trainings:
         for name in data
         for activation in _ACTIVATIONS
     }
-    if quick:
-        return _trainings(quick, cells, methods=_FOUR)
-    return _trainings(quick, cells, steps=_NARROW, tuning_seeds=2)
+    options = {"methods": _FOUR} if quick else {"steps": _NARROW, "tuning_seeds": 2}
+    short = {name: replace(cell, iterations=40, evaluations=0) for name, cell in cells.items()}
+    races = Races(_trainings(quick, short, methods=_PAIR), fixed=1e-4)
+    return Designs((_trainings(quick, cells, **options), races))
 
 
 def _all_rates(quick: bool) -> Trainings:
@@ -335,16 +335,24 @@ def _at_least(
     )
 
 
-def _generalization(design: Trainings, results: Results, seeds: int) -> Findings:
+def _generalization(design: Designs, results: Results, seeds: int) -> Findings:
+    trainings, races = design.parts
+    assert isinstance(trainings, Trainings)
+    assert isinstance(races, Races)
+    method, baseline = _PAIRS[0]
     found = []
-    for cell in design.cells:
-        method, baseline = _PAIRS[0]
-        ours, theirs = (design.runs(results, cell, name, seeds) for name in (method, baseline))
+    for cell in trainings.cells:
+        ours, theirs = (trainings.runs(results, cell, name, seeds) for name in (method, baseline))
         failed = (sum(not trains(r) for r in ours), sum(not trains(r) for r in theirs))
-        for measure, pick in (("epochs", None), ("training loss", _by_loss), ("seconds", _by_time)):
+        speeds = races.ratios(results, cell, seeds, of=baseline, over=method, what="seconds")
+        stops: dict[str, list[int | None]] = {
+            "epochs": [-1] * seeds,
+            "training loss": list(map(_by_loss, ours, theirs)),
+            "seconds": list(map(_by_time, ours, speeds)),
+        }
+        for measure, stop in stops.items():
             ratios, points = [], []
-            for mine, yours in zip(ours, theirs):
-                at = -1 if pick is None else pick(mine, yours)
+            for mine, yours, at in zip(ours, theirs, stop):
                 accuracy = 0.0 if at is None else mine["test_accuracy"][at]
                 ratios.append(0.0 if at is None else yours["test_loss"][-1] / mine["test_loss"][at])
                 points.append(100 * (accuracy - yours["test_accuracy"][-1]))
@@ -376,11 +384,13 @@ def _by_loss(ours: dict[str, Any], theirs: dict[str, Any]) -> int | None:
     return next((i for i, loss in enumerate(losses) if loss <= theirs["curve"][-1]), None)
 
 
-def _by_time(ours: dict[str, Any], theirs: dict[str, Any]) -> int | None:
-    """Return the last evaluation of ours within the seconds of theirs."""
-    share = theirs["seconds_per_iteration"] / ours["seconds_per_iteration"]
+def _by_time(ours: dict[str, Any], speed: float) -> int:
+    """Return the last evaluation of ours within the seconds of theirs, or else the first.
+
+    `speed` is their seconds a step over ours.
+    """
     count = len(ours["test_loss"])
-    return max(0, min(count, int(share * count)) - 1)
+    return max(0, min(count, int(speed * count)) - 1)
 
 
 def _breadth(design: Trainings, results: Results, seeds: int) -> Findings:
@@ -460,10 +470,10 @@ def _time(design: Races, results: Results, seeds: int) -> Findings:
     return found
 
 
-def _against_adam(design: Comparisons, results: Results, seeds: int) -> Findings:
+def _against_adam(design: Designs, results: Results, seeds: int) -> Findings:
     return [
         finding
-        for part in design.parts
+        for part in trainings_of(design)
         for method, baseline in (
             ("average-rmsprop", "adam"),
             ("average-adam", "adam"),
@@ -506,8 +516,8 @@ def _worse(design: Trainings, results: Results, seeds: int) -> Findings:
     ]
 
 
-def _other_settings(design: Comparisons, results: Results, seeds: int) -> Findings:
-    tuned, same_rate = design.parts
+def _other_settings(design: Designs, results: Results, seeds: int) -> Findings:
+    tuned, same_rate = trainings_of(design)
     found = []
     for method, rule in _VARIANTS:
         found += tuned.gains(results, seeds, method, "rmsprop", (3.0, math.inf))
@@ -564,11 +574,11 @@ CLAIMS: dict[str, Claim] = {
             "4",
             "It generalizes better in a reasonable number of epochs.",
             "Test loss and accuracy after ten epochs, at RMSprop's final training loss, and in "
-            "RMSprop's seconds. Rates are those of the best training loss, in full on two seeds. A "
-            "run that does not reach RMSprop's training loss counts as infinite loss and no "
-            "accuracy.",
+            "RMSprop's seconds, by the steps of races by turns. Rates are those of the best "
+            "training loss, in full on two seeds. A run that does not reach RMSprop's training "
+            "loss counts as infinite loss and no accuracy.",
             _TINY + ", ten hidden layers, batches of 64, four rates, four methods.",
-            _UNKNOWN + " Runs share the machine, so equal seconds are rough.",
+            _UNKNOWN,
             _epochs,
             _generalization,
         ),
@@ -621,7 +631,7 @@ CLAIMS: dict[str, Claim] = {
             "and cautious Adam, whose mask costs nothing.",
             "As for claims 3, 7 and 8.",
             _UNKNOWN,
-            lambda quick: Comparisons((_deep_dense(quick), _text(quick), _images(quick))),
+            lambda quick: Designs((_deep_dense(quick), _text(quick), _images(quick))),
             _against_adam,
         ),
         Claim(
@@ -692,8 +702,8 @@ CLAIMS: dict[str, Claim] = {
 
 def _on(design: Any, device: str) -> Any:
     """Return the design with its trainings on a device."""
-    if isinstance(design, Comparisons):
-        return Comparisons(tuple(_on(part, device) for part in design.parts))
+    if isinstance(design, Designs):
+        return Designs(tuple(_on(part, device) for part in design.parts))
     if isinstance(design, Races):
         return replace(design, trainings=_on(design.trainings, device))
     if isinstance(design, Trainings):

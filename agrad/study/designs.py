@@ -13,7 +13,7 @@ from agrad.study.results import Results
 from agrad.study.runs import TUNING, Experiment, Job
 from agrad.study.statistics import Finding, Range
 
-__all__ = ["Comparisons", "Design", "Judgements", "Races", "Trainings", "rate", "trains"]
+__all__ = ["Design", "Designs", "Judgements", "Races", "Trainings", "rate", "trains"]
 
 _EXTENSIONS = 3
 """How many rates may be added beyond either end of a grid."""
@@ -162,10 +162,10 @@ def _gain(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
 
 
 @dataclass(frozen=True)
-class Comparisons:
-    """Several designs of trainings under one claim."""
+class Designs:
+    """Several designs under one claim."""
 
-    parts: tuple[Trainings, ...]
+    parts: tuple[Design, ...]
 
     def jobs(self, results: Results, seeds: int) -> Iterable[Job]:
         """Return the jobs of all parts."""

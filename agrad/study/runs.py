@@ -138,7 +138,7 @@ class Experiment:
         )
 
     def result(self) -> dict[str, Any]:
-        """Return the curve of the training loss (see `curve`), the tests, and the costs.
+        """Return the curve of the training loss (see `curve`) and the tests.
 
         The curve of a tuning seed is its last point alone, since only that chooses a rate.
         """
@@ -149,7 +149,6 @@ class Experiment:
             "chance": rounded([math.log(data.classes)])[0],
             "test_loss": run.test_loss,
             "test_accuracy": run.test_accuracy,
-            "seconds_per_iteration": rounded([run.seconds_per_iteration])[0],
         }
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Any, NamedTuple
 
-from agrad.study.claims import Claim, design_of, trainings_of
-from agrad.study.designs import Judgements, Races, Trainings, rate, trains
+from agrad.study.claims import Claim, design_of
+from agrad.study.designs import Design, Designs, Judgements, Races, Trainings, rate, trains
 from agrad.study.estimates import DIAGONALS, ESTIMATES
 from agrad.study.figures import STYLES
 from agrad.study.results import Results
@@ -43,23 +43,27 @@ def finding_table(caption: str, findings: Iterable[Finding]) -> Table:
 
 def tables_of(claim: Claim, results: Results) -> list[Table]:
     """Return the tables of what was measured, given results that hold all jobs of the claim."""
-    design = design_of(claim, results.settings)
+    return _tables(design_of(claim, results.settings), results)
+
+
+def _tables(design: Design, results: Results) -> list[Table]:
+    if isinstance(design, Designs):
+        return [table for part in design.parts for table in _tables(part, results)]
     if isinstance(design, Judgements):
         return _estimates(design, results)
     if isinstance(design, Races):
         return [_races(design, results)]
-    tables = []
-    for part in trainings_of(design):
-        tables.append(_trainings(part, results))
-        if part.all_rates:
-            tables.append(_rates(part, results))
-        if all(cell.evaluations for cell in part.cells.values()):
-            tables.append(_tests(part, results))
+    assert isinstance(design, Trainings)
+    tables = [_trainings(design, results)]
+    if design.all_rates:
+        tables.append(_rates(design, results))
+    if all(cell.evaluations for cell in design.cells.values()):
+        tables.append(_tests(design, results))
     return tables
 
 
 def _trainings(design: Trainings, results: Results) -> Table:
-    head = ["network", "method", "best rate", "final loss", "quartiles", "failed", "ms a step"]
+    head = ["network", "method", "best rate", "final loss", "quartiles", "failed"]
     rows = []
     for cell, method, runs in _scored(design, results):
         losses = sorted(run["curve"][-1] for run in runs)
@@ -72,7 +76,6 @@ def _trainings(design: Trainings, results: Results) -> Table:
                 number(median(losses)),
                 between((losses[round(last / 4)], losses[round(3 * last / 4)])),
                 f"{sum(not trains(run) for run in runs)} of {len(runs)}",
-                f"{1000 * median(run['seconds_per_iteration'] for run in runs):.1f}",
             ]
         )
     return Table("Trainings at the best rate of each method.", head, rows)

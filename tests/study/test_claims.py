@@ -43,7 +43,6 @@ def training(job, after=1.0):
         "chance": 2.3026,
         "test_loss": [1.0 - 0.05 * i for i in range(job.evaluations)],
         "test_accuracy": [0.5 + 0.04 * i for i in range(job.evaluations)],
-        "seconds_per_iteration": 0.001,
     }
 
 
@@ -239,18 +238,20 @@ def test_what_is_made_up_is_found(everything):
 
 def test_generalization_at_equal_epochs_loss_and_seconds(everything):
     found = [f for f in findings_of(CLAIMS["4"], everything) if "digits, tanh" in f.what]
-    # A quarter of ten epochs is reached by the third evaluation: loss 0.9, accuracy 58 %.
+    # The training loss is reached in a quarter of ten epochs: the third test has a loss of 0.9, an
+    # accuracy of 58 %. Steps take twice the seconds: the fifth test has 0.8 and 66 %.
     assert [f.median for f in found] == [
         *(1.0, 0.0),
         *(pytest.approx(0.55 / 0.9), pytest.approx(58 - 86)),
-        *(1.0, 0.0),
+        *(pytest.approx(0.55 / 0.8), pytest.approx(66 - 86)),
     ]
 
 
 def test_a_training_loss_that_is_never_reached_counts_as_no_accuracy():
     def stuck(job):
         made = outcome(job)
-        return {**made, "curve": falling(1.0)} if job.method == "average-rmsprop" else made
+        slow = isinstance(job, Experiment) and job.method == "average-rmsprop"
+        return {**made, "curve": falling(1.0)} if slow else made
 
     found = findings_of(CLAIMS["4"], filled(["4"], outcome=stuck))
     loss, points = [f for f in found if "digits, tanh" in f.what and "training loss" in f.what]
