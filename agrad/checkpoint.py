@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from agrad import random
+from agrad.arguments import integer
 from agrad.errors import CorruptDataError, FolderInUseError, NonFiniteError
 from agrad.kernels.cpu.threads import blas_threads
 from agrad.nn import Module
@@ -113,6 +114,7 @@ class Checkpoint:
         try:
             for name, part in parts.items():
                 part.load_state_dict(self.states[name])
+            name = "random generator"
             random.set_state(self.record["random"])
         except (TypeError, ValueError) as error:
             for loaded, part in parts.items():
@@ -184,10 +186,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike[str], keep: int = 3) -> None:
-        if keep < 1:
-            raise ValueError(f"Checkpoints: keep must be at least 1, got {keep}")
         self.folder = Path(folder)
-        self.keep = keep
+        self.keep = integer("Checkpoints", "keep", keep, least=1)
         self._best: dict[str, Any] | None = None
         self.last: int | None = None
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,14 @@ Each thread has its own generator, so other threads do not affect a training. Un
 called, a thread's generator starts from the operating system's entropy.
 """
 
-import operator
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+from agrad.arguments import integer
 
 __all__ = ["generator", "get_state", "seed", "seeded", "set_state"]
 
@@ -56,12 +57,7 @@ def seed(n: int) -> None:
         >>> first == ag.random.generator().normal()
         True
     """
-    try:
-        n = operator.index(n)
-    except TypeError:
-        raise TypeError(f"seed: n must be an integer, got {type(n).__name__}") from None
-    if n < 0:
-        raise ValueError(f"seed: n must not be negative, got {n}")
+    n = integer("seed", "n", n, least=0)
     _local.generator.bit_generator.state = np.random.PCG64(n).state
 
 

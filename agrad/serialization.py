@@ -52,7 +52,8 @@ def save(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
         state: A dict with string keys. Values may be dicts of the same form; arrays of booleans,
             integers, float16, float32 or float64 of any shape and on any device; objects with a
             method `.numpy()`, such as tensors; None, booleans, integers, floats and strings; and
-            lists of these or of dicts of them. NumPy scalars are loaded as 0-d arrays.
+            lists of these plain values, or of lists and dicts of them. Arrays must be in dicts.
+            NumPy scalars are loaded as 0-d arrays.
 
     Raises:
         TypeError: A key, a value or a dtype cannot be saved; nothing is written.
@@ -289,8 +290,8 @@ def _check_plain(value: Any, keys: tuple[str, ...]) -> None:
             _check_plain(item, (*keys, key))
     elif value is not None and type(value) not in (bool, int, float, str):
         raise TypeError(
-            f"save: {_where(keys)} is of type {type(value).__name__}; values must be arrays, dicts "
-            "with string keys, None, bool, int, float, str, or lists of these"
+            f"save: {_where(keys)} is of type {type(value).__name__}; a list may hold None, bool, "
+            "int, float, str, and lists and dicts of these; keep arrays in dicts"
         )
 
 

@@ -22,8 +22,8 @@ except ImportError as error:
 
 import agrad.nn.functional as F
 from agrad import nn, optim, random
+from agrad.arguments import integer
 from agrad.data import Batches
-from agrad.data.arguments import integer
 from agrad.nn.modes import evaluating
 from agrad.optim.arguments import require
 from agrad.train.fitting import fit

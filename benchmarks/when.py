@@ -30,8 +30,8 @@ import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn, optim
 from agrad.data import Batches
-from agrad.data.download import require
 from agrad.errors import NonFiniteError
+from agrad.extras import optional_import
 from agrad.train import evaluate
 
 ROOT = Path(__file__).parents[1]
@@ -89,7 +89,7 @@ class Transformer(nn.Module):
 @lru_cache(1)
 def characters(length: int = 16) -> Data:
     """Return windows of the texts about scikit-learn's data sets; the last tenth is held out."""
-    datasets = require("sklearn.datasets")
+    datasets = optional_import("sklearn.datasets")
     names = ("breast_cancer", "diabetes", "digits", "iris", "linnerud", "wine")
     text = "\n".join(getattr(datasets, f"load_{name}")().DESCR for name in names)
     letters, ids = np.unique(list(text), return_inverse=True)

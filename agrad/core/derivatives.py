@@ -217,7 +217,8 @@ def hessian(function: Callable[[Tensor], Tensor], x: ArrayLike | Tensor) -> Tens
     """
 
     def slope(x: Tensor) -> Tensor:
-        (found,) = _gradients("hessian", [function(x)], [x], None, True, True, False)
+        value = _value("hessian", function, [x])
+        (found,) = _gradients("hessian", [value], [x], None, True, True, False)
         gradient: Tensor = found
         return gradient
 

@@ -113,7 +113,8 @@ def loss_ledger(
 
     Raises:
         ValueError: There are no updates; and as for `Tensor.average_backward`.
-        AverageUndefinedError: An operation has no kind.
+        TypeError, AverageUndefinedError, ChoiceChangedError, DeviceError: As for
+            `Tensor.average_backward`.
         NonFiniteError: The loss at the end of the updates is NaN or infinite.
 
     Example:

@@ -478,10 +478,15 @@ class Tensor(Methods["Tensor"]):
     # -- copies ------------------------------------------------------------------------------------
 
     def __copy__(self) -> Self:
-        """Return another Tensor on the same array, and of the same graph."""
+        """Return another Tensor: of a leaf with its own values, else of the same graph and array.
+
+        Two leaves on one array would protect it from changes in place for one graph, not for both.
+        """
         twin = type(self).__new__(type(self))
         twin.__setstate__(self._lasting())
         twin.node = self.node
+        if self.is_leaf:
+            twin._data = self._data.copy(order="K")
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
@@ -571,9 +576,13 @@ class Tensor(Methods["Tensor"]):
         Raises:
             ValueError: there are several elements; there is no graph, or it was freed; an update
                 belongs to a tensor that is not a leaf of the graph, or has another shape.
+            TypeError: `updates` is not a mapping of Tensors to arrays.
             AverageUndefinedError: an operation has no kind.
+            ChoiceChangedError: an operation chose differently when it ran again, see
+                `agrad.ops.choice`.
             NonFiniteError: the value at the end of the updates is NaN or infinite; or it is finite,
                 but an average gradient is NaN, and none has been added.
+            DeviceError: an update is not on its leaf's device.
 
         Example:
             >>> import agrad as ag

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from agrad import random
+from agrad.arguments import integer
 from agrad.backend import device_of, move
 from agrad.core.tensor import plain
-from agrad.data.arguments import integer
 from agrad.data.several import is_several, mapped, positional, unpacked
 from agrad.data.subset import Collate, collate
 

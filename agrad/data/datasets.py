@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agrad.data.arguments import check_split
-from agrad.data.download import fetch, installed_file
+from agrad.data.download import fetch
 from agrad.data.idx import read_idx
+from agrad.extras import installed_file
 
 __all__ = ["digits", "fashion_mnist", "mnist"]
 

@@ -3,12 +3,11 @@
 import errno
 import os
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from agrad.errors import CorruptDataError
+from agrad.extras import optional_import
 from agrad.serialization import atomic_write
 
 __all__ = [
@@ -16,8 +15,6 @@ __all__ = [
     "corrupt",
     "fetch",
     "folder",
-    "installed_file",
-    "require",
     "require_file",
     "user_cache",
 ]
@@ -27,40 +24,9 @@ class DownloadError(OSError):
     """No mirror served the published file."""
 
 
-def require(module: str, user: str = "the data sets", extra: str = "demo") -> Any:
-    """Import and return an optional module that `user` needs and that `extra` installs.
-
-    Raises:
-        ImportError: The module is not installed; the message says what to install.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise _missing(module, user, extra) from error
-
-
-def installed_file(
-    package: str, name: str, user: str = "the data sets", extra: str = "demo"
-) -> Path:
-    """Return the path of a file of an optional package, without the slow import of the package.
-
-    Raises:
-        ImportError: The package is not installed; the message says what to install.
-    """
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise _missing(package, user, extra)
-    return Path(spec.origin).parent / name
-
-
-def _missing(module: str, user: str, extra: str) -> ImportError:
-    package = module.partition(".")[0]
-    return ImportError(f'{user} need {package}: pip install "agrad[{extra}]"')
-
-
 def user_cache() -> Path:
     """Return agrad's folder in the user's cache."""
-    return Path(require("pooch").os_cache("agrad"))
+    return Path(optional_import("pooch").os_cache("agrad"))
 
 
 def folder() -> Path:
@@ -93,7 +59,7 @@ def fetch(name: str, md5: str, mirrors: Sequence[str]) -> Path:
         url = mirror + path.name
         try:
             _download(url, path, md5)
-        except (require("requests").RequestException, CorruptDataError) as error:
+        except (optional_import("requests").RequestException, CorruptDataError) as error:
             failures.append(f"{url}: {error}")
         except OSError as error:
             advice = "missing and cannot be written; make the folder writable or set AGRAD_DATA"
@@ -130,8 +96,8 @@ def corrupt(path: Path, reason: str) -> CorruptDataError:
 
 
 def _download(url: str, path: Path, md5: str) -> None:
-    pooch, progress = require("pooch"), require("rich.progress")
-    console = require("rich.console").Console(stderr=True)
+    pooch, progress = optional_import("pooch"), optional_import("rich.progress")
+    console = optional_import("rich.console").Console(stderr=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file, progress.Progress(console=console) as display:
         bar = _ProgressBar(display, path.name)

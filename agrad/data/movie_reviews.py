@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from agrad.arguments import integer
 from agrad.data.archive import read_members
-from agrad.data.arguments import check_split, integer
+from agrad.data.arguments import check_split
 from agrad.data.datasets import Split
 from agrad.data.download import corrupt, fetch, user_cache
 from agrad.data.text import Keep, Vocabulary, pad_sequences, tokenize

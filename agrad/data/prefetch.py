@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from queue import Queue
 from typing import Any
 
-from agrad.data.arguments import integer
+from agrad.arguments import integer
 from agrad.data.batches import Batches
 
 __all__ = ["Prefetch"]

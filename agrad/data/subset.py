@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agrad import random
-from agrad.data.arguments import integer
+from agrad.arguments import integer
 from agrad.data.several import is_several, mapped, packed, positional, unpacked
 
 __all__ = ["Dataset", "Subset", "collate", "collate_sequences", "random_split"]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agrad.data.arguments import integer
-from agrad.data.download import require
+from agrad.arguments import integer
+from agrad.extras import optional_import
 
 __all__ = ["TableEncoder", "read_images", "read_npz", "read_table", "read_texts"]
 
@@ -28,7 +28,8 @@ def read_table(path: str | os.PathLike[str]) -> Columns:
     r"""Return the columns of a CSV or a Parquet file by name, each of shape (rows,).
 
     A column is float64, with NaN where it is empty, if all its entries are numbers; otherwise it
-    holds strings, "" where it is empty. The first line of a CSV file has the names.
+    holds strings, "" where it is empty. The words na, nan, null, none and n/a, in any case, stand
+    for nothing, as in pandas. The first line of a CSV file has the names.
 
     Args:
         path: a file that ends with .csv (or .tsv, separated by tabs) or .parquet; the latter needs
@@ -51,7 +52,7 @@ def read_table(path: str | os.PathLike[str]) -> Columns:
     path = Path(path)
     kind = path.suffix.lower()
     if kind == ".parquet":
-        frame = require("pandas", "Parquet files", "data").read_parquet(path)
+        frame = optional_import("pandas", "Parquet files", "data").read_parquet(path)
         columns = {str(name): _column(frame[name].tolist()) for name in frame.columns}
     elif kind in (".csv", ".tsv"):
         columns = _read_csv(path, "," if kind == ".csv" else "\t")
@@ -147,7 +148,7 @@ def read_images(
         OSError: a file cannot be read.
         ImportError: Pillow is missing.
     """
-    image = require("PIL.Image", "image folders", "data")
+    image = optional_import("PIL.Image", "image folders", "data")
     if size is not None:
         if not isinstance(size, Sequence) or len(size) != 2:
             raise ValueError(f"read_images: size must be (height, width), got {size!r}")

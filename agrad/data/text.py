@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from agrad.data.arguments import integer
+from agrad.arguments import integer
 
 __all__ = ["Vocabulary", "pad_sequences", "tokenize"]
 

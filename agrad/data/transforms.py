@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from agrad import random
-from agrad.data.arguments import integer
+from agrad.arguments import integer
 
 __all__ = [
     "Compose",

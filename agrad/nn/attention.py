@@ -127,7 +127,7 @@ class MultiheadAttention(Module):
             attn_mask: (L, S), or (N H, L, S) for each head of each sequence. Booleans: true where a
                 query may not attend to a key. Floats: added to the scores.
             average_attn_weights: whether the weights are averaged over the heads.
-            is_causal: whether query i attends only to keys 0 to i.
+            is_causal: whether query i attends only to keys 0 to i, and to those appended.
 
         Returns:
             The outputs, of the shape of `query`, and None or the weights: (N, L, S), (N, H, L, S)
@@ -146,8 +146,14 @@ class MultiheadAttention(Module):
         q, k, v = self._projected(q, k, v, same=query is key is value)
         k, v, appended = self._appended(k, v)
         q, k, v = map(self._heads, (q, k, v))
-        masks = self._masks(q, k.shape[2] - appended, appended, key_padding_mask, attn_mask)
-        weights = attention_weights("MultiheadAttention", q, k, masks, False, is_causal)
+        length = k.shape[2] - appended
+        masks = self._masks(q, length, key_padding_mask, attn_mask)
+        if appended:
+            if is_causal:
+                masks.append(as_tensor(~np.tri(q.shape[2], length, dtype=bool, like=q.data)))
+            masks = [pad(mask, [(0, 0)] * (mask.ndim - 1) + [(0, appended)]) for mask in masks]
+        causal = is_causal and not appended
+        weights = attention_weights("MultiheadAttention", q, k, masks, False, causal)
         used = F.dropout(weights, self.dropout, self.training)
         heads = used @ v  # (N, H, L, E / H)
         order = (0, 2, 1, 3) if self.batch_first else (2, 0, 1, 3)
@@ -207,15 +213,13 @@ class MultiheadAttention(Module):
         heads = x.reshape(*x.shape[:2], self.num_heads, self.embed_dim // self.num_heads)
         return heads.transpose((0, 2, 1, 3) if self.batch_first else (1, 2, 0, 3))
 
-    def _masks(
-        self, q: Tensor, length: int, appended: int, padding_mask: Any, attn_mask: Any
-    ) -> list[Tensor]:
-        """Return masks that broadcast to (N, H, L, S), in which appended keys are never masked."""
+    def _masks(self, q: Tensor, length: int, padding_mask: Any, attn_mask: Any) -> list[Tensor]:
+        """Return masks that broadcast to (N, H, L, S)."""
         count, heads, queries = q.shape[:3]
         masks = []
         if padding_mask is not None:
             mask = as_tensor(padding_mask)
-            if mask.shape not in ((count, length), (length,) if count == 1 else ()):
+            if mask.shape not in [(count, length), *[(length,)] * (count == 1)]:
                 raise ValueError(
                     "MultiheadAttention: key_padding_mask must have shape (N, S) = "
                     f"{(count, length)}, got {mask.shape}"
@@ -231,9 +235,4 @@ class MultiheadAttention(Module):
             if mask.ndim == 3:
                 mask = mask.reshape(count, heads, queries, length)
             masks.append(mask)
-        if appended:
-            masks = [
-                pad(mask, [(0, appended * (axis == mask.ndim - 1)) for axis in range(mask.ndim)])
-                for mask in masks
-            ]
         return masks

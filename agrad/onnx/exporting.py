@@ -51,6 +51,7 @@ def export(
     Raises:
         ExportError: ONNX lacks an operation of the model, which the error names; the model cannot
             be recorded; or the size of the batch changes more than lengths of axes.
+        TypeError: the model is not a Module.
         ValueError: there are too many or too few names, or an input has the name of a weight; or a
             batch axis is out of range, or batches differ in size.
 

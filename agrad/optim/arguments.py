@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from agrad.arguments import is_integer
 from agrad.core.tensor import Tensor
 
 __all__ = [
@@ -44,7 +45,8 @@ def require_integer(owner: str, **arguments: Any) -> None:
         TypeError: an argument is not a number.
         ValueError: an argument is not an integer, or below 1.
     """
-    require(owner, "be an integer of at least 1", lambda x: x >= 1 and x == int(x), **arguments)
+    what = "be an integer of at least 1"
+    require(owner, what, lambda x: is_integer(x) and x >= 1, **arguments)
 
 
 def require_not_negative(owner: str, **arguments: Any) -> None:

@@ -172,15 +172,14 @@ class AverageGradient(Optimizer):
                 f"AverageGradient: lr must be None or 'auto', got {lr!r}; "
                 "a fixed rate is given to the base rule"
             )
-        if automatic and base.lr == 0:
-            raise ValueError("AverageGradient: the base rule's lr is 0, which no factor can raise")
+        self.automatic = automatic
+        self._require_rate(base.lr)
         self.base = base
         self.granularity = granularity
         self.every = every
         self.smoothing = smoothing
         self.probe_size = probe_size
         self.verify = verify
-        self.automatic = automatic
         self._rate: AutomaticRate | None = None
         self._origins = LeafArrays(values_of)
         self._curvatures, self._weights = LeafArrays(zero), LeafArrays(zero)
@@ -213,7 +212,12 @@ class AverageGradient(Optimizer):
 
     @lr.setter
     def lr(self, value: float) -> None:
+        self._require_rate(value)
         self.base.lr = value
+
+    def _require_rate(self, lr: float) -> None:
+        if self.automatic and lr == 0:
+            raise ValueError("AverageGradient: the base rule's lr is 0, which no factor can raise")
 
     @property
     def scale_source(self) -> float | Scheduled:
@@ -253,10 +257,10 @@ class AverageGradient(Optimizer):
 
     def step_on_losses(self, losses: tuple[Tensor, ...], probe: tuple[Tensor, ...]) -> None:
         """Measure how far the base rule's update may go, update the parameters, free the graphs."""
+        self._require_rate(self.base.lr)
         measured = self._measures
         given = self.has_gradients()
-        if measured or not given:
-            graphs = Losses(losses, self.params, self.ranks)
+        graphs = Losses(losses, self.params, self.ranks)
         if measured:
             rows = Losses(probe, self.params, self.ranks) if probe else None
             (rows or graphs).require_averages()
@@ -293,9 +297,9 @@ class AverageGradient(Optimizer):
         if measured:
             if self.verify:
                 self._verify(rows or graphs, proposals, decays)
-            graphs.free()
             if rows is not None:
                 rows.free()
+        graphs.free()
         self.mark_gradients()
         for (flat, _, delta), decay in zip(proposals, decays):
             values = flat.writable()
@@ -359,7 +363,8 @@ class AverageGradient(Optimizer):
         # One wait for all numbers of a GPU.
         reports, numbers = [check for check, _ in checks], [number for _, number in checks]
         square = _square_length(proposals) if self.every > 1 else math.inf
-        after(partial(self._conclude, reports), square, used, proposed, *way, *numbers)
+        size = sum(flat.size for flat, _, _ in proposals)
+        after(partial(self._conclude, reports, size), square, used, proposed, *way, *numbers)
 
     def _blend(
         self, proposals: list[Proposal], own_slopes: list[Array], averages: list[Array]
@@ -376,7 +381,8 @@ class AverageGradient(Optimizer):
         The other two numbers are the losses at both ends of that way, until it is confirmed.
         """
         if self._rate is None:
-            self._rate = AutomaticRate(self.base.lr, _typical_length(self.params))
+            trained = [param for flat, _, _ in proposals for param in flat.tensors]
+            self._rate = AutomaticRate(self.base.lr, _typical_length(trained))
         way = start_loss = loss = 0.0
         for flat, _, _ in proposals:
             start = self._origins.of(flat)
@@ -391,19 +397,19 @@ class AverageGradient(Optimizer):
     def _conclude(
         self,
         reports: list[Callable[[float], None]],
+        size: int,
         square: float,
         used: float,
         proposed: float,
         *numbers: float,
     ) -> None:
-        """Store the results of a measured step: its length, the share used, and the rate."""
+        """Store what a step of `size` coordinates has measured: its length, share and rate."""
         way, others = numbers[: 4 * self.automatic], numbers[4 * self.automatic :]
         for report, number in zip(reports, others, strict=True):
             report(number)
         self._square_length = square
         self.fraction = used / proposed if proposed > 0 else None
         if self._rate is not None:
-            size = sum(param.size for param in self.params)
             length, distance = (math.sqrt(square / size) for square in way[:2])
             self.base.lr = self._rate.after(
                 self.lr, self.fraction, length, distance, (way[2], way[3]), self._interval

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, move
-from agrad.core.tensor import Tensor
+from agrad.core.tensor import Tensor, values_restored
 from agrad.optim.arguments import checked_params, require_share, require_trainable
 from agrad.optim.state import owned, require_array, require_count, require_dict
 
@@ -99,15 +99,13 @@ class EMA:
             raise ValueError("EMA.averaged: there is nothing to average yet; call update() first")
         if self._in_use:
             raise ValueError("EMA.averaged: the averages are already in use")
-        own = [tensor.data for tensor in self._averaged]
         self._in_use = True
         try:
-            for tensor, average in zip(self._averaged, self._averages):
-                tensor.data = average
-            yield
+            with values_restored(self._averaged):
+                for tensor, average in zip(self._averaged, self._averages):
+                    tensor.data = average
+                yield
         finally:
-            for tensor, data in zip(self._averaged, own):
-                tensor.data = data
             self._in_use = False
 
     def state_dict(self) -> dict[str, Any]:

@@ -429,8 +429,7 @@ class ReduceLROnPlateau(Schedule):
         Raises:
             ValueError: `min_lr` is not 0, and the learning rate is automatic or 0.
         """
-        self._lowest()
-        return self.scale
+        return max(self.scale, min(self._lowest(), 1.0))
 
     def _lowest(self) -> float:
         optimizer = self.optimizer

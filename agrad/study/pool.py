@@ -10,7 +10,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from agrad.data.download import require
+from agrad.extras import optional_import
 from agrad.study.runs import Job, machine
 
 __all__ = ["LostError", "connected", "perform", "results_of"]
@@ -52,7 +52,8 @@ def connected(workers: int, scheduler: str | None = None) -> Iterator[Any]:
         yield None
         return
     dask, distributed = (
-        require(name, "a study on several machines", "cluster") for name in ("dask", "distributed")
+        optional_import(name, "a study on several machines", "cluster")
+        for name in ("dask", "distributed")
     )
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if scheduler is not None:
@@ -103,7 +104,7 @@ def results_of(jobs: Sequence[Job], client: Any) -> Iterator[tuple[Job, Outcome]
 
 
 def _on_workers(jobs: Sequence[Job], client: Any) -> Iterator[tuple[Job, Outcome] | Exception]:
-    distributed = require("distributed", "a study on several machines", "cluster")
+    distributed = optional_import("distributed", "a study on several machines", "cluster")
     futures = {client.submit(perform, job, pure=False): job for job in jobs}
     done: SimpleQueue[Any] = SimpleQueue()
     for future in futures:

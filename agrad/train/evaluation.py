@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 import agrad.nn.functional as F
+from agrad.arguments import integer
 from agrad.backend import move
 from agrad.core.tensor import as_tensor, plain
-from agrad.data.arguments import integer
 from agrad.data.several import call, examples, is_several, mapped, positional
 from agrad.nn import Module
 from agrad.nn.modes import evaluating
@@ -57,7 +57,7 @@ def evaluate(
             Several inputs are a tuple or a dict; see `train_step`. Or an iterable of batches, pairs
             of inputs and labels, with no `labels`.
         labels: their classes, integers of shape (N, ...), or any targets of the loss function. The
-            class -100 leaves a label out of the default loss and of the accuracy.
+            class -100 leaves a label out of the default loss and of the metrics of classes.
         batch_size: how many examples are computed at a time.
         loss_function: takes output and targets, and returns the mean loss of these examples, a
             single element. For regression pass `F.mse_loss`.

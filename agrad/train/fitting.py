@@ -8,9 +8,9 @@ from itertools import count
 from typing import Any, Protocol, runtime_checkable
 
 import agrad.nn.functional as F
+from agrad.arguments import integer
 from agrad.checkpoint import Checkpoints
 from agrad.data import Batches
-from agrad.data.arguments import integer
 from agrad.data.several import examples, is_several
 from agrad.nn import Module
 from agrad.optim import Optimizer, ReduceLROnPlateau, Schedule

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agrad.data.download import require
+from agrad.extras import optional_import
 
 __all__ = ["History"]
 
@@ -101,7 +101,7 @@ class History(Mapping[str, NDArray[Any]]):
             if values.ndim == 1 and name != "seconds" and not np.isnan(values).all():
                 kind = name.removeprefix("validation_")
                 panels.setdefault(kind, {})["validation" if kind != name else "training"] = values
-        figure = require("matplotlib.figure", "plots").Figure(
+        figure = optional_import("matplotlib.figure", "plots").Figure(
             figsize=(6.4, 0.6 + 1.9 * max(1, len(panels))), layout="constrained"
         )
         grid = figure.subplots(max(1, len(panels)), 1, sharex=True, squeeze=False)[:, 0]

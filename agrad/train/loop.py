@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 import agrad.nn.functional as F
+from agrad.arguments import integer
 from agrad.data import Batches
 from agrad.data.several import examples
 from agrad.errors import AnomalyError, NonFiniteError
@@ -99,9 +100,8 @@ def train(
         >>> steps[-1].loss < 0.1 < steps[0].loss
         True
     """
-    for name, count in (("iterations", iterations), ("start", start)):
-        if count < 0:
-            raise ValueError(f"train: {name} must not be negative, got {count}")
+    iterations = integer("train", "iterations", iterations, least=0)
+    start = integer("train", "start", start, least=0)
     decay = checked_decay("train", optimizer, decay)
     step = make_step(model, optimizer, loss_function, capture)
     numbers = range(start + 1, iterations + 1)

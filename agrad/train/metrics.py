@@ -1,5 +1,6 @@
 """Metrics of a model's outputs: functions of all outputs and targets of a data set."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agrad.core.tensor import plain
-from agrad.data.download import require
+from agrad.extras import optional_import
+from agrad.train.share import IGNORED
 
 __all__ = ["HIGHER", "Metric", "Metrics", "measured", "named_metrics"]
 
@@ -20,13 +22,21 @@ Metrics = Iterable[str | Metric] | Mapping[str, str | Metric]
 def _classes(outputs: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the predicted and the target classes, each of shape (examples,).
 
-    The outputs are the logits of classes, (N, classes, ...) for targets (N, ...); or, in the shape
-    of the targets or (N, 1), the logit of class 1 against class 0.
+    The outputs are the logits of classes, (N, classes, ...) for targets (N, ...), of which -100
+    leaves an example out; or, in the shape of the targets or (N, 1), the logit of class 1 against
+    class 0.
     """
     if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1:
-        return outputs.argmax(axis=1).ravel(), targets.ravel()
+        logits, classes = _judged(outputs, targets)
+        return logits.argmax(axis=1), classes
     _require_alike(outputs, targets)
     return (outputs.ravel() > 0).astype(np.int64), targets.ravel().astype(np.int64)
+
+
+def _judged(outputs: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the logits (examples, classes) and the classes, except where the target is -100."""
+    known = targets != IGNORED
+    return np.moveaxis(outputs, 1, -1)[known], targets[known]
 
 
 def _require_alike(outputs: NDArray[Any], targets: NDArray[Any]) -> None:
@@ -38,9 +48,9 @@ def _require_alike(outputs: NDArray[Any], targets: NDArray[Any]) -> None:
 
 
 def accuracy(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
-    """Return the share of right classes."""
+    """Return the share of right classes, NaN of none."""
     predicted, classes = _classes(outputs, targets)
-    return float(np.mean(predicted == classes))
+    return float(np.mean(predicted == classes)) if classes.size else math.nan
 
 
 def f1(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
@@ -48,7 +58,7 @@ def f1(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
     predicted, classes = _classes(outputs, targets)
     two = outputs.ndim == targets.ndim or outputs.shape[1] <= 2
     average = "binary" if two else "macro"
-    scores = require("sklearn.metrics", "the metrics", "sklearn").f1_score(
+    scores = optional_import("sklearn.metrics", "the metrics", "sklearn").f1_score(
         classes, predicted, average=average, zero_division=0.0
     )
     return float(scores)
@@ -60,7 +70,9 @@ def auc(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
     Raises:
         ValueError: not every class occurs among the targets.
     """
-    score = require("sklearn.metrics", "the metrics", "sklearn").roc_auc_score
+    score = optional_import("sklearn.metrics", "the metrics", "sklearn").roc_auc_score
+    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1:
+        outputs, targets = _judged(outputs, targets)
     if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 2:
         shares = np.exp(outputs - outputs.max(axis=1, keepdims=True), dtype=np.float64)
         shares /= shares.sum(axis=1, keepdims=True)
@@ -76,7 +88,7 @@ def r2(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
     """Return the coefficient of determination, of several outputs the mean."""
     _require_alike(outputs, targets)
     columns = targets.shape[0], -1
-    score = require("sklearn.metrics", "the metrics", "sklearn").r2_score
+    score = optional_import("sklearn.metrics", "the metrics", "sklearn").r2_score
     return float(score(targets.reshape(columns), outputs.reshape(columns)))
 
 
@@ -84,7 +96,7 @@ def confusion_matrix(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np
     """Return how often each target class, a row, was predicted as each class, a column."""
     predicted, classes = _classes(outputs, targets)
     count = outputs.shape[1] if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 else 2
-    found: NDArray[np.int64] = require(
+    found: NDArray[np.int64] = optional_import(
         "sklearn.metrics", "the metrics", "sklearn"
     ).confusion_matrix(classes, predicted, labels=np.arange(count))
     return found

@@ -25,8 +25,8 @@ import numpy as np
 
 import agrad
 from agrad.data import Batches
-from agrad.data.download import require
 from agrad.errors import NonFiniteError
+from agrad.extras import optional_import
 from agrad.study.runs import machine
 from agrad.train import evaluate
 
@@ -337,7 +337,7 @@ def _complete(path: Path) -> bytes:
 
 def _prepare() -> None:
     """Compute in one thread, and end when the process that started this one ends."""
-    require("threadpoolctl").threadpool_limits(1)
+    optional_import("threadpoolctl").threadpool_limits(1)
     Thread(target=_end_with, args=[parent_process()], daemon=True).start()
 
 

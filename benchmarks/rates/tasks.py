@@ -15,7 +15,7 @@ import agrad.nn.functional as F
 from agrad import nn
 from agrad.data import imdb
 from agrad.data.datasets import digits, fashion_mnist, mnist
-from agrad.data.download import require
+from agrad.extras import optional_import
 from agrad.study.networks import dense_network, image_network, text_network
 
 __all__ = ["TASKS", "Data", "Task"]
@@ -88,13 +88,13 @@ def texts() -> Data:
 
 def table(name: str) -> Data:
     """Return one of scikit-learn's tables, standardized; a fifth of it is held out."""
-    inputs, targets = getattr(require("sklearn.datasets"), f"load_{name}")(return_X_y=True)
+    inputs, targets = getattr(optional_import("sklearn.datasets"), f"load_{name}")(return_X_y=True)
     return split(inputs, targets)
 
 
 def friedman() -> Data:
     """Return Friedman's first problem without noise: a smooth function of 5 of 10 inputs."""
-    return split(*require("sklearn.datasets").make_friedman1(2500, random_state=0))
+    return split(*optional_import("sklearn.datasets").make_friedman1(2500, random_state=0))
 
 
 def housing() -> Data:

@@ -507,6 +507,11 @@ def test_anomalies_are_found() -> None:
         (lambda x, y: ag.jvp(ag.sin, 1, 1), TypeError, r"jvp: primals\[0\] has dtype int"),
         (lambda x, y: ag.jvp(lambda x: 1.0, x, x), TypeError, "jvp: function returned a float"),
         (lambda x, y: ag.jacobian(lambda x: 1.0, x), TypeError, "jacobian: function returned a fl"),
+        (
+            lambda x, y: ag.hessian(lambda _: 1.0, x),
+            TypeError,
+            "hessian: function returned a float",
+        ),
         (lambda x, y: ag.hessian(ag.sin, x), ValueError, "hessian: needs a single element"),
     ],
 )

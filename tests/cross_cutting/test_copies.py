@@ -195,6 +195,21 @@ def test_a_leaf_is_copied_with_its_gradients_and_attributes(
     np.testing.assert_array_equal(twin.grad, leaf.grad + 3.0)
 
 
+@pytest.mark.parametrize("changed", ["leaf", "copy"])
+def test_a_change_in_place_does_not_reach_the_graph_of_a_shallow_copy(changed: str) -> None:
+    """Once no graph needs the one's values, they may change, though a graph needs the other's."""
+    leaf = ag.tensor([1.0, 2.0], requires_grad=True)
+    leaf_loss = (leaf * leaf).sum()
+    twin = copy.copy(leaf)
+    twin_loss = (twin * twin).sum()
+    kept, loss = (twin, twin_loss) if changed == "leaf" else (leaf, leaf_loss)
+    del leaf_loss, twin_loss
+    with ag.no_grad():
+        (leaf if changed == "leaf" else twin)[0] = 9.0
+    loss.backward()
+    np.testing.assert_array_equal(kept.grad, [2, 4])
+
+
 def test_a_shallow_copy_of_a_result_has_its_graph() -> None:
     leaf = ag.tensor([1.0, 2.0], requires_grad=True)
     copy.copy(leaf * 3.0).sum().backward()

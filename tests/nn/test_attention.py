@@ -107,6 +107,24 @@ def test_attention_drops_weights() -> None:
     assert 0.4 < (out == 0).mean() < 0.6
 
 
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("appended", [{"add_bias_kv": True}, {"add_zero_attn": True}])
+def test_causal_attention_sees_appended_keys(appended: dict[str, bool], batch_first: bool) -> None:
+    module = nn.MultiheadAttention(6, 2, batch_first=batch_first, **appended)
+    if module.bias_k is not None:
+        module.bias_k.data[...] = 0.5
+    x = np.random.default_rng(0).normal(size=(4, 4, 6)).astype(np.float32)
+    mask = ~np.tri(4, dtype=bool)
+    out, weights = module(x, x, x, is_causal=True)
+    expected_out, expected_weights = module(x, x, x, attn_mask=mask)
+    assert weights is not None
+    assert expected_weights is not None
+    np.testing.assert_array_equal(weights.data, expected_weights.data)
+    np.testing.assert_array_equal(out.data, expected_out.data)
+    assert (weights.data[..., -1] > 0).all()
+    assert not weights.data[:, :, :-1][:, mask].any()
+
+
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"batch_first": True},
@@ -304,6 +322,11 @@ X = np.ones((2, 3, 6), np.float32)
         (lambda: nn.MultiheadAttention(6, 2, dropout=-1.0), ValueError, "dropout .*-1.0"),
         (lambda: nn.MultiheadAttention(5, 1)(X, X, X), ValueError, r"E = 5, .*\(2, 3, 6\)"),
         (lambda: nn.MultiheadAttention(6, 1)(X, X[1:], X), ValueError, r"\(1, 3, 6\)"),
+        (
+            lambda: nn.MultiheadAttention(6, 1)(X, X, X, key_padding_mask=np.bool_(False)),
+            ValueError,
+            r"key_padding_mask .*\(3, 2\), got \(\)",
+        ),
         (
             lambda: nn.MultiheadAttention(6, 1)(X, X, X, key_padding_mask=np.zeros((2, 3), bool)),
             ValueError,

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from agrad.kernels.cpu import planes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ import agrad as ag
 import agrad.nn.functional as F
 from agrad.backend import Array
 from agrad.errors import ChoiceChangedError
+from agrad.kernels.cpu import planes
 from agrad.testing.strategies import LAYOUTS, REAL, layouts, points, seeds, shapes
 from agrad.testing.strategies._operations.losses import logits_and_classes, reductions
 from agrad.testing.strategies._operations.windows import (
@@ -125,6 +125,16 @@ def test_function_far_out(name: str) -> None:
     assert np.isfinite(out.data).all()
     assert np.isfinite(x.grad).all()
     assert np.isfinite(x.average_grad).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_values_at_infinity(name: str, dtype: Any) -> None:
+    ours, theirs = ACTIVATIONS[name]
+    x = np.array([-np.inf, np.inf, 1.0], dtype)
+    with np.errstate(all="ignore"):
+        got = ours(x).data
+    np.testing.assert_allclose(got, theirs(torch.tensor(x)).numpy(), rtol=1e-6)
 
 
 def as_torch(options: dict[str, Any]) -> dict[str, Any]:

@@ -219,6 +219,17 @@ def test_distances_and_similarities_are_pytorchs(p: float) -> None:
     assert np.isfinite(zero.grad).all()
 
 
+@pytest.mark.parametrize("dim", [0, 1, -1])
+@pytest.mark.parametrize(
+    "shapes", [((2, 1), (2, 3)), ((3,), (2, 3)), ((1, 3), (2, 1)), ((2, 3), ())]
+)
+def test_similarities_broadcast_as_pytorchs(shapes: Any, dim: int) -> None:
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=shape) for shape in shapes)
+    expected = T.cosine_similarity(torch.tensor(x), torch.tensor(y), dim=dim).numpy()
+    assert_near(F.cosine_similarity(x, y, dim=dim).data, expected, 1e-13)
+
+
 # -- CTC -----------------------------------------------------------------------------------------
 
 

@@ -163,6 +163,40 @@ def test_the_optimizer_gives_the_rate_what_it_measures():
     assert optimizer.state_dict()["rate"] == pytest.approx(rate.state_dict(), rel=1e-9)
 
 
+@pytest.mark.parametrize("frozen", [True, False])
+def test_parameters_without_a_gradient_do_not_count(frozen):
+    """A frozen parameter, or one that the loss does not use, does not change the rates."""
+
+    def rates(*others):
+        theta = ag.tensor([[3.0, -2.0], [1.0, 0.5]], requires_grad=True)
+        optimizer = optim.AverageGradient(optim.SGD([theta, *others], lr=1e-3), lr="auto")
+        for _ in range(20):
+            optimizer.zero_grad()
+            optimizer.step((theta**4).sum())
+            yield optimizer.lr
+
+    other = ag.tensor(np.ones((30, 20)), requires_grad=not frozen)
+    assert [*rates(other)] == [*rates()]
+
+
+def test_an_automatic_rate_is_never_0():
+    theta, phi = (ag.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
+    groups = [{"params": [theta]}, {"params": [phi], "lr": 0.0}]
+    optimizer = optim.AverageGradient(optim.Adam(groups, lr=1e-3), lr="auto")
+    with pytest.raises(ValueError, match="AverageGradient: the base rule's lr is 0"):
+        optimizer.lr = 0
+    assert optimizer.lr == 1e-3
+    optimizer.step((theta**2 + phi**2).sum())
+    assert np.array_equal(phi.data, [1, 2])
+    optimizer.zero_grad()
+    optimizer.param_groups[0]["lr"] = 0.0
+    before, values = optimizer.state_dict(), theta.data.copy()
+    with pytest.raises(ValueError, match="AverageGradient: the base rule's lr is 0"):
+        optimizer.step((theta**2 + phi**2).sum())
+    np.testing.assert_equal(optimizer.state_dict(), before)
+    assert np.array_equal(theta.data, values)
+
+
 def test_the_rate_moves_only_after_measured_steps():
     theta = ag.tensor([1.0, 2.0], requires_grad=True)
     optimizer = optim.AverageGradient(optim.SGD([theta], lr=1e-4), lr="auto", every=2)

@@ -7,13 +7,6 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from agrad.kernels.cpu.optimizer import (
-    blend_curvature,
-    loss_shares,
-    search_elements,
-    search_groups,
-    shorten_elements,
-)
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -23,6 +16,13 @@ import agrad.nn.functional as F
 from agrad import nn, optim
 from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError, FreedGraphError, NonFiniteError
+from agrad.kernels.cpu.optimizer import (
+    blend_curvature,
+    loss_shares,
+    search_elements,
+    search_groups,
+    shorten_elements,
+)
 from agrad.ops.operation import Elementwise, Operation
 from agrad.serialization import load, save
 
@@ -1381,6 +1381,19 @@ def assert_untouched(optimizer, params, values):
         np.testing.assert_array_equal(param.data, value)
 
 
+def test_every_step_frees_the_graph_and_its_hold_on_the_arrays():
+    x = scalar(1.0)
+    optimizer = optim.AverageGradient(optim.SGD([x], lr=0.1), every=3)
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss = x * x
+        loss.backward(retain_graph=True)
+        optimizer.step(loss)
+        with pytest.raises(FreedGraphError):
+            loss.backward()
+        assert x.is_writable()
+
+
 # -- bad input -------------------------------------------------------------------------------------
 
 
@@ -1390,6 +1403,8 @@ def assert_untouched(optimizer, params, values):
         ({"granularity": "layer"}, "granularity must be one of .* got 'layer'"),
         ({"every": 0}, "every must be an integer of at least 1, got 0"),
         ({"every": 1.5}, "every"),
+        ({"every": 2.0}, "every must be an integer of at least 1, got 2.0"),
+        ({"probe_size": 32.0}, "probe_size must be an integer of at least 1, got 32.0"),
         ({"lr": 0.1}, "lr must be None or 'auto', got 0.1"),
         ({"probe_size": 0}, "probe_size must be an integer of at least 1, got 0"),
     ],

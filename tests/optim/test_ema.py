@@ -45,6 +45,17 @@ def test_ema_puts_the_weights_back_even_after_an_error():
         np.testing.assert_array_equal(param.data, [1, 2])
 
 
+def test_after_the_averages_the_parameters_have_the_same_arrays():
+    """So an optimizer need not move them, nor a captured step look at them again."""
+    param = x()
+    ema = optim.EMA([param])
+    ema.update()
+    array = param.data
+    with ema.averaged():
+        assert param.data is not array
+    assert param.data is array
+
+
 def test_ema_resumes():
     param, other = x(), x()
     ema, resumed = optim.EMA([param], 0.5), optim.EMA([other], 0.5)

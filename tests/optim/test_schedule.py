@@ -87,6 +87,17 @@ def test_a_plateau_gives_pytorchs_numbers(options, sign):
         assert ours.rate == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12, abs=1e-15)
 
 
+def test_a_plateau_keeps_its_lowest_rate_when_lr_changes():
+    optimizer = optim.SGD([x()], lr=0.1)
+    schedule = optim.ReduceLROnPlateau(optimizer, factor=0.1, patience=0, min_lr=0.005)
+    for metric in (1.0, 1.0):
+        schedule.step(metric)
+    assert optimizer.rate == pytest.approx(0.01)
+    for lr, rate in ((0.01, 0.005), (0.002, 0.002), (0.2, 0.02)):
+        optimizer.lr = lr
+        assert optimizer.rate == pytest.approx(rate)
+
+
 def test_a_plateau_resumes():
     rates = []
     for stop in (None, 5):

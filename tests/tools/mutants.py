@@ -1785,11 +1785,19 @@ GUARDS = [
     ),
     Mutant(
         "agrad/optim/average_gradient.py",
-        "            graphs.free()\n",
+        "        graphs.free()\n",
         "",
         "a graph without a finite end is not freed",
         "average_gradient",
         "without_a_finite",
+    ),
+    Mutant(
+        "agrad/optim/average_gradient.py",
+        "size = sum(flat.size for flat, _, _ in proposals)",
+        "size = sum(param.size for param in self.params)",
+        "the automatic rate: parameters without a gradient count",
+        "automatic_rate",
+        "do_not_count",
     ),
     Mutant(
         OPTIMIZER,
@@ -2233,6 +2241,14 @@ LAYERS = [
 ]
 
 TRAININGS = [
+    Mutant(
+        "agrad/train/metrics.py",
+        "known = targets != IGNORED",
+        "known = targets == targets",
+        "metrics: -100 is a class",
+        "metrics",
+        "minus_100",
+    ),
     Mutant(
         SCHEDULE,
         "if self.num_bad_epochs > self.patience:",

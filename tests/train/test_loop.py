@@ -384,7 +384,7 @@ def test_inside_detect_anomaly_the_iteration_is_named_too():
 
 def test_negative_iterations_are_refused_before_the_first_step():
     model = network()
-    with pytest.raises(ValueError, match="iterations must not be negative, got -1"):
+    with pytest.raises(ValueError, match="iterations must be at least 0, got -1"):
         train(model, optim.SGD(model.parameters(), lr=0.1), Batches(*examples(), batch_size=8), -1)
 
 

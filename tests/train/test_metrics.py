@@ -12,13 +12,12 @@ from agrad.train import evaluate
 pytest.importorskip("sklearn")
 
 RANDOM = np.random.default_rng(0)
+METRICS = ["accuracy", "f1", "auc", "confusion_matrix"]
 
 
 def measured(outputs: Any, targets: Any, loss: Any = F.cross_entropy) -> dict[str, Any]:
-    names = ["accuracy", "f1", "auc", "confusion_matrix"]
-    return evaluate(
-        nn.Identity(), outputs, targets, 7, loss, names if loss is not F.mse_loss else ["r2"]
-    ).metrics
+    names = METRICS if loss is not F.mse_loss else ["r2"]
+    return evaluate(nn.Identity(), outputs, targets, 7, loss, names).metrics
 
 
 def auc_by_pairs(scores: Any, positive: Any) -> float:
@@ -48,6 +47,33 @@ def test_two_classes(form: str) -> None:
     assert found["auc"] == pytest.approx(auc_by_pairs(logits, targets == 1))
     matrix = [[np.sum((targets == i) & (predicted == j)) for j in (0, 1)] for i in (0, 1)]
     np.testing.assert_array_equal(found["confusion_matrix"], matrix)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_class_minus_100_is_left_out(count: int) -> None:
+    logits = RANDOM.standard_normal((60, count))
+    targets = np.arange(60) % count
+    known = np.arange(60) % 7 != 0
+    whole = evaluate(nn.Identity(), logits, np.where(known, targets, -100), metrics=METRICS)
+    part = evaluate(nn.Identity(), logits[known], targets[known], metrics=METRICS)
+    assert whole.accuracy == whole.metrics["accuracy"] == part.accuracy
+    for name in METRICS:
+        np.testing.assert_array_equal(whole.metrics[name], part.metrics[name])
+    with np.errstate(all="ignore"):
+        none = evaluate(nn.Identity(), logits, np.full(60, -100), metrics=["accuracy"])
+    assert np.isnan(none.metrics["accuracy"])
+
+
+def test_metrics_of_the_places_of_images() -> None:
+    logits = RANDOM.standard_normal((6, 3, 2, 5))
+    targets = RANDOM.integers(0, 3, (6, 2, 5))
+    targets[0, 0] = -100
+    apart = evaluate(nn.Identity(), logits, targets, metrics=METRICS)
+    rows = np.moveaxis(logits, 1, -1).reshape(-1, 3)
+    flat = evaluate(nn.Identity(), rows, targets.ravel(), metrics=METRICS)
+    for name in METRICS:
+        np.testing.assert_array_equal(apart.metrics[name], flat.metrics[name])
+    assert apart.accuracy == apart.metrics["accuracy"]
 
 
 def test_several_classes() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.lib.array_utils import normalize_axis_index
 
 from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors
-from agrad.functions import split
+from agrad.functions import clip, split
 from agrad.nn.functional.windows import activated
 from agrad.ops import activation
 from agrad.ops.softmax import LogSoftmax, Softmax
@@ -233,10 +233,9 @@ def prelu(input: Any, weight: Any) -> Tensor:
             "prelu: weight must have shape (1,) or one element for each channel of input, "
             f"of shape {x.shape}; got {weight.shape}"
         )
-    positive = relu(x)
-    # One of the two terms is exactly 0. At 0 the slope is the weight, as in PyTorch.
     slopes = weight.reshape((-1, *[1] * (x.ndim - 2)) if x.ndim > 1 else ())
-    out: Tensor = positive + slopes * (x - positive)
+    # One of the two terms is exactly 0. At 0 the slope is the weight, as in PyTorch.
+    out: Tensor = relu(x) + slopes * clip(x, max=0.0)
     return out
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from agrad.backend import Array, beside
 from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors, plain
-from agrad.functions import abs, exp, log, maximum, minimum, sqrt, sum, where
+from agrad.functions import abs, broadcast_to, exp, log, maximum, minimum, sqrt, sum, where
 from agrad.linalg import norm
 from agrad.nn.functional.activation import relu
 from agrad.nn.functional.windows import floating
@@ -396,8 +396,10 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
         tensor([0.6])
     """
     x1, x2 = as_tensors(x1, x2)
+    product = x1 * x2
+    x1, x2 = (broadcast_to(x, product.shape) for x in (x1, x2))
     lengths = maximum(norm(x1, axis=dim), eps) * maximum(norm(x2, axis=dim), eps)
-    return sum(x1 * x2, dim) / lengths
+    return sum(product, dim) / lengths
 
 
 def cosine_embedding_loss(

@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from agrad import functions as f
+from agrad.arguments import is_integer
 from agrad.core.tensor import Tensor, apply, as_tensor
 from agrad.nn.functional.windows import floating, per_axis
 from agrad.ops.resize import Resize
@@ -39,7 +38,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float = 0
     """
     x = as_tensor(input)
     widths = tuple(pad)
-    if len(widths) % 2 or len(widths) > 2 * x.ndim or not all(_is_integer(n) for n in widths):
+    if len(widths) % 2 or len(widths) > 2 * x.ndim or not all(is_integer(n) for n in widths):
         raise ValueError(
             f"pad: pad must hold two integers for each of the last axes of input, of shape "
             f"{x.shape}; got {pad!r}"
@@ -151,7 +150,3 @@ def interpolate(
 
 def _part(x: Tensor, axis: int, first: int, stop: int) -> Tensor:
     return x[(slice(None),) * axis + (slice(first, stop),)]
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from agrad.arguments import is_integer
 from agrad.core.tensor import Tensor, as_tensor
 
 __all__ = ["activated", "batched", "floating", "per_axis", "two_axes"]
@@ -19,7 +20,7 @@ _SHAPES = {
 def per_axis(operation: str, name: str, value: Any, axes: int, least: int = 1) -> tuple[int, ...]:
     """Return an option as one integer for each axis."""
     values = tuple(value) if isinstance(value, Sequence) else (value,) * axes
-    if len(values) != axes or not all(_is_integer(n) and n >= least for n in values):
+    if len(values) != axes or not all(is_integer(n) and n >= least for n in values):
         several = "" if axes == 1 else f", or {axes} of them"
         raise ValueError(
             f"{operation}: {name} must be an integer of at least {least}{several}, got {value!r}"
@@ -54,7 +55,3 @@ def batched(operation: str, axes: int, input: Any, function: Callable[[Tensor], 
     if x.ndim == axes + 1:
         return function(x.reshape(1, *x.shape))[0]
     raise ValueError(f"{operation}: input must have shape {_SHAPES[axes]}, got {x.shape}")
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
