@@ -10,9 +10,10 @@ from agrad.optim.clip import clip_grad_norm_, clip_grad_value_
 from agrad.optim.ema import EMA
 from agrad.optim.group import ParameterGroup
 from agrad.optim.muon import Muon
-from agrad.optim.optimizer import Optimizer, RuleOptimizer
+from agrad.optim.optimizer import Optimizer
 from agrad.optim.rmsprop import RMSprop
 from agrad.optim.rule import Rule
+from agrad.optim.rule_optimizer import RuleOptimizer
 from agrad.optim.schedule import (
     CosineAnnealingLR,
     LinearLR,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from agrad.backend import Array, kernels
 from agrad.optim.arguments import require_not_negative, require_share
 from agrad.optim.group import Params
-from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rule import Rule, with_decay
+from agrad.optim.rule_optimizer import RuleOptimizer, option
 
 __all__ = ["Adam", "AdamRule", "AdamW", "AdamWRule"]
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from agrad.optim.group import ParameterGroup
 from agrad.optim.leaf_arrays import LeafArrays, values_of, zero
 from agrad.optim.line_search import GRANULARITIES, Granularity, Proposal, search, shorten
 from agrad.optim.losses import Losses
-from agrad.optim.optimizer import Optimizer, Ready, RuleOptimizer, Scheduled
+from agrad.optim.optimizer import Optimizer, Scheduled
+from agrad.optim.rule_optimizer import BlockGradient, RuleOptimizer
 from agrad.optim.state import require_array, require_count, require_dict
 
 __all__ = ["AverageGradient"]
@@ -50,6 +51,22 @@ _CUTS = 8
 # loss is nearly 0 and the rate high, an unusual batch can propose a hundred times that, and ruin
 # the network before another step is measured.
 _LONGER = 4
+
+
+class Displacement(NamedTuple):
+    """What an automatic rate asks of a measured step, as numbers that may still be on a GPU.
+
+    Attributes:
+        update_square: the squared length of the proposed update.
+        square: that of the way from the parameters' start to where they are.
+        start_loss: the loss at the start; 0 once the way is confirmed.
+        loss: that where they are, likewise.
+    """
+
+    update_square: Any
+    square: Any
+    start_loss: Any
+    loss: Any
 
 
 class AverageGradient(Optimizer):
@@ -234,7 +251,7 @@ class AverageGradient(Optimizer):
     @property
     def probe_size(self) -> int | None:
         """How many examples the next step would measure on; None for all, or if it does not."""
-        return self._probe_size if self._measures else None
+        return self._probe_size if self._next_is_measured else None
 
     @probe_size.setter
     def probe_size(self, value: int | None) -> None:
@@ -258,7 +275,7 @@ class AverageGradient(Optimizer):
     def step_on_losses(self, losses: tuple[Tensor, ...], probe: tuple[Tensor, ...]) -> None:
         """Measure how far the base rule's update may go, update the parameters, free the graphs."""
         self._require_rate(self.base.lr)
-        measured = self._measures
+        measured = self._next_is_measured
         given = self.has_gradients()
         graphs = Losses(losses, self.params, self.ranks)
         if measured:
@@ -267,20 +284,20 @@ class AverageGradient(Optimizer):
         if not given:
             graphs.backward(retain_graph=measured and rows is None)
             self.require_gradients()
-        ready = slopes = self.base.ready()
-        self.base.require_finite(ready, "AverageGradient")
+        gradients = slopes = self.base.block_gradients()
+        self.base.require_finite(gradients, "AverageGradient")
         if measured and given:
             grads = graphs.gradients()
-            slopes = [Ready(block, _gathered(block.flat, grads)) for block, _ in ready]
+            slopes = [BlockGradient(block, _gathered(block.flat, grads)) for block, _ in gradients]
             self.base.require_finite(slopes, "AverageGradient")
         proposals, decays = [], []
-        for part, (_, slope) in zip(ready, slopes):
-            flat = part.block.flat
+        for gradient, (block, slope) in zip(gradients, slopes):
+            flat = block.flat
             delta, decay = flat.scratch("update"), None
-            if part.block.decays:
+            if block.decays:
                 decay = flat.scratch("decay").array
                 decay[...] = 0
-            self.base.proposal(part, delta, decay)
+            self.base.write_update(gradient, delta, decay)
             proposals.append(Proposal(flat, slope, delta))
             decays.append(decay)
         if measured:
@@ -350,7 +367,7 @@ class AverageGradient(Optimizer):
         checks: list[Check] = []
         for param in self.params:
             param.average_grad = None
-        way = self._way(rows or graphs, proposals) if self.automatic else ()
+        moved = self._displacement(rows or graphs, proposals) if self.automatic else ()
         own_slopes = [slope for _, slope, _ in proposals]
         if rows is not None:
             grads = rows.gradients()
@@ -364,7 +381,7 @@ class AverageGradient(Optimizer):
         reports, numbers = [check for check, _ in checks], [number for _, number in checks]
         square = _square_length(proposals) if self.every > 1 else math.inf
         size = sum(flat.size for flat, _, _ in proposals)
-        after(partial(self._conclude, reports, size), square, used, proposed, *way, *numbers)
+        after(partial(self._conclude, reports, size), square, used, proposed, *moved, *numbers)
 
     def _blend(
         self, proposals: list[Proposal], own_slopes: list[Array], averages: list[Array]
@@ -375,24 +392,21 @@ class AverageGradient(Optimizer):
             kernel = kernels(average).optimizer.blend_curvature
             kernel(own, average, delta.array, *kept, self.smoothing)
 
-    def _way(self, graphs: Losses, proposals: list[Proposal]) -> tuple[Any, ...]:
-        """Return the squared lengths of the proposed update and of the way from the start.
-
-        The other two numbers are the losses at both ends of that way, until it is confirmed.
-        """
+    def _displacement(self, graphs: Losses, proposals: list[Proposal]) -> Displacement:
+        """Return where the parameters are, seen from their start; losses until it is confirmed."""
         if self._rate is None:
             trained = [param for flat, _, _ in proposals for param in flat.tensors]
             self._rate = AutomaticRate(self.base.lr, _typical_length(trained))
-        way = start_loss = loss = 0.0
+        square = start_loss = loss = 0.0
         for flat, _, _ in proposals:
             start = self._origins.of(flat)
             gone = np.subtract(flat.adopt(), start, out=flat.scratch("end").array)
-            way += kernels(gone).optimizer.sum_of_squares(gone)
+            square += kernels(gone).optimizer.sum_of_squares(gone)
         if not self._rate.confirmed:
             flats = [flat for flat, _, _ in proposals]
             back = [self._origins.of(flat) - flat.adopt() for flat in flats]
             start_loss, loss = _value_at(graphs, flats, [back]), graphs.value
-        return _square_length(proposals), way, start_loss, loss
+        return Displacement(_square_length(proposals), square, start_loss, loss)
 
     def _conclude(
         self,
@@ -404,20 +418,25 @@ class AverageGradient(Optimizer):
         *numbers: float,
     ) -> None:
         """Store what a step of `size` coordinates has measured: its length, share and rate."""
-        way, others = numbers[: 4 * self.automatic], numbers[4 * self.automatic :]
-        for report, number in zip(reports, others, strict=True):
+        count = len(Displacement._fields) if self.automatic else 0
+        for report, number in zip(reports, numbers[count:], strict=True):
             report(number)
         self._square_length = square
         self.fraction = used / proposed if proposed > 0 else None
         if self._rate is not None:
-            length, distance = (math.sqrt(square / size) for square in way[:2])
+            moved = Displacement(*numbers[:count])
             self.base.lr = self._rate.after(
-                self.lr, self.fraction, length, distance, (way[2], way[3]), self._interval
+                self.lr,
+                self.fraction,
+                length=math.sqrt(moved.update_square / size),
+                distance=math.sqrt(moved.square / size),
+                losses=(moved.start_loss, moved.loss),
+                steps=self._interval,
             )
 
     def _count(self) -> None:
         """Count a step; after one that was measured or cut, decide when to measure again."""
-        if self._measures or self._was_cut:
+        if self._next_is_measured or self._was_cut:
             self._due = self._steps + (1 if self._was_cut else self._interval)
             self._was_cut = False
         self._steps += 1
@@ -501,7 +520,7 @@ class AverageGradient(Optimizer):
 
     def changing(self) -> list[Array]:
         """Return the arrays that the next step changes in place."""
-        kept = [*self._curvatures, *self._weights] if self._measures else ()
+        kept = [*self._curvatures, *self._weights] if self._next_is_measured else ()
         return [*self.base.changing(), *kept]
 
     def flats(self) -> list[Flat]:
@@ -510,16 +529,17 @@ class AverageGradient(Optimizer):
 
     def reading(self) -> list[Array]:
         """Return the arrays that the next step reads and does not change."""
-        return list(self._origins if self._measures else self._curvatures)
+        return list(self._origins if self._next_is_measured else self._curvatures)
 
     def options(self) -> Hashable:
         """Return everything the next step depends on, except arrays and fed numbers."""
         own = self.granularity, self.smoothing, self._smooths, self.verify
-        votes = self._rate is None or not self._rate.confirmed
-        return self.base.options(), own, self._measures and votes, self._measures, self._scales
+        measured = self._next_is_measured
+        votes = measured and (self._rate is None or not self._rate.confirmed)
+        return self.base.options(), own, votes, measured, self._scales
 
     @property
-    def _measures(self) -> bool:
+    def _next_is_measured(self) -> bool:
         """Whether the next step measures."""
         return self._steps >= self._due
 

@@ -12,9 +12,9 @@ from agrad.backend import Array, kernels
 from agrad.core.tensor import Tensor
 from agrad.optim.arguments import require_integer, require_not_negative, require_share
 from agrad.optim.group import Params
-from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rmsprop import RMSpropRule
 from agrad.optim.rule import Rule
+from agrad.optim.rule_optimizer import RuleOptimizer, option
 
 __all__ = ["Muon", "MuonRule", "Proportional", "orthogonalize"]
 

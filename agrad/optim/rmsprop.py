@@ -8,8 +8,8 @@ import numpy as np
 from agrad.backend import Array, kernels
 from agrad.optim.arguments import require_not_negative, require_share
 from agrad.optim.group import Params
-from agrad.optim.optimizer import RuleOptimizer, option
 from agrad.optim.rule import Rule, require_momentum_if_cautious, with_decay
+from agrad.optim.rule_optimizer import RuleOptimizer, option
 
 __all__ = ["RMSprop", "RMSpropRule"]
 

@@ -63,7 +63,8 @@ STACK = "kernels/cpu/stack.py"
 CUDA = "agrad/gpu/cuda.py"
 GRAPH = "agrad/gpu/graph.py"
 STEP = "agrad/gpu/step.py"
-RULE = "agrad/optim/optimizer.py"
+BASE = "agrad/optim/optimizer.py"
+RULE = "agrad/optim/rule_optimizer.py"
 SCHEDULE = "agrad/optim/schedule.py"
 TENSOR = "agrad/core/tensor.py"
 CHECKPOINT = "agrad/checkpoint.py"
@@ -863,7 +864,7 @@ OPTIMIZERS = [
         "refuses_groups",
     ),
     Mutant(
-        RULE,
+        BASE,
         "if param.grad_of is _USED:",
         "if False:",
         "a step on a loss with the gradients of the last one",
@@ -871,7 +872,7 @@ OPTIMIZERS = [
         "of_the_last_step",
     ),
     Mutant(
-        RULE,
+        BASE,
         "if not sources <= roots:",
         "if not sources & roots:",
         "a step with gradients of which another loss has a part",
@@ -1712,7 +1713,7 @@ GUARDS = [
         "refuses_arguments",
     ),
     Mutant(
-        "agrad/optim/optimizer.py",
+        RULE,
         "        if not saved.keys() <= known.keys():",
         '        self.lr = state["lr"]\n        if not saved.keys() <= known.keys():',
         "a refused state leaves its learning rate behind",
@@ -1753,8 +1754,8 @@ GUARDS = [
     ),
     Mutant(
         OPTIMIZER,
-        "if self._measures or self._was_cut:",
-        "if self._measures:",
+        "if self._next_is_measured or self._was_cut:",
+        "if self._next_is_measured:",
         "the step after one that was cut for its length not measured",
         "average_gradient",
         "not_much_longer",
@@ -2613,7 +2614,7 @@ DISTRIBUTED = [
         "running_means",
     ),
     Mutant(
-        RULE,
+        BASE,
         """        if self.ranks is not None and (loss is None or self.has_gradients()):
             self._require_one_process""",
         """        if self.ranks is not None and loss is None:
