@@ -56,10 +56,12 @@ class AdamRule(Rule):
         root_correction: float,
     ) -> None:
         kernel = kernels(grad).optimizer
-        (kernel.amsgrad if self.amsgrad else kernel.adam)(
-            *(out, grad, *state.values()),
-            *(rate, *self.betas, self.eps, root_correction, self.cautious),
-        )
+        average, square = state["average"], state["square_average"]
+        numbers = rate, *self.betas, self.eps, root_correction, self.cautious
+        if self.amsgrad:
+            kernel.amsgrad(out, grad, average, square, state["peak"], *numbers)
+        else:
+            kernel.adam(out, grad, average, square, *numbers)
 
 
 @dataclass(frozen=True)
