@@ -155,8 +155,10 @@ class _Network(BaseEstimator):  # type: ignore[misc]
         options: dict[str, Any] = {}
         if self.early_stopping:
             X, held_out, targets, held_out_targets = train_test_split(
-                *(X, targets),
-                **{"test_size": self.validation_fraction, "random_state": self._seed},
+                X,
+                targets,
+                test_size=self.validation_fraction,
+                random_state=self._seed,
                 stratify=self._strata(targets),
             )
             options["validation"] = held_out, held_out_targets

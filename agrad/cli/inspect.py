@@ -34,8 +34,14 @@ from agrad.train.step import LossFunction
 __all__ = ["inspect", "ledgers_of_run", "measured_step"]
 
 _FIXED = {
-    **{"model": "dense", "init": None, "probe": 64, "decay": 0.0, "momentum": None},
-    **{"cautious": False, "epochs": None, "device": "cpu"},
+    "model": "dense",
+    "init": None,
+    "probe": 64,
+    "decay": 0.0,
+    "momentum": None,
+    "cautious": False,
+    "epochs": None,
+    "device": "cpu",
 }
 
 

@@ -507,9 +507,7 @@ def _steps(
     model, optimizer, batches = (parts[name] for name in ("model", "optimizer", "batches"))
     best, epoch = parts.get("best"), batches.epoch
     for step in train_model(
-        *(model, optimizer, batches, end, problem.loss, start),
-        capture=True,
-        decay=settings["decay"],
+        model, optimizer, batches, end, problem.loss, start, capture=True, decay=settings["decay"]
     ):
         validation: Evaluation | None = None
         if best is not None and batches.epoch > epoch:
@@ -682,13 +680,13 @@ def _problem(settings: dict[str, Any]) -> Problem:
             share = settings["validation"]
             parts = random_split(data.train, [1 - share, share], settings["seed"])
         return Problem(
-            parts[0],
-            parts[1] if len(parts) > 1 else None,
-            data.test,
-            F.cross_entropy,
-            [],
-            lambda kind, options: make_network(kind, data, **options),
-            {},
+            train=parts[0],
+            validation=parts[1] if len(parts) > 1 else None,
+            test=data.test,
+            loss=F.cross_entropy,
+            metrics=[],
+            network=lambda kind, options: make_network(kind, data, **options),
+            described={},
         )
     own = load_own_data(*own_data_arguments(settings))
     inputs = own.train[0]
@@ -708,8 +706,13 @@ def _problem(settings: dict[str, Any]) -> Problem:
         return image_network(inputs.shape[1:], outputs, **options)
 
     return Problem(
-        *(own.train, own.validation, None, own.format.loss, own.format.metrics, network),
-        {"format": own.format.as_json()},
+        train=own.train,
+        validation=own.validation,
+        test=None,
+        loss=own.format.loss,
+        metrics=own.format.metrics,
+        network=network,
+        described={"format": own.format.as_json()},
     )
 
 

@@ -111,8 +111,12 @@ def own_data_arguments(settings: dict[str, Any]) -> tuple[Any, ...]:
     if isinstance(validation, str):
         validation = Path(validation)
     return (
-        *(Path(settings["data"]), settings.get("target"), settings.get("text")),
-        *(settings.get("task"), validation, settings["seed"]),
+        Path(settings["data"]),
+        settings.get("target"),
+        settings.get("text"),
+        settings.get("task"),
+        validation,
+        settings["seed"],
     )
 
 

@@ -45,8 +45,15 @@ class Node:
     """
 
     __slots__ = (
-        *("__weakref__", "depth", "differentiable", "inputs", "needs", "operation", "out"),
-        *("parents", "pins"),
+        "__weakref__",
+        "depth",
+        "differentiable",
+        "inputs",
+        "needs",
+        "operation",
+        "out",
+        "parents",
+        "pins",
     )
 
     def __init__(

@@ -166,8 +166,15 @@ class Tensor(Methods["Tensor"]):
     """
 
     __slots__ = (
-        *("__weakref__", "_average_grad", "_data", "_grad", "_pin", "_requires_grad"),
-        *("grad_of", "home", "node"),
+        "__weakref__",
+        "_average_grad",
+        "_data",
+        "_grad",
+        "_pin",
+        "_requires_grad",
+        "grad_of",
+        "home",
+        "node",
     )
 
     implementations: ClassVar[dict[Any, Callable[..., Any]]] = {}

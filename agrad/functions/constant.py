@@ -22,8 +22,14 @@ __all__: list[str] = []
 _COMPARISONS = (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
 _APPROXIMATE = (np.allclose, np.array_equal, np.isclose)
 _LOGIC = (
-    *(np.logical_and, np.logical_not, np.logical_or, np.logical_xor),
-    *(np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert),
+    np.logical_and,
+    np.logical_not,
+    np.logical_or,
+    np.logical_xor,
+    np.bitwise_and,
+    np.bitwise_or,
+    np.bitwise_xor,
+    np.invert,
 )
 _PREDICATES = (np.all, np.any, np.isfinite, np.isinf, np.isnan, np.signbit)
 _STEPS = (np.sign, np.ceil, np.floor, np.rint, np.trunc)

@@ -71,7 +71,11 @@ class _BatchNorm(Module):
 
     def _normalize(self, x: Tensor) -> Tensor:
         return F.batch_norm(
-            *(x, self.running_mean, self.running_var, self.weight, self.bias),
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
             training=self.training or not self.track_running_stats,
             momentum=self._count_batch,
             eps=self.eps,
@@ -180,7 +184,10 @@ class _InstanceNorm(_BatchNorm):
     def _normalize(self, x: Tensor) -> Tensor:
         out = F.instance_norm(
             x.reshape(1, *x.shape) if self._single(x) else x,
-            *(self.running_mean, self.running_var, self.weight, self.bias),
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
             use_input_stats=self.training or not self.track_running_stats,
             momentum=0.0 if self.momentum is None else self.momentum,
             eps=self.eps,

@@ -101,7 +101,7 @@ class _Forward(_Convolution):
         bias: bool = True,
     ) -> None:
         super().__init__(
-            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias
         )
 
     def forward(self, input: Any) -> Tensor:
@@ -129,7 +129,14 @@ class _Transposed(_Convolution):
         dilation: int | Sequence[int] = 1,
     ) -> None:
         super().__init__(
-            *(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias),
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
             output_padding,
         )
 

@@ -120,8 +120,7 @@ class _Recurrent(Module):
         added, inner = (biases[:1], biases[1:]) if operation.biased else (biases, [])
         projected = F.linear(x, weight_ih, sum(added[1:], added[0]) if added else None)
         record = apply(
-            *(operation, projected, weight_hh, *first, *inner),
-            *([] if lengths is None else [lengths]),
+            operation, projected, weight_hh, *first, *inner, *([] if lengths is None else [lengths])
         )
         steps, batch, width = *x.shape[:2], self.hidden_size
         after = 0 if reverse else batch * width

@@ -203,7 +203,10 @@ class TransformerEncoderLayer(_Layer):
 
         def attend(x: Tensor) -> Tensor:
             out, _ = self.self_attn(
-                *(x, x, x, src_key_padding_mask),
+                x,
+                x,
+                x,
+                src_key_padding_mask,
                 need_weights=False,
                 attn_mask=src_mask,
                 is_causal=is_causal,
@@ -294,7 +297,10 @@ class TransformerDecoderLayer(_Layer):
 
         def attend_to_itself(x: Tensor) -> Tensor:
             out, _ = self.self_attn(
-                *(x, x, x, tgt_key_padding_mask),
+                x,
+                x,
+                x,
+                tgt_key_padding_mask,
                 need_weights=False,
                 attn_mask=tgt_mask,
                 is_causal=tgt_is_causal,
@@ -303,7 +309,10 @@ class TransformerDecoderLayer(_Layer):
 
         def attend_to_memory(x: Tensor) -> Tensor:
             out, _ = self.multihead_attn(
-                *(x, memory, memory, memory_key_padding_mask),
+                x,
+                memory,
+                memory,
+                memory_key_padding_mask,
                 need_weights=False,
                 attn_mask=memory_mask,
                 is_causal=memory_is_causal,
@@ -405,8 +414,14 @@ class TransformerDecoder(Module):
         x = as_tensor(tgt)
         for layer in self.layers:
             x = layer(
-                *(x, memory, tgt_mask, memory_mask, tgt_key_padding_mask, memory_key_padding_mask),
-                *(tgt_is_causal, memory_is_causal),
+                x,
+                memory,
+                tgt_mask,
+                memory_mask,
+                tgt_key_padding_mask,
+                memory_key_padding_mask,
+                tgt_is_causal,
+                memory_is_causal,
             )
         return x if self.norm is None else self.norm(x)
 

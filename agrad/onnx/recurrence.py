@@ -56,7 +56,9 @@ def recurrent(graph: Graph, call: Call) -> str:
     found = graph.add_several(
         call.name,
         2 + operation.has_cell,
-        *(x.name, rows(outer), rows(weight)),
+        x.name,
+        rows(outer),
+        rows(weight),
         graph.add("Concat", *biases, axis=1) if outer_bias or inner_bias else "",
         *(stops or [""]),
         *(graph.unsqueezed(value.name, 0) for value in first),

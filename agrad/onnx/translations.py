@@ -114,9 +114,18 @@ def _logaddexp(graph: Graph, call: Call) -> str:
 
 
 _ELEMENTARY = {
-    **{"arccos": "Acos", "arccosh": "Acosh", "arcsin": "Asin", "arcsinh": "Asinh"},
-    **{"arctan": "Atan", "arctanh": "Atanh", "cosh": "Cosh", "erf": "Erf", "sinh": "Sinh"},
-    **{"tan": "Tan", "log2": "Log", "log10": "Log"},
+    "arccos": "Acos",
+    "arccosh": "Acosh",
+    "arcsin": "Asin",
+    "arcsinh": "Asinh",
+    "arctan": "Atan",
+    "arctanh": "Atanh",
+    "cosh": "Cosh",
+    "erf": "Erf",
+    "sinh": "Sinh",
+    "tan": "Tan",
+    "log2": "Log",
+    "log10": "Log",
 }
 _BASES = {"log2": 2, "log10": 10}
 
@@ -163,12 +172,19 @@ def _gelu(graph: Graph, call: Call) -> str:
 
 
 _COMPARISONS = {
-    **{"equal": "Equal", "less": "Less", "less_equal": "LessOrEqual"},
-    **{"greater": "Greater", "greater_equal": "GreaterOrEqual"},
+    "equal": "Equal",
+    "less": "Less",
+    "less_equal": "LessOrEqual",
+    "greater": "Greater",
+    "greater_equal": "GreaterOrEqual",
 }
 _LOGIC = {
-    **{"logical_and": "And", "logical_or": "Or", "logical_xor": "Xor"},
-    **{"bitwise_and": "And", "bitwise_or": "Or", "bitwise_xor": "Xor"},
+    "logical_and": "And",
+    "logical_or": "Or",
+    "logical_xor": "Xor",
+    "bitwise_and": "And",
+    "bitwise_or": "Or",
+    "bitwise_xor": "Xor",
 }
 
 

@@ -526,8 +526,10 @@ class LSTM(Recurrent):
         )
         squashed = apply(Tanh(), after[1])
         slopes = [
-            *(g * (i * (1 - i)), before[1] * (f * (1 - f))),
-            *(i * (1 - g * g), squashed * (o * (1 - o))),
+            g * (i * (1 - i)),
+            before[1] * (f * (1 - f)),
+            i * (1 - g * g),
+            squashed * (o * (1 - o)),
         ]
         to_cell = o * (1 - squashed * squashed)
         return _Factors(np.stack(slopes, axis=2), to_cell=to_cell, cell_carried=f)

@@ -406,8 +406,11 @@ class ReduceLROnPlateau(Schedule):
         require(self._name, "be in (0, 1)", lambda x: 0 < x < 1, factor=factor)
         require_not_negative(
             self._name,
-            **{"patience": patience, "threshold": threshold, "cooldown": cooldown},
-            **{"min_lr": min_lr, "eps": eps},
+            patience=patience,
+            threshold=threshold,
+            cooldown=cooldown,
+            min_lr=min_lr,
+            eps=eps,
         )
         self.mode = mode
         self.reduction = factor

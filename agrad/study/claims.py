@@ -240,11 +240,10 @@ _SHALLOW = 2
 
 
 def _depths(quick: bool) -> Trainings:
+    data, size = ("digits", _DIGITS) if quick else ("mnist", {})
     cells = {
         f"{depth} layer{'s' * (depth > 1)}, {activation}": _network(
-            "digits" if quick else "mnist",
-            activation,
-            **{**(_DIGITS if quick else {}), "depth": depth},
+            data, activation, **size | {"depth": depth}
         )
         for depth in (1, 2, 4, 8, 16, 30, 50)
         for activation in _ACTIVATIONS

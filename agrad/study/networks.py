@@ -147,14 +147,19 @@ def image_network(
         activation,
         init,
         [
-            *(("height", size[0], 8), ("width of an image", size[1], 8)),
-            *(("classes", classes, 1), ("depth", depth, 0), ("width", width, 1)),
+            ("height", size[0], 8),
+            ("width of an image", size[1], 8),
+            ("classes", classes, 1),
+            ("depth", depth, 0),
+            ("width", width, 1),
         ],
     )
     layers = [
         nn.Unflatten(1, (1, size[0])),
         *_conv_blocks(nn.Conv2d, nn.MaxPool2d, 3, 1, depth, width, activation),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width if depth else 1, classes)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width if depth else 1, classes),
     ]
     return _initialized(nn.Sequential(*layers), init)
 
@@ -198,16 +203,20 @@ def text_network(
         activation,
         init,
         [
-            *(("vocabulary", vocabulary, 1), ("classes", classes, 1)),
-            *(("depth", depth, 0), ("width", width, 1)),
+            ("vocabulary", vocabulary, 1),
+            ("classes", classes, 1),
+            ("depth", depth, 0),
+            ("width", width, 1),
         ],
     )
     embedding = nn.Embedding(vocabulary, width, padding_idx=0)
     embedding.weight.writable()[:] *= 0.1
     layers = [
-        *(embedding, _ChannelsFirst()),
+        embedding,
+        _ChannelsFirst(),
         *_conv_blocks(nn.Conv1d, nn.MaxPool1d, 4, width, depth, width, activation),
-        *(nn.GlobalAvgPool1d(), nn.Linear(width, classes)),
+        nn.GlobalAvgPool1d(),
+        nn.Linear(width, classes),
     ]
     return _initialized(nn.Sequential(*layers), init)
 

@@ -170,8 +170,13 @@ def fit(
         while training.epoch < epochs and not training.stopped:
             begin, turn = training.iteration, getattr(batches, "epoch", None)
             for step in steps(
-                *(model, step_on, optimizer, pairs("fit", batches), count(begin + 1)),
-                *(epochs * (length or 0), decay),
+                model,
+                step_on,
+                optimizer,
+                pairs("fit", batches),
+                count(begin + 1),
+                epochs * (length or 0),
+                decay,
             ):
                 training.add_step(step)
                 if schedule is not None and not isinstance(schedule, ReduceLROnPlateau):
@@ -187,7 +192,7 @@ def fit(
             if training.iteration == begin:
                 raise ValueError(f"fit: train_data has no batch in epoch {training.epoch + 1}")
             score = _end_epoch(
-                *(training, _validated(model, validation, loss, metrics), monitor, patience)
+                training, _validated(model, validation, loss, metrics), monitor, patience
             )
             if isinstance(schedule, ReduceLROnPlateau):
                 schedule.step(training.last("loss") if score is None else score)

@@ -59,7 +59,10 @@ def scaled_dot_product_attention(
         )
     query, key, value = as_tensors(query, key, value)
     weights = attention_weights(
-        *("scaled_dot_product_attention", query, key, [] if attn_mask is None else [attn_mask]),
+        "scaled_dot_product_attention",
+        query,
+        key,
+        [] if attn_mask is None else [attn_mask],
         allows=True,
         is_causal=is_causal,
         scale=scale,

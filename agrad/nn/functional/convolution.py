@@ -307,7 +307,7 @@ def _convolve(
         )
     parameters = _parameters(operation, weight, bias, weight.shape[0])
     convolution = Convolution(
-        *(two_axes(stride, 1), two_axes(pads, (0, 0)), two_axes(dilation, 1), groups)
+        two_axes(stride, 1), two_axes(pads, (0, 0)), two_axes(dilation, 1), groups
     )
 
     def convolve(x: Tensor) -> Tensor:
@@ -356,8 +356,11 @@ def _convolve_transposed(
     parameters = _parameters(operation, weight, bias, weight.shape[1] * groups)
     pads = tuple((n, n) for n in padding)
     convolution = TransposedConvolution(
-        *(two_axes(stride, 1), two_axes(pads, (0, 0)), two_axes(excess, 0)),
-        *(two_axes(dilation, 1), groups),
+        two_axes(stride, 1),
+        two_axes(pads, (0, 0)),
+        two_axes(excess, 0),
+        two_axes(dilation, 1),
+        groups,
     )
 
     def convolve(x: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ def batch_norm(
     input, weight, bias = as_tensors(input, weight, bias)
     x = floating("batch_norm", "input", input)
     _require_channels(
-        *("batch_norm", x),
+        "batch_norm",
+        x,
         running_mean=running_mean,
         running_var=running_var,
         weight=weight,
@@ -148,7 +149,8 @@ def instance_norm(
     input, weight, bias = as_tensors(input, weight, bias)
     x = floating("instance_norm", "input", input)
     _require_channels(
-        *("instance_norm", x),
+        "instance_norm",
+        x,
         running_mean=running_mean,
         running_var=running_var,
         weight=weight,

@@ -262,8 +262,15 @@ def avg_pool2d(
         tensor([[[[1.5]]]])
     """
     return _avg_pool(
-        *("avg_pool2d", 2, input, kernel_size, stride, padding),
-        *(ceil_mode, count_include_pad, divisor_override),
+        "avg_pool2d",
+        2,
+        input,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
     )
 
 
@@ -287,8 +294,15 @@ def avg_pool3d(
         tensor([[[[[1.5]]]]])
     """
     return _avg_pool(
-        *("avg_pool3d", 3, input, kernel_size, stride, padding),
-        *(ceil_mode, count_include_pad, divisor_override),
+        "avg_pool3d",
+        3,
+        input,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor_override,
     )
 
 
