@@ -188,9 +188,9 @@ def since(start: float) -> float:
 
 
 OPERATIONS = [
-    *("--hypothesis-profile", "brief", "-q", "-m", "gpu", "-k", "agrees_with_the_cpu or device"),
+    "--hypothesis-profile", "brief", "-q", "-m", "gpu", "-k", "agrees_with_the_cpu or device",
     "tests",
-]
+]  # fmt: skip
 """Arguments of pytest for every operation and the tests of single kernels."""
 
 

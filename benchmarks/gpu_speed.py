@@ -322,7 +322,8 @@ def _dense_kernels(
     yield "layer_norm", 2, lambda: norm.layer_norm(x, bias, bias, 1e-5)
     yield "layer_norm_backward", 3, lambda: norm.layer_norm_backward(x, y, bias, 1e-5)
     yield (
-        *("layer_norm_average_backward", 4),
+        "layer_norm_average_backward",
+        4,
         lambda: norm.layer_norm_average_backward(x, y, z, *ends, 1e-5),
     )
     loss, targets = own.softmax, (classes, None, -100, "mean")
@@ -333,7 +334,8 @@ def _dense_kernels(
     yield "cross_entropy", 1, lambda: loss.cross_entropy(x, *targets)
     yield "cross_entropy_backward", 2, lambda: loss.cross_entropy_backward(seed, x, *targets)
     yield (
-        *("cross_entropy_average_backward", 3),
+        "cross_entropy_average_backward",
+        3,
         lambda: loss.cross_entropy_average_backward(seed, x, y, *targets),
     )
 

@@ -81,9 +81,7 @@ def steps(ranks: Ranks, method: str, width: int, batch: int, seconds: float) -> 
         ranks.largest("ready", 0)
         return shared(x, y)
 
-    yield from shortest(
-        *(ranks, seconds, by_rank_0(alone, x, y), by_rank_0(part, *share), together)
-    )
+    yield from shortest(ranks, seconds, by_rank_0(alone, x, y), by_rank_0(part, *share), together)
 
 
 def main() -> None:

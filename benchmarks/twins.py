@@ -210,9 +210,15 @@ def cnn_augmentation(lib: Library, seed: int) -> float:
     augment = data.Compose([data.RandomRotation(15), data.RandomShift(2)])
     nn = lib.nn
     model = nn.Sequential(
-        *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Dropout(0.25), nn.Linear(32 * 49, 10)),
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.25),
+        nn.Linear(32 * 49, 10),
     )
     optimizer = lib.optim.Adam(model.parameters(), lr=2e-3)
     batches = data.Batches(*train, batch_size=50, seed=seed, transform=augment)
@@ -267,7 +273,7 @@ def char_transformer(lib: Library, seed: int) -> float:
             self.embedding = nn.Embedding(len(characters), 64)
             self.positions = lib.positions(64, max_len=32, batch_first=True)
             layer = nn.TransformerEncoderLayer(
-                *(64, 4), dim_feedforward=256, batch_first=True, norm_first=True
+                64, 4, dim_feedforward=256, batch_first=True, norm_first=True
             )
             self.encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(64))
             self.head = nn.Linear(64, len(characters))
@@ -363,8 +369,14 @@ def finetune(lib: Library, seed: int) -> float:
 PROGRAMS = {
     program.__name__: program
     for program in (
-        *(tabular_regression, sklearn_grid_search, cnn_augmentation, imdb_lstm),
-        *(char_transformer, vae, physics_informed, finetune),
+        tabular_regression,
+        sklearn_grid_search,
+        cnn_augmentation,
+        imdb_lstm,
+        char_transformer,
+        vae,
+        physics_informed,
+        finetune,
     )
 }
 

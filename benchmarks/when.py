@@ -54,7 +54,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int) -> None:
         self.layers = nn.Sequential(
-            *(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
         )
 
     def forward(self, x: Any) -> Any:
@@ -64,8 +64,11 @@ class Block(nn.Module):
 def residual(data: Data, blocks: int = 15, width: int = 64) -> nn.Module:
     size = data.train[0][0].size
     return nn.Sequential(
-        *(nn.Flatten(), nn.Linear(size, width), *(Block(width) for _ in range(blocks))),
-        *(nn.LayerNorm(width), nn.Linear(width, data.outputs)),
+        nn.Flatten(),
+        nn.Linear(size, width),
+        *(Block(width) for _ in range(blocks)),
+        nn.LayerNorm(width),
+        nn.Linear(width, data.outputs),
     )
 
 
@@ -202,7 +205,12 @@ def measure(tasks: Sequence[Task], methods: Sequence[str], rows: list[Row]) -> N
 def table(rows: Sequence[Row]) -> str:
     """Return the table: losses of all methods at their best rates, and the time of a step."""
     heads = [
-        *("network", "Adam", "cautious Adam", "its steps × 2.5", "AverageGradient", '`lr="auto"`'),
+        "network",
+        "Adam",
+        "cautious Adam",
+        "its steps × 2.5",
+        "AverageGradient",
+        '`lr="auto"`',
         "time of a step",
     ]
     lines = [heads, ["---"] * len(heads)]

@@ -28,7 +28,7 @@ options = parser.parse_args()
 
 ag.seed(options.seed)
 model = nn.Sequential(
-    *[nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)]
+    nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1)
 ).to("float64")
 optimizer = optim.Adam(model.parameters(), lr=1e-2)
 schedule = optim.CosineAnnealingLR(optimizer, options.steps)

@@ -126,8 +126,14 @@ def test_integrated_gradients_are_the_integral() -> None:
 def test_a_convolutional_module_in_float32(method: Any) -> None:
     ag.seed(0)
     model = nn.Sequential(
-        *(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Dropout(0.5), nn.Linear(36, 4), nn.Softmax(1)),
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(36, 4),
+        nn.Softmax(1),
     )
     x = np.random.default_rng(0).normal(size=(6, 1, 8, 8)).astype(np.float32)
     before = {name: array.copy() for name, array in model.state_dict().items()}

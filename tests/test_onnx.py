@@ -183,9 +183,16 @@ def test_an_image_network_after_training(tmp_path: Path) -> None:
     """In evaluation mode: running statistics, no dropout; the model and its mode do not change."""
     ag.seed(0)
     model = nn.Sequential(
-        *(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(4, 6, 3), nn.AdaptiveAvgPool2d((2, 3)), nn.Flatten(), nn.Dropout()),
-        *(nn.Linear(36, 3), nn.Softmax(1)),
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3),
+        nn.AdaptiveAvgPool2d((2, 3)),
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.Linear(36, 3),
+        nn.Softmax(1),
     )
     images = draw((2, 1, 9, 10))
     for _ in range(3):

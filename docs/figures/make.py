@@ -392,8 +392,16 @@ def _visible(points: Iterable[Point], window: tuple[Point, Point]) -> list[list[
 FIGURES = {
     figure.__name__: figure
     for figure in (
-        *(secant, chord, digits, path, covariance, fractions, trap),
-        *(ledger, accuracy_tanh, accuracy_relu),
+        secant,
+        chord,
+        digits,
+        path,
+        covariance,
+        fractions,
+        trap,
+        ledger,
+        accuracy_tanh,
+        accuracy_relu,
     )
 }
 """The functions that draw, by the names of their files."""

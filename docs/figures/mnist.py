@@ -29,9 +29,14 @@ def trained(images: Any, labels: Any) -> nn.Module:
     """Return a network that has learned the images and ends in a softmax."""
     ag.seed(0)
     layers = [
-        *(nn.Conv2d(1, 8, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(8, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(256, 10)),
+        nn.Conv2d(1, 8, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, 10),
     ]
     network = nn.Sequential(*layers)
     optimizer = optim.Adam(network.parameters(), lr=2e-3)

@@ -150,7 +150,8 @@ def test_the_report_of_a_race(tmp_path: Path) -> None:
         write_cell(tmp_path, activation, width, width / 64)
     cells = dense_report.load(tmp_path)
     assert [(cell.activation, cell.width) for cell in cells] == [
-        *(("tanh", 64), ("tanh", 512)),
+        ("tanh", 64),
+        ("tanh", 512),
         ("relu", 64),
     ]
     lines = dense_report.page(cells).splitlines()

@@ -55,8 +55,10 @@ def test_agrads_steps_run_as_graphs() -> None:
         for step in steps.values():
             step()
     assert list(steps) == [
-        *("agrad RMSprop", "agrad RMSprop, graph"),
-        *("agrad average gradient", "agrad average gradient, graph"),
+        "agrad RMSprop",
+        "agrad RMSprop, graph",
+        "agrad average gradient",
+        "agrad average gradient, graph",
     ]
 
 

@@ -328,11 +328,20 @@ def row_of(
 ) -> dict[str, Any]:
     """Return a made-up row of a run of 20 steps from a loss of 2."""
     row = {
-        **{"task": "tiny", "steps": 20, "method": method, "rate": rate, "seed": seed},
-        **{"failed": None, "initial": 2.0, "final": loss, "lowest": loss},
+        "task": "tiny",
+        "steps": 20,
+        "method": method,
+        "rate": rate,
+        "seed": seed,
+        "failed": None,
+        "initial": 2.0,
+        "final": loss,
+        "lowest": loss,
         "windows": [2.0, 2.0, loss, loss],
-        **{"validation_loss": [loss], "validation_accuracy": [0.5]},
-        **{"seconds_per_step": 0.5, "seconds": 10.0},
+        "validation_loss": [loss],
+        "validation_accuracy": [0.5],
+        "seconds_per_step": 0.5,
+        "seconds": 10.0,
     }
     if method.startswith(AUTO):
         row |= {"rate_range": [1e-5, 1e-2], "largest_share": 0.05, "zero_steps": 1}

@@ -559,7 +559,9 @@ def test_a_study_resumes_and_takes_more_seeds(tmp_path, monkeypatch):
     study("--quick", "--seeds", "3")
     assert len(Results.load(path)) == len(whole) + 2
     assert sorted(f.name for f in tmp_path.iterdir()) == [
-        *("claim-11.png", "report.html", "results.json")
+        "claim-11.png",
+        "report.html",
+        "results.json",
     ]
     result = invoke("study", "11", "--out", tmp_path)
     assert "choose another folder" in str(result.exception)

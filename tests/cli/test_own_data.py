@@ -83,7 +83,7 @@ def test_fewer_examples_than_a_batch_are_one_batch(tmp_path: Path) -> None:
 def test_a_classification_of_words(tmp_path: Path) -> None:
     data, out = table(tmp_path / "a.csv"), tmp_path / "run"
     held_out = table(tmp_path / "b.csv", seed=2)
-    train(out, *("--data", data, "--target", "kind", "--epochs", 25, "--validation", held_out))
+    train(out, "--data", data, "--target", "kind", "--epochs", 25, "--validation", held_out)
     result = invoke("evaluate", out, held_out)
     assert result.output.startswith(f"{held_out}: loss 0.")
     assert invoke("evaluate", out).output.partition(": ")[2] == result.output.partition(": ")[2]

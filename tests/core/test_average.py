@@ -54,9 +54,19 @@ sizes = st.floats(-12, 1).map(lambda exponent: 10.0**exponent)
 """The sizes of updates: log-uniform from 1e-12 to 10."""
 
 KINKED = (
-    *(activation.ReLU, activation.LeakyReLU, activation.ELU, activation.SELU, activation.Softsign),
-    *(arithmetic.Absolute, arithmetic.Clip, arithmetic.Maximum, arithmetic.Minimum),
-    *(reduction.Max, reduction.Min, pooling.MaxPool, Huber),
+    activation.ReLU,
+    activation.LeakyReLU,
+    activation.ELU,
+    activation.SELU,
+    activation.Softsign,
+    arithmetic.Absolute,
+    arithmetic.Clip,
+    arithmetic.Maximum,
+    arithmetic.Minimum,
+    reduction.Max,
+    reduction.Min,
+    pooling.MaxPool,
+    Huber,
 )
 
 Leaves = Sequence[ag.Tensor]

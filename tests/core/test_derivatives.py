@@ -410,8 +410,13 @@ def test_the_gradient_of_an_output_may_itself_have_a_gradient() -> None:
 def test_modules_with_dropout_and_batch_normalization() -> None:
     ag.seed(0)
     model = nn.Sequential(
-        *[nn.Embedding(7, 4, padding_idx=0), nn.Flatten(), nn.Linear(12, 5), nn.BatchNorm1d(5)],
-        *[nn.ReLU(), nn.Dropout(0.3), nn.Linear(5, 1)],
+        nn.Embedding(7, 4, padding_idx=0),
+        nn.Flatten(),
+        nn.Linear(12, 5),
+        nn.BatchNorm1d(5),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(5, 1),
     ).to("float64")
     params = list(model.parameters())
     ids = np.array([[0, 1, 2], [3, 3, 4], [5, 6, 0], [1, 2, 3]])

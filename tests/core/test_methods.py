@@ -15,8 +15,19 @@ METHODS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     **{
         name: (lambda x, name=name: getattr(x, name)(), getattr(ag, name))
         for name in (
-            *("abs", "square", "sqrt", "reciprocal", "exp", "expm1", "log", "log1p", "sin", "cos"),
-            *("tanh", "logsumexp", "flip"),
+            "abs",
+            "square",
+            "sqrt",
+            "reciprocal",
+            "exp",
+            "expm1",
+            "log",
+            "log1p",
+            "sin",
+            "cos",
+            "tanh",
+            "logsumexp",
+            "flip",
         )
     },
     "relu": (lambda x: (x - 1).relu(), lambda x: F.relu(x - 1)),

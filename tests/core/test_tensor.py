@@ -840,7 +840,8 @@ KEPT: dict[str, tuple[Any, Callable[[ag.Tensor, Any], ag.Tensor], Callable[[Any]
     "0-d index in a tuple": (np.array(0), lambda x, i: x[..., i], lambda i: i.fill(1)),
     "Tensor as an axis": (ag.tensor(0), ag.sum, lambda i: i.writable().fill(1)),
     "Tensor as a slope": (
-        *(ag.tensor(-1.0), lambda x, slope: F.leaky_relu(x - 2.5, slope)),
+        ag.tensor(-1.0),
+        lambda x, slope: F.leaky_relu(x - 2.5, slope),
         lambda i: i.writable().fill(1),
     ),
     "Tensor in a slice": (ag.tensor(1), lambda x, i: x[i:], lambda i: i.writable().fill(0)),

@@ -84,8 +84,7 @@ def batches(count: int, device: str = "cuda", size: int = 32) -> list[tuple[Any,
 def dense(seed: int = 0) -> nn.Sequential:
     ag.seed(seed)
     return nn.Sequential(
-        *(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 16), nn.ReLU()),
-        nn.Linear(16, 10),
+        nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 10)
     )
 
 

@@ -384,24 +384,28 @@ CHECKS: dict[str, tuple[str, Callable[..., ag.Tensor], Any, Any]] = {
     "cross_entropy by weights": (
         "class -2,",
         lambda x, target: F.cross_entropy(x, target, np.full_like(x.data[0], 2)),
-        *([0, 3, -100], [0, -2, 10**12]),
+        [0, 3, -100],
+        [0, -2, 10**12],
     ),
     "cross_entropy smoothed": (
         "class 4,",
         lambda x, target: F.cross_entropy(x, target, label_smoothing=0.1),
-        *([0, 3, -100], [0, 4, -2]),
+        [0, 3, -100],
+        [0, 4, -2],
     ),
     "nll_loss": ("class 4,", F.nll_loss, [0, 3, -100], [0, 4, -2]),
     "embedding": ("the id 3,", lambda x, ids: F.embedding(ids, x), [0, 2, 2], [0, 3, -1]),
     "global_max_pool1d": (
         "in sequence 0",
         F.global_max_pool1d,
-        *([True, False, True, False], [False] * 4),
+        [True, False, True, False],
+        [False] * 4,
     ),
     "global_avg_pool1d": (
         "in sequence 0",
         F.global_avg_pool1d,
-        *([True, False, True, False], [False] * 4),
+        [True, False, True, False],
+        [False] * 4,
     ),
 }
 
@@ -868,7 +872,12 @@ def test_a_study_on_a_device(kind: str) -> None:
     network = kind.split()[0]
     runs = [
         Experiment(
-            *("x", "relu", "average-rmsprop", 1e-3, 0, 3),
+            data="x",
+            activation="relu",
+            method="average-rmsprop",
+            lr=1e-3,
+            seed=0,
+            iterations=3,
             network=network,
             depth=4,
             width=4,

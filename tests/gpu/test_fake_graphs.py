@@ -71,10 +71,19 @@ def on_gpu(values: Any, dtype: Any = np.float64) -> Any:
 
 
 NAMES = [
-    *("Stream.begin_capture", "Stream.end_capture", "Stream.is_capturing", "Stream.synchronize"),
-    *("Stream.__enter__", "Graph.launch", "MemoryPool.malloc", "MemoryPool.free_all_blocks"),
-    *("get_current_stream", "using_allocator", "runtime.deviceSynchronize"),
-    *("compiler.CompileException", "device.get_cublas_handle"),
+    "Stream.begin_capture",
+    "Stream.end_capture",
+    "Stream.is_capturing",
+    "Stream.synchronize",
+    "Stream.__enter__",
+    "Graph.launch",
+    "MemoryPool.malloc",
+    "MemoryPool.free_all_blocks",
+    "get_current_stream",
+    "using_allocator",
+    "runtime.deviceSynchronize",
+    "compiler.CompileException",
+    "device.get_cublas_handle",
 ]
 
 
@@ -506,7 +515,9 @@ def test_like_an_array_there_is_no_single_number() -> None:
     """CuPy treats the shape () as no shape."""
     x = on_gpu([1, 2])
     for array in (
-        *(np.zeros_like(x, shape=()), np.ones_like(x, shape=()), np.empty_like(x, shape=())),
+        np.zeros_like(x, shape=()),
+        np.ones_like(x, shape=()),
+        np.empty_like(x, shape=()),
         np.full_like(x, 3, shape=()),
     ):
         assert array.shape == (2,)
@@ -553,8 +564,15 @@ def test_indices_out_of_range_are_wrapped_around(record: Recording) -> None:
 def network() -> nn.Sequential:
     ag.seed(0)
     return nn.Sequential(
-        *(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.LayerNorm(8), nn.Linear(8, 2)),
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(12, 8),
+        nn.Tanh(),
+        nn.LayerNorm(8),
+        nn.Linear(8, 2),
     )
 
 

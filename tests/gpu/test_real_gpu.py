@@ -123,9 +123,17 @@ def test_steps_by_a_graph_train_as_others(name: str, convolutional: bool) -> Non
         if convolutional:
             ag.seed(0)
             model = nn.Sequential(
-                *(nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)),
-                *(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 32), nn.LayerNorm(32)),
-                *(nn.Tanh(), nn.Dropout(0.1), nn.Linear(32, 10)),
+                nn.Unflatten(1, (1, 8)),
+                nn.Conv2d(1, 4, 3, padding=1),
+                nn.BatchNorm2d(4),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+                nn.Flatten(),
+                nn.Linear(64, 32),
+                nn.LayerNorm(32),
+                nn.Tanh(),
+                nn.Dropout(0.1),
+                nn.Linear(32, 10),
             ).to("cuda")
         optimizer = OPTIMIZERS[name](model.parameters())
         ag.seed(1)

@@ -27,8 +27,15 @@ from agrad.serialization import load, save
 FOREIGN_TEXT = [", inplace=False", ", threshold=20.0"]
 # PyTorch's repr leaves out options of these, or adds modules that agrad's do not have.
 OWN_TEXT = {
-    *("CosineSimilarity", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d", "MultiheadAttention"),
-    *("PairwiseDistance", "TransformerDecoder", "TransformerEncoder", "TransformerEncoderLayer"),
+    "CosineSimilarity",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
+    "MultiheadAttention",
+    "PairwiseDistance",
+    "TransformerDecoder",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
 }
 
 
@@ -192,9 +199,16 @@ def test_average_gradient_trains_convolutions_with_batch_norm_and_dropout() -> N
     """Replays keep masks and statistics: the loss at the end of each update is as predicted."""
     seed(0)
     model = nn.Sequential(
-        *(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
-        *(nn.Conv2d(6, 8, 3, stride=2), nn.Tanh(), nn.Dropout(0.2)),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)),
+        nn.Conv2d(1, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+        nn.Conv2d(6, 8, 3, stride=2),
+        nn.Tanh(),
+        nn.Dropout(0.2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 2),
     )
     rng = np.random.default_rng(0)
     labels = np.arange(32) % 2

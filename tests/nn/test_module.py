@@ -441,7 +441,10 @@ def test_a_dict_of_modules() -> None:
     named["a"] = third
     assert named["a"] is third
     assert [name for name, _ in named.named_parameters()] == [
-        *("a.weight", "a.bias", "b.weight", "b.bias")
+        "a.weight",
+        "a.bias",
+        "b.weight",
+        "b.bias",
     ]
     assert named.pop("a") is third
     assert list(named) == ["b"]

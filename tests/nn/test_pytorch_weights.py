@@ -22,8 +22,14 @@ def mlp(nn: Any) -> Any:
 
 def images(nn: Any) -> Any:
     return nn.Sequential(
-        *(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.ConvTranspose2d(4, 2, 2), nn.Dropout(0.5), nn.Flatten(), nn.Linear(72, 3)),
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.ConvTranspose2d(4, 2, 2),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(72, 3),
     )
 
 

@@ -81,7 +81,7 @@ def test_a_layer_is_pytorchs(kind: str, dtype: str, data: Any, seed: int) -> Non
         known, known_last = theirs(others[0], first(others))
     else:
         packed = torch.nn.utils.rnn.pack_padded_sequence(
-            *(others[0], torch.tensor(lengths), options["batch_first"]), enforce_sorted=False
+            others[0], torch.tensor(lengths), options["batch_first"], enforce_sorted=False
         )
         known, known_last = theirs(packed, first(others))
         known, _ = torch.nn.utils.rnn.pad_packed_sequence(known, options["batch_first"])

@@ -102,9 +102,7 @@ def test_backward_agrees_with_central_differences(name: str, data: Any, seed: in
     assert not report.kinks
 
 
-NOT_RECORDED: set[type[Operation]] = {
-    *(ctc.PathLikelihood, matrix.Eigh, matrix.SingularValues),
-}
+NOT_RECORDED: set[type[Operation]] = {ctc.PathLikelihood, matrix.Eigh, matrix.SingularValues}
 """The operations whose backward pass cannot be recorded, so that they lack higher derivatives."""
 
 

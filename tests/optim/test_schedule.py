@@ -24,13 +24,17 @@ def schedules(library, optimizer):
         "linear down": lambda: library.LinearLR(optimizer, 1.0, 0.2, 8),
         "one cycle": lambda: library.OneCycleLR(optimizer, 0.5, 20, **fixed_momentum(library)),
         "one cycle in lines": lambda: library.OneCycleLR(
-            *(optimizer, 0.5, 21),
-            **{"pct_start": 0.4, "anneal_strategy": "linear", "div_factor": 5},
-            **{"final_div_factor": 10, **fixed_momentum(library)},
+            optimizer,
+            0.5,
+            21,
+            pct_start=0.4,
+            anneal_strategy="linear",
+            div_factor=5,
+            final_div_factor=10,
+            **fixed_momentum(library),
         ),
         "three phases": lambda: library.OneCycleLR(
-            *(optimizer, 0.3, 24),
-            **{"pct_start": 0.25, "three_phase": True, **fixed_momentum(library)},
+            optimizer, 0.3, 24, pct_start=0.25, three_phase=True, **fixed_momentum(library)
         ),
         "sequential": lambda: library.SequentialLR(
             optimizer,

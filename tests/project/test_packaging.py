@@ -20,7 +20,16 @@ import pytest
 from source_tree import FOLDERS, ROOT
 
 LAZY = {
-    *("click", "cupy", "matplotlib", "numba", "onnx", "pooch", "rich", "scipy", "sklearn", "torch"),
+    "click",
+    "cupy",
+    "matplotlib",
+    "numba",
+    "onnx",
+    "pooch",
+    "rich",
+    "scipy",
+    "sklearn",
+    "torch",
 }
 
 

@@ -218,7 +218,10 @@ def test_what_is_made_up_is_found(everything):
     found = {name: findings_of(claim, everything) for name, claim in CLAIMS.items()}
     assert [f.values for f in found["3"]] == [(4.0,) * 3] * 4
     assert {name: verdict(f) for name, f in found.items() if name in ("1", "3", "7", "8")} == {
-        **{"1": "holds", "3": "holds", "7": "holds", "8": "holds"}
+        "1": "holds",
+        "3": "holds",
+        "7": "holds",
+        "8": "holds",
     }
     assert [f.median for f in found["1"]] == [pytest.approx(10.0)] * 6
     assert {f.median for f in found["2"] if "seconds" in f.what} == {3.0, 4.0, 4.5}
@@ -241,9 +244,12 @@ def test_generalization_at_equal_epochs_loss_and_seconds(everything):
     # The training loss is reached in a quarter of ten epochs: the third test has a loss of 0.9, an
     # accuracy of 58 %. Steps take twice the seconds: the fifth test has 0.8 and 66 %.
     assert [f.median for f in found] == [
-        *(1.0, 0.0),
-        *(pytest.approx(0.55 / 0.9), pytest.approx(58 - 86)),
-        *(pytest.approx(0.55 / 0.8), pytest.approx(66 - 86)),
+        1.0,
+        0.0,
+        pytest.approx(0.55 / 0.9),
+        pytest.approx(58 - 86),
+        pytest.approx(0.55 / 0.8),
+        pytest.approx(66 - 86),
     ]
 
 
@@ -334,8 +340,12 @@ def test_the_order_in_which_results_come_does_not_matter(tmp_path):
 def test_the_key_of_a_job_leaves_out_defaults():
     job = Experiment("mnist", "tanh", "adam", 1e-3, 0)
     assert json.loads(key_of(job)) == {
-        **{"kind": "Experiment", "data": "mnist", "activation": "tanh"},
-        **{"method": "adam", "lr": 1e-3, "seed": 0},
+        "kind": "Experiment",
+        "data": "mnist",
+        "activation": "tanh",
+        "method": "adam",
+        "lr": 1e-3,
+        "seed": 0,
     }
     others = {key_of(replace(job, depth=2)), key_of(replace(job, lr=1e-2)), key_of(job)}
     assert len({*others, key_of(Race(job, (("adam", 1e-3),)))}) == 4

@@ -256,7 +256,8 @@ def test_the_network_suits_the_data():
     ids = np.zeros((2, 16), np.int32)
     read = DataSet((ids, np.array([0, 1])), (ids, np.array([0, 1])), vocabulary=7)
     for kind, data, inputs, classes in (
-        *(("dense", seen, images, 4), ("conv", seen, images, 4)),
+        ("dense", seen, images, 4),
+        ("conv", seen, images, 4),
         ("conv", read, ids, 2),
     ):
         network = make_network(kind, data, depth=2, width=5)

@@ -104,10 +104,16 @@ def run_browser(page: Path, views: list[tuple[int, str]], scratch: Path, action:
     size = f"{max(500, *(width for width, _ in views))},{HEIGHT}"
     command = [
         chromium(),
-        *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-        *("--allow-file-access-from-files", "--disable-web-security"),
-        *("--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={scratch / 'profile'}"),
-        *("--virtual-time-budget=60000", f"--window-size={size}"),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--allow-file-access-from-files",
+        "--disable-web-security",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={scratch / 'profile'}",
+        "--virtual-time-budget=60000",
+        f"--window-size={size}",
         action,
         frame.as_uri(),
     ]

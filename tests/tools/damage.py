@@ -15,10 +15,10 @@ EXTREMES = sorted({0, 3, 7, 100} | {2**power + near for power in _POWERS for nea
 """Integers at which counts, offsets and their products overflow or are mistaken for others."""
 
 _STRANGE: list[Any] = [
-    *(None, True, False, -1, -(2**31), -(2**63), 0.5, -0.0, 1e308, math.nan, math.inf),
-    *("", "a", "0", "\0", "\ud800", "words", "F64", "BF16", "agrad", "é" * 100),
-    *([], [0], [[]], [1, "a"], {}, {"a": 1}, {"": []}),
-]
+    None, True, False, -1, -(2**31), -(2**63), 0.5, -0.0, 1e308, math.nan, math.inf,
+    "", "a", "0", "\0", "\ud800", "words", "F64", "BF16", "agrad", "é" * 100,
+    [], [0], [[]], [1, "a"], {}, {"a": 1}, {"": []},
+]  # fmt: skip
 
 
 def damaged(rng: Random, content: bytes) -> bytes:

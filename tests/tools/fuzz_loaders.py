@@ -255,9 +255,9 @@ _MEMBERS = {
     "aclImdb/train/labeledBow.feat": b"1 0:9 1:1",
 }
 _PATHS = [
-    *("/etc/passwd", "../x", "a/../../x", "..\\x", "C:\\x", "C:x", "\\\\host\\x", "", ".", "/"),
-    *("aclImdb/train/neg/9_1.txt", "aclImdb/train/neg/7_1.txt", "aclImdb/test/pos/" + "9" * 60),
-    *("aclImdb/train/neg/9_1.txt/", "aclImdb/train/pos/00_1.txt", "a/" * 40, "\udcff", "é" * 49),
+    "/etc/passwd", "../x", "a/../../x", "..\\x", "C:\\x", "C:x", "\\\\host\\x", "", ".", "/",
+    "aclImdb/train/neg/9_1.txt", "aclImdb/train/neg/7_1.txt", "aclImdb/test/pos/" + "9" * 60,
+    "aclImdb/train/neg/9_1.txt/", "aclImdb/train/pos/00_1.txt", "a/" * 40, "\udcff", "é" * 49,
 ]  # fmt: skip
 _KINDS = [bytes([code]) for code in range(256)] + [
     b"5",

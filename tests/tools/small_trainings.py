@@ -40,7 +40,16 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
 def network(seed: int = 0) -> nn.Sequential:
     ag.seed(seed)
     return nn.Sequential(
-        *(nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()),
-        *(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48, 16), nn.LayerNorm(16), nn.Tanh()),
-        *(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 10)),
+        nn.Unflatten(1, (1, 8)),
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(48, 16),
+        nn.LayerNorm(16),
+        nn.Tanh(),
+        nn.Linear(16, 16),
+        nn.GELU(),
+        nn.Linear(16, 10),
     )

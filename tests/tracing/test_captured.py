@@ -46,15 +46,22 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], NDArray[Any]]] = {
     ),
     "dropout and batch_norm": (
         lambda: nn.Sequential(
-            *(nn.Linear(12, 9), nn.BatchNorm1d(9, momentum=None), nn.Dropout(0.4)),
-            *(nn.SiLU(), nn.Dropout(0.2)),
+            nn.Linear(12, 9),
+            nn.BatchNorm1d(9, momentum=None),
+            nn.Dropout(0.4),
+            nn.SiLU(),
+            nn.Dropout(0.2),
         ),
         VECTORS,
     ),
     "convolution": (
         lambda: nn.Sequential(
-            *(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.MaxPool2d(2)),
-            *(nn.Flatten(), nn.Linear(36, 9)),
+            nn.Conv2d(1, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.GELU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(36, 9),
         ),
         IMAGES,
     ),

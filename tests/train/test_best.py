@@ -17,8 +17,13 @@ def test_the_patience_starts_again_at_each_better_score() -> None:
         nn.init.constant_(model.weight, epoch)
         found.append((best.update(epoch, score), best.epoch, best.stale))
     assert found == [
-        *((True, 1, 0), (False, 1, 1), (False, 1, 2), (True, 4, 0), (False, 4, 1)),
-        *((True, 6, 0), (False, 6, 1)),
+        (True, 1, 0),
+        (False, 1, 1),
+        (False, 1, 2),
+        (True, 4, 0),
+        (False, 4, 1),
+        (True, 6, 0),
+        (False, 6, 1),
     ]
     assert best.score == 1.8
     best.restore()

@@ -252,8 +252,13 @@ def test_it_stops_and_ends_with_the_best_weights(restore: bool) -> None:
 def test_an_accuracy_is_better_if_it_is_higher_and_by_more_than_min_delta() -> None:
     model, held_out = network(), points(30, seed=1)
     history = run(
-        *(model, adam(model), points()),
-        **{"validation": held_out, "epochs": 12, "monitor": "accuracy", "min_delta": 0.1},
+        model,
+        adam(model),
+        points(),
+        validation=held_out,
+        epochs=12,
+        monitor="accuracy",
+        min_delta=0.1,
     )
     best, epoch = -math.inf, 0
     for i, accuracy in enumerate(history["validation_accuracy"], 1):
@@ -374,9 +379,14 @@ def test_a_training_that_died_repeatedly_equals_an_undisturbed_one(
         called = [DiesAfter(death)]
         try:
             history = run(
-                *(model, optimizer, points()),
-                **{"batch_size": 16, "checkpoints": tmp_path, "checkpoint_every": 2},
-                **{"callbacks": called, **options},
+                model,
+                optimizer,
+                points(),
+                batch_size=16,
+                checkpoints=tmp_path,
+                checkpoint_every=2,
+                callbacks=called,
+                **options,
             )
         except Dies:
             continue
@@ -446,8 +456,12 @@ def test_a_callback_with_a_state_resumes_with_it(tmp_path: Path) -> None:
             model = network()
             average = Average(model)
             run(
-                *(model, adam(model), points()),
-                **{"epochs": each, "callbacks": [average], "checkpoints": tmp_path / str(epochs)},
+                model,
+                adam(model),
+                points(),
+                epochs=each,
+                callbacks=[average],
+                checkpoints=tmp_path / str(epochs),
             )
         averages.append(average.ema.state_dict()["averages"])
     assert same(*averages)

@@ -76,7 +76,7 @@ def with_draws():
     """Return a network whose results for an example depend on draws and on the batch."""
     ag.seed(0)
     return nn.Sequential(
-        *(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 4))
+        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 4)
     )
 
 
