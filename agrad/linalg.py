@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agrad.backend import Array
+from agrad.core.arguments import floating
 from agrad.core.synonyms import takes_dim
 from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors
 from agrad.functions import abs, amax, amin, sum
@@ -60,7 +61,7 @@ def inv(x: Any) -> Tensor:
 
     Raises:
         ValueError: A matrix is singular, or `x` does not consist of square matrices.
-        TypeError: The elements are not floating-point.
+        TypeError: The elements are neither float32 nor float64.
 
     Example:
         >>> import agrad as ag
@@ -81,7 +82,7 @@ def solve(a: Any, b: Any) -> Tensor:
 
     Raises:
         ValueError: A matrix is singular, or the shapes do not match.
-        TypeError: The elements are not floating-point.
+        TypeError: The elements are neither float32 nor float64.
 
     Example:
         >>> import agrad as ag
@@ -109,7 +110,7 @@ def det(x: Any) -> Tensor:
 
     Raises:
         ValueError: `x` does not consist of square matrices.
-        TypeError: The elements are not floating-point.
+        TypeError: The elements are neither float32 nor float64.
 
     Example:
         >>> import agrad as ag
@@ -130,7 +131,7 @@ def slogdet(x: Any) -> SignAndLog:
 
     Raises:
         ValueError: `x` does not consist of square matrices.
-        TypeError: The elements are not floating-point.
+        TypeError: The elements are neither float32 nor float64.
 
     Example:
         >>> import agrad as ag
@@ -154,7 +155,7 @@ def cholesky(x: Any) -> Tensor:
 
     Raises:
         ValueError: A matrix is not positive definite, or `x` does not consist of square matrices.
-        TypeError: The elements are not floating-point.
+        TypeError: The elements are neither float32 nor float64.
 
     Example:
         >>> import agrad as ag
@@ -179,7 +180,7 @@ def eigh(x: Any) -> Eigen:
 
     Raises:
         ValueError: `x` does not consist of square matrices.
-        TypeError: The elements are not floating-point.
+        TypeError: The elements are neither float32 nor float64.
 
     Example:
         >>> import agrad as ag
@@ -208,7 +209,7 @@ def svd(x: Any, full_matrices: bool = True) -> Singular:
 
     Raises:
         ValueError: `x` does not consist of matrices, or full_matrices is not False as it must.
-        TypeError: The elements are not floating-point.
+        TypeError: The elements are neither float32 nor float64.
 
     Example:
         >>> import agrad as ag
@@ -222,7 +223,7 @@ def svd(x: Any, full_matrices: bool = True) -> Singular:
         raise ValueError(
             f"svd: pass full_matrices=False, as x of shape {tensor.shape} is not square"
         )
-    out = apply(matrix.SingularValues(), _floating("svd", tensor))
+    out = apply(matrix.SingularValues(), floating("svd", "matrices", tensor))
     rows = tensor.shape[-2]
     return Singular(out[..., :rows, :], out[..., rows, :], out[..., rows + 1 :, :].mT)
 
@@ -280,10 +281,4 @@ def _square(name: str, x: Any) -> Tensor:
         raise ValueError(
             f"{name}: the last two axes must form square matrices, got shape {tensor.shape}"
         )
-    return _floating(name, tensor)
-
-
-def _floating(name: str, tensor: Tensor) -> Tensor:
-    if tensor.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name}: matrices must be float32 or float64, not {tensor.dtype}")
-    return tensor
+    return floating(name, "matrices", tensor)

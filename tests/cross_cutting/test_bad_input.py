@@ -21,6 +21,7 @@ x4 = ag.tensor(rng.normal(size=4), requires_grad=True)
 x45 = ag.tensor(rng.normal(size=(2, 4, 5, 5)))
 w45 = ag.tensor(rng.normal(size=(6, 4, 3, 3)))
 integers = ag.tensor([1, 2])
+half = ag.tensor([1.0, 2.0], dtype=np.float16)
 
 # The call, the error, and parts of its message in any order.
 OPERATIONS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
@@ -48,6 +49,22 @@ OPERATIONS: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "index axes": (lambda: x23[0, 0, 0], IndexError, ["indices"]),
     "softmax dim": (lambda: F.softmax(x23, 2), ValueError, ["Softmax", "2"]),
     "softmax dtype": (lambda: F.softmax(integers, 0), TypeError, ["softmax", "int64"]),
+    "softmax of half precision": (lambda: F.softmax(half, 0), TypeError, ["softmax", "float16"]),
+    "log_softmax of half precision": (
+        lambda: F.log_softmax(half, 0),
+        TypeError,
+        ["log_softmax", "float16", "astype"],
+    ),
+    "nll_loss of half precision": (
+        lambda: F.nll_loss(half, 0),
+        TypeError,
+        ["nll_loss", "input", "float16"],
+    ),
+    "embedding of half precision": (
+        lambda: F.embedding([0], half.reshape(1, 2)),
+        TypeError,
+        ["embedding", "weight", "float16"],
+    ),
     "label too large": (lambda: F.cross_entropy(x23, [0, 3]), ValueError, ["cross_entropy", "3"]),
     "label negative": (lambda: F.cross_entropy(x23, [0, -1]), ValueError, ["cross_entropy", "-1"]),
     "label count": (

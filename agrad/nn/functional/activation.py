@@ -9,9 +9,9 @@ from typing import Any
 
 from numpy.lib.array_utils import normalize_axis_index
 
-from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors
+from agrad.core.arguments import activated, floating
+from agrad.core.tensor import Tensor, apply, as_tensors
 from agrad.functions import clip, split
-from agrad.nn.functional.windows import activated
 from agrad.ops import activation
 from agrad.ops.softmax import LogSoftmax, Softmax
 
@@ -268,7 +268,7 @@ def softmax(input: Any, dim: int) -> Tensor:
     It does not overflow, and elements may be minus infinity.
 
     Raises:
-        TypeError: the input is not floating-point.
+        TypeError: the input is neither float32 nor float64.
         ValueError: `dim` is out of range.
 
     Example:
@@ -277,14 +277,14 @@ def softmax(input: Any, dim: int) -> Tensor:
         tensor([[0.5, 0.5],
                 [1. , 0. ]])
     """
-    return apply(Softmax(dim), _floating("softmax", input))
+    return apply(Softmax(dim), floating("softmax", "input", input))
 
 
 def log_softmax(input: Any, dim: int) -> Tensor:
     """Return the logarithm of the softmax along the axis `dim`, without overflow or underflow.
 
     Raises:
-        TypeError: the input is not floating-point.
+        TypeError: the input is neither float32 nor float64.
         ValueError: `dim` is out of range.
 
     Example:
@@ -292,11 +292,4 @@ def log_softmax(input: Any, dim: int) -> Tensor:
         >>> F.log_softmax([0.0, 1000.0], dim=0)
         tensor([-1000.,     0.])
     """
-    return apply(LogSoftmax(dim), _floating("log_softmax", input))
-
-
-def _floating(name: str, input: Any) -> Tensor:
-    x = as_tensor(input)
-    if x.dtype.kind != "f":
-        raise TypeError(f"{name}: input must be floating-point, got {x.dtype}; use astype")
-    return x
+    return apply(LogSoftmax(dim), floating("log_softmax", "input", input))

@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
+from agrad.core.arguments import floating
 from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors
 from agrad.nn.functional.normalization import dropout
-from agrad.nn.functional.windows import floating
 from agrad.ops.softmax import MaskedSoftmax
 
 __all__ = ["attention_weights", "scaled_dot_product_attention"]

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from agrad.core.arguments import floating
 from agrad.core.tensor import Tensor, apply, as_tensors
-from agrad.nn.functional.windows import batched, floating, per_axis, two_axes
+from agrad.nn.functional.windows import batched, per_axis, two_axes
 from agrad.ops.convolution import Convolution, TransposedConvolution
 
 __all__ = [

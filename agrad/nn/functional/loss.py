@@ -7,11 +7,11 @@ from typing import Any, cast
 import numpy as np
 
 from agrad.backend import Array, beside
-from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors, plain
+from agrad.core.arguments import floating
+from agrad.core.tensor import Tensor, apply, as_tensors, plain
 from agrad.functions import abs, broadcast_to, exp, log, maximum, minimum, sqrt, sum, where
 from agrad.linalg import norm
 from agrad.nn.functional.activation import relu
-from agrad.nn.functional.windows import floating
 from agrad.ops.ctc import CTC
 from agrad.ops.loss import (
     BinaryCrossEntropy,
@@ -123,7 +123,7 @@ def nll_loss(
     Raises:
         ValueError: a class is out of range, the shapes do not match, the reduction is unknown, or a
             target or weight requires a gradient.
-        TypeError: the input is not floating-point, or the classes are not integers.
+        TypeError: the input is neither float32 nor float64, or the classes are not integers.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -131,7 +131,7 @@ def nll_loss(
         tensor(0.375)
     """
     name = "nll_loss"
-    logs = _floating(name, input)
+    logs = floating(name, "input", input)
     target = _beside(name, "target", target, logs)
     _require_classes(name, logs)
     _check_reduction(name, reduction)
@@ -215,7 +215,7 @@ def binary_cross_entropy(
     Raises:
         ValueError: a probability is outside [0, 1], the shapes do not match, or the reduction is
             unknown.
-        TypeError: the input is not floating-point.
+        TypeError: the input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -245,7 +245,7 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
 
     Raises:
         ValueError: the shapes differ, a probability is negative, or the reduction is unknown.
-        TypeError: the input is not floating-point.
+        TypeError: the input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -292,7 +292,7 @@ def gaussian_nll_loss(
     Raises:
         ValueError: a variance is negative, eps is not positive, the shapes do not match, or the
             reduction is unknown.
-        TypeError: the input is not floating-point.
+        TypeError: the input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -338,7 +338,7 @@ def poisson_nll_loss(
 
     Raises:
         ValueError: the shapes do not match, or the reduction is unknown.
-        TypeError: the input is not floating-point.
+        TypeError: the input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -369,7 +369,7 @@ def hinge_embedding_loss(
     Raises:
         ValueError: a target is neither 1 nor -1, the shapes do not match, or the reduction is
             unknown.
-        TypeError: the input is not floating-point.
+        TypeError: the input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -610,7 +610,7 @@ def binary_cross_entropy_with_logits(
     Raises:
         ValueError: the shapes do not match, the reduction is unknown, or the target or a weight
             requires a gradient.
-        TypeError: the input is not floating-point.
+        TypeError: the input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -618,7 +618,7 @@ def binary_cross_entropy_with_logits(
         tensor([  0.6931472, 100.       ])
     """
     name = "binary_cross_entropy_with_logits"
-    logits = _floating(name, input)
+    logits = floating(name, "input", input)
     target = _constant(name, target, logits)
     _check_reduction(name, reduction)
     _check_shape(name, "target", target.shape, logits.shape)
@@ -644,9 +644,9 @@ def _error(name: str, input: Any, target: Any, reduction: str) -> Tensor:
 
 
 def _pair(name: str, input: Any, target: Any, reduction: str) -> tuple[Tensor, Tensor]:
-    """Return a floating-point input, and a target of its shape and dtype."""
+    """Return an input of float32 or float64, and a target of its shape and dtype."""
     _check_reduction(name, reduction)
-    x = _floating(name, input)
+    x = floating(name, "input", input)
     target = as_tensors(target, x)[0]
     _check_shape(name, "target", target.shape, x.shape)
     return x, _of_dtype(target, x)
@@ -692,15 +692,6 @@ def _check_broadcast(
         raise ValueError(
             f"{name}: {argument} must broadcast to the shape of input, {expected}, got {shape}"
         )
-
-
-def _floating(name: str, input: Any) -> Tensor:
-    tensor = as_tensor(input)
-    if tensor.dtype.kind != "f":
-        raise TypeError(
-            f"{name}: input must be floating-point, got {tensor.dtype}; convert it with astype"
-        )
-    return tensor
 
 
 def _constant(name: str, target: Any, like: Tensor) -> Array:

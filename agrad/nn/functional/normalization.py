@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, beside, is_array
+from agrad.core.arguments import activated, floating
 from agrad.core.tensor import Tensor, apply, as_tensors
 from agrad.linalg import norm
-from agrad.nn.functional.windows import activated, floating
 from agrad.ops.arithmetic import Sqrt, Square
 from agrad.ops.dropout import RandomDropout
 from agrad.ops.normalization import FollowedNormalize, Normalize

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array
+from agrad.core.arguments import floating
 from agrad.core.tensor import Tensor, apply, chosen
 from agrad.functions import broadcast_to, scatter, zeros
-from agrad.nn.functional.windows import batched, floating, per_axis, two_axes
+from agrad.nn.functional.windows import batched, per_axis, two_axes
 from agrad.ops.pooling import AdaptiveAvgPool, AvgPool, MaxPool
 
 __all__ = [

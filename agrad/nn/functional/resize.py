@@ -6,8 +6,9 @@ from typing import Any
 
 from agrad import functions as f
 from agrad.arguments import is_integer
+from agrad.core.arguments import floating
 from agrad.core.tensor import Tensor, apply, as_tensor
-from agrad.nn.functional.windows import floating, per_axis
+from agrad.nn.functional.windows import per_axis
 from agrad.ops.resize import Resize
 
 __all__ = ["interpolate", "pad"]

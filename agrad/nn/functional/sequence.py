@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import Array, beside
+from agrad.core.arguments import floating
 from agrad.core.tensor import Tensor, apply, as_tensor, plain
 from agrad.ops.operation import Operation
 from agrad.ops.reduction import Max, Mean
@@ -21,7 +22,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
 
     Args:
         input: ids of any shape, integers from 0 to V - 1; a constant.
-        weight: (V, D), floating-point.
+        weight: (V, D), float32 or float64.
         padding_idx: the id of padding, negative to count from V. Its row is treated as a constant
             and gets no gradient. If an update moves it anyway, its average gradient accounts for
             that.
@@ -32,7 +33,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
     Raises:
         ValueError: an id or padding_idx is outside the rows of `weight`, or the weight does not
             have two axes.
-        TypeError: the ids are not integers, or the weight is not floating-point.
+        TypeError: the ids are not integers, or the weight is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -45,7 +46,7 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
         raise ValueError(
             f"embedding: weight must have two axes, (ids, features), got shape {weight.shape}"
         )
-    _require_floating("embedding", "weight", weight)
+    floating("embedding", "weight", weight)
     count = weight.shape[0]
     if not isinstance(input, Tensor):
         input = beside("embedding", "input", plain(input), weight.data)
@@ -70,7 +71,7 @@ def global_max_pool1d(input: Any, mask: Any = None) -> Tensor:
     Equal ones share the gradient. Elements that the mask excludes have no effect.
 
     Args:
-        input: (N, C, L) or (C, L), floating-point.
+        input: (N, C, L) or (C, L), float32 or float64.
         mask: (N, L) or (L,), true where the input counts; None to count all of it.
 
     Returns:
@@ -78,7 +79,7 @@ def global_max_pool1d(input: Any, mask: Any = None) -> Tensor:
 
     Raises:
         ValueError: the shapes do not match, or the mask excludes a whole sequence.
-        TypeError: the input is not floating-point, or the mask is not boolean.
+        TypeError: the input is neither float32 nor float64, or the mask is not boolean.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -111,8 +112,7 @@ def global_avg_pool1d(input: Any, mask: Any = None) -> Tensor:
 
 def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
     """Return the input, and a copy of the mask in a shape that broadcasts to it."""
-    x = as_tensor(input)
-    _require_floating(name, "input", x)
+    x = floating(name, "input", input)
     if x.ndim not in (2, 3) or x.shape[-1] == 0:
         raise ValueError(
             f"{name}: input must have the shape (N, C, L) or (C, L) with at least one position in "
@@ -130,8 +130,3 @@ def _sequences(name: str, input: Any, mask: Any) -> tuple[Tensor, Array | None]:
             f"got {mask.shape}"
         )
     return x, np.expand_dims(mask, -2)
-
-
-def _require_floating(name: str, argument: str, tensor: Tensor) -> None:
-    if tensor.dtype.kind != "f":
-        raise TypeError(f"{name}: {argument} must be floating-point, got {tensor.dtype}")

@@ -1,14 +1,13 @@
-"""Arguments of convolution, pooling and functions of each element: checks and conversions."""
+"""Arguments of convolution and pooling: checks and conversions."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from agrad.arguments import is_integer
-from agrad.core.tensor import Tensor, as_tensor
+from agrad.core.arguments import floating
+from agrad.core.tensor import Tensor
 
-__all__ = ["activated", "batched", "floating", "per_axis", "two_axes"]
+__all__ = ["batched", "per_axis", "two_axes"]
 
 _SHAPES = {
     1: "(N, C, L) or (C, L)",
@@ -31,20 +30,6 @@ def per_axis(operation: str, name: str, value: Any, axes: int, least: int = 1) -
 def two_axes(values: tuple[Any, ...], single: Any) -> tuple[Any, ...]:
     """Return two values or more: a single value, for a sequence's only axis, follows `single`."""
     return (single, *values) if len(values) == 1 else values
-
-
-def floating(operation: str, name: str, value: Any) -> Tensor:
-    """Return a Tensor of float32 or float64."""
-    tensor = as_tensor(value)
-    if tensor.dtype.char not in "fd":
-        raise TypeError(f"{operation}: {name} must be float32 or float64, not {tensor.dtype}")
-    return tensor
-
-
-def activated(input: Any) -> Tensor:
-    """Return the input of a function of each element: integers and booleans become float32."""
-    x = input if isinstance(input, Tensor) else as_tensor(input)
-    return x if x.dtype.kind == "f" else x.astype(np.float32)
 
 
 def batched(operation: str, axes: int, input: Any, function: Callable[[Tensor], Tensor]) -> Tensor:
