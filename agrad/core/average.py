@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agrad.backend import Array, beside
+from agrad.backend import Array
 from agrad.core.context import no_grad
 from agrad.core.program import Program
-from agrad.core.tensor import Tensor, plain, values_restored
+from agrad.core.tensor import Tensor, checked_updates, values_restored
 from agrad.ops.quadrature import gauss_kronrod, gauss_legendre
 
 __all__ = ["average_gradient", "average_over_nodes"]
@@ -115,8 +115,11 @@ class _Path:
         update: Mapping[Tensor, ArrayLike],
     ) -> None:
         self.f, self.params = f, params
-        self.deltas = _checked_updates(params, update)
+        _require_leaves(params)
         self.starts = [param.data for param in params]
+        leaves = dict(zip(params, self.starts, strict=True))
+        moves = checked_updates("average_gradient", update, leaves, "in params")
+        self.deltas = [moves.get(param, np.zeros_like(leaves[param])) for param in params]
         self.reached = [False] * len(params)
 
     def move(self, position: float) -> None:
@@ -235,8 +238,7 @@ def _gradients(loss: Tensor) -> Mapping[Tensor, Array]:
     return Program(loss.node).backward(one, retain_graph=False)
 
 
-def _checked_updates(params: Sequence[Tensor], update: Mapping[Tensor, ArrayLike]) -> list[Array]:
-    """Return the update of each parameter, zeros by default."""
+def _require_leaves(params: Sequence[Tensor]) -> None:
     for i, param in enumerate(params):
         if not isinstance(param, Tensor):
             raise TypeError(
@@ -245,18 +247,3 @@ def _checked_updates(params: Sequence[Tensor], update: Mapping[Tensor, ArrayLike
         if not param.is_leaf or not param.requires_grad:
             reason = "requires no gradient" if param.is_leaf else "is computed, not a leaf"
             raise ValueError(f"average_gradient: params[{i}], of shape {param.shape}, {reason}")
-    deltas = {param: np.zeros_like(param.data) for param in params}
-    for i, (param, values) in enumerate(update.items()):
-        if param not in deltas:
-            raise ValueError(f"average_gradient: the tensor of update {i} is not in params")
-        delta = beside("average_gradient", f"update {i}", plain(values), param.data)
-        if delta.shape != param.shape:
-            raise ValueError(
-                f"average_gradient: update {i} has shape {delta.shape}, its tensor {param.shape}"
-            )
-        if delta.dtype.kind not in "biuf":
-            raise TypeError(
-                f"average_gradient: update {i} has dtype {delta.dtype}; it must hold real numbers"
-            )
-        deltas[param] = delta
-    return [deltas[param] for param in params]

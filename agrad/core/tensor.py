@@ -54,6 +54,7 @@ __all__ = [
     "as_tensor",
     "as_tensors",
     "averages_along",
+    "checked_updates",
     "choices_in",
     "chosen",
     "gradients_of",
@@ -1556,43 +1557,64 @@ def _program_along(loss: Tensor, updates: Mapping[Tensor, ArrayLike]) -> tuple[P
         raise ValueError("average_backward: the tensor is a leaf; nothing was computed from it")
     program = Program(loss.node)
     program.require_averages()
-    moves = _checked_updates(updates, program.starts())
+    starts = program.starts()
+    moves = {
+        leaf: update.astype(starts[leaf].dtype, copy=False)
+        for leaf, update in checked_updates(
+            "average_backward", updates, starts, "in the graph"
+        ).items()
+    }
 
     def path(share: float) -> dict[Any, Array]:
         ends = {
-            leaf: start + (update if share == 1 else share * update)
-            for leaf, (start, update) in moves.items()
+            leaf: starts[leaf] + (update if share == 1 else share * update)
+            for leaf, update in moves.items()
         }
         return {leaf: as_array(end) if end.ndim == 0 else end for leaf, end in ends.items()}
 
     return program, path
 
 
-def _checked_updates(
-    updates: Mapping[Tensor, ArrayLike], starts: Mapping[Any, Array]
-) -> dict[Any, tuple[Array, Array]]:
-    """Return the recorded array of each leaf, and its update as an array of that dtype."""
-    moves = {}
+def checked_updates(
+    owner: str, updates: Mapping[Tensor, ArrayLike], leaves: Mapping[Any, Array], among: str
+) -> dict[Any, Array]:
+    """Return the updates as arrays of real numbers, each of the shape of its leaf.
+
+    Args:
+        owner: the function that takes them, for the messages.
+        updates: the update of each leaf that moves.
+        leaves: the array of each leaf that may move.
+        among: where the leaves are, for the messages.
+
+    Raises:
+        TypeError: an update is for something other than a Tensor, or holds no real numbers.
+        ValueError: an update is for a Tensor that is not in `leaves`, or has another shape.
+        DeviceError: an update is on another device than its leaf.
+
+    Example:
+        >>> x = tensor([1.0, 2.0], requires_grad=True)
+        >>> checked_updates("average_backward", {x: [1.0, 0.0]}, {x: x.data}, "in the graph")[x]
+        array([1., 0.])
+    """
+    checked = {}
     for i, (leaf, update) in enumerate(updates.items()):
         if not isinstance(leaf, Tensor):
-            raise TypeError(
-                f"average_backward: update {i} is for a {type(leaf).__name__}, not a Tensor"
-            )
-        if leaf not in starts:
-            reason = "computed, not a leaf" if leaf.node is not None else "not in the graph"
-            raise ValueError(
-                f"average_backward: the tensor of update {i}, {leaf.shape}, is {reason}"
-            )
-        start = starts[leaf]
-        delta = beside("average_backward", f"update {i}", plain(update), start)
+            raise TypeError(f"{owner}: update {i} is for a {type(leaf).__name__}, not a Tensor")
+        if leaf not in leaves:
+            reason = f"not {among}" if leaf.node is None else "computed, not a leaf"
+            raise ValueError(f"{owner}: the tensor of update {i}, {leaf.shape}, is {reason}")
+        start = leaves[leaf]
+        delta = beside(owner, f"update {i}", plain(update), start)
         if delta.shape != start.shape:
             raise ValueError(
-                f"average_backward: update {i} has shape {delta.shape}, its tensor {start.shape}"
+                f"{owner}: update {i} has shape {delta.shape}, its tensor {start.shape}"
             )
         if delta.dtype.kind not in "biuf":
-            raise TypeError(f"average_backward: update {i} has dtype {delta.dtype}")
-        moves[leaf] = start, delta.astype(start.dtype, copy=False)
-    return moves
+            raise TypeError(
+                f"{owner}: update {i} has dtype {delta.dtype}; it must hold real numbers"
+            )
+        checked[leaf] = delta
+    return checked
 
 
 def _require_numbers(averages: Mapping[Any, Array]) -> None:
