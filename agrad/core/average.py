@@ -133,11 +133,11 @@ class _Path:
         grads = _gradients(self.f())
         for i, param in enumerate(self.params):
             self.reached[i] |= param in grads
-        return _joined([grads.get(param, np.zeros_like(param.data)) for param in self.params])
+        return _vector([grads.get(param, np.zeros_like(param.data)) for param in self.params])
 
     def fixed(self, nodes: int) -> Array:
         """Return the average gradient by Gauss-Legendre quadrature."""
-        total = np.zeros_like(_joined(self.starts))
+        total = np.zeros_like(_vector(self.starts))
         for position, weight in gauss_legendre(nodes):
             total += weight * self.gradient(position)
         return total
@@ -179,7 +179,7 @@ class _Path:
             self.move(position)
             with no_grad():
                 ends.append(float(self.f().item()))
-        terms = average * _joined(self.deltas)
+        terms = average * _vector(self.deltas)
         gap, scale = abs(float(terms.sum()) - (ends[1] - ends[0])), float(np.abs(terms).sum())
         eps = max(float(np.finfo(param.dtype).eps) for param in self.params)
         return (gap if gap > 64 * eps * (abs(ends[0]) + abs(ends[1])) else 0.0), scale
@@ -215,7 +215,7 @@ class _Piece(NamedTuple):
     length: float
 
 
-def _joined(arrays: Sequence[Array]) -> Array:
+def _vector(arrays: Sequence[Array]) -> Array:
     return np.concatenate([array.ravel().astype(np.float64) for array in arrays])
 
 

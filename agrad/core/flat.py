@@ -14,7 +14,7 @@ import numpy as np
 from agrad.backend import Array, address, alias
 from agrad.core.tensor import Home, Tensor, all_writable, arrays_of
 
-__all__ = ["Buffer", "Flat", "GradientPlaces", "Memory", "joined"]
+__all__ = ["Buffer", "Flat", "GradientPlaces", "Memory", "adjacent_view"]
 
 _lending = threading.Lock()  # so that no two threads borrow the same memory
 
@@ -282,7 +282,7 @@ def _run_of(homes: Sequence[Home | None]) -> tuple[weakref.ref[Flat], slice] | N
     return first.flat, flat.slice_of(parts[0], parts[-1])
 
 
-def joined(arrays: Sequence[Array]) -> Array | None:
+def adjacent_view(arrays: Sequence[Array]) -> Array | None:
     """Return one view of all the arrays; None unless they are adjacent parts of one array."""
     base = arrays[0].base
     if type(base) is not type(arrays[0]) or base.ndim != 1 or not base.flags.c_contiguous:

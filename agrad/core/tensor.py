@@ -189,7 +189,7 @@ class Tensor(Methods["Tensor"]):
     ) -> None:
         _require_unfrozen(data)
         if isinstance(data, _SEQUENCES):
-            data = _joined(data)
+            data = _as_stacked(data)
             if getattr(data, "_requires_grad", False):
                 raise TypeError(
                     f"{type(self).__name__}: data holds Tensors that require a gradient, which a "
@@ -1027,7 +1027,7 @@ class Tensor(Methods["Tensor"]):
 
     def dot(self, other: ArrayLike | Tensor) -> Tensor:
         """Return the product with `other` by the rules of np.dot."""
-        factor = _joined(other)
+        factor = _as_stacked(other)
         return apply(linalg.dot(self.shape, np.shape(factor)), self, factor)
 
     def __getitem__(self, index: Any) -> Tensor:
@@ -1106,10 +1106,10 @@ def tensor(
         >>> ag.tensor([x, 3.0 * x])
         tensor([2., 6.], requires_grad=True)
     """
-    joined: Any = _joined(data) if isinstance(data, _SEQUENCES) and not requires_grad else data
-    if joined is data:
+    stacked: Any = _as_stacked(data) if isinstance(data, _SEQUENCES) and not requires_grad else data
+    if stacked is data:
         return Tensor(data, requires_grad, dtype)
-    tensor: Tensor = joined if dtype is None else joined.astype(dtype)
+    tensor: Tensor = stacked if dtype is None else stacked.astype(dtype)
     return tensor
 
 
@@ -1146,7 +1146,7 @@ def as_tensors(*values: Any) -> list[Any]:
     """
     common = _one_dtype(values) if recorder.get() is None else None
     if common is None:
-        given = iter(promoted([_joined(value) for value in values if value is not None]))
+        given = iter(promoted([_as_stacked(value) for value in values if value is not None]))
         return [None if value is None else as_tensor(next(given)) for value in values]
     found: list[Any] = []
     for value in values:
@@ -1241,7 +1241,7 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     capturing = recorder.get()
     common = _one_dtype(inputs) if capturing is None else None
     if common is None:
-        inputs = tuple(map(_joined, inputs))
+        inputs = tuple(map(_as_stacked, inputs))
         if operation.promotes:
             inputs = tuple(promoted(inputs))
     if capturing is not None:
@@ -1492,7 +1492,7 @@ def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
     return array
 
 
-def _joined(value: Any) -> Any:
+def _as_stacked(value: Any) -> Any:
     """Return a nested sequence that holds Tensors as one Tensor, and anything else unchanged."""
     found = isinstance(value, _SEQUENCES) and _holds_tensor(value)
     return apply(shape.Stack(), *value) if found else value

@@ -169,7 +169,7 @@ class _Reviews:
                 where = f"aclImdb/{split}/{label}"
                 raise corrupt(archive, f"{where} has {len(folder)} reviews, not {self.each}")
         return {"words": list(numbers)} | {
-            split: _joined(reviews[split, "neg"], reviews[split, "pos"])
+            split: _split_of(reviews[split, "neg"], reviews[split, "pos"])
             for split in ("train", "test")
         }
 
@@ -183,7 +183,7 @@ def _vocabulary(corpus: dict[str, Any], size: int) -> Vocabulary:
 
 
 def _is_split(split: Any, words: int, reviews: int) -> bool:
-    """Whether `split` is a result of `_joined` for `reviews` reviews and numbers below `words`."""
+    """Whether `split` is what `_split_of` returns for `reviews` reviews and `words` words."""
     if not isinstance(split, dict) or split.keys() != {"numbers", "lengths"}:
         return False
     numbers, lengths = split["numbers"], split["lengths"]
@@ -196,7 +196,7 @@ def _is_split(split: Any, words: int, reviews: int) -> bool:
     )
 
 
-def _joined(*folders: dict[int, NDArray[np.int32]]) -> dict[str, NDArray[np.int32]]:
+def _split_of(*folders: dict[int, NDArray[np.int32]]) -> dict[str, NDArray[np.int32]]:
     reviews = [folder[review] for folder in folders for review in sorted(folder)]
     return {
         "numbers": np.concatenate(reviews),

@@ -54,9 +54,9 @@ class WatchedCall:
         if len({x.dtype for x in wanted.values()}) > 1:
             raise TypeError(f"{self._name} needs inputs of one dtype")
         # As a single Tensor, all inputs get their gradients at the same time.
-        joined = _joined(list(wanted.values()))
-        joined.register_hook(self._entered)
-        parts = self._parts(joined)
+        whole = _as_one(list(wanted.values()))
+        whole.register_hook(self._entered)
+        parts = self._parts(whole)
         return tuple(parts.get(i, x) for i, x in enumerate(inputs))
 
     def leave(self, output: Any) -> Any:
@@ -87,7 +87,7 @@ class WatchedCall:
     def _entered(self, grad: Any) -> Any:
         known = self._parts(grad)
         replaced = self._call(known)
-        return None if replaced is None else _joined([replaced[i] for i in known])
+        return None if replaced is None else _as_one([replaced[i] for i in known])
 
     def _call(self, known: dict[int, Any]) -> dict[int, Any] | None:
         """Call the hooks; return the gradients of the inputs if a hook has replaced them."""
@@ -111,18 +111,18 @@ class WatchedCall:
             )
         return {i: grads[i] for i in known}
 
-    def _parts(self, joined: Any) -> dict[int, Any]:
-        """Split what `_joined` returned into its parts, by the numbers of the inputs."""
+    def _parts(self, whole: Any) -> dict[int, Any]:
+        """Split what `_as_one` returned into its parts, by the numbers of the inputs."""
         if len(self._shapes) == 1:
-            return dict.fromkeys(self._shapes, joined)
+            return dict.fromkeys(self._shapes, whole)
         ends = [*accumulate((int(np.prod(shape)) for shape in self._shapes.values()), initial=0)]
         return {
-            i: joined[begin:end].reshape(shape)
+            i: whole[begin:end].reshape(shape)
             for (i, shape), begin, end in zip(self._shapes.items(), ends, ends[1:])
         }
 
 
-def _joined(parts: list[Any]) -> Any:
+def _as_one(parts: list[Any]) -> Any:
     """Return a view of a single array or Tensor, or all elements of several."""
     if len(parts) == 1:
         return parts[0].reshape(parts[0].shape)

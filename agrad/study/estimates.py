@@ -109,7 +109,7 @@ class Update:
         self.inputs = inputs
         self.labels = labels
         self.updates = updates
-        self.vector = _joined(updates)
+        self.vector = _vector(updates)
         self.random = np.random.default_rng(seed)
         self._start = [param.data.copy() for param in self.params]
 
@@ -123,13 +123,13 @@ class Update:
     def gradient(self, share: float, labels: Any = None) -> Vector:
         """Return the gradient after a share of the update."""
         self.loss_at(share, labels).backward()
-        return _joined([param.grad for param in self.params])
+        return _vector([param.grad for param in self.params])
 
     def average(self, extrapolate: bool = False) -> Vector:
         """Return the factorized average gradient."""
         loss = self.loss_at(0)
         loss.average_backward(dict(zip(self.params, self.updates)), extrapolate=extrapolate)
-        return _joined([param.average_grad for param in self.params])
+        return _vector([param.average_grad for param in self.params])
 
     def quadrature(self, nodes: int) -> Vector:
         """Return the integral of the gradient by Gauss-Legendre quadrature."""
@@ -145,7 +145,7 @@ class Update:
         loss = self.loss_at(0)
         product = agrad.hvp(loss, self.params, vectors, retain_graph=True)
         loss.backward()
-        return _joined([p.grad for p in self.params]), _joined([part.data for part in product])
+        return _vector([p.grad for p in self.params]), _vector([part.data for part in product])
 
     def second_order(self) -> Vector:
         """Return g + HΔ/2."""
@@ -159,7 +159,7 @@ class Update:
         """
         signs = [self.random.choice([-1.0, 1.0], update.shape) for update in self.updates]
         gradient, product = self.hessian_product(signs)
-        return gradient + _joined(signs) * product * self.vector / 2
+        return gradient + _vector(signs) * product * self.vector / 2
 
     def gauss_newton_bartlett(self) -> Vector:
         """Return g + DΔ/2 with Sophia's D = B·s ⊙ s, where s is the gradient for B drawn labels.
@@ -190,7 +190,7 @@ DIAGONALS: dict[str, Callable[[Update], Vector]] = {
 }
 
 
-def _joined(parts: list[Any]) -> Vector:
+def _vector(parts: list[Any]) -> Vector:
     return np.concatenate([np.asarray(part, np.float64).ravel() for part in parts])
 
 

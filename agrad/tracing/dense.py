@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array, is_array, kernels
-from agrad.backend import joined as joined_arrays
-from agrad.core.flat import joined
+from agrad.backend import Array, is_array, joined, kernels
+from agrad.core.flat import adjacent_view
 from agrad.core.program import Program, Run, Step, Sweep, Values
 from agrad.kernels.cpu import stack
 from agrad.ops.activation import Looped
@@ -197,9 +196,9 @@ class StackStep(Step):
                 if i > 0:  # the other one goes if there is a third
                     self._wholes = self._wholes[::-1]
                 return whole
-        found = joined(parameters)
+        found = adjacent_view(parameters)
         if found is None:
-            return joined_arrays(np.concatenate, [parameter.ravel() for parameter in parameters], 0)
+            return joined(np.concatenate, [parameter.ravel() for parameter in parameters], 0)
         # The parameters at the start of a sweep and those at its end alternate.
         self._wholes = [(tuple(parameters), found), *self._wholes[:1]]
         return found

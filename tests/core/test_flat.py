@@ -9,7 +9,7 @@ import pytest
 
 import agrad as ag
 from agrad import nn, optim
-from agrad.core.flat import Flat, GradientPlaces, joined
+from agrad.core.flat import Flat, GradientPlaces, adjacent_view
 from agrad.optim import block as block_module
 
 RANDOM = np.random.default_rng(0)
@@ -137,13 +137,13 @@ def test_gradients_of_a_run_have_one_destination_if_its_leaves_are_in_order() ->
 def test_only_adjacent_parts_are_joined() -> None:
     base = np.arange(12, dtype=np.float32)
     first, second, third = base[1:5].reshape(2, 2), base[5:7], base[7:11].reshape(2, 2)
-    whole = joined([first, second, third])
+    whole = adjacent_view([first, second, third])
     assert whole is not None
     assert whole.base is base
     np.testing.assert_array_equal(whole, base[1:11])
     apart = [[second, first], [first, third], [first, second.copy()], [first, second, third.T]]
     for arrays in (*apart, [base], [first, base[5:7].view(np.int32)], [base[::2][:3]]):
-        assert joined(arrays) is None
+        assert adjacent_view(arrays) is None
 
 
 def test_scratch_is_the_same_each_time_and_never_lent() -> None:
