@@ -450,6 +450,15 @@ class Tensor(Methods["Tensor"]):
         self._data = array
         self.home = home
 
+    def convert(self, array: Array) -> None:
+        """Replace the array by one of the same shape, perhaps of another dtype or device.
+
+        This is for a leaf that moves as a whole, as in `Module.to`: the caller then replaces its
+        gradients by arrays of the new dtype and device. Nothing is checked. To give a leaf new
+        values, assign to `data`, which keeps the dtype and the device.
+        """
+        self._data = array
+
     def _is_view(self) -> bool:
         """Whether the array is part of another, unless a `Flat` shares that one among leaves."""
         base = self._data.base

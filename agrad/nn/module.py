@@ -560,11 +560,13 @@ def _change(tensors: Iterable[Tensor], function: Callable[[Array], Array]) -> No
 
     The function may change dtype or device, which assigning to `.data` does not allow.
     """
-    changed = [
-        (tensor, name, function(array))
-        for tensor in tensors
-        for name in ("_data", "grad", "average_grad")
-        if (array := getattr(tensor, name)) is not None
-    ]
-    for tensor, name, array in changed:
-        setattr(tensor, name, array)
+    changed = []
+    for tensor in tensors:
+        array = function(tensor.data)
+        grads = [
+            None if grad is None else function(grad) for grad in (tensor.grad, tensor.average_grad)
+        ]
+        changed.append((tensor, array, grads))
+    for tensor, array, grads in changed:
+        tensor.convert(array)
+        tensor.grad, tensor.average_grad = grads

@@ -144,7 +144,7 @@ class AvgPool(Linear):
         return starts, stops, counted if self.count_include_pad else stops - starts
 
     def _windows_on(self, planes: Array) -> list[Array]:
-        options = tuple(vars(self).values())
+        options = tuple(vars(self).items())  # the attributes are named like the parameters
         where = planes.shape[1:], planes.dtype, device_of(planes)
         return _windows(type(self), options, *where)
 
@@ -167,7 +167,7 @@ class AdaptiveAvgPool(AvgPool):
 @cached_arrays
 def _windows(
     kind: type["AvgPool"],
-    options: tuple[Any, ...],
+    options: tuple[tuple[str, Any], ...],
     size: Pair,
     dtype: np.dtype[Any],
     device: str,
@@ -176,7 +176,7 @@ def _windows(
 
     To make them takes a CPU longer than to pool, and a GPU would have to wait for their copies.
     """
-    pool = kind(*options)
+    pool = kind(**dict(options))
     (*rows, height), (*columns, width) = map(pool.spans, (0, 1), size)
     area = np.multiply.outer(height, width)
     if pool.divisor is not None:
