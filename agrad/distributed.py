@@ -88,7 +88,7 @@ def ranks(
             'install both with pip install "agrad[mpi]"'
         ) from error
     world = MPI.COMM_WORLD
-    if world.Get_size() != launched() > 1:
+    if launched() > 1 and world.Get_size() != launched():
         library = MPI.Get_library_version().split(",")[0].splitlines()[0]
         raise ImportError(
             f"agrad.distributed: mpiexec has started {launched()} processes, but mpi4py uses "

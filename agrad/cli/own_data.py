@@ -189,13 +189,13 @@ def load_own_data(
         if not len(rows) or not len(held_out):
             raise ValueError(f"{str(path)!r} has too few examples to hold out {validation:g}")
     train = _at(content, rows)
-    columns, words, shape = None, None, []
+    columns, vocabulary, shape = None, None, []
     if kind == "texts" or text is not None:
         tokens = [tokenize(words) for words in _texts(train, text or "x", path)]
-        words = Vocabulary.build(tokens, _VOCABULARY).words
+        vocabulary = Vocabulary.build(tokens, _VOCABULARY).words
         # Padding that no text needs would only dilute the mean over time.
         shape = [max(_SHORTEST, min(_LENGTH, max(map(len, tokens))))]
-        if not words:
+        if not vocabulary:
             raise ValueError(f"{str(path)!r} has no words to learn from")
     elif kind == "table":
         columns = TableEncoder(train, name).state_dict()
@@ -211,7 +211,7 @@ def load_own_data(
     else:
         numbers = column[rows].astype(np.float64)
         mean, deviation = float(numbers.mean()), float(numbers.std()) or 1.0
-    form = Format(kind, target, columns, classes, mean, deviation, shape, text, words)
+    form = Format(kind, target, columns, classes, mean, deviation, shape, text, vocabulary)
     examples = form.inputs(train, path), form.targets(train, path)
     other = None
     if held_out is not None:

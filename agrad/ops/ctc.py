@@ -112,12 +112,8 @@ class PathLikelihood(Smooth):
         sums = np.zeros_like(visits, shape=(count * classes, times))
         places = classes * np.arange(count, like=self.chain.classes)[:, np.newaxis]
         rows = np.ascontiguousarray(np.moveaxis(visits, 0, -1).reshape(-1, times), like=visits)
-        kernels(x).embedding.add_rows(
-            (places + self.chain.classes).reshape(-1),
-            np.ascontiguousarray(rows, like=rows),
-            -1,
-            sums,
-        )
+        ids = (places + self.chain.classes).reshape(-1)
+        kernels(x).embedding.add_rows(ids, rows, -1, sums)
         x_grad = np.moveaxis(sums.reshape(count, classes, times), -1, 0)
         return x_grad.astype(x.dtype), *[None] * len(constants)
 

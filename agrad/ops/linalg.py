@@ -78,7 +78,8 @@ class Matmul(Multilinear):
     def forward(self, x: Array, y: Array) -> Array:
         try:
             product = kernels(x).product
-            out: Array = (product.matmul_each if x.ndim > 2 < y.ndim else product.matmul)(x, y)
+            both_many = x.ndim > 2 and y.ndim > 2
+            out: Array = (product.matmul_each if both_many else product.matmul)(x, y)
             return out
         except ValueError:
             raise ValueError(

@@ -109,10 +109,7 @@ class MaskedMax(Max):
     def shares(self, out: Array, x: Array) -> Gradients:
         return super().shares(out, self.candidates(x))
 
-    def recorded_backward(
-        self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any
-    ) -> Sequence[Any]:
-        return super().recorded_backward(apply, grad, needs, out, x)
+    recorded_backward = Max.recorded_backward
 
     def average_shares(self, start: Point, end: Point) -> Gradients:
         (x0,), (x1,) = start.inputs, end.inputs
