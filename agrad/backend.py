@@ -49,7 +49,7 @@ def kernels(array: Array) -> ModuleType:
     """Return the kernels for `array`: `agrad.kernels.cpu` if it is NumPy's, `gpu` if CuPy's.
 
     Raises:
-        TypeError: there are no kernels for arrays of that type.
+        TypeError: There are no kernels for arrays of that type.
     """
     if isinstance(array, np.ndarray):
         return cpu
@@ -94,7 +94,7 @@ def is_on(array: Array, device: str) -> bool:
     """Return whether an array is on that device.
 
     Raises:
-        DeviceError: there is no such device.
+        DeviceError: There is no such device.
     """
     known = device_of(array)
     return known == (device if device == "cpu" else f"cuda:{cuda.number_of(device)}")
@@ -104,7 +104,7 @@ def move(array: Array, device: str) -> Array:
     """Return an array on a device; the array itself, if it is already there.
 
     Raises:
-        DeviceError: no such device can be used, or it is out of memory.
+        DeviceError: No such device can be used, or it is out of memory.
     """
     if device != "cpu":
         moved: Array = cuda.to_device(array, device)

@@ -55,7 +55,7 @@ def ranks(
     ranks.
 
     Args:
-        report: called with the exception that ends all ranks; by default it prints the traceback.
+        report: Called with the exception that ends all ranks; by default it prints the traceback.
 
     Raises:
         ImportError: mpi4py or an MPI library is missing, or the library is not the one whose
@@ -117,12 +117,12 @@ class Ranks:
     Every method must be called by all ranks, in the same order.
 
     Args:
-        comm: the communicator of mpi4py that joins them.
+        comm: The communicator of mpi4py that joins them.
 
     Attributes:
-        rank: the number of this process, from 0.
-        size: the number of processes.
-        rows: which rows of a batch this process computes: every `size`-th, from `rank` on. So the
+        rank: The number of this process, from 0.
+        size: The number of processes.
+        rows: Which rows of a batch this process computes: every `size`-th, from `rank` on. So the
             first rows of a batch are the first rows of all ranks.
     """
 
@@ -140,11 +140,11 @@ class Ranks:
         on rank 0, restoring them from a checkpoint.
 
         Args:
-            parts: modules, optimizers, `Batches` and other parts of a training with a state, by the
+            parts: Modules, optimizers, `Batches` and other parts of a training with a state, by the
                 same names on all ranks.
 
         Raises:
-            ValueError, TypeError: a part does not fit that of rank 0.
+            ValueError, TypeError: A part does not fit that of rank 0.
         """
         states = {name: part.state_dict() for name, part in parts.items()}
         states, draws = self.broadcast((states, random.get_state()))
@@ -170,8 +170,8 @@ class Ranks:
         """Return the largest number of a rank.
 
         Args:
-            what: what the number is, in words, the same on all ranks.
-            number: that of this rank.
+            what: What the number is, in words, the same on all ranks.
+            number: That of this rank.
         """
         return int(self._gathered(what, number).max())
 
@@ -198,12 +198,12 @@ class Ranks:
         """Return gradients added up over the ranks; None if a rank has none.
 
         Args:
-            leaves: those whose gradients are summed, in an order that all ranks have.
-            grads: the gradients on this rank; arrays that lie side by side are changed in place.
+            leaves: Those whose gradients are summed, in an order that all ranks have.
+            grads: The gradients on this rank; arrays that lie side by side are changed in place.
                 None if they could not be computed.
 
         Raises:
-            ValueError: another rank has gradients of other leaves.
+            ValueError: Another rank has gradients of other leaves.
         """
         places = [(i, leaf) for i, leaf in enumerate(leaves) if grads and leaf in grads]
         numbers = bytes(str([i for i, _ in places]), "ascii")
@@ -231,8 +231,8 @@ class Ranks:
         """Replace each buffer of floating-point numbers by its weighted mean over the ranks.
 
         Args:
-            buffers: those of a module.
-            weight: that of this rank; those of all ranks sum to 1.
+            buffers: Those of a module.
+            weight: That of this rank; those of all ranks sum to 1.
         """
         for buffer in buffers:
             if buffer.dtype.kind == "f":
@@ -245,7 +245,7 @@ class Ranks:
         """Return a number of each rank.
 
         Raises:
-            ValueError: another rank gathers something else, because its program took another
+            ValueError: Another rank gathers something else, because its program took another
                 branch.
         """
         sent = np.array([zlib.crc32(what.encode()), number], np.float64)

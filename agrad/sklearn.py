@@ -233,33 +233,33 @@ class AgradClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
     The names are those of scikit-learn's `MLPClassifier`, where it has the option.
 
     Args:
-        hidden_layer_sizes: the number of units of each hidden layer.
+        hidden_layer_sizes: The number of units of each hidden layer.
         activation: "elu", "gelu", "identity", "logistic", "relu", "selu", "silu", "softplus" or
             "tanh".
-        average: whether `AverageGradient` measures the steps of AdamW.
-        learning_rate: a positive number; or "auto", which needs `average`.
-        weight_decay: the weight decay of AdamW.
-        batch_size: the number of examples of a step, at most; all of them if there are fewer.
-        max_iter: the number of epochs, at most.
-        early_stopping: whether to hold out a part of the examples, stop when their loss does not
+        average: Whether `AverageGradient` measures the steps of AdamW.
+        learning_rate: A positive number; or "auto", which needs `average`.
+        weight_decay: The weight decay of AdamW.
+        batch_size: The number of examples of a step, at most; all of them if there are fewer.
+        max_iter: The number of epochs, at most.
+        early_stopping: Whether to hold out a part of the examples, stop when their loss does not
             improve, and keep the weights with the lowest.
-        validation_fraction: the share of examples held out.
-        n_iter_no_change: the number of epochs without improvement after which the training stops.
-        tol: by how much the loss must fall to count as improved.
-        random_state: the seed of weights, batches and the examples held out: an integer, a
+        validation_fraction: The share of examples held out.
+        n_iter_no_change: The number of epochs without improvement after which the training stops.
+        tol: By how much the loss must fall to count as improved.
+        random_state: The seed of weights, batches and the examples held out: an integer, a
             `numpy.random.RandomState`, or None.
-        verbose: whether to print a line for each epoch.
+        verbose: Whether to print a line for each epoch.
 
     Attributes:
-        classes_: the classes.
-        model_: the network, an `agrad.nn.Module`.
-        optimizer_: its optimizer.
-        history_: the `agrad.train.History` of `fit`.
-        n_iter_: the number of epochs made.
-        loss_: the mean loss of the last epoch.
+        classes_: The classes.
+        model_: The network, an `agrad.nn.Module`.
+        optimizer_: Its optimizer.
+        history_: The `agrad.train.History` of `fit`.
+        n_iter_: The number of epochs made.
+        loss_: The mean loss of the last epoch.
 
     Raises:
-        ValueError: when fitted: an option is out of its range; X or y has NaN or wrong shapes.
+        ValueError: When fitted: an option is out of its range; X or y has NaN or wrong shapes.
 
     Example:
         >>> from sklearn.datasets import load_iris
@@ -284,12 +284,12 @@ class AgradClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
         """Train for one epoch on examples (N, features) and their classes (N,).
 
         Args:
-            X: the examples.
-            y: their classes.
-            classes: all classes, which the first call needs.
+            X: The examples.
+            y: Their classes.
+            classes: All classes, which the first call needs.
 
         Raises:
-            ValueError: the first call has no classes, a later one has others, or a class is new.
+            ValueError: The first call has no classes, a later one has others, or a class is new.
         """
         first = not hasattr(self, "model_")
         examples, labels = validate_data(self, X, y, dtype=_DTYPES, reset=first)
@@ -336,11 +336,11 @@ class AgradRegressor(RegressorMixin, _Network):  # type: ignore[misc]
     `AgradClassifier`, and so are the errors.
 
     Attributes:
-        model_: the network, an `agrad.nn.Module`, of the standardized targets.
-        optimizer_: its optimizer.
-        history_: the `agrad.train.History` of `fit`.
-        n_iter_: the number of epochs made.
-        loss_: the mean loss of the last epoch, of the standardized targets.
+        model_: The network, an `agrad.nn.Module`, of the standardized targets.
+        optimizer_: Its optimizer.
+        history_: The `agrad.train.History` of `fit`.
+        n_iter_: The number of epochs made.
+        loss_: The mean loss of the last epoch, of the standardized targets.
 
     Example:
         >>> import numpy as np
@@ -364,7 +364,7 @@ class AgradRegressor(RegressorMixin, _Network):  # type: ignore[misc]
         """Train for one epoch on examples (N, features) and targets (N,) or (N, outputs).
 
         Raises:
-            ValueError: the number of outputs is not that of the first call.
+            ValueError: The number of outputs is not that of the first call.
         """
         first = not hasattr(self, "model_")
         examples, targets = self._prepared(X, y, first)

@@ -73,8 +73,8 @@ def step_bytes(weights: Sequence[Shape], examples: int) -> dict[str, int]:
       fractions, and a plain one that reads them.
 
     Args:
-        weights: the shapes of the weights, (outputs, inputs), without the biases.
-        examples: the size of the batch.
+        weights: The shapes of the weights, (outputs, inputs), without the biases.
+        examples: The size of the batch.
     """
     parameters = sum(m * n + m for m, n in weights)
     logits = examples * weights[-1][0]

@@ -49,7 +49,7 @@ def interrupts_between_steps(
     once.
 
     Args:
-        agree: takes the number of the signal that has arrived, 0 for none, and returns that to act
+        agree: Takes the number of the signal that has arrived, 0 for none, and returns that to act
             on, so that several processes stop after the same step.
     """
     held: list[int] = []

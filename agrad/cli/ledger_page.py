@@ -28,9 +28,9 @@ def ledger_page(title: str, description: str, ledgers: Ledgers) -> str:
     """Return the page.
 
     Args:
-        title: the title.
-        description: which steps the ledgers are of, in words.
-        ledgers: the ledger of each measured step by its iteration.
+        title: The title.
+        description: Which steps the ledgers are of, in words.
+        ledgers: The ledger of each measured step by its iteration.
     """
     steps = list(ledgers.values())
     layers = _sums([row for ledger in steps for row in ledger.layers])

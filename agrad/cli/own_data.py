@@ -35,14 +35,14 @@ class Format:
 
     Attributes:
         kind: "table", "npz", "images" or "texts".
-        target: the column or array to predict; None for images and texts.
-        columns: the state of the table's `TableEncoder`.
-        classes: the classes, in the order of the network's outputs; None for a regression.
-        mean: the mean of the training targets of a regression, which learns standardized ones.
-        deviation: their standard deviation.
-        shape: the shape of an example.
-        text: the column of a table that holds its texts; None if the other columns are the inputs.
-        words: the words of the vocabulary of texts; None for other data.
+        target: The column or array to predict; None for images and texts.
+        columns: The state of the table's `TableEncoder`.
+        classes: The classes, in the order of the network's outputs; None for a regression.
+        mean: The mean of the training targets of a regression, which learns standardized ones.
+        deviation: Their standard deviation.
+        shape: The shape of an example.
+        text: The column of a table that holds its texts; None if the other columns are the inputs.
+        words: The words of the vocabulary of texts; None for other data.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class Format:
         """Return the format that `as_json` described.
 
         Raises:
-            ValueError: it is not such a description.
+            ValueError: It is not such a description.
         """
         try:
             return cls(**content)
@@ -96,7 +96,7 @@ class Format:
         """Return the inputs in a file's content: numbers, float32, or the ids of words, int32.
 
         Raises:
-            ValueError: they do not have the form of the training data.
+            ValueError: They do not have the form of the training data.
         """
         if (vocabulary := self.vocabulary) is not None:
             texts = _texts(content, self.text or "x", path)
@@ -118,7 +118,7 @@ class Format:
         """Return the targets in a file's content: numbers of classes, or standardized numbers.
 
         Raises:
-            ValueError: there are none, one is missing, or a class is unknown.
+            ValueError: There are none, one is missing, or a class is unknown.
         """
         column = _target(content, "y" if self.target is None else self.target, path)
         if self.classes is None:
@@ -156,20 +156,20 @@ def load_own_data(
     """Read a file or a folder, hold out a part, and learn the format from the rest.
 
     Args:
-        path: a CSV, TSV or Parquet file; a .npz file with the arrays x and y; or a folder with a
+        path: A CSV, TSV or Parquet file; a .npz file with the arrays x and y; or a folder with a
             folder of images, or of .txt files, for each class.
-        target: the column of a table to predict.
-        text: the column of a table that holds texts to predict it from; by default all other
+        target: The column of a table to predict.
+        text: The column of a table that holds texts to predict it from; by default all other
             columns are the inputs.
         task: "classification" or "regression"; by default a regression for targets that are
             numbers with a fraction in their type, otherwise a classification.
-        validation: the share to hold out, another such file, or None.
-        seed: determines which examples are held out.
+        validation: The share to hold out, another such file, or None.
+        seed: Determines which examples are held out.
 
     Raises:
-        ValueError: the data have no such form.
-        OSError: they cannot be read.
-        ImportError: a package that reads them is missing.
+        ValueError: The data have no such form.
+        OSError: They cannot be read.
+        ImportError: A package that reads them is missing.
     """
     kind, content = _read(path)
     if kind == "table" and target is None:

@@ -649,13 +649,13 @@ class Problem:
     """What a run learns, a named data set or data of the user's own.
 
     Attributes:
-        train: the training inputs and targets.
-        validation: those held out, or None.
-        test: those of the test set, or None.
-        loss: the loss function.
-        metrics: the names of metrics beside the loss and the accuracy.
-        network: makes a network of a kind, with its options.
-        described: what the settings must say for the network to be rebuilt.
+        train: The training inputs and targets.
+        validation: Those held out, or None.
+        test: Those of the test set, or None.
+        loss: The loss function.
+        metrics: The names of metrics beside the loss and the accuracy.
+        network: Makes a network of a kind, with its options.
+        described: What the settings must say for the network to be rebuilt.
     """
 
     train: tuple[Any, Any]

@@ -33,16 +33,16 @@ class Trained:
     """The network of a run, with its best weights.
 
     Args:
-        folder: the folder of the run.
+        folder: The folder of the run.
 
     Attributes:
-        settings: the options of the run.
-        format: the format of data of the user's own; None for a named data set.
-        model: the network, in evaluation mode.
+        settings: The options of the run.
+        format: The format of data of the user's own; None for a named data set.
+        model: The network, in evaluation mode.
 
     Raises:
-        FileNotFoundError: the folder has no finished run.
-        ValueError: its files do not fit each other.
+        FileNotFoundError: The folder has no finished run.
+        ValueError: Its files do not fit each other.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -82,7 +82,7 @@ class Trained:
         """Return what the network is evaluated on, in words, and the evaluation.
 
         Args:
-            path: a file with targets; by default the test set of a named data set, or what the run
+            path: A file with targets; by default the test set of a named data set, or what the run
                 has held out, or the training data.
         """
         if self.format is None:

@@ -95,13 +95,13 @@ def check_gradients(
     """Check the gradients that a sweep computes for the inputs of an operation.
 
     Args:
-        operation: the operation.
-        node: the node that recorded it, None if there is none.
-        needs: which inputs need a gradient.
-        inputs: its inputs.
-        grad: the gradient of its result.
-        gradients: those of its inputs.
-        average: whether they are average gradients.
+        operation: The operation.
+        node: The node that recorded it, None if there is none.
+        needs: Which inputs need a gradient.
+        inputs: Its inputs.
+        grad: The gradient of its result.
+        gradients: Those of its inputs.
+        average: Whether they are average gradients.
 
     Raises:
         AnomalyError: A gradient that is needed has NaN or an infinity.

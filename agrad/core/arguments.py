@@ -13,9 +13,9 @@ def floating(operation: str, name: str, value: Any) -> Tensor:
     """Return a value as a Tensor, which must hold one of the dtypes that have gradients.
 
     Args:
-        operation: the function, for the message.
-        name: the argument, for the message.
-        value: an array or Tensor of any shape.
+        operation: The function, for the message.
+        name: The argument, for the message.
+        value: An array or Tensor of any shape.
 
     Raises:
         TypeError: `value` is neither float32 nor float64.

@@ -323,7 +323,7 @@ class _Paths:
     """The part of a graph between outputs and inputs.
 
     Attributes:
-        reached: the nodes and leaves that gradients of the outputs reach.
+        reached: The nodes and leaves that gradients of the outputs reach.
     """
 
     def __init__(self, outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:

@@ -22,7 +22,7 @@ class Drawing:
     """What `Tensor.draw` returns. Its `str` is the DOT text; notebooks show the picture.
 
     Attributes:
-        dot: the graph in the language of Graphviz.
+        dot: The graph in the language of Graphviz.
     """
 
     def __init__(self, dot: str) -> None:
@@ -62,9 +62,9 @@ def draw(
     """Return the drawing of a program's graph.
 
     Args:
-        program: the program of the result.
-        names: the leaves' names.
-        ends: where leaves move to; if given, the nodes show their part in the change.
+        program: The program of the result.
+        names: The leaves' names.
+        ends: Where leaves move to; if given, the nodes show their part in the change.
     """
     known = {leaf: name for name, leaf in names or ()}
     motions = {} if ends is None else _motions(program, ends)

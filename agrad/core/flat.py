@@ -34,8 +34,8 @@ class Memory:
     of any part is gone, and a weak reference shows when.
 
     Args:
-        own: the buffer that owns the memory. It never leaves `Flat`, except as scratch.
-        use: the purpose of scratch memory; None for memory to lend.
+        own: The buffer that owns the memory. It never leaves `Flat`, except as scratch.
+        use: The purpose of scratch memory; None for memory to lend.
     """
 
     __slots__ = ("_lent", "own", "use")
@@ -71,7 +71,7 @@ class Flat:
     allocated, unless `release` frees memory.
 
     Attributes:
-        tensors: the leaves, in order.
+        tensors: The leaves, in order.
 
     Example:
         >>> import agrad as ag
@@ -233,8 +233,8 @@ class GradientPlaces:
     """Destinations for the gradients of leaves in a `Flat`: side by side, like the leaves.
 
     Args:
-        leaves: the leaf of each slot, None if it needs no gradient.
-        runs: for each further slot, the slots of leaves whose gradients one operation writes
+        leaves: The leaf of each slot, None if it needs no gradient.
+        runs: For each further slot, the slots of leaves whose gradients one operation writes
             together, into adjacent memory.
     """
 

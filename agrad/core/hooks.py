@@ -51,8 +51,8 @@ class Hooked(Operation):
     """An operation of a graph whose result's gradient goes through hooks first.
 
     Attributes:
-        operation: the operation as it was called.
-        hooks: the hooks by their handles, in the order of registration.
+        operation: The operation as it was called.
+        hooks: The hooks by their handles, in the order of registration.
     """
 
     def __init__(self, operation: Operation) -> None:
@@ -67,9 +67,9 @@ class Hooked(Operation):
         """Return a gradient, an array or a recorded Tensor, as the hooks leave it.
 
         Raises:
-            ValueError: a hook returns a gradient of another shape.
-            TypeError: it returns no Tensor for a recorded gradient.
-            CaptureError: the step is being recorded as a CUDA graph, which runs no Python.
+            ValueError: A hook returns a gradient of another shape.
+            TypeError: It returns no Tensor for a recorded gradient.
+            CaptureError: The step is being recorded as a CUDA graph, which runs no Python.
         """
         if self.hooks and is_deferring():
             raise CaptureError("register_hook: a CUDA graph cannot call the hook of a Tensor")

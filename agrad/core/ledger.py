@@ -21,10 +21,10 @@ class LedgerRow(NamedTuple):
     """The share of a parameter, or of a whole layer, in the change of a loss.
 
     Attributes:
-        name: the name of the parameter or the layer.
-        size: the number of elements.
-        promised: what the gradient promises, ⟨g, Δ⟩.
-        delivered: what the average gradient finds, ⟨ĝ, Δ⟩.
+        name: The name of the parameter or the layer.
+        size: The number of elements.
+        promised: What the gradient promises, ⟨g, Δ⟩.
+        delivered: What the average gradient finds, ⟨ĝ, Δ⟩.
     """
 
     name: str
@@ -38,8 +38,8 @@ class LossLedger:
     """What `loss_ledger` returns. Its `str` is a table; notebooks show `to_html`.
 
     Attributes:
-        rows: a row for each parameter.
-        start, end: the loss before and after the updates.
+        rows: A row for each parameter.
+        start, end: The loss before and after the updates.
     """
 
     rows: tuple[LedgerRow, ...]

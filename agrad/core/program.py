@@ -91,7 +91,7 @@ def topological_order(root: Node) -> dict[Node, bool]:
     what these were made from.
 
     Raises:
-        FreedGraphError: the buffers of a node that the gradient reaches have been freed.
+        FreedGraphError: The buffers of a node that the gradient reaches have been freed.
     """
     seen = {root: True}  # a dict keeps the order, so that sums are the same in every run
     stack: list[Node] = [root]
@@ -122,7 +122,7 @@ def compute(operation: Operation, arrays: tuple[Array, ...]) -> tuple[Operation,
     """Call an operation: return the operation for this call, and its output.
 
     Raises:
-        Exception: a requirement does not hold; the operation has changed nothing.
+        Exception: A requirement does not hold; the operation has changed nothing.
     """
     if not HOST.issuperset(map(type, arrays)):
         require_one_device(operation, arrays)
@@ -238,11 +238,11 @@ class Program:
     no gradient.
 
     Attributes:
-        count: the number of steps recorded.
-        steps, backwards: the steps in the order of a run, and of a reverse sweep.
-        result: the result's slot.
-        leaves: the slots of each leaf, one for each array that it held in the recording.
-        recorded: the run that was recorded.
+        count: The number of steps recorded.
+        steps, backwards: The steps in the order of a run, and of a reverse sweep.
+        result: The result's slot.
+        leaves: The slots of each leaf, one for each array that it held in the recording.
+        recorded: The run that was recorded.
     """
 
     def __init__(
@@ -339,7 +339,7 @@ class Program:
         over twice as many, as (4·fine - coarse)/3.
 
         Raises:
-            NonFiniteError: the result at a segment's end is NaN or infinite; nothing was freed.
+            NonFiniteError: The result at a segment's end is NaN or infinite; nothing was freed.
         """
         if extrapolate:
             _, coarse = self.average(path, segments, retain_graph=True)
@@ -362,7 +362,7 @@ class Program:
         """Return what `moved` does.
 
         Raises:
-            NonFiniteError: the result is NaN or infinite.
+            NonFiniteError: The result is NaN or infinite.
         """
         run = self.moved(ends)
         value = run.values[self.result]

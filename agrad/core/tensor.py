@@ -138,16 +138,16 @@ class Tensor(Methods["Tensor"]):
     """An array that remembers how it was computed.
 
     Args:
-        data: array, nested sequence or scalar; copied. Python floats become float32; data with
+        data: Array, nested sequence or scalar; copied. Python floats become float32; data with
             a dtype keeps it, in the machine's byte order. Of a Tensor, the values alone are copied,
             outside any graph.
-        requires_grad: whether it gets gradients; only for float32 and float64.
-        dtype: the dtype to convert to.
+        requires_grad: Whether it gets gradients; only for float32 and float64.
+        dtype: The dtype to convert to.
 
     Attributes:
-        grad_of: the nodes whose sweeps have added up to `grad`, as weak references; None stands for
+        grad_of: The nodes whose sweeps have added up to `grad`, as weak references; None stands for
             an unknown source. Only `accumulate_from` and optimizers set it.
-        node: the recorded operation that computed it; None for a leaf.
+        node: The recorded operation that computed it; None for a leaf.
 
     An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
     ValueError rather than making gradients silently wrong. (agrad cannot protect a writable NumPy
@@ -328,7 +328,7 @@ class Tensor(Methods["Tensor"]):
             device: "cpu"; "cuda" for CuPy's current GPU, or "cuda:1" and so on.
 
         Raises:
-            DeviceError: there is no such device, or it cannot be used.
+            DeviceError: There is no such device, or it cannot be used.
 
         Example:
             >>> import agrad as ag
@@ -373,7 +373,7 @@ class Tensor(Methods["Tensor"]):
         """Return the array itself, not a copy.
 
         Raises:
-            TypeError: it is not on the CPU.
+            TypeError: It is not on the CPU.
         """
         if not isinstance(self._data, np.ndarray):
             raise TypeError(f"numpy: the tensor is on {self.device}; use .cpu().numpy()")
@@ -383,8 +383,8 @@ class Tensor(Methods["Tensor"]):
         """Return the single element as a Python number.
 
         Raises:
-            ValueError: there is not exactly one element.
-            CaptureError: in a function being captured.
+            ValueError: There is not exactly one element.
+            CaptureError: In a function being captured.
         """
         self._require_no_freezing()
         with cuda.failures_explained():
@@ -408,7 +408,7 @@ class Tensor(Methods["Tensor"]):
         """Return a Tensor on a read-only view of the same values, outside any graph.
 
         Raises:
-            CaptureError: in a function being captured; its replays would keep the values.
+            CaptureError: In a function being captured; its replays would keep the values.
         """
         if recorder.get() is not None:
             raise CaptureError(
@@ -423,7 +423,7 @@ class Tensor(Methods["Tensor"]):
         """Return the array to change in place; if a graph needs it, replace it by a copy first.
 
         Raises:
-            CaptureError: in a function being captured; its replays would not repeat the change.
+            CaptureError: In a function being captured; its replays would not repeat the change.
         """
         self._require_no_capture()
         if not self.is_writable():
@@ -468,7 +468,7 @@ class Tensor(Methods["Tensor"]):
         """Change elements of a leaf in place, without recording.
 
         Raises:
-            TypeError: a gradient is required, and cannot follow a change in place.
+            TypeError: A gradient is required, and cannot follow a change in place.
         """
         if self.is_choice:
             self.node, self._data = None, self._data.copy()
@@ -510,7 +510,7 @@ class Tensor(Methods["Tensor"]):
         """Return what `copy.deepcopy` and `pickle` copy.
 
         Raises:
-            TypeError: an operation computed the Tensor; the graph cannot be copied.
+            TypeError: An operation computed the Tensor; the graph cannot be copied.
         """
         if self.node is not None:
             raise TypeError(
@@ -537,11 +537,11 @@ class Tensor(Methods["Tensor"]):
         """Add the gradient of this Tensor to `.grad` of every leaf that requires one.
 
         Args:
-            grad: the gradient with respect to this Tensor, of its shape; 1 for a single element.
-            retain_graph: keep the graph's buffers for another sweep, instead of freeing them.
+            grad: The gradient with respect to this Tensor, of its shape; 1 for a single element.
+            retain_graph: Keep the graph's buffers for another sweep, instead of freeing them.
 
         Raises:
-            ValueError: no gradient is required; there are several elements and no `grad`; `grad`
+            ValueError: No gradient is required; there are several elements and no `grad`; `grad`
                 has another shape; an earlier sweep freed the graph (`FreedGraphError`).
         """
         self.require_graph("backward")
@@ -580,26 +580,26 @@ class Tensor(Methods["Tensor"]):
         rounding, and differs from the true average gradient by O(|update|²).
 
         Args:
-            updates: the update of each leaf that moves, of the leaf's shape.
-            segments: cut the path into this many equal parts and average over them; the error
+            updates: The update of each leaf that moves, of the leaf's shape.
+            segments: Cut the path into this many equal parts and average over them; the error
                 falls as 1/segments².
-            extrapolate: combine `segments` and twice as many as (4·fine - coarse)/3, which leaves
+            extrapolate: Combine `segments` and twice as many as (4·fine - coarse)/3, which leaves
                 an error of O(|update|⁴) on smooth graphs.
-            retain_graph: keep the graph's buffers for another sweep, instead of freeing them.
+            retain_graph: Keep the graph's buffers for another sweep, instead of freeing them.
 
         Returns:
             The value at the end of the updates, a 0-d array.
 
         Raises:
-            ValueError: there are several elements; there is no graph, or it was freed; an update
+            ValueError: There are several elements; there is no graph, or it was freed; an update
                 belongs to a tensor that is not a leaf of the graph, or has another shape.
             TypeError: `updates` is not a mapping of Tensors to arrays.
-            AverageUndefinedError: an operation has no kind.
-            ChoiceChangedError: an operation chose differently when it ran again, see
+            AverageUndefinedError: An operation has no kind.
+            ChoiceChangedError: An operation chose differently when it ran again, see
                 `agrad.ops.choice`.
-            NonFiniteError: the value at the end of the updates is NaN or infinite; or it is finite,
+            NonFiniteError: The value at the end of the updates is NaN or infinite; or it is finite,
                 but an average gradient is NaN, and none has been added.
-            DeviceError: an update is not on its leaf's device.
+            DeviceError: An update is not on its leaf's device.
 
         Example:
             >>> import agrad as ag
@@ -1028,7 +1028,7 @@ class Tensor(Methods["Tensor"]):
         """Return the elements converted to `dtype`; between floating types gradients flow back.
 
         Raises:
-            TypeError: gradients would flow through a dtype other than float32 and float64, or the
+            TypeError: Gradients would flow through a dtype other than float32 and float64, or the
                 byte order of the dtype is not the machine's.
         """
         cast = shape.Cast(dtype)
@@ -1102,7 +1102,7 @@ def tensor(
     them.
 
     Raises:
-        TypeError: the elements are not real numbers; `requires_grad` is set for a sequence of
+        TypeError: The elements are not real numbers; `requires_grad` is set for a sequence of
             Tensors that require a gradient.
 
     Example:
@@ -1178,8 +1178,8 @@ def promoted(values: Sequence[Any]) -> list[Any]:
         numbers as NumPy scalars; sequences as arrays on the device of the Tensors.
 
     Raises:
-        OverflowError: an integer is out of the range of the dtype.
-        TypeError: an operand does not consist of real numbers.
+        OverflowError: An integer is out of the range of the dtype.
+        TypeError: An operand does not consist of real numbers.
     """
     if recorder.get() is not None and any(isinstance(value, _SEQUENCES) for value in values):
         return list(values)  # which a capture refuses
@@ -1244,8 +1244,8 @@ def apply(operation: Operation, *inputs: Any) -> Tensor:
     """Compute an operation on Tensors, arrays or scalars, and record it if a gradient is needed.
 
     Raises:
-        ValueError, TypeError: the operation rejects its inputs; the message names it.
-        DeviceError: they are on different devices, or their GPU is out of memory.
+        ValueError, TypeError: The operation rejects its inputs; the message names it.
+        DeviceError: They are on different devices, or their GPU is out of memory.
     """
     capturing = recorder.get()
     common = _one_dtype(inputs) if capturing is None else None
@@ -1358,9 +1358,9 @@ def recorded(source: Any, array: Array, pins: list[Pin]) -> Tensor:
     """Return a Tensor on an array of a graph, which has the given source, see `sources`.
 
     Args:
-        source: a node, a leaf or None.
-        array: the array that the source gave.
-        pins: those of the node that the array belongs to.
+        source: A node, a leaf or None.
+        array: The array that the source gave.
+        pins: Those of the node that the array belongs to.
     """
     if isinstance(source, Tensor):
         if source._data is array:
@@ -1380,10 +1380,10 @@ def record(
     """Compute an operation and record it.
 
     Args:
-        operation: what to compute.
-        arrays: its inputs.
-        parents: the source of each input, as in `Node`.
-        pins: keep the inputs read-only.
+        operation: What to compute.
+        arrays: Its inputs.
+        parents: The source of each input, as in `Node`.
+        pins: Keep the inputs read-only.
     """
     operation, out = compute(operation, arrays)
     result = Tensor._wrap(out)
@@ -1590,15 +1590,15 @@ def checked_updates(
     """Return the updates as arrays of real numbers, each of the shape of its leaf.
 
     Args:
-        owner: the function that takes them, for the messages.
-        updates: the update of each leaf that moves.
-        leaves: the array of each leaf that may move.
-        among: where the leaves are, for the messages.
+        owner: The function that takes them, for the messages.
+        updates: The update of each leaf that moves.
+        leaves: The array of each leaf that may move.
+        among: Where the leaves are, for the messages.
 
     Raises:
-        TypeError: an update is for something other than a Tensor, or holds no real numbers.
-        ValueError: an update is for a Tensor that is not in `leaves`, or has another shape.
-        DeviceError: an update is on another device than its leaf.
+        TypeError: An update is for something other than a Tensor, or holds no real numbers.
+        ValueError: An update is for a Tensor that is not in `leaves`, or has another shape.
+        DeviceError: An update is on another device than its leaf.
 
     Example:
         >>> x = tensor([1.0, 2.0], requires_grad=True)

@@ -21,8 +21,8 @@ class Prefetch:
     long.
 
     Args:
-        batches: the batches. From then on, use them only through this object.
-        size: the number of batches to load ahead, at least 1.
+        batches: The batches. From then on, use them only through this object.
+        size: The number of batches to load ahead, at least 1.
 
     Raises:
         TypeError: `batches` is not `Batches`, or `size` not an integer.
@@ -57,7 +57,7 @@ class Prefetch:
         """Yield the remaining batches of the current epoch.
 
         Raises:
-            Exception: any error of the data set or the transform, at the batch in which it
+            Exception: Any error of the data set or the transform, at the batch in which it
                 occurred.
         """
         self._batches.load_state_dict(self._state)  # a loop left early may have loaded more
@@ -101,7 +101,7 @@ class Prefetch:
         """Continue from the position saved in `state`, which may be that of `Batches` too.
 
         Raises:
-            ValueError, TypeError: as for `Batches`; nothing has changed.
+            ValueError, TypeError: As for `Batches`; nothing has changed.
         """
         self._batches.load_state_dict(state)
         self._state, self._epoch = self._batches.state_dict(), self._batches.epoch

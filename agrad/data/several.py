@@ -58,7 +58,7 @@ def examples(owner: str, value: Any) -> int:
     """Return the length of the first axis, which several arrays must share.
 
     Raises:
-        ValueError: their lengths differ.
+        ValueError: Their lengths differ.
     """
     names, arrays = unpacked(value)
     lengths = [len(array) for array in arrays]

@@ -37,12 +37,12 @@ class Subset:
     """Some examples of a data set, in a given order.
 
     Args:
-        dataset: the data set.
-        indices: the numbers of the examples.
+        dataset: The data set.
+        indices: The numbers of the examples.
 
     Raises:
-        ValueError: an index is out of range.
-        TypeError: an index is not an integer.
+        ValueError: An index is out of range.
+        TypeError: An index is not an integer.
 
     Example:
         >>> from agrad.data import Subset
@@ -72,18 +72,18 @@ def random_split(data: Any, lengths: Sequence[float], seed: int | None = None) -
     """Divide examples at random into disjoint parts.
 
     Args:
-        data: a data set, or a tuple of arrays of equal length; entries of the tuple may be tuples
+        data: A data set, or a tuple of arrays of equal length; entries of the tuple may be tuples
             or dicts of arrays.
-        lengths: the sizes of the parts, which add up to the number of examples; or their shares,
+        lengths: The sizes of the parts, which add up to the number of examples; or their shares,
             which add up to 1. Shares are rounded down; the examples left over go to the first
             parts, one each.
-        seed: the non-negative seed; by default drawn from `agrad.random.generator()`.
+        seed: The non-negative seed; by default drawn from `agrad.random.generator()`.
 
     Returns:
         A `Subset` for each part, or for arrays a tuple of arrays.
 
     Raises:
-        ValueError: the sum is neither the number of examples nor 1, or a length is negative; arrays
+        ValueError: The sum is neither the number of examples nor 1, or a length is negative; arrays
             differ in length.
         TypeError: `seed` is not an integer, or an entry of a tuple is not an array.
 
@@ -144,11 +144,11 @@ def collate(examples: list[Any]) -> tuple[Any, ...]:
     """Return a batch: the parts of the examples, stacked along a new first axis.
 
     Args:
-        examples: tuples of arrays or numbers of the same shapes; any other example is a
+        examples: Tuples of arrays or numbers of the same shapes; any other example is a
             single part. A part may be a tuple of arrays, or a dict, and stays one in the batch.
 
     Raises:
-        ValueError: the parts of the examples differ in number, names or shape.
+        ValueError: The parts of the examples differ in number, names or shape.
 
     Example:
         >>> import numpy as np
@@ -167,11 +167,11 @@ def collate_sequences(examples: list[Any]) -> tuple[Any, ...]:
     batch. For ids, 0 is the padding of a `Vocabulary` and of `nn.Embedding(..., padding_idx=0)`.
 
     Args:
-        examples: tuples of arrays or numbers, such as ids of shape (length,) and a class; see
+        examples: Tuples of arrays or numbers, such as ids of shape (length,) and a class; see
             `collate`.
 
     Raises:
-        ValueError: the parts of the examples differ in number or names, or in more than the length
+        ValueError: The parts of the examples differ in number or names, or in more than the length
             of their first axis.
 
     Example:

@@ -32,13 +32,13 @@ def read_table(path: str | os.PathLike[str]) -> Columns:
     for nothing, as in pandas. The first line of a CSV file has the names.
 
     Args:
-        path: a file that ends with .csv (or .tsv, separated by tabs) or .parquet; the latter needs
+        path: A file that ends with .csv (or .tsv, separated by tabs) or .parquet; the latter needs
             pandas and pyarrow.
 
     Raises:
-        ValueError: the file has another ending, no rows, or a name twice; a line has another number
+        ValueError: The file has another ending, no rows, or a name twice; a line has another number
             of entries than the first; it is not UTF-8, or an entry has over 131072 characters.
-        OSError: the file cannot be read.
+        OSError: The file cannot be read.
         ImportError: pandas is missing.
 
     Example:
@@ -112,9 +112,9 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """Return the arrays of a .npz file by name.
 
     Raises:
-        ValueError: the file is not a .npz file, is damaged, or holds an array of Python objects,
+        ValueError: The file is not a .npz file, is damaged, or holds an array of Python objects,
             which are never loaded.
-        OSError: the file cannot be read.
+        OSError: The file cannot be read.
     """
     with Path(path).open("rb") as stream:
         if stream.read(4) not in (b"PK\x03\x04", b"PK\x05\x06"):  # of a zip file
@@ -133,9 +133,9 @@ def read_images(
     """Return the images of a folder that has a folder for each class.
 
     Args:
-        folder: the folder; the names of its folders are the classes.
-        size: the height and width to scale all images to; by default they must agree.
-        grey: whether to read the images in shades of grey.
+        folder: The folder; the names of its folders are the classes.
+        size: The height and width to scale all images to; by default they must agree.
+        grey: Whether to read the images in shades of grey.
 
     Returns:
         The images, float32 in [0, 1] of shape (N, 3, height, width), or (N, 1, height, width) if
@@ -143,9 +143,9 @@ def read_images(
         class and name.
 
     Raises:
-        ValueError: there are no images; their sizes differ and `size` is None; or `size` is not two
+        ValueError: There are no images; their sizes differ and `size` is None; or `size` is not two
             positive integers.
-        OSError: a file cannot be read.
+        OSError: A file cannot be read.
         ImportError: Pillow is missing.
     """
     image = optional_import("PIL.Image", "image folders", "data")
@@ -178,15 +178,15 @@ def read_texts(folder: str | os.PathLike[str]) -> tuple[list[str], NDArray[np.in
     r"""Return the texts of a folder that has a folder of .txt files for each class.
 
     Args:
-        folder: the folder; the names of its folders are the classes.
+        folder: The folder; the names of its folders are the classes.
 
     Returns:
         The N texts; their classes, int64 of shape (N,); and the names of the classes. They are
         sorted by class and name.
 
     Raises:
-        ValueError: there are no .txt files, or one is not UTF-8.
-        OSError: a file cannot be read.
+        ValueError: There are no .txt files, or one is not UTF-8.
+        OSError: A file cannot be read.
 
     Example:
         >>> import tempfile, pathlib
@@ -235,15 +235,15 @@ class TableEncoder:
     all of them.
 
     Args:
-        columns: the training table, as `read_table` returns it.
-        target: the name of the column to predict, which is not encoded.
+        columns: The training table, as `read_table` returns it.
+        target: The name of the column to predict, which is not encoded.
 
     Attributes:
-        names: the names of the columns that are encoded.
-        features: the number of columns of the encoded table.
+        names: The names of the columns that are encoded.
+        features: The number of columns of the encoded table.
 
     Raises:
-        ValueError: the table has no column `target`, or no other column.
+        ValueError: The table has no column `target`, or no other column.
 
     Example:
         >>> import numpy as np
@@ -288,10 +288,10 @@ class TableEncoder:
         """Return a table as numbers, float32 of shape (rows, features).
 
         Args:
-            columns: a table that has the columns of the training table; others are not used.
+            columns: A table that has the columns of the training table; others are not used.
 
         Raises:
-            ValueError: a column is missing, holds strings instead of numbers, or differs in shape
+            ValueError: A column is missing, holds strings instead of numbers, or differs in shape
                 from the others.
         """
         missing = [name for name in self._codes if name not in columns]
@@ -327,7 +327,7 @@ class TableEncoder:
         """Return the encoder whose `state_dict` this is.
 
         Raises:
-            ValueError: it is not the state of an encoder.
+            ValueError: It is not the state of an encoder.
         """
         for name, code in state.items():
             if set(code) not in ({"values"}, {"mean", "deviation"}):

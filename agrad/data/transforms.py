@@ -31,7 +31,7 @@ class Compose:
     """Transforms applied one after another.
 
     Args:
-        transforms: the transforms.
+        transforms: The transforms.
 
     Example:
         >>> import numpy as np
@@ -58,13 +58,13 @@ class Normalize:
     """Subtract the mean and divide by the standard deviation.
 
     Args:
-        mean: a number, or one for each channel of images (N, channels, height, width).
-        std: the standard deviation, likewise; positive.
+        mean: A number, or one for each channel of images (N, channels, height, width).
+        std: The standard deviation, likewise; positive.
 
     Raises:
-        ValueError: a standard deviation is not positive, a mean is not finite, or they have more
+        ValueError: A standard deviation is not positive, a mean is not finite, or they have more
             than one axis; when called, the images do not have that many channels.
-        TypeError: when called, the images do not hold floats.
+        TypeError: When called, the images do not hold floats.
 
     Example:
         >>> import numpy as np
@@ -112,7 +112,7 @@ class RandomHorizontalFlip:
     """Mirror each image, left to right, with probability p.
 
     Args:
-        p: the probability, in [0, 1].
+        p: The probability, in [0, 1].
 
     Raises:
         ValueError: `p` is out of its range.
@@ -138,7 +138,7 @@ class RandomVerticalFlip(RandomHorizontalFlip):
     """Mirror each image, top to bottom, with probability p.
 
     Args:
-        p: the probability, in [0, 1].
+        p: The probability, in [0, 1].
 
     Raises:
         ValueError: `p` is out of its range.
@@ -151,11 +151,11 @@ class RandomCrop:
     """Cut a part of the given size out of each image, after padding it with zeros on all sides.
 
     Args:
-        size: the height and width of the part, or one number for both.
-        padding: the number of rows and columns of zeros on each side.
+        size: The height and width of the part, or one number for both.
+        padding: The number of rows and columns of zeros on each side.
 
     Raises:
-        ValueError: a size is below 1 or the padding negative; when called, the padded images are
+        ValueError: A size is below 1 or the padding negative; when called, the padded images are
             smaller than the part.
 
     Example:
@@ -191,7 +191,7 @@ class RandomShift:
     """Move each image by up to `shift` rows and columns; zeros fill the gaps.
 
     Args:
-        shift: the largest number of rows and columns.
+        shift: The largest number of rows and columns.
 
     Raises:
         ValueError: `shift` is negative.
@@ -213,7 +213,7 @@ class RandomRotation:
     Pixels from outside the image are 0.
 
     Args:
-        degrees: the largest angle, in either direction.
+        degrees: The largest angle, in either direction.
 
     Raises:
         ValueError: `degrees` is negative or infinite.

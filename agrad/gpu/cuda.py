@@ -47,7 +47,7 @@ def number_of(device: str) -> int:
     """Return the number of a GPU: 1 for "cuda:1", and that of CuPy's current GPU for "cuda".
 
     Raises:
-        DeviceError: the GPU does not exist or cannot be used; the message says why.
+        DeviceError: The GPU does not exist or cannot be used; the message says why.
     """
     match = re.fullmatch(r"cuda(?::(\d+))?", device)
     if match is None:
@@ -63,8 +63,8 @@ def to_device(array: Any, device: str) -> Any:
     """Return a NumPy or CuPy array on a GPU: itself, if it is already there.
 
     Raises:
-        DeviceError: the GPU does not exist or cannot be used.
-        DeviceMemoryError: the GPU is out of memory.
+        DeviceError: The GPU does not exist or cannot be used.
+        DeviceMemoryError: The GPU is out of memory.
     """
     number = number_of(device)
     if is_array(array) and array.device.id == number:
@@ -78,7 +78,7 @@ def to_host(array: Any) -> Any:
     """Return a NumPy copy of a GPU's array.
 
     Raises:
-        DeviceLostError: the GPU has failed.
+        DeviceLostError: The GPU has failed.
     """
     with failures_explained():
         return array.get()
@@ -138,7 +138,7 @@ def record(stream: Any, launch: Callable[[], None]) -> Any:
     """Return the CUDA graph of what a function launches on the current stream, `stream`.
 
     Raises:
-        RuntimeError, NotImplementedError: the function does something that a graph cannot.
+        RuntimeError, NotImplementedError: The function does something that a graph cannot.
     """
     gc.collect()  # freeing may wait for the device, as it does for cuBLAS' handles
     stream.begin_capture()
@@ -168,8 +168,8 @@ def explain(error: Exception) -> None:
     """Raise an error that explains a GPU's failure; do nothing if `error` is another error.
 
     Raises:
-        DeviceMemoryError: the GPU is out of memory.
-        DeviceLostError: the GPU cannot compute anything more for this process.
+        DeviceMemoryError: The GPU is out of memory.
+        DeviceLostError: The GPU cannot compute anything more for this process.
         DeviceError: CuPy lacks a library or a header of CUDA.
     """
     cupy = sys.modules.get("cupy")
@@ -244,7 +244,7 @@ def gpus() -> list[Gpu]:
     """Return the GPUs in the order of their numbers.
 
     Raises:
-        DeviceError: no GPU can be used.
+        DeviceError: No GPU can be used.
     """
     count = _count("cuda")
     cuda = _cupy("cuda").cuda

@@ -28,9 +28,9 @@ class Recorder:
     """Shared by graphs that never run at the same time.
 
     Attributes:
-        stream: the stream on which they are rehearsed and recorded.
-        pool: the memory in which they are rehearsed.
-        products: what lets cuBLAS' products be recorded.
+        stream: The stream on which they are rehearsed and recorded.
+        pool: The memory in which they are rehearsed.
+        products: What lets cuBLAS' products be recorded.
     """
 
     def __init__(self, like: Array) -> None:
@@ -59,11 +59,11 @@ class Graph:
     earlier graph could overwrite results of this one that a third must read.
 
     Args:
-        body: the function, which returns an array of one element.
-        arguments: its arrays, copied into those that the graph reads.
-        changing: the outside arrays that it changes.
-        flats: each `Flat` whose buffers it uses.
-        recorder: the resources it shares with other graphs.
+        body: The function, which returns an array of one element.
+        arguments: Its arrays, copied into those that the graph reads.
+        changing: The outside arrays that it changes.
+        flats: Each `Flat` whose buffers it uses.
+        recorder: The resources it shares with other graphs.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ class Graph:
         """Record the function's launches for `run`, from the state that `rehearse` started from.
 
         Raises:
-            RuntimeError, TypeError: the function does something that a CUDA graph cannot do.
-            MemoryError: the GPU is out of memory; `record` may be called again.
+            RuntimeError, TypeError: The function does something that a CUDA graph cannot do.
+            MemoryError: The GPU is out of memory; `record` may be called again.
         """
         like = self._arguments[0]
         with self._computing_in(self._pool, self._buffers):

@@ -31,11 +31,11 @@ class RecordedStep:
     """A training step that runs as a CUDA graph once it has been recorded.
 
     Args:
-        body: makes the step on a batch's inputs and targets; returns the loss, an array of one
+        body: Makes the step on a batch's inputs and targets; returns the loss, an array of one
             element.
-        model: the module that `body` trains.
-        forwards: the captured models, which `body` calls.
-        optimizer: the optimizer, which `body` steps.
+        model: The module that `body` trains.
+        forwards: The captured models, which `body` calls.
+        optimizer: The optimizer, which `body` steps.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class RecordedStep:
         were before the call.
 
         Raises:
-            DeviceError: inputs and targets are on different devices, or the GPU fails.
+            DeviceError: Inputs and targets are on different devices, or the GPU fails.
         """
         names, several = unpacked(inputs)
         x, *others = [as_tensor(array).data for array in several]
@@ -177,9 +177,9 @@ class _Recording:
     """A graph of the step, and the arrays whose addresses it holds.
 
     Args:
-        graph: the step's graph.
-        plans: the plans of the models.
-        arrays: the arrays that the graph reads and changes, except the plans'.
+        graph: The step's graph.
+        plans: The plans of the models.
+        arrays: The arrays that the graph reads and changes, except the plans'.
     """
 
     def __init__(self, graph: Graph, plans: list[Plan], arrays: list[Array]) -> None:

@@ -21,13 +21,13 @@ class MultiheadAttention(Module):
     Args:
         embed_dim: E, the length of queries and outputs, a multiple of `num_heads`.
         num_heads: H.
-        dropout: the probability with which a weight is set to zero in training.
-        bias: whether the projections have biases.
-        add_bias_kv: whether to append a learned key and value to every sequence.
-        add_zero_attn: whether to append a key and a value of zeros.
-        kdim: the length of keys; E by default.
-        vdim: the length of values; E by default.
-        batch_first: whether sequences have the shape (N, L, E) rather than (L, N, E).
+        dropout: The probability with which a weight is set to zero in training.
+        bias: Whether the projections have biases.
+        add_bias_kv: Whether to append a learned key and value to every sequence.
+        add_zero_attn: Whether to append a key and a value of zeros.
+        kdim: The length of keys; E by default.
+        vdim: The length of values; E by default.
+        batch_first: Whether sequences have the shape (N, L, E) rather than (L, N, E).
 
     Attributes:
         in_proj_weight: (3 E, E), the projections of queries, keys and values; None if kdim or vdim
@@ -36,12 +36,12 @@ class MultiheadAttention(Module):
         k_proj_weight: (E, kdim), likewise.
         v_proj_weight: (E, vdim), likewise.
         in_proj_bias: (3 E,), initially zeros; or None.
-        out_proj: the projection of the outputs, a `Linear`.
+        out_proj: The projection of the outputs, a `Linear`.
         bias_k: (1, 1, E), the appended key; or None.
         bias_v: (1, 1, E), the appended value; or None.
 
     Raises:
-        ValueError: a length or the number of heads is below 1, embed_dim is not a multiple of
+        ValueError: A length or the number of heads is below 1, embed_dim is not a multiple of
             num_heads, or `dropout` is outside [0, 1].
 
     Source: Vaswani et al., "Attention Is All You Need", 2017.
@@ -119,23 +119,23 @@ class MultiheadAttention(Module):
 
         Args:
             query: (L, N, E); (N, L, E) if `batch_first`; or (L, E) for a single sequence.
-            key: likewise, of length S in place of L, and kdim in place of E.
-            value: likewise, of length S and vdim.
+            key: Likewise, of length S in place of L, and kdim in place of E.
+            value: Likewise, of length S and vdim.
             key_padding_mask: (N, S), or (S,) for a single sequence. Booleans: true where a key must
                 be ignored. Floats: added to the scores.
-            need_weights: whether to return the weights.
+            need_weights: Whether to return the weights.
             attn_mask: (L, S), or (N H, L, S) for each head of each sequence. Booleans: true where a
                 query may not attend to a key. Floats: added to the scores.
-            average_attn_weights: whether the weights are averaged over the heads.
-            is_causal: whether query i attends only to keys 0 to i, and to those appended.
+            average_attn_weights: Whether the weights are averaged over the heads.
+            is_causal: Whether query i attends only to keys 0 to i, and to those appended.
 
         Returns:
             The outputs, of the shape of `query`, and None or the weights: (N, L, S), (N, H, L, S)
             without averaging; without N for a single sequence.
 
         Raises:
-            ValueError: the shapes do not match.
-            TypeError: an input is neither float32 nor float64, or a mask neither boolean nor
+            ValueError: The shapes do not match.
+            TypeError: An input is neither float32 nor float64, or a mask neither boolean nor
                 floating-point.
         """
         q, k, v = as_tensors(query, key, value)

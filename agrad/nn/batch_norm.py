@@ -104,22 +104,22 @@ class BatchNorm1d(_BatchNorm):
 
     Args:
         num_features: C.
-        eps: added to the variance.
-        momentum: the share of a batch in the new running averages; None to average all batches.
-        affine: whether to scale the channels.
-        track_running_stats: whether to keep running averages; without them, evaluation also uses
+        eps: Added to the variance.
+        momentum: The share of a batch in the new running averages; None to average all batches.
+        affine: Whether to scale the channels.
+        track_running_stats: Whether to keep running averages; without them, evaluation also uses
             the batch's own mean and variance.
-        bias: whether to shift the channels too, if they are scaled.
+        bias: Whether to shift the channels too, if they are scaled.
 
     Attributes:
         weight: (num_features,), all ones; or None.
         bias: (num_features,), all zeros; or None.
-        running_mean: a buffer (num_features,), initially zeros; or None.
-        running_var: a buffer (num_features,), initially ones; or None.
-        num_batches_tracked: a buffer, the number of batches in the running averages.
+        running_mean: A buffer (num_features,), initially zeros; or None.
+        running_var: A buffer (num_features,), initially ones; or None.
+        num_batches_tracked: A buffer, the number of batches in the running averages.
 
     Raises:
-        ValueError: there is no channel, the input has another shape, or a channel has a single
+        ValueError: There is no channel, the input has another shape, or a channel has a single
             element in training.
 
     Source: Ioffe and Szegedy, "Batch Normalization", 2015.
@@ -200,22 +200,22 @@ class InstanceNorm1d(_InstanceNorm):
 
     Args:
         num_features: C.
-        eps: added to the variance.
-        momentum: the share of a batch in the new running averages, if there are any.
-        affine: whether to scale the channels.
-        track_running_stats: whether to keep running averages of the examples' means and variances,
+        eps: Added to the variance.
+        momentum: The share of a batch in the new running averages, if there are any.
+        affine: Whether to scale the channels.
+        track_running_stats: Whether to keep running averages of the examples' means and variances,
             and to use them in evaluation.
-        bias: whether to shift the channels too, if they are scaled.
+        bias: Whether to shift the channels too, if they are scaled.
 
     Attributes:
         weight: (num_features,), all ones; or None.
         bias: (num_features,), all zeros; or None.
-        running_mean: a buffer (num_features,), initially zeros; or None.
-        running_var: a buffer (num_features,), initially ones; or None.
-        num_batches_tracked: a buffer that stays 0, as in PyTorch; absent without running averages.
+        running_mean: A buffer (num_features,), initially zeros; or None.
+        running_var: A buffer (num_features,), initially ones; or None.
+        num_batches_tracked: A buffer that stays 0, as in PyTorch; absent without running averages.
 
     Raises:
-        ValueError: there is no channel, the input has another shape, or a channel of an example has
+        ValueError: There is no channel, the input has another shape, or a channel of an example has
             a single element.
 
     Source: Ulyanov et al., "Instance Normalization", 2016.

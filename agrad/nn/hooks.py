@@ -25,11 +25,11 @@ class WatchedCall:
     The copies are views in the graph, whose gradients are those of this call alone.
 
     Args:
-        module: the module.
-        hooks: its hooks; hooks that are added or removed later do not count.
+        module: The module.
+        hooks: Its hooks; hooks that are added or removed later do not count.
 
     Raises:
-        CaptureError: the call is being captured.
+        CaptureError: The call is being captured.
     """
 
     def __init__(self, module: Any, hooks: Mapping[RemovableHandle, BackwardHook]) -> None:

@@ -18,10 +18,10 @@ class LayerSummary:
     """One call of a module.
 
     Attributes:
-        name: the module's name in the model; "" for the model itself.
-        kind: the name of its class.
-        output: the shape of its output, or the shapes of several.
-        parameters: the number of its own parameters, without those of its children.
+        name: The module's name in the model; "" for the model itself.
+        kind: The name of its class.
+        output: The shape of its output, or the shapes of several.
+        parameters: The number of its own parameters, without those of its children.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Summary:
     """A table of the layers, which prints as text.
 
     Attributes:
-        layers: the calls of modules, in order.
-        parameters: the number of the model's parameters, each counted once.
-        trainable: how many of them are trained.
+        layers: The calls of modules, in order.
+        parameters: The number of the model's parameters, each counted once.
+        trainable: How many of them are trained.
     """
 
     layers: list[LayerSummary]
@@ -79,8 +79,8 @@ def summary(model: Module, *inputs: Any) -> Summary:
     The model is called once, in evaluation mode and without gradients.
 
     Args:
-        model: the model.
-        inputs: the inputs of a call, such as a batch of one example.
+        model: The model.
+        inputs: The inputs of a call, such as a batch of one example.
 
     Returns:
         The table, which prints as text and is shown as a table in notebooks. A module that is

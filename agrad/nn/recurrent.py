@@ -191,13 +191,13 @@ class RNN(_Recurrent):
     Args:
         input_size: E, the length of the input's vectors.
         hidden_size: H, the length of the states.
-        num_layers: the number of layers; each takes the output of the one before.
+        num_layers: The number of layers; each takes the output of the one before.
         nonlinearity: "tanh" or "relu".
-        bias: whether the sums have biases.
-        batch_first: whether sequences have the shape (N, L, E) rather than (L, N, E).
-        dropout: the probability with which an element of the output of a layer other than the last
+        bias: Whether the sums have biases.
+        batch_first: Whether sequences have the shape (N, L, E) rather than (L, N, E).
+        dropout: The probability with which an element of the output of a layer other than the last
             is set to zero in training.
-        bidirectional: whether each layer also runs backwards; its output then joins those of both
+        bidirectional: Whether each layer also runs backwards; its output then joins those of both
             directions.
 
     Attributes:
@@ -205,12 +205,12 @@ class RNN(_Recurrent):
             directions.
         weight_hh_l0: (H, H); W_hh.
         bias_ih_l0, bias_hh_l0: (H,).
-        weight_ih_l0_reverse, ...: the same of the other direction.
+        weight_ih_l0_reverse, ...: The same of the other direction.
 
     All parameters are drawn from U(±1/√H).
 
     Raises:
-        ValueError: a number is out of range, or the nonlinearity unknown.
+        ValueError: A number is out of range, or the nonlinearity unknown.
 
     Source: Elman, "Finding Structure in Time", 1990.
 
@@ -250,7 +250,7 @@ class RNN(_Recurrent):
 
         Args:
             input: (L, N, E); (N, L, E) if `batch_first`; or (L, E) for a single sequence.
-            hx: the first states, (layers · directions, N, H), without N for a single sequence; zero
+            hx: The first states, (layers · directions, N, H), without N for a single sequence; zero
                 by default.
             lengths: (N,), integers from 0 to L: where each sequence stops; padding follows. In
                 PyTorch, such a batch is a PackedSequence.
@@ -260,8 +260,8 @@ class RNN(_Recurrent):
             padding; and the last states, of the shape of `hx`: those before the padding.
 
         Raises:
-            ValueError: a shape does not match, or a length is out of range.
-            TypeError: the input does not have the dtype of the weights.
+            ValueError: A shape does not match, or a length is out of range.
+            TypeError: The input does not have the dtype of the weights.
         """
         out, (last,) = self._run(input, hx, lengths)
         return out, last
@@ -279,12 +279,12 @@ class GRU(_Recurrent):
             H times the number of directions.
         weight_hh_l0: (3 H, H).
         bias_ih_l0, bias_hh_l0: (3 H,).
-        weight_ih_l0_reverse, ...: the same of the other direction.
+        weight_ih_l0_reverse, ...: The same of the other direction.
 
     All parameters are drawn from U(±1/√H).
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: A number is out of range.
 
     Source: Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014.
 
@@ -319,12 +319,12 @@ class LSTM(_Recurrent):
             is H times the number of directions.
         weight_hh_l0: (4 H, H).
         bias_ih_l0, bias_hh_l0: (4 H,).
-        weight_ih_l0_reverse, ...: the same of the other direction.
+        weight_ih_l0_reverse, ...: The same of the other direction.
 
     All parameters are drawn from U(±1/√H).
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: A number is out of range.
 
     Source: Hochreiter and Schmidhuber, "Long Short-Term Memory", 1997.
 
@@ -395,7 +395,7 @@ class RNNCell(_Cell):
     Args:
         input_size: E, the length of the input's vectors.
         hidden_size: H, the length of the states.
-        bias: whether the sums have biases.
+        bias: Whether the sums have biases.
         nonlinearity: "tanh" or "relu".
 
     Attributes:
@@ -404,7 +404,7 @@ class RNNCell(_Cell):
         bias_ih, bias_hh: (H,).
 
     Raises:
-        ValueError: a number is out of range, or the nonlinearity unknown.
+        ValueError: A number is out of range, or the nonlinearity unknown.
 
     Example:
         >>> import numpy as np
@@ -441,11 +441,11 @@ class RNNCell(_Cell):
 
         Args:
             input: (N, E), or (E,) for a single vector.
-            hx: the state, (N, H) or (H,); zero by default.
+            hx: The state, (N, H) or (H,); zero by default.
 
         Raises:
-            ValueError: a shape does not match.
-            TypeError: the input does not have the dtype of the weights.
+            ValueError: A shape does not match.
+            TypeError: The input does not have the dtype of the weights.
         """
         (state,) = self._step(input, hx)
         return state
@@ -462,7 +462,7 @@ class GRUCell(_Cell):
         bias_ih, bias_hh: (3 H,).
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: A number is out of range.
 
     Example:
         >>> import numpy as np
@@ -493,7 +493,7 @@ class LSTMCell(_Cell):
         bias_ih, bias_hh: (4 H,).
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: A number is out of range.
 
     Example:
         >>> import numpy as np

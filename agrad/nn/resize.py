@@ -85,7 +85,7 @@ class ZeroPad1d(_Pad):
     """Pad a sequence with zeros; see `agrad.nn.functional.pad`.
 
     Args:
-        padding: how many elements to add on each side, or before and after it.
+        padding: How many elements to add on each side, or before and after it.
 
     Example:
         >>> from agrad import nn
@@ -100,7 +100,7 @@ class ZeroPad2d(_Pad):
     """Pad an image with zeros; see `agrad.nn.functional.pad`.
 
     Args:
-        padding: how many elements to add on each side, or left, right, above and below it.
+        padding: How many elements to add on each side, or left, right, above and below it.
 
     Example:
         >>> from agrad import nn
@@ -115,8 +115,8 @@ class ConstantPad1d(_Pad):
     """Pad a sequence with a value; see `agrad.nn.functional.pad`.
 
     Args:
-        padding: how many elements to add on each side, or before and after it.
-        value: the value.
+        padding: How many elements to add on each side, or before and after it.
+        value: The value.
 
     Example:
         >>> from agrad import nn
@@ -138,8 +138,8 @@ class ConstantPad2d(_Pad):
     """Pad an image with a value; see `agrad.nn.functional.pad`.
 
     Args:
-        padding: how many elements to add on each side, or left, right, above and below it.
-        value: the value.
+        padding: How many elements to add on each side, or left, right, above and below it.
+        value: The value.
 
     Example:
         >>> from agrad import nn
@@ -161,7 +161,7 @@ class ReflectionPad1d(_Pad):
     """Pad a sequence with its mirror image at both ends; see `agrad.nn.functional.pad`.
 
     Args:
-        padding: how many elements to add on each side, or before and after it.
+        padding: How many elements to add on each side, or before and after it.
 
     Example:
         >>> from agrad import nn
@@ -177,7 +177,7 @@ class ReflectionPad2d(_Pad):
     """Pad an image with its mirror image at both ends; see `agrad.nn.functional.pad`.
 
     Args:
-        padding: how many elements to add on each side, or left, right, above and below it.
+        padding: How many elements to add on each side, or left, right, above and below it.
 
     Example:
         >>> from agrad import nn
@@ -193,7 +193,7 @@ class ReplicationPad1d(_Pad):
     """Pad a sequence with the first and the last element; see `agrad.nn.functional.pad`.
 
     Args:
-        padding: how many elements to add on each side, or before and after it.
+        padding: How many elements to add on each side, or before and after it.
 
     Example:
         >>> from agrad import nn
@@ -209,7 +209,7 @@ class ReplicationPad2d(_Pad):
     """Pad an image with the first and the last element; see `agrad.nn.functional.pad`.
 
     Args:
-        padding: how many elements to add on each side, or left, right, above and below it.
+        padding: How many elements to add on each side, or left, right, above and below it.
 
     Example:
         >>> from agrad import nn
@@ -225,7 +225,7 @@ class CircularPad1d(_Pad):
     """Pad a sequence with the elements from the other end; see `agrad.nn.functional.pad`.
 
     Args:
-        padding: how many elements to add on each side, or before and after it.
+        padding: How many elements to add on each side, or before and after it.
 
     Example:
         >>> from agrad import nn
@@ -241,7 +241,7 @@ class CircularPad2d(_Pad):
     """Pad an image with the elements from the other end; see `agrad.nn.functional.pad`.
 
     Args:
-        padding: how many elements to add on each side, or left, right, above and below it.
+        padding: How many elements to add on each side, or left, right, above and below it.
 
     Example:
         >>> from agrad import nn

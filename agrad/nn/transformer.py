@@ -32,15 +32,15 @@ class PositionalEncoding(Module):
 
     Args:
         d_model: E, the length of the vectors.
-        dropout: the probability with which an element of the sum is set to zero in training.
-        max_len: the length of the longest sequence.
-        batch_first: whether sequences have the shape (N, L, E) rather than (L, N, E).
+        dropout: The probability with which an element of the sum is set to zero in training.
+        max_len: The length of the longest sequence.
+        batch_first: Whether sequences have the shape (N, L, E) rather than (L, N, E).
 
     Attributes:
-        pe: a buffer (max_len, d_model), which `state_dict` leaves out.
+        pe: A buffer (max_len, d_model), which `state_dict` leaves out.
 
     Raises:
-        ValueError: a length is below 1, or `dropout` is outside [0, 1].
+        ValueError: A length is below 1, or `dropout` is outside [0, 1].
 
     Source: Vaswani et al., "Attention Is All You Need", 2017.
 
@@ -75,7 +75,7 @@ class PositionalEncoding(Module):
         """Return an output of the input's shape: (L, N, E), (N, L, E) or (L, E).
 
         Raises:
-            ValueError: the input has another shape, or is longer than `max_len`.
+            ValueError: The input has another shape, or is longer than `max_len`.
         """
         x = as_tensor(input)
         time = 1 if self.batch_first and x.ndim == 3 else 0
@@ -132,23 +132,23 @@ class TransformerEncoderLayer(_Layer):
 
     Args:
         d_model: E, the length of the vectors.
-        nhead: the number of attention heads, which divides d_model.
-        dim_feedforward: the number of hidden units of the feed-forward block.
-        dropout: the probability with which elements are set to zero in training: attention weights,
+        nhead: The number of attention heads, which divides d_model.
+        dim_feedforward: The number of hidden units of the feed-forward block.
+        dropout: The probability with which elements are set to zero in training: attention weights,
             hidden units, and the results of both blocks.
-        activation: of the hidden units: "relu", "gelu" or a function.
-        layer_norm_eps: added to the variances.
-        batch_first: whether sequences have the shape (N, L, E) rather than (L, N, E).
-        norm_first: whether to normalize the input of each block rather than the sums.
-        bias: whether linear layers and normalizations have biases.
+        activation: Of the hidden units: "relu", "gelu" or a function.
+        layer_norm_eps: Added to the variances.
+        batch_first: Whether sequences have the shape (N, L, E) rather than (L, N, E).
+        norm_first: Whether to normalize the input of each block rather than the sums.
+        bias: Whether linear layers and normalizations have biases.
 
     Attributes:
-        self_attn: a `MultiheadAttention`.
-        linear1, linear2: the `Linear` layers of the feed-forward block.
-        norm1, norm2: a `LayerNorm` for each block.
+        self_attn: A `MultiheadAttention`.
+        linear1, linear2: The `Linear` layers of the feed-forward block.
+        norm1, norm2: A `LayerNorm` for each block.
 
     Raises:
-        ValueError: a number is out of range, or the activation is unknown.
+        ValueError: A number is out of range, or the activation is unknown.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017.
 
@@ -197,8 +197,8 @@ class TransformerEncoderLayer(_Layer):
         Args:
             src: (L, N, E); (N, L, E) if `batch_first`; or (L, E) for a single sequence.
             src_mask: `attn_mask` of `MultiheadAttention`.
-            src_key_padding_mask: its `key_padding_mask`.
-            is_causal: its `is_causal`.
+            src_key_padding_mask: Its `key_padding_mask`.
+            is_causal: Its `is_causal`.
         """
 
         def attend(x: Tensor) -> Tensor:
@@ -224,13 +224,13 @@ class TransformerDecoderLayer(_Layer):
     `TransformerEncoderLayer`.
 
     Attributes:
-        self_attn: a `MultiheadAttention` of the target to itself.
-        multihead_attn: a `MultiheadAttention` of the target to the encoder's output.
-        linear1, linear2: the `Linear` layers of the feed-forward block.
-        norm1, norm2, norm3: a `LayerNorm` for each block.
+        self_attn: A `MultiheadAttention` of the target to itself.
+        multihead_attn: A `MultiheadAttention` of the target to the encoder's output.
+        linear1, linear2: The `Linear` layers of the feed-forward block.
+        norm1, norm2, norm3: A `LayerNorm` for each block.
 
     Raises:
-        ValueError: a number is out of range, or the activation is unknown.
+        ValueError: A number is out of range, or the activation is unknown.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017.
 
@@ -285,14 +285,14 @@ class TransformerDecoderLayer(_Layer):
         """Return an output of the shape of `tgt`.
 
         Args:
-            tgt: the target, (L, N, E); (N, L, E) if `batch_first`; or (L, E).
-            memory: the encoder's output, likewise, of any length.
+            tgt: The target, (L, N, E); (N, L, E) if `batch_first`; or (L, E).
+            memory: The encoder's output, likewise, of any length.
             tgt_mask: `attn_mask` of the attention to the target itself; see `MultiheadAttention`.
-            memory_mask: that of the attention to the memory.
+            memory_mask: That of the attention to the memory.
             tgt_key_padding_mask: `key_padding_mask` of the attention to the target itself.
-            memory_key_padding_mask: that of the attention to the memory.
-            tgt_is_causal: whether element i of the target attends only to its elements 0 to i.
-            memory_is_causal: whether it attends only to elements 0 to i of the memory.
+            memory_key_padding_mask: That of the attention to the memory.
+            tgt_is_causal: Whether element i of the target attends only to its elements 0 to i.
+            memory_is_causal: Whether it attends only to elements 0 to i of the memory.
         """
 
         def attend_to_itself(x: Tensor) -> Tensor:
@@ -328,13 +328,13 @@ class TransformerEncoder(Module):
     """Encoder layers, one after the other.
 
     Args:
-        encoder_layer: a `TransformerEncoderLayer`; each layer is a copy of it, with the same
+        encoder_layer: A `TransformerEncoderLayer`; each layer is a copy of it, with the same
             initial weights.
-        num_layers: the number of layers.
-        norm: a normalization of the last layer's output, or None.
+        num_layers: The number of layers.
+        norm: A normalization of the last layer's output, or None.
 
     Attributes:
-        layers: a `ModuleList` of the layers.
+        layers: A `ModuleList` of the layers.
 
     Raises:
         ValueError: `num_layers` is below 1.
@@ -372,13 +372,13 @@ class TransformerDecoder(Module):
     """Decoder layers, one after the other.
 
     Args:
-        decoder_layer: a `TransformerDecoderLayer`; each layer is a copy of it, with the same
+        decoder_layer: A `TransformerDecoderLayer`; each layer is a copy of it, with the same
             initial weights.
-        num_layers: the number of layers.
-        norm: a normalization of the last layer's output, or None.
+        num_layers: The number of layers.
+        norm: A normalization of the last layer's output, or None.
 
     Attributes:
-        layers: a `ModuleList` of the layers.
+        layers: A `ModuleList` of the layers.
 
     Raises:
         ValueError: `num_layers` is below 1.

@@ -38,21 +38,21 @@ def export(
     and numbers are those of the recording, as are all lengths but the size of the batch.
 
     Args:
-        model: what to export. It may be of any class, and return a Tensor or nested tuples of
+        model: What to export. It may be of any class, and return a Tensor or nested tuples of
             Tensors, each of which becomes an output of the file. The model does not change.
-        args: an example of the input: an array or a Tensor; or a tuple of several, in which None
+        args: An example of the input: an array or a Tensor; or a tuple of several, in which None
             leaves an argument out.
-        path: the file to write or replace, atomically.
-        input_names: the names of the inputs; "input", or "input_0" and so on, by default.
-        output_names: the names of the outputs; "output", or "output_0" and so on, by default.
-        batch_axes: which axis of each input counts the examples of a batch; one for all inputs, or
+        path: The file to write or replace, atomically.
+        input_names: The names of the inputs; "input", or "input_0" and so on, by default.
+        output_names: The names of the outputs; "output", or "output_0" and so on, by default.
+        batch_axes: Which axis of each input counts the examples of a batch; one for all inputs, or
             a sequence. None for an input without one, such as a mask that all examples share.
 
     Raises:
         ExportError: ONNX lacks an operation of the model, which the error names; the model cannot
             be recorded; or the size of the batch changes more than lengths of axes.
-        TypeError: the model is not a Module.
-        ValueError: there are too many or too few names, or an input has the name of a weight; or a
+        TypeError: The model is not a Module.
+        ValueError: There are too many or too few names, or an input has the name of a weight; or a
             batch axis is out of range, or batches differ in size.
 
     Source: https://onnx.ai/onnx/operators, with the operators of version 18.

@@ -27,7 +27,7 @@ class Graph:
     """Nodes and initializers.
 
     Args:
-        batch: an input and its axis that has the size of the batch; None if the size is fixed.
+        batch: An input and its axis that has the size of the batch; None if the size is fixed.
     """
 
     def __init__(self, batch: tuple[str, int] | None) -> None:

@@ -38,11 +38,11 @@ class Value:
     """An array of the recordings.
 
     Attributes:
-        array: its value in the first recording.
-        shape: the lengths of its axes.
-        call: the call that computed it, None for inputs, weights and constants.
-        leaf: the leaf whose values it has, None for results, inputs and numbers.
-        name: its name in the exported graph, once it has one.
+        array: Its value in the first recording.
+        shape: The lengths of its axes.
+        call: The call that computed it, None for inputs, weights and constants.
+        leaf: The leaf whose values it has, None for results, inputs and numbers.
+        name: Its name in the exported graph, once it has one.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class Call:
     """An operation that was called.
 
     Attributes:
-        operation: the operation of the first recording.
-        inputs: its inputs.
-        out: its result.
-        parts: names of what a recurrent operation computes, whose result is a record of several.
+        operation: The operation of the first recording.
+        inputs: Its inputs.
+        out: Its result.
+        parts: Names of what a recurrent operation computes, whose result is a record of several.
     """
 
     def __init__(self, operations: Sequence[Operation], inputs: list[Value], out: Value) -> None:
@@ -115,15 +115,15 @@ class Recording:
     """A model's calls, each after those that it depends on.
 
     Args:
-        model: what to record.
-        batches: the arguments for batches of `size` examples, of one more, and of two more; None
+        model: What to record.
+        batches: The arguments for batches of `size` examples, of one more, and of two more; None
             for an argument left out.
-        size: the number of examples of the first.
+        size: The number of examples of the first.
 
     Attributes:
-        inputs, outputs: the model's arguments and results.
-        calls: the operations called.
-        values: all inputs, weights, constants and results.
+        inputs, outputs: The model's arguments and results.
+        calls: The operations called.
+        values: All inputs, weights, constants and results.
 
     Raises:
         ExportError: The model cannot be recorded, or runs other operations for a batch of another

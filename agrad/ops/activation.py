@@ -42,8 +42,8 @@ class Looped(Elementwise):
     """An activation whose kernels can add a dense layer's bias; see `agrad.tracing.dense`.
 
     Attributes:
-        name: its name in the kernels.
-        function: computes it for dtypes that the kernels do not support.
+        name: Its name in the kernels.
+        function: Computes it for dtypes that the kernels do not support.
     """
 
     owns_gradients = True

@@ -21,10 +21,10 @@ class Adjoint(Multilinear):
     """The gradient by input i of an operation, given that of its output and the other inputs.
 
     Args:
-        operation: linear in each of `degree` inputs, by default one; its other inputs are labels,
+        operation: Linear in each of `degree` inputs, by default one; its other inputs are labels,
             places or choices. Its backward must not use `out` or, for input i, the values of it.
-        i: which input.
-        shape, dtype: those of the input.
+        i: Which input.
+        shape, dtype: Those of the input.
     """
 
     promotes = False

@@ -27,8 +27,8 @@ class RandomDropout(Operation):
     """Dropout by a mask that each call draws, of zeros with probability p.
 
     Args:
-        p: the probability.
-        together: the number of last axes along which elements are kept or dropped together.
+        p: The probability.
+        together: The number of last axes along which elements are kept or dropped together.
     """
 
     def __init__(self, p: float, together: int = 0) -> None:

@@ -169,10 +169,10 @@ class ClassLikelihood(Operation):
     Each call returns one of the two linear operations below, with what it derives from the classes.
 
     Args:
-        name: of the loss, for the error of a class that x does not have.
-        ignored: the class of examples to leave out.
+        name: Of the loss, for the error of a class that x does not have.
+        ignored: The class of examples to leave out.
         reduction: "mean", "sum" or "none".
-        smoothing: the share of each example's weight that goes to all classes evenly.
+        smoothing: The share of each example's weight that goes to all classes evenly.
     """
 
     promotes = False
@@ -221,9 +221,9 @@ class NegativeLogLikelihood(Linear):
     """-w log p[class] of each example, given log p (N, C, ...) or (C,): a `ClassLikelihood`'s call.
 
     Args:
-        target: the classes, of the shape of log p without its axis of classes.
-        weight: of the same shape; None for ones. A weight of zero leaves an example out.
-        scale: the factor of the sum over the examples; None to keep each example's loss.
+        target: The classes, of the shape of log p without its axis of classes.
+        weight: Of the same shape; None for ones. A weight of zero leaves an example out.
+        scale: The factor of the sum over the examples; None to keep each example's loss.
     """
 
     def __init__(
@@ -267,8 +267,8 @@ class SoftNegativeLogLikelihood(Linear):
     """-Σ q log p over the classes of each example, given log p (N, C, ...) or (C,).
 
     Args:
-        target: the classes' weights q, of the shape of log p.
-        scale: the factor of the sum over the examples; None to keep each example's loss.
+        target: The classes' weights q, of the shape of log p.
+        scale: The factor of the sum over the examples; None to keep each example's loss.
     """
 
     recordable = True
@@ -428,10 +428,10 @@ class Within(Linear):
     """x itself, of which every element must lie in [low, high] and, if `at_ends`, at an end.
 
     Args:
-        argument: what the elements are, for the error.
-        low: the smallest number allowed.
-        high: the largest one.
-        at_ends: whether only these two are.
+        argument: What the elements are, for the error.
+        low: The smallest number allowed.
+        high: The largest one.
+        at_ends: Whether only these two are.
     """
 
     recordable = True

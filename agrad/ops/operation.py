@@ -130,9 +130,9 @@ class Operation:
         """Return the operation for a call on the first rows of a batch, see `agrad.ops.part`.
 
         Args:
-            called: what `for_call` returned for the batch.
-            whole: the inputs of that call.
-            inputs: their first rows, or the first entries along another axis.
+            called: What `for_call` returned for the batch.
+            whole: The inputs of that call.
+            inputs: Their first rows, or the first entries along another axis.
         """
         return self.for_call(*inputs)
 

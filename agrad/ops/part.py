@@ -49,7 +49,7 @@ def for_call(operation: Operation, inputs: tuple[Array, ...]) -> Operation:
     """Return the operation for one call, as its `for_call` or its `for_part` says.
 
     Raises:
-        ValueError: the calls on a part of a batch are not those on the batch.
+        ValueError: The calls on a part of a batch are not those on the batch.
     """
     if type(operation).for_part is Operation.for_part:
         return operation.for_call(*inputs)

@@ -51,7 +51,7 @@ class _Record(NamedTuple):
     Attributes:
         hidden: (T + 1, N, H), the first and each later state; in the order of time, so that in
             reverse the first one comes last.
-        cell: likewise, empty if there is none.
+        cell: Likewise, empty if there is none.
         inner: (T, N, gates H), what `step` keeps.
     """
 
@@ -65,9 +65,9 @@ class _Factors(NamedTuple):
 
     Attributes:
         gates: (T, N, gates, H); times the gradient of the state, the gradient of the gates' sums.
-        carried: of the earlier hidden state, apart from the gates; None for 0.
-        to_cell: of the hidden state's gradient in the cell's; None without a cell.
-        cell_carried: of the earlier cell state in the later one; None without a cell.
+        carried: Of the earlier hidden state, apart from the gates; None for 0.
+        to_cell: Of the hidden state's gradient in the cell's; None without a cell.
+        cell_carried: Of the earlier cell state in the later one; None without a cell.
         new: (T, N, H), in place of those of the last gate for the projected inputs; None if they
             are the same.
     """
@@ -99,10 +99,10 @@ class Recurrent(Operation):
     Only the states of the result have gradients, not what the gates are computed from.
 
     Args:
-        reverse: whether to go from the last element to the first.
-        started: whether first states are given.
-        biased: whether a bias is given.
-        masked: whether lengths are given.
+        reverse: Whether to go from the last element to the first.
+        started: Whether first states are given.
+        biased: Whether a bias is given.
+        masked: Whether lengths are given.
     """
 
     promotes = False
@@ -121,8 +121,8 @@ class Recurrent(Operation):
         Args:
             projected: (N, gates H).
             inner: (N, gates H), the product of the hidden state and the weight, plus the bias.
-            before: the states before the step.
-            after: those after it.
+            before: The states before the step.
+            after: Those after it.
         """
         raise TypeError(f"{type(self).__name__}: the operation defines no step")
 
@@ -222,12 +222,12 @@ class Recurrent(Operation):
         """Return the gradients of the inputs.
 
         Args:
-            grad: the gradient of the record.
-            needs: which inputs need a gradient.
-            given: the inputs.
-            pull: that of `pull`.
-            weight: between the ends.
-            hidden: the hidden states before each step, between the ends.
+            grad: The gradient of the record.
+            needs: Which inputs need a gradient.
+            given: The inputs.
+            pull: That of `pull`.
+            weight: Between the ends.
+            hidden: The hidden states before each step, between the ends.
         """
         steps, batch, width = *given.projected.shape[:2], weight.shape[1]
         matmul = kernels(weight).product.matmul
@@ -264,10 +264,10 @@ class Recurrent(Operation):
         """Return the factors at one point, computed by operations on Tensors.
 
         Args:
-            apply: computes an operation on Tensors.
-            sums: the projected inputs, and the products of the states and the weight with the bias.
-            before: the states before each step, (T, N, H).
-            after: those after it.
+            apply: Computes an operation on Tensors.
+            sums: The projected inputs, and the products of the states and the weight with the bias.
+            before: The states before each step, (T, N, H).
+            after: Those after it.
         """
         raise TypeError(f"{type(self).__name__}: the operation defines no recorded factors")
 

@@ -16,11 +16,11 @@ class Resize(Linear):
     """x with each of its last axes resampled to the lengths `size`.
 
     Args:
-        size: the new lengths.
-        linear: whether to interpolate between two neighbours rather than take the nearest one.
-        align_corners: whether the first and the last element of an axis keep their places;
+        size: The new lengths.
+        linear: Whether to interpolate between two neighbours rather than take the nearest one.
+        align_corners: Whether the first and the last element of an axis keep their places;
             otherwise the ends of the axis do.
-        steps: for each axis the distance of new elements, measured in old ones; None for the ratio
+        steps: For each axis the distance of new elements, measured in old ones; None for the ratio
             of the lengths.
     """
 

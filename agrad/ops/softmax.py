@@ -56,8 +56,8 @@ class MaskedSoftmax(Softmax):
     Excluded elements are 0, also where all of a row are, or are minus infinity.
 
     Args:
-        allows: whether true elements of a mask are kept; otherwise they are excluded.
-        causal: whether row i excludes the elements after i.
+        allows: Whether true elements of a mask are kept; otherwise they are excluded.
+        causal: Whether row i excludes the elements after i.
     """
 
     promotes = False

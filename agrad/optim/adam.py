@@ -88,16 +88,16 @@ class Adam(RuleOptimizer):
     m̂ and v̂ are the exponential averages of g and of g², corrected for their start at zero.
 
     Args:
-        params: the Tensors to train, or parameter groups, see `RuleOptimizer`.
-        lr: the learning rate.
-        betas: the share of each average that a step keeps.
-        eps: keeps the quotient finite.
-        weight_decay: the factor λ of λθ, added to g.
-        amsgrad: divide by the largest average of g² so far (Reddi et al., arXiv:1904.09237).
-        cautious: leave out elements of Δ that go up the slope, see `RuleOptimizer`.
+        params: The Tensors to train, or parameter groups, see `RuleOptimizer`.
+        lr: The learning rate.
+        betas: The share of each average that a step keeps.
+        eps: Keeps the quotient finite.
+        weight_decay: The factor λ of λθ, added to g.
+        amsgrad: Divide by the largest average of g² so far (Reddi et al., arXiv:1904.09237).
+        cautious: Leave out elements of Δ that go up the slope, see `RuleOptimizer`.
 
     Raises:
-        ValueError, TypeError: an argument is out of its range, or is not a number.
+        ValueError, TypeError: An argument is out of its range, or is not a number.
 
     Example:
         >>> import agrad as ag

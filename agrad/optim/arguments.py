@@ -27,8 +27,8 @@ def require(owner: str, what: str, holds: Callable[[Any], bool], **arguments: An
     """Raise unless each argument is a finite number for which `holds`; `what` completes "must".
 
     Raises:
-        TypeError: an argument is not a number.
-        ValueError: an argument is out of its range.
+        TypeError: An argument is not a number.
+        ValueError: An argument is out of its range.
     """
     for name, value in arguments.items():
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
@@ -42,8 +42,8 @@ def require_integer(owner: str, **arguments: Any) -> None:
     """Raise unless each argument is an integer of at least 1.
 
     Raises:
-        TypeError: an argument is not a number.
-        ValueError: an argument is not an integer, or below 1.
+        TypeError: An argument is not a number.
+        ValueError: An argument is not an integer, or below 1.
     """
     what = "be an integer of at least 1"
     require(owner, what, lambda x: is_integer(x) and x >= 1, **arguments)
@@ -53,8 +53,8 @@ def require_not_negative(owner: str, **arguments: Any) -> None:
     """Raise unless each argument is a finite number of at least 0.
 
     Raises:
-        TypeError: an argument is not a number.
-        ValueError: an argument is negative, infinite or NaN.
+        TypeError: An argument is not a number.
+        ValueError: An argument is negative, infinite or NaN.
     """
     require(owner, "not be negative", lambda x: x >= 0, **arguments)
 
@@ -63,8 +63,8 @@ def require_share(owner: str, **arguments: Any) -> None:
     """Raise unless each argument is a share that an average keeps: at least 0 and below 1.
 
     Raises:
-        TypeError: an argument is not a number.
-        ValueError: an argument is out of this range.
+        TypeError: An argument is not a number.
+        ValueError: An argument is out of this range.
     """
     require(owner, "be in [0, 1)", lambda x: 0 <= x < 1, **arguments)
 
@@ -74,7 +74,7 @@ def listed_params(owner: str, params: Tensor | Iterable[Tensor]) -> list[Tensor]
 
     Raises:
         TypeError: `params` is neither a Tensor nor an iterable of Tensors.
-        ValueError: it is an iterator without elements, most likely one that was used before.
+        ValueError: It is an iterator without elements, most likely one that was used before.
     """
     if isinstance(params, Tensor):
         return [params]
@@ -100,7 +100,7 @@ def checked_params(owner: str, params: Iterable[Tensor]) -> tuple[Tensor, ...]:
 
     Raises:
         TypeError: `params` is not an iterable of Tensors.
-        ValueError: there are no parameters, or one is given twice, or cannot be trained.
+        ValueError: There are no parameters, or one is given twice, or cannot be trained.
     """
     if isinstance(params, Tensor) or not isinstance(params, Iterable):
         raise TypeError(

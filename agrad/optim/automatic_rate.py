@@ -49,8 +49,8 @@ class AutomaticRate:
     mean loss at the start, over some ten measured steps.
 
     Args:
-        lr: the rate at the start.
-        weight: the length of a typical weight at the start; 0 if there is none.
+        lr: The rate at the start.
+        weight: The length of a typical weight at the start; 0 if there is none.
     """
 
     def __init__(self, lr: float, weight: float) -> None:
@@ -83,13 +83,13 @@ class AutomaticRate:
         """Return the rate after a measured step.
 
         Args:
-            lr: the rate of the step.
-            used: the share of the promised fall that was used; None if nothing was promised.
-            length: the length of the update that was proposed.
-            distance: that of the parameters from their start, before the step.
-            losses: the loss the step was measured on, at the start of the parameters and before the
+            lr: The rate of the step.
+            used: The share of the promised fall that was used; None if nothing was promised.
+            length: The length of the update that was proposed.
+            distance: That of the parameters from their start, before the step.
+            losses: The loss the step was measured on, at the start of the parameters and before the
                 step. Equal ones are no vote.
-            steps: how many steps this one stands for.
+            steps: How many steps this one stands for.
         """
         if math.isfinite(length):
             self._squares += steps * (length / lr) ** 2
@@ -131,7 +131,7 @@ class AutomaticRate:
         """Restore the numbers from `state_dict`.
 
         Raises:
-            ValueError, TypeError: the state has other names, or a value that is not a
+            ValueError, TypeError: The state has other names, or a value that is not a
                 nonnegative number; nothing has changed.
         """
         own = self.state_dict()

@@ -57,10 +57,10 @@ class Displacement(NamedTuple):
     """What an automatic rate asks of a measured step, as numbers that may still be on a GPU.
 
     Attributes:
-        update_square: the squared length of the proposed update.
-        square: that of the way from the parameters' start to where they are.
-        start_loss: the loss at the start; 0 once the way is confirmed.
-        loss: that where they are, likewise.
+        update_square: The squared length of the proposed update.
+        square: That of the way from the parameters' start to where they are.
+        start_loss: The loss at the start; 0 once the way is confirmed.
+        loss: That where they are, likewise.
     """
 
     update_square: Any
@@ -105,31 +105,31 @@ class AverageGradient(Optimizer):
     AverageUndefinedError for an operation that has no kind.
 
     Args:
-        base: the rule that proposes, over the parameters to train.
-        granularity: the groups that share a fraction, the minimizer of the sum of their φᵢ: each
+        base: The rule that proposes, over the parameters to train.
+        granularity: The groups that share a fraction, the minimizer of the sum of their φᵢ: each
             "element"; each "row", the elements with one index on a parameter's first axis (a
             unit's or a channel's weights, or one element of a bias); each "tensor"; or the "model".
-        every: measure only one step in this many, the step after each that was cut, and the first
+        every: Measure only one step in this many, the step after each that was cut, and the first
             sixteen if the rate is automatic. The others find their fractions by the curvature that
             earlier steps have measured, are not verified, but cut where they are over four times as
             long as the last measured step, and cost one forward and one backward pass. By default
             1, and 4 if the rate is automatic.
-        smoothing: the curvature (ĝᵢ - gᵢ)/Δᵢ is fitted to all measured steps; each further one
+        smoothing: The curvature (ĝᵢ - gᵢ)/Δᵢ is fitted to all measured steps; each further one
             multiplies the weight of those before by this number, at least 0 and below 1. With 0,
             measured steps use their own alone. By default 0, and 0.9 if the rate is automatic.
-        probe_size: on how many examples `train_step`, `capture_step` and `train` measure a step,
+        probe_size: On how many examples `train_step`, `capture_step` and `train` measure a step,
             the first of the batch; None for the whole batch.
-        verify: whether steps are verified.
+        verify: Whether steps are verified.
         lr: "auto" to let measured steps set the base rule's learning rates, see `AutomaticRate`.
             The rule's own are those of the first step: start small, with 1e-4 for example.
 
     Attributes:
-        scale: the factor of a schedule. It scales the learning rate; if that is automatic, it
+        scale: The factor of a schedule. It scales the learning rate; if that is automatic, it
             scales the step after the line search instead, so that the two do not compete.
 
     Raises:
         TypeError: `base` is not an optimizer that applies a rule, or an argument is not a number.
-        ValueError: an argument is out of its range.
+        ValueError: An argument is out of its range.
 
     Example:
         >>> import agrad as ag
@@ -591,9 +591,9 @@ class AverageGradient(Optimizer):
         An automatic rate continues from the saved one; if none was saved, it starts afresh.
 
         Raises:
-            ValueError: the state belongs to another rule, or to other parameters; nothing has
+            ValueError: The state belongs to another rule, or to other parameters; nothing has
                 changed.
-            TypeError: a number of the state is not one; nothing has changed.
+            TypeError: A number of the state is not one; nothing has changed.
         """
         name = type(self).__name__
         counts = "steps", "due", "cuts", "zero_steps"

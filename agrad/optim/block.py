@@ -25,10 +25,10 @@ class Block:
     """Parameters of one group, rule, dtype and device that have made the same number of steps.
 
     Attributes:
-        flat: the parameters, side by side.
-        group: the group that they belong to, with its learning rate and its options.
-        steps: how many steps they have made.
-        state: the rule's arrays by name, one-dimensional and in the layout of `flat`; empty
+        flat: The parameters, side by side.
+        group: The group that they belong to, with its learning rate and its options.
+        steps: How many steps they have made.
+        state: The rule's arrays by name, one-dimensional and in the layout of `flat`; empty
             before the first step.
     """
 

@@ -21,9 +21,9 @@ def clip_grad_norm_(
     As in PyTorch, the factor is max_norm / (norm + 1e-6) if that is below 1, and 1 otherwise.
 
     Args:
-        params: the Tensors whose gradients to clip, or a single one; Tensors without a gradient are
+        params: The Tensors whose gradients to clip, or a single one; Tensors without a gradient are
             skipped.
-        max_norm: the largest norm; with inf, the norm is only computed.
+        max_norm: The largest norm; with inf, the norm is only computed.
         norm_type: p of the p-norm, or inf.
 
     Returns:
@@ -32,7 +32,7 @@ def clip_grad_norm_(
     Raises:
         TypeError: `params` is not a Tensor or an iterable of Tensors.
         ValueError: `max_norm` or `norm_type` is not positive, or `params` is a used-up iterator.
-        NonFiniteError: a gradient is NaN or infinite. Nothing has changed.
+        NonFiniteError: A gradient is NaN or infinite. Nothing has changed.
 
     Example:
         >>> import agrad as ag
@@ -68,9 +68,9 @@ def clip_grad_value_(params: Tensor | Iterable[Tensor], clip_value: float) -> No
     """Clip each element of the gradients to [-clip_value, clip_value].
 
     Args:
-        params: the Tensors whose gradients to clip, or a single one; Tensors without a gradient are
+        params: The Tensors whose gradients to clip, or a single one; Tensors without a gradient are
             skipped.
-        clip_value: the largest magnitude.
+        clip_value: The largest magnitude.
 
     Raises:
         TypeError: `params` is not a Tensor or an iterable of Tensors.

@@ -26,9 +26,9 @@ class EMA:
     batches, are not averaged and keep their values.
 
     Args:
-        params: the Tensors to average, leaves, of which one at least requires a gradient.
-        decay: the share of the average that an update keeps in the long run.
-        buffers: other Tensors to average, as from `model.buffers()`.
+        params: The Tensors to average, leaves, of which one at least requires a gradient.
+        decay: The share of the average that an update keeps in the long run.
+        buffers: Other Tensors to average, as from `model.buffers()`.
 
     Raises:
         TypeError: `params` or `buffers` is not an iterable of Tensors.
@@ -70,7 +70,7 @@ class EMA:
         """Add the current parameters to the average. Call this after each step.
 
         Raises:
-            ValueError: called inside `averaged`, where the parameters hold the average.
+            ValueError: Called inside `averaged`, where the parameters hold the average.
         """
         if self._in_use:
             raise ValueError("EMA.update: the averages are in use; update outside of averaged()")
@@ -117,7 +117,7 @@ class EMA:
         """Restore a state from `state_dict`, given matching parameters and buffers.
 
         Raises:
-            ValueError: the state is invalid or belongs to other parameters; nothing has changed.
+            ValueError: The state is invalid or belongs to other parameters; nothing has changed.
         """
         if require_dict("EMA", "the state", state).keys() != {"updates", "averages"}:
             raise ValueError(

@@ -20,10 +20,10 @@ class ParameterGroup(Mapping[str, Any]):
     set, as in `optimizer.param_groups[0]["lr"] = 1e-4`.
 
     Args:
-        owner: the name at the start of error messages.
-        params: the parameters, checked.
-        lr: the learning rate.
-        rule: the rule for them.
+        owner: The name at the start of error messages.
+        params: The parameters, checked.
+        lr: The learning rate.
+        rule: The rule for them.
     """
 
     def __init__(self, owner: str, params: tuple[Tensor, ...], lr: float, rule: Rule) -> None:
@@ -63,8 +63,8 @@ class ParameterGroup(Mapping[str, Any]):
         """Set the learning rate or an option.
 
         Raises:
-            ValueError: the option is unknown, or the value is out of its range.
-            TypeError: the value is not of the option's type.
+            ValueError: The option is unknown, or the value is out of its range.
+            TypeError: The value is not of the option's type.
         """
         if name == "params":
             raise ValueError(
@@ -87,16 +87,16 @@ def groups_of(
     """Return the groups that an optimizer's `params` describe.
 
     Args:
-        owner: the name at the start of error messages.
+        owner: The name at the start of error messages.
         params: Tensors, which form one group; or dicts with "params" and the options in which a
             group differs from `lr` and `rule`.
-        lr: the learning rate.
-        rule: the rule, with its options.
-        known: the groups that the optimizer already has.
+        lr: The learning rate.
+        rule: The rule, with its options.
+        known: The groups that the optimizer already has.
 
     Raises:
         TypeError: `params` is not an iterable of these, or an option is not of its type.
-        ValueError: there is no parameter, or an empty group; a parameter is given twice or is not a
+        ValueError: There is no parameter, or an empty group; a parameter is given twice or is not a
             leaf of floating-point numbers; an option is unknown or out of its range.
     """
     first = len(known := list(known))

@@ -18,7 +18,7 @@ class LeafArrays:
     follow.
 
     Args:
-        initial: gives the values of a leaf's array when it is first asked for.
+        initial: Gives the values of a leaf's array when it is first asked for.
 
     Example:
         >>> import agrad as ag

@@ -40,10 +40,10 @@ def search(
     shares do not change the loss at all, such as that of an unused weight, keeps its whole update.
 
     Args:
-        proposals: the slopes g and the updates Δ, which are scaled in place.
+        proposals: The slopes g and the updates Δ, which are scaled in place.
         own_slopes: p for each proposal, in its layout; g itself if that was measured.
         averages: ĝ likewise; the memory is overwritten.
-        granularity: the groups.
+        granularity: The groups.
 
     Returns:
         The sums of -s Σ pΔ and of -Σ pΔ over the groups in which Σ pΔ is negative, where s
@@ -65,9 +65,9 @@ def shorten(
     """Scale each group of the updates as `search` does, with ĝ - p = sΔ by known curvatures s.
 
     Args:
-        proposals: the slopes g and the updates Δ, which are scaled in place.
+        proposals: The slopes g and the updates Δ, which are scaled in place.
         curvatures: s for each proposal, in its layout.
-        granularity: the groups.
+        granularity: The groups.
     """
     if granularity == "element":
         for (_, slope, delta), curvature in zip(proposals, curvatures):

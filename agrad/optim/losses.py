@@ -25,8 +25,8 @@ def listed(owner: str, loss: Any, what: str = "loss") -> tuple[Tensor, ...]:
     """Return a loss, or all losses of an iterable, as a tuple.
 
     Raises:
-        TypeError: it is neither a Tensor nor an iterable of Tensors.
-        ValueError: there is no loss, or one does not have a single element and a graph.
+        TypeError: It is neither a Tensor nor an iterable of Tensors.
+        ValueError: There is no loss, or one does not have a single element and a graph.
     """
     several = isinstance(loss, Iterable) and not (isinstance(loss, Tensor) or is_array(loss))
     losses = tuple(loss) if several else (loss,)
@@ -52,11 +52,11 @@ class Losses:
 
     Args:
         losses: Tensors of one element, each with a graph.
-        params: the leaves whose gradients are wanted.
-        ranks: the ranks whose losses are summed; None for this process alone.
+        params: The leaves whose gradients are wanted.
+        ranks: The ranks whose losses are summed; None for this process alone.
 
     Raises:
-        FreedGraphError: a graph has been freed.
+        FreedGraphError: A graph has been freed.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class Losses:
         """Return the average gradient of each leaf.
 
         Args:
-            ends: the end of the update.
-            retain_graph: keep the graphs' buffers for another sweep.
+            ends: The end of the update.
+            retain_graph: Keep the graphs' buffers for another sweep.
 
         Raises:
-            NonFiniteError: a loss at the end is NaN or infinite, perhaps on another rank; the
+            NonFiniteError: A loss at the end is NaN or infinite, perhaps on another rank; the
                 graphs are retained.
         """
 

@@ -150,24 +150,24 @@ class Muon(RuleOptimizer):
     become roughly 1. s depends on the matrix's shape. `RMSprop` updates all other parameters.
 
     Args:
-        params: the Tensors to train, or parameter groups, see `RuleOptimizer`.
-        lr: the learning rate.
-        weight_decay: the factor λ, for matrices.
-        momentum: the share of the average m that a step keeps.
-        nesterov: look ahead, as above.
+        params: The Tensors to train, or parameter groups, see `RuleOptimizer`.
+        lr: The learning rate.
+        weight_decay: The factor λ, for matrices.
+        momentum: The share of the average m that a step keeps.
+        nesterov: Look ahead, as above.
         ns_coefficients: a, b and c of the Newton-Schulz iteration, see `orthogonalize`.
-        eps: keeps its first quotient finite.
-        ns_steps: the number of its iterations.
-        adjust_lr_fn: the factor s for a matrix of m rows and n columns: "original" or None,
+        eps: Keeps its first quotient finite.
+        ns_steps: The number of its iterations.
+        adjust_lr_fn: The factor s for a matrix of m rows and n columns: "original" or None,
             √max(1, m/n), or "match_rms_adamw", 0.2 √max(m, n), which makes updates as large as
             AdamW's (arXiv:2502.16982).
-        rmsprop: the arguments of `RMSprop` for the other parameters. Its `lr` defaults to
+        rmsprop: The arguments of `RMSprop` for the other parameters. Its `lr` defaults to
             `lr`, and otherwise changes in proportion to it. A parameter group may have its own.
-        cautious: leave out elements of s · O that go up the slope, see `RuleOptimizer`. For the
+        cautious: Leave out elements of s · O that go up the slope, see `RuleOptimizer`. For the
             other parameters it is an argument of `rmsprop`.
 
     Raises:
-        ValueError, TypeError: an argument is out of its range, or is not a number.
+        ValueError, TypeError: An argument is out of its range, or is not a number.
 
     Example:
         >>> import agrad as ag

@@ -36,14 +36,14 @@ class Optimizer(ABC):
     rule's update may go.
 
     Attributes:
-        lr: the learning rate, which can be set.
-        scale_source: the factor `scale`, or the schedule that gives it.
-        fraction: the share of its update that the last measured step used; None before the first,
+        lr: The learning rate, which can be set.
+        scale_source: The factor `scale`, or the schedule that gives it.
+        fraction: The share of its update that the last measured step used; None before the first,
             and for optimizers that do not measure.
-        cuts: how often steps have been cut, because they raised the loss or were much longer than
+        cuts: How often steps have been cut, because they raised the loss or were much longer than
             the last measured one.
-        zero_steps: how many steps have changed nothing, after all cuts.
-        ranks: the ranks that step together, as `Ranks.share` sets them; None for this process
+        zero_steps: How many steps have changed nothing, after all cuts.
+        ranks: The ranks that step together, as `Ranks.share` sets them; None for this process
             alone.
     """
 
@@ -123,23 +123,23 @@ class Optimizer(ABC):
         would be this rank's alone.
 
         Args:
-            loss: a Tensor of one element computed from the parameters, or a sequence of them.
-            probe: likewise, the loss on a few rows of the batch, for an optimizer that measures its
+            loss: A Tensor of one element computed from the parameters, or a sequence of them.
+            probe: Likewise, the loss on a few rows of the batch, for an optimizer that measures its
                 step: it measures on them instead. Others do not use it.
 
         Returns:
             The loss, or the sum of the losses, before the step; None without a loss.
 
         Raises:
-            NonFiniteError: a loss or a gradient is NaN or infinite.
-            TypeError: a loss is not a Tensor.
-            ValueError: there is no loss, and no parameter has a gradient; a loss has several
+            NonFiniteError: A loss or a gradient is NaN or infinite.
+            TypeError: A loss is not a Tensor.
+            ValueError: There is no loss, and no parameter has a gradient; a loss has several
                 elements, no graph, or a freed one; none depends on the parameters; a gradient
                 comes from elsewhere, or from only some of the losses; the last step used
                 the same gradients, and `zero_grad` has not been called since; a gradient does not
                 have its parameter's shape and dtype; over several ranks there is a gradient, or no
                 loss.
-            DeviceError: a gradient or the optimizer's state is not on its parameter's device.
+            DeviceError: A gradient or the optimizer's state is not on its parameter's device.
 
         Example:
             Two halves of a batch, each with its own graph:
@@ -285,6 +285,6 @@ class Optimizer(ABC):
         """Restore a state from `state_dict`, given the same options and matching parameters.
 
         Raises:
-            ValueError, TypeError: the state is invalid, or belongs to another optimizer or other
+            ValueError, TypeError: The state is invalid, or belongs to another optimizer or other
                 parameters; nothing has changed.
         """

@@ -79,17 +79,17 @@ class RMSprop(RuleOptimizer):
     Source: G. Hinton, Neural Networks for Machine Learning, lecture 6e.
 
     Args:
-        params: the Tensors to train, or parameter groups, see `RuleOptimizer`.
-        lr: the learning rate.
-        alpha: the share of v that a step keeps.
-        eps: keeps the quotient finite.
-        weight_decay: the factor λ of λθ, added to g.
-        momentum: the share of the last update's direction that is added to the new one.
-        centered: divide by the gradient's standard deviation, √(v - m²) with m its mean.
-        cautious: leave out elements of Δ that go up the slope, see `RuleOptimizer`; needs momentum.
+        params: The Tensors to train, or parameter groups, see `RuleOptimizer`.
+        lr: The learning rate.
+        alpha: The share of v that a step keeps.
+        eps: Keeps the quotient finite.
+        weight_decay: The factor λ of λθ, added to g.
+        momentum: The share of the last update's direction that is added to the new one.
+        centered: Divide by the gradient's standard deviation, √(v - m²) with m its mean.
+        cautious: Leave out elements of Δ that go up the slope, see `RuleOptimizer`; needs momentum.
 
     Raises:
-        ValueError, TypeError: an argument is out of its range, or is not a number.
+        ValueError, TypeError: An argument is out of its range, or is not a number.
 
     Example:
         >>> import agrad as ag

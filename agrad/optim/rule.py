@@ -56,7 +56,7 @@ class Rule(ABC):
         """Return the options by the names that a parameter group has for them.
 
         Args:
-            lr: the group's learning rate, for options that are rates.
+            lr: The group's learning rate, for options that are rates.
         """
         if not is_dataclass(self):
             return {}
@@ -66,11 +66,11 @@ class Rule(ABC):
         """Return the rule with some options changed.
 
         Args:
-            options: the new values by name, as from `options`.
-            lr: the learning rate of the group that the options are for.
+            options: The new values by name, as from `options`.
+            lr: The learning rate of the group that the options are for.
 
         Raises:
-            ValueError, TypeError: an option is out of its range, or is not of its type.
+            ValueError, TypeError: An option is out of its range, or is not of its type.
         """
         return replace(self, **options) if options else self  # type: ignore[type-var]
 
@@ -83,8 +83,8 @@ class Rule(ABC):
         """Return all numbers in the update that change from step to step.
 
         Args:
-            rate: the learning rate in force.
-            steps: how many steps the parameters have made, counting this one.
+            rate: The learning rate in force.
+            steps: How many steps the parameters have made, counting this one.
         """
 
     def decay(self, rate: float) -> float:
@@ -110,11 +110,11 @@ class Rule(ABC):
         they have the parameter's own shape.
 
         Args:
-            out: receives the update.
-            grad: the gradients, read-only.
-            values: the parameters, read-only.
-            state: the state arrays, by name.
-            numbers: what `numbers` returns for this step. While a step is recorded as a CUDA graph,
+            out: Receives the update.
+            grad: The gradients, read-only.
+            values: The parameters, read-only.
+            state: The state arrays, by name.
+            numbers: What `numbers` returns for this step. While a step is recorded as a CUDA graph,
                 each is a float64 array without axes, for kernels to read when the graph runs.
         """
 

@@ -47,23 +47,23 @@ class RuleOptimizer(Optimizer):
     elements of Δ in turn, and moves those with gᵢ = 0.
 
     Args:
-        params: the Tensors to train, distinct leaves, of which one at least requires a gradient; or
+        params: The Tensors to train, distinct leaves, of which one at least requires a gradient; or
             the parameter groups.
-        lr: the learning rate.
-        rule: computes the update.
+        lr: The learning rate.
+        rule: Computes the update.
 
     Attributes:
-        lr: the learning rate; of several groups, the highest. Setting it keeps the ratios between
+        lr: The learning rate; of several groups, the highest. Setting it keeps the ratios between
             the groups' rates. (If all are 0, it becomes the rate of all.)
-        rule: the rule. On the package's own optimizers its options are attributes too, as in
+        rule: The rule. On the package's own optimizers its options are attributes too, as in
             `optimizer.weight_decay = 0`. Setting one sets it for all groups. Reading it raises a
             ValueError if the groups differ.
-        param_groups: the groups, of which options can be read and set.
+        param_groups: The groups, of which options can be read and set.
 
     Raises:
         TypeError: `params` is neither an iterable of Tensors nor of dicts; an argument is not of
             its type.
-        ValueError: an argument is out of its range; there are no parameters, or one is given twice
+        ValueError: An argument is out of its range; there are no parameters, or one is given twice
             or is not a leaf; none requires a gradient; a group is empty or has an unknown option.
 
     Example:
@@ -111,7 +111,7 @@ class RuleOptimizer(Optimizer):
                 that the optimizer was made with.
 
         Raises:
-            TypeError, ValueError: as for the optimizer; nothing has changed.
+            TypeError, ValueError: As for the optimizer; nothing has changed.
         """
         name = f"{self.name}.add_param_group"
         if not isinstance(param_group, Mapping):
@@ -139,7 +139,7 @@ class RuleOptimizer(Optimizer):
         """The rule of all groups, with its options.
 
         Raises:
-            ValueError: the groups differ.
+            ValueError: The groups differ.
         """
         rule: Rule = _common(f"{self.name}.rule", [group.rule for group in self._groups])
         return rule
@@ -155,7 +155,7 @@ class RuleOptimizer(Optimizer):
         """Update the parameters that have a gradient.
 
         Raises:
-            ValueError: none has one.
+            ValueError: None has one.
         """
         if not self.has_gradients():
             raise ValueError(
@@ -192,7 +192,7 @@ class RuleOptimizer(Optimizer):
         them and pass them to `apply`.
 
         Raises:
-            ValueError: a gradient does not have its parameter's shape and dtype, or the optimizer
+            ValueError: A gradient does not have its parameter's shape and dtype, or the optimizer
                 steps over several ranks; nothing has changed.
         """
         self._require_one_process("propose")
@@ -217,9 +217,9 @@ class RuleOptimizer(Optimizer):
         A block is split in two if only some of its parameters have one.
 
         Raises:
-            ValueError: a gradient does not have its parameter's shape and dtype, or the state does
+            ValueError: A gradient does not have its parameter's shape and dtype, or the state does
                 not have its dtype; nothing has changed.
-            DeviceError: a gradient or the rule's state is not on its parameter's device.
+            DeviceError: A gradient or the rule's state is not on its parameter's device.
         """
         blocks: list[Block] = []
         found: list[BlockGradient] = []
@@ -257,7 +257,7 @@ class RuleOptimizer(Optimizer):
         """Raise unless all gradients are finite.
 
         Raises:
-            NonFiniteError: a gradient is not; the message begins with `owner` and names the
+            NonFiniteError: A gradient is not; the message begins with `owner` and names the
                 parameter.
         """
         for block, grad in gradients:
@@ -367,9 +367,9 @@ class RuleOptimizer(Optimizer):
         groups of the same parameters too: their rates keep their ratios.
 
         Raises:
-            ValueError: the state is invalid, or belongs to another rule, or other parameters or
+            ValueError: The state is invalid, or belongs to another rule, or other parameters or
                 groups; nothing has changed.
-            TypeError: a saved learning rate is not a number; nothing has changed.
+            TypeError: A saved learning rate is not a number; nothing has changed.
         """
         names = {"lr", "parameters"}
         if require_dict(self.name, "the state", state).keys() not in (names, names | {"groups"}):

@@ -29,11 +29,11 @@ class Schedule:
     subclass defines `factor`.
 
     Args:
-        optimizer: the optimizer, which takes its scale from this schedule from now on, or until
+        optimizer: The optimizer, which takes its scale from this schedule from now on, or until
             another schedule is made for it.
 
     Attributes:
-        steps: the number of steps made.
+        steps: The number of steps made.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -67,7 +67,7 @@ class Schedule:
         """Restore a state from `state_dict`.
 
         Raises:
-            ValueError: the state does not fit; nothing has changed.
+            ValueError: The state does not fit; nothing has changed.
         """
         if require_dict(self._name, "the state", state).keys() != {"steps"}:
             raise ValueError(f"{self._name}.load_state_dict: expected steps, got {sorted(state)}")
@@ -193,9 +193,9 @@ class SequentialLR(Schedule):
     """One schedule after another, each counting its own steps from 0.
 
     Args:
-        optimizer: the optimizer of all of them.
-        schedulers: the schedules; do not step them yourself.
-        milestones: the step at which each schedule except the first begins.
+        optimizer: The optimizer of all of them.
+        schedulers: The schedules; do not step them yourself.
+        milestones: The step at which each schedule except the first begins.
 
     Example:
         >>> import agrad as ag
@@ -254,19 +254,19 @@ class OneCycleLR(Schedule):
     stay the same.
 
     Args:
-        optimizer: the optimizer.
-        max_lr: the peak, a rate and not a factor, whatever `lr` is; None for `lr` itself, as an
+        optimizer: The optimizer.
+        max_lr: The peak, a rate and not a factor, whatever `lr` is; None for `lr` itself, as an
             automatic rate requires.
-        total_steps: the number of steps of the cycle, at least 2.
-        pct_start: the share of the cycle in which the rate rises.
-        anneal_strategy: the form of rise and fall: "cos" or "linear".
-        div_factor: the first rate is `max_lr` / `div_factor`.
-        final_div_factor: the last rate is the first / `final_div_factor`.
-        three_phase: whether the rate falls to the first rate symmetrically to the rise, and then to
+        total_steps: The number of steps of the cycle, at least 2.
+        pct_start: The share of the cycle in which the rate rises.
+        anneal_strategy: The form of rise and fall: "cos" or "linear".
+        div_factor: The first rate is `max_lr` / `div_factor`.
+        final_div_factor: The last rate is the first / `final_div_factor`.
+        three_phase: Whether the rate falls to the first rate symmetrically to the rise, and then to
             the last one; otherwise it falls straight to the last.
 
     Raises:
-        ValueError: an argument is out of its range; the learning rate is automatic or 0 and
+        ValueError: An argument is out of its range; the learning rate is automatic or 0 and
             `max_lr` is given.
 
     Source: Smith and Topin, "Super-Convergence", arXiv:1708.07120.
@@ -355,19 +355,19 @@ class ReduceLROnPlateau(Schedule):
     """Multiply the rate by `factor` when a metric has stopped improving.
 
     Args:
-        optimizer: the optimizer.
+        optimizer: The optimizer.
         mode: "min" if a lower metric is better, "max" if a higher one is.
-        factor: the factor, in (0, 1).
-        patience: the number of steps without an improvement that are allowed.
-        threshold: how much better than the best a metric must be.
-        threshold_mode: whether the threshold is a share of the best metric, "rel", or a difference,
+        factor: The factor, in (0, 1).
+        patience: The number of steps without an improvement that are allowed.
+        threshold: How much better than the best a metric must be.
+        threshold_mode: Whether the threshold is a share of the best metric, "rel", or a difference,
             "abs".
-        cooldown: the number of steps after a reduction that do not count.
-        min_lr: a rate below which the schedule does not go; 0 for an automatic rate.
-        eps: a reduction of the rate by less is left out.
+        cooldown: The number of steps after a reduction that do not count.
+        min_lr: A rate below which the schedule does not go; 0 for an automatic rate.
+        eps: A reduction of the rate by less is left out.
 
     Raises:
-        ValueError: an argument is out of its range; the learning rate is automatic or 0 and
+        ValueError: An argument is out of its range; the learning rate is automatic or 0 and
             `min_lr` is not 0.
 
     Example:
@@ -477,8 +477,8 @@ class ReduceLROnPlateau(Schedule):
         """Restore a state from `state_dict`.
 
         Raises:
-            ValueError: the state does not fit; nothing has changed.
-            TypeError: the factor or the best metric is not a number; nothing has changed.
+            ValueError: The state does not fit; nothing has changed.
+            TypeError: The factor or the best metric is not a number; nothing has changed.
         """
         if require_dict(self._name, "the state", state).keys() != set(_PLATEAU):
             raise ValueError(

@@ -64,16 +64,16 @@ class SGD(RuleOptimizer):
     """Stochastic gradient descent: Δ = -lr · b, where b ← momentum · b + (1 - dampening) · g.
 
     Args:
-        params: the Tensors to train, or parameter groups, see `RuleOptimizer`.
-        lr: the learning rate.
-        momentum: the share of b that a step keeps; with 0, b is g.
-        dampening: reduces what g adds to b, from the second step on.
-        weight_decay: the factor λ of λθ, added to g.
-        nesterov: look ahead, Δ = -lr · (g + momentum · b); needs momentum and no dampening.
-        cautious: leave out elements of Δ that go up the slope, see `RuleOptimizer`; needs momentum.
+        params: The Tensors to train, or parameter groups, see `RuleOptimizer`.
+        lr: The learning rate.
+        momentum: The share of b that a step keeps; with 0, b is g.
+        dampening: Reduces what g adds to b, from the second step on.
+        weight_decay: The factor λ of λθ, added to g.
+        nesterov: Look ahead, Δ = -lr · (g + momentum · b); needs momentum and no dampening.
+        cautious: Leave out elements of Δ that go up the slope, see `RuleOptimizer`; needs momentum.
 
     Raises:
-        ValueError, TypeError: an argument is out of its range, or is not a number.
+        ValueError, TypeError: An argument is out of its range, or is not a number.
 
     Example:
         >>> import agrad as ag

@@ -32,9 +32,9 @@ class Estimates:
     """Estimates of the average gradient of RMSprop's own updates, along a training in float64.
 
     Attributes:
-        at: the iterations, from 1, whose updates are judged.
-        scale: the factor on these updates.
-        timed: whether to measure seconds and memory too.
+        at: The iterations, from 1, whose updates are judged.
+        scale: The factor on these updates.
+        timed: Whether to measure seconds and memory too.
     """
 
     data: str

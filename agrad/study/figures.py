@@ -84,10 +84,10 @@ def run_figure(title: str, losses: Losses, rates: Losses, fractions: Losses) -> 
     """Return a Matplotlib figure of one training: moving averages over the iterations.
 
     Args:
-        title: the title.
-        losses: the loss of each iteration.
-        rates: its learning rate.
-        fractions: the share of its update that it used; NaN where none was measured. The figure has
+        title: The title.
+        losses: The loss of each iteration.
+        rates: Its learning rate.
+        fractions: The share of its update that it used; NaN where none was measured. The figure has
             no panel for them if none was.
     """
     panels = {"training loss": losses, "learning rate": rates, "share of the update": fractions}

@@ -23,8 +23,8 @@ class Race:
     """Trainings of one network by several methods, each at its own rate, in turns.
 
     Attributes:
-        experiment: what they have in common; its method and rate are not used.
-        rates: each method and its learning rate.
+        experiment: What they have in common; its method and rate are not used.
+        rates: Each method and its learning rate.
     """
 
     experiment: Experiment

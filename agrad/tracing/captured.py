@@ -63,11 +63,11 @@ def capture(function: Callable[..., Tensor]) -> Captured:
     recorded, for masks from ids for example.
 
     Args:
-        function: takes arrays or Tensors, by position or by name, and returns a Tensor; a Module,
+        function: Takes arrays or Tensors, by position or by name, and returns a Tensor; a Module,
             for example.
 
     Raises:
-        CaptureError: when called: the function looks at values of its arguments or results,
+        CaptureError: When called: the function looks at values of its arguments or results,
             computes with arrays or lists of numbers, detaches a Tensor, changes a Tensor other than
             a result of its own in place, or does not return a Tensor.
 
@@ -87,8 +87,8 @@ class Captured:
     """A function as `capture` returns it.
 
     Attributes:
-        function: the function that was captured.
-        last: the plan of the last call, None before the first.
+        function: The function that was captured.
+        last: The plan of the last call, None before the first.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
@@ -141,8 +141,8 @@ class Traced(Tensor):
     """A Tensor in a function that is being captured.
 
     Attributes:
-        array: its array in the call that records.
-        source: the node that computed it; itself for an argument.
+        array: Its array in the call that records.
+        source: The node that computed it; itself for an argument.
     """
 
     __slots__ = ("array", "source")
@@ -265,15 +265,15 @@ class Plan:
     """A captured function's program, and what its recording depended on.
 
     Args:
-        function: the function.
-        arguments: its arguments, those passed by name last.
-        names: the names of these.
+        function: The function.
+        arguments: Its arguments, those passed by name last.
+        names: The names of these.
 
     Attributes:
-        program: the slots of arguments, leaves and constants follow those of the results.
-        leaves: the Tensors that the function uses besides its arguments.
-        first: the recorded run, which the first `Replay` takes.
-        kept: the arrays of the last start run and end run, until the next run replaces them one by
+        program: The slots of arguments, leaves and constants follow those of the results.
+        leaves: The Tensors that the function uses besides its arguments.
+        first: The recorded run, which the first `Replay` takes.
+        kept: The arrays of the last start run and end run, until the next run replaces them one by
             one. Freed at once, their memory would have to be faulted in again page by page.
     """
 
@@ -345,9 +345,9 @@ class Replay(Operation):
     """One call of a captured function.
 
     Attributes:
-        first: the recorded run, until the first call has taken it.
-        start: the run of the first call.
-        runs: by the identity of its result, each run whose result is still referenced.
+        first: The recorded run, until the first call has taken it.
+        start: The run of the first call.
+        runs: By the identity of its result, each run whose result is still referenced.
     """
 
     owns_gradients = True

@@ -16,14 +16,14 @@ class BestWeights:
     """Keeps the weights of the epoch with the best score.
 
     Args:
-        model: the model whose parameters and persistent buffers are kept.
+        model: The model whose parameters and persistent buffers are kept.
         mode: "min" if a lower score is better, "max" if a higher one is.
-        min_delta: the smallest improvement that counts.
+        min_delta: The smallest improvement that counts.
 
     Attributes:
-        epoch: the number of the best epoch; None before the first.
-        score: its score.
-        stale: the number of epochs since.
+        epoch: The number of the best epoch; None before the first.
+        score: Its score.
+        stale: The number of epochs since.
 
     Raises:
         ValueError: `mode` is neither "min" nor "max", or `min_delta` is negative.
@@ -75,7 +75,7 @@ class BestWeights:
         """Restore a state from `state_dict`.
 
         Raises:
-            ValueError: the state does not fit the model; nothing has changed.
+            ValueError: The state does not fit the model; nothing has changed.
         """
         keys = {"epoch", "score", "stale", "weights"}
         if require_dict("BestWeights", "the state", state).keys() != keys:

@@ -28,9 +28,9 @@ class Evaluation:
     """The mean loss on a set of examples, the accuracy, and other metrics.
 
     Attributes:
-        loss: the mean over the examples; with the default loss, over all their labels.
-        accuracy: the share of right classes, from 0 to 1; NaN if the targets are not classes.
-        metrics: the metrics asked for, by name.
+        loss: The mean over the examples; with the default loss, over all their labels.
+        accuracy: The share of right classes, from 0 to 1; NaN if the targets are not classes.
+        metrics: The metrics asked for, by name.
     """
 
     loss: float
@@ -51,29 +51,29 @@ def evaluate(
     A loss that is not finite is returned, not raised as an error.
 
     Args:
-        model: returns logits of shape (N, classes, ...), or what the loss function takes; each
+        model: Returns logits of shape (N, classes, ...), or what the loss function takes; each
             module's mode is restored afterwards.
-        inputs: the examples, (N, ...), at least one; on the model's device, like the labels.
+        inputs: The examples, (N, ...), at least one; on the model's device, like the labels.
             Several inputs are a tuple or a dict; see `train_step`. Or an iterable of batches, pairs
             of inputs and labels, with no `labels`.
-        labels: their classes, integers of shape (N, ...), or any targets of the loss function. The
+        labels: Their classes, integers of shape (N, ...), or any targets of the loss function. The
             class -100 leaves a label out of the default loss and of the metrics of classes.
-        batch_size: how many examples are computed at a time.
-        loss_function: takes output and targets, and returns the mean loss of these examples, a
+        batch_size: How many examples are computed at a time.
+        loss_function: Takes output and targets, and returns the mean loss of these examples, a
             single element. For regression pass `F.mse_loss`.
-        metrics: names of metrics: "accuracy", "f1" (of class 1 of two, or the mean over several
+        metrics: Names of metrics: "accuracy", "f1" (of class 1 of two, or the mean over several
             classes), "auc" (the area under the ROC curve), "r2" or "confusion_matrix" (targets by
             predictions), which scikit-learn computes, except for the accuracy; or functions of all
             outputs and targets, two NumPy arrays in this order; or a dict of either by name. The
             logits are of classes, or of class 1 in the targets' shape.
 
     Raises:
-        ValueError: there are no examples, the number of labels differs, `batch_size` is below 1, or
+        ValueError: There are no examples, the number of labels differs, `batch_size` is below 1, or
             the loss has several elements; the default loss gets labels that are neither classes
             nor probabilities; a metric is unknown.
-        TypeError: a metric is neither a name nor a function, or returns no number; labels are
+        TypeError: A metric is neither a name nor a function, or returns no number; labels are
             missing; `loss_function` is not a function.
-        ImportError: a metric needs scikit-learn, which is missing.
+        ImportError: A metric needs scikit-learn, which is missing.
 
     Example:
         >>> import numpy as np
@@ -156,7 +156,7 @@ def pairs(owner: str, batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     """Yield the batches.
 
     Raises:
-        ValueError: a batch is not a pair of inputs and targets.
+        ValueError: A batch is not a pair of inputs and targets.
     """
     for batch in batches:
         if not isinstance(batch, tuple | list) or len(batch) != 2:

@@ -73,48 +73,48 @@ def fit(
     are kept, and are the model's at the end.
 
     Args:
-        model: the network.
-        optimizer: any optimizer over the model's parameters.
-        train_data: a pair of arrays, inputs and targets of equal length, which make shuffled
+        model: The network.
+        optimizer: Any optimizer over the model's parameters.
+        train_data: A pair of arrays, inputs and targets of equal length, which make shuffled
             batches of `batch_size`; or `Batches`; or any iterable of batches, pairs of inputs and
             targets, that can be iterated once for each epoch. Several inputs are a tuple of arrays,
             which the model takes by position, or a dict, by name.
-        epochs: the number of epochs, those made before a checkpoint included.
-        validation: a pair of arrays, or an iterable of batches; None for no validation.
-        loss: takes the model's output and the targets, and returns the loss, a single element. For
+        epochs: The number of epochs, those made before a checkpoint included.
+        validation: A pair of arrays, or an iterable of batches; None for no validation.
+        loss: Takes the model's output and the targets, and returns the loss, a single element. For
             regression pass `F.mse_loss`.
-        metrics: metrics of the validation; see `evaluate`.
-        batch_size: the number of examples in a batch made of a pair of arrays, by default 32.
-        schedule: a schedule of the optimizer. `fit` steps it after each step of the optimizer, and
+        metrics: Metrics of the validation; see `evaluate`.
+        batch_size: The number of examples in a batch made of a pair of arrays, by default 32.
+        schedule: A schedule of the optimizer. `fit` steps it after each step of the optimizer, and
             `ReduceLROnPlateau` after each epoch with the monitored number. Do not step it yourself.
-        decay: the share of the training, at its end, over which the step falls linearly to 0; see
+        decay: The share of the training, at its end, over which the step falls linearly to 0; see
             `train`. By default as there, and 0 if the number of batches is unknown.
-        patience: the number of epochs without an improvement after which the training stops; None
+        patience: The number of epochs without an improvement after which the training stops; None
             to make all epochs.
-        monitor: what has to improve: "loss", or the name of a metric. The numbers are those of the
+        monitor: What has to improve: "loss", or the name of a metric. The numbers are those of the
             validation; without one, the training loss is monitored if there is a patience.
         mode: "min" if a lower number is better, "max" if a higher one is. By default as the loss
             and the named metrics need it; metrics of your own need it given.
-        min_delta: by how much the number must be better to count as such.
-        restore_best: whether the model ends with the weights of the best epoch, if one was looked
+        min_delta: By how much the number must be better to count as such.
+        restore_best: Whether the model ends with the weights of the best epoch, if one was looked
             for, and not with the last ones. The optimizer's state is always the last.
-        callbacks: called after each step and epoch.
-        checkpoints: a folder for checkpoints, one after each epoch. If it holds some, the training
+        callbacks: Called after each step and epoch.
+        checkpoints: A folder for checkpoints, one after each epoch. If it holds some, the training
             resumes bit for bit after the last; create all arguments as before. One that its
             patience or a callback has stopped makes no further epochs. It needs
             `train_data` of arrays, `Batches` or `Prefetch`.
-        checkpoint_every: the number of steps between further checkpoints within an epoch.
-        capture: whether steps are captured; see `capture_step`. False for a model whose Python
+        checkpoint_every: The number of steps between further checkpoints within an epoch.
+        capture: Whether steps are captured; see `capture_step`. False for a model whose Python
             does not do the same at every call.
-        progress: whether to print a line for each epoch, and in a terminal for the present step.
+        progress: Whether to print a line for each epoch, and in a terminal for the present step.
 
     Raises:
-        ValueError: an argument is out of its range, or does not fit the others; batches end before
+        ValueError: An argument is out of its range, or does not fit the others; batches end before
             the first of an epoch.
         TypeError: `train_data` or `validation` is none of the above, or an argument is not of its
             type.
-        CaptureError: the model cannot be captured; pass `capture=False`.
-        NonFiniteError: the loss or a gradient is NaN or infinite; see `train`.
+        CaptureError: The model cannot be captured; pass `capture=False`.
+        NonFiniteError: The loss or a gradient is NaN or infinite; see `train`.
 
     Example:
         >>> import numpy as np

@@ -25,8 +25,8 @@ class History(Mapping[str, NDArray[Any]]):
 
     Attributes:
         steps: "loss", "rate" and "fraction" of each step.
-        best_epoch: the number of the best epoch, from 1; None if none was looked for.
-        stopped: whether the training ended because nothing improved, or a callback stopped it.
+        best_epoch: The number of the best epoch, from 1; None if none was looked for.
+        stopped: Whether the training ended because nothing improved, or a callback stopped it.
 
     Example:
         >>> from agrad.train import History

@@ -28,14 +28,14 @@ class Step:
     """One completed training step.
 
     Attributes:
-        iteration: its number, from 1.
-        loss: the batch's loss before the step.
-        seconds: the time the step took, without loading the batch.
-        examples: the size of its batch.
-        rate: the effective learning rate of the step.
-        fraction: the share of its update that the step used, or the last one that measured; None
+        iteration: Its number, from 1.
+        loss: The batch's loss before the step.
+        seconds: The time the step took, without loading the batch.
+        examples: The size of its batch.
+        rate: The effective learning rate of the step.
+        fraction: The share of its update that the step used, or the last one that measured; None
             for optimizers that do not measure.
-        cuts: how often the step was cut because it raised the loss.
+        cuts: How often the step was cut because it raised the loss.
     """
 
     iteration: int
@@ -64,26 +64,26 @@ def train(
     `agrad.checkpoint` saves what is needed to resume after a crash.
 
     Args:
-        model: the network; it is set to training mode.
-        optimizer: any optimizer over the model's parameters.
-        batches: batches of inputs and targets, in this order; they continue from where they are.
+        model: The network; it is set to training mode.
+        optimizer: Any optimizer over the model's parameters.
+        batches: Batches of inputs and targets, in this order; they continue from where they are.
             Several inputs are a tuple or a dict; see `train_step`.
-        iterations: the number of the last step, 0 or more.
-        loss_function: takes the model's output and the targets, and returns the loss, a single
+        iterations: The number of the last step, 0 or more.
+        loss_function: Takes the model's output and the targets, and returns the loss, a single
             element. The default is for classes or their probabilities; for regression pass
             `F.mse_loss`.
-        start: how many of these steps were made earlier.
-        capture: make steps as `capture_step` does, which is faster for small layers. Only for a
+        start: How many of these steps were made earlier.
+        capture: Make steps as `capture_step` does, which is faster for small layers. Only for a
             model whose Python does the same at every call.
-        decay: the share of the iterations, at the end, over which the step falls linearly to 0. By
+        decay: The share of the iterations, at the end, over which the step falls linearly to 0. By
             default it is 0.4 for an optimizer with an automatic rate and no schedule, otherwise 0.
 
     Raises:
         ValueError: `iterations` or `start` is negative; `decay` is not in
             [0, 1], or the optimizer has a schedule already; the default loss gets targets that are
             neither classes nor probabilities.
-        CaptureError: the model cannot be captured.
-        NonFiniteError: the loss or a gradient is NaN or infinite; the message names the iteration,
+        CaptureError: The model cannot be captured.
+        NonFiniteError: The loss or a gradient is NaN or infinite; the message names the iteration,
             whose step was not made, and the first operation that produced such a value.
 
     Example:
@@ -113,7 +113,7 @@ def checked_decay(owner: str, optimizer: Optimizer, decay: float | None) -> floa
     """Return the share of the decay, by default the one that suits the optimizer.
 
     Raises:
-        ValueError: it is not in [0, 1], or the optimizer has a schedule already.
+        ValueError: It is not in [0, 1], or the optimizer has a schedule already.
     """
     if decay is None:
         decay = DECAY if optimizer.automatic and optimizer.scale_source == 1 else 0.0
@@ -155,13 +155,13 @@ def steps(
     """Make a step on each batch, yielding a `Step` after each; see `train`.
 
     Args:
-        model: the network; it is set to training mode.
-        step: makes a step, as `make_step` returns it.
-        optimizer: the optimizer that it steps.
-        batches: pairs of inputs and targets.
-        numbers: the numbers of the steps; no batch is taken after the last.
-        iterations: the number of steps of the whole training, which the decay needs.
-        decay: the share of them over which the step falls to 0.
+        model: The network; it is set to training mode.
+        step: Makes a step, as `make_step` returns it.
+        optimizer: The optimizer that it steps.
+        batches: Pairs of inputs and targets.
+        numbers: The numbers of the steps; no batch is taken after the last.
+        iterations: The number of steps of the whole training, which the decay needs.
+        decay: The share of them over which the step falls to 0.
     """
     model.train()
     try:

@@ -68,7 +68,7 @@ def auc(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
     """Return the area under the ROC curve, for several classes the mean of each against the rest.
 
     Raises:
-        ValueError: not every class occurs among the targets.
+        ValueError: Not every class occurs among the targets.
     """
     score = optional_import("sklearn.metrics", "the metrics", "sklearn").roc_auc_score
     if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1:
@@ -113,8 +113,8 @@ def named_metrics(owner: str, metrics: Metrics) -> dict[str, Metric]:
     """Return the metrics by name.
 
     Raises:
-        ValueError: a name is unknown, or used twice.
-        TypeError: a metric is neither a name nor a function.
+        ValueError: A name is unknown, or used twice.
+        TypeError: A metric is neither a name nor a function.
     """
     if isinstance(metrics, str):
         metrics = [metrics]
@@ -139,7 +139,7 @@ def measured(owner: str, name: str, metric: Metric, outputs: Any, targets: Any) 
     """Return what a metric returns.
 
     Raises:
-        TypeError: it is neither a number nor an array of numbers.
+        TypeError: It is neither a number nor an array of numbers.
     """
     found = metric(outputs, targets)
     kind = np.asarray(plain(found)).dtype

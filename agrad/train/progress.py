@@ -16,8 +16,8 @@ class Progress:
     """Prints the progress of a training on standard output.
 
     Args:
-        training: the training.
-        length: the number of batches in an epoch; None if it is unknown.
+        training: The training.
+        length: The number of batches in an epoch; None if it is unknown.
     """
 
     def __init__(self, training: Training, length: int | None) -> None:

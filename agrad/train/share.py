@@ -28,10 +28,10 @@ class Share(NamedTuple):
     A rank that has no row, or none that counts, computes one whose loss it multiplies by 0.
 
     Attributes:
-        rows: which rows.
-        weight: what their mean loss weighs in that of the batch.
-        first: on how many of them a step is measured; None if on all.
-        first_weight: what the mean loss of these weighs in that of all rows it is measured on.
+        rows: Which rows.
+        weight: What their mean loss weighs in that of the batch.
+        first: On how many of them a step is measured; None if on all.
+        first_weight: What the mean loss of these weighs in that of all rows it is measured on.
     """
 
     rows: slice
@@ -55,9 +55,9 @@ def share_of(ranks: Ranks, weights: Array, probe_size: int | None) -> Share:
     """Return a rank's share of a batch whose rows have these weights.
 
     Args:
-        ranks: the rank and the others.
-        weights: of each row.
-        probe_size: on how many rows of the batch a step is measured; None for all.
+        ranks: The rank and the others.
+        weights: Of each row.
+        probe_size: On how many rows of the batch a step is measured; None for all.
 
     Example:
         The second of two ranks computes the rows 1 and 3 of five, and measures on one of them:
@@ -87,7 +87,7 @@ def mean_loss(loss_function: LossFunction, output: Tensor, targets: Any) -> Tens
     Only for means is the weight of each rank's loss in that of the batch known.
 
     Raises:
-        ValueError: the loss is not the mean of the losses of its examples.
+        ValueError: The loss is not the mean of the losses of its examples.
     """
     loss = loss_function(output, targets)
     if loss_function in (F.cross_entropy, F.mse_loss) or len(targets) < 2:

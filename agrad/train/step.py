@@ -38,9 +38,9 @@ class Models(NamedTuple):
     """A model as a step calls it.
 
     Attributes:
-        on_batch: the model for a batch.
-        on_rows: the model for the rows that a step is measured on.
-        buffers: the model's buffers; None to look for them, which takes as long as several layers.
+        on_batch: The model for a batch.
+        on_rows: The model for the rows that a step is measured on.
+        buffers: The model's buffers; None to look for them, which takes as long as several layers.
     """
 
     on_batch: Module | Captured
@@ -62,20 +62,20 @@ def train_step(
     in the batch.
 
     Args:
-        model: the network, perhaps captured; its mode does not change.
-        optimizer: any optimizer over the model's parameters.
-        inputs: the model's input, (N, ...), an array or a Tensor on the model's device. Several are
+        model: The network, perhaps captured; its mode does not change.
+        optimizer: Any optimizer over the model's parameters.
+        inputs: The model's input, (N, ...), an array or a Tensor on the model's device. Several are
             a tuple of arrays or Tensors, which the model takes by position, or a dict, by name.
-        targets: the loss function's second argument, after the model's output.
-        loss_function: takes output and targets, and returns the loss, a single element. The
+        targets: The loss function's second argument, after the model's output.
+        loss_function: Takes output and targets, and returns the loss, a single element. The
             default is for classes or their probabilities; for regression pass `F.mse_loss`.
 
     Raises:
-        ValueError: the default loss gets targets that are neither classes nor probabilities;
+        ValueError: The default loss gets targets that are neither classes nor probabilities;
             several inputs differ in their number of examples.
-        NonFiniteError: the loss or a gradient is NaN or infinite; the message names the first
+        NonFiniteError: The loss or a gradient is NaN or infinite; the message names the first
             operation that produced such a value. Neither weights nor optimizer have changed.
-        DeviceError: model, inputs and targets are on different devices, or the device fails.
+        DeviceError: Model, inputs and targets are on different devices, or the device fails.
 
     Example:
         >>> import agrad as ag
@@ -185,7 +185,7 @@ def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> No
     a single output.
 
     Raises:
-        ValueError: there is a single class, a target is negative, or those of an example do not sum
+        ValueError: There is a single class, a target is negative, or those of an example do not sum
             to 1.
     """
     if loss_function is not F.cross_entropy:
@@ -254,16 +254,16 @@ def capture_step(
     After a step run as a graph, the parameters have no `.grad`.
 
     Args:
-        model: the network, whose Python does the same at every call.
-        optimizer: any optimizer over the model's parameters.
-        loss_function: takes output and targets, and returns the loss, a single element.
+        model: The network, whose Python does the same at every call.
+        optimizer: Any optimizer over the model's parameters.
+        loss_function: Takes output and targets, and returns the loss, a single element.
 
     Returns:
         A function of a batch's inputs and targets that makes a step and returns the loss before the
         step.
 
     Raises:
-        CaptureError, NonFiniteError, DeviceError: when called, as for `agrad.capture` and
+        CaptureError, NonFiniteError, DeviceError: When called, as for `agrad.capture` and
             `train_step`.
 
     Example:

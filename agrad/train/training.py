@@ -44,13 +44,13 @@ class Training:
     """A `fit` in progress, as callbacks see it.
 
     Attributes:
-        model: the network.
-        optimizer: its optimizer.
-        epochs: the number of epochs asked for.
-        epoch: the number of completed epochs.
-        iteration: the number of steps made.
-        best: the best weights so far.
-        stopped: whether the training ends after the present epoch.
+        model: The network.
+        optimizer: Its optimizer.
+        epochs: The number of epochs asked for.
+        epoch: The number of completed epochs.
+        iteration: The number of steps made.
+        best: The best weights so far.
+        stopped: Whether the training ends after the present epoch.
     """
 
     def __init__(self, model: Module, optimizer: Optimizer, epochs: int, best: BestWeights) -> None:
@@ -108,7 +108,7 @@ class Training:
         """Return the last entry of the history's array of that name.
 
         Raises:
-            ValueError: there is no such array, or its entries are not numbers.
+            ValueError: There is no such array, or its entries are not numbers.
         """
         if name not in self._epochs.values:
             raise ValueError(
@@ -139,7 +139,7 @@ class Training:
         """Restore a state from `state_dict`.
 
         Raises:
-            ValueError: the state does not fit; nothing has changed.
+            ValueError: The state does not fit; nothing has changed.
         """
         known = self.state_dict().keys()
         if require_dict("fit", "the state", state).keys() != known:

@@ -175,8 +175,8 @@ def summary(losses: Sequence[float], used: Sequence[float] = ()) -> Row:
     """Return the final loss, the lowest one and the windows of a run.
 
     Args:
-        losses: of each step, on its batch.
-        used: the losses on the batches of the last 5 % of the steps with the weights to use, if
+        losses: Of each step, on its batch.
+        used: The losses on the batches of the last 5 % of the steps with the weights to use, if
             these differ from the weights to train.
     """
     values, size = np.array(losses), _tail(len(losses))
@@ -273,7 +273,7 @@ def load(path: Path) -> tuple[list[Row], list[Row]]:
     """Return the rows of a results file, and its machines; without a file there are none.
 
     Raises:
-        ValueError: a line other than a last incomplete one is not JSON.
+        ValueError: A line other than a last incomplete one is not JSON.
     """
     if not path.exists():
         return [], []

@@ -84,7 +84,7 @@ class Peer:
         """Make a step at `factor` times the rate, and return the loss before it.
 
         Raises:
-            NonFiniteError: the loss is NaN or infinite.
+            NonFiniteError: The loss is NaN or infinite.
         """
         for param in self._params:
             param.zero_grad()
@@ -126,10 +126,10 @@ class Method:
     """A way to train.
 
     Attributes:
-        start: takes a model, a loss function and a rate, and returns the object that makes steps.
-        rates: the rates to run it at; None is a package's default.
-        decays: whether the rate decays at the end.
-        averages: whether the weights to use differ from those to train, and so do their losses.
+        start: Takes a model, a loss function and a rate, and returns the object that makes steps.
+        rates: The rates to run it at; None is a package's default.
+        decays: Whether the rate decays at the end.
+        averages: Whether the weights to use differ from those to train, and so do their losses.
     """
 
     start: Callable[[nn.Module, Any, Any], Own | Peer]
@@ -216,7 +216,7 @@ class Estimate(Losses):
         """Return the weighted mean of gradients at points on the way.
 
         Raises:
-            NonFiniteError: a loss at the end is not finite.
+            NonFiniteError: A loss at the end is not finite.
         """
         if not np.isfinite(self.value_at(ends)):
             raise NonFiniteError("the loss at the end is not finite")

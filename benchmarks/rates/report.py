@@ -482,7 +482,7 @@ def write_report(results: Path, cells: Sequence[Cell]) -> list[Path]:
     """Write `report.md` and `losses.png` next to the results file and return their paths.
 
     Raises:
-        SystemExit: the file has no rows of these cells.
+        SystemExit: The file has no rows of these cells.
     """
     rows, machines = load(results)
     found = lines(cells, rows)

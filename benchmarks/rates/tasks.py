@@ -40,15 +40,15 @@ class Task:
     """A named task.
 
     Attributes:
-        name: identifies it in results files.
-        data: returns the data, always the same.
-        network: returns an untrained network for them.
-        batch_size: the examples of a step.
-        horizons: the numbers of steps of a run, one or two.
-        loss_function: the loss; mean squared errors make it a regression.
-        noisy: whether noise was added to the targets to train on. Then a low training loss may mean
+        name: Identifies it in results files.
+        data: Returns the data, always the same.
+        network: Returns an untrained network for them.
+        batch_size: The examples of a step.
+        horizons: The numbers of steps of a run, one or two.
+        loss_function: The loss; mean squared errors make it a regression.
+        noisy: Whether noise was added to the targets to train on. Then a low training loss may mean
             memorization, and the validation loss counts.
-        starts: whether the automatic rate also runs from other initial rates.
+        starts: Whether the automatic rate also runs from other initial rates.
     """
 
     name: str

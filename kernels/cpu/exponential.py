@@ -137,9 +137,9 @@ class Precision(NamedTuple):
 
     Attributes:
         split_exp: x from `lowest` to 0 ↦ n and e^r - 1.
-        lowest: the least x; below it e^x vanishes from every product.
+        lowest: The least x; below it e^x vanishes from every product.
         power_of_two: 2^n for integers n from `least` on.
-        least: the least n; below it 1 + 2^n is rounded to 1.
+        least: The least n; below it 1 + 2^n is rounded to 1.
         round_to_integer: x ↦ the nearest integer, as a real number.
     """
 

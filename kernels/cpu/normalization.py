@@ -24,8 +24,8 @@ def layer_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -
     Args:
         x: (rows, n), float32 or float64.
         weight: (n,), of the dtype of x; None for ones.
-        bias: likewise; None for zeros.
-        eps: added to the variance.
+        bias: Likewise; None for zeros.
+        eps: Added to the variance.
 
     Example:
         >>> layer_norm(np.array([[1.0, 3.0]]), None, np.array([0.0, 1.0]), 0.0)

@@ -72,8 +72,8 @@ class Axis(NamedTuple):
         """Return how many zeros after a row can be those before the next one.
 
         Args:
-            size: the length of the output's rows.
-            length: that of the image's.
+            size: The length of the output's rows.
+            length: That of the image's.
         """
         before = -(self.starts // self.stride)
         after = size + self.excess + (self.starts - length) // self.stride

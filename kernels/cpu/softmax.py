@@ -42,7 +42,7 @@ def softmax(x: Array, masked: bool) -> Array:
 
     Args:
         x: (N, C), float32 or float64.
-        masked: whether a row of minus infinities gives zeros; otherwise it gives NaN.
+        masked: Whether a row of minus infinities gives zeros; otherwise it gives NaN.
 
     Example:
         >>> softmax(np.array([[0.0, 0.0, -np.inf], [-np.inf] * 3]), masked=True)
@@ -89,7 +89,7 @@ def cross_entropy(
         x: (N, C), float32 or float64.
         classes: (N,), from 0 to C - 1, or `ignored` for an example to leave out.
         weight: (C,), of the dtype of x; None for ones. A weight of zero leaves examples out.
-        ignored: the class that marks examples to leave out.
+        ignored: The class that marks examples to leave out.
         reduction: "none" for (N,); "sum"; "mean", weighted by the examples' weights.
 
     Example:
@@ -165,7 +165,7 @@ def average_softmax(start: Array, end: Array) -> Array:
 
     Args:
         start: (N, C), float32 or float64.
-        end: likewise.
+        end: Likewise.
 
     Example:
         >>> start, end = np.array([[0.0, 30.0]]), np.array([[0.0, -50.0]])

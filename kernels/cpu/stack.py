@@ -47,8 +47,8 @@ class Values(NamedTuple):
     """The values that a pass computed, tile by tile, layer after layer.
 
     Attributes:
-        after: those after each activation, behind the inputs.
-        before: those before each activation; empty if they were not kept.
+        after: Those after each activation, behind the inputs.
+        before: Those before each activation; empty if they were not kept.
     """
 
     after: Array
@@ -70,11 +70,11 @@ class Stack:
     array. No width is 0, and there is at least one row.
 
     Args:
-        widths: the number of inputs, and of the units of each layer.
-        activations: the activation of each layer, one of ACTIVATIONS.
+        widths: The number of inputs, and of the units of each layer.
+        activations: The activation of each layer, one of ACTIVATIONS.
 
     Attributes:
-        size: the number of all parameters.
+        size: The number of all parameters.
 
     Example:
         >>> stack = Stack([1, 2, 1], ["relu", None])
@@ -102,10 +102,10 @@ class Stack:
         """Return the results (rows, widths[-1]) of the last layer, and the pass.
 
         Args:
-            x: the inputs.
-            parameters: the weights and biases.
-            keep: whether to keep the values before the activations.
-            spare: values of an earlier pass of as many rows, whose memory may be overwritten.
+            x: The inputs.
+            parameters: The weights and biases.
+            keep: Whether to keep the values before the activations.
+            spare: Values of an earlier pass of as many rows, whose memory may be overwritten.
         """
         after, before = spare or (_EMPTY, _EMPTY)
         rows = -(-len(x) // LANES) * LANES
@@ -140,12 +140,12 @@ class Stack:
         which must have kept the values before the activations; below they are those of `start`.
 
         Args:
-            grad: the gradient of the last layer's results.
-            start: a pass.
-            end: a pass with as many rows.
-            moved: the number of layers that are the same in both, and their inputs.
-            gradient: the array to be overwritten by the gradient of the parameters.
-            x_grad: the array to be overwritten by the gradient of the inputs, if needed.
+            grad: The gradient of the last layer's results.
+            start: A pass.
+            end: A pass with as many rows.
+            moved: The number of layers that are the same in both, and their inputs.
+            gradient: The array to be overwritten by the gradient of the parameters.
+            x_grad: The array to be overwritten by the gradient of the inputs, if needed.
         """
         passes = start.parameters, end.parameters, *start.values, *end.values
         arrays = grad, *passes, _NO_ROWS if x_grad is None else x_grad

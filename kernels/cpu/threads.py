@@ -24,9 +24,9 @@ def in_parallel(work: Callable[[slice], Result], count: int, products: int) -> l
     BLAS's (`OMP_NUM_THREADS`, threadpoolctl), so that one setting limits all.
 
     Args:
-        work: called with each part of the batch.
-        count: the number of examples in the batch.
-        products: the number of multiplications; a batch with few of them is not divided.
+        work: Called with each part of the batch.
+        count: The number of examples in the batch.
+        products: The number of multiplications; a batch with few of them is not divided.
 
     Example:
         >>> in_parallel(lambda part: sum(range(10)[part]), 10, products=10)

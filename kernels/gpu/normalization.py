@@ -25,8 +25,8 @@ def layer_norm(
     Args:
         x: (rows, n), float32 or float64.
         weight: (n,), of the dtype of x; None for ones.
-        bias: likewise; None for zeros.
-        eps: added to the variance.
+        bias: Likewise; None for zeros.
+        eps: Added to the variance.
 
     Example:
         >>> layer_norm(cupy.array([[1.0, 3.0]]), None, cupy.array([0.0, 1.0]), 0.0)

@@ -18,7 +18,7 @@ def given(kernel: str, dtype: np.dtype[Any], value: Any) -> NDArray[np.void]:
     A number on the device is read when the kernel runs, without waiting; the caller keeps it alive.
 
     Raises:
-        TypeError: an array with axes, or of another dtype.
+        TypeError: An array with axes, or of another dtype.
     """
     structure = np.dtype([("value", dtype), ("at", np.uintp)])
     if not isinstance(value, cupy.ndarray):

@@ -147,10 +147,10 @@ class _Factor(NamedTuple):
     """Matrices in the form that cuBLAS takes.
 
     Attributes:
-        array: the array that holds them.
-        operation: whether the columns, not the rows, are contiguous.
-        leading: the number of elements from one row (or column) to the next.
-        step: the number of elements from one matrix to the next.
+        array: The array that holds them.
+        operation: Whether the columns, not the rows, are contiguous.
+        leading: The number of elements from one row (or column) to the next.
+        step: The number of elements from one matrix to the next.
     """
 
     array: cupy.ndarray

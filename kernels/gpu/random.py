@@ -17,8 +17,8 @@ def uniform(shape: tuple[int, ...], key: int | cupy.ndarray) -> cupy.ndarray:
     Element i, in C order, is a function of the key and of i alone.
 
     Args:
-        shape: the shape of the result.
-        key: from -2^63 to 2^63 - 1, or an int64 array without axes, read when the kernel runs.
+        shape: The shape of the result.
+        key: From -2^63 to 2^63 - 1, or an int64 array without axes, read when the kernel runs.
 
     Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
 

@@ -57,7 +57,7 @@ def softmax(x: cupy.ndarray, masked: bool) -> cupy.ndarray:
 
     Args:
         x: (N, C), float32 or float64.
-        masked: whether a row of minus infinities gives zeros; otherwise it gives NaN.
+        masked: Whether a row of minus infinities gives zeros; otherwise it gives NaN.
 
     Example:
         >>> softmax(cupy.array([[0.0, 0.0, -cupy.inf], [-cupy.inf] * 3]), masked=True)
@@ -96,7 +96,7 @@ def cross_entropy(
         x: (N, C), float32 or float64.
         classes: (N,), from 0 to C - 1, or `ignored` for an example to leave out.
         weight: (C,), of the dtype of x; None for ones. A weight of zero leaves examples out.
-        ignored: the class that marks examples to leave out.
+        ignored: The class that marks examples to leave out.
         reduction: "none" for (N,); "sum"; "mean", weighted by the examples' weights.
 
     Example:
@@ -183,7 +183,7 @@ def average_softmax(start: cupy.ndarray, end: cupy.ndarray) -> cupy.ndarray:
 
     Args:
         start: (N, C), float32 or float64.
-        end: likewise.
+        end: Likewise.
 
     Example:
         >>> start, end = cupy.array([[0.0, 30.0]]), cupy.array([[0.0, -50.0]])

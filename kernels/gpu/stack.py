@@ -49,11 +49,11 @@ class Stack:
     other in one array. No width is 0, and there is at least one row.
 
     Args:
-        widths: the number of inputs, and of the units of each layer.
-        activations: the activation of each layer, one of ACTIVATIONS.
+        widths: The number of inputs, and of the units of each layer.
+        activations: The activation of each layer, one of ACTIVATIONS.
 
     Attributes:
-        size: the number of all parameters.
+        size: The number of all parameters.
 
     Example:
         >>> stack = Stack([1, 2, 1], ["relu", None])
@@ -87,10 +87,10 @@ class Stack:
         """Return the results (rows, widths[-1]) of the last layer, and the pass.
 
         Args:
-            x: the inputs.
-            parameters: the weights and biases.
-            keep: whether to keep the values before the activations.
-            spare: unused, because CuPy's pool reuses memory itself.
+            x: The inputs.
+            parameters: The weights and biases.
+            keep: Whether to keep the values before the activations.
+            spare: Unused, because CuPy's pool reuses memory itself.
         """
         rows, width = x.shape
         after = cupy.empty(rows * (width + self._units[-1]), x.dtype)
@@ -115,12 +115,12 @@ class Stack:
         which must have kept the values before the activations; below they are those of `start`.
 
         Args:
-            grad: the gradient of the last layer's results.
-            start: a pass.
-            end: a pass with as many rows.
-            moved: the number of layers that are the same in both, and their inputs.
-            gradient: the array to be overwritten by the gradient of the parameters.
-            x_grad: the array to be overwritten by the gradient of the inputs, if needed.
+            grad: The gradient of the last layer's results.
+            start: A pass.
+            end: A pass with as many rows.
+            moved: The number of layers that are the same in both, and their inputs.
+            gradient: The array to be overwritten by the gradient of the parameters.
+            x_grad: The array to be overwritten by the gradient of the inputs, if needed.
         """
         rows, layers = len(grad), len(self._shapes)
         z_grads = cupy.empty(rows * self._units[-1], grad.dtype)

@@ -53,10 +53,10 @@ class Machine(RuleBasedStateMachine):
     """Tensors, each with the expression that it should equal.
 
     Attributes:
-        leaves: by name, those that require a gradient and those that do not.
-        values: results that are alive, each with its expression.
-        present: by name, the expression of a leaf's present array; a new one after each change.
-        grads: the expected `.grad` where it is not None; likewise `average_grads`.
+        leaves: By name, those that require a gradient and those that do not.
+        values: Results that are alive, each with its expression.
+        present: By name, the expression of a leaf's present array; a new one after each change.
+        grads: The expected `.grad` where it is not None; likewise `average_grads`.
     """
 
     @initialize(arrays=st.lists(matrices, min_size=3, max_size=3), frozen=st.booleans())

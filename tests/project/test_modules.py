@@ -1,7 +1,8 @@
-"""What modules may use of one another."""
+"""What modules may use of one another, and the form of their docstrings."""
 
 import ast
 import importlib.util
+import re
 from collections.abc import Iterator
 from functools import cache
 
@@ -90,3 +91,29 @@ def test_nothing_shadows_a_module() -> None:
         if package and getattr(importlib.import_module(package), last) is not module:
             shadowed.append(name)
     assert not shadowed
+
+
+def entries(docstring: str) -> list[tuple[str, str]]:
+    """Return the names in the sections of a docstring, and the first word about each."""
+    sections = re.findall(
+        r"^(?:Args|Attributes|Raises|Warns):\n((?:(?: {4}.*)?(?:\n|$))+)", docstring, re.MULTILINE
+    )
+    return [
+        entry
+        for section in sections
+        for entry in re.findall(r"^ {4}(\S[^:\n]*): +([\w-]+)", section, re.MULTILINE)
+    ]
+
+
+def test_what_docstrings_say_of_a_name_begins_with_a_capital() -> None:
+    """Words alone: names and symbols such as float32, x or pandas are written as they are."""
+    names = {"agrad", "grad", "pandas", "pooch", "scikit-learn"}
+    wrong = [
+        f"{module}, {name}: {word}"
+        for module, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        for name, word in entries(ast.get_docstring(node) or "")
+        if re.fullmatch(r"[a-z]{2,}(-[a-z]+)*", word) and word not in names
+    ]
+    assert not wrong

@@ -46,7 +46,7 @@ def look(what: str) -> None:
     """Note that the host waits for the device, which invalidates a capture.
 
     Raises:
-        CUDARuntimeError: the current stream captures.
+        CUDARuntimeError: The current stream captures.
     """
     capture = _capture()
     if capture is not None:
@@ -58,7 +58,7 @@ def copy_from_host(what: str) -> None:
     """Note that something is copied to the device.
 
     Raises:
-        RuntimeError: the current stream captures.
+        RuntimeError: The current stream captures.
     """
     if _capture() is not None:
         raise RuntimeError(
@@ -71,7 +71,7 @@ def call_library(name: str) -> None:
     """Refuse to call a library of NVIDIA where CuPy refuses.
 
     Raises:
-        NotImplementedError: the current stream captures.
+        NotImplementedError: The current stream captures.
     """
     if _capture() is not None:
         raise NotImplementedError(
@@ -83,7 +83,7 @@ def synchronize_device() -> None:
     """Wait for all streams.
 
     Raises:
-        CUDARuntimeError: one of them captures.
+        CUDARuntimeError: One of them captures.
     """
     if _capturing is not None:
         raise _capturing.spoiled("cudaErrorStreamCaptureUnsupported: deviceSynchronize")
@@ -163,7 +163,7 @@ def _capture() -> "Capture | None":
     """Return the capture that records the work on the current stream, or None if it runs at once.
 
     Raises:
-        CUDARuntimeError: the default stream is current and would have to wait for a capturing
+        CUDARuntimeError: The default stream is current and would have to wait for a capturing
             stream; or the capture is invalid.
     """
     stream = get_current_stream()
@@ -189,11 +189,11 @@ def perform(
     """Return a function's results on device arrays: computed now, or by a later launch.
 
     Args:
-        function: returns NumPy arrays or numbers, lists or tuples of them, or values without any.
-        arguments: its arguments; all arrays in them, including those in lists, tuples and dicts,
+        function: Returns NumPy arrays or numbers, lists or tuples of them, or values without any.
+        arguments: Its arguments; all arrays in them, including those in lists, tuples and dicts,
             are the device's.
-        options: arguments by name.
-        changes: whether it may change its arguments in place.
+        options: Arguments by name.
+        changes: Whether it may change its arguments in place.
     """
     capture = _capture()
     if capture is None:
@@ -223,9 +223,9 @@ class Capture:
     """The recording of a stream.
 
     Attributes:
-        calls: the recorded calls, which run the requested work.
-        memories: the memory that they read and write, by the ids of the roots.
-        workspaces: weak references to workspaces that must exist at a launch.
+        calls: The recorded calls, which run the requested work.
+        memories: The memory that they read and write, by the ids of the roots.
+        workspaces: Weak references to workspaces that must exist at a launch.
     """
 
     def __init__(self, stream: Stream) -> None:
@@ -284,8 +284,8 @@ class Trial:
     They hold zeros, which are valid numbers and indices, because the values are not known yet.
 
     Attributes:
-        memories: the memory of the arguments and of new arrays, by the ids of the roots.
-        outputs: the device arrays that the call returns; None for views of arguments.
+        memories: The memory of the arguments and of new arrays, by the ids of the roots.
+        outputs: The device arrays that the call returns; None for views of arguments.
     """
 
     def __init__(self) -> None:
@@ -349,7 +349,7 @@ class Graph:
         """Run all calls in their order.
 
         Raises:
-            CUDARuntimeError: a stream is capturing, or memory has been returned.
+            CUDARuntimeError: A stream is capturing, or memory has been returned.
         """
         recorded = self._recorded
         if _capturing is not None:

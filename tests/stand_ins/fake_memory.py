@@ -65,10 +65,10 @@ class Memory:
     """The memory of a NumPy array, the root, which owns it for itself and its views.
 
     Attributes:
-        root: that array.
-        pool: a weak reference to its pool.
-        taken: when it was allocated.
-        freed: when the owner on the device died; None while it lives.
+        root: That array.
+        pool: A weak reference to its pool.
+        taken: When it was allocated.
+        freed: When the owner on the device died; None while it lives.
     """
 
     def __init__(self, root: np.ndarray) -> None:

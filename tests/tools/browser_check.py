@@ -75,7 +75,7 @@ def chromium() -> str:
     """Return the browser's command.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: There is none.
     """
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):

@@ -111,7 +111,7 @@ def run(folder: Path, kills: int, seed: int) -> str:
     longer than a run of ten iterations.
 
     Raises:
-        AssertionError: something was lost, or the runs differ.
+        AssertionError: Something was lost, or the runs differ.
     """
     longest = seconds_of_ten_iterations(folder)
     killed, alone = folder / "killed", folder / "alone"

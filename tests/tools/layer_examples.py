@@ -16,8 +16,8 @@ class Inputs(NamedTuple):
     """The inputs of a layer.
 
     Attributes:
-        parts: for each input the shape of numbers to draw, or an array.
-        batch_axis: the axis of the examples in all inputs; None for a single example without one.
+        parts: For each input the shape of numbers to draw, or an array.
+        batch_axis: The axis of the examples in all inputs; None for a single example without one.
     """
 
     parts: tuple[Any, ...]

@@ -46,11 +46,11 @@ class Expression:
     """A leaf's values at one time, or a function of other expressions.
 
     Attributes:
-        value: the value when it was recorded.
-        name: the name of a leaf that requires a gradient.
-        function: the function; None for leaves and for values computed without recording.
-        operands: the arguments of the function.
-        freed: whether a sweep has freed it.
+        value: The value when it was recorded.
+        name: The name of a leaf that requires a gradient.
+        function: The function; None for leaves and for values computed without recording.
+        operands: The arguments of the function.
+        freed: Whether a sweep has freed it.
     """
 
     value: Array

@@ -160,7 +160,7 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016.
 
     Args:
-        input: of any shape.
+        input: Of any shape.
         approximate: "none"; or "tanh" for x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2, which differs
             by less than 0.0005.
 
@@ -218,7 +218,7 @@ def prelu(input: Any, weight: Any) -> Tensor:
         weight: (1,); or (C,), a weight for each channel.
 
     Raises:
-        ValueError: the shapes do not match.
+        ValueError: The shapes do not match.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -268,7 +268,7 @@ def softmax(input: Any, dim: int) -> Tensor:
     It does not overflow, and elements may be minus infinity.
 
     Raises:
-        TypeError: the input is neither float32 nor float64.
+        TypeError: The input is neither float32 nor float64.
         ValueError: `dim` is out of range.
 
     Example:
@@ -284,7 +284,7 @@ def log_softmax(input: Any, dim: int) -> Tensor:
     """Return the logarithm of the softmax along the axis `dim`, without overflow or underflow.
 
     Raises:
-        TypeError: the input is neither float32 nor float64.
+        TypeError: The input is neither float32 nor float64.
         ValueError: `dim` is out of range.
 
     Example:

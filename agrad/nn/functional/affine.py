@@ -20,7 +20,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
         (..., out_features).
 
     Raises:
-        ValueError: the shapes do not match.
+        ValueError: The shapes do not match.
 
     Example:
         >>> import agrad.nn.functional as F

@@ -30,19 +30,19 @@ def scaled_dot_product_attention(
         query: (..., L, E), float32 or float64.
         key: (..., S, E); leading axes broadcast.
         value: (..., S, V).
-        attn_mask: broadcasts to (..., L, S). Booleans: true where a query may attend to a key.
+        attn_mask: Broadcasts to (..., L, S). Booleans: true where a query may attend to a key.
             Floats: added to the scores, and may require a gradient.
-        dropout_p: the probability with which a weight is set to zero, whatever the mode.
-        is_causal: whether query i attends only to keys 0 to i.
-        scale: the factor of the scores; 1/√E by default.
+        dropout_p: The probability with which a weight is set to zero, whatever the mode.
+        is_causal: Whether query i attends only to keys 0 to i.
+        scale: The factor of the scores; 1/√E by default.
 
     Returns:
         (..., L, V).
 
     Raises:
-        ValueError: the shapes do not match, both `attn_mask` and `is_causal` are given, or
+        ValueError: The shapes do not match, both `attn_mask` and `is_causal` are given, or
             `dropout_p` is outside [0, 1].
-        TypeError: an input is neither float32 nor float64, or the mask neither boolean nor
+        TypeError: An input is neither float32 nor float64, or the mask neither boolean nor
             floating-point.
 
     Example:
@@ -88,15 +88,15 @@ def attention_weights(
     """Return the weights (..., L, S) of the keys for each query.
 
     Args:
-        operation: its name for errors.
+        operation: Its name for errors.
         query: (..., L, E).
         key: (..., S, E).
-        masks: arrays that broadcast to (..., L, S): booleans, or floats that are added to the
+        masks: Arrays that broadcast to (..., L, S): booleans, or floats that are added to the
             scores.
-        allows: whether a boolean mask is true where a query may attend, rather than where it may
+        allows: Whether a boolean mask is true where a query may attend, rather than where it may
             not.
-        is_causal: whether query i attends only to keys 0 to i.
-        scale: the factor of the scores; 1/√E by default.
+        is_causal: Whether query i attends only to keys 0 to i.
+        scale: The factor of the scores; 1/√E by default.
     """
     q, k = floating(operation, "query", query), floating(operation, "key", key)
     if q.ndim < 2 or k.ndim < 2 or q.shape[-1] != k.shape[-1] or q.shape[-1] == 0:

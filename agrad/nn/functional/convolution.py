@@ -33,20 +33,20 @@ def conv1d(
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
         weight: (out_channels, C / groups, kernel_size).
         bias: (out_channels,).
-        stride: the distance between windows.
-        padding: zeros on either side; "valid" for none, "same" to keep the length, with an odd zero
+        stride: The distance between windows.
+        padding: Zeros on either side; "valid" for none, "same" to keep the length, with an odd zero
             on the right.
-        dilation: the distance between a window's elements.
-        groups: how many groups of channels to convolve separately.
+        dilation: The distance between a window's elements.
+        groups: How many groups of channels to convolve separately.
 
     Returns:
         (N, out_channels, ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1).
 
     Raises:
-        ValueError: the shapes do not match, groups do not divide the channels, the kernel is longer
+        ValueError: The shapes do not match, groups do not divide the channels, the kernel is longer
             than the padded input, an option is below its minimum, or padding="same" comes with a
             stride.
-        TypeError: the input or weight is neither float32 nor float64.
+        TypeError: The input or weight is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -73,17 +73,17 @@ def conv2d(
         input: (N, C, H, W), or (C, H, W) for a single image; float32 or float64.
         weight: (out_channels, C / groups, kernel height, kernel width).
         bias: (out_channels,).
-        stride: the distance between windows.
-        padding: zeros on either side; "valid" for none, "same" to keep the size, with an odd zero
+        stride: The distance between windows.
+        padding: Zeros on either side; "valid" for none, "same" to keep the size, with an odd zero
             below or on the right.
-        dilation: the distance between a window's elements.
-        groups: how many groups of channels to convolve separately.
+        dilation: The distance between a window's elements.
+        groups: How many groups of channels to convolve separately.
 
     Returns:
         (N, out_channels, height, width), with the lengths that `conv1d` gives.
 
     Raises:
-        ValueError, TypeError: as for `conv1d`.
+        ValueError, TypeError: As for `conv1d`.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -112,17 +112,17 @@ def conv3d(
         input: (N, C, D, H, W), or (C, D, H, W) for a single volume; float32 or float64.
         weight: (out_channels, C / groups, kernel depth, kernel height, kernel width).
         bias: (out_channels,).
-        stride: the distance between windows.
-        padding: zeros on either side; "valid" for none, "same" to keep the size, with an odd zero
+        stride: The distance between windows.
+        padding: Zeros on either side; "valid" for none, "same" to keep the size, with an odd zero
             at the end of an axis.
-        dilation: the distance between a window's elements.
-        groups: how many groups of channels to convolve separately.
+        dilation: The distance between a window's elements.
+        groups: How many groups of channels to convolve separately.
 
     Returns:
         (N, out_channels, depth, height, width), with the lengths that `conv1d` gives.
 
     Raises:
-        ValueError, TypeError: as for `conv1d`.
+        ValueError, TypeError: As for `conv1d`.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -151,21 +151,21 @@ def conv_transpose1d(
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
         weight: (C, out_channels / groups, kernel_size).
         bias: (out_channels,).
-        stride: the distance between windows.
-        padding: how many elements are cut off on either side.
-        output_padding: how many extra elements the output has on the right; less than the stride or
+        stride: The distance between windows.
+        padding: How many elements are cut off on either side.
+        output_padding: How many extra elements the output has on the right; less than the stride or
             the dilation.
-        groups: how many groups of channels to convolve separately.
-        dilation: the distance between a window's elements.
+        groups: How many groups of channels to convolve separately.
+        dilation: The distance between a window's elements.
 
     Returns:
         (N, out_channels, (L - 1)·stride - 2·padding + dilation·(kernel_size - 1) +
         output_padding + 1).
 
     Raises:
-        ValueError: the shapes do not match, groups do not divide the channels, the output has no
+        ValueError: The shapes do not match, groups do not divide the channels, the output has no
             elements, an option is below its minimum, or output_padding is too large.
-        TypeError: the input or weight is neither float32 nor float64.
+        TypeError: The input or weight is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -205,14 +205,14 @@ def conv_transpose2d(
         input: (N, C, H, W), or (C, H, W) for a single image; float32 or float64.
         weight: (C, out_channels / groups, kernel height, kernel width).
         bias: (out_channels,).
-        stride: the distance between windows.
-        padding: how many rows and columns are cut off on either side.
-        output_padding: how many extra rows and columns the output has below and on the right.
-        groups: how many groups of channels to convolve separately.
-        dilation: the distance between a window's elements.
+        stride: The distance between windows.
+        padding: How many rows and columns are cut off on either side.
+        output_padding: How many extra rows and columns the output has below and on the right.
+        groups: How many groups of channels to convolve separately.
+        dilation: The distance between a window's elements.
 
     Raises:
-        ValueError, TypeError: as for `conv_transpose1d`.
+        ValueError, TypeError: As for `conv_transpose1d`.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -253,14 +253,14 @@ def conv_transpose3d(
         input: (N, C, D, H, W), or (C, D, H, W) for a single volume; float32 or float64.
         weight: (C, out_channels / groups, kernel depth, kernel height, kernel width).
         bias: (out_channels,).
-        stride: the distance between windows.
-        padding: how many elements are cut off on either side of each axis.
-        output_padding: how many extra elements the output has at the end of each axis.
-        groups: how many groups of channels to convolve separately.
-        dilation: the distance between a window's elements.
+        stride: The distance between windows.
+        padding: How many elements are cut off on either side of each axis.
+        output_padding: How many extra elements the output has at the end of each axis.
+        groups: How many groups of channels to convolve separately.
+        dilation: The distance between a window's elements.
 
     Raises:
-        ValueError, TypeError: as for `conv_transpose1d`.
+        ValueError, TypeError: As for `conv_transpose1d`.
 
     Example:
         >>> import agrad.nn.functional as F

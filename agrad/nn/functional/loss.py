@@ -59,21 +59,21 @@ def cross_entropy(
     """Return the cross entropy between `target` and the softmax of `input`.
 
     Args:
-        input: logits (N, C), (N, C, d1, ...) or (C,); minus infinity rules a class out.
-        target: the classes, integers of the shape of `input` without C, or the classes'
+        input: Logits (N, C), (N, C, d1, ...) or (C,); minus infinity rules a class out.
+        target: The classes, integers of the shape of `input` without C, or the classes'
             probabilities, of the shape of `input`; a constant. Classes can be an argument of a
             captured function.
         weight: (C,), a factor for each class; a constant.
-        ignore_index: the class that marks examples to leave out.
+        ignore_index: The class that marks examples to leave out.
         reduction: "mean", "sum", or "none" for the loss of each example. With classes as targets
             the mean is weighted by the examples' weights.
-        label_smoothing: the share, 0 to 1, of each target that is spread evenly over all classes
+        label_smoothing: The share, 0 to 1, of each target that is spread evenly over all classes
             (Szegedy et al., "Rethinking the Inception Architecture", 2016).
 
     Raises:
-        ValueError: a class is out of range, the shapes do not match, label_smoothing is outside
+        ValueError: A class is out of range, the shapes do not match, label_smoothing is outside
             [0, 1], the reduction is unknown, or a target or weight requires a gradient.
-        TypeError: the logits are neither float32 nor float64, or the classes are not integers.
+        TypeError: The logits are neither float32 nor float64, or the classes are not integers.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -114,16 +114,16 @@ def nll_loss(
     """Return the negative log-likelihood of `target`, given the classes' log-probabilities.
 
     Args:
-        input: log-probabilities (N, C), (N, C, d1, ...) or (C,), as from `log_softmax`.
-        target: the classes, integers of the shape of `input` without C; a constant.
+        input: Log-probabilities (N, C), (N, C, d1, ...) or (C,), as from `log_softmax`.
+        target: The classes, integers of the shape of `input` without C; a constant.
         weight: (C,), a factor for each class; a constant.
-        ignore_index: the class that marks examples to leave out.
+        ignore_index: The class that marks examples to leave out.
         reduction: "mean" (weighted by the examples' weights), "sum", or "none".
 
     Raises:
-        ValueError: a class is out of range, the shapes do not match, the reduction is unknown, or a
+        ValueError: A class is out of range, the shapes do not match, the reduction is unknown, or a
             target or weight requires a gradient.
-        TypeError: the input is neither float32 nor float64, or the classes are not integers.
+        TypeError: The input is neither float32 nor float64, or the classes are not integers.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -144,7 +144,7 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """Return the absolute differences of two arrays of equal shape: their mean, sum, or each.
 
     Raises:
-        ValueError: the shapes differ, or the reduction is unknown.
+        ValueError: The shapes differ, or the reduction is unknown.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -158,15 +158,15 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     """Return e²/2 of each difference e up to `delta`, and delta (|e| - delta / 2) beyond.
 
     Args:
-        input: an array.
-        target: an array of the same shape.
+        input: An array.
+        target: An array of the same shape.
         reduction: "mean", "sum", or "none".
-        delta: the difference at which the square turns into a line; positive.
+        delta: The difference at which the square turns into a line; positive.
 
     Source: Huber, "Robust Estimation of a Location Parameter", 1964.
 
     Raises:
-        ValueError: the shapes differ, the reduction is unknown, or delta is not positive.
+        ValueError: The shapes differ, the reduction is unknown, or delta is not positive.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -185,7 +185,7 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     This is `huber_loss` divided by beta, and `l1_loss` for beta = 0.
 
     Raises:
-        ValueError: the shapes differ, the reduction is unknown, or beta is negative.
+        ValueError: The shapes differ, the reduction is unknown, or beta is negative.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -207,15 +207,15 @@ def binary_cross_entropy(
     `binary_cross_entropy_with_logits`, which is accurate everywhere.
 
     Args:
-        input: probabilities of the positive class, of any shape.
-        target: probabilities of the same shape.
-        weight: a factor for each element, broadcast to the shape of `input`.
+        input: Probabilities of the positive class, of any shape.
+        target: Probabilities of the same shape.
+        weight: A factor for each element, broadcast to the shape of `input`.
         reduction: "mean" (over all elements), "sum", or "none".
 
     Raises:
-        ValueError: a probability is outside [0, 1], the shapes do not match, or the reduction is
+        ValueError: A probability is outside [0, 1], the shapes do not match, or the reduction is
             unknown.
-        TypeError: the input is neither float32 nor float64.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -237,15 +237,15 @@ def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = 
     """Return target · (log target - input), the terms of the Kullback-Leibler divergence.
 
     Args:
-        input: log-probabilities.
-        target: probabilities, or with `log_target` their logarithms, of the same shape.
+        input: Log-probabilities.
+        target: Probabilities, or with `log_target` their logarithms, of the same shape.
         reduction: "batchmean" for the divergence, the sum divided by the length of the first axis;
             "mean" over all elements; "sum", or "none".
-        log_target: whether `target` holds logarithms.
+        log_target: Whether `target` holds logarithms.
 
     Raises:
-        ValueError: the shapes differ, a probability is negative, or the reduction is unknown.
-        TypeError: the input is neither float32 nor float64.
+        ValueError: The shapes differ, a probability is negative, or the reduction is unknown.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -278,21 +278,21 @@ def gaussian_nll_loss(
     """Return the negative log-likelihood of `target` under normal distributions.
 
     Args:
-        input: the means, of any shape.
-        target: an array of the same shape.
-        var: the variances: of the same shape, with a last axis of length one, without the last
+        input: The means, of any shape.
+        target: An array of the same shape.
+        var: The variances: of the same shape, with a last axis of length one, without the last
             axis, or a number. Variances below `eps` are replaced by eps and get no gradient.
-        full: whether to add the constant log(2π) / 2.
-        eps: the least variance; positive.
+        full: Whether to add the constant log(2π) / 2.
+        eps: The least variance; positive.
         reduction: "mean" (over all elements), "sum", or "none".
 
     Source: Nix and Weigend, "Estimating the Mean and Variance of the Target Probability
     Distribution", 1994.
 
     Raises:
-        ValueError: a variance is negative, eps is not positive, the shapes do not match, or the
+        ValueError: A variance is negative, eps is not positive, the shapes do not match, or the
             reduction is unknown.
-        TypeError: the input is neither float32 nor float64.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -328,17 +328,17 @@ def poisson_nll_loss(
     """Return the negative log-likelihood of counts under Poisson distributions.
 
     Args:
-        input: the logarithms of the means or, without `log_input`, the means; of any shape.
-        target: the counts, of the same shape.
-        log_input: whether `input` holds logarithms.
-        full: whether to add Stirling's approximation of log(target!), for targets above 1. A
+        input: The logarithms of the means or, without `log_input`, the means; of any shape.
+        target: The counts, of the same shape.
+        log_input: Whether `input` holds logarithms.
+        full: Whether to add Stirling's approximation of log(target!), for targets above 1. A
             captured function then cannot take the target as an argument.
-        eps: a small number added to means before taking the logarithm.
+        eps: A small number added to means before taking the logarithm.
         reduction: "mean" (over all elements), "sum", or "none".
 
     Raises:
-        ValueError: the shapes do not match, or the reduction is unknown.
-        TypeError: the input is neither float32 nor float64.
+        ValueError: The shapes do not match, or the reduction is unknown.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -361,15 +361,15 @@ def hinge_embedding_loss(
     """Return x where the target is 1, and max(0, margin - x) where it is -1.
 
     Args:
-        input: distances x, of any shape.
+        input: Distances x, of any shape.
         target: 1 for pairs that belong together and -1 for pairs that do not, of the same shape.
-        margin: the distance beyond which a pair of the latter kind costs nothing.
+        margin: The distance beyond which a pair of the latter kind costs nothing.
         reduction: "mean" (over all elements), "sum", or "none".
 
     Raises:
-        ValueError: a target is neither 1 nor -1, the shapes do not match, or the reduction is
+        ValueError: A target is neither 1 nor -1, the shapes do not match, or the reduction is
             unknown.
-        TypeError: the input is neither float32 nor float64.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -388,7 +388,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
     Norms below `eps` count as `eps`. Shapes broadcast.
 
     Raises:
-        ValueError: the shapes do not match, or `dim` is out of range.
+        ValueError: The shapes do not match, or `dim` is out of range.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -408,14 +408,14 @@ def cosine_embedding_loss(
     """Return 1 - cos where the target is 1, and max(0, cos - margin) where it is -1.
 
     Args:
-        input1: vectors (N, D), or one (D,).
-        input2: vectors of the same shape.
+        input1: Vectors (N, D), or one (D,).
+        input2: Vectors of the same shape.
         target: 1 for pairs that should be alike and -1 for others, (N,) or a number.
-        margin: the cosine, -1 to 1, below which pairs of the latter kind cost nothing.
+        margin: The cosine, -1 to 1, below which pairs of the latter kind cost nothing.
         reduction: "mean", "sum", or "none".
 
     Raises:
-        ValueError: a target is neither 1 nor -1, the shapes do not match, or the reduction is
+        ValueError: A target is neither 1 nor -1, the shapes do not match, or the reduction is
             unknown.
 
     Example:
@@ -443,7 +443,7 @@ def pairwise_distance(
     """Return the p-norms of x1 - x2 + eps along the last axis. Shapes broadcast.
 
     Raises:
-        ValueError: the shapes do not match, or p is neither positive nor infinite.
+        ValueError: The shapes do not match, or p is neither positive nor infinite.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -467,13 +467,13 @@ def triplet_margin_loss(
     """Return max(0, d(anchor, positive) - d(anchor, negative) + margin), d the p-norm distance.
 
     Args:
-        anchor: vectors (N, D), or one (D,).
-        positive: vectors of the same shape that should be nearer than the negative ones.
-        negative: vectors of the same shape.
-        margin: by how much the positive vectors should be nearer.
-        p: the norm, see `pairwise_distance`.
-        eps: a small number added to each difference.
-        swap: whether the distance from the positive to the negative vector counts where it is less
+        anchor: Vectors (N, D), or one (D,).
+        positive: Vectors of the same shape that should be nearer than the negative ones.
+        negative: Vectors of the same shape.
+        margin: By how much the positive vectors should be nearer.
+        p: The norm, see `pairwise_distance`.
+        eps: A small number added to each difference.
+        swap: Whether the distance from the positive to the negative vector counts where it is less
             than the distance from the anchor to the negative one.
         reduction: "mean", "sum", or "none".
 
@@ -481,7 +481,7 @@ def triplet_margin_loss(
     Losses", 2016.
 
     Raises:
-        ValueError: the shapes do not match, or the reduction is unknown.
+        ValueError: The shapes do not match, or the reduction is unknown.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -514,23 +514,23 @@ def ctc_loss(
     come from log_softmax; if they do, the two agree. Higher derivatives are not supported.
 
     Args:
-        log_probs: log-probabilities (T, N, C) of C classes at T times in N sequences, or (T, C) for
+        log_probs: Log-probabilities (T, N, C) of C classes at T times in N sequences, or (T, C) for
             a single sequence.
-        targets: the classes: (N, S), or those of all sequences concatenated; (S,) for a single
+        targets: The classes: (N, S), or those of all sequences concatenated; (S,) for a single
             sequence. Constants, none of them the blank.
-        input_lengths: the number of times in each sequence, (N,) or a number.
-        target_lengths: the number of classes in each sequence, (N,) or a number.
-        blank: the class that stands for no label.
+        input_lengths: The number of times in each sequence, (N,) or a number.
+        target_lengths: The number of classes in each sequence, (N,) or a number.
+        blank: The class that stands for no label.
         reduction: "mean" of the losses, each divided by its number of labels; "sum", or "none".
-        zero_infinity: whether a sequence too short for its labels has the loss 0, rather than
+        zero_infinity: Whether a sequence too short for its labels has the loss 0, rather than
             infinity.
 
     Source: Graves et al., "Connectionist Temporal Classification", 2006.
 
     Raises:
-        ValueError: a length or a class is out of range, the shapes do not match, or the reduction
+        ValueError: A length or a class is out of range, the shapes do not match, or the reduction
             is unknown.
-        TypeError: the log-probabilities are neither float32 nor float64, or classes or lengths are
+        TypeError: The log-probabilities are neither float32 nor float64, or classes or lengths are
             not integers.
 
     Example:
@@ -578,7 +578,7 @@ def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
     """Return the squared differences of two arrays of equal shape: their mean, sum, or each.
 
     Raises:
-        ValueError: the shapes differ (PyTorch broadcasts them, which is rarely intended), or the
+        ValueError: The shapes differ (PyTorch broadcasts them, which is rarely intended), or the
             reduction is unknown.
 
     Example:
@@ -600,17 +600,17 @@ def binary_cross_entropy_with_logits(
     """Return the cross entropy between `target` and the logistic function of `input`.
 
     Args:
-        input: logits, of any shape.
-        target: probabilities of the positive class, of the same shape; a constant.
-        weight: a factor for each element, broadcast to the shape of `input`; a constant.
+        input: Logits, of any shape.
+        target: Probabilities of the positive class, of the same shape; a constant.
+        weight: A factor for each element, broadcast to the shape of `input`; a constant.
         reduction: "mean" (over all elements), "sum", or "none".
-        pos_weight: a factor for the cost of a missed positive, broadcast to the shape of `input`;
+        pos_weight: A factor for the cost of a missed positive, broadcast to the shape of `input`;
             a constant.
 
     Raises:
-        ValueError: the shapes do not match, the reduction is unknown, or the target or a weight
+        ValueError: The shapes do not match, the reduction is unknown, or the target or a weight
             requires a gradient.
-        TypeError: the input is neither float32 nor float64.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F

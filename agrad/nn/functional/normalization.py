@@ -52,17 +52,17 @@ def batch_norm(
         input: (N, C) or (N, C, ...), float32 or float64.
         running_mean: (C,), changed in place in training; None to keep no record.
         running_var: (C,), likewise; it follows the unbiased variance.
-        weight: the scales, (C,).
-        bias: the shifts, (C,).
-        training: whether to use the batch's mean and variance.
-        momentum: the share of the batch in the new running mean and variance, or a function that
+        weight: The scales, (C,).
+        bias: The shifts, (C,).
+        training: Whether to use the batch's mean and variance.
+        momentum: The share of the batch in the new running mean and variance, or a function that
             returns it, perhaps as an array without axes, whenever they change.
-        eps: added to the variance.
+        eps: Added to the variance.
 
     Raises:
-        ValueError: the shapes do not match, a channel has a single element in training, or there is
+        ValueError: The shapes do not match, a channel has a single element in training, or there is
             no running mean or variance outside training.
-        TypeError: the input is neither float32 nor float64.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad as ag
@@ -123,16 +123,16 @@ def instance_norm(
         input: (N, C, ...), float32 or float64.
         running_mean: (C,), changed in place with `use_input_stats`; None to keep no record.
         running_var: (C,), likewise; it follows the unbiased variance.
-        weight: the scales, (C,).
-        bias: the shifts, (C,).
-        use_input_stats: whether to use each example's own mean and variance.
-        momentum: the share of the batch in the new running mean and variance.
-        eps: added to the variance.
+        weight: The scales, (C,).
+        bias: The shifts, (C,).
+        use_input_stats: Whether to use each example's own mean and variance.
+        momentum: The share of the batch in the new running mean and variance.
+        eps: Added to the variance.
 
     Raises:
-        ValueError: the shapes do not match, a channel of an example has a single element, or there
+        ValueError: The shapes do not match, a channel of an example has a single element, or there
             is no running mean or variance without `use_input_stats`.
-        TypeError: the input is neither float32 nor float64.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -175,15 +175,15 @@ def group_norm(
 
     Args:
         input: (N, C, ...), float32 or float64.
-        num_groups: the number of equal groups into which the channels are divided.
-        weight: the scales of the channels, (C,).
-        bias: the shifts of the channels, (C,).
-        eps: added to the variance.
+        num_groups: The number of equal groups into which the channels are divided.
+        weight: The scales of the channels, (C,).
+        bias: The shifts of the channels, (C,).
+        eps: Added to the variance.
 
     Raises:
-        ValueError: the shapes do not match, the groups cannot be of equal size, or a group of an
+        ValueError: The shapes do not match, the groups cannot be of equal size, or a group of an
             example has a single element.
-        TypeError: the input is neither float32 nor float64.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -269,14 +269,14 @@ def layer_norm(
 
     Args:
         input: (..., *normalized_shape), float32 or float64.
-        normalized_shape: the lengths of the axes to normalize over.
-        weight: the scales, of shape normalized_shape.
-        bias: the shifts, likewise.
-        eps: added to the variance.
+        normalized_shape: The lengths of the axes to normalize over.
+        weight: The scales, of shape normalized_shape.
+        bias: The shifts, likewise.
+        eps: Added to the variance.
 
     Raises:
-        ValueError: the shapes do not match.
-        TypeError: the input is neither float32 nor float64.
+        ValueError: The shapes do not match.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -305,13 +305,13 @@ def rms_norm(
 
     Args:
         input: (..., *normalized_shape), float32 or float64.
-        normalized_shape: the lengths of the axes to normalize over.
-        weight: the scales, of shape normalized_shape.
-        eps: added to the mean square; None for the machine epsilon of the input's dtype.
+        normalized_shape: The lengths of the axes to normalize over.
+        weight: The scales, of shape normalized_shape.
+        eps: Added to the mean square; None for the machine epsilon of the input's dtype.
 
     Raises:
-        ValueError: the shapes do not match.
-        TypeError: the input is neither float32 nor float64.
+        ValueError: The shapes do not match.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -330,14 +330,14 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> T
     """Divide vectors along the axis `dim` by their norms, or by `eps` where these are smaller.
 
     Args:
-        input: an array, float32 or float64.
-        p: which norm: (Σ |x|ᵖ)^(1/p).
-        dim: the axis.
-        eps: the smallest divisor.
+        input: An array, float32 or float64.
+        p: Which norm: (Σ |x|ᵖ)^(1/p).
+        dim: The axis.
+        eps: The smallest divisor.
 
     Raises:
-        ValueError: the axis is out of range, or `p` is not positive.
-        TypeError: the input is neither float32 nor float64.
+        ValueError: The axis is out of range, or `p` is not positive.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F

@@ -48,13 +48,13 @@ def max_pool1d(
 
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
-        kernel_size: the number of elements in a window.
-        stride: the distance between windows, kernel_size if None; they may overlap.
-        padding: how far windows reach beyond either side, at most half a window; elements there
+        kernel_size: The number of elements in a window.
+        stride: The distance between windows, kernel_size if None; they may overlap.
+        padding: How far windows reach beyond either side, at most half a window; elements there
             are never the largest.
-        dilation: the distance between a window's elements.
-        ceil_mode: whether elements left over at the end make a partial window.
-        return_indices: whether to return the indices of the chosen elements, too.
+        dilation: The distance between a window's elements.
+        ceil_mode: Whether elements left over at the end make a partial window.
+        return_indices: Whether to return the indices of the chosen elements, too.
 
     Returns:
         (N, C, ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1), with ⌈⌉ in place
@@ -63,9 +63,9 @@ def max_pool1d(
         graph computes again if the input requires a gradient, otherwise an array.
 
     Raises:
-        ValueError: the input has another shape, an option is below its minimum, the padding is more
+        ValueError: The input has another shape, an option is below its minimum, the padding is more
             than half a window, or a window is longer than the padded input.
-        TypeError: the input is neither float32 nor float64.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -138,20 +138,20 @@ def max_unpool1d(
 
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
-        indices: the place of each element, as `max_pool1d` returns it; of the input's shape.
-        kernel_size: the number of elements in a window of the pooling.
-        stride: the distance between its windows, kernel_size if None.
-        padding: its padding.
-        output_size: the length of the result, or its shape, which ends with it.
+        indices: The place of each element, as `max_pool1d` returns it; of the input's shape.
+        kernel_size: The number of elements in a window of the pooling.
+        stride: The distance between its windows, kernel_size if None.
+        padding: Its padding.
+        output_size: The length of the result, or its shape, which ends with it.
 
     Returns:
         (N, C, output_size), by default (L - 1)·stride - 2·padding + kernel_size long.
 
     Raises:
-        ValueError: the shapes of input and indices differ; an index occurs twice in a sequence, as
+        ValueError: The shapes of input and indices differ; an index occurs twice in a sequence, as
             where windows overlap.
-        IndexError: an index is not below the length.
-        TypeError: the input is neither float32 nor float64, or the indices are not integers.
+        IndexError: An index is not below the length.
+        TypeError: The input is neither float32 nor float64, or the indices are not integers.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -219,18 +219,18 @@ def avg_pool1d(
 
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
-        kernel_size: the number of elements in a window.
-        stride: the distance between windows, kernel_size if None; they may overlap.
-        padding: zeros on either side, at most half a window.
-        ceil_mode: whether elements left over at the end make a partial window; its mean is over
+        kernel_size: The number of elements in a window.
+        stride: The distance between windows, kernel_size if None; they may overlap.
+        padding: Zeros on either side, at most half a window.
+        ceil_mode: Whether elements left over at the end make a partial window; its mean is over
             those elements.
-        count_include_pad: whether the mean counts the zeros of the padding.
+        count_include_pad: Whether the mean counts the zeros of the padding.
 
     Returns:
         As `max_pool1d`.
 
     Raises:
-        ValueError, TypeError: as for `max_pool1d`.
+        ValueError, TypeError: As for `max_pool1d`.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -312,14 +312,14 @@ def adaptive_avg_pool1d(input: Any, output_size: int | Sequence[int]) -> Tensor:
 
     Args:
         input: (N, C, L), or (C, L) for a single sequence; float32 or float64.
-        output_size: the number of windows; 1 for the mean of the whole sequence.
+        output_size: The number of windows; 1 for the mean of the whole sequence.
 
     Returns:
         (N, C, output_size).
 
     Raises:
-        ValueError: the input has another shape, output_size is below 1, or the sequence is empty.
-        TypeError: the input is neither float32 nor float64.
+        ValueError: The input has another shape, output_size is below 1, or the sequence is empty.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -340,7 +340,7 @@ def adaptive_avg_pool2d(input: Any, output_size: int | Sequence[int | None] | No
         (N, C, height, width).
 
     Raises:
-        ValueError, TypeError: as for `adaptive_avg_pool1d`.
+        ValueError, TypeError: As for `adaptive_avg_pool1d`.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -361,7 +361,7 @@ def adaptive_avg_pool3d(input: Any, output_size: int | Sequence[int | None] | No
         (N, C, depth, height, width).
 
     Raises:
-        ValueError, TypeError: as for `adaptive_avg_pool1d`.
+        ValueError, TypeError: As for `adaptive_avg_pool1d`.
 
     Example:
         >>> import agrad.nn.functional as F

@@ -21,16 +21,16 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float = 0
     """Pad the last axes of an array.
 
     Args:
-        input: of any shape.
-        pad: how many elements to add before and after the last axis, then the last but one, and so
+        input: Of any shape.
+        pad: How many elements to add before and after the last axis, then the last but one, and so
             on. Negative numbers remove elements, in the mode "constant" alone.
-        mode: what is added: "constant", a `value`; "reflect", the elements mirrored at the first
+        mode: What is added: "constant", a `value`; "reflect", the elements mirrored at the first
             and the last one; "replicate", the first or the last element; "circular", the elements
             from the other end.
-        value: the constant.
+        value: The constant.
 
     Raises:
-        ValueError: the mode is unknown, `pad` does not fit the axes, or an axis is too short.
+        ValueError: The mode is unknown, `pad` does not fit the axes, or an axis is too short.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -94,21 +94,21 @@ def interpolate(
 
     Args:
         input: (N, C, L), (N, C, H, W) or (N, C, D, H, W), float32 or float64.
-        size: the new lengths of the axes after the channels; a number for all of them.
-        scale_factor: the factor of the lengths, instead of `size`; the new lengths are rounded
+        size: The new lengths of the axes after the channels; a number for all of them.
+        scale_factor: The factor of the lengths, instead of `size`; the new lengths are rounded
             down.
         mode: "nearest" for the nearest element; "linear" for a sequence, "bilinear" for an image,
             or "trilinear" for a volume, to interpolate between neighbours.
-        align_corners: whether interpolation keeps the first and the last element in their places;
+        align_corners: Whether interpolation keeps the first and the last element in their places;
             otherwise it keeps the ends of the axes.
 
     Returns:
         (N, C, *size).
 
     Raises:
-        ValueError: the shape does not fit the mode; both or none of size and scale_factor are
+        ValueError: The shape does not fit the mode; both or none of size and scale_factor are
             given; a length is below 1; or `align_corners` is given for the nearest element.
-        TypeError: the input is neither float32 nor float64.
+        TypeError: The input is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F

@@ -21,9 +21,9 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
     that every run gives the same sums.
 
     Args:
-        input: ids of any shape, integers from 0 to V - 1; a constant.
+        input: Ids of any shape, integers from 0 to V - 1; a constant.
         weight: (V, D), float32 or float64.
-        padding_idx: the id of padding, negative to count from V. Its row is treated as a constant
+        padding_idx: The id of padding, negative to count from V. Its row is treated as a constant
             and gets no gradient. If an update moves it anyway, its average gradient accounts for
             that.
 
@@ -31,9 +31,9 @@ def embedding(input: Any, weight: Any, padding_idx: int | None = None) -> Tensor
         (*input.shape, D).
 
     Raises:
-        ValueError: an id or padding_idx is outside the rows of `weight`, or the weight does not
+        ValueError: An id or padding_idx is outside the rows of `weight`, or the weight does not
             have two axes.
-        TypeError: the ids are not integers, or the weight is neither float32 nor float64.
+        TypeError: The ids are not integers, or the weight is neither float32 nor float64.
 
     Example:
         >>> import agrad.nn.functional as F
@@ -78,8 +78,8 @@ def global_max_pool1d(input: Any, mask: Any = None) -> Tensor:
         (N, C) or (C,).
 
     Raises:
-        ValueError: the shapes do not match, or the mask excludes a whole sequence.
-        TypeError: the input is neither float32 nor float64, or the mask is not boolean.
+        ValueError: The shapes do not match, or the mask excludes a whole sequence.
+        TypeError: The input is neither float32 nor float64, or the mask is not boolean.
 
     Example:
         >>> import agrad.nn.functional as F
