@@ -241,8 +241,8 @@ def norm(
             For vectors: a positive p for (Σ |x|ᵖ)^(1/p), or an infinity for the largest or smallest
             |x|. For matrices: 1 or infinity for the largest sum of |x| over rows or columns, -1 or
             minus infinity for the smallest.
-        axis: One axis for vectors, two for matrices. None takes all axes, if `ord` is given, for
-            those of a vector or a matrix.
+        axis: One axis for vectors, two for matrices, None for all axes; with an `ord`, `x` must
+            then be a vector or a matrix.
         keepdims: Whether to keep the axes, with length one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`agrad demo`: compare the average gradient with RMSprop and Adam in less than a minute."""
+"""`agrad demo`: compare the average gradient with RMSprop and Adam on digits."""
 
 from pathlib import Path
 from typing import Any

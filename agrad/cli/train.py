@@ -655,7 +655,7 @@ class Problem:
         loss: The loss function.
         metrics: The names of metrics beside the loss and the accuracy.
         network: Makes a network of a kind, with its options.
-        described: What the settings must say for the network to be rebuilt.
+        described: The entries of settings.json from which `Trained` rebuilds the network.
     """
 
     train: tuple[Any, Any]

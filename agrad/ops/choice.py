@@ -26,7 +26,7 @@ _changes: ContextVar[list[Change] | None] = ContextVar("agrad_changes", default=
 
 
 class Choice(Operation):
-    """A comparison or a logical function. Its first outcome stays that of every later run."""
+    """A comparison or a logical function. Every later run returns the first outcome."""
 
     differentiable = False
 

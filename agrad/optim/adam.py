@@ -135,8 +135,8 @@ class Adam(RuleOptimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101).
 
-    Like `Adam`, but the decay adds -lr · λθ to Δ rather than λθ to g. If `cautious`, the decay is
-    made in full.
+    Like `Adam`, but the decay adds -lr · λθ to Δ rather than λθ to g. `cautious` never affects the
+    decay.
 
     Example:
         >>> import agrad as ag

@@ -43,7 +43,7 @@ class RuleOptimizer(Optimizer):
     The rules with momentum can be `cautious` (Liang et al., arXiv:2411.16085): where the momentum
     would move a parameter against the present gradient, Δᵢgᵢ > 0, the step leaves it alone. g is
     the gradient that the rule gets, with the weight decay that is added to it; decoupled weight
-    decay is made in any case. Unlike the authors' code, the rule does not enlarge the other
+    decay always applies. Unlike the authors' code, the rule does not enlarge the other
     elements of Δ in turn, and moves those with gᵢ = 0.
 
     Args:

@@ -97,7 +97,7 @@ def fit(
             and the named metrics need it; metrics of your own need it given.
         min_delta: By how much the number must be better to count as such.
         restore_best: Whether the model ends with the weights of the best epoch, if one was looked
-            for, and not with the last ones. The optimizer's state is always the last.
+            for, rather than the last. The optimizer's state is always the last.
         callbacks: Called after each step and epoch.
         checkpoints: A folder for checkpoints, one after each epoch. If it holds some, the training
             resumes bit for bit after the last; create all arguments as before. One that its
