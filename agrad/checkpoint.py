@@ -282,23 +282,23 @@ class Checkpoints:
             score: A score of the model, lower is better. The best checkpoint is always kept.
 
         Raises:
+            TypeError: `iteration` is not an integer.
             ValueError: `iteration` is wrong; a part is named "checkpoint"; or the folder holds
                 checkpoints, but `latest` was not called.
             NonFiniteError: A parameter of a module, or the score, is NaN or infinite.
             OSError: The file cannot be written; the existing checkpoints are kept.
         """
+        iteration = integer("Checkpoints.save", "iteration", iteration, least=0)
         paths = self._paths()
         if self.last is None and paths:
             raise ValueError(
                 f"Checkpoints.save: {os.fspath(self.folder)!r} holds the checkpoints of a run; "
                 "resume from latest() or choose another folder"
             )
-        if iteration < 0 or (self.last is not None and iteration <= self.last):
+        if self.last is not None and iteration <= self.last:
             raise ValueError(
                 f"Checkpoints.save: iteration {iteration} must be more than {self.last}, "
                 "that of the previous checkpoint"
-                if self.last is not None
-                else f"Checkpoints.save: iteration must not be negative, got {iteration}"
             )
         if _RECORD in parts:
             raise ValueError(f"Checkpoints.save: the name {_RECORD!r} is reserved; rename the part")

@@ -383,18 +383,18 @@ class AgradRegressor(RegressorMixin, _Network):  # type: ignore[misc]
         X, y = validate_data(
             self, X, y, dtype=_DTYPES, multi_output=True, y_numeric=True, reset=first
         )
-        columns = np.asarray(y, X.dtype).reshape(len(y), -1)
+        columns = np.asarray(y, np.float64).reshape(len(y), -1)
         if first:
             self._flat = y.ndim == 1
             self._mean = columns.mean(axis=0)
-            deviation = columns.std(axis=0)
-            self._deviation = np.where(deviation > 0, deviation, 1).astype(X.dtype)
+            deviation = np.where(np.ptp(columns, axis=0) > 0, columns.std(axis=0), 0)
+            self._deviation = np.where(deviation > 0, deviation, 1)
         elif columns.shape[1] != len(self._mean):
             raise ValueError(
                 f"{self._name}.partial_fit: y has {columns.shape[1]} outputs, the first call had "
                 f"{len(self._mean)}"
             )
-        return X, (columns - self._mean) / self._deviation
+        return X, ((columns - self._mean) / self._deviation).astype(X.dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -281,12 +281,24 @@ def test_a_closed_folder_is_not_written(tmp_path: Path) -> None:
         checkpoints.latest()
 
 
+def test_an_iteration_may_be_an_integer_of_numpy(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path, keep=9) as checkpoints:
+        for iteration, score in ((5, 9.0), (np.int64(10), 1.0), (15, 2.0)):
+            checkpoints.save(iteration, small(), score=score)
+    with Checkpoints(tmp_path) as checkpoints:
+        last = checkpoints.latest()
+    assert last is not None
+    assert (last.iteration, type(last.iteration)) == (15, int)
+
+
 def test_wrong_arguments(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
         Checkpoints(tmp_path, keep=0)
     with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(ValueError, match="must not be negative, got -1"):
+        with pytest.raises(ValueError, match="iteration must be at least 0, got -1"):
             checkpoints.save(-1, small())
+        with pytest.raises(TypeError, match="iteration must be an integer, got float"):
+            checkpoints.save(10.0, small())
         with pytest.raises(ValueError, match="the name 'checkpoint' is reserved"):
             checkpoints.save(0, {"checkpoint": nn.Linear(2, 2)})
         checkpoints.save(3, small())

@@ -20,6 +20,7 @@ from agrad.data import (
     read_texts,
     tokenize,
 )
+from agrad.data.table import moments
 
 __all__ = ["Format", "OwnData", "load_own_data"]
 
@@ -209,8 +210,7 @@ def load_own_data(
     elif column.dtype.kind not in "fiu":
         raise ValueError(f"the target {name!r} of a regression must be numbers")
     else:
-        numbers = column[rows].astype(np.float64)
-        mean, deviation = float(numbers.mean()), float(numbers.std()) or 1.0
+        mean, deviation = moments(column[rows].astype(np.float64))
     form = Format(kind, target, columns, classes, mean, deviation, shape, text, vocabulary)
     examples = form.inputs(train, path), form.targets(train, path)
     other = None
@@ -245,7 +245,14 @@ def _read(
     if path.suffix.lower() in _TABLES:
         return "table", read_table(path)
     if path.suffix.lower() == ".npz":
-        return "npz", read_npz(path)
+        arrays = read_npz(path)
+        counts = {name: len(np.atleast_1d(arrays[name])) for name in ("x", "y") if name in arrays}
+        if len(set(counts.values())) > 1 or 0 in counts.values():
+            raise ValueError(
+                f"{str(path)!r} must have as many targets y as examples x, and at least one; "
+                f"got {counts}"
+            )
+        return "npz", arrays
     raise ValueError(
         f"{str(path)!r} is neither a table (.csv, .tsv, .parquet) nor a .npz file, nor a folder"
     )

@@ -130,7 +130,8 @@ def described(evaluation: Evaluation) -> str:
 
 
 def _text(label: Any) -> str:
-    return f"{label:g}" if isinstance(label, float) else str(label)
+    whole = isinstance(label, float) and label.is_integer()
+    return f"{label:.0f}" if whole else str(label)
 
 
 @click.command(short_help="Evaluate the network of a run.")

@@ -375,11 +375,17 @@ class Program:
         return run
 
     def moved(self, ends: Mapping[Any, Array]) -> Run:
-        """Run with other values for some of the leaves, the recorded values for the others."""
-        inputs = self.recorded.values[self.count :]
+        """Run with other values for some of the leaves, the recorded values for the others.
+
+        A leaf that was changed between two uses moves by the same update from each of its values.
+        """
+        recorded = self.recorded.values
+        inputs = recorded[self.count :]
         for leaf in self.leaves.keys() & ends.keys():
-            for slot in self.leaves[leaf]:
-                inputs[slot - self.count] = ends[leaf]
+            *earlier, last = self.leaves[leaf]
+            inputs[last - self.count] = ends[leaf]
+            for slot in earlier:
+                inputs[slot - self.count] = recorded[slot] + (ends[leaf] - recorded[last])
         return self.run(inputs, self.recorded)
 
     def _by_leaf(self, grads: Values) -> LeafArrays:

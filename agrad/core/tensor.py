@@ -423,9 +423,15 @@ class Tensor(Methods["Tensor"]):
         """Return the array to change in place; if a graph needs it, replace it by a copy first.
 
         Raises:
+            TypeError: An operation computed the Tensor, and its gradient cannot follow the change.
             CaptureError: In a function being captured; its replays would not repeat the change.
         """
         self._require_no_capture()
+        if self.node is not None:
+            raise TypeError(
+                f"Tensor.writable: an operation computed the tensor, of shape {self.shape}, and "
+                "gradients cannot follow a change in place; use detach()"
+            )
         if not self.is_writable():
             self._data = self._data.copy()
         return self._data
@@ -440,7 +446,9 @@ class Tensor(Methods["Tensor"]):
     def is_writable(self) -> bool:
         """Return whether the array may be changed in place: no graph needs its values."""
         if isinstance(self._data, np.ndarray):
-            return self._data.flags.writeable
+            base = self._data.base
+            whole = base if isinstance(base, np.ndarray) else self._data
+            return self._data.flags.writeable and whole.flags.writeable
         # CuPy has no such flag: the array must not be pinned, nor a view of one that may be.
         pin = self._pin() if self._pin is not None else None
         return not self._is_view() and (pin is None or not pin.holds(self._data))

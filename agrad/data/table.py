@@ -6,6 +6,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from agrad.arguments import integer
 from agrad.extras import optional_import
 
-__all__ = ["TableEncoder", "read_images", "read_npz", "read_table", "read_texts"]
+__all__ = ["TableEncoder", "moments", "read_images", "read_npz", "read_table", "read_texts"]
 
 Columns = dict[str, NDArray[Any]]
 
@@ -232,7 +233,8 @@ class TableEncoder:
 
     A column of numbers is standardized; a missing number becomes the mean, 0. A column of strings
     becomes a column for each value, 1 where it has the value; a missing or unknown value is 0 in
-    all of them.
+    all of them. Where another table has only numbers in such a column, they stand for the strings
+    that spell them, as 1.0 for "01".
 
     Args:
         columns: The training table, as `read_table` returns it.
@@ -266,9 +268,8 @@ class TableEncoder:
                 continue
             column = np.asarray(column)
             if column.dtype.kind in _NUMBERS:
-                known = column[np.isfinite(column)]
-                mean, deviation = (known.mean(), known.std()) if known.size else (0.0, 1.0)
-                self._codes[name] = {"mean": float(mean), "deviation": float(deviation) or 1.0}
+                mean, deviation = moments(column[np.isfinite(column)])
+                self._codes[name] = {"mean": mean, "deviation": deviation}
             else:
                 self._codes[name] = {"values": sorted({*map(_word, column)} - {""})}
         if not self._codes:
@@ -291,8 +292,8 @@ class TableEncoder:
             columns: A table that has the columns of the training table; others are not used.
 
         Raises:
-            ValueError: A column is missing, holds strings instead of numbers, or differs in shape
-                from the others.
+            ValueError: A column is missing, holds strings instead of numbers, or numbers that may
+                stand for several strings, or differs in shape from the others.
         """
         missing = [name for name in self._codes if name not in columns]
         if missing:
@@ -306,7 +307,7 @@ class TableEncoder:
         for name, code in self._codes.items():
             column = np.asarray(columns[name])
             if "values" in code:
-                words = np.array([_word(value) for value in column], object)
+                words = np.array(_words(name, column, code["values"]), object)
                 parts.append(words[:, None] == np.array(code["values"], object))
             elif column.dtype.kind not in _NUMBERS:
                 raise ValueError(
@@ -335,6 +336,37 @@ class TableEncoder:
         encoder = cls.__new__(cls)
         encoder._codes = {name: dict(code) for name, code in state.items()}
         return encoder
+
+
+def moments(numbers: NDArray[Any]) -> tuple[float, float]:
+    """Return the mean and the standard deviation: 0 and 1 of no numbers, and 1 of equal ones.
+
+    The computed deviation of equal numbers may be off 0 by rounding.
+    """
+    if not numbers.size:
+        return 0.0, 1.0
+    equal = numbers.min() == numbers.max()
+    return float(numbers.mean()), 1.0 if equal else float(numbers.std()) or 1.0
+
+
+def _words(name: str, column: NDArray[Any], known: list[str]) -> list[str]:
+    """Return a column as strings; numbers as the known strings that spell them."""
+    if column.dtype.kind not in _NUMBERS:
+        return list(map(_word, column))
+    spelled: dict[float, list[str]] = {}
+    for word in known:
+        with suppress(ValueError):
+            spelled.setdefault(_number(word), []).append(word)
+    words = []
+    for value in column.tolist():
+        fitting = spelled.get(value, [_word(value)])
+        if len(fitting) > 1:
+            raise ValueError(
+                f"TableEncoder.encode: in the column {name!r}, {value} may stand for any of "
+                f"{fitting}; give the column as strings"
+            )
+        words += fitting
+    return words
 
 
 def _word(value: Any) -> str:

@@ -189,6 +189,9 @@ class Vocabulary:
         return [self._words[i] for i in ids]
 
 
+_INT32 = np.iinfo(np.int32)
+
+
 def pad_sequences(
     sequences: Iterable[ArrayLike],
     length: int | None = None,
@@ -208,9 +211,9 @@ def pad_sequences(
         for the ids of a sequence and false for padding.
 
     Raises:
-        TypeError: A sequence does not hold integers, or `length` is not an integer.
-        ValueError: A sequence does not have exactly one axis, `length` is negative, or `keep` is
-            neither "start" nor "end".
+        TypeError: A sequence does not hold integers, or `length` or `padding_id` is none.
+        ValueError: A sequence does not have exactly one axis, or an id that int32 cannot hold;
+            `length` is negative; `keep` is neither "start" nor "end".
 
     Example:
         >>> from agrad.data import pad_sequences
@@ -227,6 +230,7 @@ def pad_sequences(
     if length is None:
         length = max(map(len, rows), default=0)
     length = integer("pad_sequences", "length", length, least=0)
+    padding_id = integer("pad_sequences", "padding_id", padding_id, least=_INT32.min)
     ids = np.full((len(rows), length), padding_id, np.int32)
     mask = np.zeros(ids.shape, bool)
     for i, row in enumerate(rows):
@@ -245,6 +249,8 @@ def _row(i: int, sequence: ArrayLike) -> NDArray[Any]:
         )
     if row.dtype.kind not in "iu" and row.size:
         raise TypeError(f"pad_sequences: sequence {i} must hold integer ids, got {row.dtype}")
+    if row.size and not _INT32.min <= row.min() <= row.max() <= _INT32.max:
+        raise ValueError(f"pad_sequences: sequence {i} has an id that int32 cannot hold")
     return row
 
 

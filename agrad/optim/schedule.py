@@ -5,6 +5,9 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from agrad.arguments import integer
 from agrad.optim.arguments import require, require_integer, require_not_negative
 from agrad.optim.optimizer import Optimizer
 from agrad.optim.state import require_count, require_dict
@@ -221,18 +224,22 @@ class SequentialLR(Schedule):
         milestones: Sequence[int],
     ) -> None:
         for i, milestone in enumerate(milestones):
-            require(
-                self._name,
-                "be an integer that is not negative",
-                lambda x: x >= 0 and x == int(x),
-                **{f"milestones[{i}]": milestone},
-            )
-        if len(milestones) != len(schedulers) - 1 or list(milestones) != sorted(set(milestones)):
+            integer(self._name, f"milestones[{i}]", milestone, least=0)
+        if (
+            not schedulers
+            or len(milestones) != len(schedulers) - 1
+            or list(milestones) != sorted(set(milestones))
+        ):
             raise ValueError(
                 f"{self._name}: milestones must increase, one for each of the {len(schedulers)} "
                 f"schedulers but the first, got {list(milestones)}"
             )
         for i, schedule in enumerate(schedulers):
+            if not isinstance(schedule, Schedule) or isinstance(schedule, ReduceLROnPlateau):
+                raise TypeError(
+                    f"{self._name}: schedulers[{i}] must be a schedule by steps, got a "
+                    f"{type(schedule).__name__}"
+                )
             if schedule.optimizer is not optimizer:
                 raise ValueError(f"{self._name}: schedulers[{i}] belongs to another optimizer")
         self.schedulers = list(schedulers)
@@ -406,18 +413,16 @@ class ReduceLROnPlateau(Schedule):
         require(self._name, "be in (0, 1)", lambda x: 0 < x < 1, factor=factor)
         require_not_negative(
             self._name,
-            patience=patience,
             threshold=threshold,
-            cooldown=cooldown,
             min_lr=min_lr,
             eps=eps,
         )
         self.mode = mode
         self.reduction = factor
-        self.patience = patience
+        self.patience = integer(self._name, "patience", patience, least=0)
         self.threshold = threshold
         self.threshold_mode = threshold_mode
-        self.cooldown = cooldown
+        self.cooldown = integer(self._name, "cooldown", cooldown, least=0)
         self.min_lr = min_lr
         self.eps = eps
         self.scale = 1.0
@@ -444,11 +449,15 @@ class ReduceLROnPlateau(Schedule):
         return self.min_lr / optimizer.lr if self.min_lr else 0.0
 
     def step(self, metrics: float) -> None:  # type: ignore[override]
-        """Count a metric, usually the validation loss after an epoch; perhaps reduce the rate."""
-        require(self._name, "be a number", lambda _: True, metrics=metrics)
+        """Count a metric, usually the validation loss after an epoch; perhaps reduce the rate.
+
+        NaN is never an improvement.
+        """
+        if isinstance(metrics, bool) or not isinstance(metrics, int | float | np.number):
+            raise TypeError(f"{self._name}: metrics must be a number, got {type(metrics).__name__}")
         lowest = self._lowest()
         self.steps += 1
-        if self.best is None or self._is_better(metrics, self.best):
+        if not math.isnan(metrics) and (self.best is None or self._is_better(metrics, self.best)):
             self.best = float(metrics)
             self.num_bad_epochs = 0
         else:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agrad as ag
+from agrad import nn
 from agrad.backend import Array
 from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError, FreedGraphError
@@ -548,6 +549,11 @@ CHANGES: dict[str, Callable[[ag.Tensor], Any]] = {
     "out=": lambda t: np.negative(t.data, out=t.data),
     "a view": lambda t: t.data[:1].__setitem__(0, 9.0),
 }
+CHANGES_BY_VIEW: dict[str, Callable[[ag.Tensor], Any]] = {
+    "+=": lambda t: t.__iadd__(10.0),
+    "assignment": lambda t: t.__setitem__(0, 9.0),
+    "writable()": lambda t: t.writable().__setitem__(0, 9.0),
+}
 every_change = pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 
 
@@ -563,6 +569,51 @@ def test_a_needed_array_cannot_be_changed_in_place(change: Any) -> None:
     np.testing.assert_allclose(x.grad, 4 * np.array([1.0, 2.0]) ** 3)
     change(x)
     assert x.data[0] != 1
+
+
+@pytest.mark.parametrize("change", CHANGES_BY_VIEW.values(), ids=CHANGES_BY_VIEW)
+@pytest.mark.parametrize(
+    "view", [lambda t: t[:1], lambda t: t.reshape(2, 1), lambda t: t[1:][::-1]]
+)
+def test_a_needed_array_cannot_be_changed_by_an_older_view(view: Any, change: Any) -> None:
+    x, parameter = ag.tensor([1.0, 2.0]), weights(3, 4)
+    with ag.no_grad():
+        views = view(x), view(parameter)
+    loss = (x * parameter * parameter).sum()
+    for older in views:
+        with ag.no_grad(), contextlib.suppress(ValueError):
+            change(older)
+    loss.backward()
+    np.testing.assert_array_equal(parameter.grad, [6.0, 16.0])
+
+
+def test_only_a_leaf_is_writable() -> None:
+    x = weights(1, 2)
+    with pytest.raises(TypeError, match=r"Tensor.writable: an operation computed .* shape \(2,\)"):
+        (x * x).writable()
+    with pytest.raises(TypeError, match="gradients cannot follow"):
+        nn.init.constant_(x * x, 5.0)
+    assert (x * x).detach().writable() is not None
+
+
+def test_a_leaf_that_changed_between_two_uses_moves_from_each_of_its_values() -> None:
+    x = weights(1, 2)
+    a = x * x
+    with ag.no_grad():
+        x *= 2
+    update = np.array([0.5, -0.25])
+
+    def value(share: float) -> float:
+        first, second = (np.array([1.0, 2.0]) * factor + share * update for factor in (1, 2))
+        return float((first**2 * second).sum())
+
+    for share in (0.0, 1.0, 3.0):
+        x.zero_grad()
+        loss = (a * x).sum()
+        end = loss.average_backward({x: share * update}, retain_graph=True)
+        assert float(end) == pytest.approx(value(share), rel=1e-14)
+        change = float((x.average_grad * share * update).sum())
+        assert change == pytest.approx(value(share) - value(0), rel=1e-13, abs=1e-14)
 
 
 def test_a_graph_may_outlive_the_names_of_its_module(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,26 @@ def test_words_that_are_numbers_in_a_new_table_keep_their_values() -> None:
     assert encoder.encode({"x": np.array([1.0, np.nan])}).tolist() == [[1, 0], [0, 0]]
 
 
+def test_numbers_stand_for_the_words_that_spell_them() -> None:
+    words = ["01", "1.50", "1e3", "x", ""]
+    table = {"code": np.array(words, object), "y": np.zeros(5)}
+    encoder = TableEncoder(table, "y")
+    numbers = {"code": np.array([1.0, 1.5, 1000.0, 7.0, np.nan])}
+    np.testing.assert_array_equal(encoder.encode(numbers)[[0, 1, 2]], encoder.encode(table)[:3])
+    assert not encoder.encode(numbers)[3:].any()
+    two = TableEncoder({"code": np.array(["01", "1", "2"], object), "y": np.zeros(3)}, "y")
+    assert two.encode({"code": np.array([2.0])}).tolist() == [[0, 0, 1]]
+    with pytest.raises(ValueError, match=r"'code', 1.0 may stand for any of \['01', '1'\]"):
+        two.encode({"code": np.array([2.0, 1.0])})
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, -1e300, 7.0])
+def test_equal_numbers_have_a_deviation_of_1(value: float) -> None:
+    """Their mean is rounded, and so is the deviation from it."""
+    encoder = TableEncoder({"x": np.full(60, value), "y": np.zeros(60)}, "y")
+    assert encoder.state_dict()["x"]["deviation"] == 1.0
+
+
 @pytest.mark.parametrize("word", ["1234567", "1234568", "0.12345678", "-3"])
 def test_a_number_of_any_length_is_the_word_that_it_was(word: str) -> None:
     """A column has other words in training, and only numbers in a new table."""

@@ -156,6 +156,9 @@ def test_another_padding_id_fills_the_rows() -> None:
         (lambda: pad_sequences([[1]], -1), ValueError, "length must be at least 0, got -1"),
         (lambda: pad_sequences([[1]], 2.0), TypeError, "length must be an integer, got float"),
         (lambda: pad_sequences([[1]], keep="middle"), ValueError, "keep must .* 'middle'"),
+        (lambda: pad_sequences([[1], [2**31]]), ValueError, "sequence 1 has an id that int32"),
+        (lambda: pad_sequences([[-(2**40)]]), ValueError, "sequence 0 has an id that int32"),
+        (lambda: pad_sequences([[1]], 2, 1.9), TypeError, "padding_id must be an integer"),
     ],
 )
 def test_refusals(call: Any, error: type[Exception], message: str) -> None:

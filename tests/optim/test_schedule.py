@@ -1,5 +1,7 @@
 """Schedules of the rate, against PyTorch's and by hand."""
 
+import math
+
 import numpy as np
 import pytest
 from noisy_bowl import leaves, run, x
@@ -64,6 +66,7 @@ def test_schedules_give_pytorchs_numbers(name):
             their_schedule.step()
 
 
+NAN = math.nan
 METRICS = [3.0, 2.0, 2.0, 1.9999, 2.0, 2.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 9.0]
 
 
@@ -80,12 +83,13 @@ METRICS = [3.0, 2.0, 2.0, 1.9999, 2.0, 2.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0
     ],
 )
 @pytest.mark.parametrize("sign", [1, -1])
-def test_a_plateau_gives_pytorchs_numbers(options, sign):
+@pytest.mark.parametrize("unknown", [[], [NAN], [NAN, NAN, 1.5, NAN, NAN, NAN]])
+def test_a_plateau_gives_pytorchs_numbers(options, sign, unknown):
     theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     ours = optim.SGD([x()], lr=0.1)
     their_schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, **options)
     our_schedule = optim.ReduceLROnPlateau(ours, **options)
-    for metric in METRICS:
+    for metric in [*unknown, *METRICS]:
         our_schedule.step(sign * metric)
         their_schedule.step(sign * metric)
         assert ours.rate == pytest.approx(theirs.param_groups[0]["lr"], rel=1e-12, abs=1e-15)
@@ -208,16 +212,18 @@ def test_a_schedule_resumes(name):
         ),
         (lambda o: optim.ReduceLROnPlateau(o, "least"), ValueError, "mode must be one of"),
         (lambda o: optim.ReduceLROnPlateau(o, factor=1.0), ValueError, r"factor must be in \(0, 1"),
-        (lambda o: optim.ReduceLROnPlateau(o, patience=-1), ValueError, "patience must not be"),
+        (lambda o: optim.ReduceLROnPlateau(o, patience=-1), ValueError, "patience must be at le"),
+        (lambda o: optim.ReduceLROnPlateau(o, patience=2.5), TypeError, "patience must be an int"),
+        (lambda o: optim.ReduceLROnPlateau(o, cooldown=2.0), TypeError, "cooldown must be an int"),
         (
             lambda o: optim.ReduceLROnPlateau(optim.SGD([x()], lr=0), min_lr=0.1),
             ValueError,
             "ReduceLROnPlateau: min_lr must be 0",
         ),
         (
-            lambda o: optim.ReduceLROnPlateau(o).step(float("nan")),
-            ValueError,
-            "ReduceLROnPlateau: metrics must be a number, got nan",
+            lambda o: optim.ReduceLROnPlateau(o).step("0.5"),
+            TypeError,
+            "ReduceLROnPlateau: metrics must be a number, got str",
         ),
         (lambda o: optim.LinearLR(None), TypeError, "LinearLR: optimizer must be"),
         (
@@ -238,17 +244,28 @@ def test_a_schedule_resumes(name):
         (
             lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [-2, 3]),
             ValueError,
-            r"SequentialLR: milestones\[0\] must be an integer that is not negative, got -2",
+            r"SequentialLR: milestones\[0\] must be at least 0, got -2",
         ),
         (
             lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 3, [3, 4.5]),
-            ValueError,
+            TypeError,
             r"SequentialLR: milestones\[1\] must be an integer",
         ),
         (
             lambda o: optim.SequentialLR(o, [optim.LinearLR(o)] * 2, ["3"]),
             TypeError,
-            r"SequentialLR: milestones\[0\] must be a number",
+            r"SequentialLR: milestones\[0\] must be an integer",
+        ),
+        (lambda o: optim.SequentialLR(o, [], []), ValueError, "SequentialLR: milestones"),
+        (
+            lambda o: optim.SequentialLR(o, [optim.LinearLR(o), optim.ReduceLROnPlateau(o)], [1]),
+            TypeError,
+            r"schedulers\[1\] must be a schedule by steps, got a ReduceLROnPlateau",
+        ),
+        (
+            lambda o: optim.SequentialLR(o, [1], []),
+            TypeError,
+            r"schedulers\[0\] must be a schedule by steps, got a int",
         ),
         (
             lambda o: optim.SequentialLR(o, [optim.LinearLR(optim.SGD([x()]))], []),
