@@ -150,8 +150,9 @@ class Tensor(Methods["Tensor"]):
         node: The recorded operation that computed it; None for a leaf.
 
     An array that a recorded graph still needs is read-only: changing it in place raises NumPy's
-    ValueError rather than making gradients silently wrong. (agrad cannot protect a writable NumPy
-    view of `.data` taken beforehand.) Assigning to `.data` replaces the array and leaves recorded
+    ValueError rather than making gradients silently wrong. (agrad cannot protect it from a writable
+    NumPy view of `.data` taken beforehand, nor, once an optimizer has moved a parameter, from an
+    older Tensor that is a view of it.) Assigning to `.data` replaces the array and leaves recorded
     graphs as they were. An operator such as `x -= y` does the same to a leaf, provided that the
     leaf requires no gradient or the operator is inside `no_grad`; on a result it is recorded.
 
