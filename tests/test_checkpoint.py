@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from agrad.kernels.cpu.threads import blas_threads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
@@ -23,7 +24,6 @@ from agrad import checkpoint, nn, optim
 from agrad.checkpoint import Checkpoints
 from agrad.data import Batches
 from agrad.errors import CorruptDataError, FolderInUseError, NonFiniteError
-from agrad.kernels.cpu.threads import blas_threads
 from agrad.train import train
 
 ITERATIONS = 12

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from agrad.kernels.cpu import planes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ import agrad as ag
 import agrad.nn.functional as F
 from agrad.backend import Array
 from agrad.errors import ChoiceChangedError
-from agrad.kernels.cpu import planes
 from agrad.testing.strategies import LAYOUTS, REAL, layouts, points, seeds, shapes
 from agrad.testing.strategies._operations.losses import logits_and_classes, reductions
 from agrad.testing.strategies._operations.windows import (

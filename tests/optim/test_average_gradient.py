@@ -7,6 +7,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from agrad.kernels.cpu.optimizer import (
+    blend_curvature,
+    loss_shares,
+    search_elements,
+    search_groups,
+    shorten_elements,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -16,13 +23,6 @@ import agrad.nn.functional as F
 from agrad import nn, optim
 from agrad.core.tensor import apply
 from agrad.errors import AverageUndefinedError, FreedGraphError, NonFiniteError
-from agrad.kernels.cpu.optimizer import (
-    blend_curvature,
-    loss_shares,
-    search_elements,
-    search_groups,
-    shorten_elements,
-)
 from agrad.ops.operation import Elementwise, Operation
 from agrad.serialization import load, save
 
