@@ -81,7 +81,9 @@ def test_contributing_lists_the_layers_in_order() -> None:
 
 
 # These apply the rules, and compute or defer the rules' numbers.
-APPLYING_RULES = {f"agrad.optim.{name}" for name in ("optimizer", "average_gradient", "clip")}
+APPLYING_RULES = {
+    f"agrad.optim.{name}" for name in ("optimizer", "rule_optimizer", "average_gradient", "clip")
+}
 MATHEMATICS = ("agrad.ops", "agrad.functions", "agrad.nn", "agrad.optim")
 
 
