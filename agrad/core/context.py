@@ -3,10 +3,11 @@
 Each setting is a context variable, so that every thread and asynchronous task has its own.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator, contextmanager
+from contextvars import ContextVar, Token
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from typing import Any, Protocol, TypeVar
 
 __all__ = [
     "Recorder",
@@ -19,6 +20,11 @@ __all__ = [
     "remembering",
     "remembering_choices",
 ]
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_LATE = isgeneratorfunction, iscoroutinefunction, isasyncgenfunction
 
 
 class Recorder(Protocol):
@@ -50,9 +56,37 @@ def is_grad_enabled() -> bool:
     return grad_enabled.get()
 
 
-@contextmanager
-def no_grad() -> Iterator[None]:
+class _GradMode(ContextDecorator):
+    """Sets whether operations are recorded, for a `with` block or each call of a function."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._tokens: list[Token[bool]] = []
+
+    def _recreate_cm(self) -> "_GradMode":
+        """Return what a call of a decorated function enters: its own, as calls may overlap."""
+        return _GradMode(self._enabled)
+
+    def __call__(self, func: _Function) -> _Function:
+        if any(runs_late(func) for runs_late in _LATE):
+            raise TypeError(
+                f"{'enable_grad' if self._enabled else 'no_grad'}: cannot decorate "
+                f"{func.__name__}, which runs after its call has returned; use a with block in it"
+            )
+        return super().__call__(func)
+
+    def __enter__(self) -> None:
+        self._tokens.append(grad_enabled.set(self._enabled))
+
+    def __exit__(self, *error: object) -> None:
+        grad_enabled.reset(self._tokens.pop())
+
+
+def no_grad() -> _GradMode:
     """Record nothing inside the `with` block, or inside the function it decorates.
+
+    Raises:
+        TypeError: It decorates a generator or a coroutine, which runs after its call has returned.
 
     Example:
         >>> import agrad as ag
@@ -62,18 +96,16 @@ def no_grad() -> Iterator[None]:
         >>> y.requires_grad
         False
     """
-    token = grad_enabled.set(False)
-    try:
-        yield
-    finally:
-        grad_enabled.reset(token)
+    return _GradMode(enabled=False)
 
 
-@contextmanager
-def enable_grad() -> Iterator[None]:
+def enable_grad() -> _GradMode:
     """Record inside the `with` block, or inside the function it decorates, despite `no_grad`.
 
     A function that needs gradients uses it so that it works inside its caller's `no_grad`, too.
+
+    Raises:
+        TypeError: It decorates a generator or a coroutine, which runs after its call has returned.
 
     Example:
         >>> import agrad as ag
@@ -85,11 +117,7 @@ def enable_grad() -> Iterator[None]:
         >>> slope
         tensor(6.)
     """
-    token = grad_enabled.set(True)
-    try:
-        yield
-    finally:
-        grad_enabled.reset(token)
+    return _GradMode(enabled=True)
 
 
 @contextmanager

@@ -824,6 +824,29 @@ def test_no_grad_as_decorator() -> None:
         assert records()
 
 
+@pytest.mark.parametrize("decorator", [ag.no_grad, ag.enable_grad])
+def test_what_runs_after_its_call_cannot_be_decorated(decorator: Any) -> None:
+    def generator() -> Iterator[bool]:
+        yield ag.is_grad_enabled()
+
+    async def coroutine() -> bool:
+        return ag.is_grad_enabled()
+
+    async def both() -> Any:
+        yield ag.is_grad_enabled()
+
+    for function in (generator, coroutine, both):
+        with pytest.raises(TypeError, match=f"cannot decorate {function.__name__}, which runs"):
+            decorator()(function)
+
+
+def test_one_no_grad_may_be_entered_twice() -> None:
+    off = ag.no_grad()
+    with off, off:
+        assert not ag.is_grad_enabled()
+    assert ag.is_grad_enabled()
+
+
 def test_no_grad_ends_with_an_exception() -> None:
     with pytest.raises(KeyError), ag.no_grad():
         raise KeyError
