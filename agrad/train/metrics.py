@@ -26,11 +26,16 @@ def _classes(outputs: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any]
     leaves an example out; or, in the shape of the targets or (N, 1), the logit of class 1 against
     class 0.
     """
-    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1:
+    if _are_of_classes(outputs, targets):
         logits, classes = _judged(outputs, targets)
         return logits.argmax(axis=1), classes
     _require_alike(outputs, targets)
     return (outputs.ravel() > 0).astype(np.int64), targets.ravel().astype(np.int64)
+
+
+def _are_of_classes(outputs: NDArray[Any], targets: NDArray[Any]) -> bool:
+    """Return whether outputs have a logit for each of several classes."""
+    return outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1
 
 
 def _judged(outputs: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -71,14 +76,13 @@ def auc(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
         ValueError: Not every class occurs among the targets.
     """
     score = optional_import("sklearn.metrics", "the metrics", "sklearn").roc_auc_score
-    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1:
+    if _are_of_classes(outputs, targets):
         outputs, targets = _judged(outputs, targets)
-    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 2:
-        shares = np.exp(outputs - outputs.max(axis=1, keepdims=True), dtype=np.float64)
-        shares /= shares.sum(axis=1, keepdims=True)
-        labels = np.arange(outputs.shape[1])
-        return float(score(targets, shares, multi_class="ovr", labels=labels))
-    if outputs.ndim == targets.ndim + 1 and outputs.shape[1] == 2:
+        if outputs.shape[1] > 2:
+            shares = np.exp(outputs - outputs.max(axis=1, keepdims=True), dtype=np.float64)
+            shares /= shares.sum(axis=1, keepdims=True)
+            labels = np.arange(outputs.shape[1])
+            return float(score(targets, shares, multi_class="ovr", labels=labels))
         outputs = outputs[:, 1] - outputs[:, 0]
     _require_alike(outputs, targets)
     return float(score(targets.ravel(), outputs.ravel()))
@@ -95,7 +99,7 @@ def r2(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
 def confusion_matrix(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.int64]:
     """Return how often each target class, a row, was predicted as each class, a column."""
     predicted, classes = _classes(outputs, targets)
-    count = outputs.shape[1] if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 else 2
+    count = outputs.shape[1] if _are_of_classes(outputs, targets) else 2
     found: NDArray[np.int64] = optional_import(
         "sklearn.metrics", "the metrics", "sklearn"
     ).confusion_matrix(classes, predicted, labels=np.arange(count))
