@@ -49,7 +49,7 @@ def kernels(array: Array) -> ModuleType:
     """Return the kernels for `array`: `agrad.kernels.cpu` if it is NumPy's, `gpu` if CuPy's.
 
     Raises:
-        TypeError: There are no kernels for arrays of that type.
+        TypeError: No kernels support arrays of that type.
     """
     if isinstance(array, np.ndarray):
         return cpu
@@ -94,7 +94,7 @@ def is_on(array: Array, device: str) -> bool:
     """Return whether an array is on that device.
 
     Raises:
-        DeviceError: There is no such device.
+        DeviceError: The device does not exist.
     """
     known = device_of(array)
     return known == (device if device == "cpu" else f"cuda:{cuda.number_of(device)}")

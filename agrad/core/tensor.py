@@ -329,7 +329,7 @@ class Tensor(Methods["Tensor"]):
             device: "cpu"; "cuda" for CuPy's current GPU, or "cuda:1" and so on.
 
         Raises:
-            DeviceError: There is no such device, or it cannot be used.
+            DeviceError: The device does not exist, or cannot be used.
 
         Example:
             >>> import agrad as ag

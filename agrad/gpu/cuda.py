@@ -138,7 +138,7 @@ def record(stream: Any, launch: Callable[[], None]) -> Any:
     """Return the CUDA graph of what a function launches on the current stream, `stream`.
 
     Raises:
-        RuntimeError, NotImplementedError: The function does something that a graph cannot.
+        RuntimeError, NotImplementedError: A CUDA graph cannot record what the function does.
     """
     gc.collect()  # freeing may wait for the device, as it does for cuBLAS' handles
     stream.begin_capture()

@@ -108,7 +108,7 @@ class Training:
         """Return the last entry of the history's array of that name.
 
         Raises:
-            ValueError: There is no such array, or its entries are not numbers.
+            ValueError: The history has no such array, or its entries are not numbers.
         """
         if name not in self._epochs.values:
             raise ValueError(

@@ -46,7 +46,7 @@ def look(what: str) -> None:
     """Note that the host waits for the device, which invalidates a capture.
 
     Raises:
-        CUDARuntimeError: The current stream captures.
+        CUDARuntimeError: The current stream is capturing a graph.
     """
     capture = _capture()
     if capture is not None:
@@ -58,7 +58,7 @@ def copy_from_host(what: str) -> None:
     """Note that something is copied to the device.
 
     Raises:
-        RuntimeError: The current stream captures.
+        RuntimeError: The current stream is capturing a graph.
     """
     if _capture() is not None:
         raise RuntimeError(
@@ -71,7 +71,7 @@ def call_library(name: str) -> None:
     """Refuse to call a library of NVIDIA where CuPy refuses.
 
     Raises:
-        NotImplementedError: The current stream captures.
+        NotImplementedError: The current stream is capturing a graph.
     """
     if _capture() is not None:
         raise NotImplementedError(
