@@ -21,7 +21,7 @@ class Prefetch:
     long.
 
     Args:
-        batches: The batches. From then on, use them only through this object.
+        batches: The batches. From then on, use them only through this object, one loop at a time.
         size: The number of batches to load ahead, at least 1.
 
     Raises:
@@ -43,6 +43,7 @@ class Prefetch:
         self._batches = batches
         self._state = batches.state_dict()
         self._epoch = batches.epoch
+        self._loop: _Loop | None = None
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -59,34 +60,32 @@ class Prefetch:
         Raises:
             Exception: Any error of the data set or the transform, at the batch in which it
                 occurred.
+            RuntimeError: Another loop has begun since, or a state has been loaded.
         """
+        self._stop()
         self._batches.load_state_dict(self._state)  # a loop left early may have loaded more
-        loaded: Queue[Any] = Queue(self._size)
-        stopped = threading.Event()
-        thread = threading.Thread(target=self._fill, args=(loaded, stopped), daemon=True)
-        thread.start()
+        self._loop = loop = _Loop(self._batches, self._size)
         try:
-            while (item := loaded.get()) is not _END:
+            while (item := loop.loaded.get()) is not _END:
                 batch, self._state, self._epoch, error = item
                 if error is not None:
                     raise error
                 yield batch
+                if loop is not self._loop:
+                    raise RuntimeError(
+                        "Prefetch: another loop has begun since, or a state has been loaded; "
+                        "loop once at a time"
+                    )
         finally:
-            stopped.set()
-            while thread.is_alive():  # it may wait for a place in the queue
-                while not loaded.empty():
-                    loaded.get()
-                thread.join(0.01)
+            loop.stop()
+            if loop is self._loop:
+                self._loop = None
 
-    def _fill(self, loaded: "Queue[Any]", stopped: threading.Event) -> None:
-        try:
-            for batch in self._batches:
-                loaded.put((batch, self._batches.state_dict(), self._batches.epoch, None))
-                if stopped.is_set():
-                    return
-        except BaseException as error:  # raised again where the batch is taken
-            loaded.put((None, self._batches.state_dict(), self._batches.epoch, error))
-        loaded.put(_END)
+    def _stop(self) -> None:
+        """End a loop that is still under way; if it goes on, it raises an error."""
+        if self._loop is not None:
+            self._loop.stop()
+            self._loop = None
 
     def forever(self) -> Iterator[tuple[Any, ...]]:
         """Yield the batches of epoch after epoch, without end."""
@@ -101,7 +100,38 @@ class Prefetch:
         """Continue from the position saved in `state`, which may be that of `Batches` too.
 
         Raises:
-            ValueError, TypeError: As for `Batches`; nothing has changed.
+            ValueError, TypeError: As for `Batches`; the position has not changed.
         """
+        self._stop()
         self._batches.load_state_dict(state)
         self._state, self._epoch = self._batches.state_dict(), self._batches.epoch
+
+
+class _Loop:
+    """A thread that loads batches into a queue, each with the state and the epoch after it."""
+
+    def __init__(self, batches: Batches, size: int) -> None:
+        self.loaded: Queue[Any] = Queue(size)
+        self._batches = batches
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._fill, daemon=True)
+        self._thread.start()
+
+    def _fill(self) -> None:
+        batches = self._batches
+        try:
+            for batch in batches:
+                self.loaded.put((batch, batches.state_dict(), batches.epoch, None))
+                if self._stopped.is_set():
+                    return
+        except BaseException as error:  # raised again where the batch is taken
+            self.loaded.put((None, batches.state_dict(), batches.epoch, error))
+        self.loaded.put(_END)
+
+    def stop(self) -> None:
+        """End the thread and drop what it has loaded."""
+        self._stopped.set()
+        while self._thread.is_alive():  # it may wait for a place in the queue
+            while not self.loaded.empty():
+                self.loaded.get()
+            self._thread.join(0.01)

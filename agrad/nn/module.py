@@ -200,6 +200,11 @@ class Module:
                 f"{type(self).__name__}.{name}: is a {kind.__name__}, and a {type(value).__name__} "
                 f"cannot replace it; assign a {kind.__name__} or None, or delete it first"
             )
+        if isinstance(value, Parameter | Module) and "." in name:
+            raise ValueError(
+                f"{type(self).__name__}: {name!r} cannot name a {type(value).__name__}, since a "
+                "dot separates the names in state_dict"
+            )
         if isinstance(value, Module) and any(module is self for module in value.modules()):
             raise ValueError(f"{type(self).__name__}.{name}: a module cannot contain itself")
         super().__setattr__(name, value)

@@ -1,5 +1,6 @@
 """Data sets as objects: subsets, splits and batches, with and without a thread."""
 
+import copy
 import itertools
 import threading
 from typing import Any
@@ -99,6 +100,23 @@ def test_no_thread_outlives_a_loop_that_is_left() -> None:
     for _ in Prefetch(Batches(Noisy(), batch_size=1), size=1):
         break
     assert not [thread for thread in threading.enumerate() if "_fill" in thread.name]
+
+
+@pytest.mark.parametrize("way", ["another loop", "a state"])
+def test_a_loop_does_not_go_on_beside_another_or_from_another_state(way: str) -> None:
+    batches = Prefetch(Batches(np.arange(8), batch_size=1, shuffle=False))
+    loop = iter(batches)
+    assert [next(loop)[0].item() for _ in range(2)] == [0, 1]
+    if way == "another loop":
+        other = iter(batches)
+        assert next(other)[0].item() == 2
+    else:
+        batches.load_state_dict({**batches.state_dict(), "batch": 3})
+    with pytest.raises(RuntimeError, match="Prefetch: another loop has begun since, or a state"):
+        next(loop)
+    rest = other if way == "another loop" else batches
+    assert [x.item() for (x,) in rest] == [3, 4, 5, 6, 7]
+    assert [x.item() for (x,) in copy.deepcopy(batches)] == [*range(8)]
 
 
 def test_a_transform_changes_the_first_array() -> None:

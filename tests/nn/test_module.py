@@ -190,6 +190,17 @@ def test_a_module_cannot_contain_itself() -> None:
         net.again = nn.Sequential(nn.Sequential(net))
 
 
+@pytest.mark.parametrize("part", [nn.Parameter([1.0]), nn.Tanh()])
+def test_a_name_with_a_dot_is_refused_since_it_could_hide_another(
+    part: nn.Parameter | nn.Module,
+) -> None:
+    net = Net()
+    message = f"Net: 'first.weight' cannot name a {type(part).__name__}, since a dot"
+    with pytest.raises(ValueError, match=message):
+        setattr(net, "first.weight", part)
+    setattr(net, "a.number", 1)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "error", "message"),
     [
