@@ -152,3 +152,19 @@ def test_options_out_of_their_range_are_named(iris: Any, options: Any, message: 
         flowers().partial_fit(*iris, classes=[0, 1])
     with pytest.raises(ValueError, match=r"partial_fit: classes must be those of the first call"):
         flowers(max_iter=1).fit(*iris).partial_fit(*iris, classes=[0, 1])
+
+
+@pytest.mark.parametrize("refused", [{"max_iter": 0}, {"random_state": "seven"}])
+def test_a_refused_fit_leaves_the_estimator_as_it_was(iris: Any, refused: dict[str, Any]) -> None:
+    X, y = iris
+    model = flowers().fit(X, y)
+    expected = model.predict(X)
+    with pytest.raises((TypeError, ValueError)):
+        model.set_params(**refused).fit(X, [f"new {label}" for label in y])
+    assert (model.predict(X) == expected).all()
+
+    regressor = AgradRegressor(**SMALL, random_state=0).fit(X[:, :3], X[:, 3])
+    numbers = regressor.predict(X[:, :3])
+    with pytest.raises((TypeError, ValueError)):
+        regressor.set_params(**refused).fit(X[:, :3], 1e6 * X[:, 3])
+    assert (regressor.predict(X[:, :3]) == numbers).all()

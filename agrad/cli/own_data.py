@@ -113,6 +113,11 @@ class Format:
                 f"{str(path)!r} has examples of shape {list(inputs.shape[1:])}, the network takes "
                 f"{self.shape}"
             )
+        finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
+        if not finite.all():
+            raise ValueError(
+                f"{str(path)!r} has a NaN or an infinity in example {int(np.argmin(finite)) + 1}"
+            )
         return inputs
 
     def targets(self, content: Mapping[str, Any], path: Path) -> NDArray[Any]:

@@ -20,6 +20,7 @@ from agrad.serialization import atomic_write, remove_leftovers
 from agrad.study.figures import run_figure, save_figure
 from agrad.study.runs import machine
 from agrad.train import Evaluation, Step
+from agrad.train.best import BestWeights
 
 __all__ = ["CHECKPOINTS", "FILES", "SERIES", "JSONLines", "RunFolder"]
 
@@ -116,13 +117,19 @@ class RunFolder:
         """Record the validation after the last step."""
         found = {"loss": validation.loss, "accuracy": validation.accuracy, **validation.metrics}
         entry: dict[str, Any] = {"iteration": self.iteration}
-        entry |= {f"validation_{n}": value for n, value in found.items() if value == value}
+        entry |= {
+            f"validation_{name}": value if math.isfinite(value) else None
+            for name, value in found.items()
+            if not math.isnan(value)
+        }
         self._validations.append(entry)
         self._append(entry)
 
-    def use(self, weights: Mapping[str, Any]) -> None:
-        """Make these the weights of the run in the place of the last ones."""
-        self._after = dict(weights)
+    def use_best(self, best: BestWeights) -> None:
+        """Make the best weights those of the model and of the run, if there are any."""
+        if best.epoch is not None:
+            best.restore()
+            self._after = self._model.state_dict()
 
     def add_test(self, test: Evaluation) -> None:
         """Record the final test metrics."""

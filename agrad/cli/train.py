@@ -542,6 +542,11 @@ def _train(
     model, optimizer, batches = (parts[name] for name in ("model", "optimizer", "batches"))
     best = parts.get("best") or BestWeights(model)
     iterations = settings["iterations"] or settings["epochs"] * len(batches)
+    if problem.validation is not None and iterations < len(batches):
+        raise ValueError(
+            f"the validation follows each epoch, of {len(batches)} iterations; raise --iterations "
+            f"from {iterations}, or leave out --validation"
+        )
     settings = settings | {"iterations": iterations}
     start = 0
     if last is not None:
@@ -574,9 +579,7 @@ def _train(
                     if step.iteration % every == 0:
                         run.save_checkpoint()
             run.save_checkpoint()
-            best.restore()
-            if best.epoch is not None:
-                run.use(model.state_dict())
+            run.use_best(best)
             test = None
             if problem.test is not None:
                 test = problem.evaluated(model, problem.test)
@@ -586,13 +589,16 @@ def _train(
             run.save_outcome()
         except KeyboardInterrupt:
             run.save_checkpoint()
+            run.use_best(best)
             run.save_outcome()
             say(console, f"Stopped after iteration {run.iteration} of {iterations}; {go_on}")
             raise
         except NonFiniteError as error:
             run.fall_back()
+            run.use_best(best)
             run.save_outcome()
-            raise NonFiniteError(f"{error}; metrics and last good weights: {folder}") from error
+            kept = "last good weights" if best.epoch is None else "best weights"
+            raise NonFiniteError(f"{error}; metrics and {kept}: {folder}") from error
         except OSError as error:
             raise OSError(f"{error}; {go_on}") from error
     if optimizer.cuts:
@@ -679,6 +685,8 @@ def _problem(settings: dict[str, Any]) -> Problem:
         if "validation" in settings:
             share = settings["validation"]
             parts = random_split(data.train, [1 - share, share], settings["seed"])
+            if not all(len(targets) for _, targets in parts):
+                raise ValueError(f"{settings['data']} has too few examples to hold out {share:g}")
         return Problem(
             train=parts[0],
             validation=parts[1] if len(parts) > 1 else None,

@@ -96,6 +96,11 @@ class Trained:
             data: Any = form.inputs(content, path), form.targets(content, path)
         else:
             own = load_own_data(*own_data_arguments(self.settings))
+            if own.format.as_json() != self.settings["format"]:
+                raise ValueError(
+                    f"the data in {self.settings['data']!r} have changed since the run; name a "
+                    "FILE to evaluate on"
+                )
             name, data = "validation", own.validation
             if data is None:
                 name, data = "training data", own.train

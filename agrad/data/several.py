@@ -54,8 +54,13 @@ def call(function: Callable[..., Any], value: Any) -> Any:
     return function(**value) if isinstance(value, Mapping) else function(*value)
 
 
-def examples(owner: str, value: Any) -> int:
+def examples(owner: str, value: Any, what: str = "inputs") -> int:
     """Return the length of the first axis, which several arrays must share.
+
+    Args:
+        owner: The function, for the message.
+        value: The array, or several.
+        what: What they are, for the message.
 
     Raises:
         ValueError: Their lengths differ.
@@ -65,6 +70,6 @@ def examples(owner: str, value: Any) -> int:
     if len(set(lengths)) != 1:
         given = dict(zip(names, lengths)) if names else lengths
         raise ValueError(
-            f"{owner}: the inputs have {given} examples; their first axes must have equal length"
+            f"{owner}: the {what} have {given} examples; their first axes must have equal length"
         )
     return lengths[0]

@@ -176,14 +176,6 @@ class AverageGradient(Optimizer):
                 "pass one that applies a rule, such as Adam"
             )
         automatic = lr == "auto"
-        every = (4 if automatic else 1) if every is None else every
-        smoothing = (0.9 if automatic else 0.0) if smoothing is None else smoothing
-        require_integer("AverageGradient", every=every)
-        require_share("AverageGradient", smoothing=smoothing)
-        if granularity not in GRANULARITIES:
-            raise ValueError(
-                f"AverageGradient: granularity must be one of {GRANULARITIES}, got {granularity!r}"
-            )
         if lr not in (None, "auto"):
             raise ValueError(
                 f"AverageGradient: lr must be None or 'auto', got {lr!r}; "
@@ -193,8 +185,8 @@ class AverageGradient(Optimizer):
         self._require_rate(base.lr)
         self.base = base
         self.granularity = granularity
-        self.every = every
-        self.smoothing = smoothing
+        self.every = (4 if automatic else 1) if every is None else every
+        self.smoothing = (0.9 if automatic else 0.0) if smoothing is None else smoothing
         self.probe_size = probe_size
         self.verify = verify
         self._rate: AutomaticRate | None = None
@@ -205,6 +197,11 @@ class AverageGradient(Optimizer):
         self._was_cut = False
         self._square_length = math.inf
         self._warned = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _CHECKS:
+            _CHECKS[name](value)
+        super().__setattr__(name, value)
 
     # -- what the base rule provides ---------------------------------------------------------------
 
@@ -255,8 +252,6 @@ class AverageGradient(Optimizer):
 
     @probe_size.setter
     def probe_size(self, value: int | None) -> None:
-        if value is not None:
-            require_integer("AverageGradient", probe_size=value)
         self._probe_size = value
 
     @property
@@ -642,6 +637,33 @@ class AverageGradient(Optimizer):
                 require_array(name, f"the {what} of parameter {i}", saved[str(i)], param.data)
                 loaded[param] = move(saved[str(i)], param.device).copy()
         return loaded
+
+
+def _check_granularity(value: Any) -> None:
+    if value not in GRANULARITIES:
+        raise ValueError(
+            f"AverageGradient: granularity must be one of {GRANULARITIES}, got {value!r}"
+        )
+
+
+def _check_probe_size(value: Any) -> None:
+    if value is not None:
+        require_integer("AverageGradient", probe_size=value)
+
+
+def _check_verify(value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"AverageGradient: verify must be True or False, got {value!r:.50}")
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "every": lambda value: require_integer("AverageGradient", every=value),
+    "granularity": _check_granularity,
+    "probe_size": _check_probe_size,
+    "smoothing": lambda value: require_share("AverageGradient", smoothing=value),
+    "verify": _check_verify,
+}
+"""The checks of options, when they are given and when they are set later."""
 
 
 def _square_length(proposals: Iterable[Proposal]) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -162,7 +162,8 @@ class Muon(RuleOptimizer):
             √max(1, m/n), or "match_rms_adamw", 0.2 √max(m, n), which makes updates as large as
             AdamW's (arXiv:2502.16982).
         rmsprop: The arguments of `RMSprop` for the other parameters. Its `lr` defaults to
-            `lr`, and otherwise changes in proportion to it. A parameter group may have its own.
+            `lr`, and otherwise changes in proportion to it, so that `lr` must not be 0 then. A
+            parameter group may have its own.
         cautious: Leave out elements of s · O that go up the slope, see `RuleOptimizer`. For the
             other parameters it is an argument of `rmsprop`.
 
@@ -186,6 +187,7 @@ class Muon(RuleOptimizer):
     eps: float = option("eps")
     ns_steps: int = option("ns_steps")
     adjust_lr_fn: Adjustment | None = option("adjust_lr_fn")
+    rmsprop: Mapping[str, Any] = option("rmsprop")
     cautious: bool = option("cautious")
 
     def __init__(
@@ -204,6 +206,8 @@ class Muon(RuleOptimizer):
         cautious: bool = False,
     ) -> None:
         require_not_negative(self.name, lr=lr)
+        if lr == 0 and rmsprop and rmsprop.get("lr", 0) != 0:
+            raise ValueError("Muon: lr is 0, and the lr of rmsprop cannot be in proportion to it")
         rule = MuonRule(
             weight_decay,
             momentum,
@@ -220,6 +224,11 @@ class Muon(RuleOptimizer):
 
 def _others(rmsprop: Mapping[str, Any], lr: float) -> dict[str, Any]:
     """Return the fields of `MuonRule` for arguments of `RMSprop`, at that rate for matrices."""
+    known = ["lr", *(field.name for field in fields(RMSpropRule))]
+    if unknown := [name for name in rmsprop if name not in known]:
+        raise ValueError(
+            f"Muon: rmsprop has no option {unknown[0]!r}; its options are {', '.join(known)}"
+        )
     options = dict(rmsprop)
     own_lr = options.pop("lr", lr)
     require_not_negative("RMSprop", lr=own_lr)

@@ -14,6 +14,7 @@ from agrad.core.tensor import GradOf, Tensor, gradients_of
 from agrad.distributed import Ranks
 from agrad.errors import NonFiniteError
 from agrad.gpu.deferred import holds, number
+from agrad.optim.arguments import require_not_negative
 from agrad.optim.losses import listed
 
 __all__ = ["Optimizer", "Scheduled"]
@@ -74,7 +75,8 @@ class Optimizer(ABC):
 
     @scale.setter
     def scale(self, value: float) -> None:
-        self.scale_source = value
+        require_not_negative(self.name, scale=value)
+        self.scale_source = float(value)
 
     @property
     def rate(self) -> float:

@@ -472,7 +472,7 @@ def option(name: str) -> Any:
     """Return a property of a `RuleOptimizer` that reads and sets an option of its rules."""
 
     def get(optimizer: RuleOptimizer) -> Any:
-        values = [getattr(group.rule, name) for group in optimizer.param_groups]
+        values = [group[name] for group in optimizer.param_groups]
         return _common(f"{optimizer.name}.{name}", values)
 
     def set_(optimizer: RuleOptimizer, value: Any) -> None:

@@ -494,7 +494,7 @@ class ReduceLROnPlateau(Schedule):
                 f"{self._name}.load_state_dict: expected {sorted(_PLATEAU)}, got {sorted(state)}"
             )
         require(self._name, "be in [0, 1]", lambda x: 0 <= x <= 1, scale=state["scale"])
-        if state["best"] is not None:
+        if state["best"] not in (None, math.inf, -math.inf):
             require(self._name, "be a number", lambda _: True, best=state["best"])
         for name in _PLATEAU_COUNTS:
             require_count(self._name, name, state[name])

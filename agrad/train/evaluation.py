@@ -12,11 +12,11 @@ import numpy as np
 import agrad.nn.functional as F
 from agrad.arguments import integer
 from agrad.backend import move
-from agrad.core.tensor import as_tensor, plain
+from agrad.core.tensor import Tensor, as_tensor, plain
 from agrad.data.several import call, examples, is_several, mapped, positional
 from agrad.nn import Module
 from agrad.nn.modes import evaluating
-from agrad.train.metrics import Metrics, measured, named_metrics
+from agrad.train.metrics import Metrics, are_of_classes, measured, named_metrics
 from agrad.train.share import IGNORED
 from agrad.train.step import LossFunction, require_loss, require_targets
 
@@ -29,7 +29,8 @@ class Evaluation:
 
     Attributes:
         loss: The mean over the examples; with the default loss, over all their labels.
-        accuracy: The share of right classes, from 0 to 1; NaN if the targets are not classes.
+        accuracy: The share of right classes, from 0 to 1; NaN unless the targets are classes and
+            the model returns a logit for each.
         metrics: The metrics asked for, by name.
     """
 
@@ -56,8 +57,9 @@ def evaluate(
         inputs: The examples, (N, ...), at least one; on the model's device, like the labels.
             Several inputs are a tuple or a dict; see `train_step`. Or an iterable of batches, pairs
             of inputs and labels, with no `labels`.
-        labels: Their classes, integers of shape (N, ...), or any targets of the loss function. The
-            class -100 leaves a label out of the default loss and of the metrics of classes.
+        labels: Their classes, integers of shape (N, ...), or any targets of the loss function,
+            perhaps several as for `inputs`. The class -100 leaves a label out of the default loss
+            and of the metrics of classes.
         batch_size: How many examples are computed at a time.
         loss_function: Takes output and targets, and returns the mean loss of these examples, a
             single element. For regression pass `F.mse_loss`.
@@ -71,8 +73,8 @@ def evaluate(
         ValueError: There are no examples, the number of labels differs, `batch_size` is below 1, or
             the loss has several elements; the default loss gets labels that are neither classes
             nor probabilities; a metric is unknown.
-        TypeError: A metric is neither a name nor a function, or returns no number; labels are
-            missing; `loss_function` is not a function.
+        TypeError: A metric is neither a name nor a function, returns no number, or is asked for
+            several outputs or targets; labels are missing; `loss_function` is not a function.
         ImportError: A metric needs scikit-learn, which is missing.
 
     Example:
@@ -95,15 +97,15 @@ def evaluate(
                 "evaluate: labels are missing; without them, inputs must be an iterable of batches"
             )
         return _evaluated(model, inputs, loss_function, metrics)
-    inputs, labels = mapped(positional, inputs), positional(labels)
-    number = examples("evaluate", inputs)
-    if number == 0 or number != len(labels):
+    inputs, labels = mapped(positional, inputs), mapped(positional, labels)
+    number, labelled = examples("evaluate", inputs), examples("evaluate", labels, "labels")
+    if number == 0 or number != labelled:
         raise ValueError(
-            f"evaluate: got {number} inputs and {len(labels)} labels; "
+            f"evaluate: got {number} inputs and {labelled} labels; "
             "give at least one example, and a label for each"
         )
     parts = (slice(i, i + batch_size) for i in range(0, number, batch_size))
-    batches = ((mapped(itemgetter(part), inputs), labels[part]) for part in parts)
+    batches = ((mapped(itemgetter(p), inputs), mapped(itemgetter(p), labels)) for p in parts)
     return _evaluated(model, batches, loss_function, metrics)
 
 
@@ -126,15 +128,21 @@ def _evaluated(
                 raise ValueError(
                     f"evaluate: loss_function must return a single element, got {own.shape}"
                 )
-            known = plain(as_tensor(targets))
-            seen += len(known)
-            if known.dtype.kind in "iu" and known.ndim + 1 == output.ndim:
+            known = mapped(lambda array: plain(as_tensor(array)), targets)
+            size = parts = examples("evaluate", known, "labels")
+            seen += size
+            single = isinstance(output, Tensor) and not is_several(known)
+            if functions and not single:
+                raise TypeError("evaluate: metrics need a model of one output, and one target")
+            judged = 0
+            if single and known.dtype.kind in "iu":
                 judged = int(np.sum(known != IGNORED))
-                correct += int(np.sum(output.argmax(axis=1) == known))
-                count += judged
-            else:
-                judged = output.size // output.shape[1] if sums else 0
-            parts = judged if sums else len(known)
+                if are_of_classes(output, known):
+                    correct += int(np.sum(output.argmax(axis=1) == known))
+                    count += judged
+            elif sums:
+                judged = output.size // output.shape[1]
+            parts = judged if sums else size
             total += parts
             loss += own.item() * (1 if sums else parts)
             if functions:

@@ -81,8 +81,8 @@ def fit(
             which the model takes by position, or a dict, by name.
         epochs: The number of epochs, those made before a checkpoint included.
         validation: A pair of arrays, or an iterable of batches; None for no validation.
-        loss: Takes the model's output and the targets, and returns the loss, a single element. For
-            regression pass `F.mse_loss`.
+        loss: Takes the model's output and the targets, and returns the mean loss of the examples, a
+            single element. For regression pass `F.mse_loss`.
         metrics: Metrics of the validation; see `evaluate`.
         batch_size: The number of examples in a batch made of a pair of arrays, by default 32.
         schedule: A schedule of the optimizer. `fit` steps it after each step of the optimizer, and
@@ -97,7 +97,8 @@ def fit(
             and the named metrics need it; metrics of your own need it given.
         min_delta: By how much the number must be better to count as such.
         restore_best: Whether the model ends with the weights of the best epoch, if one was looked
-            for, rather than the last. The optimizer's state is always the last.
+            for, rather than the last, after an error or an interruption too. The optimizer's state
+            is always the last.
         callbacks: Called after each step and epoch.
         checkpoints: A folder for checkpoints, one after each epoch. If it holds some, the training
             resumes bit for bit after the last; create all arguments as before. One that its
@@ -145,6 +146,7 @@ def fit(
         patience = integer("fit", "patience", patience, least=1)
     if checkpoint_every is not None:
         checkpoint_every = integer("fit", "checkpoint_every", checkpoint_every, least=1)
+    metrics = named_metrics("fit", metrics)
     monitored = validation is not None or patience is not None
     mode = _checked_mode(monitor, mode, metrics, validation)
     _check_validation(validation, epochs)
@@ -161,6 +163,8 @@ def fit(
     step_on = make_step(model, optimizer, loss, capture)
     shown = Progress(training, length) if progress else None
     with ExitStack() as stack:
+        if restore_best:
+            stack.callback(training.best.restore)
         saver = None
         if checkpoints is not None:
             saver = stack.enter_context(Checkpoints(checkpoints))
@@ -202,8 +206,6 @@ def fit(
                 shown.epoch()
             if saver is not None:
                 saver.save(training.iteration, parts, score=_lower_is_better(score, mode))
-    if restore_best:
-        training.best.restore()
     return training.history
 
 
@@ -320,11 +322,13 @@ def _batches(train_data: Any, batch_size: int | None, epochs: int) -> Any:
     return train_data
 
 
-def _checked_mode(monitor: str, mode: str | None, metrics: Metrics, validation: Any) -> str:
+def _checked_mode(
+    monitor: str, mode: str | None, metrics: Mapping[str, Any], validation: Any
+) -> str:
     """Return the mode, by default the one that suits the monitored value."""
     known = ["loss"]
     if validation is not None:
-        known += ["accuracy", *named_metrics("fit", metrics)]
+        known += ["accuracy", *metrics]
     elif metrics:
         raise ValueError("fit: metrics need validation data")
     if monitor not in known:

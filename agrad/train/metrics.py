@@ -11,7 +11,7 @@ from agrad.core.tensor import plain
 from agrad.extras import optional_import
 from agrad.train.share import IGNORED
 
-__all__ = ["HIGHER", "Metric", "Metrics", "measured", "named_metrics"]
+__all__ = ["HIGHER", "Metric", "Metrics", "are_of_classes", "measured", "named_metrics"]
 
 Metric = Callable[[Any, Any], Any]
 """Takes the model's outputs and the targets as arrays, and returns a number or an array."""
@@ -25,17 +25,27 @@ def _classes(outputs: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any]
     The outputs are the logits of classes, (N, classes, ...) for targets (N, ...), of which -100
     leaves an example out; or, in the shape of the targets or (N, 1), the logit of class 1 against
     class 0.
+
+    Raises:
+        ValueError: A target is not a whole number.
     """
-    if _are_of_classes(outputs, targets):
+    if are_of_classes(outputs, targets):
         logits, classes = _judged(outputs, targets)
-        return logits.argmax(axis=1), classes
-    _require_alike(outputs, targets)
-    return (outputs.ravel() > 0).astype(np.int64), targets.ravel().astype(np.int64)
+        predicted = logits.argmax(axis=1)
+    else:
+        _require_alike(outputs, targets)
+        predicted, classes = (outputs.ravel() > 0).astype(np.int64), targets.ravel()
+    whole = classes % 1 == 0
+    if not whole.all():
+        raise ValueError(
+            f"metrics: the targets are not classes; one is {classes[int(np.argmin(whole))]:g}"
+        )
+    return predicted, classes.astype(np.int64)
 
 
-def _are_of_classes(outputs: NDArray[Any], targets: NDArray[Any]) -> bool:
+def are_of_classes(outputs: Any, targets: Any) -> bool:
     """Return whether outputs have a logit for each of several classes."""
-    return outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1
+    return bool(outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1)
 
 
 def _judged(outputs: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -76,7 +86,7 @@ def auc(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
         ValueError: Not every class occurs among the targets.
     """
     score = optional_import("sklearn.metrics", "the metrics", "sklearn").roc_auc_score
-    if _are_of_classes(outputs, targets):
+    if are_of_classes(outputs, targets):
         outputs, targets = _judged(outputs, targets)
         if outputs.shape[1] > 2:
             shares = np.exp(outputs - outputs.max(axis=1, keepdims=True), dtype=np.float64)
@@ -99,7 +109,7 @@ def r2(outputs: NDArray[Any], targets: NDArray[Any]) -> float:
 def confusion_matrix(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.int64]:
     """Return how often each target class, a row, was predicted as each class, a column."""
     predicted, classes = _classes(outputs, targets)
-    count = outputs.shape[1] if _are_of_classes(outputs, targets) else 2
+    count = outputs.shape[1] if are_of_classes(outputs, targets) else 2
     found: NDArray[np.int64] = optional_import(
         "sklearn.metrics", "the metrics", "sklearn"
     ).confusion_matrix(classes, predicted, labels=np.arange(count))

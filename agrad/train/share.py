@@ -57,7 +57,8 @@ def share_of(ranks: Ranks, weights: Array, probe_size: int | None) -> Share:
     Args:
         ranks: The rank and the others.
         weights: Of each row.
-        probe_size: On how many rows of the batch a step is measured; None for all.
+        probe_size: On how many rows of the batch a step is measured; None for all. If none of
+            them counts, it is measured on all.
 
     Example:
         The second of two ranks computes the rows 1 and 3 of five, and measures on one of them:
@@ -73,9 +74,9 @@ def share_of(ranks: Ranks, weights: Array, probe_size: int | None) -> Share:
         some = int(np.argmax(weights > 0))
         rows = slice(some, some + 1)
     weight = float(own.sum() / weights.sum())
-    if probe_size is None or probe_size >= len(weights):
-        return Share(rows, weight, None, weight)
     measured = weights[:probe_size]
+    if len(measured) == len(weights) or not measured.any():
+        return Share(rows, weight, None, weight)
     first_weight = float(measured[ranks.rows].sum() / measured.sum())
     least = int(counting[0]) + 1 if len(counting) else 1
     return Share(rows, weight, max(len(measured[ranks.rows]), least), first_weight)

@@ -22,7 +22,7 @@ from agrad.nn import Module
 from agrad.ops.part import noting_calls, part_of
 from agrad.optim import Optimizer
 from agrad.tracing.captured import Captured, capture
-from agrad.train.share import LossFunction, mean_loss, row_weights, share_of
+from agrad.train.share import IGNORED, LossFunction, mean_loss, row_weights, share_of
 
 __all__ = [
     "CapturedStep",
@@ -67,8 +67,9 @@ def train_step(
         inputs: The model's input, (N, ...), an array or a Tensor on the model's device. Several are
             a tuple of arrays or Tensors, which the model takes by position, or a dict, by name.
         targets: The loss function's second argument, after the model's output.
-        loss_function: Takes output and targets, and returns the loss, a single element. The
-            default is for classes or their probabilities; for regression pass `F.mse_loss`.
+        loss_function: Takes output and targets, and returns the loss, a single element: the mean
+            over the examples, since a sum over the few that a step is measured on would be smaller.
+            The default is for classes or their probabilities; for regression pass `F.mse_loss`.
 
     Raises:
         ValueError: The default loss gets targets that are neither classes nor probabilities;
@@ -122,7 +123,7 @@ class _Step:
         if optimizer.ranks is not None:
             return self._on_share(optimizer.ranks, x, targets)
         count = examples("train", x) if size is not None or is_several(x) else 0
-        if size is None or size >= count:
+        if size is not None and (size >= count or not self._has_labels(targets, size)):
             size = None
         loss, rows = self._losses(self.loss_function, x, targets, size)
         if loss is None:
@@ -139,12 +140,22 @@ class _Step:
         with noting_calls() as calls:
             loss = loss_function(call(self.models.on_batch, x), targets)
         with part_of(calls):
-            rows = loss_function(call(self.models.on_rows, first), plain(targets)[:size])
+            known = mapped(lambda target: plain(target)[:size], targets)
+            rows = loss_function(call(self.models.on_rows, first), known)
         return loss, rows
+
+    def _has_labels(self, targets: Any, size: int) -> bool:
+        """Return whether the default loss counts a label of the first `size` examples."""
+        if self.loss_function is not F.cross_entropy:
+            return True
+        labels = targets if hasattr(targets, "dtype") else np.asarray(targets)
+        return labels.dtype.kind not in "iu" or holds((plain(labels)[:size] != IGNORED).any())
 
     def _on_share(self, ranks: Ranks, x: Any, targets: Any) -> float:
         """Make a step on this rank's rows of a batch, and on the other ranks' with them."""
         optimizer, loss_function = self.optimizer, self.loss_function
+        if is_several(targets):
+            raise TypeError("train: over several ranks the targets must be one array")
         targets = np.asarray(targets) if isinstance(targets, list) else plain(targets)
         ranks.require_same(
             "the batch's targets", np.ascontiguousarray(move(targets, "cpu")).tobytes()
@@ -256,7 +267,8 @@ def capture_step(
     Args:
         model: The network, whose Python does the same at every call.
         optimizer: Any optimizer over the model's parameters.
-        loss_function: Takes output and targets, and returns the loss, a single element.
+        loss_function: Takes output and targets, and returns the mean loss of the examples, a single
+            element.
 
     Returns:
         A function of a batch's inputs and targets that makes a step and returns the loss before the

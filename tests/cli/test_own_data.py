@@ -10,6 +10,7 @@ import pytest
 
 import agrad as ag
 from agrad.data import digits
+from agrad.errors import NonFiniteError
 
 pytest.importorskip("click")
 
@@ -295,3 +296,70 @@ def test_a_folder_without_a_finished_run_is_named(tmp_path: Path) -> None:
     settings.write_text("{")
     assert one_line(fail("evaluate", tmp_path / "run"), "settings.json' is damaged")
     assert ag.load(tmp_path / "run" / "weights.safetensors")["1.weight"].shape == (16, 5)
+
+
+def test_data_that_have_changed_are_not_evaluated_by_the_old_scale(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((60, 2))
+    data, out = tmp_path / "d.npz", tmp_path / "run"
+    np.savez(data, x=x, y=x[:, 0])
+    train(out, "--data", data, "--epochs", 2)
+    np.savez(data, x=x, y=1000 * x[:, 0] + 7)
+    assert "have changed since the run; name a FILE" in fail("evaluate", out).stderr
+    assert invoke("evaluate", out, data).exit_code == 0
+
+
+def test_a_missing_number_of_an_array_is_named(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((60, 2))
+    data, out = tmp_path / "d.npz", tmp_path / "run"
+    np.savez(data, x=x, y=x[:, 0])
+    train(out, "--data", data, "--epochs", 1)
+    x[3, 1] = np.nan
+    np.savez(tmp_path / "new.npz", x=x)
+    message = "new.npz' has a NaN or an infinity in example 4"
+    assert message in fail("predict", out, tmp_path / "new.npz").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--validation", 0.0005], "digits has too few examples to hold out 0.0005"),
+        (
+            ["--validation", 0.2, "--iterations", 5],
+            "the validation follows each epoch, of 35 iterations; raise --iterations from 5",
+        ),
+    ],
+)
+def test_a_validation_that_would_not_happen_is_refused(
+    words: list[Any], message: str, tmp_path: Path
+) -> None:
+    refused = fail("train", *SMALL, "--data", "digits", *words, "--out", tmp_path / "run")
+    assert message in refused.stderr
+
+
+@pytest.mark.parametrize("error", [NonFiniteError("the loss is inf"), KeyboardInterrupt()])
+def test_the_best_weights_survive_a_training_that_is_lost(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agrad.cli import train as command
+
+    learn = command.train_model
+    best: list[Any] = []
+
+    def spoiled(model: Any, *rest: Any, **options: Any) -> Any:
+        for step in learn(model, *rest, **options):
+            if step.iteration == 35:  # the end of an epoch
+                best.append(model.state_dict())
+            yield step
+            if step.iteration == 40:
+                raise error
+
+    words = ("--data", "digits", "--validation", 0.2, "--epochs", 2)
+    monkeypatch.setattr(command, "train_model", spoiled)
+    if isinstance(error, KeyboardInterrupt):
+        assert invoke("train", *SMALL, *words, "--out", tmp_path / "run").exit_code != 0
+    else:
+        lost = fail("train", *SMALL, *words, "--out", tmp_path / "run")
+        assert "metrics and best weights" in lost.stderr
+    kept = ag.load(tmp_path / "run" / "weights.safetensors")
+    assert kept.keys() == best[0].keys()
+    assert all((kept[name] == array).all() for name, array in best[0].items())

@@ -1610,3 +1610,33 @@ def test_refuses_states_of_others():
         other.load_state_dict(other.state_dict() | {"fraction": "half"})
     with pytest.raises(ValueError, match="square_length must not be negative, got -1"):
         other.load_state_dict(other.state_dict() | {"square_length": -1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("every", 0, ValueError),
+        ("granularity", "rows", ValueError),
+        ("probe_size", 0, ValueError),
+        ("scale", math.nan, ValueError),
+        ("scale", -1.0, ValueError),
+        ("smoothing", 1.0, ValueError),
+        ("verify", "no", TypeError),
+    ],
+)
+@pytest.mark.parametrize("lr", [None, "auto"])
+def test_options_are_checked_when_they_are_set(name, value, error, lr):
+    x = ag.tensor([1.0], requires_grad=True)
+    optimizer = optim.AverageGradient(optim.SGD([x], lr=0.1), lr=lr)
+    before = getattr(optimizer, name)
+    with pytest.raises(error, match=f": {name} must"):
+        setattr(optimizer, name, value)
+    assert getattr(optimizer, name) == before
+
+
+def test_a_factor_of_numpy_scales_the_step():
+    x = ag.tensor([1.0], requires_grad=True)
+    optimizer = optim.SGD([x], lr=0.5)
+    optimizer.scale = np.float32(0.5)
+    optimizer.step((x * x).sum())
+    assert x.tolist() == [0.5]

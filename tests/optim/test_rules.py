@@ -821,3 +821,15 @@ def test_options_that_are_numpys_scalars_change_no_dtype(rule, options, number):
         trained.append(weight.data)
     if number is np.float64:  # in single precision, differences such as 1 - alpha are rounded
         np.testing.assert_array_equal(*trained)
+
+
+def test_muons_rule_for_other_parameters_is_an_option():
+    bias = ag.tensor([1.0, 2.0], requires_grad=True)
+    optimizer = optim.Muon([bias], lr=0.01, rmsprop={"lr": 0.1, "alpha": 0.5})
+    assert (optimizer.rmsprop["lr"], optimizer.rmsprop["alpha"]) == (0.1, 0.5)
+    optimizer.rmsprop = {"lr": 0.2}
+    assert (optimizer.rmsprop["lr"], optimizer.rmsprop["alpha"]) == (0.2, 0.99)
+    with pytest.raises(ValueError, match="Muon: rmsprop has no option 'beta'; its options are lr,"):
+        optimizer.rmsprop = {"beta": 0.5}
+    with pytest.raises(ValueError, match="Muon: lr is 0, and the lr of rmsprop cannot be in"):
+        optim.Muon([bias], lr=0.0, rmsprop={"lr": 0.1})

@@ -590,3 +590,52 @@ def test_an_accuracy_of_a_regression_cannot_be_monitored() -> None:
     data = x, y[:, None].astype(np.float32)
     with pytest.raises(ValueError, match="nothing measured 'validation_accuracy'"):
         run(model, adam(model), data, validation=data, monitor="accuracy", loss=F.mse_loss)
+
+
+def test_the_best_weights_survive_an_error() -> None:
+    class Stop(Callback):
+        def on_step(self, training: Training, step: Step) -> None:
+            if training.epoch == 2:
+                raise KeyboardInterrupt
+
+    model, data = network(), points()
+    best: list[Any] = []
+
+    class Keep(Callback):
+        def on_epoch(self, training: Training) -> None:
+            if training.best.epoch == training.epoch:
+                best[:] = [model.state_dict()]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(model, adam(model), data, validation=points(20, 1), callbacks=[Keep(), Stop()])
+    assert same(model.state_dict(), best[0])
+
+
+def test_metrics_of_a_generator_are_measured_in_each_epoch() -> None:
+    model = network()
+    history = run(
+        model,
+        adam(model),
+        points(),
+        validation=points(20, 1),
+        metrics=(name for name in ["accuracy"]),
+    )
+    assert len(history["validation_accuracy"]) == 4
+
+
+def test_a_plateau_of_infinite_losses_can_be_resumed(tmp_path: Path) -> None:
+    x, y = np.full((4, 1), 1e30, np.float32), np.zeros((4, 1), np.float32)
+    for epochs in (1, 2):
+        model = nn.Linear(1, 1)
+        optimizer = optim.SGD(model.parameters(), lr=1e-3)
+        history = run(
+            model,
+            optimizer,
+            (0 * x, y),
+            epochs=epochs,
+            validation=(x, y),
+            loss=F.mse_loss,
+            schedule=optim.ReduceLROnPlateau(optimizer),
+            checkpoints=tmp_path,
+        )
+    assert history["validation_loss"].tolist() == [math.inf, math.inf]

@@ -533,3 +533,31 @@ def test_evaluation_restores_the_mode_after_an_error():
 def test_evaluation_refuses(count, labels, batch_size, message):
     with pytest.raises(ValueError, match=message):
         evaluate(network(), np.zeros((count, 4), np.float32), np.zeros(labels, int), batch_size)
+
+
+def test_a_probe_without_labels_is_the_whole_batch():
+    inputs = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    labels = np.array([-100, -100, 1, 2])
+    models = [nn.Linear(3, 3) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    for model, size in zip(models, (2, None)):
+        rule = optim.RMSprop(model.parameters(), lr=0.1)
+        train_step(model, optim.AverageGradient(rule, probe_size=size), inputs, labels)
+    assert (models[0].weight.data == models[1].weight.data).all()
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_several_targets_are_measured_on_a_few_rows_too(kind):
+    model = nn.Linear(3, 2)
+    inputs = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    parts = {"low": inputs[:, 0], "high": inputs[:, 1]}
+    targets = parts if kind is dict else tuple(parts.values())
+
+    def loss(output, given):
+        assert type(given) is kind
+        low, high = given.values() if kind is dict else given
+        return F.mse_loss(output[:, 0], low) + F.mse_loss(output[:, 1], high)
+
+    optimizer = optim.AverageGradient(optim.Adam(model.parameters(), lr=0.05), probe_size=4)
+    losses = [train_step(model, optimizer, inputs, targets, loss) for _ in range(50)]
+    assert losses[-1] < 0.1 * losses[0]

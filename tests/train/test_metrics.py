@@ -134,3 +134,36 @@ def test_names_and_functions_and_dicts_of_them() -> None:
         evaluate(nn.Identity(), logits)
     with pytest.raises(ValueError, match="there are no batches"):
         evaluate(nn.Identity(), [])
+
+
+def test_a_single_logit_has_no_accuracy_but_its_metric() -> None:
+    """Its largest class is always the first."""
+    logits, targets = np.array([[5.0], [5.0], [-5.0]], np.float32), np.array([1, 1, 0])
+
+    def loss(output: Any, target: Any) -> Any:
+        return F.binary_cross_entropy_with_logits(output[:, 0], np.asarray(target, np.float32))
+
+    found = evaluate(nn.Identity(), logits, targets, 2, loss, ["accuracy"])
+    assert np.isnan(found.accuracy)
+    assert found.metrics["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "confusion_matrix"])
+def test_targets_that_are_not_classes_are_refused(metric: str) -> None:
+    soft = np.array([[0.9, 0.1], [0.2, 0.8]])
+    with pytest.raises(ValueError, match=r"metrics: the targets are not classes; one is 0\.9"):
+        evaluate(nn.Identity(), np.log(soft), soft, metrics=[metric])
+
+
+def test_several_targets() -> None:
+    inputs = np.arange(5.0)
+    targets = {"low": inputs - 1, "high": inputs + 3}
+
+    def loss(output: Any, target: Any) -> Any:
+        return F.mse_loss(output, target["low"]) + F.mse_loss(output, target["high"])
+
+    assert evaluate(nn.Identity(), inputs, targets, 2, loss).loss == 10.0
+    with pytest.raises(TypeError, match="evaluate: metrics need a model of one output, and one"):
+        evaluate(nn.Identity(), inputs, targets, 2, loss, ["r2"])
+    with pytest.raises(ValueError, match=r"evaluate: the labels have \{'low': 5, 'high': 4\}"):
+        evaluate(nn.Identity(), inputs, targets | {"high": inputs[1:]}, 2, loss)
