@@ -1,7 +1,7 @@
 """The claims of the papers' abstracts, each with the study that tests it.
 
 A claim names its design, in full and quick, and turns results into findings. Both are fixed here
-before anything runs. `agrad.study.page` and `agrad.study.report` show them.
+before anything runs. `agrad.study.tables` and `agrad.study.report` show them.
 """
 
 import math
