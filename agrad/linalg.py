@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agrad.backend import Array
-from agrad.core.arguments import floating
+from agrad.core.arguments import activated, floating
 from agrad.core.synonyms import takes_dim
 from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors
 from agrad.functions import abs, amax, amin, sum
 from agrad.functions.registry import implements
 from agrad.ops import matrix
+from agrad.ops.arithmetic import FractionalPower
 from agrad.ops.choice import Choice
 from agrad.ops.reduction import Axis, Norm
 
@@ -237,10 +238,10 @@ def norm(
 
     Args:
         x: An array.
-        ord: None, or "fro" for matrices: the root of the sum of squares, whose gradient at 0 is 0.
-            For vectors: a positive p for (Σ |x|ᵖ)^(1/p), or an infinity for the largest or smallest
-            |x|. For matrices: 1 or infinity for the largest sum of |x| over rows or columns, -1 or
-            minus infinity for the smallest.
+        ord: None, or "fro" for matrices: the root of the sum of squares. For vectors: a positive p
+            for (Σ |x|ᵖ)^(1/p), or an infinity for the largest or smallest |x|. For matrices: 1 or
+            infinity for the largest sum of |x| over rows or columns, -1 or minus infinity for the
+            smallest. The gradient of roots and fractional powers at 0 is 0.
         axis: One axis for vectors, two for matrices, None for all axes; with an `ord`, `x` must
             then be a vector or a matrix.
         keepdims: Whether to keep the axes, with length one.
@@ -253,7 +254,7 @@ def norm(
         >>> ag.linalg.norm([3.0, 4.0]), ag.linalg.norm([[3.0, -4.0]], ord=1, axis=1)
         (tensor(5.), tensor([7.]))
     """
-    tensor = as_tensor(x)
+    tensor = activated(x)
     axes = tuple(range(tensor.ndim)) if axis is None else axis
     axes = axes if isinstance(axes, tuple) else (axes,)
     if ord is None or (ord == "fro" and len(axes) == 2) or (ord == 2 and len(axes) == 1):
@@ -263,7 +264,7 @@ def norm(
         if np.isinf(ord):
             return (amax if ord > 0 else amin)(size, axes, keepdims=keepdims)
         if ord > 0:
-            return sum(size if ord == 1 else size**ord, axes, keepdims=keepdims) ** (1 / ord)
+            return _power(sum(_power(size, ord), axes, keepdims=keepdims), 1 / ord)
     if len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
         summed, chosen_from = axes if ord in (1, -1) else axes[::-1]
         sums = sum(size, summed, keepdims=True)
@@ -273,6 +274,13 @@ def norm(
         f'norm: ord must be None, a positive number or an infinity for vectors, and None, "fro", '
         f"1, -1 or an infinity for matrices; got {ord!r} for axes {axes} of shape {tensor.shape}"
     )
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """Return a power of numbers that are not negative; its gradient at 0 is finite."""
+    if exponent == 1:
+        return x
+    return x**exponent if exponent > 1 else apply(FractionalPower(exponent), x)
 
 
 def _square(name: str, x: Any) -> Tensor:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from agrad.backend import require_no_mask
 from agrad.errors import CorruptDataError
 from agrad.gpu import cuda
 
@@ -261,6 +262,7 @@ def _outline(value: Any, keys: tuple[str, ...], arrays: dict[str, Any]) -> Any:
                     f"not {type(key).__name__}"
                 )
         return {key: _outline(item, (*keys, key), arrays) for key, item in value.items()}
+    require_no_mask("save", _where(keys), value)
     if not isinstance(value, np.ndarray | np.generic) and hasattr(value, "numpy"):
         value = (value.cpu() if hasattr(value, "cpu") else value).numpy()
     elif cuda.is_array(value):

@@ -463,3 +463,10 @@ ag.save(path, {{"w": np.zeros(100_000)}})
     assert len(rest) == 1
     remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_masked_elements_are_not_saved(tmp_path: Path) -> None:
+    masked = np.ma.array([1.0, 2.0], mask=[False, True])
+    with pytest.raises(TypeError, match=r"save: 'x\.y' has masked elements"):
+        ag.save(tmp_path / "file", {"x": {"y": masked}})
+    assert not (tmp_path / "file").exists()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from agrad.backend import Array, beside
+from agrad.backend import Array, as_array, beside
 from agrad.core.anomaly import check_gradients, recorded_at
 from agrad.core.context import enable_grad, recorder, remembering_choices
 from agrad.core.program import Node, topological_order
@@ -353,7 +353,7 @@ class _Paths:
         grads: dict[Any, Any] = {}
 
         def add(source: Any, gradient: Any) -> None:
-            grads[source] = grads[source] + gradient if source in grads else gradient
+            grads[source] = as_array(grads[source] + gradient) if source in grads else gradient
 
         for out, seed in zip(outputs, seeds):
             add(_source(out), seed)

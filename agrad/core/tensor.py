@@ -479,10 +479,8 @@ class Tensor(Methods["Tensor"]):
         Raises:
             TypeError: A gradient is required, and cannot follow a change in place.
         """
-        if self.is_choice:
-            self.node, self._data = None, self._data.copy()
         operands = [self, *([value] if isinstance(value, Tensor) else [])]
-        if self.node is not None or (
+        if (self.node is not None and not self.is_choice) or (
             is_grad_enabled() and any(tensor._requires_grad for tensor in operands)
         ):
             raise TypeError(
@@ -490,6 +488,11 @@ class Tensor(Methods["Tensor"]):
                 "with where or concatenate, or change a leaf's values inside no_grad()"
             )
         elements = beside("Tensor.__setitem__", "value", plain(value), self._data)
+        if self.is_choice:
+            changed = self._data.copy()
+            changed[plain_index(index)] = elements
+            self.node, self._data = None, changed
+            return
         self._writable_itself("Tensor.__setitem__")[plain_index(index)] = elements
 
     def _writable_itself(self, name: str) -> Array:

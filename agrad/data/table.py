@@ -54,7 +54,10 @@ def read_table(path: str | os.PathLike[str]) -> Columns:
     kind = path.suffix.lower()
     if kind == ".parquet":
         frame = optional_import("pandas", "Parquet files", "data").read_parquet(path)
-        columns = {str(name): _column(frame[name].tolist()) for name in frame.columns}
+        present = frame.astype(object).where(
+            frame.notna(), None
+        )  # pandas has several missing values
+        columns = {str(name): _column(present[name].tolist()) for name in frame.columns}
     elif kind in (".csv", ".tsv"):
         columns = _read_csv(path, "," if kind == ".csv" else "\t")
     else:
@@ -90,11 +93,7 @@ def _read_csv(path: Path, delimiter: str) -> Columns:
 
 def _column(entries: Sequence[Any]) -> NDArray[Any]:
     """Return a column of numbers if all entries are numbers, otherwise of strings."""
-    words = [
-        "" if entry is None or (isinstance(entry, float) and math.isnan(entry)) else str(entry)
-        for entry in entries
-    ]
-    words = [word.strip() for word in words]
+    words = ["" if entry is None else str(entry).strip() for entry in entries]
     words = ["" if word.lower() in _MISSING else word for word in words]
     try:
         return np.array([_number(word) if word else math.nan for word in words])
@@ -144,8 +143,8 @@ def read_images(
         class and name.
 
     Raises:
-        ValueError: There are no images; their sizes differ and `size` is None; or `size` is not two
-            positive integers.
+        ValueError: There are no images; their sizes differ and `size` is None; `size` is not two
+            positive integers; or an image holds numbers of no known range.
         OSError: A file cannot be read.
         ImportError: Pillow is missing.
     """
@@ -162,11 +161,20 @@ def read_images(
     arrays = []
     for path in paths:
         with image.open(path) as opened:
-            picture = opened.convert("L" if grey else "RGB")
+            if opened.mode in ("I", "F"):
+                raise ValueError(
+                    f"read_images: {os.fspath(path)!r} holds numbers of no known range, mode "
+                    f"{opened.mode!r}; convert it to 8 or 16 bits"
+                )
+            if opened.mode.startswith("I;16"):  # which Pillow would convert by clipping
+                picture = image.fromarray(np.asarray(opened).astype(np.float32) * (255 / 65535))
+            else:
+                picture = opened.convert("L" if grey else "RGB")
             if size is not None:
                 picture = picture.resize((width, height), image.Resampling.BILINEAR)
             pixels = np.asarray(picture, np.float32) / 255
-        arrays.append(pixels[None] if grey else np.moveaxis(pixels, -1, 0))
+        channels = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+        arrays.append(np.broadcast_to(channels, (1 if grey else 3, *pixels.shape[:2])))
         if arrays[-1].shape != arrays[0].shape:
             raise ValueError(
                 f"read_images: {os.fspath(path)!r} has {arrays[-1].shape[1:]} pixels, the first "

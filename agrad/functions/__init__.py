@@ -1,6 +1,6 @@
 """NumPy's functions on Tensors, recorded when called under NumPy's name or agrad's.
 
-If NumPy's arrays have a method of the same name, so does `Tensor`, and the function calls it.
+Where `Tensor` has a method of the same name, the function calls it.
 """
 
 import agrad.functions.constant  # noqa: F401 -- functions without a gradient, under NumPy's names

@@ -39,7 +39,7 @@ __all__ = [
 
 def zeros(
     *shape: int | Sequence[int],
-    dtype: DTypeLike = np.float32,
+    dtype: DTypeLike | None = None,
     device: str = "cpu",
     requires_grad: bool = False,
 ) -> Tensor:
@@ -55,12 +55,12 @@ def zeros(
         tensor([[0., 0., 0.],
                 [0., 0., 0.]])
     """
-    return _made(np.zeros(_lengths("zeros", shape), dtype), device, requires_grad)
+    return _made(np.zeros(_lengths("zeros", shape), _float(dtype)), device, requires_grad)
 
 
 def ones(
     *shape: int | Sequence[int],
-    dtype: DTypeLike = np.float32,
+    dtype: DTypeLike | None = None,
     device: str = "cpu",
     requires_grad: bool = False,
 ) -> Tensor:
@@ -75,7 +75,7 @@ def ones(
         >>> ag.ones((2,), requires_grad=True)
         tensor([1., 1.], requires_grad=True)
     """
-    return _made(np.ones(_lengths("ones", shape), dtype), device, requires_grad)
+    return _made(np.ones(_lengths("ones", shape), _float(dtype)), device, requires_grad)
 
 
 def full(
@@ -135,7 +135,7 @@ def linspace(
     stop: float,
     num: int = 50,
     *,
-    dtype: DTypeLike = np.float32,
+    dtype: DTypeLike | None = None,
     device: str = "cpu",
     requires_grad: bool = False,
 ) -> Tensor:
@@ -154,7 +154,7 @@ def linspace(
         raise TypeError(f"linspace: num must be an integer, got {num!r}")
     if num < 0:
         raise ValueError(f"linspace: num must not be negative, got {num}")
-    return _made(np.linspace(start, stop, num, dtype=dtype), device, requires_grad)
+    return _made(np.linspace(start, stop, num, dtype=_float(dtype)), device, requires_grad)
 
 
 def eye(
@@ -162,7 +162,7 @@ def eye(
     m: int | None = None,
     k: int = 0,
     *,
-    dtype: DTypeLike = np.float32,
+    dtype: DTypeLike | None = None,
     device: str = "cpu",
     requires_grad: bool = False,
 ) -> Tensor:
@@ -179,12 +179,12 @@ def eye(
                 [0., 1.]])
     """
     rows, columns = _lengths("eye", (n, n if m is None else m))
-    return _made(np.eye(rows, columns, k, dtype), device, requires_grad)
+    return _made(np.eye(rows, columns, k, _float(dtype)), device, requires_grad)
 
 
 def rand(
     *shape: int | Sequence[int],
-    dtype: DTypeLike = np.float32,
+    dtype: DTypeLike | None = None,
     device: str = "cpu",
     requires_grad: bool = False,
 ) -> Tensor:
@@ -206,7 +206,7 @@ def rand(
 
 def randn(
     *shape: int | Sequence[int],
-    dtype: DTypeLike = np.float32,
+    dtype: DTypeLike | None = None,
     device: str = "cpu",
     requires_grad: bool = False,
 ) -> Tensor:
@@ -325,7 +325,8 @@ def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: DTypeLike | No
     number = np.asarray(value)
     if number.ndim or number.dtype.kind not in "biuf":
         raise TypeError(f"{name}: fill_value must be a number, got {value!r:.50}")
-    filled: Array = np.full(shape, number, dtype)
+    # A Python number that does not fit raises an OverflowError; an array would wrap around.
+    filled: Array = np.full(shape, number if dtype is None else number.item(), dtype)
     return filled
 
 
@@ -350,14 +351,19 @@ def _lengths(name: str, shape: Sequence[Any]) -> tuple[int, ...]:
     return checked
 
 
-def _drawn(name: str, draw: str, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+def _float(dtype: DTypeLike | None) -> DTypeLike:
+    """Return float32 for None, which NumPy takes for float64."""
+    return np.float32 if dtype is None else dtype
+
+
+def _drawn(name: str, draw: str, shape: tuple[int, ...], dtype: DTypeLike | None) -> Array:
     """Return numbers that a method of the generator draws."""
     if recorder.get() is not None:
         raise CaptureError(
             f"capture: {name} draws numbers, which would be the same in each call; pass them as an "
             "argument"
         )
-    kind = np.dtype(dtype)
+    kind = np.dtype(_float(dtype))
     if kind not in (np.float32, np.float64):
         raise TypeError(f"{name}: dtype must be float32 or float64, not {kind}")
     numbers: Array = np.asarray(getattr(generator(), draw)(shape, dtype=kind))

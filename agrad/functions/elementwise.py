@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from agrad.backend import beside, is_array
-from agrad.core.tensor import Tensor, apply, as_tensor, choices_in, plain
+from agrad.core.tensor import Tensor, apply, as_tensor, choices_in, plain, promoted
 from agrad.functions.registry import implements
 from agrad.ops import activation, arithmetic, transcendental
 from agrad.ops.elementary import Elementary
@@ -492,7 +492,10 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     """
     like = next(filter(is_array, map(plain, (x, y, condition))), np.empty(0))
     chosen = beside("where", "condition", plain(condition), like).astype(bool, copy=False)
-    return apply(arithmetic.Where(chosen), x, y, *choices_in(condition))
+    choices = choices_in(condition)
+    if choices:  # beside booleans with axes, Python's floats would count as float64
+        x, y = promoted((x, y))
+    return apply(arithmetic.Where(chosen), x, y, *choices)
 
 
 @implements(np.positive)

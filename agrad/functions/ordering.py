@@ -1,6 +1,6 @@
 """Sorting, and the largest elements.
 
-`dim` is another name of `axis`. Equal elements keep their order, and NaN is larger than any number.
+`dim` is another name of `axis`. NaN is larger than any number.
 """
 
 from typing import Any, NamedTuple
@@ -28,8 +28,8 @@ class TopK(NamedTuple):
 def sort(x: Any, axis: int | None = -1) -> Tensor:
     """Return the elements in ascending order along `axis`; None sorts the flattened `x`.
 
-    Its average gradient is exact. It takes time and memory in proportion to the pairs of elements
-    along the axis.
+    Equal elements keep their order. The average gradient is exact; it takes time and memory in
+    proportion to the pairs of elements along the axis.
 
     Raises:
         ValueError: The axis is out of range.
@@ -47,7 +47,7 @@ def sort(x: Any, axis: int | None = -1) -> Tensor:
 
 @takes_dim
 def argsort(x: Any, axis: int | None = -1) -> Array:
-    """Return the indices that sort `x` along `axis`, as a plain array.
+    """Return the indices that sort `x` along `axis`, equal elements in order, as a plain array.
 
     Example:
         >>> import agrad as ag

@@ -373,6 +373,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     Raises:
         IndexError: An index is out of range.
         ValueError: The axis is out of range.
+        TypeError: The indices are not integers.
 
     Example:
         >>> import agrad as ag
@@ -382,9 +383,10 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     """
     tensor = as_tensor(x)
     if axis is None:
-        return tensor.ravel()[indices]
-    axis = np.lib.array_utils.normalize_axis_index(axis, tensor.ndim)
-    return tensor[(*[slice(None)] * axis, indices)]
+        tensor, axis = tensor.ravel(), 0
+    axis = np.lib.array_utils.normalize_axis_index(axis, tensor.ndim, "take: axis")
+    places = _indices("take", "indices", indices, tensor)
+    return tensor[(*[slice(None)] * axis, places)]
 
 
 @implements(np.take_along_axis)
@@ -413,7 +415,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
     if axis is None:
         tensor, axis = tensor.ravel(), 0
     axis = np.lib.array_utils.normalize_axis_index(axis, tensor.ndim, "take_along_axis: axis")
-    places = _integers("take_along_axis", "indices", indices, tensor)
+    places = _indices_along("take_along_axis", "indices", indices, tensor)
     return apply(ops.TakeAlongAxis(axis), tensor, places)
 
 
@@ -443,7 +445,7 @@ def scatter(x: Any, axis: int, index: Any, src: Any) -> Tensor:
     """
     tensor, source = as_tensors(x, src)
     axis = np.lib.array_utils.normalize_axis_index(axis, tensor.ndim, "scatter: axis")
-    places = _integers("scatter", "index", index, tensor)
+    places = _indices_along("scatter", "index", index, tensor)
     lengths = places.shape
     if any(n > m for i, (n, m) in enumerate(zip(lengths, tensor.shape)) if i != axis):
         raise ValueError(
@@ -462,11 +464,17 @@ def scatter(x: Any, axis: int, index: Any, src: Any) -> Tensor:
     return apply(ops.Scatter(axis), tensor, places, source)
 
 
-def _integers(name: str, argument: str, value: Any, like: Tensor) -> Any:
-    """Return indices along an axis: a Tensor, or an array on the device of `like`."""
+def _indices(name: str, argument: str, value: Any, like: Tensor) -> Any:
+    """Return indices: a Tensor, or an array on the device of `like`."""
     places = value if isinstance(value, Tensor) else beside(name, argument, value, like.data)
     if places.dtype.kind not in "iu":
         raise TypeError(f"{name}: {argument} must hold integers, got {places.dtype}")
+    return places
+
+
+def _indices_along(name: str, argument: str, value: Any, like: Tensor) -> Any:
+    """Return indices of elements along an axis, with as many axes as `like`."""
+    places = _indices(name, argument, value, like)
     if places.ndim != like.ndim:
         raise ValueError(
             f"{name}: {argument} must have as many axes as x, of shape {like.shape}; it has shape "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from itertools import count
 from typing import Any, Self, overload
@@ -84,7 +85,11 @@ class ModuleList(_Container):
         return items[index][1]
 
     def __setitem__(self, index: int, module: Module) -> None:
-        setattr(self, list(self._own(Module))[index], module)
+        if not isinstance(module, Module):
+            raise TypeError(
+                f"{type(self).__name__}: [{index}] must be a Module, got a {type(module).__name__}"
+            )
+        setattr(self, list(self._own(Module))[operator.index(index)], module)
 
 
 class Sequential(ModuleList):
@@ -153,6 +158,7 @@ class ModuleDict(_Container):
     def _check_item(self, name: str, module: Module) -> None:
         if name not in self or not isinstance(module, Module):
             self._check(Module, name, module)
+        self.require_acyclic(name, module)
 
     def __setitem__(self, name: str, module: Module) -> None:
         self._check_item(name, module)

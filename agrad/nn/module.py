@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from agrad.backend import Array, is_array, move
+from agrad.backend import Array, is_array, move, require_no_mask
 from agrad.core.context import recorder
 from agrad.core.hooks import RemovableHandle, require_hook
 from agrad.core.tensor import Tensor, as_tensor, plain
@@ -205,9 +206,13 @@ class Module:
                 f"{type(self).__name__}: {name!r} cannot name a {type(value).__name__}, since a "
                 "dot separates the names in state_dict"
             )
+        self.require_acyclic(name, value)
+        super().__setattr__(name, value)
+
+    def require_acyclic(self, name: str, value: Any) -> None:
+        """Raise a ValueError if an attribute's value is or contains the module itself."""
         if isinstance(value, Module) and any(module is self for module in value.modules()):
             raise ValueError(f"{type(self).__name__}.{name}: a module cannot contain itself")
-        super().__setattr__(name, value)
 
     def register_buffer(
         self, name: str, value: ArrayLike | Tensor, persistent: bool = True
@@ -239,8 +244,9 @@ class Module:
             )
         if isinstance(value, Parameter):
             raise TypeError(f"register_buffer: {name!r} is a Parameter; assign it as an attribute")
+        tensor = as_tensor(value)
         self._persistence = {**self._persistence, name: persistent}
-        setattr(self, name, as_tensor(value))
+        setattr(self, name, tensor)
 
     def _own(self, kind: type[_Kind]) -> dict[str, _Kind]:
         """Return the attributes of type `kind`."""
@@ -347,9 +353,9 @@ class Module:
             The names missing in `state` and those unknown to the module; both empty if `strict`.
 
         Raises:
-            TypeError: `state` is not a dict.
-            ValueError: A name is missing or unexpected, or a shape or dtype differs. The message
-                lists all problems, and the module is unchanged.
+            TypeError: `state` is not a dict, or has masked elements.
+            ValueError: A name is missing or unexpected, a shape or dtype differs, or a buffer is a
+                computed Tensor. The message lists all problems, and the module is unchanged.
 
         Example:
             >>> from agrad import nn
@@ -367,16 +373,18 @@ class Module:
             missing=[name for name in own if name not in state],
             unexpected=[name for name in state if name not in own],
         )
-        values = {
-            name: value if is_array(value) else np.asarray(value)
-            for name, value in ((name, plain(value)) for name, value in state.items())
-            if name in own
-        }
+        values = {}
+        for name, value in state.items():
+            if name in own:
+                require_no_mask("load_state_dict", name, value)
+                array = plain(value)
+                values[name] = array if is_array(array) else np.asarray(array)
         problems = [
             f"{name} is {_describe(value)} in the state, {_describe(own[name].data)} in the module"
             for name, value in values.items()
             if (value.shape, value.dtype) != (own[name].shape, own[name].dtype)
         ]
+        problems += [f"{name} is computed in the module" for name in values if own[name].node]
         if strict:
             problems += [f"{name} is missing" for name in keys.missing]
             problems += [f"{name} is unexpected" for name in keys.unexpected]
@@ -403,7 +411,7 @@ class Module:
         Raises:
             DeviceError: The device cannot be used, or is out of memory.
             TypeError: Gradients are not defined for the dtype.
-            ValueError: A string is neither a dtype nor a device.
+            ValueError: The target is neither a dtype nor a device.
 
         Example:
             >>> from agrad import nn
@@ -414,12 +422,13 @@ class Module:
         if isinstance(target, str) and target.partition(":")[0] in ("cpu", "cuda"):
             _change(tensors, lambda array: move(array, target))
             return self
-        try:
-            dtype = np.dtype(target)
-        except TypeError:
+        dtype = None
+        with suppress(TypeError):
+            dtype = None if target is None else np.dtype(target)  # which takes None for float64
+        if dtype is None:
             raise ValueError(
                 f'to: {target!r} is neither a dtype nor a device, such as "cpu", "cuda" or "cuda:1"'
-            ) from None
+            )
         if dtype not in (np.float32, np.float64):
             raise TypeError(f"to: a module's dtype can be float32 or float64, not {dtype}")
         floating = [tensor for tensor in tensors if tensor.dtype.kind == "f"]

@@ -85,6 +85,12 @@ def _remainder(graph: Graph, call: Call) -> str:
     return graph.add("Sub", x, graph.add("Mul", floor, y))
 
 
+def _fractional_power(graph: Graph, call: Call) -> str:
+    (x,) = _numbers(graph, call)
+    operation: Any = call.operation
+    return graph.add("Pow", x, graph.constant(operation.exponent, call.out.dtype))
+
+
 def _square(graph: Graph, call: Call) -> str:
     (x,) = _numbers(graph, call)
     return graph.add("Mul", x, x)
@@ -572,6 +578,7 @@ _TRANSLATIONS: dict[Any, Translation] = {
     arithmetic.Add: _node("Add"),
     arithmetic.Clip: _clip,
     arithmetic.Divide: _node("Div"),
+    arithmetic.FractionalPower: _fractional_power,
     arithmetic.Maximum: _node("Max"),
     arithmetic.Minimum: _node("Min"),
     arithmetic.Multiply: _node("Mul"),

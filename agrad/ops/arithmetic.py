@@ -24,6 +24,7 @@ __all__ = [
     "Add",
     "Clip",
     "Divide",
+    "FractionalPower",
     "Maximum",
     "Minimum",
     "Multiply",
@@ -205,6 +206,32 @@ class Power(Operation):
 
 def _mean_over_ends(function: Callable[[Array], Array], start: Array, end: Array) -> Array:
     return function(start) if start is end else (function(start) + function(end)) / 2
+
+
+class FractionalPower(Operation):
+    """x ** exponent for x >= 0 and a constant exponent below 1; the gradient at 0 counts as 0."""
+
+    recordable = True
+
+    def __init__(self, exponent: float) -> None:
+        self.exponent = owned(exponent)
+
+    def forward(self, x: Array) -> Array:
+        return np.power(x, self.exponent)
+
+    def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
+        zero = x == 0
+        slope = self.exponent * np.power(np.where(zero, 1, x), self.exponent - 1)
+        return (grad * np.where(zero, 0, slope),)
+
+    def average_backward(
+        self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
+    ) -> Gradients:
+        (x0,), (x1,) = start.inputs, end.inputs
+        zero = (x0 == 0) & (x1 == 0)
+        exponent = np.asarray(self.exponent, x0.dtype, like=x0)
+        slope = kernels(x0).power.in_base(*(np.where(zero, 1, x) for x in (x0, x1)), exponent)
+        return (grad * np.where(zero, 0, slope),)
 
 
 class Square(Elementwise):

@@ -59,7 +59,10 @@ class MaxPool(Selection):
         return (apply(pick, grad, places).reshape(x.shape),)
 
     def places(self, x: Array) -> Array:
-        """Return where in the flattened `x` the largest element of each window is."""
+        """Return where in the flattened `x` the largest element of each window is.
+
+        It is the first of equal elements and the last NaN, as in `backward`, and never padding.
+        """
         planes = _planes(x)
         spans = []
         for axis, length in enumerate(planes.shape[1:]):
@@ -72,10 +75,14 @@ class MaxPool(Selection):
         within = np.where(inside, rows * width + columns, 0)
         places = np.arange(len(planes), like=x).reshape(-1, 1, 1, 1, 1) * (height * width) + within
         windows = np.where(inside, x.reshape(-1)[places], -np.inf)
+        largest = inside & (windows == windows.max(axis=(-2, -1), keepdims=True))
         size = *places.shape[:3], math.prod(self.kernel)
-        windows, places = windows.reshape(size), places.reshape(size)
-        first = windows.argmax(axis=-1)[..., np.newaxis]
-        return _like(x, np.take_along_axis(places, first, axis=-1)[..., 0])
+        places, largest, unordered = (
+            array.reshape(size) for array in (places, largest, np.isnan(windows))
+        )
+        last = size[-1] - 1 - unordered[..., ::-1].argmax(axis=-1)
+        chosen = np.where(unordered.any(axis=-1), last, largest.argmax(axis=-1))[..., np.newaxis]
+        return _like(x, np.take_along_axis(places, chosen, axis=-1)[..., 0])
 
     def indices(self, x: Array) -> Array:
         """Return where in its flattened plane the largest element of each window is."""

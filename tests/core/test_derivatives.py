@@ -526,3 +526,11 @@ def test_errors_name_the_argument(call: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         call(x, y)
     assert ag.grad(y.sum(), x)[0].data.tolist() == [3.0, 12.0]  # nothing has been freed
+
+
+def test_a_hook_on_a_scalar_gets_an_array() -> None:
+    x = ag.tensor(2.0, requires_grad=True)
+    y = x * 3
+    y.register_hook(lambda grad: np.array(2 * grad))
+    (grad,) = ag.grad(y * y + y, x)
+    assert grad.item() == 2 * 3 * (2 * 6 + 1)

@@ -211,3 +211,39 @@ def test_a_folder_of_texts_for_each_class(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"a,b\n1,\xff\n")
     with pytest.raises(ValueError, match=r"a\.csv' is not a table of UTF-8 text"):
         read_table(tmp_path / "a.csv")
+
+
+def test_missing_entries_of_parquet_columns(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame(
+        {
+            "count": pandas.array([1, None, 3], dtype="Int64"),
+            "share": pandas.array([0.5, None, 1.5], dtype="Float64"),
+            "word": pandas.array(["a", None, "b"], dtype="string"),
+            "date": pandas.to_datetime(["2020-01-01", None, "2020-01-03"]),
+        }
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet")
+    np.testing.assert_array_equal(found["count"], [1.0, np.nan, 3.0])
+    np.testing.assert_array_equal(found["share"], [0.5, np.nan, 1.5])
+    assert found["word"].tolist() == ["a", "", "b"]
+    assert found["date"][1] == ""
+
+
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("size", [None, (4, 4)])
+def test_images_of_sixteen_bits_keep_their_shades(
+    grey: bool, size: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    shades = np.linspace(0, 65535, 16).astype(np.uint16).reshape(4, 4)
+    (tmp_path / "a").mkdir()
+    image.fromarray(shades).save(tmp_path / "a" / "1.png")
+    found = read_images(tmp_path, size, grey)[0]
+    assert found.shape == (1, 1 if grey else 3, 4, 4)
+    np.testing.assert_allclose(found[0], np.broadcast_to(shades / 65535, found[0].shape), atol=1e-6)
+    image.fromarray(shades.astype(np.float32)).save(tmp_path / "a" / "2.tiff")
+    with pytest.raises(ValueError, match=r"2\.tiff' holds numbers of no known range, mode 'F'"):
+        read_images(tmp_path)

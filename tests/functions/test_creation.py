@@ -103,3 +103,16 @@ def test_a_captured_function_creates_constants_but_draws_nothing() -> None:
     for draw in ag.rand_like, lambda x: x + ag.randn(3):
         with pytest.raises(CaptureError, match=r"capture: rand.* draws numbers"):
             ag.capture(draw)([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize("make", [ag.zeros, ag.ones, ag.eye, ag.rand, ag.randn])
+def test_no_dtype_means_float32(make: Any) -> None:
+    assert make(2, dtype=None).dtype == np.float32
+    assert ag.linspace(0, 1, 3, dtype=None).dtype == np.float32
+
+
+def test_numbers_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(OverflowError):
+        ag.full((2,), 300, dtype=np.uint8)
+    with pytest.raises(OverflowError):
+        ag.full_like(ag.zeros(1, dtype=np.uint8), -1)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import agrad as ag
+import agrad.nn.functional as F
 from agrad.errors import AverageUndefinedError, CaptureError, ChoiceChangedError
 from agrad.testing import check_gradients
 from agrad.testing.strategies import seeds
@@ -389,3 +390,48 @@ def test_repetitions_are_arrays_too() -> None:
     np.testing.assert_array_equal(ag.tile(x34, np.array([2, 1])).data, np.tile(x, (2, 1)))
     np.testing.assert_array_equal(ag.tile(x34, ()).data, x)
     np.testing.assert_array_equal(ag.repeat(x34, np.array([2]), 0).data, np.repeat(x, 2, 0))
+
+
+def test_where_of_numbers_has_one_dtype() -> None:
+    """The dtype of a condition that remembers what was compared does not count."""
+    x = ag.tensor([1.0, -2.0], requires_grad=True)
+    assert ag.where(x > 0, 1.0, 0.1).dtype == np.float32
+    with ag.no_grad():
+        assert ag.where(x > 0, 1.0, 0.1).dtype == np.float32
+
+
+@pytest.mark.parametrize("indices", [(0, 1), [0, 1], np.array([0, 1]), 1, [[1, 0]]])
+def test_take_as_numpy_does(indices: Any) -> None:
+    x = np.array([[10.0, 20.0, 30.0], [1.0, 2.0, 3.0]])
+    for axis in (None, 0, 1):
+        np.testing.assert_array_equal(ag.take(x, indices, axis).data, np.take(x, indices, axis))
+
+
+@pytest.mark.parametrize("indices", [[True, False], None, 1.0, slice(1)])
+def test_take_needs_integers(indices: Any) -> None:
+    with pytest.raises(TypeError, match="take: indices"):
+        ag.take([10.0, 20.0], indices)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("order", [0.5, 1, 2, 3, np.inf, None])
+def test_norms_of_small_integers(dtype: Any, order: Any) -> None:
+    x = np.array([100, 120, 128], np.uint8).astype(dtype)
+    expected = np.linalg.norm(x.astype(float), order)
+    assert ag.linalg.norm(x, order).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_mean_and_variance_of_many_halves() -> None:
+    halves = np.random.default_rng(0).standard_normal((70000, 2)).astype(np.float16)
+    np.testing.assert_array_equal(ag.tensor(halves).mean(0).data, halves.mean(0))
+    np.testing.assert_array_equal(ag.tensor(halves).var(0).data, halves.var(0))
+
+
+def test_max_pooling_points_to_the_elements_its_gradient_goes_to() -> None:
+    planes = np.random.default_rng(0).choice([-np.inf, 0.0, 1.0, np.nan], (50, 1, 5, 4))
+    x = ag.tensor(planes, requires_grad=True)
+    for options in ({}, {"stride": 1}, {"padding": 1}, {"dilation": 2, "stride": 1}):
+        pooled = F.max_pool2d(x, 2, **options)
+        (plain,) = ag.grad(pooled.sum(), x)
+        (recorded,) = ag.grad(F.max_pool2d(x, 2, **options).sum(), x, create_graph=True)
+        np.testing.assert_array_equal(plain.data, recorded.data)

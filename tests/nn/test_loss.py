@@ -349,3 +349,30 @@ logs = np.zeros((5, 2, 4))
 def test_wrong_arguments_are_named(call: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["l1_loss", "mse_loss", "huber_loss", "smooth_l1_loss"])
+def test_small_integers_do_not_wrap_around(name: str) -> None:
+    one, three = np.array([1], np.uint8), np.array([3], np.uint8)
+    with pytest.raises(TypeError, match=f"{name}: input - target must be float32 or float64, not"):
+        getattr(F, name)(one, three)
+
+
+@pytest.mark.parametrize("name", ["cosine_similarity", "pairwise_distance", "triplet_margin_loss"])
+def test_distances_of_integers_are_refused(name: str) -> None:
+    vectors = [np.array([[1, 200]], np.uint8)] * (3 if name.startswith("triplet") else 2)
+    with pytest.raises(TypeError, match="x1 must be float32 or float64, not uint8"):
+        getattr(F, name)(*vectors)
+
+
+def test_vectors_of_zeros_have_finite_gradients() -> None:
+    for p in (0.5, 1.5, 3.0):
+        ours = ag.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 3.0]], requires_grad=True)
+        theirs = torch.tensor(ours.numpy(), requires_grad=True)
+        F.normalize(ours, p=p).sum().backward()
+        T.normalize(theirs, p=p).sum().backward()
+        np.testing.assert_allclose(ours.grad, theirs.grad, rtol=1e-5, atol=1e-6)
+        ours.grad = theirs.grad = None
+        ag.linalg.norm(ours, ord=p, axis=1).sum().backward()
+        torch.linalg.norm(theirs, ord=p, dim=1).sum().backward()
+        np.testing.assert_allclose(ours.grad, theirs.grad, rtol=1e-5)

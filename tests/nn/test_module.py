@@ -436,8 +436,13 @@ def test_names_that_are_refused(name: str) -> None:
 def test_anything_but_a_module_is_refused() -> None:
     with pytest.raises(TypeError, match="Sequential: '1' is a builtin_function"):
         nn.Sequential(nn.Identity(), math.sin)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"Sequential.0: is a Module, and a float cannot"):
-        nn.Sequential(nn.Identity())[0] = 1.0  # type: ignore[assignment]
+    layers = nn.Sequential(nn.Identity())
+    for part in (1.0, None):
+        with pytest.raises(TypeError, match=r"Sequential: \[0\] must be a Module, got a"):
+            layers[0] = part  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="slice"):
+        layers[:1] = nn.Tanh()  # type: ignore[index]
+    assert len(layers) == 1
 
 
 def test_a_dict_of_modules() -> None:
@@ -576,3 +581,33 @@ def test_a_tied_weight_trains_and_resumes_bit_for_bit(tmp_path: Path, measured: 
     other.load_state_dict(state["optimizer"])
     ag.random.set_state(draws)
     assert [step(IDS, IDS) for _ in range(5)] == losses[5:]
+
+
+def test_what_is_refused_changes_nothing() -> None:
+    named = nn.ModuleDict()
+    with pytest.raises(ValueError, match="a module cannot contain itself"):
+        named.update({"a": nn.Tanh(), "b": named})
+    assert list(named) == []
+    module = Net()
+    with pytest.raises(TypeError):
+        module.register_buffer("late", "text")
+    module.late = ag.tensor([1.0])
+    assert "late" not in module.state_dict()
+
+
+def test_a_state_is_loaded_as_a_whole_or_not_at_all() -> None:
+    module = nn.Linear(2, 1)
+    module.register_buffer("doubled", 2 * module.weight)
+    before = module.weight.tolist()
+    state = {name: array + 1 for name, array in module.state_dict().items()}
+    with pytest.raises(ValueError, match="doubled is computed in the module"):
+        module.load_state_dict(state)
+    assert module.weight.tolist() == before
+    masked = np.ma.array(state["weight"], mask=[[True, False]])
+    with pytest.raises(TypeError, match="load_state_dict: weight has masked elements"):
+        nn.Linear(2, 1, bias=False).load_state_dict({"weight": masked})
+
+
+def test_none_is_no_dtype_of_a_module() -> None:
+    with pytest.raises(ValueError, match="to: None is neither a dtype nor a device"):
+        nn.Linear(2, 2).to(None)

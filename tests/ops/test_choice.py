@@ -170,3 +170,15 @@ def test_average_gradient_measures_a_choice_as_it_was_and_warns_once(captured: b
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         step()
+
+
+def test_a_refused_assignment_leaves_the_comparison_as_it_was() -> None:
+    x = ag.tensor([1.0, -2.0], requires_grad=True)
+    positive = x > 0
+    with pytest.raises(IndexError):
+        positive[5] = True
+    with pytest.raises(ChoiceChangedError):
+        ag.where(positive, x, 0.0).sum().average_backward({x: [0.0, 5.0]})
+    positive[1] = True
+    assert positive.tolist() == [True, True]
+    ag.where(positive, x, 0.0).sum().average_backward({x: [0.0, 5.0]})

@@ -2,7 +2,7 @@
 
 import builtins
 import math
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -395,7 +395,7 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Tens
         >>> F.cosine_similarity([[1.0, 0.0]], [[3.0, 4.0]])
         tensor([0.6])
     """
-    x1, x2 = as_tensors(x1, x2)
+    x1, x2 = _vectors("cosine_similarity", x1=x1, x2=x2)
     product = x1 * x2
     x1, x2 = (broadcast_to(x, product.shape) for x in (x1, x2))
     lengths = maximum(norm(x1, axis=dim), eps) * maximum(norm(x2, axis=dim), eps)
@@ -425,7 +425,8 @@ def cosine_embedding_loss(
     """
     name = "cosine_embedding_loss"
     _check_reduction(name, reduction)
-    input1, input2, target = as_tensors(input1, input2, target)
+    input1, input2 = _vectors(name, input1=input1, input2=input2)
+    (target,) = as_tensors(target)
     _check_shape(name, "input2", input2.shape, input1.shape)
     if input1.ndim not in (1, 2):
         raise ValueError(f"{name}: input1 must have shape (N, D) or (D,), got {input1.shape}")
@@ -450,7 +451,7 @@ def pairwise_distance(
         >>> F.pairwise_distance([[0.0, 0.0]], [[3.0, 4.0]], eps=0.0)
         tensor([5.])
     """
-    x1, x2 = as_tensors(x1, x2)
+    x1, x2 = _vectors("pairwise_distance", x1=x1, x2=x2)
     return norm(x1 - x2 + eps, p, -1, keepdim)
 
 
@@ -518,8 +519,8 @@ def ctc_loss(
             a single sequence.
         targets: The classes: (N, S), or those of all sequences concatenated; (S,) for a single
             sequence. Constants, none of them the blank.
-        input_lengths: The number of times in each sequence, (N,) or a number.
-        target_lengths: The number of classes in each sequence, (N,) or a number.
+        input_lengths: The number of times in each sequence, (N,), or of a single sequence a number.
+        target_lengths: The number of classes in each sequence, likewise.
         blank: The class that stands for no label.
         reduction: "mean" of the losses, each divided by its number of labels; "sum", or "none".
         zero_infinity: Whether a sequence too short for its labels has the loss 0, rather than
@@ -640,7 +641,13 @@ def _error(name: str, input: Any, target: Any, reduction: str) -> Tensor:
     input, target = as_tensors(input, target)
     _check_reduction(name, reduction)
     _check_shape(name, "target", target.shape, input.shape)
-    return cast(Tensor, input - target)
+    return floating(name, "input - target", input - target)
+
+
+def _vectors(name: str, **arrays: Any) -> list[Tensor]:
+    """Return arrays as Tensors, which must be float32 or float64."""
+    tensors = as_tensors(*arrays.values())
+    return [floating(name, argument, x) for argument, x in zip(arrays, tensors)]
 
 
 def _pair(name: str, input: Any, target: Any, reduction: str) -> tuple[Tensor, Tensor]:

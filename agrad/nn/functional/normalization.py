@@ -84,7 +84,6 @@ def batch_norm(
         weight=weight,
         bias=bias,
     )
-    channel = (1, -1) + (1,) * (x.ndim - 2)
     if training:
         if x.size // max(1, x.shape[1]) < 2:
             raise ValueError(
@@ -94,11 +93,8 @@ def batch_norm(
         axes = (0, *range(2, x.ndim))
         follow = partial(_follow, axes, running_mean, running_var, momentum)
         out = apply(FollowedNormalize(axes, eps, follow), x)
-    elif running_mean is None or running_var is None:
-        raise ValueError("batch_norm: running_mean and running_var are needed outside training")
     else:
-        deviation = apply(Sqrt(), running_var + eps)
-        out = (x - running_mean.reshape(channel)) / deviation.reshape(channel)
+        out = _by_running("batch_norm", "outside training", x, running_mean, running_var, eps)
     return _scaled_and_shifted(out, weight, bias)
 
 
@@ -140,12 +136,6 @@ def instance_norm(
         tensor([[[-1.,  1.],
                  [-1.,  1.]]])
     """
-    if not use_input_stats:
-        if running_mean is None or running_var is None:
-            raise ValueError(
-                "instance_norm: running_mean and running_var are needed without use_input_stats"
-            )
-        return batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
     input, weight, bias = as_tensors(input, weight, bias)
     x = floating("instance_norm", "input", input)
     _require_channels(
@@ -156,6 +146,10 @@ def instance_norm(
         weight=weight,
         bias=bias,
     )
+    if not use_input_stats:
+        when = "without use_input_stats"
+        out = _by_running("instance_norm", when, x, running_mean, running_var, eps)
+        return _scaled_and_shifted(out, weight, bias)
     if x.size // max(1, math.prod(x.shape[:2])) < 2:
         raise ValueError(
             "instance_norm: a channel of an example needs more than one element, got input of "
@@ -164,6 +158,22 @@ def instance_norm(
     axes = tuple(range(2, x.ndim))
     follow = partial(_follow, axes, running_mean, running_var, momentum)
     return _scaled_and_shifted(apply(FollowedNormalize(axes, eps, follow), x), weight, bias)
+
+
+def _by_running(
+    name: str,
+    when: str,
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """Normalize each channel by its running mean and variance."""
+    if running_mean is None or running_var is None:
+        raise ValueError(f"{name}: running_mean and running_var are needed {when}")
+    channel = (1, -1) + (1,) * (x.ndim - 2)
+    deviation: Tensor = apply(Sqrt(), running_var + eps)
+    return (x - running_mean.reshape(channel)) / deviation.reshape(channel)
 
 
 def group_norm(

@@ -163,6 +163,12 @@ ENTRIES = {
     "divide": Entry(arithmetic.Divide, elementwise(f.divide, np.divide, REAL, NONZERO)),
     "power": Entry(arithmetic.Power, elementwise(f.power, np.power, POSITIVE, REAL)),
     "power of a number": Entry(arithmetic.Power, constant_power()),
+    "fractional power": Entry(
+        arithmetic.FractionalPower,
+        elementwise(
+            lambda x: apply(arithmetic.FractionalPower(0.4), x), lambda x: x**0.4, POSITIVE
+        ),
+    ),
     "square": Entry(arithmetic.Square, elementwise(f.square, np.square, REAL)),
     "sqrt": Entry(arithmetic.Sqrt, elementwise(f.sqrt, np.sqrt, POSITIVE)),
     "reciprocal": Entry(arithmetic.Reciprocal, elementwise(f.reciprocal, np.reciprocal, NONZERO)),
