@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agrad.backend import Array
-from agrad.core.arguments import activated, floating
+from agrad.core.arguments import floating
 from agrad.core.synonyms import takes_dim
 from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors
 from agrad.functions import abs, amax, amin, sum
@@ -254,7 +254,9 @@ def norm(
         >>> ag.linalg.norm([3.0, 4.0]), ag.linalg.norm([[3.0, -4.0]], ord=1, axis=1)
         (tensor(5.), tensor([7.]))
     """
-    tensor = activated(x)
+    tensor = as_tensor(x)
+    if tensor.dtype.kind != "f":
+        tensor = tensor.astype(np.float64)
     axes = tuple(range(tensor.ndim)) if axis is None else axis
     axes = axes if isinstance(axes, tuple) else (axes,)
     if ord is None or (ord == "fro" and len(axes) == 2) or (ord == 2 and len(axes) == 1):

@@ -3,8 +3,10 @@
 They need scikit-learn, `pip install "agrad[sklearn]"`, and work in its pipelines and searches.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,8 +87,8 @@ class _Network(BaseEstimator):  # type: ignore[misc]
 
     # -- the network -------------------------------------------------------------------------------
 
-    def _make(self, outputs: int, dtype: np.dtype[Any], learnt: dict[str, Any]) -> None:
-        """Make a fresh network and its optimizer, and set what the targets have taught."""
+    def _make(self, outputs: int, dtype: np.dtype[Any]) -> None:
+        """Make a fresh network and its optimizer."""
         sizes: Any = self.hidden_layer_sizes
         features = self.n_features_in_
         layers: list[nn.Module] = []
@@ -95,27 +97,24 @@ class _Network(BaseEstimator):  # type: ignore[misc]
             layers += [nn.Linear(features, size), _ACTIVATIONS[self.activation]()]
             features = size
         last = nn.Linear(features, outputs)
-        model = nn.Sequential(*layers, last)
+        self.model_ = nn.Sequential(*layers, last)
         rectifier = self.activation in _RECTIFIERS
         init = nn.init.kaiming_normal_ if rectifier else nn.init.xavier_uniform_
-        for name, parameter in model.named_parameters():
+        for name, parameter in self.model_.named_parameters():
             (init if name.endswith("weight") else nn.init.zeros_)(parameter)
         nn.init.xavier_uniform_(last.weight)
-        model.to(dtype)
+        self.model_.to(dtype)
         rate: Any = self.learning_rate
         automatic = rate == "auto"
         rule = optim.AdamW(
-            model.parameters(),
+            self.model_.parameters(),
             lr=_AUTO_START if automatic else rate,
             weight_decay=self.weight_decay,
             cautious=automatic,
         )
-        optimizer: optim.Optimizer = rule
+        self.optimizer_: optim.Optimizer = rule
         if self.average:
-            optimizer = optim.AverageGradient(rule, lr="auto" if automatic else None)
-        self.model_, self.optimizer_ = model, optimizer
-        for name, value in learnt.items():
-            setattr(self, name, value)
+            self.optimizer_ = optim.AverageGradient(rule, lr="auto" if automatic else None)
 
     @property
     def _dtype(self) -> np.dtype[Any]:
@@ -151,10 +150,21 @@ class _Network(BaseEstimator):  # type: ignore[misc]
 
     # -- training ----------------------------------------------------------------------------------
 
-    def _train(
-        self, X: NDArray[Any], targets: NDArray[Any], outputs: int, learnt: dict[str, Any]
-    ) -> None:
+    @contextmanager
+    def _afresh(self) -> Iterator[Self]:
+        """Yield a copy to fit; once it has a network, this estimator becomes what the copy is."""
+        fresh = copy.copy(self)
+        fresh.__dict__.pop("model_", None)
+        try:
+            yield fresh
+        finally:
+            if hasattr(fresh, "model_"):
+                self.__dict__.clear()
+                self.__dict__.update(fresh.__dict__)
+
+    def _train(self, X: NDArray[Any], targets: NDArray[Any], outputs: int) -> None:
         """Train a fresh network on checked arrays."""
+        self._check()
         self._seed = int(check_random_state(self.random_state).randint(_SEEDS))
         options: dict[str, Any] = {}
         if self.early_stopping:
@@ -169,7 +179,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]
             options["patience"] = self.n_iter_no_change
             options["min_delta"] = self.tol
         with random.seeded(self._seed):
-            self._make(outputs, X.dtype, learnt)
+            self._make(outputs, X.dtype)
             self.history_ = fit(
                 self.model_,
                 self.optimizer_,
@@ -182,21 +192,15 @@ class _Network(BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = len(self.history_["loss"])
         self.loss_ = float(self.history_["loss"][-1])
 
-    def _train_on(
-        self,
-        X: NDArray[Any],
-        targets: NDArray[Any],
-        outputs: int,
-        learnt: dict[str, Any],
-        first: bool,
-    ) -> None:
+    def _train_on(self, X: NDArray[Any], targets: NDArray[Any], outputs: int, first: bool) -> None:
         """Train the network for one more epoch."""
         if first:
+            self._check()
             self._seed = int(check_random_state(self.random_state).randint(_SEEDS))
             self.n_iter_ = 0
         with random.seeded(self._seed, self.n_iter_):
             if first:
-                self._make(outputs, X.dtype, learnt)
+                self._make(outputs, X.dtype)
             X = X.astype(self._dtype, copy=False)
             if targets.dtype.kind == "f":
                 targets = targets.astype(self._dtype, copy=False)
@@ -284,11 +288,12 @@ class AgradClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train a fresh network on examples (N, features) and their classes (N,)."""
-        self._check()
-        examples, labels = validate_data(self, X, y, dtype=_DTYPES)
-        check_classification_targets(labels)
-        classes, targets = np.unique(column_or_1d(labels, warn=True), return_inverse=True)
-        self._train(examples, targets, len(classes), {"classes_": classes})
+        with self._afresh() as fresh:
+            examples, labels = validate_data(fresh, X, y, dtype=_DTYPES)
+            check_classification_targets(labels)
+            labels = column_or_1d(labels, warn=True)
+            fresh.classes_, targets = np.unique(labels, return_inverse=True)
+            fresh._train(examples, targets, len(fresh.classes_))
         return self
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
@@ -303,25 +308,22 @@ class AgradClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
             ValueError: The first call has no classes, a later one has others, or a class is new.
         """
         first = not hasattr(self, "model_")
-        if first:
-            self._check()
-        examples, labels = validate_data(self, X, y, dtype=_DTYPES, reset=first)
-        if first:
-            if classes is None:
-                raise ValueError(f"{self._name}.partial_fit: the first call needs classes")
-            known = np.unique(classes)
-        else:
-            known = self.classes_
+        with self._afresh() if first else nullcontext(self) as model:
+            examples, labels = validate_data(model, X, y, dtype=_DTYPES, reset=first)
+            if first:
+                if classes is None:
+                    raise ValueError(f"{self._name}.partial_fit: the first call needs classes")
+                model.classes_ = np.unique(classes)
+            known = model.classes_
             if classes is not None and not np.array_equal(np.unique(classes), known):
                 raise ValueError(
                     f"{self._name}.partial_fit: classes must be those of the first call, {known}"
                 )
-        labels = column_or_1d(labels, warn=True)
-        check_classification_targets(labels)
-        if not np.isin(labels, known).all():
-            raise ValueError(f"{self._name}.partial_fit: y has classes that are not in {known}")
-        targets = np.searchsorted(known, labels)
-        self._train_on(examples, targets, len(known), {"classes_": known}, first)
+            labels = column_or_1d(labels, warn=True)
+            check_classification_targets(labels)
+            if not np.isin(labels, known).all():
+                raise ValueError(f"{self._name}.partial_fit: y has classes that are not in {known}")
+            model._train_on(examples, np.searchsorted(known, labels), len(known), first)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
@@ -339,14 +341,6 @@ class AgradClassifier(ClassifierMixin, _Network):  # type: ignore[misc]
 
     def _strata(self, targets: NDArray[Any]) -> NDArray[Any] | None:
         return targets
-
-
-class _Scale(NamedTuple):
-    """The mean and the deviation of each target, and whether y was of shape (N,)."""
-
-    mean: NDArray[Any]
-    deviation: NDArray[Any]
-    flat: bool
 
 
 class AgradRegressor(RegressorMixin, _Network):  # type: ignore[misc]
@@ -377,9 +371,9 @@ class AgradRegressor(RegressorMixin, _Network):  # type: ignore[misc]
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train a fresh network on examples (N, features) and targets (N,) or (N, outputs)."""
-        self._check()
-        examples, targets, scale = self._prepared(X, y, first=True)
-        self._train(examples, targets, targets.shape[1], {"_scale": scale})
+        with self._afresh() as fresh:
+            examples, targets = fresh._prepared(X, y, first=True)
+            fresh._train(examples, targets, targets.shape[1])
         return self
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike) -> Self:
@@ -389,36 +383,35 @@ class AgradRegressor(RegressorMixin, _Network):  # type: ignore[misc]
             ValueError: The number of outputs is not that of the first call.
         """
         first = not hasattr(self, "model_")
-        if first:
-            self._check()
-        examples, targets, scale = self._prepared(X, y, first)
-        self._train_on(examples, targets, targets.shape[1], {"_scale": scale}, first)
+        with self._afresh() if first else nullcontext(self) as model:
+            examples, targets = model._prepared(X, y, first)
+            model._train_on(examples, targets, targets.shape[1], first)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the predictions, in the shape that y had."""
         outputs = self._outputs(X)
-        outputs = outputs * self._scale.deviation + self._scale.mean
-        predictions: NDArray[Any] = outputs[:, 0] if self._scale.flat else outputs
+        outputs = outputs * self._deviation + self._mean
+        predictions: NDArray[Any] = outputs[:, 0] if self._flat else outputs
         return predictions
 
-    def _prepared(self, X: Any, y: Any, first: bool) -> tuple[NDArray[Any], NDArray[Any], "_Scale"]:
-        """Return checked inputs, standardized targets of shape (N, outputs), and their scale."""
+    def _prepared(self, X: Any, y: Any, first: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return checked inputs, and standardized targets of shape (N, outputs)."""
         X, y = validate_data(
             self, X, y, dtype=_DTYPES, multi_output=True, y_numeric=True, reset=first
         )
         columns = np.asarray(y, np.float64).reshape(len(y), -1)
         if first:
+            self._flat = y.ndim == 1
+            self._mean = columns.mean(axis=0)
             deviation = np.where(np.ptp(columns, axis=0) > 0, columns.std(axis=0), 0)
-            scale = _Scale(columns.mean(axis=0), np.where(deviation > 0, deviation, 1), y.ndim == 1)
-        else:
-            scale = self._scale
-            if columns.shape[1] != len(scale.mean):
-                raise ValueError(
-                    f"{self._name}.partial_fit: y has {columns.shape[1]} outputs, the first call "
-                    f"had {len(scale.mean)}"
-                )
-        return X, ((columns - scale.mean) / scale.deviation).astype(X.dtype), scale
+            self._deviation = np.where(deviation > 0, deviation, 1)
+        elif columns.shape[1] != len(self._mean):
+            raise ValueError(
+                f"{self._name}.partial_fit: y has {columns.shape[1]} outputs, the first call had "
+                f"{len(self._mean)}"
+            )
+        return X, ((columns - self._mean) / self._deviation).astype(X.dtype)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -154,17 +154,20 @@ def test_options_out_of_their_range_are_named(iris: Any, options: Any, message: 
         flowers(max_iter=1).fit(*iris).partial_fit(*iris, classes=[0, 1])
 
 
-@pytest.mark.parametrize("refused", [{"max_iter": 0}, {"random_state": "seven"}])
-def test_a_refused_fit_leaves_the_estimator_as_it_was(iris: Any, refused: dict[str, Any]) -> None:
+@pytest.mark.parametrize("refused", [{"max_iter": 0}, {"random_state": "seven"}, {"tol": -1.0}])
+@pytest.mark.parametrize("columns", [2, 3])
+def test_a_refused_fit_leaves_the_estimator_as_it_was(
+    iris: Any, refused: dict[str, Any], columns: int
+) -> None:
     X, y = iris
-    model = flowers().fit(X, y)
-    expected = model.predict(X)
+    model = flowers().fit(X[:, :3], y)
+    expected = model.predict(X[:, :3])
     with pytest.raises((TypeError, ValueError)):
-        model.set_params(**refused).fit(X, [f"new {label}" for label in y])
-    assert (model.predict(X) == expected).all()
+        model.set_params(**refused).fit(X[:, :columns], [f"new {label}" for label in y])
+    assert (model.predict(X[:, :3]) == expected).all()
 
     regressor = AgradRegressor(**SMALL, random_state=0).fit(X[:, :3], X[:, 3])
     numbers = regressor.predict(X[:, :3])
     with pytest.raises((TypeError, ValueError)):
-        regressor.set_params(**refused).fit(X[:, :3], 1e6 * X[:, 3])
+        regressor.set_params(**refused).fit(X[:, :columns], 1e6 * X[:, 3])
     assert (regressor.predict(X[:, :3]) == numbers).all()

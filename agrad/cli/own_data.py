@@ -1,5 +1,6 @@
 """Data of the user's own for the commands: tables, .npz files, folders of images or texts."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from agrad.data import (
 )
 from agrad.data.table import moments
 
-__all__ = ["Format", "OwnData", "load_own_data"]
+__all__ = ["Format", "OwnData", "have_changed", "load_own_data"]
 
 _TABLES = (".csv", ".parquet", ".tsv")
 _VOCABULARY, _LENGTH = 5000, 200  # of texts, as those of imdb
@@ -113,11 +114,6 @@ class Format:
                 f"{str(path)!r} has examples of shape {list(inputs.shape[1:])}, the network takes "
                 f"{self.shape}"
             )
-        finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
-        if not finite.all():
-            raise ValueError(
-                f"{str(path)!r} has a NaN or an infinity in example {int(np.argmin(finite)) + 1}"
-            )
         return inputs
 
     def targets(self, content: Mapping[str, Any], path: Path) -> NDArray[Any]:
@@ -149,6 +145,18 @@ class OwnData:
     train: tuple[Any, Any]
     validation: tuple[Any, Any] | None
     format: Format
+
+    def described(self) -> dict[str, Any]:
+        """Return the entries of settings.json: the format, and a digest of all arrays."""
+        digest = hashlib.sha256()
+        for array in (*self.train, *(self.validation or ())):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return {"format": self.format.as_json(), "sha256": digest.hexdigest()}
+
+
+def have_changed(described: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Return whether data differ from those that the settings of a run describe."""
+    return any(settings.get(name, value) != value for name, value in described.items())
 
 
 def load_own_data(
@@ -257,6 +265,11 @@ def _read(
                 f"{str(path)!r} must have as many targets y as examples x, and at least one; "
                 f"got {counts}"
             )
+        if "x" in arrays and arrays["x"].dtype.kind == "f":
+            finite = np.isfinite(arrays["x"]).reshape(counts["x"], -1).all(axis=1)
+            if not finite.all():
+                example = int(np.argmin(finite)) + 1
+                raise ValueError(f"{str(path)!r} has a NaN or an infinity in example {example}")
         return "npz", arrays
     raise ValueError(
         f"{str(path)!r} is neither a table (.csv, .tsv, .parquet) nor a .npz file, nor a folder"

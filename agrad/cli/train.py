@@ -33,7 +33,7 @@ from agrad.cli.output import (
     seed_option,
     single_threaded,
 )
-from agrad.cli.own_data import load_own_data
+from agrad.cli.own_data import have_changed, load_own_data
 from agrad.cli.progress import step_progress
 from agrad.cli.run_folder import CHECKPOINTS, FILES, SERIES, RunFolder
 from agrad.cli.trained import described, own_data_arguments
@@ -641,7 +641,7 @@ def _require_same(folder: Path, described: dict[str, Any], data: str) -> None:
         saved = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # it is written again
         return
-    if any(saved.get(name) != value for name, value in described.items()):
+    if have_changed(described, saved):
         raise ValueError(f"the data in {data!r} have changed since the run began; start a new one")
 
 
@@ -720,7 +720,7 @@ def _problem(settings: dict[str, Any]) -> Problem:
         loss=own.format.loss,
         metrics=own.format.metrics,
         network=network,
-        described={"format": own.format.as_json()},
+        described=own.described(),
     )
 
 

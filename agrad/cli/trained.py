@@ -14,7 +14,7 @@ import agrad
 from agrad import nn
 from agrad.cli.interrupt import lost_output_interrupts
 from agrad.cli.output import make_console, say
-from agrad.cli.own_data import Format, load_own_data
+from agrad.cli.own_data import Format, have_changed, load_own_data
 from agrad.nn.modes import evaluating
 from agrad.serialization import atomic_write
 from agrad.study.data import NAMES, load_data
@@ -96,7 +96,7 @@ class Trained:
             data: Any = form.inputs(content, path), form.targets(content, path)
         else:
             own = load_own_data(*own_data_arguments(self.settings))
-            if own.format.as_json() != self.settings["format"]:
+            if have_changed(own.described(), self.settings):
                 raise ValueError(
                     f"the data in {self.settings['data']!r} have changed since the run; name a "
                     "FILE to evaluate on"

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping
+from copy import copy
 from queue import Queue
 from typing import Any
 
@@ -66,16 +67,19 @@ class Prefetch:
         self._batches.load_state_dict(self._state)  # a loop left early may have loaded more
         self._loop = loop = _Loop(self._batches, self._size)
         try:
-            while (item := loop.loaded.get()) is not _END:
-                batch, self._state, self._epoch, error = item
-                if error is not None:
-                    raise error
-                yield batch
+            while True:
+                item = loop.loaded.get()
                 if loop is not self._loop:
                     raise RuntimeError(
                         "Prefetch: another loop has begun since, or a state has been loaded; "
                         "loop once at a time"
                     )
+                if item is _END:
+                    return
+                batch, self._state, self._epoch, error = item
+                if error is not None:
+                    raise error
+                yield batch
         finally:
             loop.stop()
             if loop is self._loop:
@@ -83,9 +87,13 @@ class Prefetch:
 
     def _stop(self) -> None:
         """End a loop that is still under way; if it goes on, it raises an error."""
-        if self._loop is not None:
-            self._loop.stop()
-            self._loop = None
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.stop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy begins with, which has no loop under way."""
+        return {**vars(self), "_loop": None}
 
     def forever(self) -> Iterator[tuple[Any, ...]]:
         """Yield the batches of epoch after epoch, without end."""
@@ -100,8 +108,9 @@ class Prefetch:
         """Continue from the position saved in `state`, which may be that of `Batches` too.
 
         Raises:
-            ValueError, TypeError: As for `Batches`; the position has not changed.
+            ValueError, TypeError: As for `Batches`; nothing has changed.
         """
+        copy(self._batches).load_state_dict(state)  # raises before a loop is stopped
         self._stop()
         self._batches.load_state_dict(state)
         self._state, self._epoch = self._batches.state_dict(), self._batches.epoch
@@ -129,9 +138,14 @@ class _Loop:
         self.loaded.put(_END)
 
     def stop(self) -> None:
-        """End the thread and drop what it has loaded."""
+        """End the thread, and leave nothing but the end in the queue."""
         self._stopped.set()
         while self._thread.is_alive():  # it may wait for a place in the queue
-            while not self.loaded.empty():
-                self.loaded.get()
+            self._drop()
             self._thread.join(0.01)
+        self._drop()
+        self.loaded.put(_END)
+
+    def _drop(self) -> None:
+        while not self.loaded.empty():
+            self.loaded.get()

@@ -7,7 +7,16 @@ takes by name.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["call", "examples", "is_several", "mapped", "packed", "positional", "unpacked"]
+__all__ = [
+    "call",
+    "each_named",
+    "examples",
+    "is_several",
+    "mapped",
+    "packed",
+    "positional",
+    "unpacked",
+]
 
 Names = tuple[str, ...] | None
 """The names of several arrays, none for a tuple; None for a single array."""
@@ -40,6 +49,13 @@ def mapped(function: Callable[[Any], Any], value: Any) -> Any:
     """Apply a function to an array, or to each of several."""
     names, arrays = unpacked(value)
     return packed(names, [function(array) for array in arrays])
+
+
+def each_named(function: Callable[[Any], Any], value: Any) -> Any:
+    """Apply a function to targets, or to each of a dict of them; a tuple is a single array."""
+    if isinstance(value, Mapping):
+        return {name: function(array) for name, array in value.items()}
+    return function(value)
 
 
 def positional(array: Any) -> Any:

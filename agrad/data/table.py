@@ -54,9 +54,8 @@ def read_table(path: str | os.PathLike[str]) -> Columns:
     kind = path.suffix.lower()
     if kind == ".parquet":
         frame = optional_import("pandas", "Parquet files", "data").read_parquet(path)
-        present = frame.astype(object).where(
-            frame.notna(), None
-        )  # pandas has several missing values
+        # pandas has several values for a missing one.
+        present = frame.astype(object).where(frame.notna(), None)
         columns = {str(name): _column(present[name].tolist()) for name in frame.columns}
     elif kind in (".csv", ".tsv"):
         columns = _read_csv(path, "," if kind == ".csv" else "\t")

@@ -467,6 +467,8 @@ def scatter(x: Any, axis: int, index: Any, src: Any) -> Tensor:
 def _indices(name: str, argument: str, value: Any, like: Tensor) -> Any:
     """Return indices: a Tensor, or an array on the device of `like`."""
     places = value if isinstance(value, Tensor) else beside(name, argument, value, like.data)
+    if not places.size:  # an empty list makes an array of floats
+        places = places.astype(np.int64)
     if places.dtype.kind not in "iu":
         raise TypeError(f"{name}: {argument} must hold integers, got {places.dtype}")
     return places

@@ -214,7 +214,7 @@ class FractionalPower(Operation):
     recordable = True
 
     def __init__(self, exponent: float) -> None:
-        self.exponent = owned(exponent)
+        self.exponent = float(exponent)  # a scalar of NumPy would change the dtype
 
     def forward(self, x: Array) -> Array:
         return np.power(x, self.exponent)

@@ -46,7 +46,7 @@ def mean(x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
         >>> mean(np.array([[1.0, 2.0], [3.0, 4.0]]), (0,))
         array([2., 3.])
     """
-    if x.dtype.char not in "fd" or _rows(x, axes) <= _ROWS:
+    if x.dtype == np.float16 or _rows(x, axes) <= _ROWS:
         few: Array = x.mean(axis=axes, keepdims=keepdims)
         return few
     many: Array = sum_over(x, axes, keepdims) / math.prod(x.shape[a] for a in axes)
@@ -60,7 +60,9 @@ def variance(x: Array, axes: tuple[int, ...], ddof: float = 0, keepdims: bool = 
         >>> variance(np.array([1.0, 2.0, 3.0]), (0,), ddof=1)
         np.float64(1.0)
     """
-    if x.dtype.char not in "fd" or _rows(x, axes) <= _ROWS:
+    if x.dtype == np.float16:  # in which the squares overflow
+        return variance(x.astype(np.float32), axes, ddof, keepdims).astype(np.float16)
+    if _rows(x, axes) <= _ROWS:
         few: Array = x.var(axis=axes, ddof=ddof, keepdims=keepdims)
         return few
     squares = np.square(x - mean(x, axes, keepdims=True))

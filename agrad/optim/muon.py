@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -67,7 +68,7 @@ class MuonRule(Rule):
         if proportion is not None:
             others_lr, own_lr = proportion
             rmsprop["lr"] = others_lr * (lr / own_lr if own_lr else 1.0)
-        return options | {"rmsprop": rmsprop}
+        return options | {"rmsprop": MappingProxyType(rmsprop)}
 
     def with_options(self, options: Mapping[str, Any], lr: float) -> Rule:
         options = dict(options)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from agrad.backend import Array
+from agrad.backend import Array, require_no_mask
 
 __all__ = ["owned", "require_array", "require_count", "require_dict"]
 
@@ -32,6 +32,7 @@ def require_dict(owner: str, name: str, saved: Any) -> Mapping[str, Any]:
 
 def require_array(owner: str, name: str, saved: Any, like: Array) -> None:
     """Raise unless the saved value is an array with the shape and dtype of `like`."""
+    require_no_mask(f"{owner}.load_state_dict", name, saved)
     if (getattr(saved, "shape", None), getattr(saved, "dtype", None)) != (like.shape, like.dtype):
         raise ValueError(
             f"{owner}.load_state_dict: {name} must be {_described(like)}, "

@@ -1,7 +1,7 @@
 """Evaluation: the loss and metrics of a model on a set of examples."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
@@ -12,8 +12,8 @@ import numpy as np
 import agrad.nn.functional as F
 from agrad.arguments import integer
 from agrad.backend import move
-from agrad.core.tensor import Tensor, as_tensor, plain
-from agrad.data.several import call, examples, is_several, mapped, positional
+from agrad.core.tensor import as_tensor, plain
+from agrad.data.several import call, each_named, examples, is_several, mapped, positional
 from agrad.nn import Module
 from agrad.nn.modes import evaluating
 from agrad.train.metrics import Metrics, are_of_classes, measured, named_metrics
@@ -58,8 +58,8 @@ def evaluate(
             Several inputs are a tuple or a dict; see `train_step`. Or an iterable of batches, pairs
             of inputs and labels, with no `labels`.
         labels: Their classes, integers of shape (N, ...), or any targets of the loss function,
-            perhaps several as for `inputs`. The class -100 leaves a label out of the default loss
-            and of the metrics of classes.
+            several as a dict. The class -100 leaves a label out of the default loss and of the
+            metrics of classes.
         batch_size: How many examples are computed at a time.
         loss_function: Takes output and targets, and returns the mean loss of these examples, a
             single element. For regression pass `F.mse_loss`.
@@ -97,15 +97,15 @@ def evaluate(
                 "evaluate: labels are missing; without them, inputs must be an iterable of batches"
             )
         return _evaluated(model, inputs, loss_function, metrics)
-    inputs, labels = mapped(positional, inputs), mapped(positional, labels)
-    number, labelled = examples("evaluate", inputs), examples("evaluate", labels, "labels")
+    inputs, labels = mapped(positional, inputs), each_named(positional, labels)
+    number, labelled = examples("evaluate", inputs), _labelled(labels)
     if number == 0 or number != labelled:
         raise ValueError(
             f"evaluate: got {number} inputs and {labelled} labels; "
             "give at least one example, and a label for each"
         )
     parts = (slice(i, i + batch_size) for i in range(0, number, batch_size))
-    batches = ((mapped(itemgetter(p), inputs), mapped(itemgetter(p), labels)) for p in parts)
+    batches = ((mapped(itemgetter(p), inputs), each_named(itemgetter(p), labels)) for p in parts)
     return _evaluated(model, batches, loss_function, metrics)
 
 
@@ -128,10 +128,10 @@ def _evaluated(
                 raise ValueError(
                     f"evaluate: loss_function must return a single element, got {own.shape}"
                 )
-            known = mapped(lambda array: plain(as_tensor(array)), targets)
-            size = parts = examples("evaluate", known, "labels")
+            known = each_named(lambda array: plain(as_tensor(array)), targets)
+            size = _labelled(known)
             seen += size
-            single = isinstance(output, Tensor) and not is_several(known)
+            single = not is_several(output) and not isinstance(known, Mapping)
             if functions and not single:
                 raise TypeError("evaluate: metrics need a model of one output, and one target")
             judged = 0
@@ -146,7 +146,7 @@ def _evaluated(
             total += parts
             loss += own.item() * (1 if sums else parts)
             if functions:
-                kept.append((move(output.data, "cpu"), move(known, "cpu")))
+                kept.append((move(plain(output), "cpu"), move(known, "cpu")))
     if seen == 0:
         raise ValueError("evaluate: there are no batches; give at least one example")
     found = {}
@@ -158,6 +158,11 @@ def _evaluated(
         }
     mean = loss / total if total else math.nan
     return Evaluation(mean, correct / count if count else math.nan, found)
+
+
+def _labelled(labels: Any) -> int:
+    """Return the number of examples that have labels."""
+    return examples("evaluate", labels, "labels") if isinstance(labels, Mapping) else len(labels)
 
 
 def pairs(owner: str, batches: Iterable[Any]) -> Iterator[tuple[Any, Any]]:

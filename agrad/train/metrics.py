@@ -27,18 +27,21 @@ def _classes(outputs: NDArray[Any], targets: NDArray[Any]) -> tuple[NDArray[Any]
     class 0.
 
     Raises:
-        ValueError: A target is not a whole number.
+        ValueError: A target is not the number of a class.
     """
     if are_of_classes(outputs, targets):
         logits, classes = _judged(outputs, targets)
-        predicted = logits.argmax(axis=1)
+        predicted, count = logits.argmax(axis=1), outputs.shape[1]
     else:
         _require_alike(outputs, targets)
-        predicted, classes = (outputs.ravel() > 0).astype(np.int64), targets.ravel()
-    whole = classes % 1 == 0
-    if not whole.all():
+        known = targets.ravel() != IGNORED
+        classes = targets.ravel()[known]
+        predicted, count = (outputs.ravel()[known] > 0).astype(np.int64), 2
+    proper = np.isin(classes, np.arange(count))
+    if not proper.all():
         raise ValueError(
-            f"metrics: the targets are not classes; one is {classes[int(np.argmin(whole))]:g}"
+            f"metrics: the targets are not classes from 0 to {count - 1}; one is "
+            f"{classes[int(np.argmin(proper))]:g}"
         )
     return predicted, classes.astype(np.int64)
 

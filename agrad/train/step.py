@@ -1,6 +1,6 @@
 """One training step: eager, and captured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from agrad import random
 from agrad.backend import move
 from agrad.core.anomaly import detect_anomaly
 from agrad.core.tensor import Tensor, as_tensor, plain
-from agrad.data.several import call, examples, is_several, mapped, unpacked
+from agrad.data.several import call, each_named, examples, is_several, mapped, unpacked
 from agrad.distributed import Ranks
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.gpu import cuda
@@ -66,7 +66,7 @@ def train_step(
         optimizer: Any optimizer over the model's parameters.
         inputs: The model's input, (N, ...), an array or a Tensor on the model's device. Several are
             a tuple of arrays or Tensors, which the model takes by position, or a dict, by name.
-        targets: The loss function's second argument, after the model's output.
+        targets: The loss function's second argument, after the model's output. Several are a dict.
         loss_function: Takes output and targets, and returns the loss, a single element: the mean
             over the examples, since a sum over the few that a step is measured on would be smaller.
             The default is for classes or their probabilities; for regression pass `F.mse_loss`.
@@ -140,7 +140,7 @@ class _Step:
         with noting_calls() as calls:
             loss = loss_function(call(self.models.on_batch, x), targets)
         with part_of(calls):
-            known = mapped(lambda target: plain(target)[:size], targets)
+            known = each_named(lambda target: plain(target)[:size], targets)
             rows = loss_function(call(self.models.on_rows, first), known)
         return loss, rows
 
@@ -154,8 +154,8 @@ class _Step:
     def _on_share(self, ranks: Ranks, x: Any, targets: Any) -> float:
         """Make a step on this rank's rows of a batch, and on the other ranks' with them."""
         optimizer, loss_function = self.optimizer, self.loss_function
-        if is_several(targets):
-            raise TypeError("train: over several ranks the targets must be one array")
+        if isinstance(targets, Mapping):
+            raise TypeError("train: over several ranks the targets must be one array, not a dict")
         targets = np.asarray(targets) if isinstance(targets, list) else plain(targets)
         ranks.require_same(
             "the batch's targets", np.ascontiguousarray(move(targets, "cpu")).tobytes()

@@ -303,9 +303,12 @@ def test_data_that_have_changed_are_not_evaluated_by_the_old_scale(tmp_path: Pat
     data, out = tmp_path / "d.npz", tmp_path / "run"
     np.savez(data, x=x, y=x[:, 0])
     train(out, "--data", data, "--epochs", 2)
-    np.savez(data, x=x, y=1000 * x[:, 0] + 7)
-    assert "have changed since the run; name a FILE" in fail("evaluate", out).stderr
-    assert invoke("evaluate", out, data).exit_code == 0
+    assert invoke("evaluate", out).exit_code == 0
+    for changed in ({"x": x, "y": 1000 * x[:, 0] + 7}, {"x": x + 5, "y": x[:, 0]}):
+        np.savez(data, **changed)
+        assert "have changed since the run; name a FILE" in fail("evaluate", out).stderr
+        assert "have changed since the run began" in fail("train", "--resume", out).stderr
+        assert invoke("evaluate", out, data).exit_code == 0
 
 
 def test_a_missing_number_of_an_array_is_named(tmp_path: Path) -> None:
@@ -317,6 +320,9 @@ def test_a_missing_number_of_an_array_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "new.npz", x=x)
     message = "new.npz' has a NaN or an infinity in example 4"
     assert message in fail("predict", out, tmp_path / "new.npz").stderr
+    words = ("--data", tmp_path / "new.npz", "--validation", 0.5, "--out", tmp_path / "other")
+    np.savez(tmp_path / "new.npz", x=x, y=x[:, 0])
+    assert message in fail("train", *words).stderr
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import pickle
 import threading
 from typing import Any
 
@@ -115,8 +116,45 @@ def test_a_loop_does_not_go_on_beside_another_or_from_another_state(way: str) ->
     with pytest.raises(RuntimeError, match="Prefetch: another loop has begun since, or a state"):
         next(loop)
     rest = other if way == "another loop" else batches
+    assert [x.item() for (x,) in pickle.loads(pickle.dumps(batches))] == [3, 4, 5, 6, 7]
     assert [x.item() for (x,) in rest] == [3, 4, 5, 6, 7]
     assert [x.item() for (x,) in copy.deepcopy(batches)] == [*range(8)]
+
+
+def test_a_refused_state_does_not_end_a_loop() -> None:
+    batches = Prefetch(Batches(np.arange(4), batch_size=1, shuffle=False))
+    seen = []
+    for (x,) in batches:
+        with pytest.raises(ValueError, match="not a state of Batches"):
+            batches.load_state_dict({})
+        seen.append(x.item())
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_thread_that_waits_for_a_batch_ends_when_another_loop_begins() -> None:
+    waiting, go_on = threading.Event(), threading.Event()
+
+    def slow(x: Any) -> Any:
+        waiting.set()
+        go_on.wait(10)
+        return x
+
+    batches = Prefetch(Batches(np.arange(4), batch_size=1, shuffle=False, transform=slow))
+    errors: list[Exception] = []
+
+    def consume() -> None:
+        try:
+            list(batches)
+        except RuntimeError as error:
+            errors.append(error)
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    assert waiting.wait(10)
+    threading.Timer(0.1, go_on.set).start()
+    assert len(list(batches)) == 4
+    consumer.join(10)
+    assert len(errors) == 1
 
 
 def test_a_transform_changes_the_first_array() -> None:

@@ -151,8 +151,41 @@ def test_a_single_logit_has_no_accuracy_but_its_metric() -> None:
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "confusion_matrix"])
 def test_targets_that_are_not_classes_are_refused(metric: str) -> None:
     soft = np.array([[0.9, 0.1], [0.2, 0.8]])
-    with pytest.raises(ValueError, match=r"metrics: the targets are not classes; one is 0\.9"):
+    with pytest.raises(ValueError, match=r"the targets are not classes from 0 to 1; one is 0\.9"):
         evaluate(nn.Identity(), np.log(soft), soft, metrics=[metric])
+
+
+@pytest.mark.parametrize(("classes", "wrong"), [(1, -1), (1, 2), (3, -1), (3, 3)])
+def test_classes_that_the_outputs_do_not_have_are_refused(classes: int, wrong: int) -> None:
+    logits = RANDOM.standard_normal((4, classes))
+    targets = np.array([0, 1, -100, wrong])
+    with pytest.raises(ValueError, match=f"not classes from 0 to {max(1, classes - 1)}; one is"):
+        evaluate(nn.Identity(), logits, targets, 2, _any_loss, ["accuracy"])
+
+
+def _any_loss(output: Any, target: Any) -> Any:
+    return output.mean()
+
+
+def test_a_model_that_returns_arrays() -> None:
+    class Plain(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.numpy()
+
+    logits, targets = np.eye(3, dtype=np.float32), np.arange(3)
+    found = evaluate(Plain(), logits, targets, metrics=["accuracy"])
+    assert found.accuracy == found.metrics["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("kind", [tuple, list, np.array])
+def test_targets_of_a_sequence_are_one_array(kind: Any) -> None:
+    """As `zip(*examples)` makes them."""
+    logits, labels = RANDOM.standard_normal((6, 3)), [np.int64(i % 3) for i in range(6)]
+    expected = evaluate(nn.Identity(), logits, np.array(labels))
+    assert evaluate(nn.Identity(), logits, kind(labels), 4) == expected
+    assert evaluate(nn.Identity(), [(logits, kind(labels))]) == expected
+    rows = kind([*logits])
+    assert evaluate(nn.Identity(), [(logits, rows)], loss_function=F.mse_loss).loss == 0
 
 
 def test_several_targets() -> None:

@@ -491,7 +491,7 @@ def triplet_margin_loss(
     """
     name = "triplet_margin_loss"
     _check_reduction(name, reduction)
-    anchor, positive, negative = as_tensors(anchor, positive, negative)
+    anchor, positive, negative = _vectors(name, anchor=anchor, positive=positive, negative=negative)
     _check_shape(name, "positive", positive.shape, anchor.shape)
     _check_shape(name, "negative", negative.shape, anchor.shape)
     far = pairwise_distance(anchor, negative, p, eps)
@@ -641,13 +641,20 @@ def _error(name: str, input: Any, target: Any, reduction: str) -> Tensor:
     input, target = as_tensors(input, target)
     _check_reduction(name, reduction)
     _check_shape(name, "target", target.shape, input.shape)
-    return floating(name, "input - target", input - target)
+    return _of_floats(name, "input - target", input - target)
 
 
 def _vectors(name: str, **arrays: Any) -> list[Tensor]:
-    """Return arrays as Tensors, which must be float32 or float64."""
+    """Return arrays as Tensors, which must hold floats."""
     tensors = as_tensors(*arrays.values())
-    return [floating(name, argument, x) for argument, x in zip(arrays, tensors)]
+    return [_of_floats(name, argument, x) for argument, x in zip(arrays, tensors)]
+
+
+def _of_floats(name: str, argument: str, x: Tensor) -> Tensor:
+    """Return `x`, in whose dtype differences and products must not wrap around."""
+    if x.dtype.kind != "f":
+        raise TypeError(f"{name}: {argument} must be floating-point, not {x.dtype}; use astype")
+    return x
 
 
 def _pair(name: str, input: Any, target: Any, reduction: str) -> tuple[Tensor, Tensor]:
