@@ -16,7 +16,7 @@ from agrad.data.several import call, each_named, examples, is_several, mapped, u
 from agrad.distributed import Ranks
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.gpu import cuda
-from agrad.gpu.deferred import holds
+from agrad.gpu.deferred import holds, is_deferring
 from agrad.gpu.step import RecordedStep
 from agrad.nn import Module
 from agrad.ops.part import noting_calls, part_of
@@ -146,10 +146,11 @@ class _Step:
 
     def _has_labels(self, targets: Any, size: int) -> bool:
         """Return whether the default loss counts a label of the first `size` examples."""
-        if self.loss_function is not F.cross_entropy:
+        # A recorded step without labels has a loss of NaN, and runs again eagerly.
+        if self.loss_function is not F.cross_entropy or is_deferring():
             return True
         labels = targets if hasattr(targets, "dtype") else np.asarray(targets)
-        return labels.dtype.kind not in "iu" or holds((plain(labels)[:size] != IGNORED).any())
+        return labels.dtype.kind not in "iu" or bool((plain(labels)[:size] != IGNORED).any())
 
     def _on_share(self, ranks: Ranks, x: Any, targets: Any) -> float:
         """Make a step on this rank's rows of a batch, and on the other ranks' with them."""

@@ -400,6 +400,24 @@ def test_losses_of_classes(loss_function: Any, launches: list[Any]) -> None:
     assert len(launches) == 3
 
 
+@pytest.mark.parametrize("at", [0, 1, 2, 4])
+def test_a_probe_without_labels_is_the_whole_batch(at: int, launches: list[Any]) -> None:
+    """In the first step, in the one that records, and in those that launch."""
+
+    def steps(step: Any, model: Any, optimizer: Any) -> Losses:
+        losses = []
+        for i, (x, y) in enumerate(batches(6)):
+            if i == at:
+                y = y.copy()
+                y[:8] = -100
+            losses.append(step(x, y))
+        assert np.isfinite(losses).all()
+        return losses
+
+    both(steps, dense, partial(average, probe_size=8))
+    assert launches
+
+
 def test_lists_are_put_beside_the_inputs(launches: list[Any]) -> None:
     def steps(step: Any, model: Any, optimizer: Any) -> Losses:
         return [step(x, y.tolist()) for x, y in batches(5)]
