@@ -422,6 +422,18 @@ def test_norms_of_small_integers(dtype: Any, order: Any) -> None:
     assert ag.linalg.norm(x, order).item() == pytest.approx(expected, rel=1e-14)
 
 
+@pytest.mark.parametrize("order", [0.5, 1.5, 3.0])
+def test_norms_from_and_to_zero_have_complete_averages(order: float) -> None:
+    """Each coordinate but the last of the fourth row is 0 at one end, or at both."""
+    start = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0], [0.0, 2.0]])
+    update = np.array([[1.0, 2.0], [-3.0, -4.0], [0.0, 0.0], [1.0, 0.5]])
+    x = ag.tensor(start, requires_grad=True)
+    lengths = ag.linalg.norm(x, order, axis=1)
+    lengths.sum().average_backward({x: update})
+    change = np.linalg.norm(start + update, order, axis=1) - lengths.data
+    np.testing.assert_allclose((x.average_grad * update).sum(axis=1), change, rtol=1e-12)
+
+
 @pytest.mark.parametrize("order", [np.int64(3), np.float64(3), np.float64(0.5)])
 def test_a_number_of_numpy_does_not_change_the_dtype_of_a_norm(order: Any) -> None:
     x = ag.tensor([[3.0, 4.0]], requires_grad=True)
