@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import agrad as ag
@@ -20,6 +20,7 @@ def mean(losses, counts):
     return np.average(losses, weights=counts) if counts.any() else 1.0
 
 
+@example(counts=[0, 1], size=1, probe=1)
 @given(counts=weights, size=st.integers(1, 5), probe=st.none() | st.integers(1, 14))
 def test_the_ranks_losses_add_up_to_that_of_the_batch(counts, size, probe):
     counts = np.array(counts, float)
