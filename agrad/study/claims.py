@@ -168,7 +168,7 @@ def _text(quick: bool) -> Trainings:
         if quick
         else {"iterations": 1000, "batch_size": 64, "depth": 12, "width": 32}
     )
-    cells = {"IMDb, ReLU": _network("imdb", "relu", network="conv", **size)}
+    cells = {"IMDb, ReLU convolutions": _network("imdb", "relu", network="conv", **size)}
     return _convolutions(quick, cells)
 
 
@@ -179,7 +179,7 @@ def _images(quick: bool) -> Trainings:
         else {"iterations": 320, "batch_size": 32, "depth": 12, "width": 16}
     )
     cells = {
-        f"{_LABELS[data]}, ReLU": _network(data, "relu", network="conv", **size)
+        f"{_LABELS[data]}, ReLU convolutions": _network(data, "relu", network="conv", **size)
         for data in ("mnist", "fashion-mnist")
     }
     return _convolutions(quick, cells)
