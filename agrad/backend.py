@@ -149,6 +149,8 @@ def require_no_mask(operation: str, argument: str, value: Any) -> None:
         Traceback (most recent call last):
         TypeError: tensor: data has masked elements; replace them first, e.g. with data.filled(0)
     """
+    if type(value) is np.ndarray or not isinstance(value, np.ndarray):
+        return  # without numpy.ma, whose import could fail in the middle of a save
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise TypeError(
             f"{operation}: {argument} has masked elements; replace them first, e.g. with "

@@ -107,6 +107,7 @@ def test_the_command_trains_and_writes_one_page(tmp_path: Path) -> None:
 def test_a_run_has_the_ledger_of_the_step_after_each_checkpoint(tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "ledger.html"
     options = ("--checkpoint-every", "2", "--keep", "9", "--validation", "0.2")
+    options += ("--batch-size", "256")  # four batches
     assert invoke("train", *TINY, *options, "--out", run).exit_code == 0
     before = {path: path.read_bytes() for path in run.rglob("*.*")}
     with single_threaded():

@@ -522,7 +522,7 @@ def test_training_is_the_same_everywhere(name: str) -> None:
 
 
 RULE = ["bool", "item", "bool"]
-AVERAGE = ["bool", "bool", "item", "item", "bool", "bool", "tolist", "bool"]
+AVERAGE = ["bool", "bool", "bool", "item", "item", "bool", "bool", "tolist", "bool"]
 
 
 def on_a_probe(params: Any) -> optim.AverageGradient:
@@ -540,8 +540,9 @@ def test_what_waits_for_the_gpu_in_a_step(
 ) -> None:
     """A step waits for the labels, the loss, and the finiteness of the gradients.
 
-    With the average gradient, it also waits for the labels and loss of the probe, the finiteness of
-    the loss at the end of the update, two sums, and the check of the verified step.
+    With the average gradient, it also waits for whether a label of the probe counts, the labels and
+    loss of the probe, the finiteness of the loss at the end of the update, two sums, and the check
+    of the verified step.
     """
     model = nn.Sequential(network(), nn.Unflatten(1, (1, 10)), nn.AvgPool1d(2), nn.Flatten())
     model.to("cuda")
