@@ -488,12 +488,12 @@ class Tensor(Methods["Tensor"]):
                 "with where or concatenate, or change a leaf's values inside no_grad()"
             )
         elements = beside("Tensor.__setitem__", "value", plain(value), self._data)
-        if self.is_choice:
-            changed = self._data.copy()
-            changed[plain_index(index)] = elements
+        changed = (
+            self._data.copy() if self.is_choice else self._writable_itself("Tensor.__setitem__")
+        )
+        changed[plain_index(index)] = elements
+        if self.is_choice:  # it remembers no comparison that its elements no longer come from
             self.node, self._data = None, changed
-            return
-        self._writable_itself("Tensor.__setitem__")[plain_index(index)] = elements
 
     def _writable_itself(self, name: str) -> Array:
         """Return the array to change in place, unless others would miss the change to a copy."""
