@@ -24,10 +24,9 @@ except ImportError as error:
 
 import agrad.nn.functional as F
 from agrad import nn, optim, random
-from agrad.arguments import integer
+from agrad.arguments import integer, require
 from agrad.data import Batches
 from agrad.nn.modes import evaluating
-from agrad.optim.arguments import require
 from agrad.train.fitting import fit
 
 __all__ = ["AgradClassifier", "AgradRegressor"]

@@ -480,12 +480,17 @@ class Module:
     def train(self, mode: bool = True) -> Self:
         """Put this module and its descendants into training mode, or into evaluation mode.
 
+        Raises:
+            TypeError: `mode` is not a bool.
+
         Example:
             >>> from agrad import nn
             >>> model = nn.Sequential(nn.Dropout(0.5)).train(False)
             >>> model.training, model[0].training
             (False, False)
         """
+        if not isinstance(mode, bool):
+            raise TypeError(f"Module.train: mode must be a bool, got {type(mode).__name__}")
         for module in self.modules():
             module.training = mode
         return self

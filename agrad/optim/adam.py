@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agrad.arguments import require_not_negative, require_share
 from agrad.backend import Array, kernels
-from agrad.optim.arguments import require_not_negative, require_share
 from agrad.optim.group import Params
 from agrad.optim.rule import Rule, with_decay
 from agrad.optim.rule_optimizer import RuleOptimizer, option

@@ -1,72 +1,10 @@
-"""Checks of the arguments of optimizers, made before anything is stored."""
+"""Checks of the parameters that optimizers are given, made before anything is stored."""
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-import numpy as np
-
-from agrad.arguments import is_integer
 from agrad.core.tensor import Tensor
 
-__all__ = [
-    "checked_params",
-    "listed_params",
-    "require",
-    "require_integer",
-    "require_not_negative",
-    "require_share",
-    "require_trainable",
-]
-
-# A larger integer is not infinite, but its conversion to float would raise.
-_LARGEST = sys.float_info.max
-
-
-def require(owner: str, what: str, holds: Callable[[Any], bool], **arguments: Any) -> None:
-    """Raise unless each argument is a finite number for which `holds`; `what` completes "must".
-
-    Raises:
-        TypeError: An argument is not a number.
-        ValueError: An argument is out of its range.
-    """
-    for name, value in arguments.items():
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-            raise TypeError(f"{owner}: {name} must be a number, got {type(value).__name__}")
-        number = value.item() if isinstance(value, np.generic) else value
-        if not (-_LARGEST <= number <= _LARGEST and holds(number)):
-            raise ValueError(f"{owner}: {name} must {what}, got {value}")
-
-
-def require_integer(owner: str, **arguments: Any) -> None:
-    """Raise unless each argument is an integer of at least 1.
-
-    Raises:
-        TypeError: An argument is not a number.
-        ValueError: An argument is not an integer, or below 1.
-    """
-    what = "be an integer of at least 1"
-    require(owner, what, lambda x: is_integer(x) and x >= 1, **arguments)
-
-
-def require_not_negative(owner: str, **arguments: Any) -> None:
-    """Raise unless each argument is a finite number of at least 0.
-
-    Raises:
-        TypeError: An argument is not a number.
-        ValueError: An argument is negative, infinite or NaN.
-    """
-    require(owner, "not be negative", lambda x: x >= 0, **arguments)
-
-
-def require_share(owner: str, **arguments: Any) -> None:
-    """Raise unless each argument is a share that an average keeps: at least 0 and below 1.
-
-    Raises:
-        TypeError: An argument is not a number.
-        ValueError: An argument is out of this range.
-    """
-    require(owner, "be in [0, 1)", lambda x: 0 <= x < 1, **arguments)
+__all__ = ["checked_params", "listed_params", "require_trainable"]
 
 
 def listed_params(owner: str, params: Tensor | Iterable[Tensor]) -> list[Tensor]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from agrad.optim.arguments import require_not_negative
+from agrad.arguments import require_not_negative
 
 __all__ = ["CLIMB", "AutomaticRate"]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from agrad.arguments import integer, require_not_negative, require_share
 from agrad.backend import Array, is_array, kernels, move
 from agrad.core.flat import Flat
 from agrad.core.program import Program
@@ -17,7 +18,6 @@ from agrad.errors import NonFiniteError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import after, fed, holds, values
 from agrad.ops.choice import noting_changes
-from agrad.optim.arguments import require_integer, require_not_negative, require_share
 from agrad.optim.automatic_rate import CLIMB, AutomaticRate
 from agrad.optim.group import ParameterGroup
 from agrad.optim.leaf_arrays import LeafArrays, values_of, zero
@@ -648,7 +648,7 @@ def _check_granularity(value: Any) -> None:
 
 def _check_probe_size(value: Any) -> None:
     if value is not None:
-        require_integer("AverageGradient", probe_size=value)
+        integer("AverageGradient", "probe_size", value, least=1)
 
 
 def _check_verify(value: Any) -> None:
@@ -656,8 +656,8 @@ def _check_verify(value: Any) -> None:
         raise TypeError(f"AverageGradient: verify must be True or False, got {value!r:.50}")
 
 
-_CHECKS: dict[str, Callable[[Any], None]] = {
-    "every": lambda value: require_integer("AverageGradient", every=value),
+_CHECKS: dict[str, Callable[[Any], object]] = {
+    "every": lambda value: integer("AverageGradient", "every", value, least=1),
     "granularity": _check_granularity,
     "probe_size": _check_probe_size,
     "smoothing": lambda value: require_share("AverageGradient", smoothing=value),

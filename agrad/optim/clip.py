@@ -5,10 +5,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from agrad.arguments import require, require_not_negative
 from agrad.core.tensor import Tensor
 from agrad.errors import NonFiniteError
 from agrad.gpu.deferred import values
-from agrad.optim.arguments import listed_params, require, require_not_negative
+from agrad.optim.arguments import listed_params
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 

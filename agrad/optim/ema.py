@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from agrad.arguments import require_share
 from agrad.backend import Array, move
 from agrad.core.tensor import Tensor, values_restored
-from agrad.optim.arguments import checked_params, require_share, require_trainable
+from agrad.optim.arguments import checked_params, require_trainable
 from agrad.optim.state import owned, require_array, require_count, require_dict
 
 __all__ = ["EMA"]

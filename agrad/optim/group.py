@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from agrad.arguments import require_not_negative
 from agrad.core.tensor import Tensor
-from agrad.optim.arguments import checked_params, require_not_negative
+from agrad.optim.arguments import checked_params
 from agrad.optim.rule import Rule
 
 __all__ = ["ParameterGroup", "Params", "groups_of"]

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from agrad.arguments import integer, require_not_negative, require_share
 from agrad.backend import Array, kernels
 from agrad.core.tensor import Tensor
-from agrad.optim.arguments import require_integer, require_not_negative, require_share
 from agrad.optim.group import Params
 from agrad.optim.rmsprop import RMSpropRule
 from agrad.optim.rule import Rule
@@ -45,7 +45,7 @@ class MuonRule(Rule):
     def __post_init__(self) -> None:
         require_not_negative(self.name, weight_decay=self.weight_decay, eps=self.eps)
         require_share(self.name, momentum=self.momentum)
-        require_integer(self.name, ns_steps=self.ns_steps)
+        integer(self.name, "ns_steps", self.ns_steps, least=1)
         if len(self.ns_coefficients) != 3:
             raise ValueError(
                 f"{self.name}: ns_coefficients must be three numbers, got {self.ns_coefficients}"

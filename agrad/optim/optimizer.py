@@ -8,13 +8,13 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
+from agrad.arguments import require_not_negative
 from agrad.backend import Array
 from agrad.core.flat import Flat
 from agrad.core.tensor import GradOf, Tensor, gradients_of
 from agrad.distributed import Ranks
 from agrad.errors import NonFiniteError
 from agrad.gpu.deferred import holds, number
-from agrad.optim.arguments import require_not_negative
 from agrad.optim.losses import listed
 
 __all__ = ["Optimizer", "Scheduled"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agrad.arguments import require_not_negative, require_share
 from agrad.backend import Array, kernels
-from agrad.optim.arguments import require_not_negative, require_share
 from agrad.optim.group import Params
 from agrad.optim.rule import Rule, require_momentum_if_cautious, with_decay
 from agrad.optim.rule_optimizer import RuleOptimizer, option

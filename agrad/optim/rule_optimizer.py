@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from agrad.arguments import require_not_negative
 from agrad.backend import Array, device_of, kernels, move, same_device
 from agrad.core.flat import Buffer, Flat
 from agrad.core.tensor import Tensor
 from agrad.errors import DeviceError, NonFiniteError
 from agrad.gpu.deferred import after, each_fed, holds
-from agrad.optim.arguments import require_not_negative, require_trainable
+from agrad.optim.arguments import require_trainable
 from agrad.optim.block import Block, blocks_of, by_gradient
 from agrad.optim.group import ParameterGroup, Params, groups_of
 from agrad.optim.losses import Losses

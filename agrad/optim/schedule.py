@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agrad.arguments import integer
-from agrad.optim.arguments import require, require_integer, require_not_negative
+from agrad.arguments import integer, require, require_not_negative
 from agrad.optim.optimizer import Optimizer
 from agrad.optim.state import require_count, require_dict
 
@@ -100,7 +99,7 @@ class StepLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        require_integer(self._name, step_size=step_size)
+        integer(self._name, "step_size", step_size, least=1)
         require_not_negative(self._name, gamma=gamma)
         self.step_size = step_size
         self.gamma = gamma
@@ -132,7 +131,7 @@ class CosineAnnealingLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
-        require_integer(self._name, T_max=T_max)
+        integer(self._name, "T_max", T_max, least=1)
         require_not_negative(self._name, eta_min=eta_min)
         self.T_max = T_max
         self.eta_min = eta_min
@@ -179,7 +178,7 @@ class LinearLR(Schedule):
         end_factor: float = 1.0,
         total_iters: int = 5,
     ) -> None:
-        require_integer(self._name, total_iters=total_iters)
+        integer(self._name, "total_iters", total_iters, least=1)
         require_not_negative(self._name, start_factor=start_factor, end_factor=end_factor)
         self.start_factor = start_factor
         self.end_factor = end_factor
@@ -305,7 +304,7 @@ class OneCycleLR(Schedule):
         final_div_factor: float = 1e4,
         three_phase: bool = False,
     ) -> None:
-        require_integer(self._name, total_steps=total_steps)
+        integer(self._name, "total_steps", total_steps, least=1)
         require(self._name, "be at least 2", lambda x: x >= 2, total_steps=total_steps)
         require(self._name, "be in [0, 1]", lambda x: 0 <= x <= 1, pct_start=pct_start)
         require(

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agrad.arguments import require, require_not_negative
 from agrad.backend import Array, kernels
-from agrad.optim.arguments import require, require_not_negative
 from agrad.optim.group import Params
 from agrad.optim.rule import Rule, require_momentum_if_cautious, with_decay
 from agrad.optim.rule_optimizer import RuleOptimizer, option

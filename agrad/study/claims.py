@@ -260,7 +260,7 @@ def _sizes(quick: bool) -> Races:
     widths, batches = ((32, 128), (32, 256)) if quick else ((64, 256, 1024), (32, 128, 512, 2048))
     cells = {
         f"width {width}, batch {batch}": _network(
-            "mnist", "tanh", iterations=12 if width > 256 else 40, batch_size=batch, width=width
+            "mnist", "tanh", iterations=8 if width > 256 else 40, batch_size=batch, width=width
         )
         for width in widths
         for batch in batches

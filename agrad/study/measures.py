@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["POINTS", "WINDOW", "curve", "final_loss", "gain", "iterations_to", "window_means"]
+__all__ = [
+    "PERIOD",
+    "POINTS",
+    "WINDOW",
+    "curve",
+    "final_loss",
+    "gain",
+    "iterations_to",
+    "seconds_per_step",
+    "window_means",
+]
 
 Losses = Sequence[float] | NDArray[Any]
 
@@ -16,6 +26,9 @@ WINDOW = 40
 
 POINTS = 100
 """The number of points of a `curve`."""
+
+PERIOD = 4
+"""The number of steps in a row of which every method measures one at least."""
 
 
 def window_means(losses: Losses, window: int = WINDOW) -> NDArray[np.float64]:
@@ -55,6 +68,20 @@ def curve(losses: Losses, points: int = POINTS) -> list[float]:
     window = min(WINDOW, max(1, len(values) // 8))
     ends = [-(-len(values) * (i + 1) // points) for i in range(points)]
     return [float(f"{values[max(0, end - window) : end].mean():.4g}") for end in ends]
+
+
+def seconds_per_step(seconds: Sequence[float]) -> float:
+    """Return the median of the moving averages over `PERIOD` steps.
+
+    A method that measures some of its steps has quick and slow ones. Their plain median would be
+    the time of either kind, or of the slowest quick one.
+
+    Example:
+        >>> from agrad.study.measures import seconds_per_step
+        >>> seconds_per_step([9.0, 1.0, 3.0, 1.0, 3.0, 1.0, 3.0])
+        2.0
+    """
+    return float(np.median(window_means(seconds, PERIOD)))
 
 
 def final_loss(losses: Losses, window: int = WINDOW) -> float:

@@ -4,18 +4,17 @@ import math
 import tracemalloc
 from dataclasses import dataclass, replace
 from itertools import islice
-from statistics import median
 from typing import Any
 
 from agrad.errors import NonFiniteError
 from agrad.study.data import DataSet
-from agrad.study.measures import curve
+from agrad.study.measures import PERIOD, curve, seconds_per_step
 from agrad.study.runs import Experiment, load_once, rounded
 
 __all__ = ["Race"]
 
-_FIRST = 3
-"""The steps of a training before its memory is measured: the first ones record and allocate."""
+_FIRST = 2
+"""The steps of a training before its memory is measured, which record and allocate."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class Race:
     def result(self) -> dict[str, Any]:
         """Return each method's loss curve, seconds per step, and bytes of its state and at peak.
 
-        The seconds are the median over the steps. The peak is that of a later step, in NumPy's
-        arrays: weights, gradients, activations, and what the optimizer holds.
+        The peak is that of later steps, of which at least one measures, in NumPy's arrays: weights,
+        gradients, activations, and what the optimizer holds.
         """
         data = load_once(self.experiment.data).to(self.experiment.device)
         entrants = [replace(self.experiment, method=method, lr=lr) for method, lr in self.rates]
@@ -57,7 +56,7 @@ class Race:
         return {
             entrant.method: {
                 "curve": curve(losses[i]),
-                "seconds": rounded([median(seconds[i])])[0] if seconds[i] else math.inf,
+                "seconds": rounded([seconds_per_step(seconds[i])])[0] if seconds[i] else math.inf,
                 "state_bytes": begun[i][1].state_bytes,
                 "peak_bytes": _peak_bytes(entrant, data),
             }
@@ -68,11 +67,12 @@ class Race:
 def _peak_bytes(entrant: Experiment, data: DataSet) -> int:
     tracemalloc.start()
     try:
-        begun = replace(entrant, iterations=_FIRST + 1).begin(data)
+        begun = replace(entrant, iterations=_FIRST + PERIOD).begin(data)
         for _ in islice(begun[2], _FIRST):
             pass
         tracemalloc.reset_peak()
-        next(begun[2])
+        for _ in begun[2]:
+            pass
         return tracemalloc.get_traced_memory()[1]
     except NonFiniteError:
         return 0

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +19,7 @@ from agrad.kernels.cpu.threads import blas_threads
 from agrad.nn import Module
 from agrad.optim import Optimizer
 from agrad.study.data import DataSet, load_data
-from agrad.study.measures import POINTS, curve
+from agrad.study.measures import POINTS, curve, seconds_per_step
 from agrad.study.methods import make_optimizer
 from agrad.study.networks import make_network
 from agrad.train import Step, evaluate, train
@@ -50,7 +49,8 @@ class Run:
 
     `train_loss` has the mean loss of each mini-batch before its step. It is infinite from the first
     iteration whose loss was not finite. `test_loss` and `test_accuracy` have an entry for each
-    evaluation. `seconds` counts training alone; `seconds_per_iteration` is the median.
+    evaluation. `seconds` counts training alone; for `seconds_per_iteration` see
+    `agrad.study.measures.seconds_per_step`.
     """
 
     experiment: "Experiment"
@@ -133,7 +133,7 @@ class Experiment:
             test_loss=rounded([test.loss for test in tests]),
             test_accuracy=rounded([test.accuracy for test in tests]),
             seconds=sum(seconds),
-            seconds_per_iteration=median(seconds) if seconds else 0.0,
+            seconds_per_iteration=seconds_per_step(seconds) if seconds else 0.0,
             optimizer_state_bytes=optimizer.state_bytes,
         )
 

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from agrad.arguments import require_not_negative
 from agrad.backend import Array
 from agrad.nn import Module
-from agrad.optim.arguments import require_not_negative
 from agrad.optim.state import require_count, require_dict
 
 __all__ = ["BestWeights"]

@@ -7,13 +7,12 @@ from time import perf_counter
 from typing import Any
 
 import agrad.nn.functional as F
-from agrad.arguments import integer
+from agrad.arguments import integer, require
 from agrad.data import Batches
 from agrad.data.several import examples
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.nn import Module
 from agrad.optim import Optimizer
-from agrad.optim.arguments import require
 from agrad.train.evaluation import pairs
 from agrad.train.step import LossFunction, capture_step, train_step
 

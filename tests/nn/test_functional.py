@@ -488,6 +488,30 @@ def test_batch_norm_keeps_its_statistics_through_sweeps() -> None:
     np.testing.assert_array_equal(var.data, after[1])
 
 
+@pytest.mark.parametrize("eps", [-1e-5, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("batch_norm", {"running_mean": None, "running_var": None, "training": True}),
+        ("batch_norm", {"running_mean": ag.zeros(4), "running_var": ag.ones(4)}),
+        ("instance_norm", {}),
+        ("group_norm", {"num_groups": 2}),
+        ("layer_norm", {"normalized_shape": 5}),
+        ("rms_norm", {"normalized_shape": 5}),
+        ("normalize", {}),
+    ],
+)
+def test_an_eps_that_makes_no_number_is_refused(name: str, options: Any, eps: float) -> None:
+    with pytest.raises(ValueError, match=f"{name}: eps must not be negative, got"):
+        getattr(F, name)(np.ones((3, 4, 5)), **options, eps=eps)
+
+
+@pytest.mark.parametrize("beta", [0, -1.0, float("nan"), float("inf")])
+def test_softplus_needs_a_positive_beta(beta: float) -> None:
+    with pytest.raises(ValueError, match="softplus: beta must be positive, got"):
+        F.softplus([1.0], beta)
+
+
 def test_batch_norm_refused_leaves_its_statistics() -> None:
     mean, var = ag.tensor([0.0, 0.0]), ag.tensor([1.0, 1.0])
     for x, weight in ((np.ones((1, 2)), None), (np.ones((3, 2)), np.ones(3))):

@@ -252,6 +252,14 @@ def test_train_and_eval_reach_every_module() -> None:
     assert all(module.training for module in net.train().modules())
 
 
+def test_a_mode_that_is_no_bool_is_refused() -> None:
+    net = nn.Sequential(nn.Dropout())
+    with pytest.raises(TypeError, match="train: mode must be a bool, got str"):
+        net.train("eval")  # type: ignore[arg-type]
+    assert net.training
+    assert net[0].training
+
+
 def test_to_converts_in_place() -> None:
     net = Net()
     net.register_buffer("mean", [1.0])

@@ -621,7 +621,7 @@ def test_a_state_that_an_option_asks_for_later_begins_as_zeros():
     [
         (optim.SGD([x()]), "nesterov", True, "SGD: nesterov needs momentum"),
         (optim.AdamW([x()]), "betas", (0.9, 1.0), r"AdamW: betas\[1\] must be in"),
-        (optim.Muon([x()]), "ns_steps", 0, "Muon: ns_steps must be an integer"),
+        (optim.Muon([x()]), "ns_steps", 0, "Muon: ns_steps must be at least 1, got 0"),
     ],
 )
 def test_refuses_to_set_an_option_out_of_its_range(optimizer, name, value, message):

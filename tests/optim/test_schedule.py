@@ -186,7 +186,7 @@ def test_a_schedule_resumes(name):
     ("make", "error", "message"),
     [
         (lambda o: optim.StepLR(o, 0), ValueError, "StepLR: step_size"),
-        (lambda o: optim.StepLR(o, 1.5), ValueError, "StepLR: step_size"),
+        (lambda o: optim.StepLR(o, 1.5), TypeError, "StepLR: step_size"),
         (lambda o: optim.StepLR(o, 1, -1), ValueError, "StepLR: gamma"),
         (lambda o: optim.CosineAnnealingLR(o, 0), ValueError, "CosineAnnealingLR: T_max"),
         (lambda o: optim.CosineAnnealingLR(o, 5, -1), ValueError, "CosineAnnealingLR: eta_min"),

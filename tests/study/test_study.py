@@ -19,6 +19,7 @@ from agrad.study.measures import (
     final_loss,
     gain,
     iterations_to,
+    seconds_per_step,
     window_means,
 )
 from agrad.study.methods import METHODS, make_optimizer
@@ -208,6 +209,23 @@ def test_a_race_trains_as_runs_do_whoever_takes_part(data, monkeypatch):
     assert found["adam"]["curve"][-1] == math.inf
     assert 0 < found["rmsprop"]["peak_bytes"] < found["average-rmsprop"]["peak_bytes"]
     assert found["rmsprop"]["seconds"] > 0
+
+
+def test_the_peak_of_a_method_is_that_of_a_step_that_measures(data, monkeypatch):
+    monkeypatch.setattr("agrad.study.races.load_once", lambda name: data)
+    small = {**TINY, "batch_size": 32, "width": 64}  # a probe of 32 is the whole batch
+    experiment = Experiment("tiny", "tanh", "", 0.0, 3, 9, evaluations=0, **small)
+    rates = (("average-rmsprop", 1e-3), ("probed-rmsprop", 1e-3))
+    found = Race(experiment, rates).result()
+    assert found["probed-rmsprop"]["peak_bytes"] > found["average-rmsprop"]["peak_bytes"]
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_the_seconds_of_a_step_are_those_of_all_kinds_of_steps(every):
+    # The first step records. Now and then another program is in the way.
+    seconds = [10.0] + [1.0 + (i % every == 0) for i in range(1, 40)]
+    seconds[21] += 5
+    assert seconds_per_step(seconds) == 1 + 1 / every
 
 
 def test_methods_and_networks_refuse_unknown_names():

@@ -1737,7 +1737,7 @@ GUARDS = [
         "each_of_many",
     ),
     Mutant(
-        "agrad/optim/arguments.py",
+        "agrad/arguments.py",
         "if isinstance(value, bool) or not isinstance(value, int | float | np.number):",
         "if not isinstance(value, int | float | np.number):",
         "True taken for a number",

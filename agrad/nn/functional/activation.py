@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.lib.array_utils import normalize_axis_index
 
+from agrad.arguments import require
 from agrad.core.arguments import activated, floating
 from agrad.core.tensor import Tensor, apply, as_tensors
 from agrad.functions import clip, split
@@ -111,11 +112,19 @@ def sigmoid(input: Any) -> Tensor:
 def softplus(input: Any, beta: float = 1.0) -> Tensor:
     """Return log(1 + e^(beta·x)) / beta for each element x, a smooth max(x, 0).
 
+    Args:
+        input: Of any shape.
+        beta: Positive; the larger, the closer to max(x, 0).
+
+    Raises:
+        ValueError: `beta` is not positive and finite.
+
     Example:
         >>> import agrad.nn.functional as F
         >>> F.softplus([-200.0, 0.0, 200.0])
         tensor([  0.       ,   0.6931472, 200.       ])
     """
+    require("softplus", "be positive", lambda x: x > 0, beta=beta)
     return apply(activation.Softplus(beta), activated(input))
 
 

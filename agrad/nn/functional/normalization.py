@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from agrad.arguments import require_not_negative
 from agrad.backend import Array, beside, is_array
 from agrad.core.arguments import activated, floating
 from agrad.core.tensor import Tensor, apply, as_tensors
@@ -57,7 +58,7 @@ def batch_norm(
         training: Whether to use the batch's mean and variance.
         momentum: The share of the batch in the new running mean and variance, or a function that
             returns it, perhaps as an array without axes, whenever they change.
-        eps: Added to the variance.
+        eps: Added to the variance, at least 0.
 
     Raises:
         ValueError: The shapes do not match, a channel has a single element in training, or there is
@@ -76,6 +77,7 @@ def batch_norm(
     """
     input, weight, bias = as_tensors(input, weight, bias)
     x = floating("batch_norm", "input", input)
+    require_not_negative("batch_norm", eps=eps)
     _require_channels(
         "batch_norm",
         x,
@@ -123,7 +125,7 @@ def instance_norm(
         bias: The shifts, (C,).
         use_input_stats: Whether to use each example's own mean and variance.
         momentum: The share of the batch in the new running mean and variance.
-        eps: Added to the variance.
+        eps: Added to the variance, at least 0.
 
     Raises:
         ValueError: The shapes do not match, a channel of an example has a single element, or there
@@ -138,6 +140,7 @@ def instance_norm(
     """
     input, weight, bias = as_tensors(input, weight, bias)
     x = floating("instance_norm", "input", input)
+    require_not_negative("instance_norm", eps=eps)
     _require_channels(
         "instance_norm",
         x,
@@ -188,7 +191,7 @@ def group_norm(
         num_groups: The number of equal groups into which the channels are divided.
         weight: The scales of the channels, (C,).
         bias: The shifts of the channels, (C,).
-        eps: Added to the variance.
+        eps: Added to the variance, at least 0.
 
     Raises:
         ValueError: The shapes do not match, the groups cannot be of equal size, or a group of an
@@ -202,6 +205,7 @@ def group_norm(
     """
     input, weight, bias = as_tensors(input, weight, bias)
     x = floating("group_norm", "input", input)
+    require_not_negative("group_norm", eps=eps)
     _require_channels("group_norm", x, weight=weight, bias=bias)
     if num_groups < 1 or x.shape[1] % num_groups:
         raise ValueError(
@@ -282,7 +286,7 @@ def layer_norm(
         normalized_shape: The lengths of the axes to normalize over.
         weight: The scales, of shape normalized_shape.
         bias: The shifts, likewise.
-        eps: Added to the variance.
+        eps: Added to the variance, at least 0.
 
     Raises:
         ValueError: The shapes do not match.
@@ -295,6 +299,7 @@ def layer_norm(
     """
     input, weight, bias = as_tensors(input, weight, bias)
     x = floating("layer_norm", "input", input)
+    require_not_negative("layer_norm", eps=eps)
     lengths = _normalized("layer_norm", x, normalized_shape, weight=weight, bias=bias)
     normalize = Normalize(tuple(range(-len(lengths), 0)), eps)
     if weight is None:
@@ -317,7 +322,8 @@ def rms_norm(
         input: (..., *normalized_shape), float32 or float64.
         normalized_shape: The lengths of the axes to normalize over.
         weight: The scales, of shape normalized_shape.
-        eps: Added to the mean square; None for the machine epsilon of the input's dtype.
+        eps: Added to the mean square, at least 0; by default the machine epsilon of the input's
+            dtype.
 
     Raises:
         ValueError: The shapes do not match.
@@ -330,9 +336,11 @@ def rms_norm(
     """
     input, weight = as_tensors(input, weight)
     x = floating("rms_norm", "input", input)
+    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    require_not_negative("rms_norm", eps=eps)
     lengths = _normalized("rms_norm", x, normalized_shape, weight=weight)
     square = apply(Square(), x).mean(axis=tuple(range(-len(lengths), 0)), keepdims=True)
-    out = x * (square + (float(np.finfo(x.dtype).eps) if eps is None else eps)) ** -0.5
+    out = x * (square + eps) ** -0.5
     return out if weight is None else out * weight
 
 
@@ -343,7 +351,7 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> T
         input: An array, float32 or float64.
         p: Which norm: (Σ |x|ᵖ)^(1/p).
         dim: The axis.
-        eps: The smallest divisor.
+        eps: The smallest divisor, at least 0.
 
     Raises:
         ValueError: The axis is out of range, or `p` is not positive.
@@ -356,6 +364,7 @@ def normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> T
                 [0. , 0. ]])
     """
     x = floating("normalize", "input", input)
+    require_not_negative("normalize", eps=eps)
     return x / norm(x, p, dim, keepdims=True).maximum(eps)
 
 
