@@ -1,30 +1,24 @@
 """Checkpoints: resume an interrupted training bit for bit."""
 
-import errno
 import math
 import os
 import re
-import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from agrad import random
 from agrad.arguments import integer
-from agrad.errors import CorruptDataError, FolderInUseError, NonFiniteError
+from agrad.errors import CorruptDataError, NonFiniteError
 from agrad.kernels.cpu.threads import blas_threads
+from agrad.locking import locked
 from agrad.nn import Module
 from agrad.serialization import load, remove_leftovers, save
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 __all__ = ["Checkpoint", "Checkpoints", "Stateful"]
 
@@ -191,7 +185,7 @@ class Checkpoints:
         self._best: dict[str, Any] | None = None
         self.last: int | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.folder)
+        self._lock = locked("Checkpoints", self.folder)
         remove_leftovers(self.folder)
 
     def __enter__(self) -> "Checkpoints":
@@ -396,26 +390,3 @@ def _require_finite(iteration: int, parts: Mapping[str, Stateful], score: float 
 def _kind(part: Stateful) -> str:
     """Return the kind of the part, see `Stateful`."""
     return getattr(part, "state_kind", type(part).__name__)
-
-
-def _locked(folder: Path) -> BinaryIO:
-    """Return an open file that locks the folder until it is closed or its process ends.
-
-    Raises:
-        FolderInUseError: Another run holds the lock.
-    """
-    file = (folder / ".lock").open("ab")
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            raise
-        raise FolderInUseError(
-            f"Checkpoints: another run writes to {os.fspath(folder)!r}; wait for it to end or "
-            "choose another folder"
-        ) from error
-    return file

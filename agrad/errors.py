@@ -50,7 +50,7 @@ class CorruptDataError(ValueError):
 
 
 class FolderInUseError(ValueError):
-    """Another run, in this or another process, writes to a folder of checkpoints."""
+    """Another run, in this or another process, writes to the folder."""
 
 
 class ExportError(TypeError):

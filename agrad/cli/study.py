@@ -9,6 +9,7 @@ from rich.console import Console
 
 from agrad.cli.output import device_option, make_console, require_writable, say
 from agrad.cli.progress import duration
+from agrad.locking import locked
 from agrad.study.claims import CLAIMS, SEEDS, design_of
 from agrad.study.data import load_data
 from agrad.study.pool import connected, results_of
@@ -71,17 +72,18 @@ def study(
     path = out / "results.json"
     names = tuple(name for name in CLAIMS if name in claims or "all" in claims)
     console = make_console()
-    results = _opened(path, Settings(names, quick, seeds or SEEDS[quick], device))
-    if len(results):
-        say(console, f"{path} holds {len(results)} runs")
-    with connected(workers, scheduler) as client:
-        if client is None and workers > 1:
-            say(console, 'One worker: more need pip install "agrad[cluster]"')
-        for name, count in _order(names, results.settings.seeds):
-            while jobs := _missing(results, name, count):
-                _do(console, f"claim {name}", jobs, client, results, path)
-    for written in write_report(path):
-        say(console, f"Wrote {written}")
+    with locked("study", out):  # since each run writes the whole file
+        results = _opened(path, Settings(names, quick, seeds or SEEDS[quick], device))
+        if len(results):
+            say(console, f"{path} holds {len(results)} runs")
+        with connected(workers, scheduler) as client:
+            if client is None and workers > 1:
+                say(console, 'One worker: more need pip install "agrad[cluster]"')
+            for name, count in _order(names, results.settings.seeds):
+                while jobs := _missing(results, name, count):
+                    _do(console, f"claim {name}", jobs, client, results, path)
+        for written in write_report(path):
+            say(console, f"Wrote {written}")
 
 
 def _opened(path: Path, settings: Settings) -> Results:

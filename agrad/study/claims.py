@@ -17,10 +17,12 @@ from agrad.study.designs import (
     Judgements,
     Races,
     Trainings,
+    failures,
     rate,
     trains,
 )
 from agrad.study.estimates import Estimates
+from agrad.study.measures import gain, iterations_to
 from agrad.study.results import Results, Settings
 from agrad.study.runs import Experiment
 from agrad.study.statistics import Finding
@@ -342,7 +344,7 @@ def _generalization(design: Designs, results: Results, seeds: int) -> Findings:
     found = []
     for cell in trainings.cells:
         ours, theirs = (trainings.runs(results, cell, name, seeds) for name in (method, baseline))
-        failed = (sum(not trains(r) for r in ours), sum(not trains(r) for r in theirs))
+        failed = failures(ours), failures(theirs)
         speeds = races.ratios(results, cell, seeds, of=baseline, over=method, what="seconds")
         stops: dict[str, list[int | None]] = {
             "epochs": [-1] * seeds,
@@ -352,6 +354,8 @@ def _generalization(design: Designs, results: Results, seeds: int) -> Findings:
         for measure, stop in stops.items():
             ratios, points = [], []
             for mine, yours, at in zip(ours, theirs, stop):
+                if not (trains(mine) or trains(yours)):
+                    continue
                 accuracy = 0.0 if at is None else mine["test_accuracy"][at]
                 ratios.append(0.0 if at is None else yours["test_loss"][-1] / mine["test_loss"][at])
                 points.append(100 * (accuracy - yours["test_accuracy"][-1]))
@@ -380,7 +384,8 @@ def _by_loss(ours: dict[str, Any], theirs: dict[str, Any]) -> int | None:
     """Return the first evaluation at which ours has their final training loss."""
     every = len(ours["curve"]) // len(ours["test_loss"])
     losses = ours["curve"][every - 1 :: every]
-    return next((i for i, loss in enumerate(losses) if loss <= theirs["curve"][-1]), None)
+    reached = iterations_to(losses, theirs["curve"][-1], window=1)
+    return None if reached is None else reached - 1
 
 
 def _by_time(ours: dict[str, Any], speed: float) -> int:
@@ -396,7 +401,7 @@ def _breadth(design: Trainings, results: Results, seeds: int) -> Findings:
     found = []
     for cell in design.cells:
         for method, baseline in _PAIRS:
-            widths, shares = [], []
+            widths, shares, failed = [], [], {method: 0, baseline: 0}
             for seed in range(seeds):
                 losses = {
                     name: [
@@ -409,6 +414,8 @@ def _breadth(design: Trainings, results: Results, seeds: int) -> Findings:
                 good = {name: sum(map(trains, runs)) for name, runs in losses.items()}
                 widths.append(wide[method] - wide[baseline])
                 shares.append((good[method] - good[baseline]) / len(design.steps))
+                for name, count in good.items():
+                    failed[name] += len(design.steps) - count
             found.append(
                 Finding(
                     f"{cell}: decades of rates within 10 % of the best loss, {method} less "
@@ -417,6 +424,7 @@ def _breadth(design: Trainings, results: Results, seeds: int) -> Findings:
                     _ABOVE_ZERO,
                     _ABOVE_ZERO,
                     neutral=0.0,
+                    failed=(failed[method], failed[baseline]),
                 )
             )
             found.append(
@@ -426,6 +434,7 @@ def _breadth(design: Trainings, results: Results, seeds: int) -> Findings:
                     _ABOVE_ZERO,
                     _ABOVE_ZERO,
                     neutral=0.0,
+                    failed=(failed[method], failed[baseline]),
                 )
             )
     return found
@@ -445,28 +454,30 @@ def _time(design: Races, results: Results, seeds: int) -> Findings:
         races = [results[race] for race in design.races(results, cell, seeds)]
         for method, baseline in pairs:
             for searching in (False, True):
-                ratios = []
-                for race in races:
-                    ours, theirs = race[method], race[baseline]
-                    share = next(
-                        (
-                            (i + 1) / len(ours["curve"])
-                            for i, loss in enumerate(ours["curve"])
-                            if loss <= theirs["curve"][-1]
-                        ),
-                        math.inf,
-                    )
-                    search = rates if searching else 0
-                    ratios.append(
-                        theirs["seconds"] * (search + 1) / (ours["seconds"] * (search + share))
-                    )
+                search = rates if searching else 0
+                ratios = [_ratio_of_seconds(race[method], race[baseline], search) for race in races]
                 what = f"{cell}: {baseline} over {method}, seconds to {baseline}'s final loss"
                 what += ", with the search for both rates" if searching else ""
-                found.append(Finding(what, tuple(ratios), _MORE, _MORE))
+                values = tuple(ratio for ratio in ratios if ratio is not None)
+                found.append(Finding(what, values, _MORE, _MORE))
         states = design.ratios(results, cell, seeds, "average-rmsprop", "adam", "state_bytes")
         what = f"{cell}: state kept between steps, average-rmsprop over adam"
         found.append(Finding(what, states, (0.0, 1.0), (0.0, 1.1)))
     return found
+
+
+def _ratio_of_seconds(ours: dict[str, Any], theirs: dict[str, Any], search: int) -> float | None:
+    """Return their seconds over ours to their final loss, with a search of so many trainings.
+
+    It is infinite if their loss is, and None if ours is too.
+    """
+    ends = ours["curve"][-1], theirs["curve"][-1]
+    if math.isinf(ends[1]):
+        return None if math.isinf(ends[0]) else math.inf
+    fewer = gain(ours["curve"], theirs["curve"], window=1)
+    share = 1 / fewer if fewer else math.inf
+    ratio: float = theirs["seconds"] * (search + 1) / (ours["seconds"] * (search + share))
+    return ratio
 
 
 def _against_adam(design: Designs, results: Results, seeds: int) -> Findings:

@@ -13,7 +13,7 @@ from agrad.study.results import Results
 from agrad.study.runs import TUNING, Experiment, Job
 from agrad.study.statistics import Finding, Range
 
-__all__ = ["Design", "Designs", "Judgements", "Races", "Trainings", "rate", "trains"]
+__all__ = ["Design", "Designs", "Judgements", "Races", "Trainings", "failures", "rate", "trains"]
 
 _EXTENSIONS = 3
 """How many rates may be added beyond either end of a grid."""
@@ -35,6 +35,11 @@ def rate(step: int) -> float:
 def trains(result: dict[str, Any]) -> bool:
     """Return whether a training ends below 0.9 times the loss of a guess; otherwise it failed."""
     return bool(result["curve"][-1] <= _LEARNT * result["chance"])
+
+
+def failures(results: Iterable[dict[str, Any]]) -> int:
+    """Return how many trainings failed."""
+    return sum(not trains(result) for result in results)
 
 
 class Design(Protocol):
@@ -146,12 +151,10 @@ class Trainings:
             sides = [self.runs(results, cell, name, seeds, lr) for name in (method, baseline)]
             pairs = zip(*sides)
             gains = [_gain(*pair) for pair in pairs if any(map(trains, pair))]
-            failed = tuple(sum(not trains(run) for run in side) for side in sides)
+            failed = failures(sides[0]), failures(sides[1])
             where = cell if lr is None else f"{cell} at {lr:g}"
             what = f"{where}: {baseline} over {method}, iterations"
-            found.append(
-                Finding(what, tuple(gains), claimed, direction, failed=(failed[0], failed[1]))
-            )
+            found.append(Finding(what, tuple(gains), claimed, direction, failed=failed))
         return found
 
 

@@ -284,13 +284,13 @@ Each claim of the two abstracts has a study of its own. Its targets and analyses
 over the same grid by its final training loss, on seeds that are not scored; where the best rate is
 an end of the grid, the grid grows. Seeds are paired: the same initial weights, the same batches. A
 number is the median over the seeds, with the 95 % interval of a bootstrap. A run that ends above
-0.9 times the loss of a guess has failed; "failed" counts such runs of the method and the baseline.
-A method that does not reach the target has a gain of 0.
+0.9 times the loss of a guess has failed; "failed" counts such runs of the method and the baseline,
+at all rates where the claim is about them. A method that does not reach the target has a gain of 0.
 
 A claim *holds* if the median is as claimed and the interval lies on the claimed side, *partly* if
-only the interval does, or if findings disagree. The papers' own setting, the average gradient on
-RMSprop at a fixed rate, is a method of its own everywhere: `average-rmsprop`. `probed-rmsprop` and
-`probed-adam` measure every second step, on 32 examples.
+only the interval does, or if findings disagree. The setting nearest to what the abstracts describe,
+the average gradient on RMSprop at a fixed rate, is a method of its own everywhere:
+`average-rmsprop`. `probed-rmsprop` and `probed-adam` measure every second step, on 32 examples.
 """
 
 _QUICK = """\

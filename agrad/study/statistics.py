@@ -54,7 +54,8 @@ class Finding:
         direction: The range, its lower end left out, in which the whole interval must be for the
             claim to hold, and which is enough for it to hold in part.
         neutral: The value that speaks for neither side in the sign test.
-        failed: The runs of the method, and of what it is compared with, that failed.
+        failed: The runs of the method, and of what it is compared with, that failed; None where
+            the training of networks is not compared.
     """
 
     what: str
@@ -62,7 +63,7 @@ class Finding:
     claimed: Range
     direction: Range
     neutral: float = 1.0
-    failed: tuple[int, int] = (0, 0)
+    failed: tuple[int, int] | None = None
 
     @property
     def median(self) -> float:

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from agrad.study.claims import Claim, design_of
-from agrad.study.designs import Design, Designs, Judgements, Races, Trainings, rate, trains
+from agrad.study.designs import Design, Designs, Judgements, Races, Trainings, failures, rate
 from agrad.study.estimates import DIAGONALS, ESTIMATES
 from agrad.study.figures import STYLES
 from agrad.study.results import Results
@@ -33,7 +33,7 @@ def finding_table(caption: str, findings: Iterable[Finding]) -> Table:
             between(finding.interval),
             _claimed(finding),
             f"p = {finding.p:.2g}" if finding.values else "",
-            f"{finding.failed[0]} : {finding.failed[1]}",
+            "" if finding.failed is None else "{} : {}".format(*finding.failed),
             finding.outcome,
         ]
         for finding in findings
@@ -75,7 +75,7 @@ def _trainings(design: Trainings, results: Results) -> Table:
                 f"{design.best(results, cell, method):g}",
                 number(median(losses)),
                 between((losses[round(last / 4)], losses[round(3 * last / 4)])),
-                f"{sum(not trains(run) for run in runs)} of {len(runs)}",
+                f"{failures(runs)} of {len(runs)}",
             ]
         )
     return Table("Trainings at the best rate of each method.", head, rows)
@@ -91,7 +91,7 @@ def _rates(design: Trainings, results: Results) -> Table:
             for step in design.steps:
                 runs = design.runs(results, cell, method, results.settings.seeds, rate(step))
                 loss = number(median(run["curve"][-1] for run in runs))
-                failed = sum(not trains(run) for run in runs)
+                failed = failures(runs)
                 texts.append(f"{loss} ({failed})" if failed else loss)
             rows.append([cell, STYLES[method].label, *texts])
     return Table("Final loss at each rate, medians (runs that failed).", head, rows)

@@ -14,6 +14,7 @@ import pytest
 
 import agrad as ag
 from agrad.data import digits
+from agrad.locking import locked
 from agrad.study.networks import dense_network
 from agrad.study.results import Results, Settings
 from agrad.study.runs import Experiment
@@ -312,6 +313,13 @@ def test_a_pipe_in_place_of_a_results_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "results.json")
     result = run("study", "3", "--out", tmp_path)
     assert one_line(result, "Not a regular file", "results.json")
+
+
+def test_two_studies_do_not_share_a_folder(tmp_path):
+    with locked("study", tmp_path):
+        result = run("study", "3", "--quick", "--out", tmp_path)
+    assert one_line(result, "study: another run writes to", str(tmp_path))
+    assert not (tmp_path / "results.json").exists()
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])

@@ -11,9 +11,9 @@ from source_tree import MODULES, ROOT
 # From the bottom of the architecture to its top: each layer imports only earlier ones. The empty
 # name is the package itself, agrad/__init__.py, which collects the public names.
 LAYERS = [
-    "errors", "arguments", "extras", "kernels", "random", "gpu.cuda", "gpu.deferred", "backend",
-    "ops", "core", "functions", "linalg", "tracing", "nn", "attribution", "distributed", "optim",
-    "serialization", "data", "gpu.graph", "gpu.step", "checkpoint", "train", "", "sklearn",
+    "errors", "arguments", "extras", "locking", "kernels", "random", "gpu.cuda", "gpu.deferred",
+    "backend", "ops", "core", "functions", "linalg", "tracing", "nn", "attribution", "distributed",
+    "optim", "serialization", "data", "gpu.graph", "gpu.step", "checkpoint", "train", "", "sklearn",
     "onnx", "testing", "study", "cli", "__main__",
 ]  # fmt: skip
 

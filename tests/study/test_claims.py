@@ -23,7 +23,7 @@ from agrad.study.report import (
 from agrad.study.results import Results, Settings, key_of
 from agrad.study.runs import TUNING, Experiment
 from agrad.study.statistics import verdict
-from agrad.study.tables import tables_of
+from agrad.study.tables import finding_table, tables_of
 
 MACHINE = {"processor": "abacus", "cores": 2}
 
@@ -263,6 +263,55 @@ def test_a_training_loss_that_is_never_reached_counts_as_no_accuracy():
     loss, points = [f for f in found if "digits, tanh" in f.what and "training loss" in f.what]
     assert set(loss.values) == {0.0}
     assert [*points.values] == [pytest.approx(-86)] * 3
+
+
+def lost(methods):
+    """Return `outcome`, but trainings and races of these methods end at an infinite loss."""
+
+    def made(job):
+        found = outcome(job)
+        endless = [*falling(1.0)[:-1], math.inf]
+        if isinstance(job, Experiment) and job.seed < TUNING and job.method in methods:
+            return {**found, "curve": endless, "test_loss": [math.inf] * job.evaluations}
+        if isinstance(job, Race):
+            return {m: {**e, "curve": endless} if m in methods else e for m, e in found.items()}
+        return found
+
+    return made
+
+
+@pytest.mark.parametrize("number", ["4", "6"])
+def test_where_both_are_lost_nothing_is_found(number):
+    both = ("rmsprop", "average-rmsprop")
+    found = findings_of(CLAIMS[number], filled([number], outcome=lost(both)))
+    found = [f for f in found if "average-rmsprop" in f.what and "adam" not in f.what]
+    assert len(found) >= 4
+    assert {f.outcome for f in found} == {"undecided"}
+
+
+@pytest.mark.parametrize(("method", "value"), [("rmsprop", math.inf), ("average-rmsprop", 0.0)])
+def test_the_one_that_is_lost_loses(method, value):
+    found = findings_of(CLAIMS["6"], filled(["6"], outcome=lost([method])))
+    seconds = [f for f in found if "rmsprop over average-rmsprop, seconds" in f.what]
+    assert len(seconds) >= 2
+    assert {value for f in seconds for value in f.values} == {value}
+    found = findings_of(CLAIMS["4"], filled(["4"], outcome=lost([method])))
+    assert {v for f in found if "test loss" in f.what for v in f.values} == {value}
+
+
+def test_runs_that_failed_at_any_rate_are_counted():
+    def stuck(job):
+        high = job.method == "rmsprop" and job.lr > 0.001
+        return {**outcome(job), "curve": [2.2] * POINTS} if high else outcome(job)
+
+    found = findings_of(CLAIMS["5"], filled(["5"], outcome=stuck))
+    assert {f.failed for f in found if "less rmsprop" in f.what} == {(0, 4 * 3)}
+    assert {f.failed for f in found if "less adam" in f.what} == {(0, 0)}
+
+
+def test_what_was_not_counted_is_not_called_zero(everything):
+    table = finding_table("", findings_of(CLAIMS["12"], everything))
+    assert {row[table.head.index("failed")] for row in table.rows} == {""}
 
 
 def test_the_page_has_test_losses_and_accuracies_epoch_by_epoch(everything):
