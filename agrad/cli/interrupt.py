@@ -23,12 +23,14 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         exit_code: What a shell reports for a process that the signal ends.
+        in_step: Whether it may have come in the middle of a step.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, in_step: bool = False) -> None:
         names = {known.value: known.name for known in signal.Signals}
         super().__init__(names.get(number, f"signal {number}"))
         self.exit_code = 128 + number
+        self.in_step = in_step
 
 
 @contextmanager
@@ -46,7 +48,7 @@ def interrupts_between_steps(
 
     No signal then interrupts a step, and the saved weights are those of a whole number of steps. A
     signal raises `Interrupted` at the end of the block at the latest; a second signal raises it at
-    once.
+    once, perhaps in the middle of a step.
 
     Args:
         agree: Takes the number of the signal that has arrived, 0 for none, and returns that to act
@@ -56,7 +58,7 @@ def interrupts_between_steps(
 
     def hold(number: int, frame: FrameType | None) -> None:
         if held:
-            raise Interrupted(number)
+            raise Interrupted(number, in_step=True)
         held.append(number)
 
     def check() -> None:

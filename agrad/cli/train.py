@@ -587,8 +587,11 @@ def _train(
                     raise NonFiniteError(f"the test loss is {test.loss}; lower the learning rate")
                 run.add_test(test)
             run.save_outcome()
-        except KeyboardInterrupt:
-            run.save_checkpoint()
+        except KeyboardInterrupt as interrupt:
+            # A step that a second signal has cut short belongs in no checkpoint but the first,
+            # which comes before all steps.
+            if checkpoints.last is None or not getattr(interrupt, "in_step", False):
+                run.save_checkpoint()
             run.use_best(best)
             run.save_outcome()
             say(console, f"Stopped after iteration {run.iteration} of {iterations}; {go_on}")

@@ -53,8 +53,8 @@ class BestWeights:
         if not better:
             self.stale += 1
             return False
+        self._weights = self._model.state_dict()  # first, as a signal may interrupt this
         self.epoch, self.score, self.stale = epoch, float(score), 0
-        self._weights = self._model.state_dict()
         return True
 
     def restore(self) -> None:

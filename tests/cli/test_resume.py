@@ -22,7 +22,9 @@ pytest.importorskip("click")
 from command_line import fail, invoke, lines, needs_signals, one_line, run, start, wait_for
 from source_tree import ROOT
 
-from agrad.cli.run_folder import JSONLines
+from agrad.cli import train as command
+from agrad.cli.run_folder import JSONLines, RunFolder
+from agrad.optim.rule_optimizer import RuleOptimizer
 from agrad.study import figures
 
 # Without a decay, the first steps of a run do not depend on its length.
@@ -125,6 +127,51 @@ def test_a_stopped_run_resumes(number: signal.Signals, every: int, tmp_path: Pat
     train(whole, "--iterations", last + 5)
     assert outcome(out) == outcome(whole)
     assert not list(out.rglob(".agrad-*"))
+
+
+@needs_signals
+@pytest.mark.parametrize(
+    ("owner", "name"), [(RuleOptimizer, "write_update"), (command, "evaluate")]
+)
+def test_a_step_or_a_validation_cut_short_is_in_no_checkpoint(
+    owner: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--batch-size", 256, "--validation", 0.2, "--checkpoint-every", 2, "--iterations", 7)
+    train(tmp_path / "whole", *words)
+    do = getattr(owner, name)
+
+    def do_and_interrupt(*arguments: Any, **options: Any) -> Any:
+        result = do(*arguments, **options)
+        if len(lines(tmp_path / "cut" / "metrics.jsonl")) > 2 or name == "evaluate":
+            monkeypatch.setattr(owner, name, do)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.raise_signal(number)
+        return result
+
+    monkeypatch.setattr(owner, name, do_and_interrupt)
+    stopped = invoke("train", *TINY, *words, "--out", tmp_path / "cut")
+    assert stopped.exit_code == 1
+    assert "to resume: agrad train --resume" in stopped.output
+    assert checkpoints(tmp_path / "cut") == [0, 2]
+    resume(tmp_path / "cut")
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
+
+
+@needs_signals
+def test_two_signals_before_the_first_checkpoint_leave_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = RunFolder.save_checkpoint
+
+    def interrupt_and_save(folder: RunFolder) -> None:
+        monkeypatch.setattr(RunFolder, "save_checkpoint", save)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", interrupt_and_save)
+    assert invoke("train", *TINY, "--iterations", 3, "--out", tmp_path).exit_code == 1
+    assert checkpoints(tmp_path) == [0]
+    resume(tmp_path)
 
 
 @needs_signals

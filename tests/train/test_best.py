@@ -40,6 +40,22 @@ def test_nothing_is_restored_before_a_score() -> None:
     assert best.update(2, -math.inf)
 
 
+def test_an_interrupted_update_leaves_no_epoch_without_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = nn.Linear(1, 1)
+    best = BestWeights(model)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(model, "state_dict", interrupted)
+        best.update(1, 0.5)
+    assert best.epoch is None
+    best.restore()
+
+
 def test_a_state_is_a_copy_and_is_checked() -> None:
     model = nn.Linear(2, 1)
     best = BestWeights(model)
