@@ -40,7 +40,7 @@ from agrad.cli.trained import described, own_data_arguments
 from agrad.data import Batches, random_split
 from agrad.distributed import Ranks, launched
 from agrad.distributed import ranks as ranks_of_mpi
-from agrad.errors import NonFiniteError
+from agrad.errors import FolderInUseError, NonFiniteError
 from agrad.study.data import NAMES, load_data
 from agrad.study.networks import (
     ACTIVATIONS,
@@ -351,12 +351,15 @@ def _removed_unless_used(folder: Path) -> Iterator[None]:
     made = [path for path in (folder / CHECKPOINTS, folder, *folder.parents) if not path.exists()]
     try:
         yield
-    finally:
+    except FolderInUseError:  # what is there is another run's
+        raise
+    except BaseException:
         if not any((folder / CHECKPOINTS).glob("*.safetensors")):
             with suppress(OSError):  # nothing was made, or somebody else has put something there
                 (folder / CHECKPOINTS / ".lock").unlink(missing_ok=True)
                 for path in filter(Path.exists, made):
                     path.rmdir()
+        raise
 
 
 def _require_no_run(out: Path) -> None:

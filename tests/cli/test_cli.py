@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 
 import agrad as ag
+from agrad.checkpoint import Checkpoints
 from agrad.data import digits
+from agrad.errors import FolderInUseError
 from agrad.locking import locked
 from agrad.study.networks import dense_network
 from agrad.study.results import Results, Settings
@@ -25,7 +28,8 @@ pytest.importorskip("click")
 from command_line import MAIN, fail, invoke, lines, needs_signals, one_line, run, start, wait_for
 from rich.console import Console
 
-from agrad.cli import interrupt, progress, study
+from agrad.cli import interrupt, progress, study, train
+from agrad.cli.output import require_writable
 from agrad.study.claims import CLAIMS
 from agrad.study.designs import Trainings
 from agrad.train import Step
@@ -514,6 +518,28 @@ sys.exit(main())
     assert "Stopped after iteration 0 of 3" in result.stdout
     assert json.loads((out / "settings.json").read_text())["iterations"] == 3
     assert invoke("train", "--resume", out).exit_code == 0
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_folder_in_which_another_run_starts_is_left_to_it(early, tmp_path, monkeypatch):
+    """It starts before this one, or as soon as this one has found no folder."""
+    out = tmp_path / "run"
+    with ExitStack() as stack:
+
+        def start_other():
+            stack.enter_context(Checkpoints(out / "checkpoints"))
+
+        def start_other_first(folder):
+            start_other()
+            require_writable(folder)
+
+        if early:
+            start_other()
+        else:
+            monkeypatch.setattr(train, "require_writable", start_other_first)
+        assert one_line(fail("train", *TINY, "--out", out), "another run writes to")
+        with pytest.raises(FolderInUseError):
+            Checkpoints(out / "checkpoints")
 
 
 def test_a_folder_that_was_there_before_stays(tmp_path):
