@@ -576,11 +576,11 @@ def _train(
             ):
                 for step, validation in _steps(ranks, problem, parts, settings, start, end, check):
                     run.add(step)
-                    show(step)
                     if validation is not None:
                         run.add_validation(validation)
                     if step.iteration % every == 0:
                         run.save_checkpoint()
+                    show(step)  # last, as nobody may read it any more
             run.save_checkpoint()
             run.use_best(best)
             test = None

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import os
 import signal
 import subprocess
@@ -470,6 +471,20 @@ def test_a_pipe_that_nobody_reads_loses_nothing(tmp_path):
     assert process.wait(timeout=60) == 128 + signal.SIGPIPE, error
     assert error.split() == ["agrad:", "interrupted"]
     require_whole(out, error)
+
+
+def test_an_output_lost_at_the_end_of_an_epoch_keeps_its_validation(tmp_path, monkeypatch):
+    def lost(console, line):
+        raise interrupt.Interrupted(13)
+
+    monkeypatch.setattr(progress, "say", lost)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", math.inf)
+    words = ("--validation", "0.2", "--batch-size", "256", "--iterations", "4")  # an epoch
+    assert invoke("train", *words, *TINY[:-2], "--out", tmp_path).exit_code == 1
+    last = json.loads(lines(tmp_path / "metrics.jsonl")[-1])
+    assert {"iteration", "validation_loss"} <= last.keys()
+    state = ag.load(tmp_path / "checkpoints" / "00000004.safetensors")
+    assert state["checkpoint"]["metrics"]["validations"] == [last]
 
 
 @needs_signals
