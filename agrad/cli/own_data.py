@@ -135,7 +135,7 @@ class Format:
 
     def read(self, path: Path) -> dict[str, Any]:
         """Return a file's content."""
-        return _read(path, self.kind, self.classes)[1]
+        return _read(path, self.kind)[1]
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def load_own_data(
         OSError: They cannot be read.
         ImportError: A package that reads them is missing.
     """
-    kind, content = _read(path)
+    kind, content, names = _read(path)
     if kind == "table" and target is None:
         raise ValueError(f"{str(path)!r} is a table; name the column to predict with --target")
     for option, column_name in (("--target", target), ("--text", text)):
@@ -219,7 +219,7 @@ def load_own_data(
         task = "regression" if column.dtype.kind == "f" else "classification"
     classes, mean, deviation = None, 0.0, 1.0
     if task == "classification":
-        classes = content["classes"] if "classes" in content else np.unique(column).tolist()
+        classes = names or np.unique(column).tolist()
     elif column.dtype.kind not in "fiu":
         raise ValueError(f"the target {name!r} of a regression must be numbers")
     else:
@@ -237,9 +237,9 @@ def load_own_data(
 
 
 def _read(
-    path: Path, kind: str | None = None, classes: list[Any] | None = None
-) -> tuple[str, dict[str, Any]]:
-    """Return the kind and the content of a file or a folder.
+    path: Path, kind: str | None = None
+) -> tuple[str, dict[str, NDArray[Any]], list[str] | None]:
+    """Return the kind and the content of a file or a folder, and the names of a folder's classes.
 
     The target "y" of images and texts are the names of their folders. A folder has texts if all
     files in its folders do, unless its kind is known.
@@ -253,10 +253,9 @@ def _read(
         else:
             images, labels, names = read_images(path, grey=True)
             kind, examples = "images", images[:, 0]
-        named = np.array(names, object)[labels]
-        return kind, {"x": examples, "y": named, "classes": classes or names}
+        return kind, {"x": examples, "y": np.array(names, object)[labels]}, names
     if path.suffix.lower() in _TABLES:
-        return "table", read_table(path)
+        return "table", read_table(path), None
     if path.suffix.lower() == ".npz":
         arrays = read_npz(path)
         counts = {name: len(np.atleast_1d(arrays[name])) for name in ("x", "y") if name in arrays}
@@ -270,14 +269,14 @@ def _read(
             if not finite.all():
                 example = int(np.argmin(finite)) + 1
                 raise ValueError(f"{str(path)!r} has a NaN or an infinity in example {example}")
-        return "npz", arrays
+        return "npz", arrays, None
     raise ValueError(
         f"{str(path)!r} is neither a table (.csv, .tsv, .parquet) nor a .npz file, nor a folder"
     )
 
 
 def _at(content: Mapping[str, Any], rows: NDArray[Any]) -> dict[str, Any]:
-    return {name: value[rows] for name, value in content.items() if name != "classes"}
+    return {name: value[rows] for name, value in content.items()}
 
 
 def _texts(content: Mapping[str, Any], name: str, path: Path) -> list[str]:

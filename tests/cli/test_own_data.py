@@ -121,6 +121,17 @@ def test_patience_stops_and_a_resumed_run_is_the_run(tmp_path: Path) -> None:
     assert one_line(result, "have changed since the run began")
 
 
+def test_a_column_named_classes_is_one_like_any_other(tmp_path: Path) -> None:
+    data = tmp_path / "a.csv"
+    rows = [f"{i % 7},{i % 3},{'no' if i % 3 else 'yes'}" for i in range(30)]
+    data.write_text("\n".join(["a,classes,passed", *rows]))
+    own = load_own_data(data, "passed", None, None, 0.2, seed=0)
+    assert list(own.format.columns or {}) == ["a", "classes"]
+    assert own.format.classes == ["no", "yes"]
+    own = load_own_data(data, "classes", None, "classification", None, seed=0)
+    assert own.format.classes == [0, 1, 2]
+
+
 def test_arrays_of_images_and_named_data(tmp_path: Path) -> None:
     images, labels = digits("train")
     np.savez(tmp_path / "a.npz", x=images[:300], y=labels[:300])
