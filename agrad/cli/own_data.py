@@ -106,9 +106,7 @@ class Format:
             return pad_sequences(ids, self.shape[0])[0]
         if self.columns is not None:
             return TableEncoder.from_state(self.columns).encode(content)
-        if "x" not in content:
-            raise ValueError(f"{str(path)!r} needs an array x, it has {sorted(content)}")
-        inputs = np.asarray(content["x"], np.float32)
+        inputs = np.asarray(_examples(content, path), np.float32)
         if list(inputs.shape[1:]) != self.shape:
             raise ValueError(
                 f"{str(path)!r} has examples of shape {list(inputs.shape[1:])}, the network takes "
@@ -202,6 +200,8 @@ def load_own_data(
         rows = np.sort(rows)
         if not len(rows) or not len(held_out):
             raise ValueError(f"{str(path)!r} has too few examples to hold out {validation:g}")
+    if kind == "npz":  # whose other arrays may have any length
+        content = {"x": _examples(content, path), "y": column}
     train = _at(content, rows)
     columns, vocabulary, shape = None, None, []
     if kind == "texts" or text is not None:
@@ -277,6 +277,12 @@ def _read(
 
 def _at(content: Mapping[str, Any], rows: NDArray[Any]) -> dict[str, Any]:
     return {name: value[rows] for name, value in content.items()}
+
+
+def _examples(content: Mapping[str, Any], path: Path) -> Any:
+    if "x" not in content:
+        raise ValueError(f"{str(path)!r} needs an array x, it has {sorted(content)}")
+    return content["x"]
 
 
 def _texts(content: Mapping[str, Any], name: str, path: Path) -> list[str]:

@@ -157,6 +157,21 @@ def test_arrays_of_images_and_named_data(tmp_path: Path) -> None:
     assert one_line(fail("evaluate", named, tmp_path / "a.npz"), "on its test set alone")
 
 
+def test_arrays_beside_x_and_y_are_left_alone(tmp_path: Path) -> None:
+    data = tmp_path / "a.npz"
+    x, y = np.ones((60, 4), np.float32), np.arange(60) % 2
+    np.savez(data, x=x, y=y, names=["a", "b"], classes=[0, 1], scale=2.0)
+    own = load_own_data(data, None, None, None, 0.2, seed=0)
+    assert own.train[0].shape == (48, 4)
+    assert own.format.classes == [0, 1]
+    content = own.format.read(data)
+    assert (own.format.targets(content, data) == y).all()
+    for arrays, message in (({"a": x, "y": y}, "needs an array x"), ({"x": x}, "has no 'y'")):
+        np.savez(data, **arrays)
+        with pytest.raises(ValueError, match=message):
+            load_own_data(data, None, None, None, 0.2, seed=0)
+
+
 def test_a_folder_of_images(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     random = np.random.default_rng(0)
