@@ -21,7 +21,7 @@ from agrad.data import (
     read_texts,
     tokenize,
 )
-from agrad.data.table import moments
+from agrad.data.table import moments, words_of
 
 __all__ = ["Format", "OwnData", "have_changed", "load_own_data"]
 
@@ -120,12 +120,15 @@ class Format:
         Raises:
             ValueError: There are none, one is missing, or a class is unknown.
         """
-        column = _target(content, "y" if self.target is None else self.target, path)
+        name = "y" if self.target is None else self.target
+        column = _target(content, name, path)
         if self.classes is None:
             numbers = (column.astype(np.float64) - self.mean) / self.deviation
             return numbers.astype(np.float32)[:, None]
         places = {value: i for i, value in enumerate(self.classes)}
         values = column.tolist()
+        if isinstance(self.classes[0], str):
+            values = words_of(f"{str(path)!r}: the target {name!r}", column, self.classes)
         unknown = next((value for value in values if value not in places), None)
         if unknown is not None:
             raise ValueError(f"{str(path)!r} has the class {unknown!r}, unknown to the network")

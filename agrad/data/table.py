@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from agrad.arguments import integer
 from agrad.extras import optional_import
 
-__all__ = ["TableEncoder", "moments", "read_images", "read_npz", "read_table", "read_texts"]
+__all__ = ["TableEncoder", "moments", "read_images", "read_npz", "read_table", "read_texts", "words_of"]
 
 Columns = dict[str, NDArray[Any]]
 
@@ -314,7 +314,8 @@ class TableEncoder:
         for name, code in self._codes.items():
             column = np.asarray(columns[name])
             if "values" in code:
-                words = np.array(_words(name, column, code["values"]), object)
+                owner = f"TableEncoder.encode: the column {name!r}"
+                words = np.array(words_of(owner, column, code["values"]), object)
                 parts.append(words[:, None] == np.array(code["values"], object))
             elif column.dtype.kind not in _NUMBERS:
                 raise ValueError(
@@ -356,8 +357,12 @@ def moments(numbers: NDArray[Any]) -> tuple[float, float]:
     return float(numbers.mean()), 1.0 if equal else float(numbers.std()) or 1.0
 
 
-def _words(name: str, column: NDArray[Any], known: list[str]) -> list[str]:
-    """Return a column as strings; numbers as the known strings that spell them."""
+def words_of(owner: str, column: NDArray[Any], known: list[str]) -> list[str]:
+    """Return a column as strings; numbers as the known strings that spell them.
+
+    Raises:
+        ValueError: A number may stand for several; the message begins with `owner`.
+    """
     if column.dtype.kind not in _NUMBERS:
         return list(map(_word, column))
     spelled: dict[float, list[str]] = {}
@@ -369,8 +374,8 @@ def _words(name: str, column: NDArray[Any], known: list[str]) -> list[str]:
         fitting = spelled.get(value, [_word(value)])
         if len(fitting) > 1:
             raise ValueError(
-                f"TableEncoder.encode: in the column {name!r}, {value} may stand for any of "
-                f"{fitting}; give the column as strings"
+                f"{owner} has {value}, which may stand for any of {fitting}; give the column as "
+                "strings"
             )
         words += fitting
     return words

@@ -157,6 +157,23 @@ def test_arrays_of_images_and_named_data(tmp_path: Path) -> None:
     assert one_line(fail("evaluate", named, tmp_path / "a.npz"), "on its test set alone")
 
 
+def test_numbers_stand_for_the_classes_that_spell_them(tmp_path: Path) -> None:
+    data, new = tmp_path / "a.csv", tmp_path / "new.csv"
+    data.write_text("\n".join(["a,b", *["1,01", "2,02", "3,x", "4,2"]]))
+    form = load_own_data(data, "b", None, None, None, seed=0).format
+    assert form.classes == ["01", "02", "2", "x"]
+
+    def targets(*rows: str) -> Any:
+        new.write_text("\n".join(["a,b", *rows]))
+        return form.targets(form.read(new), new).tolist()
+
+    assert targets("1,01", "1,1") == [0, 0]
+    with pytest.raises(ValueError, match=r"'b' has 2.0, which may stand for any of \['02', '2'\]"):
+        targets("1,01", "2,02")
+    with pytest.raises(ValueError, match="has the class '7', unknown"):
+        targets("1,7")
+
+
 def test_arrays_beside_x_and_y_are_left_alone(tmp_path: Path) -> None:
     data = tmp_path / "a.npz"
     x, y = np.ones((60, 4), np.float32), np.arange(60) % 2
