@@ -20,7 +20,7 @@ from agrad.locking import locked
 from agrad.nn import Module
 from agrad.serialization import load, remove_leftovers, save
 
-__all__ = ["Checkpoint", "Checkpoints", "Stateful"]
+__all__ = ["Checkpoint", "Checkpoints", "Stateful", "read_checkpoints"]
 
 _VERSION = version("agrad")
 # The entry of a file for everything that is not the state of a part.
@@ -325,11 +325,32 @@ class Checkpoints:
         """Return the files of the checkpoints in the order of their iterations."""
         if self._lock.closed:
             raise ValueError(f"Checkpoints: {os.fspath(self.folder)!r} is closed")
-        paths = self.folder.glob("*.safetensors")
-        return sorted(
-            (path for path in paths if re.fullmatch("[0-9]{8,}", path.stem)),
-            key=lambda path: int(path.stem),
-        )
+        return _paths_in(self.folder)
+
+
+def read_checkpoints(folder: str | os.PathLike[str]) -> Iterator[Checkpoint]:
+    """Yield the checkpoints of a folder, from the first to the last, and change nothing there.
+
+    A run may save to the folder meanwhile; checkpoints that it removes are left out.
+
+    Raises:
+        CorruptDataError: One is damaged.
+        ValueError: One was saved by another version of agrad.
+    """
+    for path in _paths_in(Path(folder)):
+        try:
+            checkpoint = _read(path)
+        except FileNotFoundError:
+            continue
+        yield checkpoint
+
+
+def _paths_in(folder: Path) -> list[Path]:
+    paths = folder.glob("*.safetensors")
+    return sorted(
+        (path for path in paths if re.fullmatch("[0-9]{8,}", path.stem)),
+        key=lambda path: int(path.stem),
+    )
 
 
 def _read(path: Path) -> Checkpoint:

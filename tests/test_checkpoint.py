@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 import agrad as ag
 from agrad import checkpoint, nn, optim
-from agrad.checkpoint import Checkpoints
+from agrad.checkpoint import Checkpoints, read_checkpoints
 from agrad.data import Batches
 from agrad.errors import CorruptDataError, FolderInUseError, NonFiniteError
 from agrad.train import train
@@ -735,3 +735,16 @@ def test_kept_yields_the_checkpoints_from_the_first_to_the_last(two: tuple[Path,
         assert next(found).iteration == 1
         with pytest.raises(CorruptDataError):
             next(found)
+
+
+def test_checkpoints_are_read_beside_the_run_that_saves_them(two: tuple[Path, Path]) -> None:
+    folder = two[0].parent
+    with Checkpoints(folder):
+        unfinished = folder / ".agrad-0123.tmp"
+        unfinished.touch()
+        assert [checkpoint.iteration for checkpoint in read_checkpoints(folder)] == [1, 2]
+        found = read_checkpoints(folder)
+        assert next(found).iteration == 1
+        two[1].unlink()
+        assert list(found) == []
+        assert unfinished.exists()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from agrad.checkpoint import Checkpoints
+from agrad.checkpoint import read_checkpoints
 from agrad.cli.interrupt import interrupts_between_steps
 from agrad.cli.ledger_page import ledger_page
 from agrad.cli.output import (
@@ -193,22 +193,21 @@ def ledgers_of_run(folder: Path) -> tuple[dict[str, Any], dict[int, LossLedger]]
         raise FileNotFoundError(f"the folder {str(folder)!r} holds no run; start one with train")
     ledgers = {}
     settings: dict[str, Any] = {}
-    with Checkpoints(folder / CHECKPOINTS) as checkpoints:
-        for checkpoint in checkpoints.kept():
-            settings = checkpoint.settings
-            if missing := _FIXED.keys() - settings.keys():
-                raise ValueError(
-                    f"{str(checkpoint.path)!r} was not saved by agrad train, as it has no "
-                    f"{', '.join(sorted(missing))}"
-                )
-            problem, parts = prepare(settings)
-            iteration = checkpoint.restore(parts) + 1
-            optimizer = parts["optimizer"]
-            if settings["decay"]:
-                last = max(iteration, settings["iterations"])
-                optimizer.scale = decay_factor(iteration, last, settings["decay"])
-            batch = next(parts["batches"].forever())
-            ledgers[iteration] = measured_step(parts["model"], optimizer, problem.loss, *batch)
+    for checkpoint in read_checkpoints(folder / CHECKPOINTS):
+        settings = checkpoint.settings
+        if missing := _FIXED.keys() - settings.keys():
+            raise ValueError(
+                f"{str(checkpoint.path)!r} was not saved by agrad train, as it has no "
+                f"{', '.join(sorted(missing))}"
+            )
+        problem, parts = prepare(settings)
+        iteration = checkpoint.restore(parts) + 1
+        optimizer = parts["optimizer"]
+        if settings["decay"]:
+            last = max(iteration, settings["iterations"])
+            optimizer.scale = decay_factor(iteration, last, settings["decay"])
+        batch = next(parts["batches"].forever())
+        ledgers[iteration] = measured_step(parts["model"], optimizer, problem.loss, *batch)
     if not ledgers:
         raise FileNotFoundError(f"the folder {str(folder)!r} holds no checkpoints")
     return settings, ledgers

@@ -12,6 +12,7 @@ import pytest
 import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn, optim
+from agrad.checkpoint import Checkpoints
 from agrad.train import train_step
 
 pytest.importorskip("click")
@@ -126,12 +127,24 @@ def test_a_run_has_the_ledger_of_the_step_after_each_checkpoint(tmp_path: Path) 
     assert "--lr cannot be combined with RUN" in wrong.output
 
 
+def test_a_run_is_inspected_while_it_goes_on_and_no_file_is_made_there(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "ledger.html"
+    assert invoke("train", *TINY, "--out", run).exit_code == 0
+    with Checkpoints(run / "checkpoints"):
+        result = invoke("inspect", run, "--out", out)
+        assert result.exit_code == 0, (result.output, result.exception)
+    (run / "checkpoints" / ".lock").unlink()
+    before = sorted(run.rglob("*"))
+    assert invoke("inspect", run, "--out", out).exit_code == 0
+    assert sorted(run.rglob("*")) == before
+
+
 def test_folders_without_a_run(tmp_path: Path) -> None:
     out = tmp_path / "ledger.html"
     assert one_line(fail("inspect", tmp_path, "--out", out), "holds no run")
     (tmp_path / "checkpoints").mkdir()
     assert one_line(fail("inspect", tmp_path, "--out", out), "holds no checkpoints")
-    with ag.checkpoint.Checkpoints(tmp_path / "checkpoints") as checkpoints:
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(0, {"model": nn.Linear(1, 1)})
     assert one_line(fail("inspect", tmp_path, "--out", out), "not saved by agrad train")
     assert not out.exists()
