@@ -20,7 +20,7 @@ from agrad.cli.output import (
 )
 from agrad.cli.progress import step_progress
 from agrad.cli.run_folder import CHECKPOINTS
-from agrad.cli.train import OPTIMIZERS, prepare
+from agrad.cli.train import OPTIMIZERS, prepare, require_same
 from agrad.core.ledger import LossLedger, loss_ledger
 from agrad.nn import Module
 from agrad.optim import Optimizer
@@ -201,6 +201,7 @@ def ledgers_of_run(folder: Path) -> tuple[dict[str, Any], dict[int, LossLedger]]
                 f"{', '.join(sorted(missing))}"
             )
         problem, parts = prepare(settings)
+        require_same(folder, problem.described, settings["data"])
         iteration = checkpoint.restore(parts) + 1
         optimizer = parts["optimizer"]
         if settings["decay"]:

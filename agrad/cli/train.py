@@ -55,7 +55,7 @@ from agrad.train import DECAY, Evaluation, Step, evaluate
 from agrad.train import train as train_model
 from agrad.train.best import BestWeights
 
-__all__ = ["OPTIMIZERS", "Problem", "prepare", "train"]
+__all__ = ["OPTIMIZERS", "Problem", "prepare", "require_same", "train"]
 
 _Maker = Callable[..., optim.RuleOptimizer]
 
@@ -553,7 +553,7 @@ def _train(
     settings = settings | {"iterations": iterations}
     start = 0
     if last is not None:
-        _require_same(folder, problem.described, settings["data"])
+        require_same(folder, problem.described, settings["data"])
         with _warnings_said(console):
             start = last.restore(parts)
         say(console, f"Resuming after iteration {start} of {iterations}")
@@ -641,11 +641,11 @@ def prepare(settings: dict[str, Any]) -> tuple["Problem", dict[str, Any]]:
     return problem, parts
 
 
-def _require_same(folder: Path, described: dict[str, Any], data: str) -> None:
+def require_same(folder: Path, described: dict[str, Any], data: str) -> None:
     """Raise a ValueError if data of the user's own have changed since the run began."""
     try:
         saved = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # it is written again
+    except (OSError, ValueError):  # a resumed run writes it again
         return
     if have_changed(described, saved):
         raise ValueError(f"the data in {data!r} have changed since the run began; start a new one")

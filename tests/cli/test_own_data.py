@@ -350,7 +350,8 @@ def test_data_that_have_changed_are_not_evaluated_by_the_old_scale(tmp_path: Pat
     for changed in ({"x": x, "y": 1000 * x[:, 0] + 7}, {"x": x + 5, "y": x[:, 0]}):
         np.savez(data, **changed)
         assert "have changed since the run; name a FILE" in fail("evaluate", out).stderr
-        assert "have changed since the run began" in fail("train", "--resume", out).stderr
+        for words in (["train", "--resume"], ["inspect", "--out", tmp_path / "a.html"]):
+            assert "have changed since the run began" in fail(*words, out).stderr
         assert invoke("evaluate", out, data).exit_code == 0
 
 
