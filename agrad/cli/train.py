@@ -66,6 +66,7 @@ _NEED_MOMENTUM = ("rmsprop", "sgd")  # to be cautious; the others have momentum 
 _AUTO_START = 1e-4
 _ITERATIONS = 320
 _MAY_BE_NONE = ("init", "momentum", "epochs")
+_MAY_BE_PATHS = ("data", "validation")
 _IF_GIVEN = ("target", "text", "task", "validation", "patience")  # in the settings only then
 _WITH_RESUME = ("iterations", "checkpoint_every", "keep")  # options allowed with --resume
 _SIZES = {"dense": {"depth": 30, "width": 64}, "conv": {"depth": 12, "width": 32}}
@@ -444,6 +445,8 @@ def _require_own(context: click.Context, settings: dict[str, Any], last: Checkpo
             if name in settings and name not in _MAY_BE_NONE:
                 wrong.add(name)
             continue
+        if name in _MAY_BE_PATHS and isinstance(value, str):
+            continue  # reading it says whether it is there
         try:
             valid = repr(option.type_cast_value(context, value)) == repr(value)
         except (click.BadParameter, TypeError, ValueError):

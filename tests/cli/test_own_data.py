@@ -341,6 +341,16 @@ def test_a_folder_without_a_finished_run_is_named(tmp_path: Path) -> None:
     assert ag.load(tmp_path / "run" / "weights.safetensors")["1.weight"].shape == (16, 5)
 
 
+@pytest.mark.parametrize("moved", ["a.csv", "b.csv"])
+def test_data_that_have_moved_are_named(moved: str, tmp_path: Path) -> None:
+    data, held_out = table(tmp_path / "a.csv"), table(tmp_path / "b.csv", seed=2)
+    words = ("--data", data, "--target", "price", "--validation", held_out, "--epochs", 1)
+    train(tmp_path / "run", *words)
+    (tmp_path / moved).rename(tmp_path / "c.csv")
+    resumed = fail("train", "--resume", tmp_path / "run")
+    assert one_line(resumed, "No such file or directory", str(tmp_path / moved))
+
+
 def test_data_that_have_changed_are_not_evaluated_by_the_old_scale(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((60, 2))
     data, out = tmp_path / "d.npz", tmp_path / "run"

@@ -364,7 +364,7 @@ def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (lambda settings, metrics: settings.update(depth=None), "depth"),
         (lambda settings, metrics: settings.update(depth=[1]), "depth"),
         (lambda settings, metrics: settings.update(width=8.5), "width"),
-        (lambda settings, metrics: settings.update(data="cifar"), "data"),
+        (lambda settings, metrics: settings.update(data=7), "data"),
         (lambda settings, metrics: settings.update(optimizer="lion"), "optimizer"),
         (lambda settings, metrics: settings.update(lr="fast"), "lr"),
         (lambda settings, metrics: settings.update(average="yes"), "average"),
