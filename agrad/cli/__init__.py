@@ -18,8 +18,8 @@ def main() -> int:
     """Run the command line and return its exit code.
 
     0: success. 1: failure, with one line on standard error that says why. 2: wrong usage. 129, 130,
-    141 and 143: stopped by a closed terminal, Ctrl-C, a pipe that nobody reads, or SIGTERM, with
-    the progress so far saved.
+    141 and 143: stopped by a closed terminal, Ctrl-C, a pipe that nobody reads, or SIGTERM; `train`
+    and `study` have then saved their progress so far.
     """
     for stream in (sys.stdout, sys.stderr):
         _print_anything(stream)
