@@ -96,24 +96,26 @@ class _Network(BaseEstimator):  # type: ignore[misc]
             layers += [nn.Linear(features, size), _ACTIVATIONS[self.activation]()]
             features = size
         last = nn.Linear(features, outputs)
-        self.model_ = nn.Sequential(*layers, last)
+        model = nn.Sequential(*layers, last)
         rectifier = self.activation in _RECTIFIERS
         init = nn.init.kaiming_normal_ if rectifier else nn.init.xavier_uniform_
-        for name, parameter in self.model_.named_parameters():
+        for name, parameter in model.named_parameters():
             (init if name.endswith("weight") else nn.init.zeros_)(parameter)
         nn.init.xavier_uniform_(last.weight)
-        self.model_.to(dtype)
+        model.to(dtype)
         rate: Any = self.learning_rate
         automatic = rate == "auto"
         rule = optim.AdamW(
-            self.model_.parameters(),
+            model.parameters(),
             lr=_AUTO_START if automatic else rate,
             weight_decay=self.weight_decay,
             cautious=automatic,
         )
-        self.optimizer_: optim.Optimizer = rule
+        optimizer: optim.Optimizer = rule
         if self.average:
-            self.optimizer_ = optim.AverageGradient(rule, lr="auto" if automatic else None)
+            optimizer = optim.AverageGradient(rule, lr="auto" if automatic else None)
+        # Only now, when nothing can be refused any more.
+        self.model_, self.optimizer_, self.n_iter_ = model, optimizer, 0
 
     @property
     def _dtype(self) -> np.dtype[Any]:
@@ -153,7 +155,8 @@ class _Network(BaseEstimator):  # type: ignore[misc]
     def _afresh(self) -> Iterator[Self]:
         """Yield a copy to fit; once it has a network, this estimator becomes what the copy is."""
         fresh = copy.copy(self)
-        fresh.__dict__.pop("model_", None)
+        for name in ("model_", "history_", "loss_"):
+            fresh.__dict__.pop(name, None)
         try:
             yield fresh
         finally:
@@ -196,8 +199,7 @@ class _Network(BaseEstimator):  # type: ignore[misc]
         if first:
             self._check()
             self._seed = int(check_random_state(self.random_state).randint(_SEEDS))
-            self.n_iter_ = 0
-        with random.seeded(self._seed, self.n_iter_):
+        with random.seeded(self._seed, 0 if first else self.n_iter_):
             if first:
                 self._make(outputs, X.dtype)
             X = X.astype(self._dtype, copy=False)

@@ -11,6 +11,7 @@ sklearn = pytest.importorskip("sklearn", minversion="1.6")
 import joblib  # noqa: E402
 from sklearn.base import clone  # noqa: E402
 from sklearn.datasets import load_iris  # noqa: E402
+from sklearn.exceptions import NotFittedError  # noqa: E402
 from sklearn.model_selection import GridSearchCV  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
@@ -154,7 +155,10 @@ def test_options_out_of_their_range_are_named(iris: Any, options: Any, message: 
         flowers(max_iter=1).fit(*iris).partial_fit(*iris, classes=[0, 1])
 
 
-@pytest.mark.parametrize("refused", [{"max_iter": 0}, {"random_state": "seven"}, {"tol": -1.0}])
+@pytest.mark.parametrize(
+    "refused",
+    [{"max_iter": 0}, {"random_state": "seven"}, {"tol": -1.0}, {"weight_decay": -1.0}],
+)
 @pytest.mark.parametrize("columns", [2, 3])
 def test_a_refused_fit_leaves_the_estimator_as_it_was(
     iris: Any, refused: dict[str, Any], columns: int
@@ -171,3 +175,37 @@ def test_a_refused_fit_leaves_the_estimator_as_it_was(
     with pytest.raises((TypeError, ValueError)):
         regressor.set_params(**refused).fit(X[:, :columns], 1e6 * X[:, 3])
     assert (regressor.predict(X[:, :3]) == numbers).all()
+
+
+def test_after_a_refused_first_call_the_next_one_is_the_first(iris: Any) -> None:
+    X, y = iris
+    model, plain = (flowers(learning_rate=0.02) for _ in range(2))
+    for refused in (model.fit, lambda X, y: model.partial_fit(X, y, classes=y)):
+        model.set_params(weight_decay=-1.0)
+        with pytest.raises(ValueError, match="AdamW: weight_decay must not be negative"):
+            refused(X, y)
+        with pytest.raises(NotFittedError):
+            model.predict(X)
+    for each in (model.set_params(weight_decay=0.0), plain):
+        each.partial_fit(X, y, classes=y)
+    assert (model.predict_proba(X) == plain.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_an_interrupted_fit_leaves_its_own_network(
+    iris: Any, fitted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    X, y = iris
+    model = flowers()
+    if fitted:
+        model.fit(X, y)
+    with monkeypatch.context() as patch:
+        patch.setattr("agrad.sklearn.fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(X, y)
+    assert not hasattr(model, "history_")
+    assert not hasattr(model, "loss_")
+    assert model.partial_fit(X, y).n_iter_ == 1
