@@ -416,7 +416,7 @@ class AverageGradient(Optimizer):
         count = len(Displacement._fields) if self.automatic else 0
         for report, number in zip(reports, numbers[count:], strict=True):
             report(number)
-        self._square_length = square
+        self._square_length = square or self._square_length  # a step of length 0 tells nothing
         self.fraction = used / proposed if proposed > 0 else None
         if self._rate is not None:
             moved = Displacement(*numbers[:count])

@@ -1264,6 +1264,29 @@ def test_a_step_that_is_not_measured_is_not_much_longer_than_the_last_that_was(
         assert (optimizer.cuts, optimizer.state_dict()["due"]) == (cuts, due)
 
 
+@pytest.mark.parametrize("measured_before", [False, True])
+def test_a_measured_step_of_length_0_does_not_limit_the_next(measured_before):
+    """As the first of a warm-up is; the last step that had a length still does."""
+    theta = scalar([0.0])
+    optimizer = optim.AverageGradient(optim.SGD([theta], lr=1.0), every=2)
+
+    def step(lr, slope):
+        start = theta.data.copy()
+        optimizer.lr = lr
+        optimizer.zero_grad()
+        optimizer.step((slope * theta).sum())
+        return (start - theta.data).item()
+
+    if measured_before:
+        assert [step(1.0, 1.0), step(1.0, 1.0)] == [1, 1]
+    assert step(0.0, 1.0) == 0
+    assert step(1.0, 3.0) == pytest.approx(3)
+    assert optimizer.cuts == 0
+    assert step(0.0, 1.0) == 0
+    assert step(1.0, 5.0) == pytest.approx(4 if measured_before else 5)
+    assert optimizer.cuts == measured_before
+
+
 def test_a_batch_unlike_the_others_does_not_ruin_a_solved_network():
     """Adam's mean squares are small then, so that its step for such a batch is a long one."""
     rng = np.random.default_rng(0)
