@@ -252,7 +252,7 @@ class TableEncoder:
         features: The number of columns of the encoded table.
 
     Raises:
-        ValueError: The table has no column `target`, or no other column.
+        ValueError: The table has no column `target`, or no other column; or a number is infinite.
 
     Example:
         >>> import numpy as np
@@ -275,7 +275,8 @@ class TableEncoder:
                 continue
             column = np.asarray(column)
             if column.dtype.kind in _NUMBERS:
-                mean, deviation = moments(column[np.isfinite(column)])
+                _require_no_infinity("TableEncoder", name, column)
+                mean, deviation = moments(column[~np.isnan(column)])
                 self._codes[name] = {"mean": mean, "deviation": deviation}
             else:
                 self._codes[name] = {"values": sorted({*map(_word, column)} - {""})}
@@ -299,8 +300,8 @@ class TableEncoder:
             columns: A table that has the columns of the training table; others are not used.
 
         Raises:
-            ValueError: A column is missing, holds strings instead of numbers, or numbers that may
-                stand for several strings, or differs in shape from the others.
+            ValueError: A column is missing, holds strings instead of numbers, an infinite number,
+                or numbers that may stand for several strings, or differs in shape from the others.
         """
         missing = [name for name in self._codes if name not in columns]
         if missing:
@@ -323,8 +324,9 @@ class TableEncoder:
                     f"{column[0]!r:.50}"
                 )
             else:
+                _require_no_infinity("TableEncoder.encode", name, column)
                 numbers = (column - code["mean"]) / code["deviation"]
-                parts.append(np.where(np.isfinite(column), numbers, 0)[:, None])
+                parts.append(np.where(np.isnan(column), 0, numbers)[:, None])
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
     def state_dict(self) -> dict[str, Any]:
@@ -344,6 +346,13 @@ class TableEncoder:
         encoder = cls.__new__(cls)
         encoder._codes = {name: dict(code) for name, code in state.items()}
         return encoder
+
+
+def _require_no_infinity(owner: str, name: str, column: NDArray[Any]) -> None:
+    infinite = np.flatnonzero(np.isinf(column))
+    if len(infinite):
+        row = int(infinite[0]) + 1
+        raise ValueError(f"{owner}: the column {name!r} has an infinite number in row {row}")
 
 
 def moments(numbers: NDArray[Any]) -> tuple[float, float]:

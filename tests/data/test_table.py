@@ -42,6 +42,18 @@ def test_columns_of_other_shapes_are_named() -> None:
             encoder.encode(table | {"b": wrong})
 
 
+@pytest.mark.parametrize("infinite", [np.inf, -np.inf])
+def test_an_infinite_number_is_not_a_missing_one(infinite: float) -> None:
+    table = {"a": np.array([1.0, np.nan, 3.0]), "y": np.ones(3)}
+    encoder = TableEncoder(table, "y")
+    np.testing.assert_array_equal(encoder.encode(table), [[-1], [0], [1]])
+    wrong = {"a": np.array([1.0, infinite, np.nan]), "y": np.ones(3)}
+    with pytest.raises(ValueError, match=r"encode: the column 'a' has an infinite number in row 2"):
+        encoder.encode(wrong)
+    with pytest.raises(ValueError, match=r"TableEncoder: the column 'a' has an infinite number"):
+        TableEncoder(wrong, "y")
+
+
 @pytest.mark.parametrize("content", [b"", b"abc", b"PK\x03\x04 cut off"])
 def test_a_file_that_is_not_npz_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(content)
@@ -117,7 +129,7 @@ def test_words_become_columns_and_the_state_keeps_them() -> None:
     encoder = TableEncoder(table, "price")
     encoder = TableEncoder.from_state(json.loads(json.dumps(encoder.state_dict())))
     assert encoder.names == ["colour", "size"]
-    new = {"size": np.array([2.0, np.inf]), "colour": np.array(["blue", "green"], object)}
+    new = {"size": np.array([2.0, np.nan]), "colour": np.array(["blue", "green"], object)}
     assert encoder.encode(new).tolist() == [[1, 0, 0], [0, 0, 0]]
     with pytest.raises(ValueError, match=r"encode: the table has no columns \['size'\]"):
         encoder.encode({"colour": new["colour"]})
