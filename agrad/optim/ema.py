@@ -26,6 +26,8 @@ class EMA:
     are evaluated with the statistics of the latest ones. Buffers of integers, such as the number of
     batches, are not averaged and keep their values.
 
+    If the Tensors change their dtype or their device, the averages follow.
+
     Args:
         params: The Tensors to average, leaves, of which one at least requires a gradient.
         decay: The share of the average that an update keeps in the long run.
@@ -77,10 +79,18 @@ class EMA:
             raise ValueError("EMA.update: the averages are in use; update outside of averaged()")
         if not self._averages:
             self._averages = [np.zeros_like(tensor.data) for tensor in self._averaged]
+        self._follow()
         self._updates += 1
         fresh = (1 - self.decay) / (1 - self.decay**self._updates)
         for average, tensor in zip(self._averages, self._averaged):
             average += fresh * (tensor.data - average)
+
+    def _follow(self) -> None:
+        """Convert the averages to the dtypes and devices that their Tensors have now."""
+        self._averages = [
+            move(average.astype(tensor.dtype, copy=False), tensor.device)
+            for average, tensor in zip(self._averages, self._averaged)
+        ]
 
     @property
     def _averaged(self) -> tuple[Tensor, ...]:
@@ -100,6 +110,7 @@ class EMA:
             raise ValueError("EMA.averaged: there is nothing to average yet; call update() first")
         if self._in_use:
             raise ValueError("EMA.averaged: the averages are already in use")
+        self._follow()
         self._in_use = True
         try:
             with values_restored(self._averaged):
@@ -111,6 +122,7 @@ class EMA:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of updates and copies of the averages, for `agrad.save`."""
+        self._follow()  # so that the state fits these parameters
         averages = {str(i): average.copy() for i, average in enumerate(self._averages)}
         return {"updates": self._updates, "averages": averages}
 

@@ -5,7 +5,7 @@ import pytest
 from noisy_bowl import each_dtype, gradient, leaves, x
 
 import agrad as ag
-from agrad import nn, optim
+from agrad import nn, no_grad, optim
 
 
 @each_dtype
@@ -80,6 +80,27 @@ def test_each_of_many_averages_is_resumed():
     with ema.averaged(), resumed.averaged():
         for param, other in zip(params, others, strict=True):
             np.testing.assert_array_equal(param.data, other.data)
+
+
+def test_the_averages_follow_the_parameters_to_another_dtype():
+    model = nn.Linear(2, 1)
+    ema = optim.EMA(model.parameters(), decay=0.5)
+    ema.update()
+    resumed = optim.EMA(model.double().parameters(), decay=0.5)
+    resumed.load_state_dict(ema.state_dict())
+    for _ in range(50):
+        for param in model.parameters():
+            param.data = np.full(param.shape, 1 / 3)
+        ema.update()
+    with ema.averaged(), no_grad():
+        assert model(np.ones((1, 2))).item() == pytest.approx(1, rel=1e-14)
+    model.float()
+    with ema.averaged():
+        assert {param.dtype for param in model.parameters()} == {np.dtype(np.float32)}
+    ema.update()
+    assert {average.dtype for average in ema.state_dict()["averages"].values()} == {
+        np.dtype(np.float32)
+    }
 
 
 def test_ema_refuses():
