@@ -325,12 +325,44 @@ def test_a_fixed_batch(tmp_path: Path) -> None:
         (lambda x: ag.tanh(x) if x.shape[0] == 2 else x, "runs other operations"),
         (lambda x: 3.0, "returns a float"),
         (lambda x: F.softmax(x, (0, 1)), "Softmax cannot be exported: its axis"),
+        (lambda x: (x > 0).max(1), "no such operation for these dtypes .*ReduceMax"),
     ],
 )
 def test_refuses_models(function: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=f"onnx.export: .*{message}"):
         export(Calls(function), draw((2, 4)), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("Resize", lambda x: F.interpolate(x, size=3)),
+        ("Resize", lambda x: F.interpolate(x, size=3, mode="linear")),
+        ("AdaptiveAvgPool", lambda x: F.adaptive_avg_pool1d(x, 1)),
+        ("AvgPool", lambda x: F.avg_pool1d(x, 3, 1, 1, count_include_pad=False)),
+        ("AvgPool", lambda x: F.avg_pool1d(x, 3, 5, ceil_mode=True)),
+        ("MaxPool", lambda x: F.max_pool1d(x, 3, 5, ceil_mode=True)),
+    ],
+)
+def test_refuses_a_batch_axis_whose_length_an_operation_needs(
+    name: str, function: Any, tmp_path: Path
+) -> None:
+    message = f"{name} cannot be exported: the length of an axis that it works along"
+    with pytest.raises(ExportError, match=f"onnx.export: {message}"):
+        export(Calls(function), draw((1, 1, 6)), tmp_path / "model.onnx", batch_axes=2)
+
+
+def test_refuses_a_batch_axis_of_steps_where_sequences_have_lengths(tmp_path: Path) -> None:
+    model = Calls(lambda rnn, x, lengths: rnn(x, lengths=lengths)[0], nn.GRU(3, 2))
+    given = draw((6, 2, 3)), np.array([6, 3])
+    with pytest.raises(ExportError, match="given lengths cannot be exported: the number of steps"):
+        export(model, given, tmp_path / "model.onnx", batch_axes=(0, None))
+
+
+def test_windows_slide_along_a_batch_axis(tmp_path: Path) -> None:
+    model = Calls(lambda x: F.max_pool1d(F.avg_pool1d(x, 3, 1, 1), 2, 1))
+    check(tmp_path, model, draw((1, 2, 6)), batch_axes=2, batches=(9,))
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnx import checker, helper
+from onnx import checker, helper, shape_inference
 
 from agrad.core.tensor import Tensor, as_tensor
+from agrad.errors import ExportError
 from agrad.nn.modes import evaluating
 from agrad.nn.module import Module
 from agrad.onnx.graph import Graph
@@ -116,7 +117,12 @@ def export(
         producer_name="agrad",
     )
     made.ir_version = helper.find_min_ir_version_for(made.opset_import)
-    checker.check_model(made, full_check=True)
+    try:
+        checker.check_model(made, full_check=True)
+    except (checker.ValidationError, shape_inference.InferenceError) as error:
+        raise ExportError(
+            f"onnx.export: ONNX has no such operation for these dtypes or shapes: {error}"
+        ) from error
     with atomic_write(path) as file:
         file.write(made.SerializeToString(deterministic=True))
 

@@ -68,7 +68,7 @@ def recurrent(graph: Graph, call: Call) -> str:
     if lengths and not operation.reverse:
         # At padding ONNX gives zeros. agrad gives the last state, which later operations take from
         # the end. In reverse they take it from the first element, which is never padding.
-        within = _within(graph, lengths[0], len(x.array))
+        within = _within(graph, lengths[0], x)
         out = graph.add("Where", within, out, found[1])
     call.parts = {"hidden": out}
     if operation.has_cell:
@@ -86,12 +86,18 @@ def states(graph: Graph, call: Call) -> str:
 def padded(graph: Graph, call: Call) -> str:
     """Return states with zeros at padding."""
     x, lengths = call.inputs
-    within = _within(graph, lengths, len(x.array))
+    within = _within(graph, lengths, x)
     return graph.add("Where", within, x.name, graph.constant(0, x.dtype))
 
 
-def _within(graph: Graph, lengths: Value, steps: int) -> str:
-    """Return where sequences have not stopped, (steps, N, 1)."""
+def _within(graph: Graph, lengths: Value, x: Value) -> str:
+    """Return where the sequences of x have not stopped, (steps, N, 1)."""
+    steps = x.length(0)
+    if steps is None:
+        raise ExportError(
+            "onnx.export: a recurrent layer that is given lengths cannot be exported: the number "
+            "of steps depends on the batch"
+        )
     stops = graph.cast(lengths.name, lengths.dtype, np.dtype(np.int64))
     places = graph.constant(np.arange(steps)[:, np.newaxis])
     return graph.unsqueezed(graph.add("Less", places, stops), 2)

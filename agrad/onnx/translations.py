@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,12 @@ def translated(graph: Graph, call: Call) -> str:
 
 def _refused(call: Call, reason: str) -> ExportError:
     return ExportError(f"onnx.export: {call.name} cannot be exported: {reason}")
+
+
+def _require_fixed(call: Call, axes: Iterable[int]) -> None:
+    """Raise an ExportError if the length of such an axis of the input depends on the batch."""
+    if any(call.inputs[0].length(axis) is None for axis in axes):
+        raise _refused(call, "the length of an axis that it works along depends on the batch")
 
 
 def _numbers(graph: Graph, call: Call) -> list[str]:
@@ -348,6 +354,8 @@ def _lengthened(graph: Graph, call: Call, spans: Sequence[int], value: float) ->
     for axis, length, span in zip(range(2 - axes, 2), x.array.shape[2:], spans):
         reached = (operation.out_length(axis, length) - 1) * operation.stride[axis] + span
         extra.append(max(0, reached - length - 2 * operation.padding[axis]))
+    if operation.ceil_mode:
+        _require_fixed(call, range(2, x.ndim))
     if not any(extra):
         return x.name
     widths = graph.constant([0] * (x.ndim + 2) + extra)
@@ -389,13 +397,17 @@ def _avg_pool(graph: Graph, call: Call) -> str:
     if operation.divisor is not None:
         area = np.full_like(area, operation.divisor)
     shares = math.prod(kernel) / area
-    return out if (shares == 1).all() else graph.add("Mul", out, _number(graph, call, shares))
+    if (shares == 1).all():
+        return out
+    _require_fixed(call, range(2, call.out.ndim))
+    return graph.add("Mul", out, _number(graph, call, shares))
 
 
 def _adaptive_avg_pool(graph: Graph, call: Call) -> str:
     operation: Any = call.operation
     (x,) = call.inputs
     axes = x.ndim - 2
+    _require_fixed(call, range(2, x.ndim))
     means = []
     for axis, length in zip(range(2 - axes, 2), x.array.shape[2:]):
         places = np.arange(length)
@@ -408,8 +420,9 @@ def _adaptive_avg_pool(graph: Graph, call: Call) -> str:
 def _resize(graph: Graph, call: Call) -> str:
     operation: Any = call.operation
     (x,) = call.inputs
-    out = x.name
-    for axis in range(-len(operation.size), 0):
+    out, axes = x.name, range(-len(operation.size), 0)
+    _require_fixed(call, axes)
+    for axis in axes:
         first, second, share = operation.places(x.array, axis)
         nearer = graph.add("Gather", out, graph.constant(first), axis=axis)
         if operation.linear:
