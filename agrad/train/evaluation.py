@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
@@ -49,7 +50,8 @@ def evaluate(
 ) -> Evaluation:
     """Return the mean loss of a model in evaluation mode, its accuracy, and other metrics.
 
-    A loss that is not finite is returned, not raised as an error.
+    A loss that is not finite is returned, not raised as an error. After an error or an interruption
+    `Batches` are where they were before.
 
     Args:
         model: Returns logits of shape (N, classes, ...), or what the loss function takes; each
@@ -119,7 +121,7 @@ def _evaluated(
     loss = correct = 0.0
     seen = total = count = 0
     kept: list[tuple[Any, Any]] = []
-    with evaluating(model):
+    with _put_back(batches), evaluating(model):
         for inputs, targets in pairs("evaluate", batches):
             require_targets("evaluate", loss_function, targets)
             output = call(model, mapped(as_tensor, inputs))
@@ -158,6 +160,19 @@ def _evaluated(
         }
     mean = loss / total if total else math.nan
     return Evaluation(mean, correct / count if count else math.nan, found)
+
+
+@contextmanager
+def _put_back(batches: Any) -> Iterator[None]:
+    """Restore the place of `Batches` and the like if the block ends with an error."""
+    resumable = hasattr(batches, "state_dict") and hasattr(batches, "load_state_dict")
+    place = batches.state_dict() if resumable else None
+    try:
+        yield
+    except BaseException:
+        if place is not None:
+            batches.load_state_dict(place)
+        raise
 
 
 def _labelled(labels: Any) -> int:

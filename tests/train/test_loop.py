@@ -9,7 +9,7 @@ import pytest
 import agrad as ag
 import agrad.nn.functional as F
 from agrad import nn, optim
-from agrad.data import Batches
+from agrad.data import Batches, Prefetch
 from agrad.errors import AnomalyError, NonFiniteError
 from agrad.study.networks import dense_network
 from agrad.train import Evaluation, capture_step, evaluate, train, train_step
@@ -520,6 +520,25 @@ def test_evaluation_restores_the_mode_after_an_error():
     with pytest.raises(ValueError, match="linear"):
         evaluate(model, np.zeros((2, 5), np.float32), np.zeros(2, np.int64))
     assert model.training
+
+
+@pytest.mark.parametrize("make", [lambda batches: batches, Prefetch])
+def test_an_interrupted_evaluation_leaves_the_batches_where_they_were(make):
+    batches = make(Batches(*examples(12), batch_size=4, seed=0))
+    before = batches.state_dict()
+    seen = []
+
+    def interrupted(output, targets):
+        seen.append(targets)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return F.cross_entropy(output, targets)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(network(), batches, loss_function=interrupted)
+    assert batches.state_dict() == before
+    whole = evaluate(network(), *examples(12))
+    assert evaluate(network(), batches).loss == pytest.approx(whole.loss, rel=1e-6)
 
 
 @pytest.mark.parametrize(
