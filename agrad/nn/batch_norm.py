@@ -7,6 +7,7 @@ import numpy as np
 from agrad.backend import Array, as_array
 from agrad.core.tensor import Tensor, as_tensor
 from agrad.nn import functional as F
+from agrad.nn.functional.normalization import changing
 from agrad.nn.module import Module, Parameter
 
 __all__ = [
@@ -85,7 +86,7 @@ class _BatchNorm(Module):
         """Count a batch and return its share of the running averages."""
         if not self.track_running_stats:
             return 0.0
-        batches = self.num_batches_tracked.writable()
+        batches = changing(self.num_batches_tracked)
         batches += 1
         return as_array(1 / batches) if self.momentum is None else self.momentum
 

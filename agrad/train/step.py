@@ -19,6 +19,7 @@ from agrad.gpu import cuda
 from agrad.gpu.deferred import holds, is_deferring
 from agrad.gpu.step import RecordedStep
 from agrad.nn import Module
+from agrad.nn.functional.normalization import statistics_restored
 from agrad.ops.part import noting_calls, part_of
 from agrad.optim import Optimizer
 from agrad.tracing.captured import Captured, capture
@@ -75,7 +76,8 @@ def train_step(
         ValueError: The default loss gets targets that are neither classes nor probabilities;
             several inputs differ in their number of examples.
         NonFiniteError: The loss or a gradient is NaN or infinite; the message names the first
-            operation that produced such a value. Neither weights nor optimizer have changed.
+            operation that produced such a value. Neither weights, optimizer nor the running
+            statistics of batch normalization have changed.
         DeviceError: Model, inputs and targets are on different devices, or the device fails.
 
     Example:
@@ -105,14 +107,15 @@ class _Step:
     def explained(self, inputs: Any, targets: Any) -> float:
         """Make a step; if a value is not finite, name the first operation that made one."""
         draws = random.get_state()
-        try:
-            # Our own error reports an overflow once, and better.
-            with np.errstate(all="ignore"), cuda.failures_explained():
-                return self(inputs, targets)
-        except NonFiniteError as error:
-            cause = _cause(self.models.on_batch, inputs, targets, self.loss_function, draws)
-            self.optimizer.zero_grad()
-            raise NonFiniteError(f"{error}; {cause}") from error
+        with statistics_restored():
+            try:
+                # Our own error reports an overflow once, and better.
+                with np.errstate(all="ignore"), cuda.failures_explained():
+                    return self(inputs, targets)
+            except NonFiniteError as error:
+                cause = _cause(self.models.on_batch, inputs, targets, self.loss_function, draws)
+                self.optimizer.zero_grad()
+                raise NonFiniteError(f"{error}; {cause}") from error
 
     def __call__(self, inputs: Any, targets: Any) -> float:
         optimizer = self.optimizer

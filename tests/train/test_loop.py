@@ -1,6 +1,7 @@
 """The training loop: single steps, many steps, evaluation, and NaN."""
 
 import math
+from functools import partial
 from itertools import islice, pairwise
 
 import numpy as np
@@ -293,6 +294,37 @@ def test_nan_in_the_inputs_names_the_iteration_and_changes_nothing(average):
     assert optimizer.state_bytes == state
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, weights[name])
+
+
+@pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("wrong", ["input", "loss", "label"])
+def test_a_refused_step_leaves_running_statistics(captured, momentum, wrong):
+    """A layer that is called twice, whose later call is restored first, included."""
+    scale = 1.0
+
+    def loss(output, targets):
+        return F.cross_entropy(output, targets) * scale
+
+    ag.seed(0)
+    norm = nn.BatchNorm1d(4, momentum=momentum)
+    model = nn.Sequential(nn.Linear(4, 4), norm, nn.Tanh(), norm)
+    optimizer = optim.Adam(model.parameters())
+    make = capture_step if captured else partial(partial, train_step)
+    step = make(model, optimizer, loss_function=loss)
+    inputs, labels = examples(8)
+    step(inputs, labels)
+    before = model.state_dict()
+    assert before["1.num_batches_tracked"] == 2
+    if wrong == "input":
+        inputs[0, 0] = np.nan
+    elif wrong == "loss":  # computed again for the cause, it moves them once more
+        scale = np.inf
+    else:
+        labels[0] = 4
+    with pytest.raises(ValueError if wrong == "label" else NonFiniteError):
+        step(inputs, labels)
+    np.testing.assert_equal(model.state_dict(), before)
 
 
 def test_an_overflow_is_an_error_without_warnings():

@@ -1,7 +1,9 @@
 """Normalization and dropout."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,7 @@ from agrad.ops.sums import mean, variance
 
 __all__ = [
     "batch_norm",
+    "changing",
     "dropout",
     "dropout1d",
     "dropout2d",
@@ -28,7 +31,10 @@ __all__ = [
     "layer_norm",
     "normalize",
     "rms_norm",
+    "statistics_restored",
 ]
+
+_before: ContextVar[list[tuple[Tensor, Array]] | None] = ContextVar("agrad_before", default=None)
 
 
 def batch_norm(
@@ -262,8 +268,32 @@ def _follow(
             _move(running, statistic if 0 in axes else mean(statistic, (0,)), share)
 
 
-def _move(running: Tensor, batch: Array, share: float | Array) -> None:
+@contextmanager
+def statistics_restored() -> Iterator[None]:
+    """Restore the running statistics that the block has changed if it ends with an error."""
+    before: list[tuple[Tensor, Array]] = []
+    token = _before.set(before)
+    try:
+        yield
+    except BaseException:
+        for running, values in reversed(before):
+            running.writable()[...] = values
+        raise
+    finally:
+        _before.reset(token)
+
+
+def changing(running: Tensor) -> Array:
+    """Return the array of a running statistic to change in place; see `statistics_restored`."""
     values = running.writable()
+    before = _before.get()
+    if before is not None:
+        before.append((running, values.copy()))
+    return values
+
+
+def _move(running: Tensor, batch: Array, share: float | Array) -> None:
+    values = changing(running)
     step = batch - values
     if is_array(share):
         share = share.astype(step.dtype)  # type: ignore[union-attr]
