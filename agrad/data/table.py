@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from agrad.arguments import integer
 from agrad.extras import optional_import
 
-__all__ = ["TableEncoder", "moments", "read_images", "read_npz", "read_table", "read_texts", "words_of"]
+__all__ = [
+    "TableEncoder",
+    "moments",
+    "read_images",
+    "read_npz",
+    "read_table",
+    "read_texts",
+    "words_of",
+]
 
 Columns = dict[str, NDArray[Any]]
 

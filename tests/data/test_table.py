@@ -157,7 +157,7 @@ def test_numbers_stand_for_the_words_that_spell_them() -> None:
     assert not encoder.encode(numbers)[3:].any()
     two = TableEncoder({"code": np.array(["01", "1", "2"], object), "y": np.zeros(3)}, "y")
     assert two.encode({"code": np.array([2.0])}).tolist() == [[0, 0, 1]]
-    with pytest.raises(ValueError, match=r"'code' has 1.0, which may stand for any of \['01', '1'\]"):
+    with pytest.raises(ValueError, match=r"'code' has 1.0, which may .* any of \['01', '1'\]"):
         two.encode({"code": np.array([2.0, 1.0])})
 
 

@@ -49,8 +49,8 @@ def test_an_interrupted_update_leaves_no_epoch_without_weights(
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(model, "state_dict", interrupted)
+    monkeypatch.setattr(model, "state_dict", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         best.update(1, 0.5)
     assert best.epoch is None
     best.restore()
