@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -17,8 +16,8 @@ from agrad.core.tensor import as_tensor, plain
 from agrad.data.several import call, each_named, examples, is_several, mapped, positional
 from agrad.nn import Module
 from agrad.nn.modes import evaluating
+from agrad.train.entropy import IGNORED, entropy_of
 from agrad.train.metrics import Metrics, are_of_classes, measured, named_metrics
-from agrad.train.share import IGNORED
 from agrad.train.step import LossFunction, require_loss, require_targets
 
 __all__ = ["Evaluation", "evaluate", "pairs"]
@@ -29,7 +28,8 @@ class Evaluation:
     """The mean loss on a set of examples, the accuracy, and other metrics.
 
     Attributes:
-        loss: The mean over the examples; with the default loss, over all their labels.
+        loss: The mean over the examples; of a cross entropy, over all their labels as these weigh,
+            or the sum if that is its reduction.
         accuracy: The share of right classes, from 0 to 1; NaN unless the targets are classes and
             the model returns a logit for each.
         metrics: The metrics asked for, by name.
@@ -61,7 +61,7 @@ def evaluate(
             of inputs and labels, with no `labels`.
         labels: Their classes, integers of shape (N, ...), or any targets of the loss function,
             several as a dict. The class -100 leaves a label out of the default loss and of the
-            metrics of classes.
+            metrics of classes; a loss may have another `ignore_index`.
         batch_size: How many examples are computed at a time.
         loss_function: Takes output and targets, and returns the mean loss of these examples, a
             single element. For regression pass `F.mse_loss`.
@@ -73,7 +73,7 @@ def evaluate(
 
     Raises:
         ValueError: There are no examples, the number of labels differs, `batch_size` is below 1, or
-            the loss has several elements; the default loss gets labels that are neither classes
+            the loss has several elements; a cross entropy gets labels that are neither classes
             nor probabilities; a metric is unknown.
         TypeError: A metric is neither a name nor a function, returns no number, or is asked for
             several outputs or targets; labels are missing; `loss_function` is not a function.
@@ -115,11 +115,13 @@ def _evaluated(
     model: Module, batches: Iterable[Any], loss_function: LossFunction, metrics: Metrics
 ) -> Evaluation:
     functions = named_metrics("evaluate", metrics)
+    entropy = entropy_of(loss_function)
+    if entropy is not None and entropy.reduction == "none":
+        entropy = None
     # The sum of the labels' losses is exact, where the mean of a batch is rounded.
-    sums = loss_function is F.cross_entropy
-    measure = partial(F.cross_entropy, reduction="sum") if sums else loss_function
-    loss = correct = 0.0
-    seen = total = count = 0
+    measure = loss_function if entropy is None else entropy.total
+    loss = correct = total = 0.0
+    seen = count = 0
     kept: list[tuple[Any, Any]] = []
     with _put_back(batches), evaluating(model):
         for inputs, targets in pairs("evaluate", batches):
@@ -136,17 +138,19 @@ def _evaluated(
             single = not is_several(output) and not isinstance(known, Mapping)
             if functions and not single:
                 raise TypeError("evaluate: metrics need a model of one output, and one target")
-            judged = 0
-            if single and known.dtype.kind in "iu":
-                judged = int(np.sum(known != IGNORED))
-                if are_of_classes(output, known):
-                    correct += int(np.sum(output.argmax(axis=1) == known))
-                    count += judged
-            elif sums:
-                judged = output.size // output.shape[1]
-            parts = judged if sums else size
-            total += parts
-            loss += own.item() * (1 if sums else parts)
+            labelled = single and known.dtype.kind in "iu"
+            if labelled and are_of_classes(output, known):
+                correct += int(np.sum(output.argmax(axis=1) == known))
+                count += int(np.sum(known != IGNORED))
+            if entropy is None:
+                loss += own.item() * size
+                total += size
+            else:
+                loss += own.item()
+                counted = output.size // output.shape[1]
+                if labelled:
+                    counted = entropy.label_weights(known).sum().item()
+                total += counted
             if functions:
                 kept.append((move(plain(output), "cpu"), move(known, "cpu")))
     if seen == 0:
@@ -158,6 +162,8 @@ def _evaluated(
             name: measured("evaluate", name, metric, outputs, labels)
             for name, metric in functions.items()
         }
+    if entropy is not None and entropy.reduction == "sum":
+        total = 1.0
     mean = loss / total if total else math.nan
     return Evaluation(mean, correct / count if count else math.nan, found)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from agrad.core.tensor import plain
 from agrad.extras import optional_import
-from agrad.train.share import IGNORED
+from agrad.train.entropy import IGNORED
 
 __all__ = ["HIGHER", "Metric", "Metrics", "are_of_classes", "measured", "named_metrics"]
 

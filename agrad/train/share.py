@@ -11,13 +11,11 @@ from agrad.core.context import no_grad
 from agrad.core.tensor import Tensor
 from agrad.data.several import examples
 from agrad.distributed import Ranks
+from agrad.train.entropy import entropy_of
 
-__all__ = ["IGNORED", "LossFunction", "Share", "mean_loss", "row_weights", "share_of"]
+__all__ = ["LossFunction", "Share", "mean_loss", "row_weights", "share_of"]
 
 LossFunction = Callable[[Tensor, Any], Tensor]
-
-IGNORED = -100
-"""The class that `F.cross_entropy` leaves out."""
 
 _ROUNDING = 1000  # units in the last place, of a mean of many rows
 
@@ -41,12 +39,13 @@ class Share(NamedTuple):
 
 
 def row_weights(owner: str, loss_function: LossFunction, x: Any, targets: Any) -> Array:
-    """Return what each row of a batch weighs in its mean loss: the number of its labels."""
+    """Return what each row of a batch weighs in its mean loss: as much as all of its labels."""
     weights = np.ones(examples(owner, x))
     if len(targets) != len(weights):
         raise ValueError(f"{owner}: got {len(weights)} inputs and {len(targets)} targets")
-    if loss_function is F.cross_entropy and targets.dtype.kind in "iu":
-        known = move(targets, "cpu").reshape(len(targets), -1) != IGNORED
+    entropy = entropy_of(loss_function)
+    if entropy is not None and targets.dtype.kind in "iu":
+        known = entropy.label_weights(move(targets, "cpu")).reshape(len(targets), -1)
         weights = known.sum(axis=1).astype(np.float64)
     return weights
 
@@ -91,7 +90,9 @@ def mean_loss(loss_function: LossFunction, output: Tensor, targets: Any) -> Tens
         ValueError: The loss is not the mean of the losses of its examples.
     """
     loss = loss_function(output, targets)
-    if loss_function in (F.cross_entropy, F.mse_loss) or len(targets) < 2:
+    entropy = entropy_of(loss_function)
+    is_mean = loss_function is F.mse_loss if entropy is None else entropy.reduction == "mean"
+    if is_mean or len(targets) < 2:
         return loss
     half = len(targets) // 2
     with no_grad():

@@ -23,7 +23,8 @@ from agrad.nn.functional.normalization import statistics_restored
 from agrad.ops.part import noting_calls, part_of
 from agrad.optim import Optimizer
 from agrad.tracing.captured import Captured, capture
-from agrad.train.share import IGNORED, LossFunction, mean_loss, row_weights, share_of
+from agrad.train.entropy import entropy_of
+from agrad.train.share import LossFunction, mean_loss, row_weights, share_of
 
 __all__ = [
     "CapturedStep",
@@ -73,7 +74,7 @@ def train_step(
             The default is for classes or their probabilities; for regression pass `F.mse_loss`.
 
     Raises:
-        ValueError: The default loss gets targets that are neither classes nor probabilities;
+        ValueError: A cross entropy gets targets that are neither classes nor probabilities;
             several inputs differ in their number of examples.
         NonFiniteError: The loss or a gradient is NaN or infinite; the message names the first
             operation that produced such a value. Neither weights, optimizer nor the running
@@ -148,12 +149,13 @@ class _Step:
         return loss, rows
 
     def _has_labels(self, targets: Any, size: int) -> bool:
-        """Return whether the default loss counts a label of the first `size` examples."""
+        """Return whether a cross entropy counts a label of the first `size` examples."""
         # A recorded step without labels has a loss of NaN, and runs again eagerly.
-        if self.loss_function is not F.cross_entropy or is_deferring():
+        entropy = entropy_of(self.loss_function)
+        if entropy is None or is_deferring():
             return True
-        labels = targets if hasattr(targets, "dtype") else np.asarray(targets)
-        return labels.dtype.kind not in "iu" or bool((plain(labels)[:size] != IGNORED).any())
+        labels = plain(targets) if hasattr(targets, "dtype") else np.asarray(targets)
+        return labels.dtype.kind not in "iu" or bool(entropy.label_weights(labels[:size]).any())
 
     def _on_share(self, ranks: Ranks, x: Any, targets: Any) -> float:
         """Make a step on this rank's rows of a batch, and on the other ranks' with them."""
@@ -194,7 +196,7 @@ def require_loss(owner: str, name: str, function: Any) -> None:
 
 
 def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> None:
-    """Raise if the loss is `F.cross_entropy` and float targets are not class probabilities.
+    """Raise if the loss is a cross entropy and float targets are not class probabilities.
 
     It would take the targets of a regression for weights of the classes' logarithms, and be 0 for
     a single output.
@@ -203,7 +205,7 @@ def require_targets(owner: str, loss_function: LossFunction, targets: Any) -> No
         ValueError: There is a single class, a target is negative, or those of an example do not sum
             to 1.
     """
-    if loss_function is not F.cross_entropy:
+    if entropy_of(loss_function) is None:
         return
     shares = plain(targets) if hasattr(targets, "dtype") else np.asarray(targets)
     if shares.dtype.kind != "f" or shares.ndim < 2:

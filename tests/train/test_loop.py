@@ -456,6 +456,34 @@ def test_evaluation_of_several_labels_for_each_example(batch_size, shares):
         assert found.accuracy == np.sum(logits.argmax(axis=1) == targets) / 11
 
 
+WEIGHTS = [0.5, 3.0, 0.0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 1000])
+@pytest.mark.parametrize("shares", [False, True])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.CrossEntropyLoss(),
+        nn.CrossEntropyLoss(weight=WEIGHTS),
+        nn.CrossEntropyLoss(weight=WEIGHTS, label_smoothing=0.1),
+        nn.CrossEntropyLoss(weight=WEIGHTS, reduction="sum"),
+        partial(F.cross_entropy, ignore_index=1),
+        partial(partial(F.cross_entropy, weight=WEIGHTS), reduction="sum"),
+    ],
+    ids=str,
+)
+def test_a_cross_entropy_of_all_examples_does_not_depend_on_their_batches(loss, shares, batch_size):
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(5, 3, 4)), rng.integers(3, size=(5, 4))
+    if shares:
+        targets = np.moveaxis(np.eye(3)[targets], -1, 1)
+    elif not isinstance(loss, partial):
+        targets[:2] = -100
+    found = evaluate(nn.Identity(), logits, targets, batch_size, loss)
+    assert found.loss == pytest.approx(loss(logits, targets).item())
+
+
 def test_evaluation_without_a_label_that_counts_is_nan():
     found = evaluate(nn.Identity(), np.zeros((2, 3)), np.array([-100, -100]))
     assert math.isnan(found.loss)
@@ -510,6 +538,16 @@ def test_the_targets_of_a_regression_are_not_taken_for_probabilities(use, offset
         with pytest.raises(ValueError, match=r"mse_loss"):
             use(inputs, values, model)
     np.testing.assert_array_equal(model.weight.data, before)
+
+
+@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), partial(F.cross_entropy, reduction="sum")])
+def test_the_targets_of_a_regression_are_refused_by_each_cross_entropy(loss):
+    inputs, targets, model = line()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"mse_loss"):
+        train_step(model, optimizer, inputs, targets, loss)
+    with pytest.raises(ValueError, match=r"mse_loss"):
+        evaluate(model, inputs, targets, loss_function=loss)
 
 
 def test_probabilities_are_targets_of_the_default_loss():
@@ -586,14 +624,23 @@ def test_evaluation_refuses(count, labels, batch_size, message):
         evaluate(network(), np.zeros((count, 4), np.float32), np.zeros(labels, int), batch_size)
 
 
-def test_a_probe_without_labels_is_the_whole_batch():
+@pytest.mark.parametrize(
+    ("loss", "left_out"),
+    [
+        (F.cross_entropy, -100),
+        (nn.CrossEntropyLoss(), -100),
+        (partial(F.cross_entropy, ignore_index=0), 0),
+        (nn.CrossEntropyLoss(weight=[0.0, 1.0, 2.0]), 0),
+    ],
+)
+def test_a_probe_without_labels_is_the_whole_batch(loss, left_out):
     inputs = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
-    labels = np.array([-100, -100, 1, 2])
+    labels = np.array([left_out, left_out, 1, 2])
     models = [nn.Linear(3, 3) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     for model, size in zip(models, (2, None)):
         rule = optim.RMSprop(model.parameters(), lr=0.1)
-        train_step(model, optim.AverageGradient(rule, probe_size=size), inputs, labels)
+        train_step(model, optim.AverageGradient(rule, probe_size=size), inputs, labels, loss)
     assert (models[0].weight.data == models[1].weight.data).all()
 
 

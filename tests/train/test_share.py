@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import agrad as ag
 import agrad.nn.functional as F
+from agrad import nn
 from agrad.train.share import mean_loss, row_weights, share_of
 
 weights = st.lists(st.integers(0, 3), min_size=1, max_size=12).filter(any)
@@ -50,19 +51,30 @@ def test_a_batch_without_labels_has_no_mean():
 
 def test_labels_that_are_left_out_do_not_count():
     x, labels = np.ones((3, 2, 4)), np.array([[0, 1, -100, 1], [-100] * 4, [0, 0, 0, 0]])
-    assert row_weights("train", F.cross_entropy, x, labels).tolist() == [3, 0, 4]
+    for loss in (F.cross_entropy, nn.CrossEntropyLoss(), partial(F.cross_entropy)):
+        assert row_weights("train", loss, x, labels).tolist() == [3, 0, 4]
+    weighted = nn.CrossEntropyLoss(weight=[0.25, 2.0])
+    assert row_weights("train", weighted, x, labels).tolist() == [4.25, 0, 1]
+    weighted.ignore_index = 0
+    assert row_weights("train", weighted, x, np.maximum(labels, 0)).tolist() == [4, 0, 0]
     assert row_weights("train", F.mse_loss, x, labels).tolist() == [1, 1, 1]
 
 
 def test_only_means_over_the_examples_can_be_shared():
     output = ag.tensor(np.random.default_rng(0).standard_normal((5, 3)), dtype=np.float32)
     labels = np.array([0, 1, 2, 1, 0])
-    smooth = partial(F.cross_entropy, label_smoothing=0.1)
-    assert mean_loss(smooth, output, labels).item() == smooth(output, labels).item()
+    for mean in (
+        partial(F.cross_entropy, label_smoothing=0.1),
+        partial(F.cross_entropy, ignore_index=1),
+        nn.CrossEntropyLoss(weight=[1.0, 2.0, 3.0]),
+        nn.MSELoss(),
+    ):
+        given = labels if not isinstance(mean, nn.MSELoss) else output.data[::-1]
+        assert mean_loss(mean, output, given).item() == mean(output, given).item()
     for wrong in (
         partial(F.cross_entropy, reduction="sum"),
-        partial(F.cross_entropy, ignore_index=1),
-        partial(F.cross_entropy, weight=np.array([1.0, 2.0, 3.0], np.float32)),
+        nn.CrossEntropyLoss(reduction="sum"),
+        lambda output, labels: F.cross_entropy(output, labels, ignore_index=1),
     ):
         with pytest.raises(ValueError, match="must return the mean of the losses"):
             mean_loss(wrong, output, labels)
