@@ -104,11 +104,17 @@ class Divide(Operation):
     def average_backward(
         self, grad: Array, needs: tuple[bool, ...], start: Point, end: Point
     ) -> Gradients:
-        (x0, y0), (x1, y1) = start.inputs, end.inputs
+        dtype = start.out.dtype
+        (x0, y0), (x1, y1) = (_in_dtype(dtype, *point.inputs) for point in (start, end))
         secant = kernels(y0).divided_difference.reciprocal
         x_grad = grad * ((1 / y0 + 1 / y1) / 2) if needs[0] else None
         y_grad = grad * ((x0 + x1) / 2 * secant(y0, y1)) if needs[1] else None
         return x_grad, y_grad
+
+
+def _in_dtype(dtype: np.dtype[Any], *inputs: Any) -> list[Any]:
+    """Return arrays or Tensors in the dtype of the output; in a narrower one, constants wrap."""
+    return [x if x.dtype == dtype else x.astype(dtype) for x in inputs]
 
 
 class Remainder(Operation):
@@ -153,6 +159,7 @@ class Power(Operation):
         self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array, y: Array
     ) -> Gradients:
         x_grad = y_grad = None
+        x, y = _in_dtype(out.dtype, x, y)
         if needs[0]:
             # For y = 0 the derivative is 0 for any x; x⁻¹ must not turn it into NaN.
             x_grad = grad * (y * np.power(x, np.where(y == 0, y, y - 1)))
@@ -165,6 +172,7 @@ class Power(Operation):
         self, apply: Apply, grad: Any, needs: tuple[bool, ...], out: Any, x: Any, y: Any
     ) -> Sequence[Any]:
         x_grad = y_grad = None
+        x, y = _in_dtype(out.dtype, x, y)
         if needs[0]:
             # As in `backward`, but only where x⁻¹ would be infinite: this has a derivative by y.
             constant = (x == 0) & (y == 0)

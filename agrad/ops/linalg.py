@@ -212,6 +212,9 @@ def _einsum(subscripts: str, *operands: Array) -> Array:
         # A path finds the BLAS products, but costs more than a small sum of one operand.
         alone: Array = np.einsum(*_summed(subscripts, *operands))
         return alone
+    # A path may multiply operands of a narrow dtype first, and their products must not wrap.
+    dtype = np.result_type(*operands)
+    operands = tuple(x.astype(dtype, copy=False) for x in operands)
     out: Array = np.einsum(subscripts, *operands, optimize=True)
     return out
 

@@ -385,3 +385,47 @@ def test_forward_agrees_with_numpy(name: str, data: Any, dtype: Any) -> None:
     terms = np.asarray(case.reference(*map(np.abs, inputs), **case.options))
     scale = np.abs(expected).max(initial=0) + np.abs(terms).max(initial=0)
     np.testing.assert_allclose(result, expected, rtol=0, atol=8 * np.finfo(dtype).eps * scale)
+
+
+ALIKE = np.add, np.subtract, np.multiply, np.divide, np.power, np.maximum, np.minimum
+TOGETHER = {
+    **{ufunc.__name__: ufunc for ufunc in ALIKE},
+    "logaddexp": np.logaddexp,
+    "where": lambda x, y: np.where([True, False, True], x, y),
+    "concatenate": lambda x, y: np.concatenate([x, y]),
+    "matmul": np.matmul,
+    "outer": np.outer,
+    "einsum": lambda x, y: np.einsum("i,j,j->i", x, y, y),
+}
+NARROW = {
+    "bool": [True, True, True],
+    "int8": [120, 100, 1],
+    "uint8": [200, 250, 2],
+    "int16": [300, 200, 2],
+    "float16": [300, 1e-2, 2],
+}
+"""Numbers whose sums or products leave their dtype, or lose digits in it."""
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("name", TOGETHER)
+def test_a_constant_of_a_narrow_dtype_counts_as_the_number_it_is(
+    name: str, dtype: str, first: bool
+) -> None:
+    start, end = np.array([2.0, 1.5, 0.75]), np.array([3.0, 1.75, 1.0])
+    constant = np.array(NARROW[dtype], dtype)
+    if name == "power":  # within the range of float64
+        constant = np.minimum(constant, constant.dtype.type(1 if dtype == "bool" else 100))
+
+    def derivatives(constant: Array) -> list[Array]:
+        leaf = ag.tensor(start, requires_grad=True)
+        out = TOGETHER[name](*((constant, leaf) if first else (leaf, constant)))
+        loss = (out * np.linspace(1.0, 2.0, out.size).reshape(out.shape)).sum()
+        (slope,) = ag.grad(loss, leaf, create_graph=True)
+        second = ag.grad(slope.sum(), leaf, retain_graph=True)[0] if slope.requires_grad else slope
+        reached = loss.average_backward({leaf: end - start})
+        return [loss.data, slope.data, second.data, reached, leaf.average_grad]
+
+    for found, expected in zip(derivatives(constant), derivatives(constant.astype(float))):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
