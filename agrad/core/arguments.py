@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from agrad.core.tensor import Tensor, as_tensor
+from agrad.ops.shape import require_floating
 
 __all__ = ["activated", "floating"]
 
@@ -25,11 +26,7 @@ def floating(operation: str, name: str, value: Any) -> Tensor:
         tensor([0., 1.])
     """
     tensor = as_tensor(value)
-    if tensor.dtype.char not in "fd":
-        raise TypeError(
-            f"{operation}: {name} must be float32 or float64, not {tensor.dtype}; "
-            "convert it with astype"
-        )
+    require_floating(operation, name, tensor.dtype)
     return tensor
 
 

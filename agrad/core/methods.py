@@ -33,7 +33,7 @@ class Methods(Generic[T]):
         raise TypeError(f"{type(self).__name__}: the class defines no way to apply an operation")
 
     def _activated(self, operation: Operation) -> T:
-        """Apply a function of each element; integers and booleans become float32."""
+        """Apply a function of floats; integers and booleans become float32."""
         floats: Methods[T] = self
         if self.dtype.kind != "f":
             floats = self.applied(shape.Cast(np.float32))
@@ -166,15 +166,23 @@ class Methods(Generic[T]):
     @takes_dim
     def logsumexp(self, axis: reduction.Axis = None, keepdims: bool = False) -> T:
         """Return log Σ eˣ over `axis` without overflow."""
-        return self.applied(reduction.LogSumExp(axis, keepdims))
+        return self._activated(reduction.LogSumExp(axis, keepdims))
 
     def softmax(self, dim: int) -> T:
         """Return exponentials divided by their sum along the axis `dim`."""
+        self._require_axis("softmax", dim)
         return self.applied(softmax.Softmax(dim))
 
     def log_softmax(self, dim: int) -> T:
         """Return the logarithm of the softmax along the axis `dim`."""
+        self._require_axis("log_softmax", dim)
         return self.applied(softmax.LogSoftmax(dim))
+
+    def _require_axis(self, name: str, dim: int) -> None:
+        """Raise unless the elements are float32 or float64, and there is an axis to be `dim`."""
+        shape.require_floating(name, "input", self.dtype)
+        if not self.shape:  # NumPy knows other axes out of range, but takes 0 and -1 of a scalar
+            raise np.exceptions.AxisError(dim, 0, name)
 
     @takes_dim
     def cumsum(self, axis: int | None = None) -> T:

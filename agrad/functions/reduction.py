@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from agrad.core.synonyms import takes_dim
-from agrad.core.tensor import Tensor, apply, as_tensor
+from agrad.core.tensor import Tensor, as_tensor
 from agrad.functions.registry import implements
-from agrad.ops import reduction
 
 __all__ = [
     "amax",
@@ -149,12 +148,14 @@ def prod(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
 def logsumexp(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
     """Return log Σ eˣ over `axis` without overflow, which is -inf if there are no elements.
 
+    Integers and booleans become float32.
+
     Example:
         >>> import agrad as ag
         >>> ag.logsumexp(ag.tensor([1000.0, 1000.0])).data.round(1)
         np.float32(1000.7)
     """
-    return apply(reduction.LogSumExp(axis, keepdims), x)
+    return as_tensor(x).logsumexp(axis, keepdims)
 
 
 @implements(np.cumsum)

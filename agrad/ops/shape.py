@@ -28,6 +28,7 @@ __all__ = [
     "axes_after",
     "flattened",
     "require_byte_order",
+    "require_floating",
 ]
 
 
@@ -358,6 +359,14 @@ def require_byte_order(name: str, dtype: np.dtype[Any]) -> None:
         raise TypeError(
             f"{name}: {dtype} has another byte order than the machine; convert to "
             f"{dtype.newbyteorder('=')}"
+        )
+
+
+def require_floating(operation: str, name: str, dtype: np.dtype[Any]) -> None:
+    """Raise a TypeError unless the dtype of an argument is float32 or float64."""
+    if dtype.char not in "fd":
+        raise TypeError(
+            f"{operation}: {name} must be float32 or float64, not {dtype}; convert it with astype"
         )
 
 

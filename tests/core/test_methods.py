@@ -128,3 +128,21 @@ def test_a_number_flattens_to_one_element() -> None:
 def test_wrong_arguments_are_named(call: Any, error: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         call(ag.tensor(X))
+
+
+@pytest.mark.parametrize("function", [ag.Tensor.softmax, ag.Tensor.log_softmax])
+def test_a_softmax_is_of_floats_along_an_axis(function: Any) -> None:
+    for dtype in np.int64, np.uint8, np.bool_, np.float16:
+        with pytest.raises(TypeError, match=f"softmax: input must be .*, not {np.dtype(dtype)}"):
+            function(ag.tensor(np.ones(2, dtype)), -1)
+    for dim in 0, -1:
+        with pytest.raises(ValueError, match=f"softmax: axis {dim} is out of bounds"):
+            function(ag.tensor(1.0), dim)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.int64])
+def test_a_logsumexp_of_integers_is_float32(dtype: Any) -> None:
+    x = np.array([100, 1, 0]).astype(dtype)
+    out = ag.tensor(x).logsumexp()
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out.data, np.log(np.exp(x.astype(float)).sum()), rtol=1e-6)

@@ -10,11 +10,10 @@ from typing import Any
 from numpy.lib.array_utils import normalize_axis_index
 
 from agrad.arguments import require
-from agrad.core.arguments import activated, floating
-from agrad.core.tensor import Tensor, apply, as_tensors
+from agrad.core.arguments import activated
+from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors
 from agrad.functions import clip, split
 from agrad.ops import activation
-from agrad.ops.softmax import LogSoftmax, Softmax
 
 __all__ = [
     "elu",
@@ -286,7 +285,7 @@ def softmax(input: Any, dim: int) -> Tensor:
         tensor([[0.5, 0.5],
                 [1. , 0. ]])
     """
-    return apply(Softmax(dim), floating("softmax", "input", input))
+    return as_tensor(input).softmax(dim)
 
 
 def log_softmax(input: Any, dim: int) -> Tensor:
@@ -301,4 +300,4 @@ def log_softmax(input: Any, dim: int) -> Tensor:
         >>> F.log_softmax([0.0, 1000.0], dim=0)
         tensor([-1000.,     0.])
     """
-    return apply(LogSoftmax(dim), floating("log_softmax", "input", input))
+    return as_tensor(input).log_softmax(dim)
