@@ -6,8 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["integer", "is_integer", "require", "require_not_negative", "require_share"]
+__all__ = [
+    "exactly",
+    "holds_exactly",
+    "integer",
+    "is_integer",
+    "require",
+    "require_not_negative",
+    "require_real",
+    "require_share",
+]
 
 # A larger integer is not infinite, but its conversion to float would raise.
 _LARGEST = sys.float_info.max
@@ -34,6 +44,39 @@ def integer(operation: str, name: str, value: Any, least: int) -> int:
     if number < least:
         raise ValueError(f"{operation}: {name} must be at least {least}, got {number}")
     return number
+
+
+def holds_exactly(dtype: np.dtype[Any], values: NDArray[Any]) -> Any:
+    """Return whether a dtype can hold numbers as they are; a floating one may round them."""
+    if dtype.kind not in "biu" or dtype == values.dtype:
+        return True
+    with np.errstate(invalid="ignore"):  # of NaN and infinities
+        return (values.astype(dtype) == values).all()
+
+
+def exactly(operation: str, name: str, values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return numbers in a dtype that can hold them, see `holds_exactly`.
+
+    Raises:
+        OverflowError: A number is out of the range of the dtype, or no integer.
+
+    Example:
+        >>> exactly("full", "fill_value", np.array(300.0), np.dtype(np.uint8))
+        Traceback (most recent call last):
+        OverflowError: full: fill_value 300.0 does not fit into uint8
+    """
+    if not holds_exactly(dtype, values):
+        raise OverflowError(f"{operation}: {name} {values!s:.50} does not fit into {dtype}")
+    return values.astype(dtype, copy=False)
+
+
+def require_real(operation: str, name: str, dtype: np.dtype[Any]) -> None:
+    """Raise a TypeError unless a dtype is of real numbers or booleans.
+
+    A conversion would parse strings and drop imaginary parts.
+    """
+    if dtype.kind not in "biuf":
+        raise TypeError(f"{operation}: {name} has dtype {dtype}; it must hold real numbers")
 
 
 def require(owner: str, what: str, holds: Callable[[Any], bool], **arguments: Any) -> None:

@@ -85,8 +85,6 @@ def attribute(
     if end.ndim == 0:
         raise ValueError("attribute: x has shape (); its first axis must be that of the examples")
     start = beside("attribute", "baseline", plain(baseline), end)
-    if start.dtype.kind not in "biuf":
-        raise TypeError(f"attribute: baseline has dtype {start.dtype}; it must hold real numbers")
     try:
         start = np.broadcast_to(start.astype(end.dtype), end.shape)
     except ValueError:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from agrad.arguments import require_real
 from agrad.errors import DeviceError
 from agrad.gpu import cuda
 from agrad.gpu.deferred import fed, kept
@@ -122,14 +123,16 @@ def beside(
 
     Raises:
         DeviceError: `value` is an array on another device.
-        TypeError: `value` is an array with masked elements.
+        TypeError: `value` has masked elements, or does not hold real numbers.
 
     Example:
         >>> beside("where", "condition", [True, False], like=np.zeros(2))
         array([ True, False])
     """
     if not is_array(value):
+        require_real(operation, argument, np.asarray(value).dtype)
         return np.asarray(value, dtype=dtype, like=like)
+    require_real(operation, argument, value.dtype)
     if type(value) is not np.ndarray:
         require_no_mask(operation, argument, value)
     if not same_device(value, like):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from agrad.arguments import exactly
 from agrad.backend import (
     Array,
     as_array,
@@ -225,7 +226,7 @@ class Tensor(Methods["Tensor"]):
 
     @data.setter
     def data(self, value: ArrayLike | Tensor) -> None:
-        here = beside("Tensor.data", "value", plain(value), self._data)
+        here = beside("Tensor.data", "value", plain(value), self._data, self.dtype)
         array = _as_owned_array(here, self.dtype)
         if self.node is not None:
             raise ValueError("Tensor.data: only a leaf's values can be replaced; this is a result")
@@ -487,7 +488,7 @@ class Tensor(Methods["Tensor"]):
                 "Tensor.__setitem__: gradients cannot follow a change in place; build the result "
                 "with where or concatenate, or change a leaf's values inside no_grad()"
             )
-        elements = beside("Tensor.__setitem__", "value", plain(value), self._data)
+        elements = beside("Tensor.__setitem__", "value", plain(value), self._data, self.dtype)
         changed = (
             self._data.copy() if self.is_choice else self._writable_itself("Tensor.__setitem__")
         )
@@ -1190,7 +1191,7 @@ def promoted(values: Sequence[Any]) -> list[Any]:
         numbers as NumPy scalars; sequences as arrays on the device of the Tensors.
 
     Raises:
-        OverflowError: An integer is out of the range of the dtype.
+        OverflowError: An integer is out of the range of the dtype, also one in a sequence.
         TypeError: An operand does not consist of real numbers.
     """
     if recorder.get() is not None and any(isinstance(value, _SEQUENCES) for value in values):
@@ -1245,7 +1246,7 @@ def _in_dtype(
         return common.type(value.item() if strength == _SCALAR else value)
     if strength == _SCALAR and isinstance(value, np.ndarray):
         return np.asarray(value.item(), common)  # raises if the integer does not fit
-    array = value.astype(common)
+    array = exactly("tensor", "sequence", value, common)
     if strength == _PYTHON and recorder.get() is None:
         like = next((other._data for other in values if isinstance(other, Tensor)), None)
         return np.asarray(array, like=like)
@@ -1505,6 +1506,7 @@ def _as_owned_array(data: Any, dtype: DTypeLike | None) -> Array:
         require_no_mask("tensor", "data", data)
     if dtype is not None:
         shape.require_byte_order("tensor", np.dtype(dtype))
+        _real(data if is_array(data) else np.asarray(data))  # before a conversion to real numbers
     array: Array = np.array(data, dtype=dtype, like=data if is_array(data) else None)
     if array.dtype not in _DIFFERENTIABLE:
         array = _real(array)
@@ -1629,10 +1631,6 @@ def checked_updates(
         if delta.shape != start.shape:
             raise ValueError(
                 f"{owner}: update {i} has shape {delta.shape}, its tensor {start.shape}"
-            )
-        if delta.dtype.kind not in "biuf":
-            raise TypeError(
-                f"{owner}: update {i} has dtype {delta.dtype}; it must hold real numbers"
             )
         checked[leaf] = delta
     return checked

@@ -1,7 +1,8 @@
 """New Tensors: constants, ranges and random numbers.
 
-All take `dtype`, `device` ("cpu", "cuda", "cuda:1" …) and `requires_grad` by name. Floats are
-float32 unless `dtype` says otherwise. A shape is given as its lengths or as one sequence.
+All take `dtype`, of real numbers or booleans, `device` ("cpu", "cuda", "cuda:1" …) and
+`requires_grad` by name. Floats are float32 unless `dtype` says otherwise. A shape is given as its
+lengths or as one sequence.
 
 A captured function may create constants, which are the same in each of its calls, but no random
 numbers.
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from agrad.arguments import exactly, require_real
 from agrad.backend import Array, move
 from agrad.core.context import recorder
 from agrad.core.tensor import Tensor, as_tensor, on_new_array
 from agrad.errors import CaptureError
+from agrad.ops.shape import require_byte_order
 from agrad.random import generator
 
 __all__ = [
@@ -55,7 +58,7 @@ def zeros(
         tensor([[0., 0., 0.],
                 [0., 0., 0.]])
     """
-    return _made(np.zeros(_lengths("zeros", shape), _float(dtype)), device, requires_grad)
+    return _made("zeros", np.zeros(_lengths("zeros", shape), _float(dtype)), device, requires_grad)
 
 
 def ones(
@@ -75,7 +78,7 @@ def ones(
         >>> ag.ones((2,), requires_grad=True)
         tensor([1., 1.], requires_grad=True)
     """
-    return _made(np.ones(_lengths("ones", shape), _float(dtype)), device, requires_grad)
+    return _made("ones", np.ones(_lengths("ones", shape), _float(dtype)), device, requires_grad)
 
 
 def full(
@@ -91,6 +94,7 @@ def full(
     Raises:
         ValueError: A length is negative.
         TypeError: A length is not an integer, or `fill_value` is not a number.
+        OverflowError: `dtype` is an integer type that cannot hold `fill_value`.
 
     Example:
         >>> import agrad as ag
@@ -99,7 +103,7 @@ def full(
                 [0.5, 0.5]])
     """
     array = _filled("full", _lengths("full", (shape,)), fill_value, dtype)
-    return _made(_single(array, dtype), device, requires_grad)
+    return _made("full", _single(array, dtype), device, requires_grad)
 
 
 def arange(
@@ -127,7 +131,7 @@ def arange(
     if step == 0:
         raise ValueError("arange: step must not be 0")
     numbers: Array = np.arange(first, last, step, dtype)  # type: ignore[call-overload]
-    return _made(_single(numbers, dtype), device, requires_grad)
+    return _made("arange", _single(numbers, dtype), device, requires_grad)
 
 
 def linspace(
@@ -154,7 +158,8 @@ def linspace(
         raise TypeError(f"linspace: num must be an integer, got {num!r}")
     if num < 0:
         raise ValueError(f"linspace: num must not be negative, got {num}")
-    return _made(np.linspace(start, stop, num, dtype=_float(dtype)), device, requires_grad)
+    numbers = np.linspace(start, stop, num, dtype=_float(dtype))
+    return _made("linspace", numbers, device, requires_grad)
 
 
 def eye(
@@ -179,7 +184,7 @@ def eye(
                 [0., 1.]])
     """
     rows, columns = _lengths("eye", (n, n if m is None else m))
-    return _made(np.eye(rows, columns, k, _float(dtype)), device, requires_grad)
+    return _made("eye", np.eye(rows, columns, k, _float(dtype)), device, requires_grad)
 
 
 def rand(
@@ -201,7 +206,8 @@ def rand(
         >>> ag.rand(2, dtype="float64")
         tensor([0.63696169, 0.26978671], dtype=float64)
     """
-    return _made(_drawn("rand", "random", _lengths("rand", shape), dtype), device, requires_grad)
+    drawn = _drawn("rand", "random", _lengths("rand", shape), dtype)
+    return _made("rand", drawn, device, requires_grad)
 
 
 def randn(
@@ -219,7 +225,7 @@ def randn(
         tensor([ 0.12573022, -0.13210486], dtype=float64)
     """
     drawn = _drawn("randn", "standard_normal", _lengths("randn", shape), dtype)
-    return _made(drawn, device, requires_grad)
+    return _made("randn", drawn, device, requires_grad)
 
 
 def zeros_like(
@@ -273,7 +279,7 @@ def full_like(
     """
     x = as_tensor(x)
     array = _filled("full_like", x.shape, fill_value, x.dtype if dtype is None else dtype)
-    return _made(array, device or x.device, requires_grad)
+    return _made("full_like", array, device or x.device, requires_grad)
 
 
 def rand_like(
@@ -292,7 +298,7 @@ def rand_like(
     """
     x = as_tensor(x)
     drawn = _drawn("rand_like", "random", x.shape, x.dtype if dtype is None else dtype)
-    return _made(drawn, device or x.device, requires_grad)
+    return _made("rand_like", drawn, device or x.device, requires_grad)
 
 
 def randn_like(
@@ -311,10 +317,12 @@ def randn_like(
     """
     x = as_tensor(x)
     drawn = _drawn("randn_like", "standard_normal", x.shape, x.dtype if dtype is None else dtype)
-    return _made(drawn, device or x.device, requires_grad)
+    return _made("randn_like", drawn, device or x.device, requires_grad)
 
 
-def _made(array: Array, device: str, requires_grad: bool) -> Tensor:
+def _made(name: str, array: Array, device: str, requires_grad: bool) -> Tensor:
+    require_real(name, "the result", array.dtype)
+    require_byte_order(name, array.dtype)
     tensor = on_new_array(move(array, device))
     if requires_grad:
         tensor.requires_grad = True
@@ -325,8 +333,8 @@ def _filled(name: str, shape: tuple[int, ...], value: Any, dtype: DTypeLike | No
     number = np.asarray(value)
     if number.ndim or number.dtype.kind not in "biuf":
         raise TypeError(f"{name}: fill_value must be a number, got {value!r:.50}")
-    # A Python number that does not fit raises an OverflowError; an array would wrap around.
-    filled: Array = np.full(shape, number if dtype is None else number.item(), dtype)
+    number = number if dtype is None else exactly(name, "fill_value", number, np.dtype(dtype))
+    filled: Array = np.full(shape, number)
     return filled
 
 

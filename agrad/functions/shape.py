@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from agrad.arguments import exactly, require_real
 from agrad.backend import beside, is_array
 from agrad.core.synonyms import takes_dim
 from agrad.core.tensor import Tensor, apply, as_tensor, as_tensors, plain
@@ -306,7 +307,8 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
 
     Raises:
         ValueError: The mode is not "constant", or widths are negative or do not fit the axes.
-        TypeError: Widths are not integers, or a constant value requires a gradient.
+        TypeError: Widths are not integers, or a constant value requires a gradient or is no number.
+        OverflowError: `x` consists of integers of a dtype that cannot hold a constant value.
 
     Example:
         >>> import agrad as ag
@@ -326,9 +328,14 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
             "pad: constant_values requires a gradient, but it is a constant; use concatenate"
         )
     values = plain(constant_values)
-    if not np.isscalar(values):
+    values = values if is_array(values) else np.asarray(values)
+    require_real("pad", "constant_values", values.dtype)
+    values = exactly("pad", "constant_values", values, tensor.dtype)
+    if values.ndim:
         values = _pairs("constant_values", values, tensor.shape)
         values = values if is_array(constant_values) else values.tolist()
+    else:
+        values = values.item()
     return apply(ops.Pad(widths if is_array(pad_width) else widths.tolist(), values), tensor)
 
 
@@ -436,6 +443,7 @@ def scatter(x: Any, axis: int, index: Any, src: Any) -> Tensor:
         IndexError: An index is negative or too large.
         ValueError: The index names an element twice; shapes do not fit; the axis is out of range.
         TypeError: The index is not made of integers.
+        OverflowError: `x` consists of integers of a dtype that cannot hold an element of `src`.
 
     Example:
         >>> import agrad as ag

@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from agrad.arguments import require_real
 from agrad.core.tensor import Tensor
 from agrad.random import generator
 
@@ -85,7 +86,9 @@ def constant_(tensor: _T, val: ArrayLike) -> _T:
         tensor([0.5, 0.5])
     """
     _check("constant_", tensor)
-    return _fill(tensor, val)
+    values = np.asarray(val, like=tensor.data)
+    require_real("constant_", "val", values.dtype)
+    return _fill(tensor, values)
 
 
 def zeros_(tensor: _T) -> _T:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import DTypeLike
 
+from agrad.arguments import holds_exactly
 from agrad.backend import Array, is_array, joined, kernels
 from agrad.ops.adjoint import adjoint
 from agrad.ops.operation import Apply, Gradients, Linear, Requirement, owned
@@ -251,6 +252,10 @@ class Scatter(Linear):
                 f"scatter: index of shape {index.shape} names an element of x, of shape {x.shape}, "
                 "more than once, so that its value would depend on the order"
             ),
+        )
+        yield (
+            holds_exactly(x.dtype, source),
+            lambda: OverflowError(f"scatter: src holds numbers that do not fit into {x.dtype}"),
         )
 
     def forward(self, x: Array, index: Array, source: Array) -> Array:

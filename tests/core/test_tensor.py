@@ -981,3 +981,62 @@ def test_a_loss_divided_by_a_count_keeps_its_dtype() -> None:
         mean = (x * above).sum() / count
         assert mean.dtype == np.float32
         assert mean.item() == 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number"),
+    [(np.uint8, 300), (np.int8, -129), (np.int32, 2**40), (np.uint64, -1), (np.uint8, -1)],
+)
+def test_numbers_in_sequences_do_not_wrap(dtype: Any, number: int) -> None:
+    x = ag.tensor(np.ones(1, dtype))
+    for compute in (
+        lambda: np.add(x, [number]),
+        lambda: [[number]] * x,
+        lambda: np.maximum(x, [number]),
+        lambda: np.where([True], x, [number]),
+        lambda: x.clip([number], None),
+        lambda: ag.concatenate([x, [number]]),
+        lambda: ag.stack([x, [number]]),
+        lambda: ag.scatter(x, 0, [0], [number]),
+        lambda: ag.scatter(x, 0, [0], np.array([float(number)])),
+        lambda: ag.pad(x, 1, constant_values=number),
+        lambda: ag.pad(x, 1, constant_values=np.array([number, 0])),
+        lambda: x.__setitem__(0, number),
+        lambda: setattr(x, "data", [number]),
+    ):
+        with pytest.raises(OverflowError):
+            compute()
+    assert np.add(x, [100]).dtype == dtype
+    assert np.add(ag.tensor([1.0]), [number]).tolist() == [1 + np.float32(number)]
+
+
+def test_constants_with_a_fraction_have_no_place_among_integers() -> None:
+    x = ag.tensor([1, 2])
+    for compute in (
+        lambda: ag.pad(x, 1, constant_values=0.5),
+        lambda: ag.pad(x, 1, constant_values=(0, np.nan)),
+        lambda: ag.scatter(x, 0, [0], 0.5),
+    ):
+        with pytest.raises(OverflowError, match="fit into int64"):
+            compute()
+    assert ag.pad(x, 1, constant_values=3.0).tolist() == [3, 1, 2, 3]
+    assert ag.scatter(x, 0, [0], 3.0).tolist() == [3, 2]
+
+
+@pytest.mark.parametrize("value", ["3", ["3"], [1 + 2j], np.array([1 + 2j]), np.array([1], object)])
+def test_only_real_numbers_are_converted(value: Any) -> None:
+    x = ag.tensor([1.0], requires_grad=True)
+    constant = ag.tensor([1.0])
+    for convert in (
+        lambda: (x * 2).backward(value),
+        lambda: x.sum().average_backward({x: value}),
+        lambda: setattr(x, "grad", value),
+        lambda: setattr(x, "average_grad", value),
+        lambda: setattr(constant, "data", value),
+        lambda: constant.__setitem__(0, value),
+        lambda: ag.tensor(value, dtype=np.float32),
+        lambda: ag.nn.init.constant_(constant, value),
+        lambda: ag.pad(constant, 1, constant_values=value),
+    ):
+        with pytest.raises(TypeError, match="real numbers"):
+            convert()

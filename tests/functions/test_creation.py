@@ -116,3 +116,25 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
         ag.full((2,), 300, dtype=np.uint8)
     with pytest.raises(OverflowError):
         ag.full_like(ag.zeros(1, dtype=np.uint8), -1)
+    for number in 300.0, 0.5, np.float32(-1), np.nan:
+        with pytest.raises(OverflowError, match=r"full: fill_value .* does not fit into uint8"):
+            ag.full((2,), number, dtype=np.uint8)
+    assert ag.full(2, 3.0, dtype=np.uint8).tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("dtype", [complex, str, object, ">f4"])
+def test_dtypes_that_no_tensor_has_are_refused(dtype: Any) -> None:
+    for make in (
+        lambda: ag.zeros(2, dtype=dtype),
+        lambda: ag.ones(2, dtype=dtype),
+        lambda: ag.full(2, 1, dtype=dtype),
+        lambda: ag.full_like([1.0], 1, dtype=dtype),
+        lambda: ag.arange(2, dtype=dtype),
+        lambda: ag.linspace(0, 1, 3, dtype=dtype),
+        lambda: ag.eye(2, dtype=dtype),
+        lambda: ag.tensor([1.0], dtype=dtype),
+    ):
+        with pytest.raises(TypeError):
+            make()
+    with pytest.raises(TypeError, match="arange: the result has dtype complex128"):
+        ag.arange(3 + 0j)
