@@ -230,13 +230,13 @@ def _jacobian(name: str, function: Callable[[Tensor], Tensor], x: Any) -> Tensor
     out = _value(name, function, [leaf])
     rows = np.zeros((out.size, *leaf.shape), leaf.dtype, like=leaf.data)
     if out.requires_grad:
-        for i, row in enumerate(rows):
+        for i in range(out.size):
             one = np.zeros_like(out.data, order="C")
             one.reshape(-1)[i] = 1
             (found,) = _gradients(name, [out], [leaf], [one], True, False, True)
             if found is not None:
-                row[...] = found.data
-    return Tensor(rows.reshape(*out.shape, *leaf.shape))
+                rows[i] = found.data
+    return Tensor(rows.reshape((*out.shape, *leaf.shape)))
 
 
 def _pulled(

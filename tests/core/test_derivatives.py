@@ -245,6 +245,12 @@ def test_jacobian_and_hessian() -> None:
     assert ag.jacobian(lambda x: ag.tensor([1.0, 2.0]), normal(4, 3)).data.tolist() == [[0] * 3] * 2
 
 
+def test_jacobian_and_hessian_at_a_point_without_axes() -> None:
+    assert ag.jacobian(lambda x: x**2, 3.0).tolist() == 6.0
+    assert ag.jacobian(lambda x: x * [1.0, 2.0], 3.0).tolist() == [1.0, 2.0]
+    assert ag.hessian(lambda x: x**3, 2.0).tolist() == 12.0
+
+
 # -- what grad returns and leaves alone ------------------------------------------------------------
 
 
