@@ -64,7 +64,8 @@ def capture(function: Callable[..., Tensor]) -> Captured:
 
     Args:
         function: Takes arrays or Tensors, by position or by name, and returns a Tensor; a Module,
-            for example.
+            for example. It always gets Tensors: Python's numbers, and lists of them, become Tensors
+            of float32, int64 or bool, which promote as Tensors do.
 
     Raises:
         CaptureError: When called: the function looks at values of its arguments or results,
