@@ -81,7 +81,7 @@ def average_gradient(
         total, error = path.adaptive(tolerance) if nodes is None else (path.fixed(nodes), 0.0)
         average = path.by_parameter(total)
         gap, scale = path.gap(total)
-    if error > tolerance or gap > tolerance * scale:
+    if not (error <= tolerance and gap <= tolerance * scale):  # NaN is neither below nor above
         estimate = f"an estimated error of {error:.1e} of the gradient's mean length, and "
         warnings.warn(
             f"average_gradient: the result has {estimate if nodes is None else ''}an "
@@ -182,7 +182,7 @@ class _Path:
         terms = average * _vector(self.deltas)
         gap, scale = abs(float(terms.sum()) - (ends[1] - ends[0])), float(np.abs(terms).sum())
         eps = max(float(np.finfo(param.dtype).eps) for param in self.params)
-        return (gap if gap > 64 * eps * (abs(ends[0]) + abs(ends[1])) else 0.0), scale
+        return (0.0 if gap < 64 * eps * (abs(ends[0]) + abs(ends[1])) else gap), scale
 
     def by_parameter(self, average: Array) -> dict[Tensor, Array]:
         """Return the average gradient of each parameter.

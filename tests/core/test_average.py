@@ -850,6 +850,15 @@ def test_average_gradient_warns_of_its_error() -> None:
         ag.average_gradient(f, [x], update, nodes=2)
 
 
+@pytest.mark.filterwarnings("ignore:(invalid value|divide by zero):RuntimeWarning")
+@pytest.mark.parametrize("nodes", [None, 3])
+@pytest.mark.parametrize("f", [np.sqrt, lambda w: w / (w + 1) ** 2])
+def test_average_gradient_warns_of_what_is_not_finite(f: Any, nodes: int | None) -> None:
+    w = ag.tensor(1.0, requires_grad=True)
+    with pytest.warns(UserWarning, match="average_gradient: the result has an .*incompleteness"):
+        ag.average_gradient(lambda: f(w), [w], {w: -2.0}, nodes=nodes)
+
+
 def test_average_gradient_of_a_smooth_loss_takes_one_piece() -> None:
     w, calls = ag.tensor(np.array([0.5, 1.0]), requires_grad=True), []
 
