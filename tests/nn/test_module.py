@@ -619,3 +619,17 @@ def test_a_state_is_loaded_as_a_whole_or_not_at_all() -> None:
 def test_none_is_no_dtype_of_a_module() -> None:
     with pytest.raises(ValueError, match="to: None is neither a dtype nor a device"):
         nn.Linear(2, 2).to(None)
+
+
+def test_a_state_of_the_modules_own_values_can_change_their_places() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Parameter(np.array([1.0, 2.0]))
+            self.b = nn.Parameter(np.array([3.0, 4.0]))
+
+    pair = Pair()
+    pair.load_state_dict({"a": pair.b, "b": pair.a})
+    assert (pair.a.tolist(), pair.b.tolist()) == ([3.0, 4.0], [1.0, 2.0])
+    pair.load_state_dict({"a": pair.b.data[::-1], "b": pair.a.data})
+    assert (pair.a.tolist(), pair.b.tolist()) == ([2.0, 1.0], [3.0, 4.0])
