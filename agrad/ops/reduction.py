@@ -130,6 +130,8 @@ class Std(Var):
     recordable = True
 
     def forward(self, x: Array) -> Array:
+        if x.dtype == np.float16:  # in which the variance overflows
+            return self.forward(x.astype(np.float32)).astype(np.float16)
         return np.sqrt(super().forward(x))
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:
@@ -150,6 +152,8 @@ class Norm(Reduction):
     recordable = True
 
     def forward(self, x: Array) -> Array:
+        if x.dtype == np.float16:  # in which the squares overflow
+            return self.forward(x.astype(np.float32)).astype(np.float16)
         return np.sqrt(sum_over(np.square(x), self.axes(x), self.keepdims))
 
     def backward(self, grad: Array, needs: tuple[bool, ...], out: Array, x: Array) -> Gradients:

@@ -159,3 +159,13 @@ def test_few_rows_are_numpys_bit_for_bit(rows: int) -> None:
             expected = x.var(axes, ddof=1, keepdims=keepdims) if rows > 1 else None
             if expected is not None:
                 np.testing.assert_array_equal(variance(x, axes, 1, keepdims), expected)
+
+
+@pytest.mark.parametrize("function", [np.std, ag.linalg.norm])
+def test_halves_overflow_only_if_the_result_does(function: Any) -> None:
+    x = np.array([[300, -300, 0, 1], [2e4, -2e4, 2e4, -2e4]], np.float16)
+    for axis in None, 1:
+        found = function(ag.tensor(x), axis)
+        assert found.dtype == np.float16
+        expected = function(x.astype(np.float64), axis)
+        np.testing.assert_allclose(found.data, expected, rtol=1e-3)
