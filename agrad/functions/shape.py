@@ -530,7 +530,8 @@ def repeat(x: Any, repeats: int | Sequence[int], axis: int | None = None) -> Ten
         times = int(given)
         before, after = tensor.shape[: axis + 1], tensor.shape[axis + 1 :]
         copies = broadcast_to(tensor.reshape(*before, 1, *after), (*before, times, *after))
-        return copies.reshape(*before[:-1], before[-1] * times, *after)
+        joined = copies.reshape(*before[:-1], before[-1] * times, *after)
+        return joined.clone() if 1 in (before[-1], times) else joined  # which is still a view
     return take(tensor, np.repeat(np.arange(tensor.shape[axis]), given), axis)
 
 
@@ -563,7 +564,8 @@ def tile(x: Any, reps: int | Sequence[int]) -> Tensor:
     pairs = list(zip(times, lengths))
     columns = tensor.reshape([n for _, length in pairs for n in (1, length)])
     copies = broadcast_to(columns, tuple(n for pair in pairs for n in pair))
-    return copies.reshape([n * length for n, length in pairs])
+    joined = copies.reshape([n * length for n, length in pairs])
+    return joined.clone() if all(1 in pair for pair in pairs) else joined  # which is still a view
 
 
 @implements(np.roll)
@@ -593,6 +595,7 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
     shifts, axes = np.atleast_1d(shift).tolist(), np.atleast_1d(axis).tolist()
     if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
         raise ValueError(f"roll: shift has {len(shifts)} numbers and axis {len(axes)}")
+    whole = tensor
     for places, i in zip(*(np.broadcast_arrays(shifts, axes))):
         along = np.lib.array_utils.normalize_axis_index(int(i), tensor.ndim, "roll: axis")
         length = tensor.shape[along]
@@ -601,7 +604,7 @@ def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = 
             lead = [slice(None)] * along
             parts = tensor[(*lead, slice(cut, None))], tensor[(*lead, slice(cut))]
             tensor = apply(ops.Concatenate(along), *parts)
-    return tensor
+    return tensor.clone() if tensor is whole else tensor
 
 
 @implements(np.tril)

@@ -458,3 +458,26 @@ def test_max_pooling_points_to_the_elements_its_gradient_goes_to() -> None:
         (plain,) = ag.grad(pooled.sum(), x)
         (recorded,) = ag.grad(F.max_pool2d(x, 2, **options).sum(), x, create_graph=True)
         np.testing.assert_array_equal(plain.data, recorded.data)
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        lambda x: ag.tile(x, 1),
+        lambda x: ag.tile(x, (1, 1)),
+        lambda x: ag.tile(x[:1], 3),
+        lambda x: ag.repeat(x, 1),
+        lambda x: ag.repeat(x[:1], 3),
+        lambda x: ag.repeat(x, [1, 1]),
+        lambda x: ag.roll(x, 0),
+        lambda x: ag.roll(x, 2, 0),
+    ],
+)
+def test_copies_have_their_own_memory(copy: Any) -> None:
+    x = ag.tensor([1.0, 2.0])
+    out = copy(x)
+    before = out.tolist()
+    x[0] = 5.0
+    assert out.tolist() == before
+    out[...] = 7.0
+    assert x.tolist() == [5.0, 2.0]
