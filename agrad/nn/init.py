@@ -177,7 +177,13 @@ def trunc_normal_(
     if not a < b:
         raise ValueError(f"trunc_normal_: a must be smaller than b, got a={a} and b={b}")
     normal = NormalDist(mean, std)
-    low, high = normal.cdf(a), normal.cdf(b)
+    # In a tail the CDF or its rest is small, and only erfc gives its digits; the upper is mirrored.
+    mirrored = a > mean
+    ends = (2 * mean - b, 2 * mean - a) if mirrored else (a, b)
+    if ends[1] < mean:
+        low, high = (math.erfc((mean - end) / (std * math.sqrt(2))) / 2 for end in ends)
+    else:
+        low, high = map(normal.cdf, ends)
     if low == high:
         raise ValueError(
             f"trunc_normal_: [{a}, {b}] is too far from mean={mean} for std={std}; move it closer"
@@ -186,6 +192,7 @@ def trunc_normal_(
     # The inverse CDF is infinite at 0 and 1.
     quantiles = np.clip(quantiles, np.finfo(float).tiny, 1 - np.finfo(float).epsneg)
     values = np.fromiter(map(normal.inv_cdf, quantiles.flat), float, quantiles.size)
+    values = 2 * mean - values if mirrored else values
     return _fill(tensor, values.reshape(tensor.shape).clip(a, b))
 
 

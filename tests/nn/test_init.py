@@ -103,6 +103,22 @@ def test_truncated_normal_distribution(mean: float, std: float, a: float, b: flo
     assert_distributed(values, lambda value: (normal.cdf(value) - low) / (high - low))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("near", "far"), [(3.0, 9.0), (8.1, 9.0), (30.0, math.inf)])
+def test_truncated_normal_distribution_in_a_tail(near: float, far: float, sign: int) -> None:
+    seed(3)
+    a, b = sorted([2 + 0.5 * sign * near, 2 + 0.5 * sign * far])
+    values = init.trunc_normal_(empty(100, 200), 2.0, 0.5, a, b).data
+    assert a <= values.min() <= values.max() <= b
+
+    def beyond(value: float) -> float:
+        return math.erfc(sign * (value - 2) / (0.5 * math.sqrt(2)))
+
+    rest = beyond(2 + 0.5 * sign * far)
+    first = beyond(2 + 0.5 * sign * near)
+    assert_distributed(sign * values, lambda value: (first - beyond(sign * value)) / (first - rest))
+
+
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3), (5, 5), (4, 2, 3), (9, 2, 3)])
 def test_orthogonal(shape: tuple[int, ...]) -> None:
     seed(4)
