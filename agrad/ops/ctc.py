@@ -111,9 +111,9 @@ class PathLikelihood(Smooth):
         # A class may have several states: their visits add up.
         sums = np.zeros_like(visits, shape=(count * classes, times))
         places = classes * np.arange(count, like=self.chain.classes)[:, np.newaxis]
-        rows = np.ascontiguousarray(np.moveaxis(visits, 0, -1).reshape(-1, times), like=visits)
+        rows = np.ascontiguousarray(np.moveaxis(visits, 0, -1), like=visits)
         ids = (places + self.chain.classes).reshape(-1)
-        kernels(x).embedding.add_rows(ids, rows, -1, sums)
+        kernels(x).embedding.add_rows(ids, rows.reshape(len(ids), times), -1, sums)
         x_grad = np.moveaxis(sums.reshape(count, classes, times), -1, 0)
         return x_grad.astype(x.dtype), *[None] * len(constants)
 

@@ -1,5 +1,6 @@
 """Losses against PyTorch's: values, gradients, averages, captures, limits and wrong input."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -376,3 +377,21 @@ def test_vectors_of_zeros_have_finite_gradients() -> None:
         ag.linalg.norm(ours, ord=p, axis=1).sum().backward()
         torch.linalg.norm(theirs, ord=p, dim=1).sum().backward()
         np.testing.assert_allclose(ours.grad, theirs.grad, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bound", [math.inf, math.nan, -1.0, 0.0])
+def test_the_bound_of_huber_is_a_positive_number(bound: float) -> None:
+    with pytest.raises(ValueError, match="huber_loss: delta must be positive"):
+        F.huber_loss([1.0], [2.0], delta=bound)
+    if bound:
+        with pytest.raises(ValueError, match="smooth_l1_loss: beta must not be negative"):
+            F.smooth_l1_loss([1.0], [2.0], beta=bound)
+
+
+def test_ctc_without_any_times() -> None:
+    x = ag.tensor(np.zeros((0, 2, 3)), requires_grad=True)
+    labels, lengths = np.zeros((2, 0), int), [0, 0]
+    loss = F.ctc_loss(x, labels, lengths, lengths, reduction="sum")
+    loss.backward(retain_graph=True)
+    assert loss.average_backward({x: np.zeros((0, 2, 3))}) == loss.item() == 0
+    assert x.grad.shape == x.average_grad.shape == (0, 2, 3)

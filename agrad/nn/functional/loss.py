@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from agrad.arguments import require, require_not_negative
 from agrad.backend import Array, beside
 from agrad.core.arguments import floating
 from agrad.core.tensor import Tensor, apply, as_tensors, plain
@@ -166,15 +167,15 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     Source: Huber, "Robust Estimation of a Location Parameter", 1964.
 
     Raises:
-        ValueError: The shapes differ, the reduction is unknown, or delta is not positive.
+        ValueError: The shapes differ, the reduction is unknown, or delta is not positive and
+            finite.
 
     Example:
         >>> import agrad.nn.functional as F
         >>> F.huber_loss([1.0, 2.0], [1.5, 5.0], reduction="none")
         tensor([0.125, 2.5  ])
     """
-    if not delta > 0:
-        raise ValueError(f"huber_loss: delta must be positive, got {delta}")
+    require("huber_loss", "be positive", lambda x: x > 0, delta=delta)
     error = _error("huber_loss", input, target, reduction)
     return _reduce(apply(Huber(delta), error), reduction)
 
@@ -185,15 +186,14 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
     This is `huber_loss` divided by beta, and `l1_loss` for beta = 0.
 
     Raises:
-        ValueError: The shapes differ, the reduction is unknown, or beta is negative.
+        ValueError: The shapes differ, the reduction is unknown, or beta is negative or infinite.
 
     Example:
         >>> import agrad.nn.functional as F
         >>> F.smooth_l1_loss([1.0, 2.0], [1.5, 5.0], reduction="none", beta=2.0)
         tensor([0.0625, 2.    ])
     """
-    if not beta >= 0:
-        raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
+    require_not_negative("smooth_l1_loss", beta=beta)
     error = _error("smooth_l1_loss", input, target, reduction)
     return _reduce(apply(Huber(beta), error) / beta if beta else abs(error), reduction)
 
