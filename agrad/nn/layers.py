@@ -107,7 +107,9 @@ class LayerNorm(Module):
         bias: bool = True,
     ) -> None:
         lengths = (
-            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+            (normalized_shape,)
+            if isinstance(normalized_shape, int | np.integer)
+            else tuple(normalized_shape)
         )
         self.normalized_shape = lengths
         self.eps = eps
@@ -153,7 +155,9 @@ class RMSNorm(Module):
         elementwise_affine: bool = True,
     ) -> None:
         lengths = (
-            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+            (normalized_shape,)
+            if isinstance(normalized_shape, int | np.integer)
+            else tuple(normalized_shape)
         )
         self.normalized_shape = lengths
         self.eps = eps

@@ -19,6 +19,7 @@ from layer_examples import (
 )
 
 import agrad as ag
+import agrad.nn.functional as F
 from agrad import nn, optim
 from agrad.random import seed
 from agrad.serialization import load, save
@@ -414,3 +415,24 @@ def test_the_class_weights_of_a_loss_may_change_after_its_construction(layer: An
     after = loss([[0.5, -1.0]], [1]).data, own([[0.5, -1.0]], [1]).data
     assert before == after
     assert own.weight is tensor
+
+
+@pytest.mark.parametrize("layer", [nn.LayerNorm, nn.RMSNorm])
+def test_the_length_to_normalize_may_be_numpys(layer: Any) -> None:
+    x = np.arange(8.0, dtype=np.float32).reshape(2, 4)
+    np.testing.assert_array_equal(layer(np.int64(4))(x).data, layer(4)(x).data)
+
+
+def test_instance_norm_of_no_examples() -> None:
+    x = ag.tensor(np.zeros((0, 3, 4), np.float32), requires_grad=True)
+    out = nn.InstanceNorm1d(3, affine=True)(x)
+    out.sum().backward()
+    assert out.shape == x.grad.shape == (0, 3, 4)
+
+
+def test_unpooling_to_a_length_and_of_no_examples() -> None:
+    x = np.arange(4.0, dtype=np.float32).reshape(1, 1, 4)
+    out, places = F.max_pool1d(x, 2, return_indices=True)
+    assert F.max_unpool1d(out, places, 2, output_size=4).tolist() == [[[0.0, 1.0, 0.0, 3.0]]]
+    none = np.zeros((0, 3, 2, 2), np.float32)
+    assert F.max_unpool2d(none, none.astype(int), 2).shape == (0, 3, 4, 4)

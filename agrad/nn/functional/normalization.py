@@ -159,7 +159,7 @@ def instance_norm(
         when = "without use_input_stats"
         out = _by_running("instance_norm", when, x, running_mean, running_var, eps)
         return _scaled_and_shifted(out, weight, bias)
-    if x.size // max(1, math.prod(x.shape[:2])) < 2:
+    if math.prod(x.shape[2:]) < 2:
         raise ValueError(
             "instance_norm: a channel of an example needs more than one element, got input of "
             f"shape {x.shape}"
@@ -493,7 +493,11 @@ def _normalized(
     operation: str, x: Tensor, normalized_shape: int | Sequence[int], **given: Tensor | None
 ) -> tuple[int, ...]:
     """Return the lengths to normalize over, after checking x and the other tensors for them."""
-    lengths = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    lengths = (
+        (normalized_shape,)
+        if isinstance(normalized_shape, int | np.integer)
+        else tuple(normalized_shape)
+    )
     if not lengths or x.shape[-len(lengths) :] != lengths:
         raise ValueError(
             f"{operation}: the last axes of input must have the lengths normalized_shape, "

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from agrad.arguments import is_integer
 from agrad.backend import Array
 from agrad.core.arguments import floating
 from agrad.core.tensor import Tensor, apply, chosen
@@ -431,12 +432,14 @@ def _max_unpool(
         options = list(zip(x.shape[-axes:], kernel[-axes:], strides[-axes:], pads[-axes:]))
         lengths = tuple((n - 1) * step - 2 * pad + span for n, span, step, pad in options)
     else:
-        lengths = per_axis(operation, "output_size", tuple(output_size)[-axes:], axes)
+        last = output_size if is_integer(output_size) else tuple(output_size)[-axes:]
+        lengths = per_axis(operation, "output_size", last, axes)
 
     def unpooled(x: Tensor) -> Tensor:
         shape = *x.shape[:2], int(np.prod(lengths))
         empty = broadcast_to(zeros((), dtype=x.dtype, device=x.device), shape)
-        filled = scatter(empty, 2, places.reshape(*shape[:2], -1), x.reshape(*shape[:2], -1))
+        rows = *x.shape[:2], math.prod(x.shape[2:])
+        filled = scatter(empty, 2, places.reshape(rows), x.reshape(rows))
         return filled.reshape(*shape[:2], *lengths)
 
     return batched(operation, axes, x, unpooled)
