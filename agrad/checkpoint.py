@@ -243,15 +243,6 @@ class Checkpoints:
             )
         return None
 
-    def kept(self) -> Iterator[Checkpoint]:
-        """Yield the checkpoints of the folder, from the first to the last.
-
-        Raises:
-            CorruptDataError: One is damaged; `latest` renames those after the last intact one.
-            ValueError: One was saved by another version of agrad.
-        """
-        yield from map(_read, self._paths())
-
     def save(
         self,
         iteration: int,
@@ -334,7 +325,8 @@ def read_checkpoints(folder: str | os.PathLike[str]) -> Iterator[Checkpoint]:
     A run may save to the folder meanwhile; checkpoints that it removes are left out.
 
     Raises:
-        CorruptDataError: One is damaged.
+        CorruptDataError: One is damaged; `Checkpoints.latest` renames those after the last intact
+            one.
         ValueError: One was saved by another version of agrad.
     """
     for path in _paths_in(Path(folder)):
