@@ -12,6 +12,7 @@ from agrad.core.tensor import Tensor, as_tensor
 from agrad.nn import functional as F
 from agrad.nn import init
 from agrad.nn.function_module import FunctionModule
+from agrad.nn.functional.normalization import lengths_of
 from agrad.nn.module import Module, Parameter
 from agrad.ops.shape import flattened
 
@@ -106,11 +107,7 @@ class LayerNorm(Module):
         elementwise_affine: bool = True,
         bias: bool = True,
     ) -> None:
-        lengths = (
-            (normalized_shape,)
-            if isinstance(normalized_shape, int | np.integer)
-            else tuple(normalized_shape)
-        )
+        lengths = lengths_of(normalized_shape)
         self.normalized_shape = lengths
         self.eps = eps
         self.weight = Parameter(np.ones(lengths, np.float32)) if elementwise_affine else None
@@ -154,11 +151,7 @@ class RMSNorm(Module):
         eps: float | None = None,
         elementwise_affine: bool = True,
     ) -> None:
-        lengths = (
-            (normalized_shape,)
-            if isinstance(normalized_shape, int | np.integer)
-            else tuple(normalized_shape)
-        )
+        lengths = lengths_of(normalized_shape)
         self.normalized_shape = lengths
         self.eps = eps
         self.weight = Parameter(np.ones(lengths, np.float32)) if elementwise_affine else None

@@ -29,6 +29,7 @@ __all__ = [
     "group_norm",
     "instance_norm",
     "layer_norm",
+    "lengths_of",
     "normalize",
     "rms_norm",
     "statistics_restored",
@@ -489,15 +490,18 @@ def _dropped(
     return apply(RandomDropout(float(p), together), x)
 
 
+def lengths_of(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the lengths of the axes to normalize over, given as one or several."""
+    if isinstance(normalized_shape, int | np.integer):
+        return (int(normalized_shape),)
+    return tuple(normalized_shape)
+
+
 def _normalized(
     operation: str, x: Tensor, normalized_shape: int | Sequence[int], **given: Tensor | None
 ) -> tuple[int, ...]:
     """Return the lengths to normalize over, after checking x and the other tensors for them."""
-    lengths = (
-        (normalized_shape,)
-        if isinstance(normalized_shape, int | np.integer)
-        else tuple(normalized_shape)
-    )
+    lengths = lengths_of(normalized_shape)
     if not lengths or x.shape[-len(lengths) :] != lengths:
         raise ValueError(
             f"{operation}: the last axes of input must have the lengths normalized_shape, "
