@@ -471,7 +471,7 @@ WEIGHTS = [0.5, 3.0, 0.0]
         partial(F.cross_entropy, ignore_index=1),
         partial(partial(F.cross_entropy, weight=WEIGHTS), reduction="sum"),
     ],
-    ids=str,
+    ids=["module", "weights", "smoothed", "sum", "partial", "partial of a partial"],
 )
 def test_a_cross_entropy_of_all_examples_does_not_depend_on_their_batches(loss, shares, batch_size):
     rng = np.random.default_rng(0)
