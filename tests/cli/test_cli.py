@@ -608,6 +608,7 @@ def test_a_study_resumes_and_takes_more_seeds(tmp_path, monkeypatch):
     study("--quick", "--seeds", "3")
     assert len(Results.load(path)) == len(whole) + 2
     assert sorted(f.name for f in tmp_path.iterdir()) == [
+        ".lock",
         "claim-11.png",
         "report.html",
         "results.json",
