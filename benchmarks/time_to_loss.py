@@ -9,7 +9,7 @@ turns of a few iterations, to the final loss of PyTorch's RMSprop with that seed
 the end of the first 40 consecutive iterations whose mean loss is at most the target. Its time is
 the sum of the seconds of its steps until then; a step begins with its batch in memory and ends when
 the weights are updated and the loss is known. A run that needs more than twice the iterations never
-arrives. About 15 minutes for tanh and ReLU. Needs the extras `demo` and `bench`.
+arrives. About half an hour for tanh and ReLU. Needs the extras `demo` and `bench`.
 """
 
 import argparse
