@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from agrad.backend import Array, is_array, move, require_no_mask, same_device
+from agrad.backend import Array, is_array, move, require_no_mask
 from agrad.core.context import recorder
 from agrad.core.hooks import RemovableHandle, require_hook
 from agrad.core.tensor import Tensor, as_tensor, plain
@@ -393,10 +393,10 @@ class Module:
                 f"load_state_dict: the state does not fit {type(self).__name__}:"
                 + "".join(f"\n  {problem}" for problem in problems)
             )
-        targets = [own[name].data for name in values]
+        replaced = {id(_whole(own[name].data)) for name in values}
         for name, value in values.items():
             # The module's own values, perhaps under other names, must outlast their replacement.
-            if any(same_device(value, x) and np.may_share_memory(value, x) for x in targets):
+            if id(_whole(value)) in replaced:
                 values[name] = value.copy()
         for name, value in values.items():
             own[name].writable()[...] = move(value, own[name].device)
@@ -573,6 +573,13 @@ def _once(named: Iterator[tuple[str, _Kind]]) -> Iterator[tuple[str, _Kind]]:
         if id(value) not in seen:
             seen.add(id(value))
             yield name, value
+
+
+def _whole(array: Any) -> Any:
+    """Return what owns the memory of an array: the array itself, or what it is a view of."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return array
 
 
 def _describe(array: Array) -> str:

@@ -621,7 +621,8 @@ def test_none_is_no_dtype_of_a_module() -> None:
         nn.Linear(2, 2).to(None)
 
 
-def test_a_state_of_the_modules_own_values_can_change_their_places() -> None:
+@pytest.mark.parametrize("adopted", [False, True])
+def test_a_state_of_the_modules_own_values_can_change_their_places(adopted: bool) -> None:
     class Pair(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -629,6 +630,9 @@ def test_a_state_of_the_modules_own_values_can_change_their_places() -> None:
             self.b = nn.Parameter(np.array([3.0, 4.0]))
 
     pair = Pair()
+    if adopted:  # into one array
+        optim.SGD(pair.parameters(), lr=0.0).step((pair.a + pair.b).sum())
+        assert pair.a.data.base is not None
     pair.load_state_dict({"a": pair.b, "b": pair.a})
     assert (pair.a.tolist(), pair.b.tolist()) == ([3.0, 4.0], [1.0, 2.0])
     pair.load_state_dict({"a": pair.b.data[::-1], "b": pair.a.data})
