@@ -131,6 +131,7 @@ def beside(
     """
     if not is_array(value):
         require_real(operation, argument, np.asarray(value).dtype)
+        # From the numbers themselves: those that do not fit raise, while an array's would wrap.
         return np.asarray(value, dtype=dtype, like=like)
     require_real(operation, argument, value.dtype)
     if type(value) is not np.ndarray:

@@ -352,7 +352,7 @@ def _removed_unless_used(folder: Path) -> Iterator[None]:
     made = [path for path in (folder / CHECKPOINTS, folder, *folder.parents) if not path.exists()]
     try:
         yield
-    except FolderInUseError:  # what is there is another run's
+    except FolderInUseError:  # the folder belongs to another run
         raise
     except BaseException:
         if not any((folder / CHECKPOINTS).glob("*.safetensors")):

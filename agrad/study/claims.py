@@ -467,9 +467,10 @@ def _time(design: Races, results: Results, seeds: int) -> Findings:
 
 
 def _ratio_of_seconds(ours: dict[str, Any], theirs: dict[str, Any], search: int) -> float | None:
-    """Return their seconds over ours to their final loss, with a search of so many trainings.
+    """Return the ratio of seconds, theirs over ours, to reach their final loss.
 
-    It is infinite if their loss is, and None if ours is too.
+    Each side first spends `search` trainings on finding its rate. The ratio is infinite if their
+    loss is infinite, and None if both losses are.
     """
     ends = ours["curve"][-1], theirs["curve"][-1]
     if math.isinf(ends[1]):
