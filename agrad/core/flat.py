@@ -161,11 +161,14 @@ class Flat:
                 return memory.own
         return self._added(use).own
 
-    def release(self) -> None:
-        """Give back scratch, and the memory of loans that have ended; the next use allocates it."""
+    def release(self, *uses: str) -> None:
+        """Give back the scratch for these uses, and memory to lend except what one loan needs."""
         with _lending:
             self._last = None
-            self._memories = [each for each in self._memories if each.is_lent]
+            lent = [each for each in self._memories if each.is_lent]
+            free = [each for each in self._memories if each.is_free]
+            kept = [each for each in self._memories if each.use and each.use not in uses]
+            self._memories = kept + (lent or free[:1])
 
     @contextmanager
     def with_buffers(self, memories: list[Memory]) -> Iterator[None]:

@@ -319,7 +319,7 @@ class AverageGradient(Optimizer):
                 np.add(values, decay, out=values)
             np.add(values, delta.array, out=values)
             if measured and self.every > 1:
-                flat.release()  # most of it would lie idle until the next measurement
+                flat.release("end")  # it would lie idle until the next measurement
         after(self._count)
 
     def _limit(self, proposals: list[Proposal]) -> None:

@@ -1,6 +1,7 @@
 """Leaves side by side in one array: they keep their values, and nothing in use is overwritten."""
 
 import copy
+import weakref
 from collections import deque
 from typing import Any
 
@@ -153,6 +154,23 @@ def test_scratch_is_the_same_each_time_and_never_lent() -> None:
     places = {address(update.array), address(end.array), address(flat.adopt())}
     places.add(address(flat.buffer().array))
     assert len(places) == 4
+
+
+def test_releasing_keeps_other_scratch_and_loans() -> None:
+    flat = Flat(leaves())
+    update, loan, idle = (
+        flat.scratch("update"),
+        flat.buffer(),
+        weakref.ref(flat.scratch("end").array),
+    )
+    place = address(loan.array)
+    flat.release("end")
+    assert idle() is None
+    assert flat.scratch("update") is update
+    assert address(flat.buffer().array) not in (place, address(update.array))
+    del loan
+    flat.release("end")
+    assert address(flat.buffer().array) == place
 
 
 def test_gathering_copies_arrays_that_are_not_in_place() -> None:
