@@ -51,6 +51,10 @@ class DenseStep(Step):
             run.values[self.between] = z
         run.values[self.result] = self.loops.forward_biased(z, bias, in_place=not keeps)
 
+    def release(self, old: Values, run: Run) -> None:
+        super().release(old, run)
+        old[self.between] = None
+
     def pull(self, grad: Array, sweep: Sweep) -> None:
         grads, places, start, end, _ = sweep
         to_x, to_weight, to_bias = self.slots

@@ -746,6 +746,31 @@ def test_memory_does_not_grow(steps: int) -> None:
         gc.enable()
 
 
+def test_a_step_replaces_the_arrays_of_the_last_one_by_one() -> None:
+    """A whole pass beside the last one would take a second set of a kind of arrays."""
+    rows, width, depth = 500, 20, 20
+    model = network(*[width] * (depth + 1), dtype=np.float64)  # no stack, but layers by themselves
+    optimizer = optim.AverageGradient(optim.RMSprop(model.parameters()), verify=False)
+    forward = ag.capture(model)
+    x = RANDOM.normal(size=(rows, width))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        optimizer.step((forward(x) ** 2).mean())
+
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            step()
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        step()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - kept < 8 * rows * width * depth / 2
+
+
 def test_a_freed_graph_frees_the_values_of_the_call() -> None:
     captured = ag.capture(lambda x: ag.tanh(ag.exp(x)))
     out = captured(ag.tensor([1.0], requires_grad=True))
