@@ -12,7 +12,9 @@ from agrad.cli.progress import duration
 from agrad.locking import locked
 from agrad.study.claims import CLAIMS, SEEDS, design_of
 from agrad.study.data import load_data
+from agrad.study.estimates import Estimates
 from agrad.study.pool import connected, results_of
+from agrad.study.races import Race
 from agrad.study.report import write_report
 from agrad.study.results import Results, Settings
 from agrad.study.runs import Experiment, Job
@@ -133,8 +135,12 @@ def _do(
 
 
 def _described(job: Job, found: dict[str, object]) -> str:
-    if not isinstance(job, Experiment):
-        return type(job).__name__.lower()
-    curve = found["curve"]
-    assert isinstance(curve, list)
-    return f"{job.data}, {job.model}, {job.method} at {job.lr:g}, seed {job.seed}: {curve[-1]:.3g}"
+    if isinstance(job, Experiment):
+        curve = found["curve"]
+        assert isinstance(curve, list)
+        end = f"{curve[-1]:.3g}"
+        return f"{job.data}, {job.model}, {job.method} at {job.lr:g}, seed {job.seed}: {end}"
+    of = job.experiment if isinstance(job, Race) else job
+    assert isinstance(of, Experiment | Estimates)
+    network, kind = f"{of.activation} {of.depth}x{of.width}", type(job).__name__.lower()
+    return f"{of.data}, {network}, {kind} in batches of {of.batch_size}, seed {of.seed}"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import median
 from typing import Any, Protocol
 
@@ -189,16 +190,18 @@ class Races:
     fixed: float | None = None
 
     def jobs(self, results: Results, seeds: int) -> Iterable[Job]:
-        """Return the trainings that choose the rates, and then the races."""
+        """Return the trainings that choose the rates, then a race of each cell, seed by seed."""
+        tuned = []
         for cell in self.trainings.cells:
-            tuned = True
+            known = True
             if self.fixed is None:
                 for method in self.trainings.methods:
                     jobs, best = self.trainings.tuning(results, cell, method)
                     yield from jobs
-                    tuned = tuned and best is not None
-            if tuned:
-                yield from self.races(results, cell, seeds)
+                    known = known and best is not None
+            if known:
+                tuned.append(self.races(results, cell, seeds))
+        yield from chain.from_iterable(zip(*tuned))
 
     def races(self, results: Results, cell: str, seeds: int) -> list[Race]:
         """Return the races of a cell, a seed each."""

@@ -632,6 +632,20 @@ def test_every_claim_gets_a_few_seeds_before_any_gets_all():
     assert study._order(("3",), 3) == [("3", 3)]
 
 
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ("1", "mnist, tanh 2x32, estimates in batches of 32, seed 0"),
+        ("12", "mnist, tanh 30x32, race in batches of 32, seed 0"),
+        ("3", "mnist, tanh 30x32, rmsprop at 0.0003, seed 1000: 0.25"),
+    ],
+)
+def test_a_study_says_what_it_has_run(claim, words):
+    results = Results(Settings((claim,), True, 3))
+    job = next(iter(CLAIMS[claim].design(True).jobs(results, 3)))
+    assert study._described(job, {"curve": [1.0, 0.25]}) == words
+
+
 @needs_signals
 def test_an_interrupted_study_keeps_its_runs_and_resumes(tmp_path):
     process = start("study", "11", "--quick", "--out", tmp_path)

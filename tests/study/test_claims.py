@@ -175,6 +175,9 @@ def test_timed_studies_are_races_at_the_tuned_rates(everything):
     assert first.timed
     assert dict(first.rates) == dict.fromkeys(design.trainings.methods, 1e-3)
     fixed = replace(design, fixed=0.5)
+    assert [
+        (race.experiment.activation, race.experiment.seed) for race in fixed.jobs(everything, 2)
+    ] == [("tanh", 0), ("relu", 0), ("tanh", 1), ("relu", 1)]
     assert isinstance(fixed, Races)
     assert {lr for _, lr in fixed.races(everything, "MNIST, tanh", 1)[0].rates} == {0.5}
 
