@@ -267,8 +267,14 @@ def _read(
                 f"{str(path)!r} must have as many targets y as examples x, and at least one; "
                 f"got {counts}"
             )
-        if "x" in arrays and arrays["x"].dtype.kind == "f":
-            finite = np.isfinite(arrays["x"]).reshape(counts["x"], -1).all(axis=1)
+        x = arrays.get("x")
+        if x is not None and (x.ndim < 2 or x.dtype.kind not in "fiub"):
+            raise ValueError(
+                f"{str(path)!r}: x must be numbers of shape (N, ...), got {x.dtype}{list(x.shape)}; "
+                "examples of one number are of shape (N, 1)"
+            )
+        if x is not None and x.dtype.kind == "f":
+            finite = np.isfinite(x).reshape(counts["x"], -1).all(axis=1)
             if not finite.all():
                 example = int(np.argmin(finite)) + 1
                 raise ValueError(f"{str(path)!r} has a NaN or an infinity in example {example}")

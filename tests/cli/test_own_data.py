@@ -365,6 +365,17 @@ def test_data_that_have_changed_are_not_evaluated_by_the_old_scale(tmp_path: Pat
         assert invoke("evaluate", out, data).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "x", [np.arange(9.0), np.array(9.0), np.full((9, 2), "a"), np.ones((9, 2), complex)]
+)
+def test_inputs_that_are_not_rows_of_numbers_are_refused(x: Any, tmp_path: Path) -> None:
+    data = tmp_path / "d.npz"
+    np.savez(data, x=x, y=np.arange(len(np.atleast_1d(x))) % 2)
+    failed = fail("train", "--data", data, "--out", tmp_path / "run")
+    assert one_line(failed, "x must be numbers of shape (N, ...)", f"{x.dtype}{list(x.shape)}")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_number_of_an_array_is_named(tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((60, 2))
     data, out = tmp_path / "d.npz", tmp_path / "run"
