@@ -270,8 +270,8 @@ def _read(
         x = arrays.get("x")
         if x is not None and (x.ndim < 2 or x.dtype.kind not in "fiub"):
             raise ValueError(
-                f"{str(path)!r}: x must be numbers of shape (N, ...), got {x.dtype}{list(x.shape)}; "
-                "examples of one number are of shape (N, 1)"
+                f"{str(path)!r}: x must be numbers of shape (N, ...), or (N, 1) for one number an "
+                f"example, got {x.dtype}{list(x.shape)}"
             )
         if x is not None and x.dtype.kind == "f":
             finite = np.isfinite(x).reshape(counts["x"], -1).all(axis=1)
