@@ -26,7 +26,7 @@ import agrad.nn.functional as F
 from agrad import nn, optim, random
 from agrad.arguments import integer, require
 from agrad.data import Batches
-from agrad.nn.modes import evaluating
+from agrad.train.evaluation import predict
 from agrad.train.fitting import fit
 
 __all__ = ["AgradClassifier", "AgradRegressor"]
@@ -44,7 +44,6 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 _RECTIFIERS = ("elu", "gelu", "relu", "silu", "softplus")
 _AUTO_START = 1e-4
-_ROWS = 1000  # of the inputs, computed at a time
 _SEEDS = 2**31 - 1
 
 
@@ -229,9 +228,8 @@ class _Network(BaseEstimator):  # type: ignore[misc]
     def _outputs(self, X: Any) -> NDArray[Any]:
         """Return the network's outputs."""
         X = self._checked_inputs(X)
-        with evaluating(self.model_):
-            parts = [self.model_(X[i : i + _ROWS]).numpy() for i in range(0, len(X), _ROWS)]
-        return np.concatenate(parts)
+        outputs: NDArray[Any] = predict(self.model_, X)
+        return outputs
 
     def _strata(self, targets: NDArray[Any]) -> NDArray[Any] | None:
         """Return the classes whose proportions the held-out examples must keep."""

@@ -11,20 +11,17 @@ import click
 import numpy as np
 
 import agrad
-from agrad import nn
+from agrad import nn, train
 from agrad.cli.interrupt import lost_output_interrupts
 from agrad.cli.output import make_console, say
 from agrad.cli.own_data import Format, have_changed, load_own_data
-from agrad.nn.modes import evaluating
 from agrad.serialization import atomic_write
 from agrad.study.data import NAMES, load_data
 from agrad.study.networks import dense_network, image_network, text_network
 from agrad.train import Evaluation
-from agrad.train import evaluate as evaluate_model
 
 __all__ = ["Trained", "described", "evaluate", "own_data_arguments", "predict"]
 
-_ROWS = 1000
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _DATA = click.Path(exists=True, path_type=Path)
 
@@ -72,12 +69,6 @@ class Trained:
         # The sizes of images do not decide those of weights.
         return image_network((8, 8), len(last), **options)
 
-    def outputs(self, inputs: Any) -> Any:
-        """Return the network's outputs as a NumPy array."""
-        with evaluating(self.model):
-            parts = [self.model(inputs[i : i + _ROWS]) for i in range(0, len(inputs), _ROWS)]
-        return np.concatenate([part.numpy() for part in parts])
-
     def evaluated(self, path: Path | None) -> tuple[str, Evaluation]:
         """Return what the network is evaluated on, in words, and the evaluation.
 
@@ -88,7 +79,7 @@ class Trained:
         if self.format is None:
             if path is not None:
                 raise ValueError("a run on a named data set is evaluated on its test set alone")
-            return "test set", evaluate_model(self.model, *load_data(self.settings["data"]).test)
+            return "test set", train.evaluate(self.model, *load_data(self.settings["data"]).test)
         form = self.format
         if path is not None:
             content = form.read(path)
@@ -105,7 +96,7 @@ class Trained:
             if data is None:
                 name, data = "training data", own.train
         inputs, targets = data
-        return name, evaluate_model(
+        return name, train.evaluate(
             self.model, inputs, targets, loss_function=form.loss, metrics=form.metrics
         )
 
@@ -173,7 +164,7 @@ def predict(run: Path, file: Path, out: Path | None) -> None:
             f"the run {str(run)!r} was trained on a named data set, one of {', '.join(NAMES)}; "
             "predictions need a run on data of your own"
         )
-    outputs = trained.outputs(form.inputs(form.read(file), file))
+    outputs = train.predict(trained.model, form.inputs(form.read(file), file))
     if form.classes is None:
         numbers = outputs[:, 0].astype(np.float64) * form.deviation + form.mean
         table = [["prediction"], *([f"{number:.7g}"] for number in numbers)]

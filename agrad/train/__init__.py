@@ -2,6 +2,7 @@
 
 from agrad.train.evaluation import Evaluation as Evaluation
 from agrad.train.evaluation import evaluate as evaluate
+from agrad.train.evaluation import predict as predict
 from agrad.train.fitting import fit as fit
 from agrad.train.history import History as History
 from agrad.train.loop import DECAY as DECAY

@@ -1,4 +1,4 @@
-"""Evaluation: the loss and metrics of a model on a set of examples."""
+"""Evaluation: the loss, metrics and outputs of a model on a set of examples."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,14 +13,23 @@ import agrad.nn.functional as F
 from agrad.arguments import integer
 from agrad.backend import move
 from agrad.core.tensor import as_tensor, plain
-from agrad.data.several import call, each_named, examples, is_several, mapped, positional
+from agrad.data.several import (
+    call,
+    each_named,
+    examples,
+    is_several,
+    mapped,
+    packed,
+    positional,
+    unpacked,
+)
 from agrad.nn import Module
 from agrad.nn.modes import evaluating
 from agrad.train.entropy import IGNORED, entropy_of
 from agrad.train.metrics import Metrics, are_of_classes, measured, named_metrics
 from agrad.train.step import LossFunction, require_loss, require_targets
 
-__all__ = ["Evaluation", "evaluate", "pairs"]
+__all__ = ["Evaluation", "evaluate", "pairs", "predict"]
 
 
 @dataclass(frozen=True)
@@ -106,9 +115,63 @@ def evaluate(
             f"evaluate: got {number} inputs and {labelled} labels; "
             "give at least one example, and a label for each"
         )
-    parts = (slice(i, i + batch_size) for i in range(0, number, batch_size))
+    parts = _parts(number, batch_size)
     batches = ((mapped(itemgetter(p), inputs), each_named(itemgetter(p), labels)) for p in parts)
     return _evaluated(model, batches, loss_function, metrics)
+
+
+def predict(model: Module, inputs: Any, batch_size: int = 1000) -> Any:
+    """Return the outputs of a model in evaluation mode, without gradients.
+
+    Args:
+        model: Returns an output, or a tuple or dict of them, whose first axis is that of the
+            examples; each module's mode is restored afterwards.
+        inputs: The examples, of shape (N, ...), on the model's device. Several inputs are a tuple
+            or a dict; see `train_step`.
+        batch_size: How many examples are computed at a time.
+
+    Returns:
+        A NumPy array of shape (N, ...) for each output, in the model's dtype.
+
+    Raises:
+        ValueError: There are no examples, several inputs differ in their number, `batch_size` is
+            below 1, or the first axis of an output is not that of the examples.
+
+    Example:
+        >>> import agrad as ag
+        >>> from agrad import nn
+        >>> from agrad.train import predict
+        >>> ag.seed(0)
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.5))
+        >>> predict(model, [[1.0, 2.0], [3.0, 4.0]]).argmax(axis=1)
+        array([2, 2])
+    """
+    batch_size = integer("predict", "batch_size", batch_size, least=1)
+    inputs = mapped(positional, inputs)
+    number = examples("predict", inputs)
+    if number == 0:
+        raise ValueError("predict: there are no inputs; give at least one example")
+    outputs: list[list[Any]] = []
+    with evaluating(model):
+        for part in _parts(number, batch_size):
+            names, tensors = unpacked(
+                call(model, mapped(as_tensor, mapped(itemgetter(part), inputs)))
+            )
+            arrays = [move(plain(tensor), "cpu") for tensor in tensors]
+            count = len(range(number)[part])
+            for array in arrays:
+                if array.shape[:1] != (count,):
+                    raise ValueError(
+                        f"predict: the model returned shape {array.shape} for {count} examples; "
+                        "the first axis must be theirs"
+                    )
+            outputs.append(arrays)
+    return packed(names, [np.concatenate(arrays) for arrays in zip(*outputs)])
+
+
+def _parts(number: int, size: int) -> Iterator[slice]:
+    """Return the slices of at most `size` examples."""
+    return (slice(i, i + size) for i in range(0, number, size))
 
 
 def _evaluated(

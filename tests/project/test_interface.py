@@ -18,7 +18,7 @@ nn.init.xavier_uniform_ nn.functional.relu
 optim.SGD optim.RMSprop optim.Adam optim.AdamW optim.Muon optim.AverageGradient optim.EMA
 data.Batches data.digits data.mnist data.fashion_mnist data.imdb
 data.Dataset data.Prefetch data.random_split data.read_table data.RandomCrop
-summary train.fit train.train train.evaluate train.History train.Callback
+summary train.fit train.train train.evaluate train.predict train.History train.Callback
 optim.OneCycleLR optim.ReduceLROnPlateau
 data.imdb_vocabulary data.Vocabulary data.tokenize data.pad_sequences
 """
