@@ -162,7 +162,7 @@ class Flat:
         return self._added(use).own
 
     def release(self, *uses: str) -> None:
-        """Give back the scratch for these uses, and memory to lend except what one loan needs."""
+        """Give back the scratch for these uses, and idle memory beyond that of one loan."""
         with _lending:
             self._last = None
             lent = [each for each in self._memories if each.is_lent]

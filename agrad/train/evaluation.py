@@ -154,11 +154,10 @@ def predict(model: Module, inputs: Any, batch_size: int = 1000) -> Any:
     outputs: list[list[Any]] = []
     with evaluating(model):
         for part in _parts(number, batch_size):
-            names, tensors = unpacked(
-                call(model, mapped(as_tensor, mapped(itemgetter(part), inputs)))
-            )
+            batch = mapped(itemgetter(part), inputs)
+            count = examples("predict", batch)
+            names, tensors = unpacked(call(model, mapped(as_tensor, batch)))
             arrays = [move(plain(tensor), "cpu") for tensor in tensors]
-            count = len(range(number)[part])
             for array in arrays:
                 if array.shape[:1] != (count,):
                     raise ValueError(
