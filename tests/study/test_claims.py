@@ -242,6 +242,18 @@ def test_what_is_made_up_is_found(everything):
     assert [f.median for f in found["variants"]] == [4.0] * 8 + [1.0] * 2 + [4.0] * 8
 
 
+def test_the_full_variants_judge_text_by_its_own_claim():
+    found = findings_of(CLAIMS["variants"], filled(["variants"], quick=False))
+    text = [f for f in found if f.what.startswith("IMDb")]
+    assert [f.median for f in text] == [4.0] * 4 + [1.0] + [4.0] * 3
+    against_own_rule = [f.claimed[0] for f in found if ": rmsprop over" not in f.what]
+    assert against_own_rule == [1.0] * 10
+    assert {f.claimed[0] for f in text if ": rmsprop over" in f.what} == {1.55}
+    dense = [f for f in found if not f.what.startswith("IMDb") and ": rmsprop over" in f.what]
+    assert {f.claimed[0] for f in dense} == {3.0}
+    assert found.index(text[0]) == len(found) - len(text)
+
+
 def test_generalization_at_equal_epochs_loss_and_seconds(everything):
     found = [f for f in findings_of(CLAIMS["4"], everything) if "digits, tanh" in f.what]
     # The training loss is reached in a quarter of ten epochs: the third test has a loss of 0.9, an
