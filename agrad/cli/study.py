@@ -10,7 +10,7 @@ from rich.console import Console
 from agrad.cli.output import device_option, make_console, require_writable, say
 from agrad.cli.progress import duration
 from agrad.locking import locked
-from agrad.study.claims import CLAIMS, SEEDS, design_of
+from agrad.study.claims import CLAIMS, SEEDS, design_of, stages
 from agrad.study.data import load_data
 from agrad.study.estimates import Estimates
 from agrad.study.pool import connected, results_of
@@ -20,9 +20,6 @@ from agrad.study.results import Results, Settings
 from agrad.study.runs import Experiment, Job
 
 __all__ = ["study"]
-
-_FIRST = 5
-"""The seeds that every claim gets first."""
 
 
 @click.command(short_help="Put the papers' claims to the test, with a report.")
@@ -111,7 +108,7 @@ def _opened(path: Path, settings: Settings) -> Results:
 
 def _order(names: Sequence[str], seeds: int) -> list[tuple[str, int]]:
     """Return the claims with numbers of seeds: each claim gets a few seeds before any gets all."""
-    return [(name, count) for count in sorted({min(seeds, _FIRST), seeds}) for name in names]
+    return [(name, count) for count in stages(seeds) for name in names]
 
 
 def _missing(results: Results, name: str, seeds: int) -> list[Job]:

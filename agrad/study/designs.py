@@ -143,9 +143,8 @@ class Trainings:
         """Return, for each cell, how many times fewer iterations a method needs than a baseline.
 
         Both train at the rate `lr`, or each at its best one. The target of a seed is the final
-        training loss of the baseline with that seed. A method that does not reach it has a gain of
-        0. If the baseline does not train, the gain is infinite. Seeds with which neither trains are
-        left out.
+        training loss of the baseline with that seed; see `gain`. If the baseline does not train,
+        the gain is infinite. Seeds with which neither trains are left out.
         """
         found = []
         for cell in self.cells:
@@ -155,7 +154,10 @@ class Trainings:
             failed = failures(sides[0]), failures(sides[1])
             where = cell if lr is None else f"{cell} at {lr:g}"
             what = f"{where}: {baseline} over {method}, iterations"
-            found.append(Finding(what, tuple(gains), claimed, direction, failed=failed))
+            missed = gains.count(0.0)
+            found.append(
+                Finding(what, tuple(gains), claimed, direction, failed=failed, missed=missed)
+            )
         return found
 
 

@@ -147,8 +147,8 @@ def curve_figure(
                     axis.plot(place, middle[reached[0]], "o", color=STYLES[method].colour)
         axis.set(title=title, ylabel="training loss")
         _logarithmic(axis)
-    what = "share of the iterations; bands: quartiles; line and dots: the target"
-    figure.supxlabel(what, fontsize="medium")
+    for axis in axes[-columns:]:
+        axis.set_xlabel("share of the iterations")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns + 1)
     return figure
@@ -235,8 +235,10 @@ def png(figure: Any) -> bytes:
 
     drawn, content = BytesIO(), BytesIO()
     figure.savefig(drawn, format="png", dpi=150)
-    # A palette takes a third of the bytes: a report holds some twenty figures.
-    palette = Image.open(drawn).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    # A palette takes a third of the bytes: a report holds some twenty figures. The octree keeps
+    # rare colours, which tell outcomes apart.
+    octree, plain = Image.Quantize.FASTOCTREE, Image.Dither.NONE
+    palette = Image.open(drawn).convert("RGB").quantize(64, method=octree, dither=plain)
     palette.save(content, "PNG", optimize=True)
     return content.getvalue()
 

@@ -1,5 +1,6 @@
 """Measures that compare runs by the number of iterations to the same training loss."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,17 +107,26 @@ def iterations_to(losses: Losses, target: float, window: int = WINDOW) -> int | 
 
 
 def gain(losses: Losses, baseline: Losses, window: int = WINDOW) -> float:
-    """Return the number of iterations of the baseline over those that reach its final loss.
+    """Return in how many times fewer iterations `losses` reach the final loss of the baseline.
 
-    Return 0 if `losses` do not reach it.
+    The baseline's iterations count until it first reaches that loss itself, since a noisy run may
+    do so long before its end. So every run has a gain of 1 over itself. The gain is 0 if `losses`
+    do not reach that loss, and infinite if they are finite where the baseline's end is not.
 
     Example:
         >>> from agrad.study.measures import gain
-        >>> gain([4.0, 2.0, 1.0, 1.0], baseline=[4.0, 3.0, 2.0, 2.0], window=2)
-        1.3333333333333333
+        >>> gain([4.0, 2.0, 1.0, 1.0], baseline=[4.0, 4.0, 3.0, 1.0], window=2)
+        2.0
     """
-    reached = iterations_to(losses, final_loss(baseline, window), window)
-    return len(baseline) / reached if reached else 0.0
+    target = final_loss(baseline, window)
+    ours = iterations_to(losses, target, window)
+    if ours is None:
+        return 0.0
+    if not math.isfinite(target):
+        return math.inf
+    theirs = iterations_to(baseline, target, window)
+    assert theirs is not None  # it ends there
+    return theirs / ours
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +80,12 @@ class Results:
     def machines(self) -> list[str]:
         """The machines, each as one line."""
         return sorted({row.machine for row in self._rows.values()})
+
+    def with_seeds(self, seeds: int) -> "Results":
+        """Return the same results, of which a study uses this number of scoring seeds."""
+        view = Results(replace(self.settings, seeds=seeds))
+        view._rows = self._rows
+        return view
 
     def missing(self, jobs: Iterable[Job]) -> list[Job]:
         """Return the jobs without a result, each once, in their order."""

@@ -56,6 +56,8 @@ class Finding:
         neutral: The value that speaks for neither side in the sign test.
         failed: The runs of the method, and of what it is compared with, that failed; None where
             the training of networks is not compared.
+        missed: The seeds with which the method does not reach its target; None if there is none.
+        part: The part of the claim that it is about, if the claim has several.
     """
 
     what: str
@@ -64,6 +66,8 @@ class Finding:
     direction: Range
     neutral: float = 1.0
     failed: tuple[int, int] | None = None
+    missed: int | None = None
+    part: str = ""
 
     @property
     def median(self) -> float:
@@ -96,11 +100,23 @@ class Finding:
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """Return the verdict on a claim: that of its findings if they agree, otherwise "partly".
+    """Return the verdict on a claim, or on each of its parts.
 
-    Findings that are undecided do not count if others are decided.
+    It is the outcome of the findings if they agree, otherwise "partly". Findings that are undecided
+    do not count if others are decided.
+
+    Example:
+        >>> from agrad.study.statistics import Finding, verdict
+        >>> seconds = Finding("seconds", (0.5, 0.7), (1.0, 2.0), (1.0, 2.0), part="time")
+        >>> memory = Finding("bytes", (1.5, 1.7), (1.0, 2.0), (1.0, 2.0), part="memory")
+        >>> verdict([seconds, memory])
+        'time: does not hold; memory: holds'
     """
-    outcomes = {finding.outcome for finding in findings}
-    if outcomes != {"undecided"}:
-        outcomes.discard("undecided")
-    return outcomes.pop() if len(outcomes) == 1 else "partly"
+    texts = []
+    for part in dict.fromkeys(finding.part for finding in findings):
+        outcomes = {finding.outcome for finding in findings if finding.part == part}
+        if outcomes != {"undecided"}:
+            outcomes.discard("undecided")
+        found = outcomes.pop() if len(outcomes) == 1 else "partly"
+        texts.append(f"{part}: {found}" if part else found)
+    return "; ".join(texts)

@@ -1,18 +1,19 @@
 """The tables of the reports: rows of texts, made from the results of a claim."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from statistics import median
 from typing import Any, NamedTuple
 
 from agrad.study.claims import Claim, design_of
 from agrad.study.designs import Design, Designs, Judgements, Races, Trainings, failures, rate
-from agrad.study.estimates import DIAGONALS, ESTIMATES
+from agrad.study.estimates import DIAGONALS, ESTIMATES, Estimates
 from agrad.study.figures import STYLES
-from agrad.study.results import Results
+from agrad.study.results import Results, Settings
+from agrad.study.runs import Experiment
 from agrad.study.statistics import Finding
 
-__all__ = ["Table", "between", "finding_table", "number", "tables_of"]
+__all__ = ["Table", "between", "description_of", "finding_table", "number", "tables_of"]
 
 
 class Table(NamedTuple):
@@ -24,8 +25,8 @@ class Table(NamedTuple):
 
 
 def finding_table(caption: str, findings: Iterable[Finding]) -> Table:
-    """Return a table with a row for each finding."""
-    head = ["finding", "median", "95 % interval", "claimed", "sign test", "failed", "outcome"]
+    """Return a table with a row for each finding, without columns that would be empty."""
+    head = ["finding", "median", "95 % interval", "claimed", "sign test", "failed", "missed"]
     rows = [
         [
             finding.what,
@@ -34,11 +35,56 @@ def finding_table(caption: str, findings: Iterable[Finding]) -> Table:
             _claimed(finding),
             f"p = {finding.p:.2g}" if finding.values else "",
             "" if finding.failed is None else "{} : {}".format(*finding.failed),
+            "" if finding.missed is None else f"{finding.missed} of {len(finding.values)}",
             finding.outcome,
         ]
         for finding in findings
     ]
+    columns = [*zip([*head, "outcome"], *rows)]
+    head, *rows = map(list, zip(*(column for column in columns if any(column[1:]))))
     return Table(caption, head, rows)
+
+
+def description_of(claim: Claim, settings: Settings) -> str:
+    """Return in words what the study of a claim runs: networks, methods, rates and tuning seeds."""
+    design = design_of(claim, settings)
+    parts = design.parts if isinstance(design, Designs) else (design,)
+    return " ".join(map(_description, parts))
+
+
+def _description(design: Design) -> str:
+    if isinstance(design, Judgements):
+        return f"{_networks(design.cells.values())}: estimates along trainings."
+    if isinstance(design, Races):
+        at = "at their tuned rates" if design.fixed is None else f"at a rate of {design.fixed:g}"
+        trained = _trained(design.trainings)
+        return f"{trained}: interleaved races of {_names(design.trainings)}, {at}."
+    assert isinstance(design, Trainings)
+    low, high = rate(design.steps[0]), rate(design.steps[-1])
+    rates = f"{len(design.steps)} rates from {low:g} to {high:g}"
+    chosen = "" if design.all_rates else f"; tuning seeds: {design.tuning_seeds}"
+    return f"{_trained(design)}: {_names(design)}, at {rates}{chosen}."
+
+
+def _names(design: Trainings) -> str:
+    return ", ".join(f"`{method}`" for method in design.methods)
+
+
+def _trained(design: Trainings) -> str:
+    cells = design.cells.values()
+    return f"{_networks(cells)}, {_distinct(cells, 'iterations')} iterations"
+
+
+def _networks(cells: Collection[Experiment] | Collection[Estimates]) -> str:
+    kinds = dict.fromkeys(cell.network for cell in cells if isinstance(cell, Experiment))
+    kind = "convolutional" if "conv" in kinds else "dense"
+    depth, width, batch = (_distinct(cells, name) for name in ("depth", "width", "batch_size"))
+    count = f"{len(cells)} networks" if len(cells) > 1 else "1 network"
+    return f"{count}, {kind}, {depth} layers deep and {width} wide, batches of {batch}"
+
+
+def _distinct(cells: Iterable[object], name: str) -> str:
+    return ", ".join(f"{value}" for value in dict.fromkeys(getattr(cell, name) for cell in cells))
 
 
 def tables_of(claim: Claim, results: Results) -> list[Table]:
@@ -168,7 +214,7 @@ def _races(design: Races, results: Results) -> Table:
                     f"{1e-6 * median(run['peak_bytes'] for run in runs):.3g}",
                 ]
             )
-    return Table("Races by turns, medians.", head, rows)
+    return Table("Interleaved races, medians.", head, rows)
 
 
 def number(value: float) -> str:

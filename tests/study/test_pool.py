@@ -41,6 +41,18 @@ class Sleep:
         return {"pid": os.getpid(), "start": start, "end": time.time(), "threads": threads}
 
 
+@dataclass(frozen=True)
+class Deadly:
+    """A job that kills its worker, as the system does when memory runs out."""
+
+    timed = False
+    device = "cpu"
+
+    def result(self) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return {}
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Two workers that import this module, like a study's workers import agrad."""
@@ -115,6 +127,16 @@ def test_a_killed_worker_loses_only_its_runs(cluster):
     os.kill(first[0][1][0]["pid"], signal.SIGKILL)
     found = [*first, *runs]
     assert sorted(job.name for job, _ in found) == list(range(8))
+
+
+def test_a_run_that_kills_every_worker_is_given_up_and_the_others_are_kept(monkeypatch):
+    monkeypatch.syspath_prepend(os.path.dirname(__file__))
+    found = []
+    with connected(2) as client:
+        runs = results_of([Deadly(), *map(Sleep, range(4)), Sleep(4, timed=True)], client)
+        with pytest.raises(LostError, match="1 of 6 runs were lost with their workers"):
+            found += (job.name for job, _ in runs)
+    assert sorted(found) == list(range(5))
 
 
 def test_a_lost_scheduler_loses_nothing_that_was_reported(tmp_path):

@@ -73,3 +73,10 @@ def test_a_verdict_needs_findings_that_agree():
     assert verdict([holds, no]) == verdict([holds, partly]) == "partly"
     assert verdict([no, no]) == "does not hold"
     assert verdict([none]) == "undecided"
+
+
+def test_each_part_of_a_claim_has_a_verdict():
+    holds, no = (Finding("x", (value,), **UP, part="time") for value in (4.0, 0.0))
+    other = Finding("x", (0.0,), **UP, part="memory")
+    assert verdict([holds, other, holds]) == "time: holds; memory: does not hold"
+    assert verdict([holds, other, no]) == "time: partly; memory: does not hold"
