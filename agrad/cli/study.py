@@ -10,7 +10,7 @@ from rich.console import Console
 from agrad.cli.output import device_option, make_console, require_writable, say
 from agrad.cli.progress import duration
 from agrad.locking import locked
-from agrad.study.claims import CLAIMS, SEEDS, design_of, stages
+from agrad.study.claims import CLAIMS, SEEDS, missing
 from agrad.study.data import load_data
 from agrad.study.estimates import Estimates
 from agrad.study.pool import connected, results_of
@@ -20,6 +20,9 @@ from agrad.study.results import Results, Settings
 from agrad.study.runs import Experiment, Job
 
 __all__ = ["study"]
+
+_FIRST = 5
+"""The seeds that every claim gets first."""
 
 
 @click.command(short_help="Put the papers' claims to the test, with a report.")
@@ -79,7 +82,7 @@ def study(
             if client is None and workers > 1:
                 say(console, 'One worker: more need pip install "agrad[cluster]"')
             for name, count in _order(names, results.settings.seeds):
-                while jobs := _missing(results, name, count):
+                while jobs := missing(CLAIMS[name], results, count):
                     _do(console, f"claim {name}", jobs, client, results, path)
         for written in write_report(path):
             say(console, f"Wrote {written}")
@@ -108,13 +111,7 @@ def _opened(path: Path, settings: Settings) -> Results:
 
 def _order(names: Sequence[str], seeds: int) -> list[tuple[str, int]]:
     """Return the claims with numbers of seeds: each claim gets a few seeds before any gets all."""
-    return [(name, count) for count in stages(seeds) for name in names]
-
-
-def _missing(results: Results, name: str, seeds: int) -> list[Job]:
-    """Return the jobs of a claim that can be named now and have no result."""
-    design = design_of(CLAIMS[name], results.settings)
-    return results.missing(design.jobs(results, seeds))
+    return [(name, count) for count in sorted({min(seeds, _FIRST), seeds}) for name in names]
 
 
 def _do(

@@ -218,7 +218,10 @@ class Races:
     def ratios(
         self, results: Results, cell: str, seeds: int, of: str, over: str, what: str
     ) -> tuple[float, ...]:
-        """Return the ratio of an entry of a race's result, such as "seconds", for each seed."""
+        """Return the ratio of an entry of a race's result, such as "seconds", for each seed.
+
+        It is NaN if both entries are infinite.
+        """
         found = [results[race] for race in self.races(results, cell, seeds)]
         return tuple(race[of][what] / race[over][what] for race in found)
 

@@ -150,7 +150,8 @@ def curve_figure(
     for axis in axes[-columns:]:
         axis.set_xlabel("share of the iterations")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns + 1)
+    title = "bands: quartiles; line and dots: the target"
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns + 1, title=title)
     return figure
 
 

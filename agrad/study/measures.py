@@ -115,8 +115,8 @@ def gain(losses: Losses, baseline: Losses, window: int = WINDOW) -> float:
 
     Example:
         >>> from agrad.study.measures import gain
-        >>> gain([4.0, 2.0, 1.0, 1.0], baseline=[4.0, 4.0, 3.0, 1.0], window=2)
-        2.0
+        >>> gain([4.0, 2.0, 1.0, 1.0], baseline=[4.0, 3.0, 2.0, 2.0], window=2)
+        1.3333333333333333
     """
     target = final_loss(baseline, window)
     ours = iterations_to(losses, target, window)

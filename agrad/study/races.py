@@ -64,7 +64,8 @@ class Race:
         }
 
 
-def _peak_bytes(entrant: Experiment, data: DataSet) -> int:
+def _peak_bytes(entrant: Experiment, data: DataSet) -> float:
+    """Return the bytes at the peak of later steps, infinity if the loss is not finite there."""
     tracemalloc.start()
     try:
         begun = replace(entrant, iterations=_FIRST + PERIOD).begin(data)
@@ -75,6 +76,6 @@ def _peak_bytes(entrant: Experiment, data: DataSet) -> int:
             pass
         return tracemalloc.get_traced_memory()[1]
     except NonFiniteError:
-        return 0
+        return math.inf
     finally:
         tracemalloc.stop()

@@ -82,7 +82,7 @@ class Results:
         return sorted({row.machine for row in self._rows.values()})
 
     def with_seeds(self, seeds: int) -> "Results":
-        """Return the same results, of which a study uses this number of scoring seeds."""
+        """Return a view of the results for a study with this number of scoring seeds."""
         view = Results(replace(self.settings, seeds=seeds))
         view._rows = self._rows
         return view

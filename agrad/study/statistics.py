@@ -56,7 +56,7 @@ class Finding:
         neutral: The value that speaks for neither side in the sign test.
         failed: The runs of the method, and of what it is compared with, that failed; None where
             the training of networks is not compared.
-        missed: The seeds with which the method does not reach its target; None if there is none.
+        missed: The seeds with which the method does not reach its target; None if it has no target.
         part: The part of the claim that it is about, if the claim has several.
     """
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ class Table(NamedTuple):
 def finding_table(caption: str, findings: Iterable[Finding]) -> Table:
     """Return a table with a row for each finding, without columns that would be empty."""
     head = ["finding", "median", "95 % interval", "claimed", "sign test", "failed", "missed"]
+    head.append("outcome")
     rows = [
         [
             finding.what,
@@ -40,8 +42,8 @@ def finding_table(caption: str, findings: Iterable[Finding]) -> Table:
         ]
         for finding in findings
     ]
-    columns = [*zip([*head, "outcome"], *rows)]
-    head, *rows = map(list, zip(*(column for column in columns if any(column[1:]))))
+    kept = [i for i in range(len(head)) if not rows or any(row[i] for row in rows)]
+    head, *rows = ([line[i] for i in kept] for line in (head, *rows))
     return Table(caption, head, rows)
 
 
@@ -54,16 +56,22 @@ def description_of(claim: Claim, settings: Settings) -> str:
 
 def _description(design: Design) -> str:
     if isinstance(design, Judgements):
-        return f"{_networks(design.cells.values())}: estimates along trainings."
+        networks = {replace(cell, scale=1.0) for cell in design.cells.values()}
+        scales = _distinct(design.cells.values(), "scale")
+        return f"{_networks(networks)}: estimates for {scales} times the update."
     if isinstance(design, Races):
-        at = "at their tuned rates" if design.fixed is None else f"at a rate of {design.fixed:g}"
-        trained = _trained(design.trainings)
-        return f"{trained}: interleaved races of {_names(design.trainings)}, {at}."
+        of = design.trainings
+        at = f"at {_grid(of)}" if design.fixed is None else f"at a rate of {design.fixed:g}"
+        return f"{_trained(of)}: interleaved races of {_names(of)}, {at}."
     assert isinstance(design, Trainings)
+    scored = " Scored at every rate." if design.all_rates else ""
+    return f"{_trained(design)}: {_names(design)}, at {_grid(design)}.{scored}"
+
+
+def _grid(design: Trainings) -> str:
     low, high = rate(design.steps[0]), rate(design.steps[-1])
-    rates = f"{len(design.steps)} rates from {low:g} to {high:g}"
-    chosen = "" if design.all_rates else f"; tuning seeds: {design.tuning_seeds}"
-    return f"{_trained(design)}: {_names(design)}, at {rates}{chosen}."
+    count, seeds = len(design.steps), design.tuning_seeds
+    return f"the best of {count} rates from {low:g} to {high:g} (tuning seeds: {seeds})"
 
 
 def _names(design: Trainings) -> str:
@@ -83,8 +91,8 @@ def _networks(cells: Collection[Experiment] | Collection[Estimates]) -> str:
     return f"{count}, {kind}, {depth} layers deep and {width} wide, batches of {batch}"
 
 
-def _distinct(cells: Iterable[object], name: str) -> str:
-    return ", ".join(f"{value}" for value in dict.fromkeys(getattr(cell, name) for cell in cells))
+def _distinct(cells: Iterable[Experiment] | Iterable[Estimates], name: str) -> str:
+    return ", ".join(f"{value:g}" for value in sorted({getattr(cell, name) for cell in cells}))
 
 
 def tables_of(claim: Claim, results: Results) -> list[Table]:

@@ -8,7 +8,16 @@ from dataclasses import replace
 import pytest
 from source_tree import ROOT
 
-from agrad.study.claims import CLAIMS, SEEDS, complete, design_of, findings_of, trainings_of
+from agrad.study.claims import (
+    CLAIMS,
+    SEEDS,
+    complete,
+    design_of,
+    findings_of,
+    missing,
+    trainings_of,
+    variant_findings_of,
+)
 from agrad.study.designs import Races, Trainings, rate
 from agrad.study.estimates import DIAGONALS, ESTIMATES, Estimates
 from agrad.study.measures import POINTS
@@ -250,6 +259,21 @@ def test_the_full_variants_judge_text_by_its_own_claim():
     assert found.index(text[0]) == len(found) - len(text)
 
 
+def test_the_variant_is_compared_with_every_baseline():
+    found = variant_findings_of(CLAIMS["11"], filled(["11"], quick=False, seeds=1))
+    # Cautious Adam is as slow as all that do not begin with "average".
+    assert {(f.part, f.median, f.outcome) for f in found} == {
+        (f"{part} against {baseline}", 4.0, verdict)
+        for part, verdict in (("shallow", "does not hold"), ("deeper", "holds"))
+        for baseline in ("rmsprop", "adam", "cautious-adam")
+    }
+    found = variant_findings_of(CLAIMS["4"], filled(["4"], quick=False, seeds=1))
+    assert {f.part for f in found} == {"at equal epochs", "at equal training loss"}
+    assert all("adam over average-adam's" in f.what for f in found if "test loss" in f.what)
+    found = findings_of(CLAIMS["5"], filled(["5"], quick=False, seeds=1))
+    assert sum("less cautious-adam" in f.what for f in found) == 4
+
+
 def test_generalization_at_equal_epochs_loss_and_seconds(everything):
     found = [f for f in findings_of(CLAIMS["4"], everything) if "digits, tanh" in f.what]
     # The training loss is reached in a quarter of ten epochs: the third test has a loss of 0.9, an
@@ -293,6 +317,7 @@ def test_a_training_loss_that_is_never_reached_counts_as_no_accuracy():
     loss, points = [f for f in found if "digits, tanh" in f.what and "training loss" in f.what]
     assert set(loss.values) == {0.0}
     assert [*points.values] == [pytest.approx(-86)] * 3
+    assert loss.missed == points.missed == 3
 
 
 def lost(methods):
@@ -327,6 +352,26 @@ def test_the_one_that_is_lost_loses(method, value):
     assert {value for f in seconds for value in f.values} == {value}
     found = findings_of(CLAIMS["4"], filled(["4"], outcome=lost([method])))
     assert {v for f in found if "test loss" in f.what for v in f.values} == {value}
+
+
+def test_a_method_that_is_lost_at_once_has_no_memory_and_no_seconds():
+    def made(job):
+        found = outcome(job)
+        if isinstance(job, Race):
+            for method in ("adam", "probed-rmsprop"):
+                found.get(method, {}).update(seconds=math.inf, peak_bytes=math.inf)
+        return found
+
+    found = findings_of(CLAIMS["6"], filled(["6"], outcome=made))
+    peaks = {f.part: f.values for f in found if f.part.startswith("peak")}
+    assert peaks == {
+        "peak memory of average-rmsprop": (0.0,) * 3,
+        "peak memory of probed-rmsprop": (),
+    }
+    found = findings_of(CLAIMS["12"], filled(["12"], outcome=made))
+    probed = [f for f in found if "probed" in f.what]
+    assert {f.outcome for f in probed} == {"does not hold"}
+    assert finding_table("", []).rows == []
 
 
 def test_runs_that_failed_at_any_rate_are_counted():
@@ -472,8 +517,8 @@ def test_the_report_leaves_out_claims_that_lack_runs(tmp_path):
     assert "Left out, because some of their runs are missing: 3." in text
     assert not (tmp_path / "claim-3.png").exists()
     page = claims_page(results, "there")
-    assert f"| 3 | {CLAIMS['3'].text} |  | not run yet |  |" in page
-    assert f"| [12](#claim-12) | {CLAIMS['12'].text} | 1 | **" in page
+    assert f"| 3 | {CLAIMS['3'].text} |  | not run yet |" in page
+    assert f"| [12](#claim-12) | {CLAIMS['12'].text} | 1 | seconds: " in page
 
 
 def test_the_page_says_what_was_run_and_found(everything):
@@ -487,32 +532,34 @@ def test_the_page_says_what_was_run_and_found(everything):
         in page
     )
     # The quick studies of claims 7 and 11 do not train with the variant.
-    assert page.count("Beside it a variant, `average-adam`, fixed on the tuning seeds.") == 2
+    assert page.count("The variant, `average-adam`: ") == 2
     chapter = page.partition("\n## 3. ")[2].partition("\n## ")[0]
     assert "| MNIST, tanh: rmsprop over average-adam, iterations | 4 |" in chapter
     assert (
         "*Runs.* 4 networks, dense, 30 layers deep and 32 wide, batches of 32, 120 iterations: "
-        "`rmsprop`, `adam`, `cautious-adam`, `average-rmsprop`, `average-adam`, at 4 rates from "
-        "0.0003 to 0.01; tuning seeds: 1. Scoring seeds: 3." in chapter
+        "`rmsprop`, `adam`, `cautious-adam`, `average-rmsprop`, `average-adam`, at the best of 4 "
+        "rates from 0.0003 to 0.01 (tuning seeds: 1). Scoring seeds: 3." in chapter
     )
     chapter = page.partition("\n## 12. ")[2].partition("\n## ")[0]
     assert "32, 128 wide, batches of 32, 256, 40 iterations: interleaved races of" in chapter
-    assert "**Verdict: seconds: holds; peak memory: holds.**" in chapter
+    assert (
+        "**Verdict.** seconds: holds (8 findings, median 2); "
+        "peak memory: holds (8 findings, median 1)." in chapter
+    )
 
 
 def test_a_claim_has_as_many_seeds_as_have_all_their_runs():
     results = filled(["12"], seeds=5)
-    for seeds in (5, 9):
-        results.settings = Settings(("12",), True, seeds)
-        assert complete(CLAIMS["12"], results).settings.seeds == 5
+    results.settings = Settings(("12",), True, 9)
     page = claims_page(results, "there")
     assert "`agrad study 12 --quick --seeds 5 --out OUT`" in page
-    assert f"| {CLAIMS['12'].text} | 5 | **" in page
-    more = design_of(CLAIMS["12"], results.settings).jobs(results, 9)
-    for job in results.missing(more):
+    assert f"| {CLAIMS['12'].text} | 5 | seconds: " in page
+    *jobs, last = missing(CLAIMS["12"], results, 9)
+    for job in jobs:
         results.add(job, outcome(job), MACHINE)
+    assert complete(CLAIMS["12"], results).settings.seeds == 8
+    results.add(last, outcome(last), MACHINE)
     assert complete(CLAIMS["12"], results).settings.seeds == 9
-    results.settings = Settings(("3", "12"), True, 9)
     assert complete(CLAIMS["3"], results) is None
 
 
@@ -543,7 +590,9 @@ def committed():
 
 def test_readme_has_the_rows_of_the_committed_studies():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for row in readme_rows(committed()[0]).splitlines()[2:]:
+    results, _ = committed()
+    assert f"agrad study 3 --seeds {complete(CLAIMS['3'], results).settings.seeds}`" in readme
+    for row in readme_rows(results).splitlines()[2:]:
         name, rest = row.split(" |", 1)
         assert f"{name} ¹ |{rest}" in readme
 
