@@ -310,14 +310,12 @@ def _summary(findings: Sequence[Finding]) -> str:
         found = [finding for finding in findings if finding.part == part]
         details = [f"{len(found)} finding{'s' * (len(found) > 1)}"]
         counts = {name: sum(f.outcome == name for f in found) for name in _ORDER}
-        if counts.get(found[0].outcome) != len(found):
+        if len(found) not in counts.values():
             details = [f"{count} {name}" for name, count in counts.items() if count]
-        medians = {number(finding.median): finding.median for finding in found if finding.values}
+        medians = sorted(finding.median for finding in found if finding.values)
         if medians and len({finding.neutral for finding in found}) == 1:
-            ends = min(medians, key=medians.__getitem__), max(medians, key=medians.__getitem__)
-            details.append(
-                f"medians {ends[0]} to {ends[1]}" if len(medians) > 1 else f"median {ends[0]}"
-            )
+            ends = dict.fromkeys(map(number, (medians[0], medians[-1])))
+            details.append(f"median{'s' * (len(ends) > 1)} {' to '.join(ends)}")
         texts.append(f"{verdict(found)} ({', '.join(details)})")
     return "; ".join(texts)
 

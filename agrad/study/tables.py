@@ -80,7 +80,7 @@ def _names(design: Trainings) -> str:
 
 def _trained(design: Trainings) -> str:
     cells = design.cells.values()
-    return f"{_networks(cells)}, {_distinct(cells, 'iterations')} iterations"
+    return f"{_networks(cells)}, in {_distinct(cells, 'iterations')} iterations"
 
 
 def _networks(cells: Collection[Experiment] | Collection[Estimates]) -> str:
@@ -92,7 +92,8 @@ def _networks(cells: Collection[Experiment] | Collection[Estimates]) -> str:
 
 
 def _distinct(cells: Iterable[Experiment] | Iterable[Estimates], name: str) -> str:
-    return ", ".join(f"{value:g}" for value in sorted({getattr(cell, name) for cell in cells}))
+    *others, last = (f"{value:g}" for value in sorted({getattr(cell, name) for cell in cells}))
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def tables_of(claim: Claim, results: Results) -> list[Table]:

@@ -536,12 +536,12 @@ def test_the_page_says_what_was_run_and_found(everything):
     chapter = page.partition("\n## 3. ")[2].partition("\n## ")[0]
     assert "| MNIST, tanh: rmsprop over average-adam, iterations | 4 |" in chapter
     assert (
-        "*Runs.* 4 networks, dense, 30 layers deep and 32 wide, batches of 32, 120 iterations: "
+        "*Runs.* 4 networks, dense, 30 layers deep and 32 wide, batches of 32, in 120 iterations: "
         "`rmsprop`, `adam`, `cautious-adam`, `average-rmsprop`, `average-adam`, at the best of 4 "
         "rates from 0.0003 to 0.01 (tuning seeds: 1). Scoring seeds: 3." in chapter
     )
     chapter = page.partition("\n## 12. ")[2].partition("\n## ")[0]
-    assert "32, 128 wide, batches of 32, 256, 40 iterations: interleaved races of" in chapter
+    assert "32 or 128 wide, batches of 32 or 256, in 40 iterations: interleaved races of" in chapter
     assert (
         "**Verdict.** seconds: holds (8 findings, median 2); "
         "peak memory: holds (8 findings, median 1)." in chapter
