@@ -233,6 +233,13 @@ def test_the_peak_of_a_method_is_that_of_a_step_that_measures(data, monkeypatch)
     assert found["probed-rmsprop"]["peak_bytes"] > found["average-rmsprop"]["peak_bytes"]
 
 
+def test_a_method_that_is_lost_at_once_has_no_peak(data, monkeypatch):
+    monkeypatch.setattr("agrad.study.races.load_once", lambda name: data)
+    experiment = Experiment("tiny", "relu", "", 0.0, 0, 8, evaluations=0, **TINY)
+    found = Race(experiment, (("adam", 1e38), ("rmsprop", 1e-3))).result()
+    assert found["adam"]["peak_bytes"] == math.inf > found["rmsprop"]["peak_bytes"] > 0
+
+
 @pytest.mark.parametrize("every", [1, 2, 4])
 def test_the_seconds_of_a_step_are_those_of_all_kinds_of_steps(every):
     # The first step records. Now and then another program is in the way.
