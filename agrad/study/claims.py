@@ -1,8 +1,8 @@
 """The claims of the papers' abstracts, each with the study that tests it.
 
-A claim names its design, in full and quick, and turns results into findings. What was changed after
-results were known, the page of claims says. `agrad.study.tables` and `agrad.study.report` show
-them.
+A claim names its design, in full and quick, and turns results into findings, which
+`agrad.study.tables` and `agrad.study.report` show. The page of claims lists what was changed after
+results were known.
 """
 
 import math
@@ -96,14 +96,17 @@ Fixed before any scoring seed of the full study ran: on the tuning seed of the q
 
 
 def missing(claim: Claim, results: Results, seeds: int) -> list[Job]:
-    """Return the jobs of a claim that can be named now and have no result, for so many seeds."""
+    """Return a claim's jobs without a result, for the first `seeds` scoring seeds.
+
+    Their results may lead to more jobs, since they choose the rates.
+    """
     return results.missing(design_of(claim, results.settings).jobs(results, seeds))
 
 
 def complete(claim: Claim, results: Results) -> Results | None:
-    """Return the results, used with as many scoring seeds as have all jobs of a claim.
+    """Return a view of the results with the most scoring seeds that have all jobs of a claim.
 
-    Return None if not even one has.
+    Return None if not even one seed has them.
     """
     for seeds in range(results.settings.seeds, 0, -1):
         if not missing(claim, results, seeds):
@@ -210,8 +213,10 @@ def _images(quick: bool) -> Trainings:
 
 
 def _convolutions(quick: bool, cells: dict[str, Experiment], **options: Any) -> Trainings:
-    fewer = {"steps": range(-6, -3), "methods": ("rmsprop", "adam", "average-rmsprop")}
-    return _trainings(quick, cells, **{**(fewer if quick else {"steps": _NARROW}), **options})
+    common: dict[str, Any] = {"steps": _NARROW}
+    if quick:
+        common = {"steps": range(-6, -3), "methods": ("rmsprop", "adam", "average-rmsprop")}
+    return _trainings(quick, cells, **common | options)
 
 
 def _epochs(quick: bool) -> Designs:

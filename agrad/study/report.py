@@ -268,9 +268,10 @@ def claims_page(results: Results, folder: str) -> str:
 
 _INTRODUCTION = """\
 Each claim of the two abstracts has a study of its own. Its runs, targets and analyses are in
-[agrad/study/claims.py](../agrad/study/claims.py), fixed before the scoring seeds of the full study
-ran, but for the changes below. Every method is tuned over the same grid by its final training loss,
-on seeds that are not scored; where the best rate is an end of the grid, the grid grows. Seeds are
+[agrad/study/claims.py](../agrad/study/claims.py). They were fixed before the scoring seeds of the
+full study ran; later changes are listed below. All methods are tuned over the same grid by their
+final training loss, on seeds that are not scored. If the best rate is at an end of the grid, the
+grid grows. Seeds are
 paired: the same initial weights, the same batches. The setting nearest to what the abstracts
 describe, the average gradient on RMSprop at a fixed rate, is a method of its own everywhere:
 `average-rmsprop`. A variant, `{variant}`, stands beside it in claims 3, 4, 7 and 11. It was chosen
@@ -296,7 +297,7 @@ training loss was taken from the epochs that happened to end at that loss; now i
 epoch in which the loss is reached. The seconds of a step that is measured every second time were
 the median of quick and slow steps; now they are that of averages over four. Verdicts by part, the
 peak memory in claim 6 and the comparison with cautious Adam in claim 5 were added when results were
-known, as were those that the chapters name.
+known. The chapters name other additions.
 
 The report beside [results.json]({folder}/results.json), `report.html`, has all tables and the
 curves of the training losses.

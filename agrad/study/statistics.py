@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import comb
 
 import numpy as np
@@ -74,7 +75,7 @@ class Finding:
         """The median of the values; NaN if there are none."""
         return float(np.median(self.values)) if self.values else math.nan
 
-    @property
+    @cached_property
     def interval(self) -> Range:
         """The bootstrap interval of the median; NaN if there are no values."""
         return interval(self.values) if self.values else (math.nan, math.nan)

@@ -27,8 +27,8 @@ class Table(NamedTuple):
 
 def finding_table(caption: str, findings: Iterable[Finding]) -> Table:
     """Return a table with a row for each finding, without columns that would be empty."""
-    head = ["finding", "median", "95 % interval", "claimed", "sign test", "failed", "missed"]
-    head.append("outcome")
+    head = ["finding", "median", "95 % interval", "claimed", "sign test"]
+    head += ["failed", "missed", "outcome"]
     rows = [
         [
             finding.what,
@@ -49,12 +49,12 @@ def finding_table(caption: str, findings: Iterable[Finding]) -> Table:
 
 def description_of(claim: Claim, settings: Settings) -> str:
     """Return in words what the study of a claim runs: networks, methods, rates and tuning seeds."""
-    design = design_of(claim, settings)
-    parts = design.parts if isinstance(design, Designs) else (design,)
-    return " ".join(map(_description, parts))
+    return _description(design_of(claim, settings))
 
 
 def _description(design: Design) -> str:
+    if isinstance(design, Designs):
+        return " ".join(map(_description, design.parts))
     if isinstance(design, Judgements):
         networks = {replace(cell, scale=1.0) for cell in design.cells.values()}
         scales = _distinct(design.cells.values(), "scale")
